@@ -1,0 +1,1 @@
+"""The running system: components as Faust agents, and the command line."""

@@ -1,0 +1,153 @@
+"""The audit: a ledger filled from the topics alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from pydantic import BaseModel, ConfigDict
+
+from agents.following import follower, read_until
+from agents.ledger import Account, Ledger
+from topics import dead_letters, decision
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+
+Ends = Mapping[TopicPartition, int]
+
+
+class PartitionAudit(BaseModel):
+    """How the source records of a partition ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    inputs: int
+    decided: int
+    dead: int
+    in_flight: int
+    lost: int
+    duplicated: int
+    expired: int
+    """Source records whose own record or whose end is no longer on the topics."""
+
+
+class Written(BaseModel):
+    """Records that were ever written, by the topics' end offsets."""
+
+    events: int
+    decisions: int
+    dead_letters: int
+
+
+class Audit(BaseModel):
+    """The result of an audit."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pipeline: str
+    partitions: dict[int, PartitionAudit]
+    total: PartitionAudit
+    written: Written
+
+    @property
+    def passed(self) -> bool:
+        """Nothing is lost, nothing ended twice."""
+        return self.total.lost == 0 and self.total.duplicated == 0
+
+
+async def audit_topics(
+    settings: BrokerSettings, topology: Topology, stop: asyncio.Event | None
+) -> Audit:
+    """Audit what the topics hold now; with *stop*, also all that comes until it is set."""
+    topics = (topology.events, topology.decisions, topology.dead_letters)
+    async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
+        assigned = sorted(consumer.assignment())
+        book = _Book(topology, await consumer.beginning_offsets(assigned))
+        while True:
+            ends = await _ends(consumer, topology)
+            async for tp, records in read_until(consumer, ends):
+                book.take(tp, records)
+            if stop is None or stop.is_set():
+                return book.audit(ends)
+            await asyncio.wait([asyncio.ensure_future(stop.wait())], timeout=0.1)
+
+
+async def _ends(consumer: object, topology: Topology) -> Ends:
+    """End offsets, those of the events first: an event is never newer than its decision."""
+    assigned = sorted(consumer.assignment())  # type: ignore[attr-defined]
+    events = [tp for tp in assigned if tp.topic == topology.events]
+    ends = dict(await consumer.end_offsets(events))  # type: ignore[attr-defined]
+    rest = [tp for tp in assigned if tp.topic != topology.events]
+    ends.update(await consumer.end_offsets(rest))  # type: ignore[attr-defined]
+    return ends
+
+
+class _Book:
+    """A ledger, and where in each partition it can be complete at all."""
+
+    def __init__(self, topology: Topology, starts: Ends) -> None:
+        self._topology = topology
+        self._ledger = Ledger()
+        self._complete_from: dict[int, int] = {
+            tp.partition: start for tp, start in starts.items() if tp.topic == topology.events
+        }
+        # Ends begin at 0: a first record behind that means that earlier ones are gone.
+        self._expected = {
+            tp: start if tp.topic == topology.events else 0 for tp, start in starts.items()
+        }
+
+    def take(self, tp: TopicPartition, records: list[ConsumerRecord]) -> None:
+        """Enter the records of one partition of one topic."""
+        if not records:
+            return
+        offsets = self._source_offsets(tp, records)
+        # Where the broker has dropped records in front, ends of earlier events are unknown.
+        if records[0].offset > self._expected[tp]:
+            self._complete_from[tp.partition] = max(self._complete_from[tp.partition], offsets[0])
+        self._expected[tp] = records[-1].offset + 1
+        if tp.topic == self._topology.events:
+            self._ledger.enter(tp.partition, offsets)
+        elif tp.topic == self._topology.decisions:
+            self._ledger.decide(tp.partition, offsets)
+        else:
+            self._ledger.bury(tp.partition, offsets)
+
+    def _source_offsets(self, tp: TopicPartition, records: list[ConsumerRecord]) -> list[int]:
+        if tp.topic == self._topology.events:
+            return [record.offset for record in records]
+        read = decision if tp.topic == self._topology.decisions else dead_letters
+        return [read.source_of(record.headers)[2] for record in records]
+
+    def audit(self, ends: Ends) -> Audit:
+        """The books as they stand."""
+        accounts: dict[int, PartitionAudit] = {}
+        total, expired = Account(), 0
+        for partition in range(self._topology.partitions):
+            start = self._complete_from[partition]
+            account = self._ledger.account(partition, start)
+            accounts[partition] = _shown(account, start)
+            total, expired = total + account, expired + start
+        by_topic = {
+            topic: sum(end for tp, end in ends.items() if tp.topic == topic)
+            for topic in (
+                self._topology.events, self._topology.decisions, self._topology.dead_letters)
+        }  # fmt: skip
+        return Audit(
+            pipeline=self._topology.pipeline,
+            partitions=accounts,
+            total=_shown(total, expired),
+            written=Written(
+                events=by_topic[self._topology.events],
+                decisions=by_topic[self._topology.decisions],
+                dead_letters=by_topic[self._topology.dead_letters],
+            ),
+        )
+
+
+def _shown(account: Account, expired: int) -> PartitionAudit:
+    return PartitionAudit(
+        inputs=account.inputs, decided=account.decided, dead=account.dead,
+        in_flight=account.in_flight, lost=account.lost, duplicated=account.duplicated,
+        expired=expired,
+    )  # fmt: skip

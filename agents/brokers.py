@@ -1,0 +1,167 @@
+"""Reaching a broker: waiting for it, finding the embedded one, making topics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+from topics import embedded
+from topics.embedded import EmbeddedBroker
+from topics.errors import BrokerUnreachable, NoBroker, TopicMismatch, TopicNotFound
+from topics.settings import BrokerSettings, HomeSettings
+from topics.topology import Topology
+
+DEFAULT_WAIT_S = 30.0
+_ADDRESS_FILE = "embedded-broker.json"
+_MAX_EVENT_BYTES = 16 * 2**20
+
+
+def broker_settings(broker: str | None, home: HomeSettings) -> BrokerSettings | None:
+    """Settings for *broker*, ANABRANCH_BROKER, or the embedded broker of a running `run`."""
+    running = embedded_address(home)
+    address = broker or os.environ.get("ANABRANCH_BROKER") or running
+    if address is None:
+        return None
+    return BrokerSettings(broker=address, embedded=address == running)
+
+
+def needed_broker(broker: str | None) -> BrokerSettings:
+    """Like `broker_settings`, for commands that start none: NoBroker when there is none."""
+    settings = broker_settings(broker, HomeSettings())
+    if settings is None:
+        raise NoBroker
+    return settings
+
+
+def embedded_address(home: HomeSettings) -> str | None:
+    """The address of the embedded broker that `anabranch run` has started; None for none."""
+    try:
+        known = json.loads((home.home / _ADDRESS_FILE).read_text())
+        os.kill(known["pid"], 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(known["address"])
+
+
+@contextmanager
+def started_embedded(home: HomeSettings | None) -> Iterator[BrokerSettings]:
+    """An embedded broker; with *home*, other commands find its address there."""
+    with EmbeddedBroker() as broker:
+        note = None if home is None else home.home / _ADDRESS_FILE
+        if note is not None:
+            _announce(note, broker.address)
+        try:
+            yield BrokerSettings(broker=broker.address, embedded=True)
+        finally:
+            if note is not None:
+                note.unlink(missing_ok=True)
+
+
+def _announce(note: Path, address: str) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    half = note.with_suffix(f".{os.getpid()}")
+    half.write_text(json.dumps({"address": address, "pid": os.getpid()}))
+    half.replace(note)
+
+
+async def wait_for_broker(settings: BrokerSettings, wait_s: float = DEFAULT_WAIT_S) -> None:
+    """Return when the broker answers; BrokerUnreachable after *wait_s*."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        probe = AIOKafkaProducer(bootstrap_servers=settings.addresses, request_timeout_ms=5000)
+        try:
+            await probe.start()
+        except (KafkaError, OSError) as exc:
+            if time.monotonic() >= deadline:
+                raise BrokerUnreachable(settings.broker, wait_s, str(exc)) from exc
+            await asyncio.sleep(1)
+        else:
+            return
+        finally:
+            await probe.stop()
+
+
+async def partition_counts(settings: BrokerSettings, topology: Topology) -> Mapping[str, int]:
+    """Partitions of those topics of the pipeline that exist."""
+    async with _admin(settings) as admin:
+        described = await admin.describe_topics(list(topology.all))
+    return {d["topic"]: len(d["partitions"]) for d in described if d["error_code"] == 0}
+
+
+async def topic_partitions(settings: BrokerSettings, topic: str) -> int:
+    """How many partitions *topic* has; TopicNotFound when it does not exist."""
+    async with _admin(settings) as admin:
+        for described in await admin.describe_topics([topic]):
+            if described["error_code"] == 0:
+                return len(described["partitions"])
+        known = [name for name in await admin.list_topics() if not name.startswith("__")]
+    raise TopicNotFound(topic, sorted(known))
+
+
+async def ensure_topics(
+    settings: BrokerSettings, topology: Topology, *, replication: int = 1
+) -> list[str]:
+    """Make the pipeline's topics that do not exist yet; the names of those that were made.
+
+    Raises TopicMismatch when one exists with another partition count.
+    """
+    if settings.embedded:
+        await _touch(settings, topology)
+        found = await partition_counts(settings, topology)
+        made: list[str] = []
+    else:
+        found = await partition_counts(settings, topology)
+        made = [topic for topic in topology.all if topic not in found]
+        await _create(settings, topology, made, replication)
+    for topic, count in found.items():
+        if count != topology.partitions:
+            raise TopicMismatch(topic, count, topology.partitions)
+    return made
+
+
+async def _create(
+    settings: BrokerSettings, topology: Topology, topics: list[str], replication: int
+) -> None:
+    large = {topology.events, topology.dead_letters}
+    async with _admin(settings) as admin:
+        for topic in topics:
+            config = {"max.message.bytes": str(_MAX_EVENT_BYTES)} if topic in large else {}
+            new = NewTopic(topic, topology.partitions, replication, topic_configs=config)
+            try:
+                await admin.create_topics([new])
+            except TopicAlreadyExistsError:
+                continue  # another worker was faster
+
+
+async def _touch(settings: BrokerSettings, topology: Topology) -> None:
+    """The embedded broker makes a topic when it is asked about it."""
+    if topology.partitions != embedded.PARTITIONS:
+        raise TopicMismatch(topology.events, embedded.PARTITIONS, topology.partitions)
+    producer = AIOKafkaProducer(bootstrap_servers=settings.addresses)
+    await producer.start()
+    try:
+        for topic in topology.all:
+            await producer.partitions_for(topic)
+    finally:
+        await producer.stop()
+
+
+class _admin:  # noqa: N801  # used as a function: `async with _admin(settings) as admin`
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._client = AIOKafkaAdminClient(bootstrap_servers=settings.addresses)
+
+    async def __aenter__(self) -> AIOKafkaAdminClient:
+        await self._client.start()
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()

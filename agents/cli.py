@@ -1,0 +1,53 @@
+"""The command line: `anabranch`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from agents.commands.audit import audit
+from agents.commands.check import check
+from agents.commands.demo import demo
+from agents.commands.publish import publish
+from agents.commands.run import run
+from agents.commands.shared import configure_logging, stderr
+from agents.commands.topics import topics
+from agents.commands.train import train
+from agents.commands.watch import watch
+from topics.errors import AnabranchError
+
+app = typer.Typer(
+    name="anabranch",
+    help="Event-streaming composable inference: components as Faust agents on Kafka topics, "
+    "rejoined into one weighted decision, y = Σ α·y.",
+    epilog="Start with: anabranch demo. Exit codes: 0 done, 1 failed, 2 wrong usage.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+) -> None:
+    """Options of every command."""
+    configure_logging(verbose=verbose)
+
+
+for command in (demo, train, check, run, publish, watch, topics, audit):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run a command; an error that a user can cause is one message and exit code 1."""
+    try:
+        app()
+    except AnabranchError as exc:
+        stderr.print(f"error: {exc}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(1)

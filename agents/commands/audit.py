@@ -1,0 +1,90 @@
+"""`anabranch audit`: proof from the topics alone that every event ended exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from agents.commands.shared import (
+    BrokerOption,
+    JsonOption,
+    PipelineArgument,
+    run_async,
+    stderr,
+    stdout,
+    until_signalled,
+)
+
+if TYPE_CHECKING:
+    from agents.auditing import Audit
+
+
+def audit(
+    pipeline: PipelineArgument,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Keep auditing what comes until Ctrl-C: also covers "
+                     "records that the broker drops meanwhile."),
+    ] = False,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read events, decisions and dead letters, and account for every source record.
+
+    Exit code 1 when a record is lost or ended twice. Records that are in flight are not
+    lost: let the pipeline finish first. What retention has deleted is counted as expired:
+    it is compared by number only.
+
+    Examples:
+
+      anabranch audit card-fraud
+
+      anabranch audit card-fraud --json | jq .total.lost
+    """  # fmt: skip
+    from agents.brokers import needed_broker
+    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.topology import Topology
+
+    settings = needed_broker(broker)
+    topology = Topology.of(load_pipeline(find_pipeline(pipeline)).pipeline)
+
+    async def main() -> Audit:
+        from agents.auditing import audit_topics
+        from agents.brokers import wait_for_broker
+
+        stopping = asyncio.Event()
+        until_signalled(stopping)
+        await wait_for_broker(settings)
+        if follow:
+            stderr.print("following; Ctrl-C ends and prints the result")
+        return await audit_topics(settings, topology, stopping if follow else None)
+
+    found: Audit = run_async(main())
+    if as_json:
+        typer.echo(found.model_dump_json())
+    else:
+        _print(found)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _print(found: Audit) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("partition")
+    names = ("inputs", "decided", "dead", "in_flight", "lost", "duplicated", "expired")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for partition, account in found.partitions.items():
+        table.add_row(str(partition), *(f"{getattr(account, name):,}" for name in names))
+    table.add_row("total", *(f"{getattr(found.total, name):,}" for name in names), style="bold")
+    stdout.print(table)
+    stdout.print(
+        f"ever written: {found.written.events:,} events, {found.written.decisions:,} decisions, "
+        f"{found.written.dead_letters:,} dead letters"
+    )
+    stdout.print("every event ended exactly once" if found.passed and not found.total.in_flight
+                 else "nothing lost or duplicated; some events are still in flight"
+                 if found.passed else "FAILED: events are lost or ended twice")  # fmt: skip

@@ -1,0 +1,82 @@
+"""`anabranch check`: everything that is wrong with a pipeline file, before it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.commands.shared import stdout
+from topics.errors import AnabranchError
+
+if TYPE_CHECKING:
+    from topics.graph import Finding
+    from topics.pipeline_file import PipelineFile
+
+
+def check(
+    pipeline: Annotated[
+        str | None,
+        typer.Argument(metavar="PIPELINE", help="Name under deploy/pipelines, or a file."),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of pipeline files instead.")
+    ] = False,
+) -> None:
+    """Check a pipeline file; every mistake is one line with file, line and field.
+
+    Also imports the components of your own and looks for the models that the file pins or
+    names. Models that `anabranch train` has yet to make are no mistake.
+
+    Examples:
+
+      anabranch check card-fraud
+
+      anabranch check my-pipeline.yaml
+
+      anabranch check --schema > pipeline.schema.json
+    """
+    from topics.pipeline import Pipeline
+    from topics.pipeline_file import find_pipeline, load_pipeline
+
+    if schema:
+        typer.echo(json.dumps(Pipeline.model_json_schema(by_alias=True), indent=2))
+        return
+    if pipeline is None:
+        raise typer.BadParameter("name a pipeline, or give --schema")
+    file = load_pipeline(find_pipeline(pipeline))
+    if findings := _deep_findings(file):
+        raise file.error(findings)
+    count = len(file.pipeline.components)
+    stdout.print(f"{file.path}: {count} components, {file.pipeline.partitions} partitions, all well")
+
+
+def _deep_findings(file: PipelineFile) -> list[Finding]:
+    """What only loading code and looking into the registry can tell."""
+    from agents.components import import_component
+    from models.registry import Registry
+    from models.session import ModelSession
+    from topics.graph import Finding
+    from topics.settings import HomeSettings
+
+    registry = Registry(HomeSettings().registry)
+    folder: Path = file.path.parent
+    findings = []
+    for index, component in enumerate(file.pipeline.components):
+        at = ("components", index)
+        model = component.model
+        try:
+            if component.import_path is not None:
+                at = (*at, "import")
+                import_component(component)
+            elif model is not None and model.path is not None:
+                at = (*at, "model", "path")
+                ModelSession.open(folder / model.path)
+            elif model is not None and model.version is not None:
+                at = (*at, "model", "version")
+                registry.get(file.pipeline.name, component.name, model.version).read()
+        except AnabranchError as exc:
+            findings.append(Finding(at, str(exc)))
+    return findings

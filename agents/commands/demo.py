@@ -1,0 +1,140 @@
+"""`anabranch demo`: simulated events through the whole pipeline, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.commands.shared import (
+    BrokerOption,
+    JsonOption,
+    PipelineArgument,
+    run_async,
+    stderr,
+    stdout,
+    until_signalled,
+)
+
+if TYPE_CHECKING:
+    from agents.demo import Demo
+    from agents.runner import Parts
+    from topics.settings import BrokerSettings
+
+_LIVE_RATE = 2000.0
+
+
+def demo(
+    pipeline: PipelineArgument = "card-fraud",
+    events: Annotated[int, typer.Option(min=1, help="Events to publish.")] = 20_000,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Events a second. [default: 2000 live, as fast as it goes headless]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 1,
+    broker: BrokerOption = None,
+    headless: Annotated[bool, typer.Option("--headless", help="No live view.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a whole pipeline on simulated events and account for every one of them.
+
+    Trains the pipeline first if it has no model yet, and starts an embedded broker unless
+    --broker is given. Ctrl-C ends early with the summary so far.
+
+    Examples:
+
+      anabranch demo
+
+      anabranch demo card-fraud --events 100000 --headless
+
+      anabranch demo --headless --json | jq .unaccounted
+    """
+    from agents.brokers import started_embedded
+    from agents.commands.train import train_if_needed
+    from agents.opening import open_parts
+    from models.registry import Registry
+    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.settings import BrokerSettings, HomeSettings
+
+    live = not headless and not as_json and stdout.is_terminal
+    file = load_pipeline(find_pipeline(pipeline))
+    registry = Registry(HomeSettings().registry)
+    train_if_needed(file, registry)
+    parts = open_parts(file, registry)
+    with ExitStack() as stack:
+        if broker is None:
+            settings = stack.enter_context(started_embedded(None))
+        else:
+            settings = BrokerSettings(broker=broker)
+        pace = rate if rate is not None else _LIVE_RATE if live else None
+        done = run_async(_demo(parts, settings, events, pace, seed, live=live, quiet=as_json))
+    _report(done, as_json=as_json)
+
+
+async def _demo(
+    parts: Parts, settings: BrokerSettings, events: int, rate: float | None, seed: int,
+    *, live: bool, quiet: bool,
+) -> Demo:  # fmt: skip
+    from rich.live import Live
+
+    from agents.brokers import ensure_topics, wait_for_broker
+    from agents.demo import Demo, first_of
+    from agents.live_view import LiveView
+    from agents.metrics import Metrics
+    from agents.runner import running
+    from agents.supervision import raise_failure
+    from topics.topology import Topology
+
+    demo = Demo(parts.pipeline)
+    until_signalled(demo.stopping)
+    began = time.monotonic()
+    if not quiet:
+        stderr.print(f"broker {settings.broker}: starting {parts.pipeline.name} …")
+    await wait_for_broker(settings)
+    await ensure_topics(settings, Topology.of(parts.pipeline))
+    async with running(parts, settings, Metrics()) as demo.running:
+        if not quiet:
+            stderr.print(f"all components own their partitions after {time.monotonic() - began:.1f} s")
+        with ExitStack() as stack:
+            if live:
+                view = LiveView(demo, events)
+                stack.enter_context(
+                    Live(view, console=stdout, refresh_per_second=4, get_renderable=view.__rich__)
+                )
+            await first_of(
+                lambda: _publish_and_settle(demo, settings, events, rate, seed),
+                demo.stopping.wait,
+                lambda: raise_failure(demo.running),
+            )
+    return demo
+
+
+async def _publish_and_settle(
+    demo: Demo, settings: BrokerSettings, events: int, rate: float | None, seed: int
+) -> None:
+    from agents.demo import first_of
+
+    ready = asyncio.Event()
+
+    async def publish() -> None:
+        await ready.wait()
+        await demo.publish(settings, events, rate, seed)
+        await demo.settle()
+
+    await first_of(lambda: demo.follow(settings, ready), publish)
+
+
+def _report(demo: Demo, *, as_json: bool) -> None:
+    from agents.live_view import summary_table
+
+    summary = demo.summary()
+    if as_json:
+        typer.echo(summary.model_dump_json())
+    else:
+        stdout.print(summary_table(summary, demo))
+    complete = summary.unaccounted == 0 or demo.stopping.is_set()
+    if not complete or summary.duplicates:
+        raise typer.Exit(1)

@@ -1,0 +1,131 @@
+"""`anabranch publish`: a file's rows as events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from agents.commands.shared import (
+    BrokerOption,
+    JsonOption,
+    PipelineArgument,
+    run_async,
+    stderr,
+    stdout,
+    until_signalled,
+)
+
+if TYPE_CHECKING:
+    from topics.pipeline import Pipeline
+    from topics.settings import BrokerSettings
+
+
+def publish(
+    pipeline: PipelineArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Parquet, CSV or JSONL; - is stdin.")],
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, metavar="N", help="Events a second, at most.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N.")] = None,
+    max_in_flight: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Wait while N events have no decision yet. "
+                     "[default: 8000 on the embedded broker, otherwise no limit]"),
+    ] = None,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a file's rows as events on PIPELINE's events topic.
+
+    Columns are mapped to event fields by the pipeline file (data.columns); others are
+    left out. Event times come from the data, the record's time is now.
+
+    Examples:
+
+      anabranch publish card-fraud transactions.parquet
+
+      tail -f events.jsonl | anabranch publish card-fraud - --rate 500
+    """  # fmt: skip
+    from agents.brokers import needed_broker
+    from topics.embedded import MAX_IN_FLIGHT
+    from topics.pipeline_file import find_pipeline, load_pipeline
+
+    loaded = load_pipeline(find_pipeline(pipeline))
+    settings = needed_broker(broker)
+    if max_in_flight is None and settings.embedded:
+        max_in_flight = MAX_IN_FLIGHT
+    events = _events(loaded.pipeline, file, limit)
+    began = time.monotonic()
+    count = run_async(_publish(loaded.pipeline, settings, events, file, rate, max_in_flight, limit))
+    seconds = time.monotonic() - began
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"published": count, "seconds": round(seconds, 3)}))
+    else:
+        stdout.print(f"{count:,} events published in {seconds:.1f} s")
+
+
+def _events(pipeline: Pipeline, file: str, limit: int | None) -> Iterator[tuple[bytes, bytes]]:
+    from itertools import islice
+
+    from agents.publishing import encoded
+    from models.datasets import read_rows
+
+    fields = pipeline.event.fields
+    batches = read_rows(
+        file, columns=pipeline.data.columns, fields=fields,
+        types={name: field.type for name, field in fields.items()},
+        optional=[name for name, field in fields.items() if field.optional],
+    )  # fmt: skip
+    rows = (event for batch in batches for event in batch.events())
+    yield from encoded(islice(rows, limit), pipeline.event.key)
+
+
+async def _publish(
+    pipeline: Pipeline, settings: BrokerSettings, events: Iterator[tuple[bytes, bytes]],
+    file: str, rate: float | None, max_in_flight: int | None, limit: int | None,
+) -> int:  # fmt: skip
+    from agents import publishing
+    from agents.brokers import ensure_topics, wait_for_broker
+    from agents.in_flight import InFlight
+    from models.datasets import count_rows
+    from topics.topology import Topology
+
+    stopping = asyncio.Event()
+    until_signalled(stopping)
+    topology = Topology.of(pipeline)
+    await wait_for_broker(settings)
+    await ensure_topics(settings, topology)
+    total = count_rows(file)
+    if total is not None and limit is not None:
+        total = min(total, limit)
+    count = 0
+    columns = [
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn(),
+    ]  # fmt: skip
+    async with publishing.producer(settings) as kafka, InFlight.of(settings, topology) as in_flight:
+        room = None if max_in_flight is None else in_flight.room(max_in_flight)
+        with Progress(*columns, console=stderr) as bars:
+            task = bars.add_task(topology.events, total=total, rate=0.0)
+            began = time.monotonic()
+            async for chunk in publishing.paced(events, rate=rate, room=room):
+                await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
+                count += len(chunk)
+                bars.update(task, completed=count, rate=count / (time.monotonic() - began))
+                if stopping.is_set():
+                    break
+    return count

@@ -1,0 +1,94 @@
+"""`anabranch run`: components as workers, until they are told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.commands.shared import (
+    BrokerOption,
+    PipelineArgument,
+    run_async,
+    stderr,
+    until_signalled,
+)
+
+if TYPE_CHECKING:
+    from agents.runner import Parts
+    from topics.settings import BrokerSettings
+
+
+def run(
+    pipeline: PipelineArgument,
+    component: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Run only this component (may be given several times); "
+            "the weighting agent is called weigh.",
+        ),
+    ] = None,
+    broker: BrokerOption = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Serve Prometheus metrics on 127.0.0.1."),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the broker.")
+    ] = 30.0,
+) -> None:
+    """Run a pipeline's components until Ctrl-C or SIGTERM; what is done is committed then.
+
+    Without a broker it starts the embedded one, which publish, watch and audit find by
+    themselves while this runs.
+
+    Examples:
+
+      anabranch run card-fraud
+
+      anabranch run card-fraud --component features --broker kafka:9092
+
+      anabranch run card-fraud --component risk-linear --component weigh --metrics-port 9464
+    """  # fmt: skip
+    from agents.brokers import broker_settings, started_embedded
+    from agents.opening import open_parts
+    from models.registry import Registry
+    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.settings import HomeSettings
+
+    home = HomeSettings()
+    file = load_pipeline(find_pipeline(pipeline))
+    parts = open_parts(file, Registry(home.registry), component)
+    settings = broker_settings(broker, home)
+    with ExitStack() as stack:
+        if settings is None:
+            settings = stack.enter_context(started_embedded(home))
+        run_async(_run(parts, settings, metrics_port, wait))
+
+
+async def _run(
+    parts: Parts, settings: BrokerSettings, metrics_port: int | None, wait_s: float
+) -> None:
+    from agents.brokers import ensure_topics, wait_for_broker
+    from agents.demo import first_of
+    from agents.metrics import Metrics
+    from agents.runner import running
+    from agents.supervision import raise_failure
+    from topics.topology import Topology
+
+    stopping = asyncio.Event()
+    until_signalled(stopping)
+    metrics = Metrics()
+    await wait_for_broker(settings, wait_s)
+    await ensure_topics(settings, Topology.of(parts.pipeline))
+    if metrics_port is not None:
+        from prometheus_client import start_http_server
+
+        server, _ = start_http_server(metrics_port, addr="127.0.0.1", registry=metrics.registry)
+        stderr.print(f"metrics on http://127.0.0.1:{server.server_port}/metrics")
+    async with running(parts, settings, metrics) as workers:
+        stderr.print(f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops")
+        await first_of(stopping.wait, lambda: raise_failure(workers))
+    stderr.print("stopped; what was done is committed")

@@ -1,0 +1,62 @@
+"""Options that several commands have, and what they stand for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+PipelineArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PIPELINE", help="Name of a file in deploy/pipelines, or path of a pipeline file."
+    ),
+]
+BrokerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--broker",
+        metavar="HOST:PORT",
+        help="Kafka broker; without it ANABRANCH_BROKER, or the embedded broker.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, no more.")]
+
+
+def configure_logging(*, verbose: bool) -> None:
+    """Log to stderr: warnings of ours, everything with *verbose*."""
+    logging.basicConfig(
+        stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s",
+        level=logging.INFO if verbose else logging.WARNING,
+    )  # fmt: skip
+    if not verbose:
+        # Clients log each failed connection attempt; ours say it once, with what to do.
+        for noisy in ("aiokafka", "faust", "mode", "asyncio"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+
+def until_signalled(stopping: asyncio.Event) -> None:
+    """Set *stopping* on Ctrl-C or SIGTERM; a second Ctrl-C ends at once."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+def run_async(main: Coroutine[Any, Any, Any]) -> Any:
+    """Run *main* to its end in an event loop of its own."""
+    return asyncio.run(main)

@@ -1,0 +1,60 @@
+"""`anabranch topics`: the topics of a pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from agents.commands.shared import BrokerOption, JsonOption, PipelineArgument, run_async, stdout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from topics.settings import BrokerSettings
+    from topics.topology import Topology
+
+
+def topics(
+    pipeline: PipelineArgument,
+    create: Annotated[bool, typer.Option("--create", help="Make those that do not exist.")] = False,
+    replication: Annotated[int, typer.Option(min=1, help="Replicas of new topics.")] = 1,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a pipeline's topics and their partition counts on the broker.
+
+    Examples:
+
+      anabranch topics card-fraud
+
+      anabranch topics card-fraud --create --replication 3 --broker kafka:9092
+    """
+    from agents.brokers import needed_broker
+    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.topology import Topology
+
+    topology = Topology.of(load_pipeline(find_pipeline(pipeline)).pipeline)
+    settings = needed_broker(broker)
+    counts = run_async(_counts(settings, topology, replication if create else None))
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({topic: counts.get(topic) for topic in topology.all}))
+        return
+    table = Table("topic", "partitions", box=None, pad_edge=False)
+    for topic in topology.all:
+        table.add_row(topic, str(counts.get(topic, "does not exist")))
+    stdout.print(table)
+
+
+async def _counts(
+    settings: BrokerSettings, topology: Topology, replication: int | None
+) -> Mapping[str, int]:
+    from agents.brokers import ensure_topics, partition_counts, wait_for_broker
+
+    await wait_for_broker(settings)
+    if replication is not None:
+        await ensure_topics(settings, topology, replication=replication)
+    return await partition_counts(settings, topology)

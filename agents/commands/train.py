@@ -1,0 +1,132 @@
+"""`anabranch train`: every model of a pipeline, then its weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from agents.commands.shared import JsonOption, PipelineArgument, stderr, stdout
+
+if TYPE_CHECKING:
+    from models.registry import Registry
+    from models.training import TrainingReport
+    from topics.pipeline_file import PipelineFile
+
+_SIMULATED_ROWS = 150_000
+
+
+def train(
+    pipeline: PipelineArgument,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Parquet, CSV or JSONL; without it, simulated events."),
+    ] = None,
+    component: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Fit only this component (may be given several times)."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Simulated events.")] = _SIMULATED_ROWS,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of simulator and estimators.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit every component on its own, then learn the weights on held-out events.
+
+    The data is split by time: components on the first 60 %, those that read other models
+    on the next 20 %, weights on the last 20 %. Each model becomes a new version in the
+    registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
+
+    Examples:
+
+      anabranch train card-fraud
+
+      anabranch train card-fraud --data transactions.parquet
+    """
+    from models.registry import Registry
+    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.settings import HomeSettings
+
+    file = load_pipeline(find_pipeline(pipeline))
+    registry = Registry(HomeSettings().registry)
+    report = train_pipeline(file, registry, data=data, rows=rows, seed=seed, only=component)
+    if as_json:
+        typer.echo(report.model_dump_json())
+    else:
+        _print(report)
+
+
+def train_if_needed(file: PipelineFile, registry: Registry) -> None:
+    """Train on simulated events when a model or the weights are missing."""
+    from agents.opening import is_trained
+
+    if not is_trained(file.pipeline, registry):
+        stderr.print(f"{file.pipeline.name} has no models yet: training on simulated events")
+        train_pipeline(file, registry, data=None, rows=_SIMULATED_ROWS, seed=0, only=None)
+
+
+def train_pipeline(
+    file: PipelineFile,
+    registry: Registry,
+    *,
+    data: str | None,
+    rows: int,
+    seed: int,
+    only: list[str] | None,
+) -> TrainingReport:
+    """Gather the data and train, with progress bars on stderr."""
+    from agents import training_data
+    from agents.components import open_component
+    from models.training import train as fit
+
+    pipeline = file.pipeline
+    with Progress(
+        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), console=stderr,
+    ) as bars:  # fmt: skip
+        if data is None:
+            reading = bars.add_task("simulated events", total=rows)
+            gathered = training_data.simulated(
+                pipeline, rows=rows, seed=seed, progress=lambda n: bars.advance(reading, n)
+            )
+        else:
+            reading = bars.add_task(f"events of {data}"[-24:], total=training_data.rows_in(data))
+            gathered = training_data.from_file(
+                pipeline, data, progress=lambda n: bars.advance(reading, n)
+            )
+        tasks = {}
+
+        def progressed(name: str, fraction: float) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=100)
+            bars.update(tasks[name], completed=round(100 * fraction))
+
+        return fit(
+            pipeline, file.path.parent, gathered, registry,
+            open_component=open_component, seed=seed, only=only, progress=progressed,
+        )  # fmt: skip
+
+
+def _print(report: TrainingReport) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("component", "version", "AUC ROC", "average precision", "weight"):
+        table.add_column(column, justify="left" if column == "component" else "right")
+    for name, part in report.components.items():
+        weight = report.weights.get(name)
+        table.add_row(
+            name, str(part.version or "-"), _metric(part.auc), _metric(part.average_precision),
+            "-" if weight is None else f"{weight:.3f}",
+        )  # fmt: skip
+    composed = report.composed
+    table.add_row(
+        "composed", str(report.weights_version or "-"), _metric(composed.auc),
+        _metric(composed.average_precision), "1.000", style="bold",
+    )  # fmt: skip
+    stdout.print(table)
+    stdout.print(f"{report.rows:,} events, {report.positives:,} positive, {report.seconds:.1f} s")
+
+
+def _metric(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

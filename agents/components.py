@@ -1,0 +1,113 @@
+"""From a component's entry in the pipeline file to the running component."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from pathlib import Path
+from typing import NamedTuple
+
+from agents.assess_risk import AssessRisk
+from agents.decide import Decide
+from agents.extract_features import ExtractFeatures
+from models.component import Component
+from models.features import FeatureVector
+from models.registry import Registry
+from models.session import ModelSession
+from topics.errors import AnabranchError
+from topics.pipeline import ComponentSpec, Pipeline
+from topics.stage_batch import ModelRef
+
+KINDS = {
+    "extract_features": ExtractFeatures,
+    "assess_risk": AssessRisk,
+    "decide": Decide,
+}
+
+
+class ComponentNotLoadable(AnabranchError):
+    """A component of the user's own cannot be imported or made."""
+
+    def __init__(self, name: str, import_path: str, cause: str) -> None:
+        super().__init__(f"component {name}: import {import_path!r} does not load: {cause}")
+
+
+class OpenComponent(NamedTuple):
+    """A loaded component, and the model that its outputs are made by."""
+
+    component: Component
+    model: ModelRef
+
+
+def open_component(
+    pipeline: Pipeline, name: str, registry: Registry, folder: Path
+) -> OpenComponent:
+    """Load component *name*; model paths are relative to *folder*, the pipeline file's.
+
+    Raises ComponentNotLoadable, or models.registry.RegistryError for its model.
+    """
+    spec = pipeline.component(name)
+    if spec.import_path is not None:
+        opened = OpenComponent(_imported(spec), _code_ref(spec))
+    elif spec.kind == "extract_features" and spec.model is None:
+        features = FeatureVector(spec.features or [])
+        opened = OpenComponent(ExtractFeatures(features, None), ModelRef(name, "", "code"))
+    else:
+        opened = _with_model(pipeline, spec, registry, folder)
+    opened.component.load()
+    return opened
+
+
+def _with_model(
+    pipeline: Pipeline, spec: ComponentSpec, registry: Registry, folder: Path
+) -> OpenComponent:
+    session, model = _session(pipeline, spec, registry, folder)
+    if spec.kind == "extract_features":
+        return OpenComponent(ExtractFeatures(FeatureVector(spec.features or []), session), model)
+    made = AssessRisk(session) if spec.kind == "assess_risk" else Decide(session)
+    return OpenComponent(made, model)
+
+
+def _session(
+    pipeline: Pipeline, spec: ComponentSpec, registry: Registry, folder: Path
+) -> tuple[ModelSession, ModelRef]:
+    if spec.model is not None and spec.model.path is not None:
+        session = ModelSession.open(folder / spec.model.path)
+        return session, ModelRef(f"{spec.name}@{Path(spec.model.path).name}", session.digest, "fp32")
+    wanted = spec.model.version if spec.model is not None else None
+    version = (
+        registry.latest(pipeline.name, spec.name)
+        if wanted is None
+        else registry.get(pipeline.name, spec.name, wanted)
+    )
+    ref = ModelRef(f"{spec.name}@{version.version}", version.digest, version.card.variant)
+    return ModelSession.open(version), ref
+
+
+def import_component(spec: ComponentSpec) -> type[Component]:
+    """The class that the component's import path names; ComponentNotLoadable otherwise."""
+    path = spec.import_path or ""
+    module, _, attribute = path.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as exc:  # a user's module may fail in any way while it is imported
+        raise ComponentNotLoadable(spec.name, path, f"{type(exc).__name__}: {exc}") from exc
+    if not (inspect.isclass(found) and issubclass(found, Component)):
+        raise ComponentNotLoadable(spec.name, path, "it is not a subclass of Component")
+    return found
+
+
+def _imported(spec: ComponentSpec) -> Component:
+    made = import_component(spec)
+    try:
+        return made(**spec.options)
+    except TypeError as exc:
+        raise ComponentNotLoadable(spec.name, spec.import_path or "", str(exc)) from exc
+
+
+def _code_ref(spec: ComponentSpec) -> ModelRef:
+    """A component without a model is named by its code: the digest of its source file."""
+    source = Path(inspect.getfile(import_component(spec))).read_bytes()
+    digest = f"sha256:{hashlib.sha256(source).hexdigest()}"
+    return ModelRef(f"{spec.name}@{spec.import_path}", digest, "code")

@@ -1,0 +1,137 @@
+"""Decision records from joined and weighed rows."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from agents.join import Joined, ModelRun
+from models.weighting import Weighed
+from topics.decision import rfc3339, source_id
+from topics.pipeline import Pipeline
+from topics.stage_batch import Ints, ModelRef
+from topics.topology import Topology
+from topics.batches import Headers, Record
+
+_NO_MODEL = ModelRef("", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights in use: α by stage, and the version that decisions name."""
+
+    values: Mapping[str, float]
+    version: int
+    """0 for weights fixed in the pipeline file."""
+
+
+class DecisionWriter:
+    """Writes `topics.decision.Decision` records of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline, weights: Weights) -> None:
+        policy = pipeline.policy
+        self._pipeline = pipeline.name
+        self._events = Topology.of(pipeline).events
+        self._weights = weights
+        self._policy = f"{pipeline.name}@{policy.version}"
+        self._decisions = np.array([policy.otherwise, *policy.thresholds])
+        self._thresholds = np.array(list(policy.thresholds.values()))
+        self._fixed_headers: Headers = [
+            ("content-type", b"application/json"),
+            ("ce_specversion", b"1.0"),
+            ("ce_type", b"anabranch.decision"),
+            ("ce_source", f"anabranch/{pipeline.name}".encode()),
+        ]
+
+    def records(
+        self, partition: int, joined: Joined, rows: Ints, weighed: Weighed, now_ms: int
+    ) -> Iterator[Record]:
+        """The decision records of *rows*, in order."""
+        keys, ids = joined.rows.keys.items(), joined.rows.ids.items()
+        traces = joined.rows.traces.items() if joined.rows.traces is not None else None
+        offsets, times = joined.rows.offsets.tolist(), joined.rows.event_time_ms.tolist()
+        latencies = np.maximum(now_ms - joined.rows.published_ms, 0).tolist()
+        scores = weighed.scores.tolist()
+        names = self._decisions[np.searchsorted(self._thresholds, weighed.scores, "right")]
+        stages = _StageColumns(joined, weighed)
+        decided_at = rfc3339(now_ms)
+        for row in rows.tolist():
+            contributions, missing = stages.row(row)
+            source = {"topic": self._events, "partition": partition, "offset": offsets[row]}
+            value = orjson.dumps({
+                "event_id": ids[row].decode(),
+                "pipeline": self._pipeline,
+                "decision": str(names[row]),
+                "score": scores[row],
+                "contributions": contributions,
+                "degraded": bool(missing),
+                "missing": missing,
+                "weights": self._weights.version,
+                "policy": self._policy,
+                "source": source,
+                "event_time": rfc3339(times[row]),
+                "decided_at": decided_at,
+                "latency_ms": latencies[row],
+            })  # fmt: skip
+            headers = [
+                ("ce_id", source_id(self._events, partition, offsets[row]).encode()),
+                ("ce_time", decided_at.encode()),
+                *self._fixed_headers,
+            ]
+            if traces is not None and traces[row]:
+                headers.append(("traceparent", traces[row]))
+            yield Record(keys[row], value, now_ms, headers)
+
+
+class _StageColumns:
+    """Contributions by row: arrays turned into lists once, read many times."""
+
+    def __init__(self, joined: Joined, weighed: Weighed) -> None:
+        self._stages = [
+            (
+                name,
+                stage.present.tolist(),
+                stage.signal.astype(np.float64).tolist(),
+                weighed.weights[:, column].tolist(),
+                weighed.contributions[:, column].tolist(),
+                _ModelLookup(stage.models),
+            )
+            for column, (name, stage) in enumerate(joined.stages.items())
+        ]
+
+    def row(self, row: int) -> tuple[dict[str, Any], list[str]]:
+        """The contributions of a row by stage, and the stages that are missing."""
+        contributions: dict[str, Any] = {}
+        missing: list[str] = []
+        for name, present, signals, weights, shares, models in self._stages:
+            if not present[row]:
+                missing.append(name)
+                continue
+            model = models.at(row)
+            contributions[name] = {
+                "signal": signals[row],
+                "weight": weights[row],
+                "contribution": shares[row],
+                "model": model.model,
+                "digest": model.digest,
+                "variant": model.variant,
+            }
+        return contributions, missing
+
+
+class _ModelLookup:
+    """The model that made a row's output."""
+
+    def __init__(self, runs: tuple[ModelRun, ...]) -> None:
+        self._starts = [run.start for run in runs]
+        self._models = [run.model for run in runs]
+
+    def at(self, row: int) -> ModelRef:
+        if len(self._models) == 1:
+            return self._models[0]
+        return self._models[bisect_right(self._starts, row) - 1]

@@ -1,0 +1,53 @@
+"""Following decisions and dead letters as they are written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import aiokafka
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from topics.settings import BrokerSettings
+
+
+@asynccontextmanager
+async def follower(
+    settings: BrokerSettings, topics: Sequence[str], partitions: int, *, from_start: bool
+) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
+    """A consumer outside any group, at the start or the end of all partitions of *topics*."""
+    consumer = aiokafka.AIOKafkaConsumer(
+        bootstrap_servers=settings.addresses,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=20 if settings.embedded else 500,
+        max_partition_fetch_bytes=4 * 2**20,
+    )
+    await consumer.start()
+    try:
+        for topic in topics:
+            await consumer._client._wait_on_metadata(topic)
+        assigned = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
+        consumer.assign(assigned)
+        await (consumer.seek_to_beginning() if from_start else consumer.seek_to_end())
+        await asyncio.gather(*(consumer.position(tp) for tp in assigned))
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def read_until(
+    consumer: aiokafka.AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[tuple[TopicPartition, list[ConsumerRecord]]]:
+    """Records of the consumer's partitions up to the offsets *ends*, by partition."""
+    waiting = dict(ends)
+    while waiting:
+        for tp, end in list(waiting.items()):
+            if await consumer.position(tp) >= end:
+                del waiting[tp]
+        if not waiting:
+            return
+        fetched = await consumer.getmany(*waiting, timeout_ms=500)
+        for tp, records in fetched.items():
+            yield tp, [record for record in records if record.offset < ends[tp]]

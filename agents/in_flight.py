@@ -1,0 +1,53 @@
+"""How many events of a pipeline have no decision or dead letter yet, by its topics' ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiokafka
+
+from agents.following import follower
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+
+_FRESH_S = 0.02
+
+
+class InFlight:
+    """Counts by end offsets: what was ever published, minus what ever ended."""
+
+    def __init__(self, consumer: aiokafka.AIOKafkaConsumer, topology: Topology) -> None:
+        self._consumer = consumer
+        self._topology = topology
+        self._count = 0
+        self._counted_at = float("-inf")
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, settings: BrokerSettings, topology: Topology) -> AsyncIterator[InFlight]:
+        """The count for the pipeline of *topology*."""
+        topics = (topology.events, topology.decisions, topology.dead_letters)
+        async with follower(settings, topics, topology.partitions, from_start=False) as consumer:
+            yield cls(consumer, topology)
+
+    async def count(self) -> int:
+        """Events in flight now."""
+        if time.monotonic() - self._counted_at > _FRESH_S:
+            ends = await self._consumer.end_offsets(sorted(self._consumer.assignment()))
+            self._count = sum(
+                end if tp.topic == self._topology.events else -end for tp, end in ends.items()
+            )
+            self._counted_at = time.monotonic()
+        return self._count
+
+    def room(self, limit: int) -> Callable[[], Awaitable[int]]:
+        """A function that says how many more events fit under *limit*."""
+
+        async def room() -> int:
+            left = limit - await self.count()
+            self._counted_at = float("-inf")  # what is published next is not in the count
+            return left
+
+        return room

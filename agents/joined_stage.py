@@ -1,0 +1,48 @@
+"""A component that reads other components: join by offset, transform, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from faust.types import TP
+
+from agents.join import Joined, PartitionJoin
+from agents.joined_worker import JoinedWorker
+from agents.worker import StageWriter, Wiring
+from models.component import Batch, Component, StageOutput
+from topics.stage_batch import Failure, ModelRef
+
+
+class JoinedStage(JoinedWorker):
+    """Runs a component over the joined outputs of its inputs."""
+
+    def __init__(
+        self, wiring: Wiring, name: str, component: Component, model: ModelRef
+    ) -> None:
+        # Half the deadline: the weighting agent, which waits for this stage too, gives
+        # up on a row only after the whole of it.
+        super().__init__(
+            wiring, wiring.pipeline.component(name).inputs,
+            wiring.pipeline.weighting.deadline_ms / 2000,
+        )  # fmt: skip
+        self._writer = StageWriter(wiring, name, component, model)
+
+    async def open_state(self, partition: int, first: Mapping[TP, int]) -> PartitionJoin:
+        """Continue after what the component's topic already answers for."""
+        return self.new_join(await self._writer.last_written(self.tail, partition))
+
+    async def emit(self, partition: int, joined: Joined) -> None:
+        """Transform the rows that every input has; pass the others on as absent."""
+        present = np.logical_and.reduce([stage.present for stage in joined.stages.values()])
+        rows = np.flatnonzero(present)
+        inputs = {
+            name: StageOutput(stage.output, stage.signal)
+            if len(rows) == len(present)
+            else StageOutput(stage.output[rows], stage.signal[rows])
+            for name, stage in joined.stages.items()
+        }
+        batch = Batch(rows=len(rows), inputs=inputs)
+        made = await self._writer.transform(batch, rows, len(present))
+        failures: dict[int, Failure] = joined.failures()
+        await self._writer.write(partition, joined.covers_from, joined.rows, made, failures)

@@ -1,0 +1,86 @@
+"""A worker that reads stage topics: one offset-aligned join per source partition."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from faust.types import TP
+
+from agents.join import Joined, PartitionJoin
+from agents.worker import Wiring, Worker
+from topics.errors import WireError
+from topics.stage_batch import StageBatch
+from topics.transport import Fetch
+from topics.wire import decode
+
+log = logging.getLogger(__name__)
+
+
+class JoinedWorker(Worker[PartitionJoin]):
+    """Feeds the joins and hands on what leaves them. Subclasses say what is done with it."""
+
+    def __init__(self, wiring: Wiring, inputs: Sequence[str], deadline_s: float) -> None:
+        super().__init__(wiring)
+        self._inputs = inputs
+        self._deadline_s = deadline_s
+        self._stage_of = {self.topology.stage(name): name for name in inputs}
+
+    async def emit(self, partition: int, joined: Joined) -> None:
+        """Deal with joined rows; returns when what they lead to is written."""
+        raise NotImplementedError
+
+    def new_join(self, done: int) -> PartitionJoin:
+        """A join that starts after source offset *done*."""
+        weighting = self.wiring.pipeline.weighting
+        return PartitionJoin(
+            self._inputs, done=done, now=time.monotonic(), deadline_s=self._deadline_s,
+            stall_timeout_s=weighting.stall_timeout_s, max_rows=weighting.max_in_flight,
+        )  # fmt: skip
+
+    async def process(self, fetch: Fetch) -> None:
+        """Push what was fetched, emit what is complete or overdue."""
+        started = time.perf_counter()
+        pushed = 0
+        for tp, records in fetch.records.items():
+            join = await self.state(tp, records[0].offset)
+            for record in records:
+                batch = self._decoded(tp, record)
+                pushed += len(batch) if batch else 0
+                if batch is not None:
+                    join.push(batch, (tp, record.offset + 1), time.monotonic())
+        await asyncio.gather(*(self._emit_all(partition, join) for partition, join in self.states()))
+        self._pause_what_runs_ahead()
+        if pushed:
+            self.wiring.metrics.observe_batch(pushed, time.perf_counter() - started)
+
+    async def _emit_all(self, partition: int, join: PartitionJoin) -> None:
+        while (joined := join.pop(time.monotonic())) is not None:
+            if len(joined.rows):
+                await self.emit(partition, joined)
+            self.wiring.app.batches.done(joined.positions)  # type: ignore[arg-type]  # TPs
+
+    def _decoded(self, tp: TP, record: object) -> StageBatch | None:
+        try:
+            batch = decode(record.value, dict(record.headers))  # type: ignore[attr-defined]
+            if batch.component != self._stage_of[tp.topic] or batch.partition != tp.partition:
+                raise WireError(
+                    f"it is of {batch.component}[{batch.partition}], which belongs elsewhere"
+                )
+        except WireError as exc:
+            # Not a row of ours: rows come in batches that our components wrote.
+            log.error("%s[%d]@%d skipped: %s", tp.topic, tp.partition, record.offset, exc)  # type: ignore[attr-defined]
+            self.wiring.metrics.observe_skipped()
+            return None
+        return batch
+
+    def _pause_what_runs_ahead(self) -> None:
+        consumer = self.wiring.app.batches
+        paused: set[TP] = set()
+        for partition, join in self.states():
+            for topic, stage in self._stage_of.items():
+                if join.is_full(stage):
+                    paused.add(TP(topic, partition))
+        consumer.pause_only(paused)

@@ -1,0 +1,142 @@
+"""Prometheus metrics of a worker process, and the same numbers for the live view."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from topics.stage_batch import Bools, Failure, ModelRef
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_ROWS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
+_LABELS = ("pipeline", "component")
+
+
+class Metrics:
+    """Every metric of one process, on a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        on = {"registry": self.registry}
+        self.rows = Counter(
+            "anabranch_rows_total", "Rows dealt with", (*_LABELS, "outcome"), **on)
+        self.failed = Counter(
+            "anabranch_rows_failed_total", "Rows without an output", (*_LABELS, "error"), **on)
+        self.skipped = Counter(
+            "anabranch_skipped_records_total", "Records that are no stage batch", _LABELS, **on)
+        self.batch_rows = Histogram(
+            "anabranch_batch_rows", "Rows per fetch", _LABELS, buckets=_ROWS, **on)
+        self.stage_seconds = Histogram(
+            "anabranch_stage_seconds", "From fetch to output on the broker", _LABELS,
+            buckets=_SECONDS, **on)
+        self.inference_seconds = Histogram(
+            "anabranch_inference_seconds", "Time in the component's transform", _LABELS,
+            buckets=_SECONDS, **on)
+        self.decision_seconds = Histogram(
+            "anabranch_event_to_decision_seconds", "From the event's publication to its decision",
+            ("pipeline",), buckets=_SECONDS, **on)
+        self.lag = Gauge(
+            "anabranch_consumer_lag_records", "Records that wait to be dealt with", _LABELS, **on)
+        self.in_flight = Gauge(
+            "anabranch_join_rows", "Rows that wait at the join", ("pipeline",), **on)
+        self.events = Counter(
+            "anabranch_events_total", "Events by their end", ("pipeline", "outcome"), **on)
+        self.dead_letters = Counter(
+            "anabranch_dead_letters_total", "Events without a decision",
+            ("pipeline", "stage", "error"), **on)
+        self.degraded = Counter(
+            "anabranch_degraded_decisions_total", "Decisions without every stage",
+            ("pipeline",), **on)
+        self.unaccounted = Gauge(
+            "anabranch_unaccounted_events", "Events that ended in neither decision nor dead letter",
+            ("pipeline",), **on)
+        self.weight = Gauge("anabranch_weight", "Weight α of a stage", _LABELS, **on)
+        self.model = Info("anabranch_model", "The model that a component runs", _LABELS, **on)  # fmt: skip
+
+
+@dataclass(slots=True)
+class StageStats:
+    """What the live view shows of one component."""
+
+    rows: int = 0
+    failed: int = 0
+    batches: int = 0
+    lag: int = 0
+    busy_s: float = 0.0
+
+
+@dataclass(slots=True)
+class StageMetrics:
+    """The metrics of one component of one pipeline."""
+
+    metrics: Metrics
+    pipeline: str
+    component: str
+    stats: StageStats = field(default_factory=StageStats)
+
+    @property
+    def _labels(self) -> tuple[str, str]:
+        return (self.pipeline, self.component)
+
+    def observe_batch(self, rows: int, seconds: float) -> None:
+        """A fetch of *rows* was dealt with in *seconds*."""
+        self.stats.batches += 1
+        self.stats.busy_s += seconds
+        self.metrics.batch_rows.labels(*self._labels).observe(rows)
+        self.metrics.stage_seconds.labels(*self._labels).observe(seconds)
+
+    def observe_inference(self, seconds: float) -> None:
+        """A component's transform took *seconds*."""
+        self.metrics.inference_seconds.labels(*self._labels).observe(seconds)
+
+    def observe_rows(self, present: Bools, failures: Iterable[Failure]) -> None:
+        """Rows were written; `failures` says why some are absent."""
+        good = int(present.sum())
+        self.stats.rows += len(present)
+        self.stats.failed += len(present) - good
+        self.metrics.rows.labels(*self._labels, "output").inc(good)
+        self.metrics.rows.labels(*self._labels, "absent").inc(len(present) - good)
+        for error, count in Tally(f.error for f in failures).items():
+            self.metrics.failed.labels(*self._labels, error).inc(count)
+
+    def observe_skipped(self) -> None:
+        """A record was no stage batch."""
+        self.metrics.skipped.labels(*self._labels).inc()
+
+    def observe_lag(self, records: int) -> None:
+        """*records* wait on the topics that the component reads."""
+        self.stats.lag = records
+        self.metrics.lag.labels(*self._labels).set(records)
+
+    def observe_model(self, model: ModelRef) -> None:
+        """The component runs *model*."""
+        self.metrics.model.labels(*self._labels).info(model._asdict())
+
+    def observe_ends(
+        self, latencies_s: Sequence[float], degraded: int, dead: Sequence[Failure]
+    ) -> None:
+        """Events ended: one latency per decision, one failure per dead letter."""
+        ends = len(latencies_s) + len(dead)
+        self.stats.rows += ends
+        self.stats.failed += len(dead)
+        self.metrics.events.labels(self.pipeline, "decision").inc(len(latencies_s))
+        self.metrics.events.labels(self.pipeline, "dead-letter").inc(len(dead))
+        self.metrics.degraded.labels(self.pipeline).inc(degraded)
+        histogram = self.metrics.decision_seconds.labels(self.pipeline)
+        for latency in latencies_s:
+            histogram.observe(latency)
+        for (stage, error), count in Tally((f.component, f.error) for f in dead).items():
+            self.metrics.dead_letters.labels(self.pipeline, stage, error).inc(count)
+
+    def observe_join(self, waiting: int, unaccounted: int) -> None:
+        """*waiting* rows are in the join; *unaccounted* more events were found missing."""
+        self.metrics.in_flight.labels(self.pipeline).set(waiting)
+        self.metrics.unaccounted.labels(self.pipeline).inc(unaccounted)
+
+    def observe_weights(self, weights: dict[str, float]) -> None:
+        """The weights in use, by stage."""
+        for stage, weight in weights.items():
+            self.metrics.weight.labels(self.pipeline, stage).set(weight)

@@ -1,0 +1,77 @@
+"""What a topic already holds: its last records, read by partition, outside any group."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import aiokafka
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from topics.settings import BrokerSettings
+
+_CHUNK = 100
+
+
+class TailReader:
+    """Reads the ends of partitions; also single records by offset."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._kafka = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=settings.addresses,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=5 if settings.embedded else 500,
+            max_partition_fetch_bytes=16 * 2**20,
+        )
+        self._reading = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        await self._kafka.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._kafka.stop()
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset that is still there, and the next to be written."""
+        tp = TopicPartition(topic, partition)
+        await self._kafka._client._wait_on_metadata(topic)
+        first = await self._kafka.beginning_offsets([tp])
+        end = await self._kafka.end_offsets([tp])
+        return first[tp], end[tp]
+
+    async def last(self, topic: str, partition: int, count: int = 8) -> list[ConsumerRecord]:
+        """The last *count* records (fewer when the partition holds fewer), oldest first."""
+        first, end = await self.bounds(topic, partition)
+        start = max(first, end - count)
+        while True:
+            records = await self.between(topic, partition, start, end)
+            # Transaction markers take offsets too: look further back if there were only those.
+            if records or start == first:
+                return records
+            start = max(first, start - _CHUNK)
+
+    async def between(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> list[ConsumerRecord]:
+        """The records with offsets in [start, end) that are still there."""
+        tp = TopicPartition(topic, partition)
+        found: list[ConsumerRecord] = []
+        async with self._reading:
+            first, after_last = await self.bounds(topic, partition)
+            start, end = max(start, first), min(end, after_last)
+            if start >= end:
+                return []
+            self._kafka.assign([tp])
+            self._kafka.seek(tp, start)
+            while await self._kafka.position(tp) < end:
+                fetched = await self._kafka.getmany(tp, timeout_ms=1000)
+                found += [record for record in fetched.get(tp, []) if record.offset < end]
+        return found

@@ -1,0 +1,94 @@
+"""Labelled events for training: simulated, or from a file, validated like any event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic_core import ValidationError
+
+from models.datasets import count_rows, read_rows
+from models.simulators import SIMULATORS
+from models.training import TrainingData
+from topics.errors import AnabranchError
+from topics.events import EventDecoder
+from topics.pipeline import Pipeline
+
+Progress = Callable[[int], None]
+_CHUNK = 20_000
+
+
+class NoTrainingData(AnabranchError):
+    """There is nothing to train on."""
+
+
+def simulated(
+    pipeline: Pipeline, *, rows: int, seed: int, progress: Progress = lambda _: None
+) -> TrainingData:
+    """*rows* events of the pipeline's simulator, in time order."""
+    if pipeline.name not in SIMULATORS:
+        raise NoTrainingData(
+            f"pipeline {pipeline.name} has no simulator: give its data with --data FILE"
+        )
+    events = SIMULATORS[pipeline.name](seed)
+    return _collected(pipeline, ((e.event, e.label) for e in islice(events, rows)), progress)
+
+
+def from_file(
+    pipeline: Pipeline, path: str, *, progress: Progress = lambda _: None
+) -> TrainingData:
+    """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file."""
+    return _collected(pipeline, _labelled(pipeline, path), progress)
+
+
+def rows_in(path: str) -> int | None:
+    """How many rows the file has, where that is cheap to know."""
+    return count_rows(path)
+
+
+def _labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object], bool]]:
+    if pipeline.data.label is None:
+        raise NoTrainingData(
+            f"pipeline {pipeline.name} names no label column: add data.label to its file"
+        )
+    fields = pipeline.event.fields
+    batches = read_rows(
+        path, columns=pipeline.data.columns, fields=fields, label=pipeline.data.label,
+        types={name: field.type for name, field in fields.items()},
+        optional=[name for name, field in fields.items() if field.optional],
+    )  # fmt: skip
+    for batch in batches:
+        labels = [] if batch.labels is None else batch.labels.tolist()
+        yield from zip(batch.events(), labels, strict=True)
+
+
+def _collected(
+    pipeline: Pipeline, labelled: Iterable[tuple[dict[str, object], bool]], progress: Progress
+) -> TrainingData:
+    decoder = EventDecoder(pipeline.event)
+    parts: list[dict[str, np.ndarray]] = []
+    labels: list[bool] = []
+    rows = iter(labelled)
+    invalid = 0
+    while chunk := list(islice(rows, _CHUNK)):
+        events: list[dict[str, Any]] = []
+        for event, label in chunk:
+            try:
+                events.append(decoder.event(orjson.dumps(event)))
+            except ValidationError as exc:
+                invalid += 1
+                first = exc.errors(include_url=False, include_input=False)[0]
+                reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                continue
+            labels.append(bool(label))
+        parts.append(decoder.columns(events))
+        progress(len(chunk))
+    if not labels:
+        why = f"all {invalid} rows are invalid events, the last because {reason}" if invalid else (
+            "the data has no rows")  # fmt: skip
+        raise NoTrainingData(f"nothing to train {pipeline.name} on: {why}")
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return TrainingData(columns, np.array(labels, np.bool_))

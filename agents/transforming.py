@@ -1,0 +1,112 @@
+"""Running a component over rows so that a bad row costs that row, never its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.component import Batch, Component, StageOutput
+from topics.stage_batch import Bools, Floats, Ints
+
+INVALID_OUTPUT = "InvalidOutput"
+
+
+@dataclass(frozen=True, slots=True)
+class Transformed:
+    """A component's outputs for N rows; where `present` is False, `errors` says why."""
+
+    present: Bools
+    output: Floats
+    signal: NDArray[np.float32]
+    errors: Mapping[int, tuple[str, str]]
+    """Row → (class, reason)."""
+
+
+def transform(component: Component, batch: Batch) -> Transformed:
+    """Run *component* over *batch*; a row that raises or gives nonsense is absent."""
+    if batch.rows == 0:
+        return _absent(0, {})
+    try:
+        return _checked(component.transform(batch), batch.rows)
+    except Exception as exc:  # the boundary to the component's code: any error is its rows'
+        if batch.rows == 1:
+            return _absent(1, {0: (type(exc).__name__, str(exc)[:300])})
+    half = batch.rows // 2
+    first = transform(component, _sliced(batch, slice(0, half)))
+    second = transform(component, _sliced(batch, slice(half, batch.rows)))
+    return _stacked(first, second)
+
+
+def spread(done: Transformed, rows: Ints, n: int) -> Transformed:
+    """*done*, whose rows are *rows* of N, among all N; the others are absent without reason."""
+    if len(rows) == n:
+        return done
+    present = np.zeros(n, np.bool_)
+    output = np.zeros((n, done.output.shape[1]), done.output.dtype)
+    signal = np.zeros(n, np.float32)
+    present[rows], output[rows], signal[rows] = done.present, done.output, done.signal
+    return Transformed(
+        present, output, signal, {int(rows[row]): why for row, why in done.errors.items()}
+    )
+
+
+def _checked(made: StageOutput, rows: int) -> Transformed:
+    output, signal = np.asarray(made.output), np.asarray(made.signal, dtype=np.float32)
+    if output.ndim != 2 or len(output) != rows or signal.shape != (rows,):
+        raise TypeError(
+            f"a component must return output (N, F) and signal (N,) for N={rows}, "
+            f"not {output.shape} and {signal.shape}"
+        )
+    if output.dtype not in (np.float32, np.float64):
+        output = output.astype(np.float64)
+    present = np.isfinite(output).all(axis=1) & (signal >= 0) & (signal <= 1)
+    if present.all():
+        return Transformed(present, output, signal, {})
+    errors = {
+        int(row): (INVALID_OUTPUT, f"signal {signal[row]} or output not finite or out of range")
+        for row in np.flatnonzero(~present)
+    }
+    return Transformed(
+        present,
+        np.where(present[:, None], output, 0).astype(output.dtype),
+        np.where(present, signal, 0).astype(np.float32),
+        errors,
+    )
+
+
+def _absent(rows: int, errors: Mapping[int, tuple[str, str]]) -> Transformed:
+    return Transformed(
+        np.zeros(rows, np.bool_), np.zeros((rows, 1), np.float32), np.zeros(rows, np.float32), errors
+    )
+
+
+def _sliced(batch: Batch, rows: slice) -> Batch:
+    return Batch(
+        rows=rows.stop - rows.start,
+        columns={name: column[rows] for name, column in batch.columns.items()},
+        inputs={
+            name: StageOutput(stage.output[rows], stage.signal[rows])
+            for name, stage in batch.inputs.items()
+        },
+    )
+
+
+def _stacked(first: Transformed, second: Transformed) -> Transformed:
+    halves = [first, second]
+    width = max((half.output.shape[1] for half in halves if half.present.any()), default=1)
+    outputs = [
+        half.output
+        if half.output.shape[1] == width
+        else np.zeros((len(half.present), width), half.output.dtype)
+        for half in halves
+    ]
+    shift = len(first.present)
+    return Transformed(
+        np.concatenate([half.present for half in halves]),
+        np.concatenate(outputs),
+        np.concatenate([half.signal for half in halves]),
+        {**first.errors, **{row + shift: why for row, why in second.errors.items()}},
+    )

@@ -1,0 +1,156 @@
+"""What every worker does: remember how far it got, write its stage batches, say so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from faust.types import TP
+
+from agents.app import StageApp
+from agents.metrics import StageMetrics
+from agents.tail import TailReader
+from agents.transforming import Transformed, spread, transform
+from models.component import Batch, Component
+from topics.pipeline import Pipeline
+from topics.settings import BrokerSettings
+from topics.stage_batch import Bools, Failure, Ints, ModelRef, Rows, StageBatch
+from topics.topology import Topology
+from topics.batches import Headers, Record
+from topics.transport import Fetch
+from topics.wire import decode, encode
+
+IN_THREAD_FROM = 256
+"""Batches of this many rows are transformed in a thread: ONNX Runtime releases the GIL."""
+
+MAX_RECORD_BYTES = 900_000
+"""A stage batch larger than this is split; brokers refuse records over 1 MB by default."""
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a worker is connected to."""
+
+    pipeline: Pipeline
+    app: StageApp
+    settings: BrokerSettings
+    metrics: StageMetrics
+
+    @property
+    def topology(self) -> Topology:
+        """The pipeline's topic names."""
+        return Topology.of(self.pipeline)
+
+
+class Worker(Generic[State]):
+    """Keeps one `State` per source partition, opened from what the broker already holds."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+        self.topology = wiring.topology
+        self.tail = TailReader(wiring.settings)
+        self._states: dict[int, State] = {}
+        self._generation: int | None = None
+
+    async def handle(self, fetch: Fetch) -> None:
+        """Deal with one fetch; returns when its output is on the broker."""
+        if fetch.generation != self._generation:
+            self._states.clear()
+            self._generation = fetch.generation
+        await self.process(fetch)
+        self.wiring.metrics.observe_lag(self.wiring.app.batches.lag())
+
+    async def process(self, fetch: Fetch) -> None:
+        """The worker's own part of `handle`."""
+        raise NotImplementedError
+
+    async def open_state(self, partition: int, first: Mapping[TP, int]) -> State:
+        """The state of a partition that this worker has just been given.
+
+        *first* holds the offsets that it reads first, of the topics that it reads.
+        """
+        raise NotImplementedError
+
+    async def state(self, tp: TP, first_offset: int) -> State:
+        """The state of the source partition that *tp* belongs to."""
+        if tp.partition not in self._states:
+            self._states[tp.partition] = await self.open_state(tp.partition, {tp: first_offset})
+        return self._states[tp.partition]
+
+    def states(self) -> list[tuple[int, State]]:
+        """All open states, by partition."""
+        return sorted(self._states.items(), key=lambda item: item[0])
+
+
+class StageWriter:
+    """Turns rows into stage batches on a component's topic."""
+
+    def __init__(
+        self, wiring: Wiring, name: str, component: Component, model: ModelRef
+    ) -> None:
+        self._wiring = wiring
+        self._name = name
+        self._component = component
+        self._model = model
+        self._topic = wiring.topology.stage(name)
+        self._events = wiring.topology.events
+
+    async def last_written(self, tail: TailReader, partition: int) -> int:
+        """The highest source offset that the topic has an output for; -1 for none."""
+        records = await tail.last(self._topic, partition)
+        batches = [decode(record.value, dict(record.headers)) for record in records]
+        return max((int(b.rows.offsets[-1]) for b in batches if len(b)), default=-1)
+
+    async def transform(self, batch: Batch, rows: Ints, n: int) -> Transformed:
+        """Run the component over *batch*, whose rows are *rows* of N."""
+        started = time.perf_counter()
+        if batch.rows >= IN_THREAD_FROM:
+            made = await asyncio.to_thread(transform, self._component, batch)
+        else:
+            made = transform(self._component, batch)
+        self._wiring.metrics.observe_inference(time.perf_counter() - started)
+        return spread(made, rows, n)
+
+    async def write(
+        self,
+        partition: int,
+        covers_from: int,
+        rows: Rows,
+        made: Transformed,
+        failures: Mapping[int, Failure],
+    ) -> None:
+        """Write the rows' outputs as one stage batch (several if it is large)."""
+        own = {
+            row: Failure(row, self._name, error, reason)
+            for row, (error, reason) in made.errors.items()
+        }
+        all_failures = {**own, **failures}
+        batch = StageBatch(
+            component=self._name, topic=self._events, partition=partition,
+            covers_from=covers_from, rows=rows, present=made.present, output=made.output,
+            signal=made.signal, model=self._model,
+            failures=tuple(all_failures[row] for row in sorted(all_failures)),
+        )  # fmt: skip
+        now_ms = int(time.time() * 1000)
+        records = [Record(None, value, now_ms, headers) for value, headers in self._encoded(batch)]
+        self._wiring.app.batches.check_lease()
+        await self._wiring.app.writer.write(self._topic, partition, records)
+        self._wiring.metrics.observe_rows(made.present, all_failures.values())
+
+    def _encoded(self, batch: StageBatch) -> list[tuple[bytes, Headers]]:
+        value, headers = encode(batch, self._wiring.pipeline.codec)
+        if len(value) <= MAX_RECORD_BYTES or len(batch) == 1:
+            return [(value, headers)]
+        half = len(batch) // 2
+        return self._encoded(batch[:half]) + self._encoded(batch[half:])
+
+
+def is_backlog(published_ms: Ints, deadline_ms: int) -> Bools:
+    """Which rows are already older than the deadline as the pipeline reads them."""
+    return np.asarray(published_ms < time.time() * 1000 - deadline_ms)

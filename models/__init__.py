@@ -1,0 +1,1 @@
+"""Components, training, weights, ONNX export, sessions, explanations and data."""

@@ -1,0 +1,127 @@
+"""Values of one column of a data file, from what the file holds to what an event needs.
+
+Types are those of event fields: string, integer, number, boolean, timestamp, vector. A value
+that does not fit its type is left as it is: the pipeline's own checks then refuse that row
+alone, as they would refuse it from any other producer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = list[object] | NDArray[Any]
+
+
+def typed(values: Sequence[object], kind: str | None) -> Column:
+    """The values as a column of the given type; None is a missing value.
+
+    float64 for number (missing: NaN), int64 and bool when nothing is missing, datetime64[us]
+    in UTC for timestamp (missing: NaT), otherwise a list.
+    """
+    convert = _CONVERSIONS.get(kind or "")
+    return list(values) if convert is None else convert(values)
+
+
+def json_values(column: Column) -> list[object]:
+    """The column as values that JSON can carry; None for what is missing, NaN or infinite."""
+    if isinstance(column, list):
+        return column
+    if column.dtype.kind == "M":
+        return timestamps_to_text(column)
+    values: list[object] = column.tolist()
+    if column.dtype.kind == "f" and not (finite := np.isfinite(column)).all():
+        for row in np.flatnonzero(~finite).tolist():
+            values[row] = None
+    return values
+
+
+def timestamps_to_text(times: NDArray[np.datetime64]) -> list[object]:
+    """RFC 3339 in UTC with no more decimals than each needs; None for NaT.
+
+    >>> timestamps_to_text(np.array(["2018-04-01T00:00:31", "2018-04-01T00:00:31.5"], "M8[us]"))
+    ['2018-04-01T00:00:31Z', '2018-04-01T00:00:31.500Z']
+    """
+    micros = times.astype("datetime64[us]")
+    text: list[object] = [f"{t}Z" for t in np.datetime_as_string(micros, unit="s").tolist()]
+    ticks, absent = micros.astype(np.int64), np.isnat(micros)
+    in_millis = (ticks % 1_000_000 != 0) & (ticks % 1000 == 0) & ~absent
+    in_micros = (ticks % 1000 != 0) & ~absent
+    for row in np.flatnonzero(absent).tolist():
+        text[row] = None
+    _write(text, in_millis, np.datetime_as_string(micros[in_millis], unit="ms"))
+    _write(text, in_micros, np.datetime_as_string(micros[in_micros], unit="us"))
+    return text
+
+
+def _write(text: list[object], where: NDArray[np.bool_], times: NDArray[np.str_]) -> None:
+    for row, time in zip(np.flatnonzero(where).tolist(), times.tolist(), strict=True):
+        text[row] = f"{time}Z"
+
+
+def binary(value: object) -> bool | None:
+    """The boolean that 0, 1, false and true stand for; None for anything else."""
+    if isinstance(value, bool | int | float) and value in (0, 1):
+        return bool(value)
+    return None
+
+
+def _strings(values: Sequence[object]) -> Column:
+    return [str(value) if type(value) is int else value for value in values]
+
+
+def _integers(values: Sequence[object]) -> Column:
+    if not all(type(value) is int for value in values):
+        return list(values)
+    try:
+        return np.array(values, dtype=np.int64)
+    except OverflowError:
+        return list(values)
+
+
+def _numbers(values: Sequence[object]) -> Column:
+    if not all(value is None or type(value) in (int, float) for value in values):
+        return list(values)
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        return list(values)
+
+
+def _booleans(values: Sequence[object]) -> Column:
+    outcomes = [binary(value) for value in values]
+    if None not in outcomes:
+        return np.array(outcomes, dtype=np.bool_)
+    return [v if outcome is None else outcome for v, outcome in zip(values, outcomes, strict=True)]
+
+
+def _timestamps(values: Sequence[object]) -> Column:
+    moments = [_moment(value) for value in values]
+    if all(moment or value is None for moment, value in zip(moments, values, strict=True)):
+        return np.array(moments, dtype="datetime64[us]")
+    text = timestamps_to_text(np.array(moments, dtype="datetime64[us]"))
+    return [value if moment is None else moment for moment, value in zip(text, values, strict=True)]
+
+
+def _moment(value: object) -> datetime | None:
+    """The moment as naive UTC; text without an offset is UTC; None when it is not one."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
+        return None
+
+
+_CONVERSIONS: Mapping[str, Callable[[Sequence[object]], Column]] = {
+    "string": _strings,
+    "integer": _integers,
+    "number": _numbers,
+    "boolean": _booleans,
+    "timestamp": _timestamps,
+}

@@ -1,0 +1,72 @@
+"""What a component is: `load()` opens what it needs, `transform(batch)` is a pure function.
+
+    class Velocity(Component):
+        def transform(self, batch: Batch) -> StageOutput:
+            amounts = batch.columns["amount"]
+            return StageOutput.of_signal(np.clip(amounts / 500, 0, 1))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+Column = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """What a component says about N rows.
+
+    `output` (N, F), float32 or float64, is what the next stage reads; `signal` (N,),
+    float32 in [0, 1], is what the weighting agent weighs.
+    """
+
+    output: Floats
+    signal: NDArray[np.float32]
+
+    @classmethod
+    def of_signal(cls, signal: Floats) -> StageOutput:
+        """An output of one column that is the signal itself."""
+        values = np.asarray(signal, dtype=np.float32)
+        return cls(output=values[:, None], signal=values)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """N valid rows, as columns.
+
+    `columns` holds the event's fields for a component that reads `events`: float64 for
+    number, int64 for integer and timestamp (milliseconds since 1970), bool, str objects,
+    and (N, length) float64 for a vector; a missing optional field is NaN or "".
+    `inputs` holds the outputs of the stages that the component reads, by stage name.
+    """
+
+    rows: int
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    inputs: Mapping[str, StageOutput] = field(default_factory=dict)
+
+    def matrix(self) -> NDArray[np.float32]:
+        """All inputs' outputs side by side, in the order of `from:`; (N, ΣF), float32."""
+        blocks = [np.asarray(stage.output, dtype=np.float32) for stage in self.inputs.values()]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+
+class Component:
+    """A stage of a pipeline. Subclass it, implement `transform`, name it in the pipeline file."""
+
+    def load(self) -> None:
+        """Open what `transform` needs (a model session, a table). Called once, at start."""
+
+    def transform(self, batch: Batch) -> StageOutput:
+        """Map rows to outputs, row by row: the same row gives the same bits in any batch.
+
+        It must not change its arguments or keep state. An exception fails the batch; the
+        rows that cause it are found by halving, and only they fail.
+        """
+        raise NotImplementedError

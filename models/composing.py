@@ -1,0 +1,66 @@
+"""Composing the stages: weights from held-out rows, and how good the weighted score is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+
+from models.registry import ModelVersion, Registry, WeightsCard
+from models.splits import Blocks
+from models.stage_outputs import StageOutputs
+from models.training_report import ComposedReport, composed
+from models.weighting import combine
+from models.weights import learn_weights
+from topics.pipeline import Pipeline
+
+
+class Composition(NamedTuple):
+    """The weights of the stages and what they reach."""
+
+    weights: dict[str, float]
+    version: int | None
+    """In the registry; None for weights that are fixed in the pipeline file."""
+    quality: ComposedReport
+
+
+def compose(
+    pipeline: Pipeline,
+    stages: StageOutputs,
+    blocks: Blocks,
+    registry: Registry,
+    *,
+    versions: Mapping[str, ModelVersion],
+    clock: Callable[[], datetime],
+) -> Composition:
+    """Learn and register the weights, unless the pipeline file fixes them.
+
+    Learned on one half of the held-out rows, reported on the other. Raises WeightsNotOptimal.
+    """
+    weighting = pipeline.weighting
+    if weighting.weights != "learned":
+        fixed = {name: weighting.weights[name] for name in weighting.inputs}
+        return Composition(fixed, None, _quality(stages, fixed, blocks.held_out))
+    rows = blocks.weighing
+    labels = stages.data.labels[rows]
+    learned = learn_weights(stages.signals(weighting.inputs, rows), labels, weighting.inputs)
+    quality = _quality(stages, learned.values, blocks.report)
+    card = WeightsCard(
+        values=learned.values,
+        rows=len(labels),
+        created_at=clock().isoformat(),
+        metrics={**quality.model_dump(), "learned_log_loss": learned.loss, "gap": learned.gap},
+        models={name: version.digest for name, version in versions.items()},
+    )
+    version = registry.add_weights(pipeline.name, card).version
+    return Composition(learned.values, version, quality)
+
+
+def _quality(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> ComposedReport:
+    """The quality of the score that the weighting agent would give *rows*."""
+    signals = stages.signals(list(weights), rows)
+    alpha = np.array(list(weights.values()))
+    weighed = combine(signals, np.ones(signals.shape, np.bool_), alpha)
+    return composed(stages.data.labels[rows], weighed.scores)

@@ -1,0 +1,170 @@
+"""The file formats of data sets: each opens as its column names and a stream of batches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from models.arrow_columns import arrow_column
+from models.column_values import Column, typed
+from models.dataset_errors import DatasetNotFound, UnknownFormat, UnreadableDataset
+from topics.errors import MissingExtra
+
+STDIN = "-"
+BLOCK_BYTES = 1 << 20
+
+Columns = dict[str, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An opened data file."""
+
+    names: list[str]
+    """Its columns. JSON lines: every key of the first batch."""
+    may_have_more: bool
+    """Whether later batches may have columns that `names` lacks."""
+    batches: Callable[[Mapping[str, str | None]], Iterator[Columns]]
+    """Reads the given columns (name → event field type, or None) batch by batch."""
+
+
+def open_source(path: str, batch_rows: int) -> AbstractContextManager[Source]:
+    """Open FILE.parquet, FILE.csv, FILE.jsonl, or `-` for JSON lines on standard input.
+
+    Raises DatasetNotFound, UnknownFormat, UnreadableDataset; MissingExtra without pyarrow.
+    """
+    if path == STDIN:
+        return nullcontext(
+            _json_lines(cast(BufferedIOBase, sys.stdin.buffer), "standard input", batch_rows)
+        )
+    formats = {".parquet": open_parquet, ".csv": open_csv, ".jsonl": open_json_lines}
+    opener = formats.get(Path(path).suffix.lower())
+    if opener is None:
+        raise UnknownFormat(path, formats)
+    if not Path(path).exists():
+        raise DatasetNotFound(path)
+    return opener(path, batch_rows)
+
+
+@contextmanager
+def open_parquet(path: str, batch_rows: int) -> Iterator[Source]:
+    """Open a Parquet file; it is read by row group, never whole."""
+    with arrow_errors(path):
+        from pyarrow.parquet import ParquetFile
+
+        with ParquetFile(path) as file:
+
+            def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
+                for batch in file.iter_batches(batch_rows, columns=list(wanted)):
+                    yield {n: arrow_column(batch.column(n), kind) for n, kind in wanted.items()}
+
+            yield Source(list(file.schema_arrow.names), may_have_more=False, batches=batches)
+
+
+@contextmanager
+def open_csv(path: str, batch_rows: int) -> Iterator[Source]:
+    """Open a CSV file with a header. An empty cell is a missing value."""
+    with arrow_errors(path):
+        import pyarrow as pa
+        from pyarrow import csv
+
+        # Without a declared type, pyarrow guesses from the first block: "007" would become 7.
+        # Timestamps are read as text, because a column may mix precisions.
+        declared = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}
+
+        def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
+            options = csv.ConvertOptions(
+                include_columns=list(wanted),
+                column_types={n: declared.get(k, pa.string()) for n, k in wanted.items() if k},
+                null_values=[""],
+                strings_can_be_null=True,
+            )
+            with csv.open_csv(path, convert_options=options) as reader:
+                for block in reader:
+                    for first in range(0, len(block), batch_rows):
+                        part = block.slice(first, batch_rows)
+                        yield {n: arrow_column(part.column(n), kind) for n, kind in wanted.items()}
+
+        with csv.open_csv(path) as header:
+            names = list(header.schema.names)
+        yield Source(names, may_have_more=False, batches=batches)
+
+
+@contextmanager
+def open_json_lines(path: str, batch_rows: int) -> Iterator[Source]:
+    """Open a file of JSON objects, one a line; blank lines are skipped."""
+    try:
+        with Path(path).open("rb") as stream:
+            yield _json_lines(stream, path, batch_rows)
+    except OSError as error:
+        raise UnreadableDataset(path, error.strerror or str(error)) from error
+
+
+@contextmanager
+def arrow_errors(path: str) -> Iterator[None]:
+    """Turn what pyarrow raises about *path* into errors of this project."""
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise MissingExtra(f"reading {path}", "data") from error
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableDataset(path, str(error)) from error
+
+
+def _json_lines(stream: BufferedIOBase, name: str, batch_rows: int) -> Source:
+    rows = _json_rows(stream, name, batch_rows)
+    first = next(rows, [])
+    if not first:
+        raise UnreadableDataset(name, "it is empty")
+    names = list(dict.fromkeys(key for row in first for key in row))
+
+    def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
+        batch = first
+        while batch:
+            yield {n: typed([row.get(n) for row in batch], k) for n, k in wanted.items()}
+            batch = next(rows, [])
+
+    return Source(names, may_have_more=True, batches=batches)
+
+
+def _json_rows(
+    stream: BufferedIOBase, name: str, batch_rows: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the objects of the lines that have arrived, at most *batch_rows* at a time.
+
+    A pipe that trickles gives small batches at once instead of one full batch late.
+    """
+    number, rest = 0, b""
+    at_end = False
+    while not at_end:
+        block = stream.read1(BLOCK_BYTES)
+        at_end = not block
+        *lines, rest = (rest + block).split(b"\n")
+        if at_end:
+            lines, rest = [rest], b""
+        for first in range(0, len(lines), batch_rows):
+            some = lines[first : first + batch_rows]
+            rows = [_json_object(s, name, n) for n, s in enumerate(some, number + 1) if s.strip()]
+            number += len(some)
+            if rows:
+                yield rows
+
+
+def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableDataset(name, f"{error.msg}, column {error.colno}", line=number) from error
+    if not isinstance(value, dict):
+        reason = f"a JSON object is needed, this is a {type(value).__name__}"
+        raise UnreadableDataset(name, reason, line=number)
+    return value

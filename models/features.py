@@ -1,0 +1,74 @@
+"""Feature vectors from event fields: the same code for training and for serving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.component import Column
+from topics.pipeline import Feature
+
+Doubles = NDArray[np.float64]
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
+_LAST_NIGHT_HOUR = 6
+_SATURDAY = 5
+
+
+class FeatureVector:
+    """Computes the features of a pipeline file, column by column. Times are UTC.
+
+    >>> vector = FeatureVector([Feature(name="hour", of="at", apply="hour")])
+    >>> vector.compute({"at": np.array([1522540831000])})
+    array([[0.]])
+    """
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self._features = features
+        self.names = [name for feature in features for name in _names(feature)]
+        """One name per column; `one_hot` has a column per category."""
+
+    def compute(self, columns: Mapping[str, Column]) -> Doubles:
+        """The features of N rows, float64 (N, F). A missing value (NaN) stays NaN."""
+        blocks = [_block(feature, columns[feature.of]) for feature in self._features]
+        return np.concatenate(blocks, axis=1)
+
+
+def _names(feature: Feature) -> list[str]:
+    if feature.choices is None:
+        return [feature.name]
+    return [f"{feature.name}={choice}" for choice in feature.choices]
+
+
+def _block(feature: Feature, column: Column) -> Doubles:
+    if feature.choices is not None:
+        return np.stack([column == choice for choice in feature.choices], axis=1).astype(float)
+    values: Doubles = _TRANSFORMS[feature.apply](column.astype(np.float64))
+    return values[:, None]
+
+
+def _weekday(times_ms: Doubles) -> Doubles:
+    """0 for Monday to 6 for Sunday."""
+    weekday: Doubles = (np.floor(times_ms / _DAY_MS) + _EPOCH_WEEKDAY) % 7
+    return weekday
+
+
+def _hour(times_ms: Doubles) -> Doubles:
+    hour: Doubles = np.floor(times_ms / _HOUR_MS) % 24
+    return hour
+
+
+_TRANSFORMS: Mapping[str, Callable[[Doubles], Doubles]] = {
+    "identity": lambda values: values,
+    # Negative values have no logarithm; their size below zero carries no risk here.
+    "log1p": lambda values: np.log1p(np.maximum(values, 0)),
+    "hour": _hour,
+    "day_of_week": _weekday,
+    # As the handbook has it: hours 0 to 6.
+    "night": lambda times: (_hour(times) <= _LAST_NIGHT_HOUR).astype(float),
+    "weekend": lambda times: (_weekday(times) >= _SATURDAY).astype(float),
+}

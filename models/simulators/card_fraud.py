@@ -1,0 +1,214 @@
+"""Card transactions with three kinds of fraud, as an endless stream in constant memory.
+
+Source: Le Borgne, Siblini, Lebichot, Bontempi, *Reproducible Machine Learning for Credit Card
+Fraud Detection* (2022), chapter 3, "Transaction data simulator", written from its description:
+
+    who       customers and terminals live at uniform places in a square of 100 by 100; a
+              customer pays at the terminals nearer than `radius`, so some never pay
+    when      Poisson(rate) transactions a day, rate ~ U(0, 4); the second of the day is
+              Normal(43200, 20000), and a transaction that falls outside its day is dropped
+    how much  Normal(mean, mean / 2), mean ~ U(5, 100); when negative, U(0, 2 · mean) instead
+    fraud 1   every amount above 220
+    fraud 2   each day 2 terminals are compromised: all their transactions, for 28 days
+    fraud 3   each day 3 cards are stolen: a third of their transactions, amount · 5, for 14 days
+
+A later kind replaces the number of an earlier one. One difference: the book takes a third of
+a stolen card's transactions by looking at all 14 days; a stream cannot look ahead, so here
+each one is taken with probability 1/3.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+START = date(2018, 4, 1)
+SIDE = 100.0
+DAY_S = 86_400
+LARGE_AMOUNT = 220.0
+TERMINALS_A_DAY, TERMINAL_DAYS = 2, 28
+CARDS_A_DAY, CARD_DAYS = 3, 14
+STOLEN_SHARE, STOLEN_FACTOR = 1 / 3, 5.0
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """One day of transactions in time order, as columns of N rows each."""
+
+    transaction_id: Ints
+    """0, 1, 2, … over the whole stream."""
+    occurred_at: NDArray[np.datetime64]
+    """datetime64[ms], UTC, on whole seconds."""
+    customer_id: Ints
+    terminal_id: Ints
+    amount: Floats
+    is_fraud: NDArray[np.bool_]
+    scenario: NDArray[np.int8]
+    """0 genuine; 1 large amount, 2 compromised terminal, 3 stolen card."""
+
+    def __len__(self) -> int:
+        return len(self.transaction_id)
+
+
+class LabelledEvent(NamedTuple):
+    """An event as producers publish it, and its outcome, which is never part of it."""
+
+    event: dict[str, object]
+    label: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Population:
+    """Who pays: columns of C customers, and the terminals that each of them can reach."""
+
+    daily_rate: Floats
+    mean_amount: Floats
+    terminal: Ints
+    """Terminals in reach, one customer's after the other's."""
+    first: Ints
+    """Where a customer's terminals begin in `terminal`."""
+    reach: Ints
+    """How many they are."""
+
+
+def simulate_days(
+    seed: int,
+    *,
+    customers: int = 5000,
+    terminals: int = 10_000,
+    radius: float = 5.0,
+    start: date = START,
+    days: int | None = None,
+) -> Iterator[Transactions]:
+    """Yield one block of transactions a day, without end when *days* is None.
+
+    The same arguments give the same bits however much is consumed; numpy may change its
+    distributions between versions (NEP 19).
+    """
+    rng = np.random.default_rng(seed)
+    people = _populate(rng, customers, terminals, radius)
+    bad_terminals: deque[Ints] = deque(maxlen=TERMINAL_DAYS)
+    stolen_cards: deque[Ints] = deque(maxlen=CARD_DAYS)
+    first_id = 0
+    for day in count() if days is None else range(days):
+        second, customer, terminal, amount = _genuine_day(rng, people)
+        scenario = np.where(amount > LARGE_AMOUNT, np.int8(1), np.int8(0))
+
+        bad_terminals.append(_draw(rng, terminals, TERMINALS_A_DAY))
+        scenario[_times_drawn(bad_terminals, terminals)[terminal] > 0] = 2
+
+        stolen_cards.append(_draw(rng, customers, CARDS_A_DAY))
+        misuses = rng.binomial(_times_drawn(stolen_cards, customers)[customer], STOLEN_SHARE)
+        scenario[misuses > 0] = 3
+        amount = np.round(amount * np.power(STOLEN_FACTOR, misuses, dtype=np.float64), 2)
+
+        yield Transactions(
+            transaction_id=np.arange(first_id, first_id + len(second), dtype=np.int64),
+            occurred_at=np.datetime64(start, "ms") + (day * DAY_S + second) * 1000,
+            customer_id=customer,
+            terminal_id=terminal,
+            amount=amount,
+            is_fraud=scenario > 0,
+            scenario=scenario,
+        )
+        first_id += len(second)
+
+
+def simulate(
+    seed: int,
+    *,
+    customers: int = 5000,
+    terminals: int = 10_000,
+    radius: float = 5.0,
+    start: date = START,
+    days: int | None = None,
+) -> Iterator[LabelledEvent]:
+    """Yield the transactions of `simulate_days` one by one, as events of the card-fraud pipeline.
+
+    >>> event, label = next(simulate(seed=7, customers=50, terminals=500))
+    >>> sorted(event)
+    ['amount', 'customer_id', 'occurred_at', 'terminal_id', 'transaction_id']
+    """
+    for block in simulate_days(
+        seed, customers=customers, terminals=terminals, radius=radius, start=start, days=days
+    ):
+        rows = zip(
+            block.transaction_id.tolist(),
+            np.datetime_as_string(block.occurred_at, unit="s").tolist(),
+            block.customer_id.tolist(),
+            block.terminal_id.tolist(),
+            block.amount.tolist(),
+            block.is_fraud.tolist(),
+            strict=True,
+        )
+        for transaction, occurred_at, customer, terminal, amount, is_fraud in rows:
+            event: dict[str, object] = {
+                "transaction_id": f"tx-{transaction:09d}",
+                "occurred_at": f"{occurred_at}Z",
+                "customer_id": f"c-{customer}",
+                "terminal_id": f"t-{terminal}",
+                "amount": amount,
+            }
+            yield LabelledEvent(event, is_fraud)
+
+
+def _populate(
+    rng: np.random.Generator, customers: int, terminals: int, radius: float
+) -> _Population:
+    """Draw places, rates and amounts; a customer without a terminal in reach has rate 0."""
+    homes = rng.uniform(0, SIDE, (customers, 2))
+    shops = rng.uniform(0, SIDE, (terminals, 2))
+    mean_amount = rng.uniform(5, 100, customers)
+    daily_rate = rng.uniform(0, 4, customers)
+
+    by_x = np.argsort(shops[:, 0], kind="stable")
+    x = shops[by_x, 0]
+    west = np.searchsorted(x, homes[:, 0] - radius)
+    east = np.searchsorted(x, homes[:, 0] + radius)
+    near = []
+    for home, low, high in zip(homes, west, east, strict=True):
+        strip = by_x[low:high]
+        near.append(strip[np.hypot(*(shops[strip] - home).T) < radius])
+    reach = np.array([len(shop) for shop in near], dtype=np.int64)
+    return _Population(
+        daily_rate=np.where(reach > 0, daily_rate, 0.0),
+        mean_amount=mean_amount,
+        terminal=np.concatenate([np.empty(0, np.int64), *near]),
+        first=np.cumsum(reach) - reach,
+        reach=reach,
+    )
+
+
+def _genuine_day(rng: np.random.Generator, people: _Population) -> tuple[Ints, Ints, Ints, Floats]:
+    """Second of the day (ascending), customer, terminal and amount of a day without fraud."""
+    customer = np.repeat(np.arange(len(people.reach)), rng.poisson(people.daily_rate))
+    second = np.floor(rng.normal(DAY_S / 2, 20_000, len(customer))).astype(np.int64)
+    inside = np.flatnonzero((second > 0) & (second < DAY_S))
+    inside = inside[np.argsort(second[inside], kind="stable")]
+    second, customer = second[inside], customer[inside]
+
+    mean = people.mean_amount[customer]
+    amount = rng.normal(mean, mean / 2)
+    amount = np.where(amount < 0, rng.uniform(0, 2 * mean), amount)
+    nth = rng.integers(0, people.reach[customer])
+    return second, customer, people.terminal[people.first[customer] + nth], np.round(amount, 2)
+
+
+def _draw(rng: np.random.Generator, population: int, wanted: int) -> Ints:
+    """Different members of 0 … population - 1, as many as wanted or as there are."""
+    return rng.choice(population, min(wanted, population), replace=False)
+
+
+def _times_drawn(draws: deque[Ints], population: int) -> Ints:
+    """How many of the remembered draws each member is in; (population,)."""
+    return np.bincount(np.concatenate(draws), minlength=population)

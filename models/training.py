@@ -1,0 +1,147 @@
+"""Training a pipeline: every stage is fitted on what it will see in service, then weighed.
+
+Rows are used in time order (`models.splits`): a component is fitted on rows that no earlier
+supervised model was fitted on, then run over all rows by the same code as in service, so the
+next stage is fitted on honest inputs. Weights are learned on the first half of the last 20 %
+and the composed figures are of the second half; with fixed weights, of all of the last 20 %.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from models.component import Component
+from models.composing import compose
+from models.fitting import fit_component
+from models.registry import ModelVersion, Registry
+from models.splits import Blocks
+from models.stage_outputs import StageOutputs
+from models.training_data import TrainingData
+from models.training_plan import plan
+from models.training_report import ComponentReport, TrainingReport, ranking
+from topics.graph import in_order
+from topics.pipeline import ComponentSpec, Pipeline
+
+__all__ = ["TrainingData", "TrainingReport", "train"]
+
+_FIT_SHARE = 0.5
+"""How far a component's progress is once its model is fitted."""
+
+
+class Opened(Protocol):
+    """A loaded component."""
+
+    @property
+    def component(self) -> Component:
+        """What transforms batches."""
+
+
+OpenComponent = Callable[[Pipeline, str, Registry, Path], Opened]
+Progress = Callable[[str, float], None]
+Clock = Callable[[], datetime]
+Versions = Mapping[str, ModelVersion]
+
+
+def _no_progress(_component: str, _fraction: float) -> None:
+    """Tell nobody."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def train(
+    pipeline: Pipeline,
+    folder: Path,
+    data: TrainingData,
+    registry: Registry,
+    *,
+    open_component: OpenComponent,
+    seed: int = 0,
+    only: Collection[str] | None = None,
+    progress: Progress = _no_progress,
+    clock: Clock = _utc_now,
+) -> TrainingReport:
+    """Fit the components that have an estimator, register them, learn and register the weights.
+
+    `folder` is the pipeline file's. With `only`, just those components are fitted; the others
+    are the newest in the registry. A component that the file keeps on a version is not fitted.
+    `progress(component, fraction)` follows each component from 0 to 1. The same data and seed
+    give the same models, bit for bit. Raises TrainingError, EstimatorError and RegistryError.
+    """
+    started = time.perf_counter()
+    features = [feature for spec in pipeline.components for feature in spec.features or []]
+    data.check([pipeline.event.time, *(feature.of for feature in features)])
+    data = data.in_time_order(pipeline.event.time)
+    todo, data_hash = plan(pipeline, data, seed, only), data.digest()
+    stages = StageOutputs(pipeline, data)
+    versions: dict[str, ModelVersion] = {}
+    for name in in_order(pipeline):
+        progress(name, 0.0)
+        fitted = name in todo.estimators
+        if fitted:
+            versions[name] = fit_component(
+                pipeline, name, todo, stages, registry, data_hash=data_hash, clock=clock
+            )
+        elif found := _registered(pipeline, name, registry):
+            versions[name] = found
+        opened = open_component(_kept_on(pipeline, versions, name), name, registry, folder)
+        stages.run(name, opened.component, _from(_FIT_SHARE if fitted else 0.0, progress, name))
+    composition = compose(pipeline, stages, todo.blocks, registry, versions=versions, clock=clock)
+    return TrainingReport(
+        pipeline=pipeline.name,
+        rows=data.rows,
+        positives=int(data.labels.sum()),
+        components=_component_reports(stages, todo.blocks, in_order(pipeline), versions),
+        weights=composition.weights,
+        weights_version=composition.version,
+        composed=composition.quality,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _registered(pipeline: Pipeline, name: str, registry: Registry) -> ModelVersion | None:
+    """The version that serving opens, or None for a component without a model of its own."""
+    spec = pipeline.component(name)
+    if spec.kind is None or spec.model is None or spec.model.estimator is None:
+        return None
+    if spec.model.version is not None:
+        return registry.get(pipeline.name, name, spec.model.version)
+    return registry.latest(pipeline.name, name)
+
+
+def _kept_on(pipeline: Pipeline, versions: Versions, name: str) -> Pipeline:
+    """The pipeline with *name* on the version in use, whatever others register meanwhile."""
+    if name not in versions:
+        return pipeline
+
+    def kept(spec: ComponentSpec) -> ComponentSpec:
+        if spec.name != name or spec.model is None:
+            return spec
+        model = spec.model.model_copy(update={"version": versions[name].version})
+        return spec.model_copy(update={"model": model})
+
+    return pipeline.model_copy(update={"components": [kept(it) for it in pipeline.components]})
+
+
+def _from(start: float, progress: Progress, name: str) -> Callable[[float], None]:
+    return lambda fraction: progress(name, start + (1 - start) * fraction)
+
+
+def _component_reports(
+    stages: StageOutputs, blocks: Blocks, names: Collection[str], versions: Versions
+) -> dict[str, ComponentReport]:
+    labels, rows = stages.data.labels[blocks.held_out], blocks.held_out
+    reports = {}
+    for name in names:
+        found = versions.get(name)
+        reports[name] = ComponentReport(
+            **ranking(labels, stages.signals([name], rows)[:, 0]).model_dump(),
+            version=found.version if found else None,
+            digest=found.digest if found else None,
+        )
+    return reports

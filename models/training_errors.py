@@ -1,0 +1,141 @@
+"""What can go wrong while a pipeline is trained.
+
+AnabranchError
+├── EstimatorError
+│   ├── EstimatorNotFound    the import path leads to no scikit-learn estimator
+│   ├── UnknownParameter     the estimator has no parameter of that name
+│   ├── NoSignal             it has neither predict_proba nor score_samples
+│   ├── NotFinite            a column to fit on holds NaN or infinity
+│   └── FitFailed            the estimator itself refuses to be fitted
+└── TrainingError
+    ├── LengthMismatch       a column or the labels are not as long as the data
+    ├── MissingField         the data has no column for a field that a component reads
+    ├── TooFewRows           too little data to train and to hold some back
+    ├── OneClass             a block of rows has frauds only, or none
+    ├── NotTrainable         `only` names a component that is not trained here
+    ├── ComponentFailed      a component fails on rows that serving would give it
+    └── WeightsNotOptimal    the search for weights stopped too far from the optimum
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from topics.errors import AnabranchError
+
+
+class EstimatorError(AnabranchError):
+    """An estimator of the pipeline file cannot be made or fitted."""
+
+
+class EstimatorNotFound(EstimatorError):
+    """The import path leads to no scikit-learn estimator."""
+
+    def __init__(self, path: str, cause: str) -> None:
+        super().__init__(
+            f"estimator {path!r} cannot be loaded: {cause}; "
+            "give an import path such as sklearn.linear_model.LogisticRegression"
+        )
+
+
+class UnknownParameter(EstimatorError):
+    """The estimator has no parameter of that name."""
+
+    def __init__(self, path: str, names: Sequence[str], known: Collection[str]) -> None:
+        which = "parameter" if len(names) == 1 else "parameters"
+        super().__init__(
+            f"estimator {path!r} has no {which} {', '.join(names)}; "
+            f"it has {', '.join(sorted(known)) or 'none'}"
+        )
+
+
+class NoSignal(EstimatorError):
+    """The estimator can say neither how likely a row is positive, nor how unlike the data."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"estimator {path!r} gives no signal: it is neither a classifier with predict_proba "
+            "nor a detector with score_samples (some need a parameter for it)"
+        )
+
+
+class NotFinite(EstimatorError):
+    """A column to fit on holds NaN, infinity, or a number too large for float32."""
+
+    def __init__(self, columns: Sequence[str], rows: int) -> None:
+        which = "column" if len(columns) == 1 else "columns"
+        super().__init__(
+            f"{which} {', '.join(columns)} to fit on {'holds' if which == 'column' else 'hold'} "
+            f"NaN, infinity or numbers beyond float32, in {rows} rows; "
+            "give every row a value, or leave the feature out"
+        )
+
+
+class FitFailed(EstimatorError):
+    """The estimator itself refuses to be fitted."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(f"estimator {name} cannot be fitted: {' '.join(cause.split())}")
+
+
+class TrainingError(AnabranchError):
+    """A pipeline cannot be trained on this data."""
+
+
+class LengthMismatch(TrainingError):
+    """A column or the labels are not as long as the data."""
+
+    def __init__(self, what: str, found: int, wanted: int) -> None:
+        super().__init__(f"{what} must have one value for each of {wanted} rows, but has {found}")
+
+
+class MissingField(TrainingError):
+    """The data has no column for a field that a component reads."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        which = "field" if len(fields) == 1 else "fields"
+        super().__init__(f"the training data has no column for the event {which} "
+                         f"{', '.join(fields)}")  # fmt: skip
+
+
+class TooFewRows(TrainingError):
+    """Too little data to train and to hold some back."""
+
+    def __init__(self, rows: int, wanted: int) -> None:
+        some = f"only {rows} rows" if rows else "no rows"
+        super().__init__(f"{some} to train on; training needs at least {wanted}")
+
+
+class OneClass(TrainingError):
+    """All rows of a block have the same label."""
+
+    def __init__(self, block: str, start: int, stop: int, label: bool) -> None:
+        super().__init__(
+            f"all labels are {int(label)} in rows {start} to {stop - 1}, the block {block}; "
+            "give more rows, so that each block (in time order) has both 0 and 1"
+        )
+
+
+class NotTrainable(TrainingError):
+    """`only` names a component that is not trained here."""
+
+    def __init__(self, name: str, reason: str, trainable: Collection[str]) -> None:
+        known = ", ".join(trainable) or "none"
+        super().__init__(f"component {name!r} cannot be trained: {reason}; trainable: {known}")
+
+
+class ComponentFailed(TrainingError):
+    """A component fails on rows that serving would give it."""
+
+    def __init__(self, name: str, start: int, stop: int, cause: str) -> None:
+        super().__init__(f"component {name} fails on rows {start} to {stop - 1}: {cause}")
+
+
+class WeightsNotOptimal(TrainingError):
+    """The search for weights stopped too far from the optimum."""
+
+    def __init__(self, gap: float, allowed: float) -> None:
+        super().__init__(
+            f"the learned weights may lose up to {gap:.2g} log loss on the best ones, more than "
+            f"{allowed:g}; train on more rows, or fix weights: in the pipeline file"
+        )

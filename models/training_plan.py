@@ -1,0 +1,63 @@
+"""What a training will do, and everything that can be found wrong before the first fit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.estimators import is_supervised, load_estimator
+from models.splits import Blocks, blocks, levels
+from models.training_data import TrainingData
+from models.training_errors import NotTrainable
+from topics.pipeline import ComponentSpec, Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which components are fitted, with what, and on which rows."""
+
+    estimators: Mapping[str, Any]
+    """Component → its new estimator; only those that are fitted."""
+    levels: Mapping[str, int]
+    """Component → how many supervised models in a row come before it."""
+    blocks: Blocks
+
+    def rows(self, name: str) -> slice:
+        """The rows that component *name* is fitted on."""
+        return self.blocks.fits[self.levels[name]]
+
+
+def plan(pipeline: Pipeline, data: TrainingData, seed: int, only: Collection[str] | None) -> Plan:
+    """The plan for *data*, which is in time order.
+
+    Raises NotTrainable, EstimatorError, TooFewRows and OneClass.
+    """
+    fitted = _to_fit(pipeline, only)
+    estimators = {
+        spec.name: load_estimator(spec.model.estimator, spec.model.parameters, seed)
+        for spec in pipeline.components
+        if spec.kind is not None and spec.model is not None and spec.model.estimator is not None
+    }
+    level = levels(pipeline, [name for name, it in estimators.items() if is_supervised(it)])
+    split = blocks(data.rows, 1 + max((level[name] for name in estimators), default=0))
+    split.check(data.labels)
+    return Plan({name: it for name, it in estimators.items() if name in fitted}, level, split)
+
+
+def _to_fit(pipeline: Pipeline, only: Collection[str] | None) -> Collection[str]:
+    reasons = {spec.name: _why_not(spec) for spec in pipeline.components}
+    trainable = [name for name, reason in reasons.items() if reason is None]
+    for name in only or ():
+        if reason := reasons.get(name, "the pipeline has no such component"):
+            raise NotTrainable(name, reason, trainable)
+    return trainable if only is None else only
+
+
+def _why_not(spec: ComponentSpec) -> str | None:
+    """Why a component is not fitted here, or None when it is."""
+    if spec.kind is None or spec.model is None or spec.model.estimator is None:
+        return "it has no estimator"
+    if spec.model.version is not None:
+        return f"the pipeline file keeps it on version {spec.model.version}"
+    return None

@@ -1,0 +1,1 @@
+"""The contracts: pipeline files, topic names, wire formats and the Kafka transport."""

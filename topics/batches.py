@@ -1,0 +1,44 @@
+"""Writing many records of one partition as whole record batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+
+Headers = list[tuple[str, bytes]]
+
+
+class Record(NamedTuple):
+    """One record to write: key, value, timestamp (milliseconds) and headers."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: Headers = []  # noqa: RUF012  # aiokafka takes only a list, and never changes it
+
+
+async def write_batches(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
+) -> list[tuple[int, int]]:
+    """Append *records* in order; returns when all in-sync replicas have them.
+
+    The result is (first offset, count) of each record batch. Raises KafkaError when the
+    broker does not confirm: some may be written then.
+    """
+    await producer.partitions_for(topic)
+    sent: list[tuple[int, asyncio.Future[object]]] = []
+    batch = producer.create_batch()
+    for key, value, timestamp_ms, headers in records:
+        row = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers}
+        if batch.append(**row) is None:
+            count = batch.record_count()
+            sent.append((count, await producer.send_batch(batch, topic, partition=partition)))
+            batch = producer.create_batch()
+            batch.append(**row)
+    if count := batch.record_count():
+        sent.append((count, await producer.send_batch(batch, topic, partition=partition)))
+    written = await asyncio.gather(*(future for _, future in sent))
+    return [(meta.offset, count) for meta, (count, _) in zip(written, sent, strict=True)]

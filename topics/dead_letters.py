@@ -1,0 +1,52 @@
+"""Dead letters: the original record, and in headers what failed, where and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from topics.stage_batch import Failure
+from topics.batches import Headers, Record
+
+PREFIX = "x-error-"
+
+
+def dead_letter(
+    failure: Failure,
+    source: tuple[str, int, int],
+    original: tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]] | None,
+    now_ms: int,
+) -> Record:
+    """The dead letter of a source record; *original* is its key, value and headers.
+
+    Without *original* (the source topic no longer holds the record) the value is null and
+    a header says so.
+    """
+    topic, partition, offset = source
+    about = {
+        "stage": failure.component,
+        "class": failure.error,
+        "reason": failure.reason,
+        "topic": topic,
+        "partition": str(partition),
+        "offset": str(offset),
+        "attempt": "1",
+    }
+    if original is None:
+        about["original"] = "no longer on the source topic"
+    key, value, headers = original or (None, None, ())
+    kept = [(name, content) for name, content in headers if not name.startswith(PREFIX)]
+    added: Headers = [(PREFIX + name, text.encode()) for name, text in about.items()]
+    return Record(key, value, now_ms, [*kept, *added])
+
+
+def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
+    """Topic, partition and offset of the source record that a dead letter is about.
+
+    Raises KeyError or ValueError when the headers are not those of a dead letter.
+    """
+    about = dict(headers)
+    return (
+        about[PREFIX + "topic"].decode(),
+        int(about[PREFIX + "partition"]),
+        int(about[PREFIX + "offset"]),
+    )

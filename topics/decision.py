@@ -1,0 +1,78 @@
+"""The decision record: what consumers of `<pipeline>.decisions` read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Contribution(_Frozen):
+    """What one stage adds to the score: contribution = weight · signal."""
+
+    signal: Share
+    weight: Share
+    contribution: Share
+    model: str
+    digest: str
+    variant: str
+
+
+class Source(_Frozen):
+    """The coordinates of the source record: an event's identity."""
+
+    topic: str
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+
+
+class Decision(_Frozen):
+    """One decision. Always: score = Σ contribution, and the weights sum to 1."""
+
+    event_id: str
+    pipeline: str
+    decision: str
+    score: Share
+    contributions: dict[str, Contribution]
+    degraded: bool
+    """Some stage gave no signal; the weights are those of the rest, renormalised."""
+    missing: list[str]
+    weights: Annotated[int, Field(ge=0)]
+    """Version of the weights; 0 for weights fixed in the pipeline file."""
+    policy: str
+    source: Source
+    event_time: str
+    decided_at: str
+    latency_ms: Annotated[float, Field(ge=0)]
+
+
+def source_id(topic: str, partition: int, offset: int) -> str:
+    """Source coordinates as one word: the CloudEvents `id` of a decision."""
+    return f"{topic}/{partition}/{offset}"
+
+
+def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
+    """The source coordinates of a decision record, from its `ce_id` header.
+
+    Raises KeyError or ValueError when the headers are not those of a decision.
+    """
+    topic, partition, offset = dict(headers)["ce_id"].decode().rsplit("/", 2)
+    return topic, int(partition), int(offset)
+
+
+def rfc3339(milliseconds: int) -> str:
+    """Milliseconds since 1970 as an RFC 3339 time in UTC.
+
+    >>> rfc3339(1522540831000)
+    '2018-04-01T00:00:31.000Z'
+    """
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,84 @@
+"""Everything that can go wrong for a user, as one tree.
+
+    AnabranchError
+    ├── MissingExtra          an optional dependency is not installed
+    ├── PipelineFileError     a pipeline file is wrong (file, line, field)
+    ├── BrokerError
+    │   ├── BrokerUnreachable nobody answers at the broker's address
+    │   ├── NoBroker          no broker was named, and no embedded one runs
+    │   ├── TopicNotFound     a topic does not exist
+    │   └── TopicMismatch     a topic has another partition count than the pipeline
+    ├── WireError             bytes on a stage topic are not a stage batch
+    └── LeaseLost             this worker no longer owns the partition it wants to write
+
+The command line prints such an error as one line and ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+
+class AnabranchError(Exception):
+    """A failure with a message for people: what, where, and what to do."""
+
+
+class MissingExtra(AnabranchError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra {extra!r}: pip install 'anabranch[{extra}]'")
+
+
+class BrokerError(AnabranchError):
+    """The broker cannot do what the pipeline needs."""
+
+
+class BrokerUnreachable(BrokerError):
+    """Nobody answers at the broker's address."""
+
+    def __init__(self, address: str, waited_s: float, cause: str = "") -> None:
+        because = f" ({cause})" if cause else ""
+        super().__init__(
+            f"no Kafka broker answers at {address} after {waited_s:.0f} s{because}; "
+            "start one, or name another with --broker or ANABRANCH_BROKER"
+        )
+
+
+class NoBroker(BrokerError):
+    """No broker was named, and no embedded one runs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no broker: start one with `anabranch run PIPELINE`, or name yours with --broker "
+            "or ANABRANCH_BROKER"
+        )
+
+
+class TopicNotFound(BrokerError):
+    """A topic does not exist."""
+
+    def __init__(self, topic: str, known: list[str]) -> None:
+        super().__init__(f"no topic {topic!r}; the broker has: {', '.join(known) or 'none'}")
+
+
+class TopicMismatch(BrokerError):
+    """A topic has another partition count than the pipeline file says."""
+
+    def __init__(self, topic: str, found: int, wanted: int) -> None:
+        super().__init__(
+            f"topic {topic} has {found} partitions, the pipeline file says {wanted}: every "
+            "topic of a pipeline needs the same count; change the file or recreate the topic"
+        )
+
+
+class WireError(AnabranchError):
+    """Bytes on a stage topic are not a stage batch."""
+
+
+class LeaseLost(AnabranchError):
+    """This worker no longer owns the partition it wants to write."""
+
+    def __init__(self, group: str, silent_s: float) -> None:
+        super().__init__(
+            f"{group}: no heartbeat was answered for {silent_s:.1f} s, another worker may own "
+            "the partitions now; nothing was written, the rows are read again"
+        )

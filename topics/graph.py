@@ -1,0 +1,166 @@
+"""What only the whole pipeline can tell: names, cycles, dead ends, fields that do not exist."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+from topics.pipeline import EVENTS, ComponentSpec, EventField, Feature, Pipeline
+
+Location = tuple[str | int, ...]
+RESERVED = (EVENTS, "decisions", "dead-letters", "outcomes", "control", "explanations", "weigh")
+
+_NUMBERS = ("integer", "number", "boolean")
+_TYPES_OF = {
+    "identity": _NUMBERS,
+    "log1p": _NUMBERS,
+    "hour": ("timestamp",),
+    "day_of_week": ("timestamp",),
+    "night": ("timestamp",),
+    "weekend": ("timestamp",),
+    "one_hot": ("string",),
+}
+
+
+class Finding(NamedTuple):
+    """A mistake, and the field that it is in."""
+
+    location: Location
+    message: str
+
+
+def in_order(pipeline: Pipeline) -> list[str]:
+    """Component names, each after all that it reads. Raises graphlib.CycleError."""
+    graph = {c.name: [name for name in c.inputs if name != EVENTS] for c in pipeline.components}
+    known = set(graph)
+    order = TopologicalSorter(graph).static_order()
+    return [name for name in order if name in known]
+
+
+def check_graph(pipeline: Pipeline, folder: Path) -> list[Finding]:
+    """Every mistake in how the pipeline's parts refer to each other and to files in *folder*."""
+    return [
+        *_check_names(pipeline),
+        *_check_inputs(pipeline),
+        *_check_cycles(pipeline),
+        *_check_reach(pipeline),
+        *_check_partitions(pipeline),
+        *_check_features(pipeline),
+        *_check_models(pipeline, folder),
+        *_check_columns(pipeline),
+    ]
+
+
+def _check_names(pipeline: Pipeline) -> Iterator[Finding]:
+    counts = Counter(component.name for component in pipeline.components)
+    for index, component in enumerate(pipeline.components):
+        at = ("components", index, "name")
+        if counts[component.name] > 1:
+            yield Finding(at, f"two components are called {component.name!r}")
+        if component.name in RESERVED:
+            yield Finding(at, f"{component.name!r} is the name of another topic or agent")
+
+
+def _check_inputs(pipeline: Pipeline) -> Iterator[Finding]:
+    known = {component.name for component in pipeline.components}
+    for index, component in enumerate(pipeline.components):
+        at = ("components", index, "from")
+        yield from _check_list(at, component.inputs, known | {EVENTS})
+        if EVENTS in component.inputs and len(component.inputs) > 1:
+            yield Finding(at, "a component reads either events or other components")
+        if component.kind == "extract_features" and component.inputs != [EVENTS]:
+            yield Finding(at, "extract_features reads events: from: [events]")
+        if component.kind in ("assess_risk", "decide") and EVENTS in component.inputs:
+            yield Finding(at, f"{component.kind} reads components, for example features")
+    yield from _check_list(("weighting", "from"), pipeline.weighting.inputs, known)
+
+
+def _check_list(at: Location, inputs: list[str], known: set[str]) -> Iterator[Finding]:
+    for place, name in enumerate(inputs):
+        if name not in known:
+            yield Finding(
+                (*at, place), f"unknown component {name!r}; known: {', '.join(sorted(known))}"
+            )
+        elif name in inputs[:place]:
+            yield Finding((*at, place), f"{name!r} is listed twice")
+
+
+def _check_cycles(pipeline: Pipeline) -> Iterator[Finding]:
+    try:
+        in_order(pipeline)
+    except CycleError as exc:
+        around = exc.args[1]
+        index = next(i for i, c in enumerate(pipeline.components) if c.name in around)
+        yield Finding(("components", index, "from"), f"a cycle: {' → '.join(reversed(around))}")
+
+
+def _check_reach(pipeline: Pipeline) -> Iterator[Finding]:
+    fed = {EVENTS}
+    for _ in pipeline.components:
+        fed |= {c.name for c in pipeline.components if fed.intersection(c.inputs)}
+    read = {name for component in pipeline.components for name in component.inputs}
+    read |= set(pipeline.weighting.inputs)
+    for index, component in enumerate(pipeline.components):
+        at = ("components", index)
+        if component.name not in fed:
+            yield Finding((*at, "from"), f"no events ever reach {component.name!r}")
+        if component.name not in read:
+            yield Finding(
+                (*at, "name"),
+                f"a dead end: nothing reads {component.name!r}; "
+                "add it to weighting.from, or to a component's from",
+            )
+
+
+def _check_partitions(pipeline: Pipeline) -> Iterator[Finding]:
+    for index, component in enumerate(pipeline.components):
+        if component.partitions not in (None, pipeline.partitions):
+            yield Finding(
+                ("components", index, "partitions"),
+                f"{component.partitions} is not the pipeline's {pipeline.partitions}: rows keep "
+                "their source's partition number, so all topics need the same count",
+            )
+
+
+def _check_features(pipeline: Pipeline) -> Iterator[Finding]:
+    for index, component in enumerate(pipeline.components):
+        counts = Counter(feature.name for feature in component.features or [])
+        for place, feature in enumerate(component.features or []):
+            at = ("components", index, "features", place)
+            if counts[feature.name] > 1:
+                yield Finding((*at, "name"), f"two features are called {feature.name!r}")
+            field = pipeline.event.fields.get(feature.of)
+            if field is None:
+                known = ", ".join(pipeline.event.fields)
+                yield Finding((*at, "of"), f"no event field {feature.of!r}; known: {known}")
+            elif wrong := _wrong_type(feature, field):
+                yield Finding((*at, "apply"), wrong)
+
+
+def _wrong_type(feature: Feature, field: EventField) -> str | None:
+    wanted = _TYPES_OF[feature.apply]
+    if field.type in wanted:
+        return None
+    return f"{feature.apply} needs a {' or '.join(wanted)}; {feature.of!r} is a {field.type}"
+
+
+def _check_models(pipeline: Pipeline, folder: Path) -> Iterator[Finding]:
+    for index, component in enumerate(pipeline.components):
+        if missing := _missing_file(component, folder):
+            yield Finding(("components", index, "model", "path"), f"no such file: {missing}")
+
+
+def _missing_file(component: ComponentSpec, folder: Path) -> Path | None:
+    if component.model is None or component.model.path is None:
+        return None
+    path = folder / component.model.path
+    return None if path.is_file() else path
+
+
+def _check_columns(pipeline: Pipeline) -> Iterator[Finding]:
+    for column, field in pipeline.data.columns.items():
+        if field not in pipeline.event.fields:
+            yield Finding(("data", "columns", column), f"no event field {field!r}")

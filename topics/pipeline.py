@@ -1,0 +1,230 @@
+"""The pipeline file: what flows, through which components, and how it is weighed.
+
+The models below are the schema of a pipeline file. They check one field at a time; what
+only the whole graph can tell (cycles, dead ends, unknown names) is in `topics.graph`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+EVENTS = "events"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+ImportPath = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$", max_length=200)
+]
+Kind = Literal["extract_features", "assess_risk", "decide"]
+FieldType = Literal["string", "integer", "number", "boolean", "timestamp", "vector"]
+Transform = Literal[
+    "identity", "log1p", "hour", "day_of_week", "night", "weekend", "one_hot"
+]
+Scalar = bool | int | float | str | None
+
+
+class Strict(BaseModel):
+    """A part of a pipeline file: frozen, and a field it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class EventField(Strict):
+    """One typed field of an event. NaN and infinity are never valid numbers."""
+
+    type: FieldType
+    minimum: float | None = None
+    """Smallest value of an integer or a number."""
+    maximum: float | None = None
+    max_length: Annotated[int, Field(ge=1)] = 256
+    """Longest string, in characters."""
+    length: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Exact number of elements of a vector."""
+    choices: list[str] | None = None
+    """The only values that a string may have."""
+    optional: bool = False
+    """An event without the field is valid; components see NaN or an empty string."""
+
+    @model_validator(mode="after")
+    def _options_fit_the_type(self) -> Self:
+        if self.type == "vector" and self.length is None:
+            raise ValueError("a vector needs its length, for example length: 30")
+        if self.type != "vector" and self.length is not None:
+            raise ValueError(f"length is for vectors; a {self.type} has none")
+        if self.choices is not None and self.type != "string":
+            raise ValueError(f"choices are for strings; a {self.type} has none")
+        return self
+
+
+class EventSchema(Strict):
+    """The event that producers publish as JSON on `<pipeline>.events`."""
+
+    id: str
+    """The field that names the event to people."""
+    key: str
+    """The field whose value is the record key, so decides the partition."""
+    time: str
+    """The field with the event time, a timestamp (RFC 3339)."""
+    max_bytes: Annotated[int, Field(ge=64, le=64 * 2**20)] = 1_000_000
+    """An event larger than this becomes a dead letter."""
+    fields: Annotated[dict[Name | str, EventField], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _roles_are_fields(self) -> Self:
+        for role in ("id", "key", "time"):
+            name = getattr(self, role)
+            if name not in self.fields:
+                raise ValueError(f"{role}: {name!r} is not one of the event's fields")
+            if self.fields[name].optional:
+                raise ValueError(f"{role}: {name!r} may not be optional")
+        if self.fields[self.time].type != "timestamp":
+            raise ValueError(f"time: {self.time!r} must have the type timestamp")
+        for role in ("id", "key"):
+            if self.fields[getattr(self, role)].type not in ("string", "integer"):
+                raise ValueError(f"{role}: must be a string or an integer field")
+        return self
+
+
+class DataMapping(Strict):
+    """How the columns of a data file map onto event fields and the label."""
+
+    label: str | None = None
+    """Column with the true outcome, 0 or 1. Never published with the event."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """File column → event field; a column with a field's own name needs no entry."""
+
+
+class Feature(Strict):
+    """One number of the feature vector (several, for one_hot), from one event field."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w]{0,62}$")]
+    of: str
+    apply: Transform = "identity"
+    choices: list[str] | None = None
+    """The categories of one_hot, in the order of their columns."""
+
+    @model_validator(mode="after")
+    def _choices_are_for_one_hot(self) -> Self:
+        if (self.apply == "one_hot") != (self.choices is not None):
+            raise ValueError("apply: one_hot and choices: [...] go together")
+        return self
+
+
+class ModelSpec(Strict):
+    """Where a component's model comes from: trained here, or an ONNX file."""
+
+    estimator: ImportPath | None = None
+    """A scikit-learn estimator that `anabranch train` fits, by import path."""
+    parameters: dict[str, Scalar] = Field(default_factory=dict)
+    path: str | None = None
+    """An ONNX file, relative to the pipeline file."""
+    version: Annotated[int, Field(ge=1)] | None = None
+    """A version of the registry to stay on; without it, the newest."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.estimator is None) == (self.path is None):
+            raise ValueError("give either estimator: (trained here) or path: (an ONNX file)")
+        if self.path is not None and (self.parameters or self.version):
+            raise ValueError("parameters and version are for an estimator, not for a path")
+        return self
+
+
+class ComponentSpec(Strict):
+    """One component: a Faust agent that reads its inputs' topics and writes its own."""
+
+    name: Name
+    kind: Kind | None = None
+    """A component that comes with Anabranch."""
+    import_path: ImportPath | None = Field(default=None, alias="import")
+    """A component of your own: `package.module:Class`."""
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    """Keyword arguments for your own component."""
+    inputs: Annotated[list[str], Field(alias="from", min_length=1)]
+    features: list[Feature] | None = None
+    model: ModelSpec | None = None
+    partitions: int | None = None
+    """Must equal the pipeline's: a stage batch keeps its source's partition number."""
+
+    @model_validator(mode="after")
+    def _kind_fits_the_rest(self) -> Self:
+        if (self.kind is None) == (self.import_path is None):
+            raise ValueError("give either kind: (built in) or import: (your own component)")
+        if self.options and self.import_path is None:
+            raise ValueError("options are for a component of your own (import:)")
+        if (self.kind == "extract_features") != (self.features is not None):
+            raise ValueError("features: [...] goes with kind: extract_features")
+        if self.kind in ("assess_risk", "decide") and self.model is None:
+            raise ValueError(f"{self.kind} needs a model:")
+        return self
+
+
+class Weighting(Strict):
+    """How the weighting agent merges the stage outputs: y = Σ α·y, α ≥ 0, Σα = 1."""
+
+    inputs: Annotated[list[str], Field(alias="from", min_length=1)]
+    weights: Literal["learned"] | dict[str, Annotated[float, Field(ge=0, le=1)]] = "learned"
+    deadline_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 1000
+    """How long a row waits at the join for a missing stage."""
+    stall_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """A stage with lag and without progress for this long counts as missing for backlog."""
+    max_in_flight: Annotated[int, Field(ge=1)] = 50_000
+    """Rows that the join holds per partition before it pauses the faster inputs."""
+    missing: Literal["renormalise", "fail"] = "renormalise"
+
+    @model_validator(mode="after")
+    def _fixed_weights_sum_to_one(self) -> Self:
+        if self.weights == "learned":
+            return self
+        if set(self.weights) != set(self.inputs):
+            raise ValueError(f"weights must name exactly the stages of from: {self.inputs}")
+        total = sum(self.weights.values())
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"weights must sum to 1, these sum to {total:g}")
+        return self
+
+
+class Policy(Strict):
+    """Which decision a score leads to."""
+
+    version: Annotated[int, Field(ge=1)] = 1
+    otherwise: str = "approve"
+    """The decision for a score below every threshold."""
+    thresholds: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+    """Decision → the score from which on it is taken, ascending."""
+
+    @model_validator(mode="after")
+    def _thresholds_ascend(self) -> Self:
+        values = list(self.thresholds.values())
+        if values != sorted(set(values)):
+            raise ValueError(f"thresholds must ascend strictly, these are {values}")
+        if self.otherwise in self.thresholds:
+            raise ValueError(f"otherwise: {self.otherwise!r} also has a threshold")
+        return self
+
+
+class Pipeline(Strict):
+    """A whole pipeline file."""
+
+    pipeline: Name
+    description: str = ""
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
+    codec: Literal["binary", "json"] = "binary"
+    event: EventSchema
+    data: DataMapping = DataMapping()
+    components: Annotated[list[ComponentSpec], Field(min_length=1)]
+    weighting: Weighting
+    policy: Policy
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name: the prefix of its topics and consumer groups."""
+        return self.pipeline
+
+    def component(self, name: str) -> ComponentSpec:
+        """The component called *name*; KeyError when there is none."""
+        for component in self.components:
+            if component.name == name:
+                return component
+        raise KeyError(name)

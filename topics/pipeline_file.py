@@ -1,0 +1,135 @@
+"""Reading a pipeline file: every mistake in it with its line and field, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from topics.errors import AnabranchError
+from topics.graph import Finding, Location, check_graph
+from topics.pipeline import Pipeline
+
+PIPELINES = Path("deploy") / "pipelines"
+"""Where `card-fraud` is looked up as `card-fraud.yaml`."""
+
+
+class PipelineFileError(AnabranchError):
+    """A pipeline file is wrong; one line per mistake: file, line, field, what to do."""
+
+    def __init__(self, path: Path, problems: list[tuple[int, str, str]]) -> None:
+        self.problems = sorted(problems)
+        super().__init__(
+            "\n".join(
+                f"{path}:{line}: {field + ': ' if field else ''}{message}"
+                for line, field, message in self.problems
+            )
+        )
+
+
+class PipelineNotFound(AnabranchError):
+    """No pipeline file of that name."""
+
+    def __init__(self, name: str, looked_in: list[Path]) -> None:
+        known = sorted(path.stem for folder in looked_in for path in folder.glob("*.yaml"))
+        hint = f"; known pipelines: {', '.join(known)}" if known else ""
+        super().__init__(f"no pipeline file {name!r}{hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineFile:
+    """A pipeline, and where each of its fields stands in the file."""
+
+    path: Path
+    pipeline: Pipeline
+    lines: Mapping[Location, int]
+
+    def error(self, findings: list[Finding]) -> PipelineFileError:
+        """The findings as an error that names this file and the lines."""
+        return PipelineFileError(self.path, [_placed(self.lines, finding) for finding in findings])
+
+
+def find_pipeline(name: str) -> Path:
+    """The file of pipeline *name*: a path, or a name under deploy/pipelines."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise PipelineNotFound(name, [])
+        return path
+    folders = [PIPELINES, Path(__file__).parents[1] / PIPELINES]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise PipelineNotFound(name, folders[1:])
+
+
+def load_pipeline(path: Path) -> PipelineFile:
+    """Read and check a pipeline file; PipelineFileError names every mistake in it."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as exc:
+        mark = getattr(exc, "problem_mark", None)
+        problem = getattr(exc, "problem", None) or getattr(exc, "strerror", None) or str(exc)
+        line = mark.line + 1 if mark is not None else 1
+        raise PipelineFileError(path, [(line, "", f"not readable as YAML: {problem}")]) from exc
+    if not isinstance(node, yaml.MappingNode):
+        raise PipelineFileError(path, [(1, "", "a pipeline file is a mapping of fields")])
+    lines = dict(_lines(node, ()))
+    twice = list(_duplicate_keys(node, ()))
+    data = yaml.SafeLoader("").construct_document(node)
+    try:
+        pipeline = Pipeline.model_validate(data)
+    except ValidationError as exc:
+        found = [Finding(tuple(error["loc"]), _message(error)) for error in exc.errors()]
+        raise PipelineFileError(path, [_placed(lines, f) for f in (*twice, *found)]) from exc
+    loaded = PipelineFile(path, pipeline, lines)
+    if findings := [*twice, *check_graph(pipeline, path.parent)]:
+        raise loaded.error(findings)
+    return loaded
+
+
+def _message(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return "unknown field" if error["type"] == "extra_forbidden" else message
+
+
+def _lines(node: yaml.Node, at: Location) -> Iterator[tuple[Location, int]]:
+    yield at, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*at, key.value), key.start_mark.line + 1
+            for location, line in _lines(value, (*at, key.value)):
+                if location != (*at, key.value):
+                    yield location, line
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*at, index))
+
+
+def _duplicate_keys(node: yaml.Node, at: Location) -> Iterator[Finding]:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield Finding((*at, key.value), "is given twice")
+            seen.add(key.value)
+            yield from _duplicate_keys(value, (*at, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _duplicate_keys(value, (*at, index))
+
+
+def _placed(lines: Mapping[Location, int], finding: Finding) -> tuple[int, str, str]:
+    """Line, field and message of a finding; pydantic's own markers are not in the file."""
+    at = finding.location
+    while at and at not in lines:
+        at = at[:-1]
+    shown = finding.location if finding.location[:-1] == at else at
+    field = ""
+    for part in shown:
+        field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)
+    return lines.get(at, 1), field, finding.message

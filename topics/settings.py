@@ -1,0 +1,42 @@
+"""Settings from the environment (`ANABRANCH_…`) and from command-line flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class BrokerSettings(BaseSettings):
+    """How to reach the broker."""
+
+    model_config = SettingsConfigDict(env_prefix="ANABRANCH_", frozen=True)
+
+    broker: str = "127.0.0.1:9092"
+    """host:port, or several with commas."""
+    embedded: bool = False
+    """The broker is the embedded one: its limits apply."""
+    session_timeout_s: float = Field(default=30.0, ge=6, le=300)
+    """A worker without a heartbeat for this long loses its partitions."""
+    commit_interval_s: float = Field(default=1.0, gt=0, le=60)
+    """How often the offsets of finished rows are committed."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """The brokers, one host:port each."""
+        return [address.strip() for address in self.broker.split(",") if address.strip()]
+
+
+class HomeSettings(BaseSettings):
+    """Where Anabranch keeps models and local state."""
+
+    model_config = SettingsConfigDict(env_prefix="ANABRANCH_", frozen=True)
+
+    home: Path = Path(".anabranch")
+    """Directory of the model registry and of the embedded broker's address."""
+
+    @property
+    def registry(self) -> Path:
+        """The model registry's directory."""
+        return self.home / "registry"

@@ -1,0 +1,215 @@
+"""A stage batch: what one component says about N source rows, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class ModelRef(NamedTuple):
+    """Which model made an output."""
+
+    model: str
+    """component@version, or component@file."""
+    digest: str
+    variant: str
+
+
+class Failure(NamedTuple):
+    """Why a row has no output: `row` is its index in the batch."""
+
+    row: int
+    component: str
+    error: str
+    """A class of error, such as InvalidEvent; the label of the metrics."""
+    reason: str
+
+
+class BytesColumn:
+    """N byte strings in one buffer, each behind its length (4 bytes, little-endian).
+
+    That is the Open Inference Protocol's form of a BYTES tensor, so a column passes
+    through a stage, or is joined to another, without a look at its elements.
+    """
+
+    __slots__ = ("_blob", "_rows")
+
+    def __init__(self, blob: bytes, rows: int) -> None:
+        self._blob = blob
+        self._rows = rows
+
+    @classmethod
+    def of(cls, items: Sequence[bytes]) -> Self:
+        """The column of *items*."""
+        return cls(
+            b"".join([part for item in items for part in (len(item).to_bytes(4, "little"), item)]),
+            len(items),
+        )
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __bytes__(self) -> bytes:
+        return self._blob
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BytesColumn) and self._blob == other._blob
+
+    def __hash__(self) -> int:
+        return hash(self._blob)
+
+    def __repr__(self) -> str:
+        return f"BytesColumn({self._rows} rows, {len(self._blob)} bytes)"
+
+    def items(self) -> list[bytes]:
+        """The elements; ValueError when the buffer does not hold exactly N of them."""
+        blob, found, at = self._blob, [], 0
+        for _ in range(self._rows):
+            start = at + 4
+            at = start + int.from_bytes(blob[at:start], "little")
+            if start > len(blob) or at > len(blob):
+                raise ValueError("a BYTES column ends inside an element")
+            found.append(blob[start:at])
+        if at != len(blob):
+            raise ValueError(f"a BYTES column has {len(blob) - at} bytes left over")
+        return found
+
+    def __getitem__(self, rows: slice) -> BytesColumn:
+        start, stop, _ = rows.indices(self._rows)
+        if (start, stop) == (0, self._rows):
+            return self
+        return BytesColumn.of(self.items()[start:stop])
+
+    @classmethod
+    def concat(cls, columns: Iterable[BytesColumn]) -> BytesColumn:
+        """The columns' elements, one column after the other."""
+        columns = list(columns)
+        return columns[0] if len(columns) == 1 else cls(
+            b"".join([column._blob for column in columns]), sum(map(len, columns))
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The identity of N source rows of one partition: what travels beside every output.
+
+    A row is `offsets[i]` of the source partition; everything else is for people, for the
+    decision record and for the clock.
+    """
+
+    offsets: Ints
+    """Source offsets, strictly ascending (N,)."""
+    published_ms: Ints
+    """Timestamps of the source records, milliseconds since 1970 (N,)."""
+    event_time_ms: Ints
+    """Event times, milliseconds since 1970; 0 for an invalid event (N,)."""
+    backlog: Bools
+    """Already older than the deadline when the pipeline read it (N,)."""
+    ids: BytesColumn
+    """Event ids, UTF-8; empty for an invalid event."""
+    keys: BytesColumn
+    """Record keys as the producer sent them; empty for a null key."""
+    traces: BytesColumn | None = None
+    """W3C traceparent headers, where any row has one."""
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __getitem__(self, rows: slice) -> Rows:
+        return Rows(
+            self.offsets[rows],
+            self.published_ms[rows],
+            self.event_time_ms[rows],
+            self.backlog[rows],
+            self.ids[rows],
+            self.keys[rows],
+            None if self.traces is None else self.traces[rows],
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence[Rows]) -> Rows:
+        """The parts' rows, one part after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.offsets for part in parts]),
+            np.concatenate([part.published_ms for part in parts]),
+            np.concatenate([part.event_time_ms for part in parts]),
+            np.concatenate([part.backlog for part in parts]),
+            BytesColumn.concat(part.ids for part in parts),
+            BytesColumn.concat(part.keys for part in parts),
+            _concat_traces(parts),
+        )
+
+
+def _concat_traces(parts: Sequence[Rows]) -> BytesColumn | None:
+    if all(part.traces is None for part in parts):
+        return None
+    return BytesColumn.concat(
+        part.traces if part.traces is not None else BytesColumn.of([b""] * len(part))
+        for part in parts
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StageBatch:
+    """One record of a stage topic."""
+
+    component: str
+    topic: str
+    """The source topic."""
+    partition: int
+    """The source partition."""
+    covers_from: int
+    """The first source offset that this batch answers for; gaps after it hold no record."""
+    rows: Rows
+    present: Bools
+    """False where the component has no output for the row (N,)."""
+    output: Floats
+    """(N, F); 0 where absent."""
+    signal: NDArray[np.float32]
+    """(N,); 0 where absent."""
+    model: ModelRef
+    failures: tuple[Failure, ...] = field(default=())
+    """Why rows are absent, by row, ascending."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice) -> StageBatch:
+        start, stop, _ = rows.indices(len(self))
+        covers_from = self.covers_from
+        if start:
+            covers_from = int(self.rows.offsets[start - 1]) + 1
+        return replace(
+            self,
+            covers_from=covers_from,
+            rows=self.rows[start:stop],
+            present=self.present[start:stop],
+            output=self.output[start:stop],
+            signal=self.signal[start:stop],
+            failures=tuple(
+                failure._replace(row=failure.row - start)
+                for failure in self.failures
+                if start <= failure.row < stop
+            ),
+        )
+
+
+def concat_failures(parts: Sequence[StageBatch]) -> tuple[Failure, ...]:
+    """The parts' failures, with rows counted through all parts."""
+    starts = accumulate((len(part) for part in parts), initial=0)
+    return tuple(
+        failure._replace(row=failure.row + start)
+        for part, start in zip(parts, starts, strict=False)
+        for failure in part.failures
+    )

@@ -1,0 +1,205 @@
+"""Stage batches as bytes: Open Inference Protocol v2 with its binary tensor extension.
+
+A JSON header (an inference response: `model_name`, `parameters`, `outputs`) and then the
+raw little-endian tensors in the order of `outputs`; the record header
+`inference-header-content-length` says where the JSON ends. With `codec: json` the tensors
+are inside the JSON, as `data`, and that record header is absent.
+
+Specification: https://github.com/kserve/open-inference-protocol
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from topics.errors import WireError
+from topics.stage_batch import BytesColumn, Failure, ModelRef, Rows, StageBatch
+
+Codec = Literal["binary", "json"]
+HEADER_LENGTH = "inference-header-content-length"
+CONTENT_TYPE = "content-type"
+MAX_ROWS = 1_000_000
+
+_DTYPES = {
+    "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
+    "BOOL": np.dtype("?"),
+}  # fmt: skip
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+Tensor = NDArray[Any] | BytesColumn
+
+
+def encode(batch: StageBatch, codec: Codec = "binary") -> tuple[bytes, list[tuple[str, bytes]]]:
+    """The record value and headers of *batch*."""
+    tensors = _tensors(batch)
+    header = {
+        "model_name": batch.component,
+        "model_version": batch.model.model,
+        "parameters": {
+            "topic": batch.topic,
+            "partition": batch.partition,
+            "covers_from": batch.covers_from,
+            "digest": batch.model.digest,
+            "variant": batch.model.variant,
+            "failures": [list(failure) for failure in batch.failures],
+        },
+    }
+    if codec == "json":
+        header["outputs"] = [_described(name, tensor) | {"data": _listed(tensor)}
+                             for name, tensor in tensors.items()]  # fmt: skip
+        return orjson.dumps(header), [(CONTENT_TYPE, b"application/json")]
+    blobs = [_raw(tensor) for tensor in tensors.values()]
+    header["outputs"] = [
+        _described(name, tensor) | {"parameters": {"binary_data_size": len(blob)}}
+        for (name, tensor), blob in zip(tensors.items(), blobs, strict=True)
+    ]
+    head = orjson.dumps(header)
+    return b"".join([head, *blobs]), [
+        (CONTENT_TYPE, b"application/octet-stream"),
+        (HEADER_LENGTH, b"%d" % len(head)),
+    ]
+
+
+def decode(value: bytes | None, headers: Mapping[str, bytes]) -> StageBatch:
+    """The stage batch of a record; WireError, with the reason, for anything else."""
+    try:
+        if not value:
+            raise ValueError("the value is empty")
+        length = int(headers.get(HEADER_LENGTH, len(value)))
+        if not 0 < length <= len(value):
+            raise ValueError(f"the header length {length} does not fit {len(value)} bytes")
+        header = orjson.loads(value[:length])
+        tensors = _read_tensors(header["outputs"], memoryview(value)[length:])
+        return _batch(header, tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
+        raise WireError(f"not a stage batch: {exc or type(exc).__name__}") from exc
+
+
+def _tensors(batch: StageBatch) -> dict[str, Tensor]:
+    rows = batch.rows
+    tensors: dict[str, Tensor] = {
+        "source_offset": rows.offsets,
+        "published_ms": rows.published_ms,
+        "event_time_ms": rows.event_time_ms,
+        "backlog": rows.backlog,
+        "event_id": rows.ids,
+        "key": rows.keys,
+        "present": batch.present,
+        "output": batch.output,
+        "signal": batch.signal,
+    }
+    if rows.traces is not None:
+        tensors["traceparent"] = rows.traces
+    return tensors
+
+
+def _described(name: str, tensor: Tensor) -> dict[str, Any]:
+    if isinstance(tensor, BytesColumn):
+        return {"name": name, "shape": [len(tensor)], "datatype": "BYTES"}
+    return {"name": name, "shape": list(tensor.shape), "datatype": _NAMES[tensor.dtype]}
+
+
+def _raw(tensor: Tensor) -> bytes:
+    return bytes(tensor) if isinstance(tensor, BytesColumn) else tensor.tobytes()
+
+
+def _listed(tensor: Tensor) -> list[Any]:
+    if isinstance(tensor, BytesColumn):
+        # JSON has no bytes: keys may be any, so all elements are base64.
+        return [base64.b64encode(item).decode() for item in tensor.items()]
+    if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+        raise WireError("JSON cannot hold NaN or infinity; use codec: binary")
+    flat: list[Any] = tensor.ravel().tolist()
+    return flat
+
+
+def _read_tensors(outputs: list[dict[str, Any]], raw: memoryview) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    at = 0
+    for output in outputs:
+        shape = tuple(output["shape"])
+        if not all(isinstance(n, int) and 0 <= n <= MAX_ROWS for n in shape):
+            raise ValueError(f"tensor {output['name']!r} has the shape {shape}")
+        if "data" in output:
+            tensors[output["name"]] = _from_list(output["datatype"], shape, output["data"])
+            continue
+        size = output["parameters"]["binary_data_size"]
+        if not isinstance(size, int) or size < 0 or at + size > len(raw):
+            raise ValueError(f"tensor {output['name']!r} is cut off")
+        tensors[output["name"]] = _from_raw(output["datatype"], shape, raw[at : at + size])
+        at += size
+    if at != len(raw):
+        raise ValueError(f"{len(raw) - at} bytes are left over after the tensors")
+    return tensors
+
+
+def _from_raw(datatype: str, shape: tuple[int, ...], raw: memoryview) -> Tensor:
+    if datatype == "BYTES":
+        return BytesColumn(bytes(raw), *shape)
+    return np.frombuffer(raw, dtype=_DTYPES[datatype]).reshape(shape)
+
+
+def _from_list(datatype: str, shape: tuple[int, ...], data: list[Any]) -> Tensor:
+    if datatype == "BYTES":
+        items = [base64.b64decode(item, validate=True) for item in data]
+        if shape != (len(items),):
+            raise ValueError(f"{len(items)} elements do not fit the shape {shape}")
+        return BytesColumn.of(items)
+    return np.array(data, dtype=_DTYPES[datatype]).reshape(shape)
+
+
+def _batch(header: dict[str, Any], tensors: dict[str, Tensor]) -> StageBatch:
+    about = header["parameters"]
+    offsets = _array(tensors, "source_offset", "i", 1)
+    n = len(offsets)
+    rows = Rows(
+        offsets,
+        _array(tensors, "published_ms", "i", 1, n),
+        _array(tensors, "event_time_ms", "i", 1, n),
+        _array(tensors, "backlog", "b", 1, n),
+        _column(tensors, "event_id", n),
+        _column(tensors, "key", n),
+        _column(tensors, "traceparent", n) if "traceparent" in tensors else None,
+    )
+    if n > 1 and not (np.diff(offsets) > 0).all():
+        raise ValueError("source offsets do not ascend")
+    failures = tuple(Failure(int(row), str(c), str(e), str(r))
+                     for row, c, e, r in about["failures"])  # fmt: skip
+    if any(not 0 <= failure.row < n for failure in failures):
+        raise ValueError("a failure names a row outside the batch")
+    return StageBatch(
+        component=str(header["model_name"]),
+        topic=str(about["topic"]),
+        partition=int(about["partition"]),
+        covers_from=int(about["covers_from"]),
+        rows=rows,
+        present=_array(tensors, "present", "b", 1, n),
+        output=_array(tensors, "output", "f", 2, n),
+        signal=_array(tensors, "signal", "f", 1, n),
+        model=ModelRef(str(header["model_version"]), str(about["digest"]), str(about["variant"])),
+        failures=failures,
+    )
+
+
+def _array(
+    tensors: dict[str, Tensor], name: str, kind: str, ndim: int, rows: int | None = None
+) -> NDArray[Any]:
+    tensor = tensors[name]
+    if isinstance(tensor, BytesColumn) or tensor.dtype.kind != kind or tensor.ndim != ndim:
+        raise ValueError(f"tensor {name!r} has the wrong type or rank")
+    if rows is not None and len(tensor) != rows:
+        raise ValueError(f"tensor {name!r} has {len(tensor)} rows, not {rows}")
+    return tensor
+
+
+def _column(tensors: dict[str, Tensor], name: str, rows: int) -> BytesColumn:
+    tensor = tensors[name]
+    if not isinstance(tensor, BytesColumn) or len(tensor) != rows:
+        raise ValueError(f"tensor {name!r} is not a BYTES column of {rows} rows")
+    return tensor
