@@ -31,7 +31,9 @@ def broker_settings(broker: str | None, home: HomeSettings) -> BrokerSettings | 
     address = broker or os.environ.get("ANABRANCH_BROKER") or running
     if address is None:
         return None
-    return BrokerSettings(broker=address, embedded=address == running)
+    if address == running:
+        return BrokerSettings(broker=address, embedded=True)
+    return BrokerSettings(broker=address)
 
 
 def needed_broker(broker: str | None) -> BrokerSettings:

@@ -74,7 +74,9 @@ def _session(
 ) -> tuple[ModelSession, ModelRef]:
     if spec.model is not None and spec.model.path is not None:
         session = ModelSession.open(folder / spec.model.path)
-        return session, ModelRef(f"{spec.name}@{Path(spec.model.path).name}", session.digest, "fp32")
+        return session, ModelRef(
+            f"{spec.name}@{Path(spec.model.path).name}", session.digest, "fp32"
+        )
     wanted = spec.model.version if spec.model is not None else None
     version = (
         registry.latest(pipeline.name, spec.name)

@@ -12,11 +12,11 @@ import orjson
 
 from agents.join import Joined, ModelRun
 from models.weighting import Weighed
+from topics.batches import Headers, Record
 from topics.decision import rfc3339, source_id
 from topics.pipeline import Pipeline
 from topics.stage_batch import Ints, ModelRef
 from topics.topology import Topology
-from topics.batches import Headers, Record
 
 _NO_MODEL = ModelRef("", "", "")
 

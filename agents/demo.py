@@ -80,7 +80,9 @@ class Demo:
         """From the first publication to the last end."""
         return max(0.0, self._last_end_at - self._started_at)
 
-    async def publish(self, settings: BrokerSettings, events: int, rate: float | None, seed: int) -> None:
+    async def publish(
+        self, settings: BrokerSettings, events: int, rate: float | None, seed: int
+    ) -> None:
         """Publish *events* simulated events, never too far ahead of their decisions."""
         topology = Topology.of(self.pipeline)
         labels: list[bool] = []

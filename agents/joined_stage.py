@@ -17,9 +17,7 @@ from topics.stage_batch import Failure, ModelRef
 class JoinedStage(JoinedWorker):
     """Runs a component over the joined outputs of its inputs."""
 
-    def __init__(
-        self, wiring: Wiring, name: str, component: Component, model: ModelRef
-    ) -> None:
+    def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
         # Half the deadline: the weighting agent, which waits for this stage too, gives
         # up on a row only after the whole of it.
         super().__init__(

@@ -51,7 +51,9 @@ class JoinedWorker(Worker[PartitionJoin]):
                 pushed += len(batch) if batch else 0
                 if batch is not None:
                     join.push(batch, (tp, record.offset + 1), time.monotonic())
-        await asyncio.gather(*(self._emit_all(partition, join) for partition, join in self.states()))
+        await asyncio.gather(
+            *(self._emit_all(partition, join) for partition, join in self.states())
+        )
         self._pause_what_runs_ahead()
         if pushed:
             self.wiring.metrics.observe_batch(pushed, time.perf_counter() - started)

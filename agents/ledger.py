@@ -97,9 +97,7 @@ class Ledger:
         return self._entered, self._decided, self._dead
 
 
-def _count(
-    counts: dict[int, NDArray[np.uint8]], partition: int, offsets: Iterable[int]
-) -> int:
+def _count(counts: dict[int, NDArray[np.uint8]], partition: int, offsets: Iterable[int]) -> int:
     at = np.fromiter(offsets, np.int64)
     if not len(at):
         return 0
@@ -112,8 +110,6 @@ def _count(
     return len(at)
 
 
-def _padded(
-    counts: dict[int, NDArray[np.uint8]], partition: int, size: int
-) -> NDArray[np.uint8]:
+def _padded(counts: dict[int, NDArray[np.uint8]], partition: int, size: int) -> NDArray[np.uint8]:
     have = counts.get(partition, np.zeros(0, np.uint8))
     return np.pad(have, (0, size - len(have)))

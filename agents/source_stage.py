@@ -34,9 +34,7 @@ class _Progress:
 class SourceStage(Worker[_Progress]):
     """Runs a component over the events of its partitions."""
 
-    def __init__(
-        self, wiring: Wiring, name: str, component: Component, model: ModelRef
-    ) -> None:
+    def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
         super().__init__(wiring)
         self._writer = StageWriter(wiring, name, component, model)
         self._name = name
@@ -51,9 +49,7 @@ class SourceStage(Worker[_Progress]):
     async def process(self, fetch: Fetch) -> None:
         """Deal with the records of each partition; returns when the outputs are written."""
         started = time.perf_counter()
-        await asyncio.gather(
-            *(self._process(tp, records) for tp, records in fetch.records.items())
-        )
+        await asyncio.gather(*(self._process(tp, records) for tp, records in fetch.records.items()))
         self.wiring.metrics.observe_batch(
             sum(map(len, fetch.records.values())), time.perf_counter() - started
         )

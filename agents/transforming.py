@@ -79,7 +79,10 @@ def _checked(made: StageOutput, rows: int) -> Transformed:
 
 def _absent(rows: int, errors: Mapping[int, tuple[str, str]]) -> Transformed:
     return Transformed(
-        np.zeros(rows, np.bool_), np.zeros((rows, 1), np.float32), np.zeros(rows, np.float32), errors
+        np.zeros(rows, np.bool_),
+        np.zeros((rows, 1), np.float32),
+        np.zeros(rows, np.float32),
+        errors,
     )
 
 

@@ -19,9 +19,9 @@ from agents.joined_worker import JoinedWorker
 from agents.worker import Wiring
 from models.weighting import combine
 from topics import dead_letters, decision
+from topics.batches import Record
 from topics.dead_letters import dead_letter
 from topics.stage_batch import Failure
-from topics.batches import Record
 
 _REFETCH_GAP = 100
 """Dead letters' originals this close together are read in one go."""

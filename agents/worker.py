@@ -16,11 +16,11 @@ from agents.metrics import StageMetrics
 from agents.tail import TailReader
 from agents.transforming import Transformed, spread, transform
 from models.component import Batch, Component
+from topics.batches import Headers, Record
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.stage_batch import Bools, Failure, Ints, ModelRef, Rows, StageBatch
 from topics.topology import Topology
-from topics.batches import Headers, Record
 from topics.transport import Fetch
 from topics.wire import decode, encode
 
@@ -91,9 +91,7 @@ class Worker(Generic[State]):
 class StageWriter:
     """Turns rows into stage batches on a component's topic."""
 
-    def __init__(
-        self, wiring: Wiring, name: str, component: Component, model: ModelRef
-    ) -> None:
+    def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
         self._wiring = wiring
         self._name = name
         self._component = component

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.registry import ModelVersion, Registry, WeightsCard
+from models.registry import ModelVersion, WeightsCard
 from models.splits import Blocks
 from models.stage_outputs import StageOutputs
 from models.training_report import ComposedReport, composed
@@ -21,28 +21,30 @@ class Composition(NamedTuple):
     """The weights of the stages and what they reach."""
 
     weights: dict[str, float]
-    version: int | None
-    """In the registry; None for weights that are fixed in the pipeline file."""
+    card: WeightsCard | None
+    """For the registry; None for weights that are fixed in the pipeline file."""
     quality: ComposedReport
+    rows: slice
+    """The rows that the quality was measured on."""
 
 
 def compose(
     pipeline: Pipeline,
     stages: StageOutputs,
     blocks: Blocks,
-    registry: Registry,
     *,
     versions: Mapping[str, ModelVersion],
     clock: Callable[[], datetime],
 ) -> Composition:
-    """Learn and register the weights, unless the pipeline file fixes them.
+    """Learn the weights, unless the pipeline file fixes them.
 
     Learned on one half of the held-out rows, reported on the other. Raises WeightsNotOptimal.
     """
     weighting = pipeline.weighting
     if weighting.weights != "learned":
         fixed = {name: weighting.weights[name] for name in weighting.inputs}
-        return Composition(fixed, None, _quality(stages, fixed, blocks.held_out))
+        quality = _quality(stages, fixed, blocks.held_out)
+        return Composition(fixed, None, quality, blocks.held_out)
     rows = blocks.weighing
     labels = stages.data.labels[rows]
     learned = learn_weights(stages.signals(weighting.inputs, rows), labels, weighting.inputs)
@@ -54,8 +56,7 @@ def compose(
         metrics={**quality.model_dump(), "learned_log_loss": learned.loss, "gap": learned.gap},
         models={name: version.digest for name, version in versions.items()},
     )
-    version = registry.add_weights(pipeline.name, card).version
-    return Composition(learned.values, version, quality)
+    return Composition(learned.values, card, quality, blocks.report)
 
 
 def _quality(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> ComposedReport:

@@ -42,7 +42,7 @@ def open_source(path: str, batch_rows: int) -> AbstractContextManager[Source]:
     """
     if path == STDIN:
         return nullcontext(
-            _json_lines(cast(BufferedIOBase, sys.stdin.buffer), "standard input", batch_rows)
+            _json_lines(cast("BufferedIOBase", sys.stdin.buffer), "standard input", batch_rows)
         )
     formats = {".parquet": open_parquet, ".csv": open_csv, ".jsonl": open_json_lines}
     opener = formats.get(Path(path).suffix.lower())

@@ -15,12 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.column_values import Column, binary, json_values
-from models.dataset_errors import (
-    DatasetNotFound,
-    LabelNotBinary,
-    MissingColumns,
-    MissingLabel,
-)
+from models.dataset_errors import DatasetNotFound, LabelNotBinary, MissingColumns, MissingLabel
 from models.dataset_formats import arrow_errors, open_source
 
 

@@ -1,8 +1,8 @@
 """scikit-learn to ONNX: one float32 input (N, F), one output `signal` (N,) in [0, 1].
 
-    AnabranchError
-    ├── NotExportable    the estimator has no ONNX form here
-    └── ExportMismatch   the ONNX model does not say what scikit-learn says
+AnabranchError
+├── NotExportable    the estimator has no ONNX form here
+└── ExportMismatch   the ONNX model does not say what scikit-learn says
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
+from models.estimators import is_supervised
 from topics.errors import AnabranchError
 
 _OPSET = {"": 18, "ai.onnx.ml": 3}
@@ -55,7 +56,7 @@ def export(fitted: Pipeline, rows: Singles) -> bytes:
     """
     estimator = fitted.steps[-1][1]
     name = type(estimator).__name__
-    if hasattr(estimator, "predict_proba"):
+    if is_supervised(estimator):
         model = _converted(fitted, rows.shape[1], {id(estimator): {"zipmap": False}}, name)
         nodes, constants = _class_one(model.graph.output[1].name)
         expected = fitted.predict_proba(rows[:_COMPARED_ROWS])[:, 1]
@@ -116,9 +117,7 @@ def _with_signal(model: Any, nodes: list[Any], constants: list[Any]) -> bytes:
     del model.graph.output[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
-    model.graph.output.append(
-        helper.make_tensor_value_info("signal", TensorProto.FLOAT, ["rows"])
-    )
+    model.graph.output.append(helper.make_tensor_value_info("signal", TensorProto.FLOAT, ["rows"]))
     # skl2onnx writes the default domain twice, which other tools refuse.
     versions = {opset.domain: opset.version for opset in model.opset_import}
     del model.opset_import[:]

@@ -1,8 +1,8 @@
 """One ONNX model, opened once, run many times.
 
-    RegistryError
-    ├── ModelUnreadable      the file is missing or no ONNX model
-    └── ModelSignatureError  its inputs or outputs are not a component's
+RegistryError
+├── ModelUnreadable      the file is missing or no ONNX model
+└── ModelSignatureError  its inputs or outputs are not a component's
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from models.component import Component
@@ -71,7 +72,8 @@ def train(
     `folder` is the pipeline file's. With `only`, just those components are fitted; the others
     are the newest in the registry. A component that the file keeps on a version is not fitted.
     `progress(component, fraction)` follows each component from 0 to 1. The same data and seed
-    give the same models, bit for bit. Raises TrainingError, EstimatorError and RegistryError.
+    give the same models, bit for bit. Nothing is registered before everything has succeeded.
+    Raises TrainingError, EstimatorError, RegistryError, NotExportable and ExportMismatch.
     """
     started = time.perf_counter()
     features = [feature for spec in pipeline.components for feature in spec.features or []]
@@ -80,25 +82,31 @@ def train(
     todo, data_hash = plan(pipeline, data, seed, only), data.digest()
     stages = StageOutputs(pipeline, data)
     versions: dict[str, ModelVersion] = {}
-    for name in in_order(pipeline):
-        progress(name, 0.0)
-        fitted = name in todo.estimators
-        if fitted:
-            versions[name] = fit_component(
-                pipeline, name, todo, stages, registry, data_hash=data_hash, clock=clock
-            )
-        elif found := _registered(pipeline, name, registry):
-            versions[name] = found
-        opened = open_component(_kept_on(pipeline, versions, name), name, registry, folder)
-        stages.run(name, opened.component, _from(_FIT_SHARE if fitted else 0.0, progress, name))
-    composition = compose(pipeline, stages, todo.blocks, registry, versions=versions, clock=clock)
+    with TemporaryDirectory(prefix="anabranch-train-") as aside:
+        for name in in_order(pipeline):
+            progress(name, 0.0)
+            fitted = name in todo.estimators
+            source = Registry(Path(aside)) if fitted else registry
+            if fitted:
+                versions[name] = fit_component(
+                    pipeline, name, todo, stages, source, data_hash=data_hash, clock=clock
+                )
+            elif found := _registered(pipeline, name, registry):
+                versions[name] = found
+            opened = open_component(_kept_on(pipeline, versions, name), name, source, folder)
+            stages.run(name, opened.component, _from(_FIT_SHARE if fitted else 0.0, progress, name))
+        composition = compose(pipeline, stages, todo.blocks, versions=versions, clock=clock)
+        for name in todo.estimators:
+            made = versions[name]
+            versions[name] = registry.add(pipeline.name, name, made.read(), made.card)
+    card = composition.card
     return TrainingReport(
         pipeline=pipeline.name,
         rows=data.rows,
         positives=int(data.labels.sum()),
-        components=_component_reports(stages, todo.blocks, in_order(pipeline), versions),
+        components=_component_reports(stages, composition.rows, in_order(pipeline), versions),
         weights=composition.weights,
-        weights_version=composition.version,
+        weights_version=registry.add_weights(pipeline.name, card).version if card else None,
         composed=composition.quality,
         seconds=time.perf_counter() - started,
     )
@@ -133,9 +141,9 @@ def _from(start: float, progress: Progress, name: str) -> Callable[[float], None
 
 
 def _component_reports(
-    stages: StageOutputs, blocks: Blocks, names: Collection[str], versions: Versions
+    stages: StageOutputs, rows: slice, names: Collection[str], versions: Versions
 ) -> dict[str, ComponentReport]:
-    labels, rows = stages.data.labels[blocks.held_out], blocks.held_out
+    labels = stages.data.labels[rows]
     reports = {}
     for name in names:
         found = versions.get(name)

@@ -22,9 +22,7 @@ class Weighed:
     """α renormalised over the present stages (N, S); 0 where absent."""
 
 
-def combine(
-    signals: NDArray[np.float32], present: NDArray[np.bool_], alpha: Doubles
-) -> Weighed:
+def combine(signals: NDArray[np.float32], present: NDArray[np.bool_], alpha: Doubles) -> Weighed:
     """Weigh *signals* (N, S) in [0, 1] with *alpha* (S,), α ≥ 0, Σα = 1.
 
     Absent stages get weight 0 and the others' weights are scaled to sum to 1; where those

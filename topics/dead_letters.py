@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from topics.stage_batch import Failure
 from topics.batches import Headers, Record
+from topics.stage_batch import Failure
 
 PREFIX = "x-error-"
 

@@ -18,9 +18,7 @@ ImportPath = Annotated[
 ]
 Kind = Literal["extract_features", "assess_risk", "decide"]
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp", "vector"]
-Transform = Literal[
-    "identity", "log1p", "hour", "day_of_week", "night", "weekend", "one_hot"
-]
+Transform = Literal["identity", "log1p", "hour", "day_of_week", "night", "weekend", "one_hot"]
 Scalar = bool | int | float | str | None
 
 

@@ -30,6 +30,7 @@ from topics.errors import LeaseLost
 
 log = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True, slots=True)
 class Fetch:
     """The records of one fetch by topic-partition, in offset order; none when it is a tick."""
@@ -171,7 +172,9 @@ class MicroBatchConsumer(Consumer):
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
             found = await fetcher.fetched_records(
-                active_partitions, timeout=timeout, max_records=self.app.conf.broker_max_poll_records
+                active_partitions,
+                timeout=timeout,
+                max_records=self.app.conf.broker_max_poll_records,
             )
         return {TP(tp.topic, tp.partition): records for tp, records in found.items()}
 
@@ -205,7 +208,8 @@ class MicroBatchConsumer(Consumer):
     def lag(self) -> int:
         """Records of this worker's partitions that are not dealt with yet."""
         return sum(
-            max(0, self.highwater(tp) - self._done[tp]) for tp in self._done.keys() & self.assignment()
+            max(0, self.highwater(tp) - self._done[tp])
+            for tp in self._done.keys() & self.assignment()
         )
 
     def pause_only(self, partitions: set[TP]) -> None:

@@ -26,8 +26,11 @@ def audit(
     pipeline: PipelineArgument,
     follow: Annotated[
         bool,
-        typer.Option("--follow", help="Keep auditing what comes until Ctrl-C: also covers "
-                     "records that the broker drops meanwhile."),
+        typer.Option(
+            "--follow",
+            help="Keep auditing what comes until Ctrl-C: also covers "
+            "records that the broker drops meanwhile.",
+        ),
     ] = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
@@ -39,7 +42,6 @@ def audit(
     it is compared by number only.
 
     Examples:
-
       anabranch audit card-fraud
 
       anabranch audit card-fraud --json | jq .total.lost

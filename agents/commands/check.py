@@ -31,7 +31,6 @@ def check(
     names. Models that `anabranch train` has yet to make are no mistake.
 
     Examples:
-
       anabranch check card-fraud
 
       anabranch check my-pipeline.yaml
@@ -50,7 +49,9 @@ def check(
     if findings := _deep_findings(file):
         raise file.error(findings)
     count = len(file.pipeline.components)
-    stdout.print(f"{file.path}: {count} components, {file.pipeline.partitions} partitions, all well")
+    stdout.print(
+        f"{file.path}: {count} components, {file.pipeline.partitions} partitions, all well"
+    )
 
 
 def _deep_findings(file: PipelineFile) -> list[Finding]:

@@ -32,7 +32,9 @@ def demo(
     events: Annotated[int, typer.Option(min=1, help="Events to publish.")] = 20_000,
     rate: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Events a second. [default: 2000 live, as fast as it goes headless]"),
+        typer.Option(
+            min=0.1, help="Events a second. [default: 2000 live, as fast as it goes headless]"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 1,
     broker: BrokerOption = None,
@@ -45,7 +47,6 @@ def demo(
     --broker is given. Ctrl-C ends early with the summary so far.
 
     Examples:
-
       anabranch demo
 
       anabranch demo card-fraud --events 100000 --headless
@@ -97,7 +98,9 @@ async def _demo(
     await ensure_topics(settings, Topology.of(parts.pipeline))
     async with running(parts, settings, Metrics()) as demo.running:
         if not quiet:
-            stderr.print(f"all components own their partitions after {time.monotonic() - began:.1f} s")
+            stderr.print(
+                f"all components own their partitions after {time.monotonic() - began:.1f} s"
+            )
         with ExitStack() as stack:
             if live:
                 view = LiveView(demo, events)

@@ -41,8 +41,12 @@ def publish(
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N.")] = None,
     max_in_flight: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Wait while N events have no decision yet. "
-                     "[default: 8000 on the embedded broker, otherwise no limit]"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Wait while N events have no decision yet. "
+            "[default: 8000 on the embedded broker, otherwise no limit]",
+        ),
     ] = None,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
@@ -53,7 +57,6 @@ def publish(
     left out. Event times come from the data, the record's time is now.
 
     Examples:
-
       anabranch publish card-fraud transactions.parquet
 
       tail -f events.jsonl | anabranch publish card-fraud - --rate 500

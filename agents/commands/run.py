@@ -26,14 +26,17 @@ def run(
     component: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Run only this component (may be given several times); "
+            metavar="NAME",
+            help="Run only this component (may be given several times); "
             "the weighting agent is called weigh.",
         ),
     ] = None,
     broker: BrokerOption = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, metavar="PORT", help="Serve Prometheus metrics on 127.0.0.1."),
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Serve Prometheus metrics on 127.0.0.1."
+        ),
     ] = None,
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the broker.")
@@ -45,7 +48,6 @@ def run(
     themselves while this runs.
 
     Examples:
-
       anabranch run card-fraud
 
       anabranch run card-fraud --component features --broker kafka:9092

@@ -26,7 +26,6 @@ def topics(
     """Show a pipeline's topics and their partition counts on the broker.
 
     Examples:
-
       anabranch topics card-fraud
 
       anabranch topics card-fraud --create --replication 3 --broker kafka:9092

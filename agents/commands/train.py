@@ -38,7 +38,6 @@ def train(
     registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
 
     Examples:
-
       anabranch train card-fraud
 
       anabranch train card-fraud --data transactions.parquet

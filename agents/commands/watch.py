@@ -30,7 +30,6 @@ def watch(
     """Print the records of a topic as they come: events, decisions, and stage batches too.
 
     Examples:
-
       anabranch watch card-fraud.decisions
 
       anabranch watch card-fraud.features --from-start -n 2
@@ -48,8 +47,8 @@ async def _watch(
     *, as_json: bool,
 ) -> None:  # fmt: skip
     from agents.brokers import topic_partitions, wait_for_broker
-    from agents.following import follower
     from agents.demo import first_of
+    from agents.following import follower
 
     stopping = asyncio.Event()
     until_signalled(stopping)
@@ -77,7 +76,9 @@ def _line(record: ConsumerRecord, rows: int, *, as_json: bool) -> str:
     at = f"{record.topic}[{record.partition}]@{record.offset}"
     body = described.get("batch") or described.get("value")
     text = body if isinstance(body, str) else orjson.dumps(body).decode()
-    headers = described["headers"] if any(n.startswith("x-error-") for n, _ in record.headers) else ""
+    headers = (
+        described["headers"] if any(n.startswith("x-error-") for n, _ in record.headers) else ""
+    )
     return " ".join(str(part) for part in (at, described["key"] or "-", text, headers) if part)
 
 
@@ -119,8 +120,12 @@ def _batch(batch: Any, rows: int) -> dict[str, Any]:
                 "output": output if present else None,
             }
             for offset, event_id, present, signal, output in zip(
-                first.rows.offsets.tolist(), first.rows.ids.items(), first.present.tolist(),
-                first.signal.tolist(), first.output.tolist(), strict=True,
+                first.rows.offsets.tolist(),
+                first.rows.ids.items(),
+                first.present.tolist(),
+                first.signal.tolist(),
+                first.output.tolist(),
+                strict=True,
             )  # fmt: skip
         ],
         "failures": [failure._asdict() for failure in first.failures],

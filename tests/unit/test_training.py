@@ -339,7 +339,7 @@ def test_labels_of_another_length_are_an_error(tmp_path: Path) -> None:
 def test_a_column_that_features_need_is_missed_by_name(tmp_path: Path) -> None:
     data = transactions()
     columns = {name: column for name, column in data.columns.items() if name != "amount"}
-    with pytest.raises(MissingField, match="no column for the event field amount$"):
+    with pytest.raises(MissingField, match=r"no column for the event field amount$"):
         trained(tmp_path, TrainingData(columns, data.labels))
 
 
@@ -355,8 +355,23 @@ def test_a_component_that_fails_is_named_with_its_rows(tmp_path: Path) -> None:
         def transform(self, batch: Batch) -> StageOutput:
             raise ValueError("no such terminal")
 
-    with pytest.raises(ComponentFailed, match="features fails on rows 0 to 2999: ValueError: no"):
+    with pytest.raises(ComponentFailed, match=r"features fails on rows 0 to 2999: ValueError: no"):
         trained(tmp_path, open_component=lambda *_: Opened(Failing()))
+
+
+def test_a_training_that_fails_registers_nothing(tmp_path: Path) -> None:
+    class Failing(Component):
+        def transform(self, batch: Batch) -> StageOutput:
+            raise ValueError("no such terminal")
+
+    def fails_at_the_last(pipeline: Pipeline, name: str, *rest: Any) -> Opened:
+        return Opened(Failing()) if name == "decision" else open_component(pipeline, name, *rest)
+
+    registry = Registry(tmp_path / "registry")
+    with pytest.raises(ComponentFailed, match="component decision fails"):
+        trained(tmp_path, registry=registry, open_component=fails_at_the_last)
+    assert not any(registry.has("card-fraud", name) for name in NAMES)
+    assert not registry.has_weights("card-fraud")
 
 
 def test_a_signal_out_of_range_is_an_error_at_its_row(tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""Publishing to a pipeline and following every event to its end, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from aiokafka.structs import ConsumerRecord
+
+from agents import publishing
+from agents.auditing import Audit, audit_topics
+from agents.brokers import ensure_topics, wait_for_broker
+from agents.following import follower, read_until
+from agents.metrics import Metrics
+from agents.opening import open_parts
+from agents.runner import Running, running
+from models.registry import Registry
+from models.simulators import SIMULATORS
+from topics.batches import Record, write_batches
+from topics.pipeline import Pipeline
+from topics.pipeline_file import PipelineFile
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+
+PATIENCE_S = 90.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A pipeline file in a home directory with its registry."""
+
+    home: Path
+    file: PipelineFile
+    registry: Registry
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.file.pipeline
+
+
+@asynccontextmanager
+async def pipeline_running(
+    trained: Trained, broker: BrokerSettings, metrics: Metrics | None = None
+) -> AsyncIterator[Running]:
+    """All components of the pipeline, in this process."""
+    await ensure_topics(broker, Topology.of(trained.pipeline))
+    parts = open_parts(trained.file, trained.registry)
+    async with running(parts, broker, metrics or Metrics()) as workers:
+        yield workers
+        assert workers.failure() is None
+
+
+@contextmanager
+def worker_process(
+    trained: Trained, broker: BrokerSettings, *components: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`anabranch run` as a process of its own; killed in the end if it still runs."""
+    named = [word for name in components for word in ("--component", name)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agents", "run", str(trained.file.path), *named],
+        env={
+            **os.environ,
+            "ANABRANCH_HOME": str(trained.home),
+            "ANABRANCH_BROKER": broker.broker,
+            "ANABRANCH_EMBEDDED": "true",
+            "ANABRANCH_SESSION_TIMEOUT_S": "6",
+            "ANABRANCH_COMMIT_INTERVAL_S": "0.2",
+        },
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stopped(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
+    """Send *number* and wait; the exit code."""
+    process.send_signal(number)
+    return process.wait(timeout=20)
+
+
+def simulated(pipeline: Pipeline, count: int, seed: int = 7) -> list[tuple[bytes, bytes]]:
+    """Simulated events as (key, value)."""
+    events = (labelled.event for labelled in islice(SIMULATORS["card-fraud"](seed), count))
+    return list(publishing.encoded(events, pipeline.event.key))
+
+
+async def publish(
+    broker: BrokerSettings, pipeline: Pipeline, events: Sequence[tuple[bytes, bytes]], rate: float
+) -> None:
+    """Publish *events* in chunks, at about *rate* a second."""
+    topology = Topology.of(pipeline)
+    await wait_for_broker(broker)
+    await ensure_topics(broker, topology)
+    async with publishing.producer(broker) as kafka:
+        async for chunk in publishing.paced(events, rate=rate, room=None):
+            await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
+
+
+async def publish_raw(
+    broker: BrokerSettings, topic: str, partition: int, records: Sequence[Record]
+) -> None:
+    """Write records as they are."""
+    async with publishing.producer(broker) as kafka:
+        await write_batches(kafka, topic, partition, records)
+
+
+async def settled(broker: BrokerSettings, pipeline: Pipeline, events: int) -> Audit:
+    """The audit once *events* events have ended; fails when that takes too long."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        audit = await audit_topics(broker, Topology.of(pipeline), None)
+        done = audit.total.decided + audit.total.dead
+        if audit.total.inputs == events and done >= events and not audit.total.in_flight:
+            return audit
+        assert time.monotonic() < deadline, f"not settled: {audit.total}"
+        await asyncio.sleep(0.3)
+
+
+async def records_of(broker: BrokerSettings, topic: str) -> list[ConsumerRecord]:
+    """All records of a topic, read by an ordinary consumer."""
+    found: list[ConsumerRecord] = []
+    async with follower(broker, (topic,), 4, from_start=True) as consumer:
+        ends = await consumer.end_offsets(sorted(consumer.assignment()))
+        async for _, records in read_until(consumer, ends):
+            found += records
+    return found
+
+
+async def decisions_of(broker: BrokerSettings, pipeline: Pipeline) -> list[dict[str, object]]:
+    """All decision records, parsed."""
+    topic = Topology.of(pipeline).decisions
+    return [json.loads(record.value) for record in await records_of(broker, topic)]
+
+
+async def decided(broker: BrokerSettings, pipeline: Pipeline, count: int) -> None:
+    """Wait until *count* decisions are written."""
+    deadline = time.monotonic() + PATIENCE_S
+    topology = Topology.of(pipeline)
+    async with follower(broker, (topology.decisions,), 4, from_start=False) as consumer:
+        while True:
+            ends = await consumer.end_offsets(sorted(consumer.assignment()))
+            if sum(ends.values()) >= count:
+                return
+            assert time.monotonic() < deadline, f"{sum(ends.values())} of {count} decisions"
+            await asyncio.sleep(0.02)
