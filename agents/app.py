@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -29,7 +30,23 @@ class StageApp(faust.App):
     """A Faust app whose transport hands its one agent whole fetches."""
 
     failure: BaseException | None = None
-    """Why the agent stopped; None while all is well."""
+    """Why the app stopped; None while all is well."""
+
+    def on_init(self) -> None:
+        """Make what a failure is told with."""
+        self.failed = asyncio.Event()
+
+    def fail(self, cause: BaseException) -> None:
+        """Stop reading and say why; nothing more is committed than is done."""
+        if self.failure is None:
+            self.failure = cause
+            self.batches.stop_flow()
+            self.failed.set()
+
+    async def crash(self, reason: BaseException) -> None:
+        """What Faust calls when one of its services gives up."""
+        self.fail(reason)
+        await super().crash(reason)
 
     @property
     def batches(self) -> MicroBatchConsumer:
@@ -85,7 +102,7 @@ def add_agent(app: StageApp, topics: Sequence[str], handle: Handler) -> None:
     source = app.topic(*topics, schema=FetchSchema(), acks=False)
 
     @app.agent(source, name=app.conf.id, concurrency=1)
-    async def stage(fetches: faust.Stream[Fetch]) -> None:
+    async def stage(fetches: faust.StreamT[Fetch]) -> None:
         async for fetch in fetches:
             if app.failure is not None:
                 continue
@@ -95,5 +112,4 @@ def add_agent(app: StageApp, topics: Sequence[str], handle: Handler) -> None:
                 try:
                     await handle(fetch)
                 except Exception as exc:  # the boundary to Faust, see above
-                    app.failure = exc
-                    app.batches.stop_flow()
+                    app.fail(exc)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from faust.types import TP
 
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
@@ -26,7 +23,7 @@ class JoinedStage(JoinedWorker):
         )  # fmt: skip
         self._writer = StageWriter(wiring, name, component, model)
 
-    async def open_state(self, partition: int, first: Mapping[TP, int]) -> PartitionJoin:
+    async def open_state(self, partition: int) -> PartitionJoin:
         """Continue after what the component's topic already answers for."""
         return self.new_join(await self._writer.last_written(self.tail, partition))
 

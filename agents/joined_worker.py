@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.join import Joined, PartitionJoin
@@ -45,7 +46,7 @@ class JoinedWorker(Worker[PartitionJoin]):
         started = time.perf_counter()
         pushed = 0
         for tp, records in fetch.records.items():
-            join = await self.state(tp, records[0].offset)
+            join = await self.state(tp.partition)
             for record in records:
                 batch = self._decoded(tp, record)
                 pushed += len(batch) if batch else 0
@@ -64,16 +65,16 @@ class JoinedWorker(Worker[PartitionJoin]):
                 await self.emit(partition, joined)
             self.wiring.app.batches.done(joined.positions)  # type: ignore[arg-type]  # TPs
 
-    def _decoded(self, tp: TP, record: object) -> StageBatch | None:
+    def _decoded(self, tp: TP, record: ConsumerRecord) -> StageBatch | None:
         try:
-            batch = decode(record.value, dict(record.headers))  # type: ignore[attr-defined]
+            batch = decode(record.value, dict(record.headers))
             if batch.component != self._stage_of[tp.topic] or batch.partition != tp.partition:
                 raise WireError(
                     f"it is of {batch.component}[{batch.partition}], which belongs elsewhere"
                 )
         except WireError as exc:
             # Not a row of ours: rows come in batches that our components wrote.
-            log.error("%s[%d]@%d skipped: %s", tp.topic, tp.partition, record.offset, exc)  # type: ignore[attr-defined]
+            log.warning("%s[%d]@%d skipped: %s", tp.topic, tp.partition, record.offset, exc)
             self.wiring.metrics.observe_skipped()
             return None
         return batch

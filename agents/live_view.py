@@ -40,10 +40,10 @@ class LiveView:
     def _headline(self) -> Text:
         demo = self._demo
         recent = demo.latencies()[-_RECENT:]
-        latency = (
-            f"latency p50 {np.percentile(recent, 50):.0f} ms, p99 {np.percentile(recent, 99):.0f} ms"
-            if len(recent) else "waiting for the first decision"
-        )  # fmt: skip
+        latency = "waiting for the first decision"
+        if len(recent):
+            p50, p99 = np.percentile(recent, [50, 99])
+            latency = f"latency p50 {p50:.0f} ms, p99 {p99:.0f} ms"
         return Text.assemble(
             (f" {demo.pipeline.name} ", "bold reverse"),
             f"  {demo.published:,} of {self._events:,} published, {demo.ended:,} ended, "

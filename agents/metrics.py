@@ -20,67 +20,78 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        on = {"registry": self.registry}
-        self.rows = Counter("anabranch_rows_total", "Rows dealt with", (*_LABELS, "outcome"), **on)
+        on = self.registry
+        self.rows = Counter(
+            "anabranch_rows_total", "Rows dealt with", (*_LABELS, "outcome"), registry=on
+        )
         self.failed = Counter(
-            "anabranch_rows_failed_total", "Rows without an output", (*_LABELS, "error"), **on
+            "anabranch_rows_failed_total",
+            "Rows without an output",
+            (*_LABELS, "error"),
+            registry=on,
         )
         self.skipped = Counter(
-            "anabranch_skipped_records_total", "Records that are no stage batch", _LABELS, **on
+            "anabranch_skipped_records_total",
+            "Records that are no stage batch",
+            _LABELS,
+            registry=on,
         )
         self.batch_rows = Histogram(
-            "anabranch_batch_rows", "Rows per fetch", _LABELS, buckets=_ROWS, **on
+            "anabranch_batch_rows", "Rows per fetch", _LABELS, buckets=_ROWS, registry=on
         )
         self.stage_seconds = Histogram(
             "anabranch_stage_seconds",
             "From fetch to output on the broker",
             _LABELS,
             buckets=_SECONDS,
-            **on,
+            registry=on,
         )
         self.inference_seconds = Histogram(
             "anabranch_inference_seconds",
             "Time in the component's transform",
             _LABELS,
             buckets=_SECONDS,
-            **on,
+            registry=on,
         )
         self.decision_seconds = Histogram(
             "anabranch_event_to_decision_seconds",
             "From the event's publication to its decision",
             ("pipeline",),
             buckets=_SECONDS,
-            **on,
+            registry=on,
         )
         self.lag = Gauge(
-            "anabranch_consumer_lag_records", "Records that wait to be dealt with", _LABELS, **on
+            "anabranch_consumer_lag_records",
+            "Records that wait to be dealt with",
+            _LABELS,
+            registry=on,
         )
         self.in_flight = Gauge(
-            "anabranch_join_rows", "Rows that wait at the join", ("pipeline",), **on
+            "anabranch_join_rows", "Rows that wait at the join", ("pipeline",), registry=on
         )
         self.events = Counter(
-            "anabranch_events_total", "Events by their end", ("pipeline", "outcome"), **on
+            "anabranch_events_total", "Events by their end", ("pipeline", "outcome"), registry=on
         )
         self.dead_letters = Counter(
             "anabranch_dead_letters_total",
             "Events without a decision",
             ("pipeline", "stage", "error"),
-            **on,
+            registry=on,
         )
         self.degraded = Counter(
             "anabranch_degraded_decisions_total",
             "Decisions without every stage",
             ("pipeline",),
-            **on,
+            registry=on,
         )
         self.unaccounted = Gauge(
             "anabranch_unaccounted_events",
             "Events that ended in neither decision nor dead letter",
             ("pipeline",),
-            **on,
+            registry=on,
         )
-        self.weight = Gauge("anabranch_weight", "Weight α of a stage", _LABELS, **on)
-        self.model = Info("anabranch_model", "The model that a component runs", _LABELS, **on)  # fmt: skip
+        self.weight = Gauge("anabranch_weight", "Weight α of a stage", _LABELS, registry=on)
+        self.model = Info("anabranch_model", "Model of a component", _LABELS, registry=on)
 
 
 @dataclass(slots=True)

@@ -63,9 +63,14 @@ class Running:
 
     async def failed(self) -> tuple[str, BaseException]:
         """Wait until a component fails."""
-        while (failure := self.failure()) is None:
-            await asyncio.sleep(0.1)
-        return failure
+        await asyncio.wait(
+            [asyncio.ensure_future(app.failed.wait()) for app in self.apps.values()],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        found = self.failure()
+        if found is None:
+            raise RuntimeError("an app says that it failed, but not why")
+        return found
 
 
 @asynccontextmanager
@@ -105,13 +110,14 @@ def _wired(
     wiring = Wiring(parts.pipeline, app, settings, metrics)
     worker: Worker[object]
     if name == WEIGH:
-        assert parts.weights is not None
-        worker = Weigher(wiring, parts.weights)  # type: ignore[assignment]
+        if parts.weights is None:
+            raise ValueError("the weighting agent needs weights")
+        worker = Weigher(wiring, parts.weights)  # type: ignore[assignment]  # any state
     else:
         component, model = parts.components[name]
         metrics.observe_model(model)
         kind = SourceStage if reads_events else JoinedStage
-        worker = kind(wiring, name, component, model)  # type: ignore[assignment]
+        worker = kind(wiring, name, component, model)  # type: ignore[assignment]  # any state
     add_agent(app, [topology.stage(stage) for stage in inputs], worker.handle)
     return app, worker
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +27,8 @@ class _Progress:
 
     done: int
     """The highest source offset that has an output."""
-    expected: int
-    """The offset that should come next; a jump is a gap in the source."""
+    expected: int | None
+    """The offset that should come next, a jump is a gap; None before a first start."""
 
 
 class SourceStage(Worker[_Progress]):
@@ -41,10 +41,10 @@ class SourceStage(Worker[_Progress]):
         self._decoder = EventDecoder(wiring.pipeline.event)
         self._deadline_ms = wiring.pipeline.weighting.deadline_ms
 
-    async def open_state(self, partition: int, first: Mapping[TP, int]) -> _Progress:
+    async def open_state(self, partition: int) -> _Progress:
         """Continue after what the component's topic already answers for."""
         done = await self._writer.last_written(self.tail, partition)
-        return _Progress(done=done, expected=min([*first.values(), done + 1]))
+        return _Progress(done=done, expected=done + 1 if done >= 0 else None)
 
     async def process(self, fetch: Fetch) -> None:
         """Deal with the records of each partition; returns when the outputs are written."""
@@ -55,21 +55,21 @@ class SourceStage(Worker[_Progress]):
         )
 
     async def _process(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
-        progress = await self.state(tp, records[0].offset)
+        progress = await self.state(tp.partition)
         after = records[-1].offset + 1
         new = [record for record in records if record.offset > progress.done]
         if new:
             covers_from = await self._covers_from(tp, progress, new[0].offset)
             await self._write(tp, covers_from, new)
             progress.done = new[-1].offset
-        progress.expected = max(progress.expected, after)
+        progress.expected = after
         self.wiring.app.batches.done({tp: after})
 
     async def _covers_from(self, tp: TP, progress: _Progress, offset: int) -> int:
         """The first offset that the next batch answers for: later ones if records are lost."""
-        expected = max(progress.expected, progress.done + 1)
-        if offset <= expected:
-            return expected
+        expected = progress.expected
+        if expected is None or offset <= expected:
+            return offset
         first, _ = await self.tail.bounds(tp.topic, tp.partition)
         if first > expected:
             log.error(

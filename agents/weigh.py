@@ -8,10 +8,9 @@ decisions; after a crash the tails of both topics say which rows have ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from faust.types import TP
 
 from agents.decisions import DecisionWriter, Weights
 from agents.join import MISSING, Joined, PartitionJoin
@@ -39,7 +38,7 @@ class Weigher(JoinedWorker):
         self._dead: dict[int, set[int]] = {}
         wiring.metrics.observe_weights(dict(weights.values))
 
-    async def open_state(self, partition: int, first: Mapping[TP, int]) -> PartitionJoin:
+    async def open_state(self, partition: int) -> PartitionJoin:
         """Continue after the last decision; what is dead beyond it is not to die again."""
         topology = self.topology
         records = await self.tail.last(topology.decisions, partition)

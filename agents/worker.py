@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from faust.types import TP
 
 from agents.app import StageApp
 from agents.metrics import StageMetrics
@@ -70,18 +69,15 @@ class Worker(Generic[State]):
         """The worker's own part of `handle`."""
         raise NotImplementedError
 
-    async def open_state(self, partition: int, first: Mapping[TP, int]) -> State:
-        """The state of a partition that this worker has just been given.
-
-        *first* holds the offsets that it reads first, of the topics that it reads.
-        """
+    async def open_state(self, partition: int) -> State:
+        """The state of a source partition that this worker has just been given."""
         raise NotImplementedError
 
-    async def state(self, tp: TP, first_offset: int) -> State:
-        """The state of the source partition that *tp* belongs to."""
-        if tp.partition not in self._states:
-            self._states[tp.partition] = await self.open_state(tp.partition, {tp: first_offset})
-        return self._states[tp.partition]
+    async def state(self, partition: int) -> State:
+        """The state of a source partition."""
+        if partition not in self._states:
+            self._states[partition] = await self.open_state(partition)
+        return self._states[partition]
 
     def states(self) -> list[tuple[int, State]]:
         """All open states, by partition."""

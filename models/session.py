@@ -82,8 +82,8 @@ class ModelSession:
 
 def _checked_width(session: ort.InferenceSession, path: Path) -> int:
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    found = ", ".join(f"{kind} {t.name} {t.type} {t.shape}"
-                      for kind, ts in (("input", inputs), ("output", outputs)) for t in ts)  # fmt: skip
+    tensors = [("input", tensor) for tensor in inputs] + [("output", tensor) for tensor in outputs]
+    found = ", ".join(f"{kind} {t.name} {t.type} {t.shape}" for kind, t in tensors)
     signal = next((output for output in outputs if output.name == "signal"), None)
     fits = (
         len(inputs) == 1

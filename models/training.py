@@ -19,7 +19,6 @@ from models.component import Component
 from models.composing import compose
 from models.fitting import fit_component
 from models.registry import ModelVersion, Registry
-from models.splits import Blocks
 from models.stage_outputs import StageOutputs
 from models.training_data import TrainingData
 from models.training_plan import plan

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
 
 Headers = list[tuple[str, bytes]]
 
@@ -29,7 +30,7 @@ async def write_batches(
     broker does not confirm: some may be written then.
     """
     await producer.partitions_for(topic)
-    sent: list[tuple[int, asyncio.Future[object]]] = []
+    sent: list[tuple[int, asyncio.Future[RecordMetadata]]] = []
     batch = producer.create_batch()
     for key, value, timestamp_ms, headers in records:
         row = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers}

@@ -23,11 +23,16 @@ class RawEvent(Protocol):
     """The part of a Kafka record that an event is made of."""
 
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """Any bytes, or none."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """JSON, one hopes."""
+
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Names and values, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,9 @@ def _reason(exc: ValidationError) -> str:
     return "; ".join(parts)[:300] + more
 
 
-def _field_schema(field: EventField, *, empty: bool) -> core_schema.CoreSchema:
+def _field_schema(  # noqa: PLR0911  # one return per type
+    field: EventField, *, empty: bool
+) -> core_schema.CoreSchema:
     low, high = field.minimum, field.maximum
     match field.type:
         case "string" if field.choices is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -59,6 +59,7 @@ class BytesColumn:
         return self._rows
 
     def __bytes__(self) -> bytes:
+        """The buffer: the tensor as it is on the wire."""
         return self._blob
 
     def __eq__(self, other: object) -> bool:
@@ -94,7 +95,7 @@ class BytesColumn:
         """The columns' elements, one column after the other."""
         columns = list(columns)
         return columns[0] if len(columns) == 1 else cls(
-            b"".join([column._blob for column in columns]), sum(map(len, columns))
+            b"".join([bytes(column) for column in columns]), sum(map(len, columns))
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ from topics.errors import LeaseLost
 
 log = logging.getLogger(__name__)
 
+_KAFKA_PORT = 9092
+
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
@@ -39,7 +41,7 @@ class Fetch:
     generation: int
 
 
-class FetchSchema(Schema):
+class FetchSchema(Schema[Any, Any]):
     """Hands a fetch to the agent as it is: workers decode bytes themselves, row by row."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
@@ -79,7 +81,7 @@ class MicroBatchConsumer(Consumer):
         """Connect; joining the group follows with the subscription."""
         conf = self.app.conf
         self._kafka = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=driver.server_list(self.transport.url, self.transport.default_port),
+            bootstrap_servers=driver.server_list(self.transport.url, _KAFKA_PORT),
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
@@ -148,7 +150,7 @@ class MicroBatchConsumer(Consumer):
 
     async def _next_message(self) -> ConsumerMessage | None:
         if not self.flow_active:
-            await self.wait(self.can_resume_flow)
+            await self.can_resume_flow.wait()
         active = self._get_active_partitions()
         generation = self.app.consumer_generation_id
         if active:
@@ -181,9 +183,18 @@ class MicroBatchConsumer(Consumer):
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
         offset = fetch.records[tp][0].offset if fetch.records else 0
         return ConsumerMessage(
-            tp.topic, tp.partition, offset, time.time(), 0, [], None, fetch, None, 0, 0, tp,
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=offset,
+            timestamp=time.time(),
+            timestamp_type=0,
+            headers=[],
+            key=None,
+            value=fetch,  # type: ignore[arg-type]  # FetchSchema passes it on as it is
+            checksum=None,
+            tp=tp,
             generation_id=fetch.generation,
-        )  # fmt: skip
+        )
 
     def is_current(self, fetch: Fetch) -> bool:
         """False for a fetch from before the last rebalance; its records are read again."""
@@ -218,8 +229,8 @@ class MicroBatchConsumer(Consumer):
         self.resume_partitions((self._held - partitions) & self.assignment())
         self._held = partitions
 
-    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
-        return list(self._done)
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter(list(self._done))
 
     def _new_offset(self, tp: TP) -> int | None:
         return self._done.get(tp)
@@ -288,7 +299,8 @@ class MicroBatchConsumer(Consumer):
 
     def topic_partitions(self, topic: str) -> int | None:
         """How many partitions *topic* has."""
-        return self.kafka._coordinator._metadata_snapshot.get(topic)
+        known: Mapping[str, int] = self.kafka._coordinator._metadata_snapshot
+        return known.get(topic)
 
     async def position(self, tp: TP) -> int | None:
         """The offset that is read next."""

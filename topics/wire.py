@@ -26,7 +26,7 @@ HEADER_LENGTH = "inference-header-content-length"
 CONTENT_TYPE = "content-type"
 MAX_ROWS = 1_000_000
 
-_DTYPES = {
+_DTYPES: Mapping[str, np.dtype[Any]] = {
     "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
     "BOOL": np.dtype("?"),
 }  # fmt: skip
@@ -38,7 +38,7 @@ Tensor = NDArray[Any] | BytesColumn
 def encode(batch: StageBatch, codec: Codec = "binary") -> tuple[bytes, list[tuple[str, bytes]]]:
     """The record value and headers of *batch*."""
     tensors = _tensors(batch)
-    header = {
+    header: dict[str, Any] = {
         "model_name": batch.component,
         "model_version": batch.model.model,
         "parameters": {

@@ -12,7 +12,7 @@ from agents.commands.shared import stdout
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
-    from topics.graph import Finding
+    from topics.graph import Finding, Location
     from topics.pipeline_file import PipelineFile
 
 
@@ -66,7 +66,7 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
     folder: Path = file.path.parent
     findings = []
     for index, component in enumerate(file.pipeline.components):
-        at = ("components", index)
+        at: Location = ("components", index)
         model = component.model
         try:
             if component.import_path is not None:

@@ -126,7 +126,7 @@ def _batch(batch: Any, rows: int) -> dict[str, Any]:
                 first.signal.tolist(),
                 first.output.tolist(),
                 strict=True,
-            )  # fmt: skip
+            )
         ],
         "failures": [failure._asdict() for failure in first.failures],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import nullcontext
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.integration.harness import (
     publish,
     settled,
     simulated,
+    stopped,
     worker_process,
 )
 from topics.settings import BrokerSettings
@@ -33,10 +35,10 @@ async def _killed(
         if name not in components
     ]
     publishing = asyncio.create_task(publish(broker, trained.pipeline, events, RATE))
-    with worker_process(trained, broker, *others) if others else _nothing():
+    with worker_process(trained, broker, *others) if others else nullcontext():
         with worker_process(trained, broker, *components) as first:
             await decided(broker, trained.pipeline, EVENTS // 3)
-            code = await asyncio.to_thread(_end, first, number)
+            code = await asyncio.to_thread(stopped, first, number)
         with worker_process(trained, broker, *components):
             await publishing
             audit = await settled(broker, trained.pipeline, EVENTS)
@@ -48,16 +50,6 @@ async def _killed(
     by_partition = [[o for p, o in sources if p == partition] for partition in range(4)]
     assert by_partition == [sorted(offsets) for offsets in by_partition], "order per partition"
     return code
-
-
-def _end(process, number):  # type: ignore[no-untyped-def]
-    process.send_signal(number)
-    return process.wait(timeout=20)
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 @pytest.mark.parametrize(

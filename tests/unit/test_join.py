@@ -14,7 +14,9 @@ DEADLINE_S = 1.0
 STALL_S = 10.0
 
 
-def new_join(stages: Sequence[str] = ("a", "b"), *, done: int = -1, rows: int = 1000) -> PartitionJoin:
+def new_join(
+    stages: Sequence[str] = ("a", "b"), *, done: int = -1, rows: int = 1000
+) -> PartitionJoin:
     return PartitionJoin(
         stages, done=done, now=0.0, deadline_s=DEADLINE_S, stall_timeout_s=STALL_S, max_rows=rows
     )
@@ -184,41 +186,32 @@ def test_a_stage_that_runs_ahead_is_full() -> None:
 
 
 @st.composite
-def deliveries(draw: st.DrawFn) -> tuple[list[list[int]], list[tuple[int, int]]]:
-    """Source offsets cut into batches per stage, and an order in which the batches arrive."""
+def deliveries(draw: st.DrawFn) -> list[tuple[str, list[int]]]:
+    """Batches of three stages over the same source offsets, in an order that keeps each stage's."""
     source = draw(st.lists(st.integers(0, 60), min_size=1, max_size=30, unique=True).map(sorted))
-    cuts = [
-        sorted(draw(st.sets(st.integers(1, max(1, len(source) - 1)), max_size=5))) for _ in range(3)
-    ]
-    batches = [
-        [source[start:stop] for start, stop in zip([0, *cut], [*cut, len(source)], strict=True)]
-        for cut in cuts
-    ]
-    turns = [stage for stage, parts in enumerate(batches) for _ in parts]
-    return batches, draw(st.permutations(turns).map(lambda order: [(s, 0) for s in order]))  # type: ignore[return-value]
+    batches: dict[str, list[list[int]]] = {}
+    for stage in ("a", "b", "c"):
+        cuts = sorted(draw(st.sets(st.integers(1, max(1, len(source) - 1)), max_size=5)))
+        bounds = zip([0, *cuts], [*cuts, len(source)], strict=True)
+        batches[stage] = [source[start:stop] for start, stop in bounds]
+    turns = draw(st.permutations([stage for stage, parts in batches.items() for _ in parts]))
+    return [(stage, batches[stage].pop(0)) for stage in turns]
 
 
 @given(deliveries(), st.booleans())
 def test_every_row_leaves_once_in_order_whatever_the_batches(
-    delivered: tuple[list[list[int]], list[tuple[int, int]]], twice: bool
+    delivered: list[tuple[str, list[int]]], twice: bool
 ) -> None:
-    batches, turns = delivered
-    names = ["a", "b", "c"]
-    join = new_join(names)
-    at = dict.fromkeys(names, 0)
+    join = new_join(["a", "b", "c"])
     seen: list[int] = []
-    for stage, _ in turns:
-        name = names[stage]
-        part = batches[stage][at[name]]  # type: ignore[index]
-        at[name] += 1
+    for position, (stage, part) in enumerate(delivered):
         for _ in range(1 + twice):
-            join.push(batch_of(name, part), (name, at[name]), 0.0)  # type: ignore[arg-type]
+            join.push(batch_of(stage, part), (stage, position), 0.0)
         while (joined := join.pop(0.0)) is not None:
-            assert all(stage.present.all() for stage in joined.stages.values())
-            for row in joined.stages.values():
-                np.testing.assert_array_equal(
-                    row.signal, (joined.rows.offsets / 1000).astype(np.float32)
-                )
+            for rows in joined.stages.values():
+                assert rows.present.all()
+                expected = (joined.rows.offsets / 1000).astype(np.float32)
+                np.testing.assert_array_equal(rows.signal, expected)
             assert joined.rows.ids.items() == [b"event-%d" % o for o in joined.rows.offsets]
-            seen += joined.rows.offsets.tolist()
-    assert seen == sorted({offset for part in batches[0] for offset in part})  # type: ignore[union-attr, attr-defined]
+            seen += offsets(joined)
+    assert seen == sorted({offset for _, part in delivered for offset in part})

@@ -15,7 +15,9 @@ Kind = Literal["enter", "decide", "bury"]
 
 
 def ledger_of(
-    entered: list[int], decided: list[int] = [], dead: list[int] = []  # noqa: B006  # not changed
+    entered: list[int],
+    decided: list[int] = [],
+    dead: list[int] = [],  # noqa: B006  # not changed
 ) -> Ledger:
     ledger = Ledger()
     ledger.enter(0, entered)

@@ -1,0 +1,255 @@
+"""Versions are immutable and ascending, and a half-written one is never seen."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from models.registry import (
+    CardUnreadable,
+    ModelCard,
+    ModelCorrupt,
+    ModelNotFound,
+    Registry,
+    RegistryError,
+    WeightsCard,
+    digest_of,
+)
+from topics.errors import AnabranchError
+
+CARD = ModelCard(
+    estimator="sklearn.linear_model.LogisticRegression",
+    parameters={"C": 0.5, "penalty": None, "fit_intercept": True, "max_iter": 100},
+    inputs=["amount", "hour"],
+    n_inputs=2,
+    rows=1000,
+    data_hash="sha256:00",
+    created_at="2018-04-01T00:00:00+00:00",
+    metrics={"roc_auc": 0.9},
+    libraries={"numpy": "2.0"},
+)
+WEIGHTS = WeightsCard(
+    values={"a": 0.25, "b": 0.75},
+    rows=10,
+    created_at="2018-04-01T00:00:00+00:00",
+    metrics={"log_loss": 0.1},
+    models={"a": "sha256:00"},
+)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_added_is_found(registry: Registry) -> None:
+    added = registry.add("p", "risk", b"model", CARD)
+    assert added.version == 1
+    assert added.digest == digest_of(b"model")
+    assert added.card == CARD
+    assert added.read() == b"model"
+    assert registry.get("p", "risk", 1) == added
+    assert registry.latest("p", "risk") == added
+    assert registry.has("p", "risk")
+
+
+def test_an_empty_registry_has_nothing(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "not" / "yet")
+    assert registry.versions("p", "risk") == []
+    assert not registry.has("p", "risk")
+    assert not registry.has_weights("p")
+    assert not (tmp_path / "not").exists(), "reading makes no folders"
+
+
+def test_versions_ascend_in_number_not_in_spelling(registry: Registry) -> None:
+    for content in range(12):
+        assert registry.add("p", "risk", b"%d" % content, CARD).version == content + 1
+    assert registry.versions("p", "risk") == list(range(1, 13))
+    assert registry.latest("p", "risk").read() == b"11"
+
+
+def test_the_same_model_twice_is_two_versions(registry: Registry) -> None:
+    first, second = (registry.add("p", "risk", b"model", CARD) for _ in range(2))
+    assert (first.version, second.version) == (1, 2)
+    assert first.digest == second.digest
+
+
+def test_a_version_stays_as_it_is_when_another_is_added(registry: Registry, tmp_path: Path) -> None:
+    first = registry.add("p", "risk", b"one", CARD)
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    registry.add("p", "risk", b"two", CARD)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert registry.get("p", "risk", 1) == first
+
+
+def test_the_number_of_a_removed_version_in_the_middle_is_not_used_again(
+    registry: Registry, tmp_path: Path
+) -> None:
+    for content in (b"one", b"two", b"three"):
+        registry.add("p", "risk", content, CARD)
+    for path in (tmp_path / "p" / "risk" / "2").iterdir():
+        path.unlink()
+    (tmp_path / "p" / "risk" / "2").rmdir()
+    assert registry.versions("p", "risk") == [1, 3]
+    assert registry.add("p", "risk", b"four", CARD).version == 4
+
+
+def test_pipelines_and_components_are_kept_apart(registry: Registry) -> None:
+    registry.add("p", "risk", b"p-risk", CARD)
+    registry.add("p", "other", b"p-other", CARD)
+    registry.add("q", "risk", b"q-risk", CARD)
+    assert registry.latest("p", "risk").read() == b"p-risk"
+    assert registry.latest("q", "risk").read() == b"q-risk"
+    assert registry.versions("p", "other") == [1]
+
+
+@pytest.mark.parametrize(("version", "which"), [(None, "risk"), (7, "risk@7")])
+def test_what_is_not_there_is_missed_by_name(
+    registry: Registry, version: int | None, which: str
+) -> None:
+    with pytest.raises(ModelNotFound, match=f"no model of {which} for pipeline p") as caught:
+        if version is None:
+            registry.latest("p", "risk")
+        else:
+            registry.get("p", "risk", version)
+    assert "anabranch train p" in str(caught.value)
+    assert isinstance(caught.value, RegistryError)
+    assert isinstance(caught.value, AnabranchError)
+
+
+def test_a_model_that_was_changed_is_corrupt(registry: Registry) -> None:
+    added = registry.add("p", "risk", b"model", CARD)
+    added.path.write_bytes(b"modeL")
+    with pytest.raises(ModelCorrupt, match="was changed") as caught:
+        registry.latest("p", "risk").read()
+    assert digest_of(b"model") in str(caught.value)
+    assert digest_of(b"modeL") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff\xfe", b'{"digest": "sha256:00"}', b"null"],
+    ids=["empty", "cut off", "a list", "not UTF-8", "no card", "null"],
+)
+def test_a_card_that_is_not_a_card_is_unreadable(registry: Registry, content: bytes) -> None:
+    added = registry.add("p", "risk", b"model", CARD)
+    (added.path.parent / "card.json").write_bytes(content)
+    with pytest.raises(CardUnreadable, match=r"card\.json is not readable"):
+        registry.latest("p", "risk")
+
+
+def test_a_card_of_a_later_version_of_anabranch_is_unreadable(registry: Registry) -> None:
+    added = registry.add("p", "risk", b"model", CARD)
+    path = added.path.parent / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "signature": "x"}))
+    with pytest.raises(CardUnreadable):
+        registry.latest("p", "risk")
+
+
+def test_a_version_without_a_card_is_unreadable(registry: Registry) -> None:
+    added = registry.add("p", "risk", b"model", CARD)
+    (added.path.parent / "card.json").unlink()
+    with pytest.raises(CardUnreadable):
+        registry.get("p", "risk", 1)
+
+
+@pytest.mark.parametrize("metric", [float("nan"), float("inf")])
+def test_a_card_with_a_metric_that_is_no_number_can_be_read_again(
+    registry: Registry, metric: float
+) -> None:
+    card = CARD.model_copy(update={"metrics": {"roc_auc": metric}})
+    registry.add("p", "risk", b"model", card)
+    found = registry.latest("p", "risk").card.metrics["roc_auc"]
+    assert str(found) == str(metric)
+
+
+def test_a_crash_before_the_rename_leaves_no_version(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", crash)
+        with pytest.raises(OSError, match="No space left"):
+            registry.add("p", "risk", b"model", CARD)
+        with pytest.raises(OSError, match="No space left"):
+            registry.add_weights("p", WEIGHTS)
+    assert registry.versions("p", "risk") == []
+    assert not registry.has_weights("p")
+    assert files(tmp_path) == [], "nothing is left behind"
+    assert registry.add("p", "risk", b"model", CARD).version == 1
+
+
+def test_what_a_killed_process_left_behind_is_no_version(
+    registry: Registry, tmp_path: Path
+) -> None:
+    aside = tmp_path / "p" / "risk" / ".new-abc"
+    aside.mkdir(parents=True)
+    (aside / "model.onnx").write_bytes(b"half")
+    assert registry.versions("p", "risk") == []
+    with pytest.raises(ModelNotFound):
+        registry.latest("p", "risk")
+    assert registry.add("p", "risk", b"model", CARD).version == 1
+
+
+def test_threads_that_add_at_once_get_different_numbers(tmp_path: Path) -> None:
+    threads, each = 2, 20
+    start = Barrier(threads)
+
+    def add(thread: int) -> list[int]:
+        registry = Registry(tmp_path)
+        start.wait()
+        return [
+            registry.add("p", "risk", b"%d-%d" % (thread, turn), CARD).version
+            for turn in range(each)
+        ]
+
+    with ThreadPoolExecutor(threads) as pool:
+        taken = list(pool.map(add, range(threads)))
+    registry = Registry(tmp_path)
+    assert sorted(taken[0] + taken[1]) == registry.versions("p", "risk")
+    assert registry.versions("p", "risk") == list(range(1, threads * each + 1))
+    for thread, versions in enumerate(taken):
+        for turn, version in enumerate(versions):
+            assert registry.get("p", "risk", version).read() == b"%d-%d" % (thread, turn)
+
+
+def test_weights_have_versions_of_their_own(registry: Registry) -> None:
+    assert registry.add_weights("p", WEIGHTS).version == 1
+    newer = WEIGHTS.model_copy(update={"rows": 20})
+    assert registry.add_weights("p", newer).version == 2
+    assert registry.weights("p").card == newer
+    assert registry.weights("p").version == 2
+    assert registry.weights("p", 1).card == WEIGHTS
+    assert registry.has_weights("p")
+    assert not registry.has_weights("q")
+
+
+@pytest.mark.parametrize("version", [None, 0, 3])
+def test_weights_that_are_not_there_are_missed(registry: Registry, version: int | None) -> None:
+    if version is not None:
+        registry.add_weights("p", WEIGHTS)
+    with pytest.raises(ModelNotFound, match="no model of weights"):
+        registry.weights("p", version)
+
+
+def test_weights_that_are_no_weights_are_unreadable(registry: Registry, tmp_path: Path) -> None:
+    registry.add_weights("p", WEIGHTS)
+    (tmp_path / "p" / "@weights" / "1" / "weights.json").write_text('{"values": {"a": "much"}}')
+    with pytest.raises(CardUnreadable, match=r"weights\.json"):
+        registry.weights("p")
+
+
+def test_weights_are_kept_to_the_bit(registry: Registry) -> None:
+    values = {"a": 0.1 + 0.2, "b": 1 / 3, "c": 5e-324}
+    registry.add_weights("p", WEIGHTS.model_copy(update={"values": values}))
+    assert registry.weights("p").card.values == values
