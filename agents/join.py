@@ -246,7 +246,7 @@ _NO_ROWS = Rows(
 def _union(candidates: list[Rows]) -> Rows:
     """All rows that any stage knows, in source order."""
     longest = max(candidates, key=len)
-    others = [rows for rows in candidates if not np.isin(rows.offsets, longest.offsets).all()]
+    others = [rows for rows in candidates if not _holds_all(longest.offsets, rows.offsets)]
     if not others:
         return longest
     merged = Rows.concat([longest, *others])
@@ -256,6 +256,14 @@ def _union(candidates: list[Rows]) -> Rows:
         merged.backlog[first], _picked(merged.ids, first), _picked(merged.keys, first),
         None if merged.traces is None else _picked(merged.traces, first),
     )  # fmt: skip
+
+
+def _holds_all(offsets: Ints, wanted: Ints) -> bool:
+    """Whether every one of *wanted* is among *offsets*, both ascending."""
+    if len(wanted) == len(offsets):
+        return np.array_equal(offsets, wanted)
+    at = np.searchsorted(offsets, wanted)
+    return bool((at < len(offsets)).all() and (offsets[at] == wanted).all())
 
 
 def _picked(column: BytesColumn, rows: Ints) -> BytesColumn:

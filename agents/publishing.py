@@ -20,7 +20,7 @@ from topics.settings import BrokerSettings
 _CHUNK = 2000
 """Events that are published at once, at most."""
 
-_TICK_S = 0.005
+_TICK_S = 0.02
 
 
 class Published(NamedTuple):

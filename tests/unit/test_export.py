@@ -32,9 +32,168 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     },
     "sklearn.ensemble.ExtraTreesClassifier": {"n_estimators": 20, "max_depth": 8},
     "sklearn.ensemble.GradientBoostingClassifier": {"n_estimators": 30},
-    "sklearn.ensemble.HistGradientBoostingClassifier": {"max_iter": 30},
     "sklearn.neural_network.MLPClassifier": {"hidden_layer_sizes": (16, 8), "max_iter": 20},
     "sklearn.tree.DecisionTreeClassifier": {"max_depth": 6},
     "sklearn.naive_bayes.GaussianNB": {},
 }  # fmt: skip
 EVERY = [*CLASSIFIERS, ISOLATION]
+
+
+@cache
+def transactions() -> tuple[Singles, NDArray[np.bool_]]:
+    """Features of simulated card transactions, and which are fraud."""
+    drawn = list(simulate(5, customers=600, terminals=1000, days=6))
+    at = [np.datetime64(str(event["occurred_at"])[:-1], "ms") for event, _ in drawn]
+    columns = {
+        "amount": np.array([event["amount"] for event, _ in drawn], dtype=np.float64),
+        "at": np.array(at).astype(np.int64),
+    }
+    vector = FeatureVector(
+        [
+            Feature(name="amount", of="amount"),
+            Feature(name="amount_log", of="amount", apply="log1p"),
+            Feature(name="hour", of="at", apply="hour"),
+            Feature(name="is_night", of="at", apply="night"),
+            Feature(name="is_weekend", of="at", apply="weekend"),
+        ]
+    )
+    labels = np.array([label for _, label in drawn])
+    assert len(labels) > 4000
+    assert labels.sum() > 20
+    return vector.compute(columns).astype(np.float32), labels
+
+
+@cache
+def fitted(path: str) -> Pipeline:
+    x, y = transactions()
+    estimator = load_estimator(path, CLASSIFIERS.get(path, {"n_estimators": 50}), seed=3)
+    return fit(estimator, x, y if path in CLASSIFIERS else None)
+
+
+@cache
+def exported(path: str) -> bytes:
+    return export(fitted(path), transactions()[0])
+
+
+def run(content: bytes, x: Singles) -> Singles:
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    signal: Singles = session.run(None, {"input": x})[0]
+    return signal
+
+
+@pytest.mark.parametrize("path", CLASSIFIERS)
+def test_a_classifier_gives_its_probability_of_class_1_on_every_real_row(path: str) -> None:
+    x, _ = transactions()
+    expected = fitted(path).predict_proba(x)[:, 1]
+    assert np.ptp(expected) > 0.05
+    assert np.abs(run(exported(path), x) - expected).max() <= 1e-5
+
+
+def test_an_outlier_detector_gives_its_novelty_on_every_real_row() -> None:
+    x, _ = transactions()
+    scores = fitted(ISOLATION).score_samples(x)
+    middle, extreme = np.quantile(scores, [0.5, 0.001])
+    expected = np.clip((middle - scores) / (middle - extreme), 0, 1)
+    signal = run(exported(ISOLATION), x)
+    assert np.abs(signal - expected).max() <= 1e-5
+    assert 0.4 < (signal > 0).mean() < 0.6, "half of the data is ordinary"
+    assert 1 <= (signal == 1).sum() <= 0.003 * len(x), "its oddest is as odd as it gets"
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_the_same_model_is_exported_to_the_same_bytes(path: str) -> None:
+    assert export(fitted(path), transactions()[0]) == exported(path)
+
+
+@pytest.mark.parametrize("path", [*list(CLASSIFIERS)[:2], ISOLATION])
+def test_a_model_fitted_again_is_exported_to_the_same_bytes(path: str) -> None:
+    first = exported(path)
+    again: Pipeline = fitted.__wrapped__(path)
+    assert export(again, transactions()[0]) == first
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_a_signal_is_within_0_and_1_even_far_from_the_training_rows(path: str) -> None:
+    x, _ = transactions()
+    rng = np.random.default_rng(0)
+    far = (rng.normal(size=(500, x.shape[1])) * 1e6).astype(np.float32)
+    for rows in (x, far, np.zeros_like(x[:3]), -far):
+        signal = run(exported(path), rows)
+        assert np.isfinite(signal).all()
+        assert signal.min() >= 0
+        assert signal.max() <= 1
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_a_model_has_one_input_one_output_and_each_opset_once(path: str) -> None:
+    model = onnx.load_model_from_string(exported(path))
+    onnx.checker.check_model(model, full_check=True)
+    assert [each.name for each in model.graph.input] == ["input"]
+    assert [each.name for each in model.graph.output] == ["signal"]
+    domains = [opset.domain for opset in model.opset_import]
+    assert len(domains) == len(set(domains))
+    session = ort.InferenceSession(exported(path), providers=["CPUExecutionProvider"])
+    (taken,), (given,) = session.get_inputs(), session.get_outputs()
+    assert (taken.type, taken.shape[1]) == ("tensor(float)", 5)
+    assert given.type == "tensor(float)"
+    for rows in (1, 2, 9):
+        assert run(exported(path), transactions()[0][:rows]).shape == (rows,)
+
+
+class Homemade(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is Any
+    """A classifier that skl2onnx has never heard of."""
+
+    def fit(self, x: Singles, y: NDArray[np.bool_]) -> Homemade:
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, x: Singles) -> Singles:
+        return np.full((len(x), 2), 0.5, np.float32)
+
+
+def test_an_estimator_that_skl2onnx_does_not_know_is_not_exportable() -> None:
+    x, y = transactions()
+    with pytest.raises(NotExportable, match=r"^Homemade cannot be exported to ONNX: ") as caught:
+        export(fit(Homemade(), x, y), x)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, AnabranchError)
+
+
+@pytest.mark.filterwarnings("ignore:The covariance matrix:UserWarning")
+@pytest.mark.parametrize(
+    ("path", "parameters"),
+    [
+        ("sklearn.neighbors.KernelDensity", {}),
+        ("sklearn.covariance.EllipticEnvelope", {}),
+        ("sklearn.svm.OneClassSVM", {"nu": 0.1}),
+        ("sklearn.neighbors.LocalOutlierFactor", {"novelty": True}),
+        ("sklearn.mixture.GaussianMixture", {"n_components": 2}),
+        ("sklearn.decomposition.PCA", {}),
+    ],
+)
+def test_any_estimator_without_labels_is_exported_or_plainly_refused(
+    path: str, parameters: dict[str, Any]
+) -> None:
+    x = transactions()[0][:400]
+    estimator = load_estimator(path, parameters, seed=0)
+    try:
+        content = export(fit(estimator, x, None), x)
+    except (NotExportable, ExportMismatch) as exc:
+        assert str(exc).count("\n") == 0
+        return
+    signal = run(content, x)
+    assert signal.shape == (400,)
+    assert ((signal >= 0) & (signal <= 1)).all()
+
+
+def test_a_model_that_says_something_else_is_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest: Callable[[bytes, Singles], Singles] = exporting._run
+    monkeypatch.setattr(exporting, "_run", lambda content, rows: honest(content, rows) + 2e-5)
+    with pytest.raises(ExportMismatch, match=r"differs by 2e-05 .* more than 1e-05"):
+        export(fitted("sklearn.linear_model.LogisticRegression"), transactions()[0])
+
+
+def test_equal_scores_are_no_novelty() -> None:
+    x = np.ones((50, 2), np.float32)
+    content = export(fit(load_estimator(ISOLATION, {"n_estimators": 5}, seed=0), x, None), x)
+    assert run(content, x).tolist() == [0.0] * 50

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 import pytest
@@ -16,8 +17,8 @@ Kind = Literal["enter", "decide", "bury"]
 
 def ledger_of(
     entered: list[int],
-    decided: list[int] = [],
-    dead: list[int] = [],  # noqa: B006  # not changed
+    decided: Sequence[int] = (),
+    dead: Sequence[int] = (),
 ) -> Ledger:
     ledger = Ledger()
     ledger.enter(0, entered)

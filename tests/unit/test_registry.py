@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 
@@ -115,11 +116,9 @@ def test_pipelines_and_components_are_kept_apart(registry: Registry) -> None:
 def test_what_is_not_there_is_missed_by_name(
     registry: Registry, version: int | None, which: str
 ) -> None:
+    ask = registry.latest if version is None else partial(registry.get, version=version)
     with pytest.raises(ModelNotFound, match=f"no model of {which} for pipeline p") as caught:
-        if version is None:
-            registry.latest("p", "risk")
-        else:
-            registry.get("p", "risk", version)
+        ask("p", "risk")
     assert "anabranch train p" in str(caught.value)
     assert isinstance(caught.value, RegistryError)
     assert isinstance(caught.value, AnabranchError)
