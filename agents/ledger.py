@@ -19,7 +19,7 @@ class Account:
     in_flight: int = 0
     """No end yet, but behind the last decision in source order."""
     lost: int = 0
-    """No end, though a later record of the partition has one."""
+    """No end, though a later record of the partition has a decision."""
     duplicated: int = 0
     """Ends beyond the first."""
 
@@ -47,9 +47,9 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._entered: dict[int, NDArray[np.uint8]] = {}
-        self._decided: dict[int, NDArray[np.uint8]] = {}
-        self._dead: dict[int, NDArray[np.uint8]] = {}
+        self._entered: dict[int, NDArray[np.uint32]] = {}
+        self._decided: dict[int, NDArray[np.uint32]] = {}
+        self._dead: dict[int, NDArray[np.uint32]] = {}
         self.decisions = 0
         """Decision records seen, duplicates included."""
         self.dead_letters = 0
@@ -93,23 +93,23 @@ class Ledger:
         """The state of all partitions together."""
         return sum((self.account(partition) for partition in self.partitions()), Account())
 
-    def _counts(self) -> tuple[dict[int, NDArray[np.uint8]], ...]:
+    def _counts(self) -> tuple[dict[int, NDArray[np.uint32]], ...]:
         return self._entered, self._decided, self._dead
 
 
-def _count(counts: dict[int, NDArray[np.uint8]], partition: int, offsets: Iterable[int]) -> int:
+def _count(counts: dict[int, NDArray[np.uint32]], partition: int, offsets: Iterable[int]) -> int:
     at = np.fromiter(offsets, np.int64)
     if not len(at):
         return 0
-    have = counts.get(partition, np.zeros(0, np.uint8))
+    have = counts.get(partition, np.zeros(0, np.uint32))
     if at.max() >= len(have):
-        grown = np.zeros(max(int(at.max()) + 1, 2 * len(have), 1024), np.uint8)
+        grown = np.zeros(max(int(at.max()) + 1, 2 * len(have), 1024), np.uint32)
         grown[: len(have)] = have
         counts[partition] = have = grown
     np.add.at(have, at, 1)
     return len(at)
 
 
-def _padded(counts: dict[int, NDArray[np.uint8]], partition: int, size: int) -> NDArray[np.uint8]:
-    have = counts.get(partition, np.zeros(0, np.uint8))
+def _padded(counts: dict[int, NDArray[np.uint32]], partition: int, size: int) -> NDArray[np.uint32]:
+    have = counts.get(partition, np.zeros(0, np.uint32))
     return np.pad(have, (0, size - len(have)))

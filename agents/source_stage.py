@@ -94,7 +94,7 @@ class SourceStage(Worker[_Progress]):
 
 def _rows(records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> Rows:
     n = len(records)
-    traces = [dict(record.headers).get("traceparent", b"") if record.headers else b""
+    traces = [dict(record.headers).get("traceparent") or b""
               for record in records]  # fmt: skip
     return Rows(
         offsets=np.fromiter((record.offset for record in records), np.int64, n),

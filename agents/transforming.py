@@ -33,7 +33,7 @@ def transform(component: Component, batch: Batch) -> Transformed:
         return _checked(component.transform(batch), batch.rows)
     except Exception as exc:  # the boundary to the component's code: any error is its rows'
         if batch.rows == 1:
-            return _absent(1, {0: (type(exc).__name__, str(exc)[:300])})
+            return _absent(1, {0: (type(exc).__name__, _said(exc))})
     half = batch.rows // 2
     first = transform(component, _sliced(batch, slice(0, half)))
     second = transform(component, _sliced(batch, slice(half, batch.rows)))
@@ -51,6 +51,15 @@ def spread(done: Transformed, rows: Ints, n: int) -> Transformed:
     return Transformed(
         present, output, signal, {int(rows[row]): why for row, why in done.errors.items()}
     )
+
+
+def _said(exc: Exception) -> str:
+    """What the exception says, as text that can be written; user code may raise anything."""
+    try:
+        text = str(exc)
+    except Exception:  # even its __str__ is user code
+        return "no message"
+    return text[:300].encode("utf-8", "replace").decode()
 
 
 def _checked(made: StageOutput, rows: int) -> Transformed:
@@ -98,18 +107,27 @@ def _sliced(batch: Batch, rows: slice) -> Batch:
 
 
 def _stacked(first: Transformed, second: Transformed) -> Transformed:
+    width = max((h.output.shape[1] for h in (first, second) if h.present.any()), default=1)
+    first, second = _of_width(first, width), _of_width(second, width)
     halves = [first, second]
-    width = max((half.output.shape[1] for half in halves if half.present.any()), default=1)
-    outputs = [
-        half.output
-        if half.output.shape[1] == width
-        else np.zeros((len(half.present), width), half.output.dtype)
-        for half in halves
-    ]
     shift = len(first.present)
     return Transformed(
         np.concatenate([half.present for half in halves]),
-        np.concatenate(outputs),
+        np.concatenate([half.output for half in halves]),
         np.concatenate([half.signal for half in halves]),
         {**first.errors, **{row + shift: why for row, why in second.errors.items()}},
+    )
+
+
+def _of_width(half: Transformed, width: int) -> Transformed:
+    """*half* with outputs of *width* columns; rows with another width are absent."""
+    if half.output.shape[1] == width:
+        return half
+    why = (INVALID_OUTPUT, f"{half.output.shape[1]} output columns where other rows have {width}")
+    errors = {int(row): why for row in np.flatnonzero(half.present)}
+    return Transformed(
+        np.zeros_like(half.present),
+        np.zeros((len(half.present), width), half.output.dtype),
+        np.zeros_like(half.signal),
+        {**half.errors, **errors},
     )

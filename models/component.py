@@ -1,9 +1,9 @@
 """What a component is: `load()` opens what it needs, `transform(batch)` is a pure function.
 
 class Velocity(Component):
-def transform(self, batch: Batch) -> StageOutput:
-amounts = batch.columns["amount"]
-return StageOutput.of_signal(np.clip(amounts / 500, 0, 1))
+    def transform(self, batch: Batch) -> StageOutput:
+        amounts = batch.columns["amount"]
+        return StageOutput.of_signal(np.clip(amounts / 500, 0, 1))
 """
 
 from __future__ import annotations

@@ -62,6 +62,11 @@ def _hour(times_ms: Doubles) -> Doubles:
     return hour
 
 
+def _flag(holds: NDArray[np.bool_], times_ms: Doubles) -> Doubles:
+    """1 where it holds, 0 where not, NaN where the time is missing."""
+    return np.where(np.isnan(times_ms), np.nan, holds.astype(np.float64))
+
+
 _TRANSFORMS: Mapping[str, Callable[[Doubles], Doubles]] = {
     "identity": lambda values: values,
     # Negative values have no logarithm; their size below zero carries no risk here.
@@ -69,6 +74,6 @@ _TRANSFORMS: Mapping[str, Callable[[Doubles], Doubles]] = {
     "hour": _hour,
     "day_of_week": _weekday,
     # As the handbook has it: hours 0 to 6.
-    "night": lambda times: (_hour(times) <= _LAST_NIGHT_HOUR).astype(float),
-    "weekend": lambda times: (_weekday(times) >= _SATURDAY).astype(float),
+    "night": lambda times: _flag(_hour(times) <= _LAST_NIGHT_HOUR, times),
+    "weekend": lambda times: _flag(_weekday(times) >= _SATURDAY, times),
 }

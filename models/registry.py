@@ -67,7 +67,7 @@ class CardUnreadable(RegistryError):
 
 
 class _Card(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelCard(_Card):

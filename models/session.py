@@ -47,7 +47,7 @@ class ModelSession:
         """Columns of the input."""
 
     @classmethod
-    def open(cls, model: ModelVersion | Path, *, threads: int = 1) -> Self:
+    def open(cls, model: ModelVersion | Path) -> Self:
         """Open a registered model, or an ONNX file.
 
         Raises ModelCorrupt, ModelUnreadable or ModelSignatureError.
@@ -58,7 +58,8 @@ class ModelSession:
         except OSError as exc:
             raise ModelUnreadable(path, exc.strerror or str(exc)) from exc
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        # With more threads, tree ensembles sum in an order that depends on the batch.
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         try:
@@ -92,6 +93,7 @@ def _checked_width(session: ort.InferenceSession, path: Path) -> int:
         and isinstance(inputs[0].shape[1], int)
         and signal is not None
         and signal.type == "tensor(float)"
+        and (len(signal.shape) == 1 or signal.shape[1:] == [1])
     )
     if not fits:
         raise ModelSignatureError(path, found)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS = -62_135_596_800_000
+_LAST_MS = 253_402_300_799_999
 
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 
@@ -71,8 +75,11 @@ def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
 def rfc3339(milliseconds: int) -> str:
     """Milliseconds since 1970 as an RFC 3339 time in UTC.
 
+    Times outside the years 1 to 9999 have no such form: the nearest one is given.
+
     >>> rfc3339(1522540831000)
     '2018-04-01T00:00:31.000Z'
     """
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    inside = min(max(milliseconds, _FIRST_MS), _LAST_MS)
+    moment = _EPOCH + timedelta(milliseconds=inside)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,7 +2,11 @@
 
     AnabranchError
     ├── MissingExtra          an optional dependency is not installed
-    ├── PipelineFileError     a pipeline file is wrong (file, line, field)
+    ├── PipelineFileError     a pipeline file is wrong (topics.pipeline_file)
+    ├── RegistryError         a model or weights cannot be had (models.registry, models.session)
+    ├── DatasetError          a data file cannot be used (models.dataset_errors)
+    ├── TrainingError, EstimatorError, NotExportable, ExportMismatch   (models)
+    ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
     │   ├── NoBroker          no broker was named, and no embedded one runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil, floor
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,13 @@ from topics.stage_batch import Failure
 
 CLOUDEVENT = b"application/cloudevents+json"
 _INT64 = 2**63
+_LONGEST_TIME = 40
+_DTYPES = {
+    "integer": np.int64,
+    "timestamp": np.int64,
+    "number": np.float64,
+    "boolean": np.bool_,
+}
 
 
 class RawEvent(Protocol):
@@ -31,7 +39,7 @@ class RawEvent(Protocol):
         """JSON, one hopes."""
 
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
         """Names and values, in order."""
 
 
@@ -133,7 +141,7 @@ class EventDecoder:
             except UnicodeDecodeError as exc:
                 raise _Invalid("InvalidKey", f"the record key is not UTF-8: {exc.reason}") from exc
         for name, header in record.headers:
-            if name == "content-type" and header.startswith(CLOUDEVENT):
+            if name == "content-type" and (header or b"").startswith(CLOUDEVENT):
                 value = _data_of_cloudevent(value)
         try:
             return self.event(value)
@@ -174,15 +182,16 @@ def _field_schema(  # noqa: PLR0911  # one return per type
         case "integer":
             return core_schema.int_schema(
                 strict=True,
-                ge=-_INT64 if low is None else int(low),
-                le=_INT64 - 1 if high is None else int(high),
+                ge=-_INT64 if low is None else max(ceil(low), -_INT64),
+                le=_INT64 - 1 if high is None else min(floor(high), _INT64 - 1),
             )
         case "number":
             return core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low, le=high)
         case "boolean":
             return core_schema.bool_schema(strict=True)
         case "timestamp":
-            return core_schema.datetime_schema(strict=True)
+            text = core_schema.str_schema(strict=True, max_length=_LONGEST_TIME)
+            return core_schema.no_info_after_validator_function(_milliseconds, text)
         case "vector":
             number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low, le=high)
             return core_schema.list_schema(
@@ -194,8 +203,6 @@ _Maker = Callable[[Sequence[Mapping[str, Any]], str], NDArray[Any]]
 
 
 def _column_maker(field: EventField) -> _Maker:
-    if field.type == "timestamp":
-        return _optional_times if field.optional else _times
     if field.type == "vector":
         length = field.length or 0
         return lambda events, name: np.array(
@@ -209,22 +216,18 @@ def _column_maker(field: EventField) -> _Maker:
         return lambda events, name: np.array(
             [event.get(name, np.nan) for event in events], dtype=np.float64
         )
-    dtype = {"integer": np.int64, "number": np.float64, "boolean": np.bool_}[field.type]
+    dtype = _DTYPES[field.type]
     return lambda events, name: np.array([event[name] for event in events], dtype=dtype)
 
 
-def _milliseconds(value: datetime) -> int:
-    if value.tzinfo is None:  # RFC 3339 wants an offset; a time without one is UTC
-        value = value.replace(tzinfo=UTC)
-    return round(value.timestamp() * 1000)
-
-
-def _times(events: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.int64]:
-    return np.array([_milliseconds(event[name]) for event in events], dtype=np.int64)
-
-
-def _optional_times(events: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
-    return np.array(
-        [_milliseconds(event[name]) if name in event else np.nan for event in events],
-        dtype=np.float64,
-    )
+def _milliseconds(text: str) -> int:
+    """Milliseconds since 1970 of an RFC 3339 time; ValueError for anything else."""
+    try:
+        if text[4:5] != "-" or text[10:11] not in ("T", "t", " "):
+            raise ValueError
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:  # RFC 3339 wants an offset; a time without one is UTC
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.astimezone(UTC).timestamp() * 1000)
+    except (ValueError, OverflowError) as exc:
+        raise ValueError("not a time like 2018-04-01T00:00:31Z in the years 1 to 9999") from exc

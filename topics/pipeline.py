@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 EVENTS = "events"
 
@@ -19,13 +28,24 @@ ImportPath = Annotated[
 Kind = Literal["extract_features", "assess_risk", "decide"]
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp", "vector"]
 Transform = Literal["identity", "log1p", "hour", "day_of_week", "night", "weekend", "one_hot"]
-Scalar = bool | int | float | str | None
+
+
+def _scalar(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"must be a boolean, a number, a string or null, not a {type(value).__name__}")
+
+
+Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_scalar)]
+Choices = Annotated[list[str], Field(min_length=1)]
 
 
 class Strict(BaseModel):
     """A part of a pipeline file: frozen, and a field it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class EventField(Strict):
@@ -39,7 +59,7 @@ class EventField(Strict):
     """Longest string, in characters."""
     length: Annotated[int, Field(ge=1, le=65536)] | None = None
     """Exact number of elements of a vector."""
-    choices: list[str] | None = None
+    choices: Choices | None = None
     """The only values that a string may have."""
     optional: bool = False
     """An event without the field is valid; components see NaN or an empty string."""
@@ -52,6 +72,8 @@ class EventField(Strict):
             raise ValueError(f"length is for vectors; a {self.type} has none")
         if self.choices is not None and self.type != "string":
             raise ValueError(f"choices are for strings; a {self.type} has none")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
         return self
 
 
@@ -99,13 +121,15 @@ class Feature(Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w]{0,62}$")]
     of: str
     apply: Transform = "identity"
-    choices: list[str] | None = None
+    choices: Choices | None = None
     """The categories of one_hot, in the order of their columns."""
 
     @model_validator(mode="after")
     def _choices_are_for_one_hot(self) -> Self:
         if (self.apply == "one_hot") != (self.choices is not None):
             raise ValueError("apply: one_hot and choices: [...] go together")
+        if self.choices is not None and len(set(self.choices)) < len(self.choices):
+            raise ValueError("choices lists a category twice")
         return self
 
 
@@ -140,7 +164,7 @@ class ComponentSpec(Strict):
     options: dict[str, Scalar] = Field(default_factory=dict)
     """Keyword arguments for your own component."""
     inputs: Annotated[list[str], Field(alias="from", min_length=1)]
-    features: list[Feature] | None = None
+    features: Annotated[list[Feature], Field(min_length=1)] | None = None
     model: ModelSpec | None = None
     partitions: int | None = None
     """Must equal the pipeline's: a stage batch keeps its source's partition number."""
@@ -158,11 +182,19 @@ class ComponentSpec(Strict):
         return self
 
 
+Weights = Annotated[
+    Annotated[Literal["learned"], Tag("learned")]
+    | Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Tag("fixed")],
+    Discriminator(lambda value: "fixed" if isinstance(value, dict) else "learned"),
+]
+"""`learned`, or one number per stage."""
+
+
 class Weighting(Strict):
     """How the weighting agent merges the stage outputs: y = Σ α·y, α ≥ 0, Σα = 1."""
 
     inputs: Annotated[list[str], Field(alias="from", min_length=1)]
-    weights: Literal["learned"] | dict[str, Annotated[float, Field(ge=0, le=1)]] = "learned"
+    weights: Weights = "learned"
     deadline_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 1000
     """How long a row waits at the join for a missing stage."""
     stall_timeout_s: Annotated[float, Field(gt=0)] = 10.0

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.constructor import ConstructorError
 
 from topics.errors import AnabranchError
 from topics.graph import Finding, Location, check_graph
@@ -69,22 +70,11 @@ def find_pipeline(name: str) -> Path:
 
 def load_pipeline(path: Path) -> PipelineFile:
     """Read and check a pipeline file; PipelineFileError names every mistake in it."""
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as exc:
-        mark = getattr(exc, "problem_mark", None)
-        problem = getattr(exc, "problem", None) or getattr(exc, "strerror", None) or str(exc)
-        line = mark.line + 1 if mark is not None else 1
-        raise PipelineFileError(path, [(line, "", f"not readable as YAML: {problem}")]) from exc
-    if not isinstance(node, yaml.MappingNode):
-        raise PipelineFileError(path, [(1, "", "a pipeline file is a mapping of fields")])
-    lines = dict(_lines(node, ()))
-    twice = list(_duplicate_keys(node, ()))
-    data = yaml.SafeLoader("").construct_document(node)
+    data, lines, twice = _read_yaml(path)
     try:
         pipeline = Pipeline.model_validate(data)
     except ValidationError as exc:
-        found = [Finding(tuple(error["loc"]), _message(error)) for error in exc.errors()]
+        found = [Finding(_in_file(error, lines), _message(error)) for error in exc.errors()]
         raise PipelineFileError(path, [_placed(lines, f) for f in (*twice, *found)]) from exc
     loaded = PipelineFile(path, pipeline, lines)
     if findings := [*twice, *check_graph(pipeline, path.parent)]:
@@ -92,9 +82,74 @@ def load_pipeline(path: Path) -> PipelineFile:
     return loaded
 
 
+def _read_yaml(path: Path) -> tuple[Any, dict[Location, int], list[Finding]]:
+    """The file's content, the line of every field in it, and keys that are given twice."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        if not isinstance(node, yaml.MappingNode):
+            raise PipelineFileError(path, [(1, "", "a pipeline file is a mapping of fields")])
+        _check_nodes(node, set())
+        lines, twice = dict(_lines(node, ())), list(_duplicate_keys(node, ()))
+    except yaml.YAMLError as exc:
+        raise _unreadable(path, exc, 1) from exc
+    except RecursionError as exc:
+        raise PipelineFileError(path, [(1, "", "nested too deeply")]) from exc
+    except UnicodeDecodeError as exc:
+        raise PipelineFileError(path, [(1, "", f"not readable as YAML: {exc}")]) from exc
+    except OSError as exc:
+        raise PipelineFileError(path, [(1, "", f"not readable: {exc.strerror}")]) from exc
+    return _constructed(path, node), lines, twice
+
+
+def _constructed(path: Path, node: yaml.MappingNode) -> dict[Any, Any]:
+    """The values of a file, field by field, so that a bad one is found at its line."""
+    content: dict[Any, Any] = {}
+    for key, value in node.value:
+        line = value.start_mark.line + 1
+        try:
+            whole = yaml.MappingNode(node.tag, [(key, value)])
+            content.update(yaml.SafeLoader("").construct_document(whole))
+        except yaml.YAMLError as exc:
+            raise _unreadable(path, exc, line) from exc
+        except (ValueError, TypeError) as exc:
+            raise PipelineFileError(path, [(line, "", f"not a valid value: {exc}")]) from exc
+    return content
+
+
+def _unreadable(path: Path, exc: yaml.YAMLError, line: int) -> PipelineFileError:
+    mark = getattr(exc, "problem_mark", None)
+    problem = getattr(exc, "problem", None) or " ".join(str(exc).split())
+    at = mark.line + 1 if mark is not None else line
+    return PipelineFileError(path, [(at, "", f"not readable as YAML: {problem}")])
+
+
+def _in_file(error: Any, lines: Mapping[Location, int]) -> Location:
+    """An error's location without pydantic's own markers, such as which form of a union."""
+    at: Location = ()
+    for part in error["loc"]:
+        if (*at, part) in lines or (error["type"] == "missing" and part == error["loc"][-1]):
+            at = (*at, part)
+    return at
+
+
 def _message(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     return "unknown field" if error["type"] == "extra_forbidden" else message
+
+
+def _check_nodes(node: yaml.Node, around: set[int]) -> None:
+    """Raise yaml's ConstructorError for a key that is no word, or a value within itself."""
+    if id(node) in around:
+        raise ConstructorError(None, None, "a value holds itself", node.start_mark)
+    inside = around | {id(node)}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConstructorError(None, None, "a key must be a word", key.start_mark)
+            _check_nodes(value, inside)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_nodes(value, inside)
 
 
 def _lines(node: yaml.Node, at: Location) -> Iterator[tuple[Location, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,11 +63,14 @@ def publish(
       tail -f events.jsonl | anabranch publish card-fraud - --rate 500
     """  # fmt: skip
     from agents.brokers import needed_broker
+    from models.dataset_errors import DatasetNotFound
     from topics.embedded import MAX_IN_FLIGHT
     from topics.pipeline_file import find_pipeline, load_pipeline
 
     loaded = load_pipeline(find_pipeline(pipeline))
     settings = needed_broker(broker)
+    if file != "-" and not Path(file).is_file():
+        raise DatasetNotFound(file)
     if max_in_flight is None and settings.embedded:
         max_in_flight = MAX_IN_FLIGHT
     events = _events(loaded.pipeline, file, limit)

@@ -212,11 +212,8 @@ def test_a_registered_model_that_was_removed_is_unreadable(tmp_path: Path) -> No
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", ESTIMATORS)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_row_has_the_same_bits_alone_and_in_any_batch(
-    tmp_path: Path, name: str, threads: int
-) -> None:
-    session = ModelSession.open(written(tmp_path, exported(name)), threads=threads)
+def test_a_row_has_the_same_bits_alone_and_in_any_batch(tmp_path: Path, name: str) -> None:
+    session = ModelSession.open(written(tmp_path, exported(name)))
     x = rows_of(5000, ESTIMATORS[name][2], seed=2)
     whole = session.signal(x)
     assert len(np.unique(whole)) > 3, "the signals tell rows apart"

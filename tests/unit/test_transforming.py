@@ -296,3 +296,24 @@ def test_what_is_spread_is_found_again(n: int, data: st.DataObject) -> None:
     np.testing.assert_array_equal(wide.output[rows], done.output)
     assert {rows.index(row): why for row, why in wide.errors.items()} == dict(done.errors)
     assert not np.delete(wide.present, rows).any()
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error", [Wordless(), ValueError("\ud800")], ids=["no words", "surrogate"])
+def test_an_exception_that_cannot_be_written_costs_its_rows_only(error: Exception) -> None:
+    """Its reason becomes a header of the dead letter, in UTF-8."""
+
+    def say(batch: Batch) -> StageOutput:
+        if 1 in batch.columns["x"]:
+            raise error
+        return StageOutput.of_signal(batch.columns["x"] / 1000)
+
+    done = transform(Saying(say), batch_of(3))
+    assert done.present.tolist() == [True, False, True]
+    name, reason = done.errors[1]
+    assert name == type(error).__name__
+    reason.encode()

@@ -1,0 +1,231 @@
+"""The command line as people and scripts meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.harness import Trained, simulated, worker_process
+from topics.embedded import EmbeddedBroker
+from topics.settings import BrokerSettings
+
+SUMMARY_KEYS = [
+    "pipeline", "events", "decisions", "dead_letters", "unaccounted", "duplicates",
+    "throughput_eps", "latency_ms", "auc", "average_precision",
+]  # fmt: skip
+
+
+def anabranch(
+    trained: Trained | None, *words: str, broker: str = "", stdin: str = "", timeout: float = 90
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line; it never shows a traceback."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ANABRANCH_")}
+    environment["ANABRANCH_HOME"] = str(trained.home) if trained else "/nonexistent/anabranch"
+    environment["COLUMNS"] = "200"
+    if broker:
+        environment |= {"ANABRANCH_BROKER": broker, "ANABRANCH_EMBEDDED": "true"}
+    done = subprocess.run(
+        [sys.executable, "-m", "agents", *words],
+        capture_output=True, text=True, input=stdin, env=environment, timeout=timeout, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def busy_broker(trained: Trained) -> Iterator[str]:
+    """A broker with the whole pipeline running on it, in another process."""
+    with EmbeddedBroker() as embedded:
+        settings = BrokerSettings(broker=embedded.address, embedded=True)
+        with worker_process(trained, settings):
+            yield embedded.address
+
+
+def test_the_demo_accounts_for_every_event_in_one_json_object(trained: Trained) -> None:
+    done = anabranch(trained, "demo", str(trained.file.path), "--events", "3000", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert list(summary) == SUMMARY_KEYS
+    assert summary["events"] == 3000
+    assert summary["decisions"] + summary["dead_letters"] == 3000
+    assert summary["unaccounted"] == summary["duplicates"] == 0
+    assert summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
+    assert 0.5 < summary["auc"] <= 1
+
+
+def test_ctrl_c_ends_a_demo_within_seconds_and_sums_up(trained: Trained) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agents", "demo", str(trained.file.path), "--headless",
+         "--rate", "200", "--events", "100000"],
+        env={**os.environ, "ANABRANCH_HOME": str(trained.home)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(10)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert "decisions" in out
+
+
+def test_a_published_file_is_decided_watched_and_audited(
+    trained: Trained, busy_broker: str, tmp_path: Path
+) -> None:
+    name = str(trained.file.path)
+    events = [json.loads(value) for _, value in simulated(trained.pipeline, 500)]
+    rows = tmp_path / "events.csv"
+    columns = ("TRANSACTION_ID", "TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT")
+    lines = [",".join(columns), *(",".join(str(v) for v in e.values()) for e in events)]
+    rows.write_text("\n".join(lines) + "\n")
+    done = anabranch(trained, "publish", name, str(rows), "--json", broker=busy_broker)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["published"] == 500
+
+    bad = "\n".join([json.dumps(events[0]), json.dumps({**events[1], "amount": "much"})])
+    done = anabranch(trained, "publish", name, "-", "--rate", "50", broker=busy_broker, stdin=bad)
+    assert done.returncode == 0, done.stderr
+
+    deadline = time.monotonic() + 60
+    while True:
+        done = anabranch(trained, "audit", name, "--json", broker=busy_broker)
+        assert done.returncode == 0, done.stdout
+        total = json.loads(done.stdout)["total"]
+        if total["inputs"] == 502 and total["in_flight"] == 0:
+            break
+        assert time.monotonic() < deadline, total
+        time.sleep(0.5)
+    assert (total["decided"], total["dead"], total["lost"], total["duplicated"]) == (501, 1, 0, 0)
+
+    done = anabranch(
+        trained, "watch", "card-fraud.decisions", "--from-start", "-n", "3", "--json",
+        broker=busy_broker,
+    )  # fmt: skip
+    shown = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(shown) == 3
+    assert {"score", "contributions"} <= set(shown[0]["value"])
+    done = anabranch(
+        trained, "watch", "card-fraud.features", "--from-start", "-n", "1", broker=busy_broker
+    )
+    assert '"component":"features"' in done.stdout
+    done = anabranch(
+        trained, "watch", "card-fraud.dead-letters", "--from-start", "-n", "1", broker=busy_broker
+    )
+    assert "InvalidEvent" in done.stdout
+    done = anabranch(trained, "topics", name, "--json", broker=busy_broker)
+    assert set(json.loads(done.stdout).values()) == {4}
+
+
+def test_a_broker_that_does_not_answer_is_one_clear_message(trained: Trained) -> None:
+    done = anabranch(
+        trained, "run", str(trained.file.path), "--broker", "127.0.0.1:1", "--wait", "2"
+    )
+    assert done.returncode == 1
+    assert "no Kafka broker answers at 127.0.0.1:1 after 2 s" in done.stderr
+    assert "--broker" in done.stderr
+
+
+def test_without_any_broker_a_command_says_how_to_get_one(trained: Trained) -> None:
+    done = anabranch(trained, "audit", str(trained.file.path))
+    assert done.returncode == 1
+    assert "anabranch run" in done.stderr
+
+
+def test_an_untrained_pipeline_says_what_to_run(tmp_path: Path) -> None:
+    done = anabranch(None, "run", "card-fraud", "--broker", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "anabranch train card-fraud" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "no-such-pipeline"], "known pipelines: card-fraud"),
+        (["check", "missing.yaml"], "no pipeline file 'missing.yaml'"),
+        (["train", "card-fraud", "--data", "missing.csv"], "missing.csv"),
+        (["run", "card-fraud", "--component", "nobody"], "it has features, risk-linear"),
+        (["publish", "card-fraud", "x.csv", "--broker", "127.0.0.1:1"], "x.csv"),
+    ],
+)
+def test_a_wrong_name_is_one_clear_message(words: list[str], message: str) -> None:
+    done = anabranch(None, *words)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["demo", "--no-such-flag"], ["demo", "--events", "0"], ["nonsense"], ["check"]]
+)
+def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
+    assert anabranch(None, *words).returncode == 2
+
+
+def test_check_names_file_line_and_field_of_every_mistake(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    text = Path("deploy/pipelines/card-fraud.yaml").read_text()
+    text = text.replace("from: [features]", "from: [feature]", 1)
+    text = text.replace("kind: decide", "import: agents.nowhere:Nothing").replace(
+        "    model:\n      estimator: sklearn.linear_model.LogisticRegression\n"
+        "      parameters: {max_iter: 1000}\n\nweighting",
+        "\nweighting",
+    )
+    wrong.write_text(text)
+    done = anabranch(None, "check", str(wrong))
+    assert done.returncode == 1
+    line = next(n for n, t in enumerate(text.splitlines(), 1) if "[feature]" in t)
+    assert f"{wrong}:{line}: components[1].from[0]: unknown component 'feature'" in done.stderr
+
+    wrong.write_text(text.replace("from: [feature]", "from: [features]"))
+    done = anabranch(None, "check", str(wrong))
+    assert done.returncode == 1
+    line = next(n for n, t in enumerate(text.splitlines(), 1) if "nowhere" in t)
+    assert f"{wrong}:{line}: components[3].import" in done.stderr
+    assert "No module named 'agents.nowhere'" in done.stderr
+
+
+def test_help_teaches_with_examples() -> None:
+    for command in ("demo", "train", "check", "run", "publish", "watch", "topics", "audit"):
+        done = anabranch(None, command, "--help")
+        assert done.returncode == 0
+        assert "Examples:" in done.stdout, command
+
+
+def test_the_published_json_schema_is_that_of_the_code() -> None:
+    done = anabranch(None, "check", "--schema")
+    published = Path("deploy/pipelines/pipeline.schema.json").read_text()
+    assert json.loads(done.stdout) == json.loads(published), "run make schema"
+
+
+@contextmanager
+def _probe() -> Iterator[str]:
+    yield (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from agents.opening import open_parts\n"
+        "from models.registry import Registry\n"
+        "from topics.pipeline_file import load_pipeline\n"
+        "import agents.runner, agents.brokers, agents.commands.run\n"
+        "file = load_pipeline(Path(sys.argv[1]))\n"
+        "open_parts(file, Registry(Path(sys.argv[2])))\n"
+        "heavy = {'sklearn', 'scipy', 'skl2onnx', 'onnx', 'pyarrow', 'pandas', 'confluent_kafka'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+
+
+def test_a_worker_imports_nothing_that_only_training_needs(trained: Trained) -> None:
+    with _probe() as code:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(trained.file.path), str(trained.home / "registry")],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    assert done.stdout.strip() == "[]"
