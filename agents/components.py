@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from agents.decide import Decide
 from agents.extract_features import ExtractFeatures
 from models.component import Component
 from models.features import FeatureVector
-from models.registry import Registry
+from models.registry import Registry, digest_of
 from models.session import ModelSession
 from topics.errors import AnabranchError
 from topics.pipeline import ComponentSpec, Pipeline
@@ -49,7 +49,7 @@ def open_component(
     """
     spec = pipeline.component(name)
     if spec.import_path is not None:
-        opened = OpenComponent(_imported(spec), _code_ref(spec))
+        opened = _imported(spec, folder)
     elif spec.kind == "extract_features" and spec.model is None:
         features = FeatureVector(spec.features or [])
         opened = OpenComponent(ExtractFeatures(features, None), ModelRef(name, "", "code"))
@@ -87,9 +87,15 @@ def _session(
     return ModelSession.open(version), ref
 
 
-def import_component(spec: ComponentSpec) -> type[Component]:
-    """The class that the component's import path names; ComponentNotLoadable otherwise."""
+def import_component(spec: ComponentSpec, folder: Path) -> type[Component]:
+    """The class that the component's import path names; ComponentNotLoadable otherwise.
+
+    Modules are also found in *folder*, the pipeline file's, and in the working directory.
+    """
     path = spec.import_path or ""
+    for place in (str(folder.resolve()), str(Path.cwd())):
+        if place not in sys.path:
+            sys.path.append(place)
     module, _, attribute = path.replace(":", ".").rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)
@@ -100,16 +106,12 @@ def import_component(spec: ComponentSpec) -> type[Component]:
     return found
 
 
-def _imported(spec: ComponentSpec) -> Component:
-    made = import_component(spec)
+def _imported(spec: ComponentSpec, folder: Path) -> OpenComponent:
+    """The component, named by its code: the digest of its source file."""
+    kind = import_component(spec, folder)
     try:
-        return made(**spec.options)
+        made = kind(**spec.options)
     except TypeError as exc:
         raise ComponentNotLoadable(spec.name, spec.import_path or "", str(exc)) from exc
-
-
-def _code_ref(spec: ComponentSpec) -> ModelRef:
-    """A component without a model is named by its code: the digest of its source file."""
-    source = Path(inspect.getfile(import_component(spec))).read_bytes()
-    digest = f"sha256:{hashlib.sha256(source).hexdigest()}"
-    return ModelRef(f"{spec.name}@{spec.import_path}", digest, "code")
+    digest = digest_of(Path(inspect.getfile(kind)).read_bytes())
+    return OpenComponent(made, ModelRef(f"{spec.name}@{spec.import_path}", digest, "code"))

@@ -71,7 +71,7 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
         try:
             if component.import_path is not None:
                 at = (*at, "import")
-                import_component(component)
+                import_component(component, folder)
             elif model is not None and model.path is not None:
                 at = (*at, "model", "path")
                 ModelSession.open(folder / model.path)

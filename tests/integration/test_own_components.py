@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 
 from models.registry import Registry
 from tests.integration.harness import (
@@ -133,3 +135,34 @@ async def test_stage_topics_are_kafka_topics_that_anyone_can_read(
     for batch in batches:
         amounts = [by_id[event_id] for event_id in batch.rows.ids.items()]
         assert batch.output[:, 0].tolist() == amounts
+
+
+def _readme(language: str, after: str) -> str:
+    """The first code block of a language behind a sentence of the README."""
+    text = Path("README.md").read_text()
+    found = re.search(rf"```{language}\n(.*?)```", text[text.index(after) :], re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+async def test_the_component_of_the_readme_runs_from_the_pipeline_files_folder(
+    tmp_path: Path, broker: BrokerSettings
+) -> None:
+    after = "A component of your own"
+    (tmp_path / "my_components.py").write_text(_readme("python", after))
+    content = yaml.safe_load(PIPELINE.format(codec="binary", missing="fail"))
+    content["components"] = yaml.safe_load(_readme("yaml", after))
+    content["weighting"] |= {"from": ["large"], "weights": {"large": 1}}
+    path = tmp_path / "readme.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    pipeline = Trained(tmp_path, load_pipeline(path), Registry(tmp_path / "registry"))
+    events = simulated(pipeline.pipeline, 200)
+    async with pipeline_running(pipeline, broker):
+        await publish(broker, pipeline.pipeline, events, 5000)
+        audit = await settled(broker, pipeline.pipeline, len(events))
+    assert audit.passed
+    assert audit.total.decided == 200
+    decision = (await decisions_of(broker, pipeline.pipeline))[0]
+    model = Decision.model_validate(decision).contributions["large"]
+    assert model.model == "large@my_components:LargeAmount"
+    assert model.digest.startswith("sha256:")
