@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from agents.join import Joined, ModelRun
+from agents.alignment import ModelRun
+from agents.join import Joined
 from models.weighting import Weighed
 from topics.batches import Headers, Record
 from topics.decision import rfc3339, source_id

@@ -10,47 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from topics.stage_batch import (
-    Bools,
-    BytesColumn,
-    Failure,
-    Floats,
-    Ints,
-    ModelRef,
-    Rows,
-    StageBatch,
-    concat_failures,
-)
+from agents.alignment import NO_ROWS, StageRows, aligned, union
+from topics.stage_batch import Failure, Rows, StageBatch
 
 Position = tuple[Hashable, int]
 """Where a batch came from: a topic-partition, and the offset to commit after it."""
-
-MISSING = "StageMissing"
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-
-
-class ModelRun(NamedTuple):
-    """From `start` on, the rows' outputs were made by `model`."""
-
-    start: int
-    model: ModelRef
-
-
-@dataclass(frozen=True, slots=True)
-class StageRows:
-    """One stage's part of joined rows."""
-
-    present: Bools
-    output: Floats
-    signal: Floats
-    models: tuple[ModelRun, ...]
-    """Ascending; empty when the stage delivered nothing."""
-    failures: tuple[Failure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +122,7 @@ class PartitionJoin:
         }
         parts = {stage: batches for stage, (_, batches) in taken.items()}
         if not any(parts.values()):
-            empty = Joined(_NO_ROWS, {}, positions, 0, 0)
+            empty = Joined(NO_ROWS, {}, positions, 0, 0)
             return empty if positions else None
         self._done = max(self._done, limit)
         return self._joined(parts, positions)
@@ -221,10 +188,10 @@ class PartitionJoin:
     def _joined(
         self, parts: Mapping[str, list[StageBatch]], positions: Mapping[Hashable, int]
     ) -> Joined:
-        rows = _union([Rows.concat([part.rows for part in p]) for p in parts.values() if p])
+        rows = union([Rows.concat([part.rows for part in p]) for p in parts.values() if p])
         longest = max(parts.values(), key=lambda p: sum(map(len, p)))
         unaccounted = self._count_unaccounted(longest)
-        stages = {stage: _aligned(stage, p, rows.offsets) for stage, p in parts.items()}
+        stages = {stage: aligned(stage, p, rows.offsets) for stage, p in parts.items()}
         return Joined(rows, stages, positions, longest[0].covers_from, unaccounted)
 
     def _count_unaccounted(self, parts: Sequence[StageBatch]) -> int:
@@ -235,93 +202,3 @@ class PartitionJoin:
                 lost += max(0, part.covers_from - self._covered_to)
             self._covered_to = max(self._covered_to or 0, int(part.rows.offsets[-1]) + 1)
         return lost
-
-
-_NO_ROWS = Rows(
-    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_),
-    BytesColumn(b"", 0), BytesColumn(b"", 0),
-)  # fmt: skip
-
-
-def _union(candidates: list[Rows]) -> Rows:
-    """All rows that any stage knows, in source order."""
-    longest = max(candidates, key=len)
-    others = [rows for rows in candidates if not _holds_all(longest.offsets, rows.offsets)]
-    if not others:
-        return longest
-    merged = Rows.concat([longest, *others])
-    _, first = np.unique(merged.offsets, return_index=True)
-    return Rows(
-        merged.offsets[first], merged.published_ms[first], merged.event_time_ms[first],
-        merged.backlog[first], _picked(merged.ids, first), _picked(merged.keys, first),
-        None if merged.traces is None else _picked(merged.traces, first),
-    )  # fmt: skip
-
-
-def _holds_all(offsets: Ints, wanted: Ints) -> bool:
-    """Whether every one of *wanted* is among *offsets*, both ascending."""
-    if len(wanted) == len(offsets):
-        return np.array_equal(offsets, wanted)
-    at = np.searchsorted(offsets, wanted)
-    return bool((at < len(offsets)).all() and (offsets[at] == wanted).all())
-
-
-def _picked(column: BytesColumn, rows: Ints) -> BytesColumn:
-    items = column.items()
-    return BytesColumn.of([items[row] for row in rows])
-
-
-def _aligned(stage: str, parts: list[StageBatch], offsets: Ints) -> StageRows:
-    """A stage's rows at their place among *offsets*; rows that it did not deliver are absent."""
-    n = len(offsets)
-    if not parts:
-        late = tuple(_missing(stage, row) for row in range(n))
-        nothing = np.zeros(n, np.float32)
-        return StageRows(np.zeros(n, np.bool_), nothing[:, None], nothing, (), late)
-    present = np.concatenate([part.present for part in parts])
-    output = _stacked_outputs(parts)
-    signal = np.concatenate([part.signal for part in parts])
-    failures = concat_failures(parts)
-    own = np.concatenate([part.rows.offsets for part in parts])
-    at = np.searchsorted(offsets, own)
-    models = _model_runs(parts, at)
-    if len(own) == n:
-        return StageRows(present, output, signal, models, failures)
-    failures = tuple(failure._replace(row=int(at[failure.row])) for failure in failures)
-    late = tuple(_missing(stage, int(row)) for row in np.setdiff1d(np.arange(n), at))
-    return StageRows(
-        _scattered(present, at, n), _scattered(output, at, n), _scattered(signal, at, n),
-        models, tuple(sorted((*failures, *late))),
-    )  # fmt: skip
-
-
-def _stacked_outputs(parts: list[StageBatch]) -> Floats:
-    """The parts' outputs; a part without any output may have another width than the rest."""
-    width = max((p.output.shape[1] for p in parts if p.present.any()), default=1)
-    blocks = [
-        part.output
-        if part.output.shape[1] == width
-        else np.zeros((len(part), width), part.output.dtype)
-        for part in parts
-    ]
-    return np.concatenate(blocks)
-
-
-def _model_runs(parts: list[StageBatch], at: Ints) -> tuple[ModelRun, ...]:
-    runs: list[ModelRun] = []
-    row = 0
-    for part in parts:
-        if len(part) and (not runs or runs[-1].model != part.model):
-            runs.append(ModelRun(int(at[row]), part.model))
-        row += len(part)
-    return tuple(runs)
-
-
-def _missing(stage: str, row: int) -> Failure:
-    return Failure(row, stage, MISSING, f"{stage} gave no output before the deadline")
-
-
-def _scattered(values: NDArray[_Scalar], at: Ints, n: int) -> NDArray[_Scalar]:
-    full = np.zeros((n, *values.shape[1:]), values.dtype)
-    full[at] = values
-    return full

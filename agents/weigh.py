@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agents.alignment import MISSING
 from agents.decisions import DecisionWriter, Weights
-from agents.join import MISSING, Joined, PartitionJoin
+from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
 from agents.worker import Wiring
 from models.weighting import combine

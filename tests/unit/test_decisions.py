@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from agents.alignment import ModelRun, StageRows
 from agents.decisions import DecisionWriter, Weights
-from agents.join import Joined, ModelRun, StageRows
+from agents.join import Joined
 from models.weighting import Weighed, combine
 from tests.unit.stage_batches import rows_of
 from topics.batches import Record

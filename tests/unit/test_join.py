@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.join import MISSING, Joined, PartitionJoin
+from agents.alignment import MISSING
+from agents.join import Joined, PartitionJoin
 from tests.unit.stage_batches import batch_of
 from topics.stage_batch import ModelRef
 

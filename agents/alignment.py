@@ -1,0 +1,132 @@
+"""Stages' batches side by side: one row per source offset, absent where a stage has none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topics.stage_batch import (
+    Bools,
+    BytesColumn,
+    Failure,
+    Floats,
+    Ints,
+    ModelRef,
+    Rows,
+    StageBatch,
+    concat_failures,
+)
+
+MISSING = "StageMissing"
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+NO_ROWS = Rows(
+    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_),
+    BytesColumn(b"", 0), BytesColumn(b"", 0),
+)  # fmt: skip
+
+
+class ModelRun(NamedTuple):
+    """From `start` on, the rows' outputs were made by `model`."""
+
+    start: int
+    model: ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class StageRows:
+    """One stage's part of joined rows."""
+
+    present: Bools
+    output: Floats
+    signal: Floats
+    models: tuple[ModelRun, ...]
+    """Ascending; empty when the stage delivered nothing."""
+    failures: tuple[Failure, ...]
+
+
+def union(candidates: list[Rows]) -> Rows:
+    """All rows that any stage knows, in source order."""
+    longest = max(candidates, key=len)
+    others = [rows for rows in candidates if not _holds_all(longest.offsets, rows.offsets)]
+    if not others:
+        return longest
+    merged = Rows.concat([longest, *others])
+    _, first = np.unique(merged.offsets, return_index=True)
+    return Rows(
+        merged.offsets[first], merged.published_ms[first], merged.event_time_ms[first],
+        merged.backlog[first], _picked(merged.ids, first), _picked(merged.keys, first),
+        None if merged.traces is None else _picked(merged.traces, first),
+    )  # fmt: skip
+
+
+def _holds_all(offsets: Ints, wanted: Ints) -> bool:
+    """Whether every one of *wanted* is among *offsets*, both ascending."""
+    if len(wanted) == len(offsets):
+        return np.array_equal(offsets, wanted)
+    at = np.searchsorted(offsets, wanted)
+    return bool((at < len(offsets)).all() and (offsets[at] == wanted).all())
+
+
+def _picked(column: BytesColumn, rows: Ints) -> BytesColumn:
+    items = column.items()
+    return BytesColumn.of([items[row] for row in rows])
+
+
+def aligned(stage: str, parts: list[StageBatch], offsets: Ints) -> StageRows:
+    """A stage's rows at their place among *offsets*; rows that it did not deliver are absent."""
+    n = len(offsets)
+    if not parts:
+        late = tuple(_missing(stage, row) for row in range(n))
+        nothing = np.zeros(n, np.float32)
+        return StageRows(np.zeros(n, np.bool_), nothing[:, None], nothing, (), late)
+    present = np.concatenate([part.present for part in parts])
+    output = _stacked_outputs(parts)
+    signal = np.concatenate([part.signal for part in parts])
+    failures = concat_failures(parts)
+    own = np.concatenate([part.rows.offsets for part in parts])
+    at = np.searchsorted(offsets, own)
+    models = _model_runs(parts, at)
+    if len(own) == n:
+        return StageRows(present, output, signal, models, failures)
+    failures = tuple(failure._replace(row=int(at[failure.row])) for failure in failures)
+    late = tuple(_missing(stage, int(row)) for row in np.setdiff1d(np.arange(n), at))
+    return StageRows(
+        _scattered(present, at, n), _scattered(output, at, n), _scattered(signal, at, n),
+        models, tuple(sorted((*failures, *late))),
+    )  # fmt: skip
+
+
+def _stacked_outputs(parts: list[StageBatch]) -> Floats:
+    """The parts' outputs; a part without any output may have another width than the rest."""
+    width = max((p.output.shape[1] for p in parts if p.present.any()), default=1)
+    blocks = [
+        part.output
+        if part.output.shape[1] == width
+        else np.zeros((len(part), width), part.output.dtype)
+        for part in parts
+    ]
+    return np.concatenate(blocks)
+
+
+def _model_runs(parts: list[StageBatch], at: Ints) -> tuple[ModelRun, ...]:
+    runs: list[ModelRun] = []
+    row = 0
+    for part in parts:
+        if len(part) and (not runs or runs[-1].model != part.model):
+            runs.append(ModelRun(int(at[row]), part.model))
+        row += len(part)
+    return tuple(runs)
+
+
+def _missing(stage: str, row: int) -> Failure:
+    return Failure(row, stage, MISSING, f"{stage} gave no output before the deadline")
+
+
+def _scattered(values: NDArray[_Scalar], at: Ints, n: int) -> NDArray[_Scalar]:
+    full = np.zeros((n, *values.shape[1:]), values.dtype)
+    full[at] = values
+    return full
