@@ -21,6 +21,7 @@ async def follower(
         bootstrap_servers=settings.addresses,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        isolation_level="read_committed",
         fetch_max_wait_ms=20 if settings.embedded else 500,
         max_partition_fetch_bytes=4 * 2**20,
     )

@@ -22,6 +22,7 @@ class TailReader:
             bootstrap_servers=settings.addresses,
             enable_auto_commit=False,
             auto_offset_reset="none",
+            isolation_level="read_committed",
             fetch_max_wait_ms=5 if settings.embedded else 500,
             max_partition_fetch_bytes=16 * 2**20,
         )

@@ -67,10 +67,12 @@ class Weigher(JoinedWorker):
         present = np.stack([joined.stages[name].present for name in names], axis=1)
         signals = np.stack([joined.stages[name].signal for name in names], axis=1)
         ends = present.all(axis=1) if self._fail_incomplete else present.any(axis=1)
-        await self._bury(partition, joined, np.flatnonzero(~ends), present)
+        # A row that was buried before a crash stays dead, even if it is complete this time.
+        buried = np.isin(joined.rows.offsets, list(self._dead[partition]))
+        await self._bury(partition, joined, np.flatnonzero(~ends & ~buried), present)
         weighed = combine(signals, present, self._alpha)
         now_ms = int(time.time() * 1000)
-        rows = np.flatnonzero(ends)
+        rows = np.flatnonzero(ends & ~buried)
         records = self._decisions.records(partition, joined, rows, weighed, now_ms)
         self.wiring.app.batches.check_lease()
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
@@ -84,18 +86,15 @@ class Weigher(JoinedWorker):
         self, partition: int, joined: Joined, rows: np.ndarray, present: np.ndarray
     ) -> None:
         """Write the dead letters of *rows*, with their original records."""
-        ended = self._dead[partition]
-        offsets = {int(joined.rows.offsets[row]): int(row) for row in rows}
-        todo = [offset for offset in offsets if offset not in ended]
-        if not todo:
+        if not len(rows):
             return
         failures = joined.failures()
         now_ms = int(time.time() * 1000)
-        originals = await self._originals(partition, todo)
+        originals = await self._originals(partition, joined.rows.offsets[rows].tolist())
         letters: list[Record] = []
         causes: list[Failure] = []
-        for offset in todo:
-            row = offsets[offset]
+        for row in rows.tolist():
+            offset = int(joined.rows.offsets[row])
             cause = failures.get(row) or _cause(list(joined.stages), present[row], row)
             source = (self.topology.events, partition, offset)
             letters.append(dead_letter(cause, source, originals.get(offset), now_ms))

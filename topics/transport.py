@@ -89,6 +89,8 @@ class MicroBatchConsumer(Consumer):
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset=conf.consumer_auto_offset_reset,
+            # Producers of events may use transactions: what they abort never happened.
+            isolation_level="read_committed",
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
             fetch_max_wait_ms=self.fetch_max_wait_ms,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
