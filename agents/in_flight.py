@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import aiokafka
+from aiokafka.structs import TopicPartition
 
-from agents.following import follower
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -21,6 +21,11 @@ class InFlight:
     def __init__(self, consumer: aiokafka.AIOKafkaConsumer, topology: Topology) -> None:
         self._consumer = consumer
         self._topology = topology
+        self._partitions = [
+            TopicPartition(topic, partition)
+            for topic in (topology.events, topology.decisions, topology.dead_letters)
+            for partition in range(topology.partitions)
+        ]
         self._count = 0
         self._counted_at = float("-inf")
 
@@ -28,14 +33,20 @@ class InFlight:
     @asynccontextmanager
     async def of(cls, settings: BrokerSettings, topology: Topology) -> AsyncIterator[InFlight]:
         """The count for the pipeline of *topology*."""
-        topics = (topology.events, topology.decisions, topology.dead_letters)
-        async with follower(settings, topics, topology.partitions, from_start=False) as consumer:
+        # No assignment: fetches that wait for records would hold up what is asked here.
+        consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=settings.addresses, isolation_level="read_committed"
+        )
+        await consumer.start()
+        try:
             yield cls(consumer, topology)
+        finally:
+            await consumer.stop()
 
     async def count(self) -> int:
         """Events in flight now."""
         if time.monotonic() - self._counted_at > _FRESH_S:
-            ends = await self._consumer.end_offsets(sorted(self._consumer.assignment()))
+            ends = await self._consumer.end_offsets(self._partitions)
             self._count = sum(
                 end if tp.topic == self._topology.events else -end for tp, end in ends.items()
             )

@@ -12,6 +12,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from topics.settings import BrokerSettings
 
 _CHUNK = 100
+_FETCH_WAIT_MS = 10
 
 
 class TailReader:
@@ -23,7 +24,9 @@ class TailReader:
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            fetch_max_wait_ms=5 if settings.embedded else 500,
+            # A broker answers a connection's requests in order: offsets asked for while a
+            # fetch waits for records are answered when that wait is over.
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=16 * 2**20,
         )
         self._reading = asyncio.Lock()
@@ -72,7 +75,10 @@ class TailReader:
                 return []
             self._kafka.assign([tp])
             self._kafka.seek(tp, start)
-            while await self._kafka.position(tp) < end:
-                fetched = await self._kafka.getmany(tp, timeout_ms=1000)
-                found += [record for record in fetched.get(tp, []) if record.offset < end]
+            try:
+                while await self._kafka.position(tp) < end:
+                    fetched = await self._kafka.getmany(tp, timeout_ms=1000)
+                    found += [record for record in fetched.get(tp, []) if record.offset < end]
+            finally:
+                self._kafka.unsubscribe()  # or it would go on fetching for nobody
         return found

@@ -72,7 +72,7 @@ def worker_process(
             **os.environ,
             "ANABRANCH_HOME": str(trained.home),
             "ANABRANCH_BROKER": broker.broker,
-            "ANABRANCH_EMBEDDED": "true",
+            "ANABRANCH_EMBEDDED": str(broker.embedded).lower(),
             "ANABRANCH_SESSION_TIMEOUT_S": "6",
             "ANABRANCH_COMMIT_INTERVAL_S": "0.2",
         },
