@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from topics import embedded
+from topics.clients import close
 from topics.embedded import EmbeddedBroker
 from topics.errors import BrokerUnreachable, NoBroker, TopicMismatch, TopicNotFound
 from topics.settings import BrokerSettings, HomeSettings
@@ -89,7 +90,7 @@ async def wait_for_broker(settings: BrokerSettings, wait_s: float = DEFAULT_WAIT
         else:
             return
         finally:
-            await probe.stop()
+            await close(probe)
 
 
 async def partition_counts(settings: BrokerSettings, topology: Topology) -> Mapping[str, int]:
@@ -154,7 +155,7 @@ async def _touch(settings: BrokerSettings, topology: Topology) -> None:
         for topic in topology.all:
             await producer.partitions_for(topic)
     finally:
-        await producer.stop()
+        await close(producer)
 
 
 class _admin:  # noqa: N801  # used as a function: `async with _admin(settings) as admin`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -48,6 +49,13 @@ def main() -> None:
         app()
     except AnabranchError as exc:
         stderr.print(f"error: {exc}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _leave(1)
     except KeyboardInterrupt:
-        sys.exit(1)
+        _leave(1)
+
+
+def _leave(code: int) -> None:
+    """End the process now: what hangs in a client or a thread may not keep it alive."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -187,16 +187,3 @@ class Demo:
 
 def _percentile(values: np.ndarray, percent: float) -> float | None:
     return round(float(np.percentile(values, percent)), 2) if len(values) else None
-
-
-async def first_of(*waits: Callable[[], Any]) -> None:
-    """Run all, end with the first; its error is raised, the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait()) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from topics.clients import close
 from topics.settings import BrokerSettings
 
 
@@ -35,7 +36,7 @@ async def follower(
         await asyncio.gather(*(consumer.position(tp) for tp in assigned))
         yield consumer
     finally:
-        await consumer.stop()
+        await close(consumer)
 
 
 async def read_until(

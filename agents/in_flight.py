@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import aiokafka
 from aiokafka.structs import TopicPartition
 
+from topics.clients import close
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -41,7 +42,7 @@ class InFlight:
         try:
             yield cls(consumer, topology)
         finally:
-            await consumer.stop()
+            await close(consumer)
 
     async def count(self) -> int:
         """Events in flight now."""

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from topics.batches import Record, write_batches
+from topics.clients import close
 from topics.settings import BrokerSettings
 
 _CHUNK = 2000
@@ -43,7 +44,7 @@ async def producer(settings: BrokerSettings) -> AsyncIterator[AIOKafkaProducer]:
     try:
         yield made
     finally:
-        await made.stop()
+        await close(made)
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from agents.app import StageApp, add_agent, create_app
@@ -17,6 +16,7 @@ from agents.metrics import Metrics, StageMetrics
 from agents.source_stage import SourceStage
 from agents.weigh import Weigher
 from agents.worker import Wiring, Worker
+from topics.errors import AnabranchError, BrokerUnreachable
 from topics.pipeline import EVENTS, Pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
@@ -29,6 +29,16 @@ WEIGH = "weigh"
 STOP_TIMEOUT_S = 4.0
 _EVENT_RECORDS = 4096
 _BATCH_RECORDS = 16
+
+
+class StopTimeout(AnabranchError):
+    """Components did not stop in time; their process ends without them."""
+
+    def __init__(self, groups: Sequence[str], waited_s: float) -> None:
+        super().__init__(
+            f"{', '.join(sorted(groups))} did not stop within {waited_s:.0f} s and were left; "
+            "rows that they had not committed are read again after a restart"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,10 @@ class Running:
             if app.failure is not None:
                 return name, app.failure
         return None
+
+    def silent_s(self) -> float:
+        """For how long the broker has not answered the heartbeats of some component."""
+        return max((app.batches.silent_s for app in self.apps.values()), default=0.0)
 
     def lag(self) -> int:
         """Records that wait on topics that these components read."""
@@ -85,15 +99,17 @@ async def running(
         stages[name] = StageMetrics(metrics, parts.pipeline.name, name)
         started[name] = _wired(parts, name, settings, stages[name])
     apps = {name: app for name, (app, _) in started.items()}
-    try:
+    async with AsyncExitStack() as tails:
         for _, worker in started.values():
-            await worker.tail.__aenter__()
-        await asyncio.gather(*(app.start() for app in apps.values()))
-        yield Running(apps, metrics, stages)
-    finally:
+            await tails.enter_async_context(worker.tail)
+        try:
+            await _start(apps, settings)
+            yield Running(apps, metrics, stages)
+        except BaseException:
+            with suppress(StopTimeout):  # what went wrong before is what matters
+                await _stop(list(apps.values()))
+            raise
         await _stop(list(apps.values()))
-        for _, worker in started.values():
-            await worker.tail.__aexit__(None, None, None)
 
 
 def _wired(
@@ -126,9 +142,18 @@ def _inputs(pipeline: Pipeline, name: str) -> Sequence[str]:
     return pipeline.weighting.inputs if name == WEIGH else pipeline.component(name).inputs
 
 
+async def _start(apps: Mapping[str, StageApp], settings: BrokerSettings) -> None:
+    """Start all apps; BrokerUnreachable when they do not get their partitions."""
+    try:
+        async with asyncio.timeout(settings.give_up_s):
+            await asyncio.gather(*(app.start() for app in apps.values()))
+    except TimeoutError as exc:
+        cause = "the components did not join their consumer groups"
+        raise BrokerUnreachable(settings.broker, settings.give_up_s, cause) from exc
+
+
 async def _stop(apps: Sequence[StageApp]) -> None:
-    """Stop all apps at once; one that hangs is left behind with a word about it."""
-    began = time.monotonic()
+    """Stop all apps at once; StopTimeout when one hangs, which is left behind then."""
     tasks = {asyncio.create_task(app.stop()): app for app in apps if app.started}
     if not tasks:
         return
@@ -138,7 +163,5 @@ async def _stop(apps: Sequence[StageApp]) -> None:
             log.warning("%s did not stop cleanly: %s", tasks[task].conf.id, task.exception())
     for task in hanging:
         task.cancel()
-        log.warning(
-            "%s did not stop within %.0f s and is left; what it had not committed is read again",
-            tasks[task].conf.id, time.monotonic() - began,
-        )  # fmt: skip
+    if hanging:
+        raise StopTimeout([str(tasks[task].conf.id) for task in hanging], STOP_TIMEOUT_S)

@@ -1,11 +1,17 @@
-"""Turning a failed component into one clear error."""
+"""Waiting for several things at once, a failed component and a silent broker among them."""
 
 from __future__ import annotations
 
-from aiokafka.errors import KafkaError
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
 
 from agents.runner import Running
-from topics.errors import AnabranchError
+from topics.errors import AnabranchError, BrokerUnreachable
+from topics.settings import BrokerSettings
+
+log = logging.getLogger(__name__)
 
 
 class ComponentFailed(AnabranchError):
@@ -18,9 +24,45 @@ class ComponentFailed(AnabranchError):
         )
 
 
-async def raise_failure(running: Running | None) -> None:
-    """Wait until a component fails, and raise that as ComponentFailed."""
+async def raise_failure(running: Running | None, settings: BrokerSettings) -> None:
+    """Wait until a component fails or the broker is gone; raise what has happened.
+
+    Raises ComponentFailed or BrokerUnreachable.
+    """
     if running is None:
         return
+    await first_of(lambda: _raise_failed(running), lambda: _raise_unreachable(running, settings))
+
+
+async def _raise_failed(running: Running) -> None:
     name, cause = await running.failed()
-    raise ComponentFailed(name, cause) from (cause if not isinstance(cause, KafkaError) else None)
+    raise ComponentFailed(name, cause) from cause
+
+
+async def _raise_unreachable(running: Running, settings: BrokerSettings) -> None:
+    """Say once that the broker is silent, and give up when it stays so."""
+    warned = False
+    while True:
+        silent_s = running.silent_s()
+        if silent_s > settings.give_up_s:
+            raise BrokerUnreachable(settings.broker, silent_s)
+        if silent_s > settings.session_timeout_s / 3 and not warned:
+            log.warning(
+                "%s has not answered for %.0f s: still trying, giving up after %.0f s",
+                settings.broker, silent_s, settings.give_up_s,
+            )  # fmt: skip
+        warned = silent_s > settings.session_timeout_s / 3
+        await asyncio.sleep(1)
+
+
+async def first_of(*waits: Callable[[], Any]) -> None:
+    """Run all, end with the first; its error is raised, the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait()) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,6 +9,7 @@ from typing import Self
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from topics.clients import close
 from topics.settings import BrokerSettings
 
 _CHUNK = 100
@@ -41,7 +42,7 @@ class TailReader:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._kafka.stop()
+        await close(self._kafka)
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset that is still there, and the next to be written."""

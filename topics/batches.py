@@ -9,6 +9,11 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
+from topics.errors import WriteTimeout
+
+TIMEOUT_S = 60.0
+"""An idempotent aiokafka producer retries for ever: a broker may be away for this long."""
+
 Headers = list[tuple[str, bytes]]
 
 
@@ -26,9 +31,19 @@ async def write_batches(
 ) -> list[tuple[int, int]]:
     """Append *records* in order; returns when all in-sync replicas have them.
 
-    The result is (first offset, count) of each record batch. Raises KafkaError when the
-    broker does not confirm: some may be written then.
+    The result is (first offset, count) of each record batch. Raises KafkaError, or
+    WriteTimeout when the broker does not confirm in time: some may be written then.
     """
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await _write(producer, topic, partition, records)
+    except TimeoutError as exc:
+        raise WriteTimeout(topic, partition, TIMEOUT_S) from exc
+
+
+async def _write(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
+) -> list[tuple[int, int]]:
     await producer.partitions_for(topic)
     sent: list[tuple[int, asyncio.Future[RecordMetadata]]] = []
     batch = producer.create_batch()

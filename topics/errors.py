@@ -11,6 +11,7 @@
     │   ├── BrokerUnreachable nobody answers at the broker's address
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
+    │   ├── WriteTimeout      the broker did not confirm what was written
     │   └── TopicMismatch     a topic has another partition count than the pipeline
     ├── WireError             bytes on a stage topic are not a stage batch
     └── LeaseLost             this worker no longer owns the partition it wants to write
@@ -62,6 +63,16 @@ class TopicNotFound(BrokerError):
 
     def __init__(self, topic: str, known: list[str]) -> None:
         super().__init__(f"no topic {topic!r}; the broker has: {', '.join(known) or 'none'}")
+
+
+class WriteTimeout(BrokerError):
+    """The broker did not confirm what was written."""
+
+    def __init__(self, topic: str, partition: int, waited_s: float) -> None:
+        super().__init__(
+            f"{topic}[{partition}]: the broker confirmed nothing for {waited_s:.0f} s; some of "
+            "the records may be written: a worker that starts again finds them there"
+        )
 
 
 class TopicMismatch(BrokerError):

@@ -19,6 +19,8 @@ class BrokerSettings(BaseSettings):
     """The broker is the embedded one: its limits apply."""
     session_timeout_s: float = Field(default=30.0, ge=6, le=300)
     """A worker without a heartbeat for this long loses its partitions."""
+    give_up_s: float = Field(default=60.0, ge=1)
+    """A worker that the broker has not answered for this long ends with exit code 1."""
     commit_interval_s: float = Field(default=1.0, gt=0, le=60)
     """How often the offsets of finished rows are committed."""
 

@@ -26,6 +26,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from topics.batches import Record, write_batches
+from topics.clients import close
 from topics.errors import LeaseLost
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class MicroBatchConsumer(Consumer):
         """Commit what is done, then leave the group."""
         await super().on_stop()
         if self._kafka is not None:
-            await self._kafka.stop()
+            await close(self._kafka)
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group for *topics*."""
@@ -131,11 +132,15 @@ class MicroBatchConsumer(Consumer):
 
         coordinator._do_heartbeat = heartbeat
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the broker last answered a heartbeat; 0 before the first."""
+        return time.monotonic() - self._lease_renewed_at if self._lease_renewed_at else 0.0
+
     def check_lease(self) -> None:
         """Raise LeaseLost when the group may have given this worker's partitions away."""
-        silent_s = time.monotonic() - self._lease_renewed_at
-        if silent_s > self.app.conf.broker_session_timeout:
-            raise LeaseLost(self.app.conf.id, silent_s)
+        if self.silent_s > self.app.conf.broker_session_timeout:
+            raise LeaseLost(self.app.conf.id, self.silent_s)
 
     # -- fetching
 

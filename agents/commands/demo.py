@@ -82,11 +82,11 @@ async def _demo(
     from rich.live import Live
 
     from agents.brokers import ensure_topics, wait_for_broker
-    from agents.demo import Demo, first_of
+    from agents.demo import Demo
     from agents.live_view import LiveView
     from agents.metrics import Metrics
     from agents.runner import running
-    from agents.supervision import raise_failure
+    from agents.supervision import first_of, raise_failure
     from topics.topology import Topology
 
     demo = Demo(parts.pipeline)
@@ -110,7 +110,7 @@ async def _demo(
             await first_of(
                 lambda: _publish_and_settle(demo, settings, events, rate, seed),
                 demo.stopping.wait,
-                lambda: raise_failure(demo.running),
+                lambda: raise_failure(demo.running, settings),
             )
     return demo
 
@@ -118,7 +118,7 @@ async def _demo(
 async def _publish_and_settle(
     demo: Demo, settings: BrokerSettings, events: int, rate: float | None, seed: int
 ) -> None:
-    from agents.demo import first_of
+    from agents.supervision import first_of
 
     ready = asyncio.Event()
 

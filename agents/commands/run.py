@@ -74,10 +74,9 @@ async def _run(
     parts: Parts, settings: BrokerSettings, metrics_port: int | None, wait_s: float
 ) -> None:
     from agents.brokers import ensure_topics, wait_for_broker
-    from agents.demo import first_of
     from agents.metrics import Metrics
     from agents.runner import running
-    from agents.supervision import raise_failure
+    from agents.supervision import first_of, raise_failure
     from topics.topology import Topology
 
     stopping = asyncio.Event()
@@ -92,5 +91,5 @@ async def _run(
         stderr.print(f"metrics on http://127.0.0.1:{server.server_port}/metrics")
     async with running(parts, settings, metrics) as workers:
         stderr.print(f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops")
-        await first_of(stopping.wait, lambda: raise_failure(workers))
+        await first_of(stopping.wait, lambda: raise_failure(workers, settings))
     stderr.print("stopped; what was done is committed")

@@ -47,8 +47,8 @@ async def _watch(
     *, as_json: bool,
 ) -> None:  # fmt: skip
     from agents.brokers import topic_partitions, wait_for_broker
-    from agents.demo import first_of
     from agents.following import follower
+    from agents.supervision import first_of
 
     stopping = asyncio.Event()
     until_signalled(stopping)
