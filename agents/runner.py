@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from agents.app import StageApp, add_agent, create_app
@@ -99,17 +99,19 @@ async def running(
         stages[name] = StageMetrics(metrics, parts.pipeline.name, name)
         started[name] = _wired(parts, name, settings, stages[name])
     apps = {name: app for name, (app, _) in started.items()}
-    async with AsyncExitStack() as tails:
-        for _, worker in started.values():
-            await tails.enter_async_context(worker.tail)
-        try:
-            await _start(apps, settings)
-            yield Running(apps, metrics, stages)
-        except BaseException:
-            with suppress(StopTimeout):  # what went wrong before is what matters
-                await _stop(list(apps.values()))
-            raise
+    tails = [worker.tail for _, worker in started.values()]
+    try:
+        await asyncio.gather(*(tail.start() for tail in tails))
+        await _start(apps, settings)
+        yield Running(apps, metrics, stages)
+    except BaseException:
+        with suppress(StopTimeout):  # what went wrong before is what matters
+            await _stop(list(apps.values()))
+        raise
+    else:
         await _stop(list(apps.values()))
+    finally:
+        await asyncio.gather(*(tail.stop() for tail in tails))
 
 
 def _wired(

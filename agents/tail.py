@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -32,16 +30,12 @@ class TailReader:
         )
         self._reading = asyncio.Lock()
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
+        """Connect."""
         await self._kafka.start()
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def stop(self) -> None:
+        """Disconnect."""
         await close(self._kafka)
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 3.0
 
 
 class Client(Protocol):
