@@ -11,15 +11,11 @@ from tempfile import gettempdir
 import faust
 from yarl import URL
 
+from topics.consumer import MicroBatchConsumer
 from topics.embedded import FETCH_WAIT_MS
+from topics.fetch import Fetch, FetchSchema
 from topics.settings import BrokerSettings
-from topics.transport import (
-    BatchProducer,
-    Fetch,
-    FetchSchema,
-    MicroBatchConsumer,
-    MicroBatchTransport,
-)
+from topics.transport import BatchProducer, MicroBatchTransport
 
 log = logging.getLogger(__name__)
 

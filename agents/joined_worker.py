@@ -13,8 +13,8 @@ from faust.types import TP
 from agents.join import Joined, PartitionJoin
 from agents.worker import Wiring, Worker
 from topics.errors import WireError
+from topics.fetch import Fetch
 from topics.stage_batch import StageBatch
-from topics.transport import Fetch
 from topics.wire import decode
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from faust.types import TP
 from agents.worker import StageWriter, Wiring, Worker, is_backlog
 from models.component import Batch, Component
 from topics.events import DecodedEvents, EventDecoder
+from topics.fetch import Fetch
 from topics.stage_batch import BytesColumn, ModelRef, Rows
-from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
 

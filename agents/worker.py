@@ -16,11 +16,11 @@ from agents.tail import TailReader
 from agents.transforming import Transformed, spread, transform
 from models.component import Batch, Component
 from topics.batches import Headers, Record
+from topics.fetch import Fetch
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.stage_batch import Bools, Failure, Ints, ModelRef, Rows, StageBatch
 from topics.topology import Topology
-from topics.transport import Fetch
 from topics.wire import decode, encode
 
 IN_THREAD_FROM = 256

@@ -1,0 +1,319 @@
+"""Faust's consumer with the fetch as its unit, on aiokafka in the main event loop.
+
+An offset is committed only after the worker has said `done(...)` for it, which it does when
+the output is on the broker. Faust's own consumer runs in a thread, which costs a hand-off
+(GIL) per fetch, and acknowledges an event when the agent's body is left, whatever happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import aiokafka
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
+from faust.transport.consumer import Consumer, ensure_TPset
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from topics.clients import close
+from topics.errors import LeaseLost
+from topics.fetch import Fetch
+
+log = logging.getLogger(__name__)
+
+_KAFKA_PORT = 9092
+
+
+class MicroBatchConsumer(Consumer):
+    """Consumes fetches, commits what `done` was called for, knows how old its lease is."""
+
+    logger = log
+    consumer_stopped_errors = (ConsumerStoppedError,)
+    tick_s = 0.02
+    """How long a fetch may stay empty before the agent gets a tick (if it wants ticks)."""
+    wants_ticks = False
+    fetch_max_wait_ms = 500
+
+    def on_init(self) -> None:
+        self._kafka: aiokafka.AIOKafkaConsumer | None = None
+        self._done: dict[TP, int] = {}
+        self._held: set[TP] = set()
+        self._lease_renewed_at = 0.0
+        self.working = asyncio.Lock()
+
+    @property
+    def kafka(self) -> aiokafka.AIOKafkaConsumer:
+        """The aiokafka consumer, once started."""
+        if self._kafka is None:
+            raise ConsumerStoppedError
+        return self._kafka
+
+    # -- life cycle
+
+    async def on_start(self) -> None:
+        """Connect; joining the group follows with the subscription."""
+        conf = self.app.conf
+        self._kafka = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=driver.server_list(self.transport.url, _KAFKA_PORT),
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            # Range gives partition p of every topic to the same member: the join needs that.
+            partition_assignment_strategy=[RangePartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset=conf.consumer_auto_offset_reset,
+            # Producers of events may use transactions: what they abort never happened.
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=self.fetch_max_wait_ms,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+        await self._kafka.start()
+
+    async def on_stop(self) -> None:
+        """Commit what is done, then leave the group."""
+        await super().on_stop()
+        if self._kafka is not None:
+            await close(self._kafka)
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group for *topics*."""
+        self.kafka.subscribe(
+            topics=sorted(topics),
+            listener=driver.ConsumerRebalanceListener(self),  # type: ignore[arg-type]  # duck-typed
+        )
+        self._watch_heartbeats()
+
+    # -- the lease
+
+    def _watch_heartbeats(self) -> None:
+        coordinator = self.kafka._coordinator
+        beat = coordinator._do_heartbeat
+
+        async def heartbeat() -> bool:
+            sent_at = time.monotonic()
+            answered: bool = await beat()
+            if answered:
+                self._lease_renewed_at = sent_at
+            return answered
+
+        coordinator._do_heartbeat = heartbeat
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the broker last answered a heartbeat; 0 before the first."""
+        return time.monotonic() - self._lease_renewed_at if self._lease_renewed_at else 0.0
+
+    def check_lease(self) -> None:
+        """Raise LeaseLost when the group may have given this worker's partitions away."""
+        if self.silent_s > self.app.conf.broker_session_timeout:
+            raise LeaseLost(self.app.conf.id, self.silent_s)
+
+    # -- fetching
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                message = await self._next_message()
+                if message is not None:
+                    # A rebalance suspends the flow: the fetch is then read again.
+                    await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
+    async def _next_message(self) -> ConsumerMessage | None:
+        if not self.flow_active:
+            await self.can_resume_flow.wait()
+        active = self._get_active_partitions()
+        generation = self.app.consumer_generation_id
+        if active:
+            records = await self._getmany(active, self.tick_s if self.wants_ticks else 1.0)
+        else:
+            records = {}
+            await asyncio.sleep(self.tick_s)
+        assigned = self.assignment()
+        if not assigned or not (records or self.wants_ticks):
+            return None
+        if not self.flow_active or generation != self.app.consumer_generation_id:
+            return None
+        tp = next(iter(records), None) or next(iter(assigned))
+        return self._message(tp, Fetch(records, generation))
+
+    async def _getmany(
+        self, active_partitions: set[TP] | None, timeout: float
+    ) -> dict[TP, list[ConsumerRecord]]:
+        fetcher = self.kafka._fetcher
+        if fetcher._closed:
+            raise ConsumerStoppedError
+        with fetcher._subscriptions.fetch_context():
+            found = await fetcher.fetched_records(
+                active_partitions,
+                timeout=timeout,
+                max_records=self.app.conf.broker_max_poll_records,
+            )
+        return {TP(tp.topic, tp.partition): records for tp, records in found.items()}
+
+    def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
+        offset = fetch.records[tp][0].offset if fetch.records else 0
+        return ConsumerMessage(
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=offset,
+            timestamp=time.time(),
+            timestamp_type=0,
+            headers=[],
+            key=None,
+            value=fetch,  # type: ignore[arg-type]  # FetchSchema passes it on as it is
+            checksum=None,
+            tp=tp,
+            generation_id=fetch.generation,
+        )
+
+    def is_current(self, fetch: Fetch) -> bool:
+        """False for a fetch from before the last rebalance; its records are read again."""
+        return self.flow_active and fetch.generation == self.app.consumer_generation_id
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Nothing: a full agent holds up `_drain_messages`, which is all the pressure needed.
+
+        Faust would stop reading this partition alone, whose prefetched records then hold
+        up every other partition's fetch for aiokafka's backoff of 100 ms.
+        """
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Nothing, see `on_buffer_full`."""
+
+    # -- offsets
+
+    def done(self, positions: Mapping[TP, int]) -> None:
+        """All records before these offsets are dealt with; the next commit says so."""
+        self._done.update(positions)
+
+    def lag(self) -> int:
+        """Records of this worker's partitions that are not dealt with yet."""
+        return sum(
+            max(0, self.highwater(tp) - self._done[tp])
+            for tp in self._done.keys() & self.assignment()
+        )
+
+    def pause_only(self, partitions: set[TP]) -> None:
+        """Read on from all partitions but these."""
+        self.pause_partitions(partitions - self._held)
+        self.resume_partitions((self._held - partitions) & self.assignment())
+        self._held = partitions
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter(list(self._done))
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._done.get(tp)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        try:
+            await self.kafka.commit(
+                {
+                    aiokafka.TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+                    for tp, offset in offsets.items()
+                }
+            )
+        except (CommitFailedError, IllegalStateError) as exc:
+            # A rebalance came first. Its new owner reads from the last commit and finds
+            # on the output topic what was written since.
+            log.info("%s: offsets not committed: %s", self.app.conf.id, exc)
+            return False
+        except KafkaError as exc:
+            log.warning("%s: offsets not committed, tried again: %s", self.app.conf.id, exc)
+            return False
+        return True
+
+    async def seek_to_committed(self) -> dict[TP, int]:
+        """Go back to the committed offset of each partition; the offsets, by partition."""
+        committed: Mapping[TP, int] = await self.kafka.seek_to_committed()
+        return {tp: offset for tp, offset in committed.items() if offset is not None}
+
+    # -- rebalances
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish the fetch in hand, commit it, then give the partitions away."""
+        self.stop_flow()
+        try:
+            async with asyncio.timeout(self.app.conf.broker_session_timeout / 2):
+                async with self.working:
+                    await self.commit()
+        except TimeoutError:
+            log.warning("%s: rebalance before the batch in hand was done", self.app.conf.id)
+        self._done.clear()
+        self._held.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Start afresh on the partitions of a new generation."""
+        self._lease_renewed_at = time.monotonic()
+        await super().on_partitions_assigned(ensure_TPset(assigned), generation_id)
+
+    # -- what else Faust asks of a consumer
+
+    def _ensure_consumer(self) -> aiokafka.AIOKafkaConsumer:
+        return self.kafka
+
+    def _new_topicpartition(self, topic: str, partition: int) -> TP:
+        return TP(topic, partition)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        raise NotImplementedError("records travel in a Fetch")
+
+    def assignment(self) -> set[TP]:
+        """The partitions that this worker owns now."""
+        return ensure_TPset(self.kafka.assignment())
+
+    def highwater(self, tp: TP) -> int:
+        """The next offset that the partition will get."""
+        return self.kafka.highwater(aiokafka.TopicPartition(tp.topic, tp.partition)) or 0
+
+    def topic_partitions(self, topic: str) -> int | None:
+        """How many partitions *topic* has."""
+        known: Mapping[str, int] = self.kafka._coordinator._metadata_snapshot
+        return known.get(topic)
+
+    async def position(self, tp: TP) -> int | None:
+        """The offset that is read next."""
+        position: int = await self.kafka.position(tp)
+        return position
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        self.kafka.seek(partition, offset)
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Seek several partitions."""
+        for tp, offset in partitions.items():
+            self.kafka.seek(tp, offset)
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """The first offset that each partition still has."""
+        offsets: Mapping[TP, int] = await self.kafka.beginning_offsets(partitions)
+        return offsets
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """The next offset that each partition will get."""
+        offsets: Mapping[TP, int] = await self.kafka.end_offsets(partitions)
+        return offsets
+
+    async def create_topic(self, topic: str, *args: Any, **kwargs: Any) -> None:
+        """Not here: `anabranch topics --create` makes topics, workers only use them."""
+        raise NotImplementedError(f"workers create no topics, not even {topic}")
+
+    def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int:
+        """Not here: a stage batch keeps its source's partition number."""
+        raise NotImplementedError("rows keep the partition number of their source")
