@@ -96,7 +96,8 @@ def test_a_score_lies_between_the_signals_of_its_row(case: Case) -> None:
     scores = combine(*case).scores
     for row in np.flatnonzero(present.any(axis=1)):
         there = signals[row, present[row]]
-        assert there.min() - 1e-12 <= scores[row] <= there.max() + 1e-12
+        low, high = float(there.min()), float(there.max())
+        assert low - 1e-12 <= scores[row] <= high + 1e-12
 
 
 @given(cases())
