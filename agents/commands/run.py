@@ -90,6 +90,7 @@ async def _run(
         server, _ = start_http_server(metrics_port, addr="127.0.0.1", registry=metrics.registry)
         stderr.print(f"metrics on http://127.0.0.1:{server.server_port}/metrics")
     async with running(parts, settings, metrics) as workers:
-        stderr.print(f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops")
+        told = f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops"
+        stderr.print(told, soft_wrap=True)
         await first_of(stopping.wait, lambda: raise_failure(workers, settings))
     stderr.print("stopped; what was done is committed")
