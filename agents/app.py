@@ -39,10 +39,10 @@ class StageApp(faust.App):
             self.batches.stop_flow()
             self.failed.set()
 
-    async def crash(self, reason: BaseException) -> None:
-        """What Faust calls when one of its services gives up."""
+    def _crash(self, reason: BaseException) -> None:
+        """What mode calls on an app when one of the app's services gives up."""
         self.fail(reason)
-        await super().crash(reason)
+        super()._crash(reason)
 
     @property
     def batches(self) -> MicroBatchConsumer:
@@ -102,8 +102,8 @@ def add_agent(app: StageApp, topics: Sequence[str], handle: Handler) -> None:
         async for fetch in fetches:
             if app.failure is not None:
                 continue
-            async with app.batches.working:
-                if not app.batches.is_current(fetch):
+            async with app.batches.handling(fetch) as current:
+                if not current:
                     continue
                 try:
                     await handle(fetch)

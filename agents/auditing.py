@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from agents.following import follower, read_until
 from agents.ledger import Account, Ledger
+from agents.tail import readable
 from topics import dead_letters, decision
 from topics.settings import BrokerSettings
 from topics.topology import Topology
@@ -102,6 +103,8 @@ class _Book:
         if not records:
             return
         offsets = self._source_offsets(tp, records)
+        if not offsets:
+            return
         # Where the broker has dropped records in front, ends of earlier events are unknown.
         if records[0].offset > self._expected[tp]:
             self._complete_from[tp.partition] = max(self._complete_from[tp.partition], offsets[0])
@@ -117,7 +120,7 @@ class _Book:
         if tp.topic == self._topology.events:
             return [record.offset for record in records]
         read = decision if tp.topic == self._topology.decisions else dead_letters
-        return [read.source_of(record.headers)[2] for record in records]
+        return readable(records, lambda record: read.source_of(record.headers)[2])
 
     def audit(self, ends: Ends) -> Audit:
         """The books as they stand."""

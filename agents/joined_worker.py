@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.join import Joined, PartitionJoin
-from agents.worker import Wiring, Worker
+from agents.worker import Wiring, Worker, all_done
 from topics.errors import WireError
 from topics.fetch import Fetch
 from topics.stage_batch import StageBatch
@@ -52,9 +51,7 @@ class JoinedWorker(Worker[PartitionJoin]):
                 pushed += len(batch) if batch else 0
                 if batch is not None:
                     join.push(batch, (tp, record.offset + 1), time.monotonic())
-        await asyncio.gather(
-            *(self._emit_all(partition, join) for partition, join in self.states())
-        )
+        await all_done(self._emit_all(partition, join) for partition, join in self.states())
         self._pause_what_runs_ahead()
         if pushed:
             self.wiring.metrics.observe_batch(pushed, time.perf_counter() - started)

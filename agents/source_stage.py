@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.worker import StageWriter, Wiring, Worker, is_backlog
+from agents.worker import StageWriter, Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Component
 from topics.events import DecodedEvents, EventDecoder
 from topics.fetch import Fetch
@@ -49,7 +48,7 @@ class SourceStage(Worker[_Progress]):
     async def process(self, fetch: Fetch) -> None:
         """Deal with the records of each partition; returns when the outputs are written."""
         started = time.perf_counter()
-        await asyncio.gather(*(self._process(tp, records) for tp, records in fetch.records.items()))
+        await all_done(self._process(tp, records) for tp, records in fetch.records.items())
         self.wiring.metrics.observe_batch(
             sum(map(len, fetch.records.values())), time.perf_counter() - started
         )
@@ -94,7 +93,8 @@ class SourceStage(Worker[_Progress]):
 
 def _rows(records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> Rows:
     n = len(records)
-    traces = [dict(record.headers).get("traceparent") or b""
+    # A traceparent has 55 bytes (W3C Trace Context); whatever else is in that header is dropped.
+    traces = [(dict(record.headers).get("traceparent") or b"")[:55]
               for record in records]  # fmt: skip
     return Rows(
         offsets=np.fromiter((record.offset for record in records), np.int64, n),

@@ -13,6 +13,8 @@ from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 
+_CANCEL_TIMEOUT_S = 4.0
+
 
 class ComponentFailed(AnabranchError):
     """A component stopped; nothing that it had not written is committed."""
@@ -65,4 +67,5 @@ async def first_of(*waits: Callable[[], Any]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # A task that swallows its cancellation is left behind rather than waited for.
+        await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S)

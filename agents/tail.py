@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable, Iterable
 
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from topics.clients import close
+from topics.errors import WireError
 from topics.settings import BrokerSettings
 
+log = logging.getLogger(__name__)
+
+_LAST = 8
 _CHUNK = 100
 _FETCH_WAIT_MS = 10
 
@@ -46,15 +52,19 @@ class TailReader:
         end = await self._kafka.end_offsets([tp])
         return first[tp], end[tp]
 
-    async def last(self, topic: str, partition: int, count: int = 8) -> list[ConsumerRecord]:
-        """The last *count* records (fewer when the partition holds fewer), oldest first."""
+    async def last_read(
+        self, topic: str, partition: int, read: Callable[[ConsumerRecord], int]
+    ) -> list[int]:
+        """What *read* finds in the partition's last records; a record that is not ours is skipped.
+
+        Looks further back while there are only others' records, or transaction markers.
+        """
         first, end = await self.bounds(topic, partition)
-        start = max(first, end - count)
+        start = max(first, end - _LAST)
         while True:
-            records = await self.between(topic, partition, start, end)
-            # Transaction markers take offsets too: look further back if there were only those.
-            if records or start == first:
-                return records
+            found = readable(await self.between(topic, partition, start, end), read)
+            if found or start == first:
+                return found
             start = max(first, start - _CHUNK)
 
     async def between(
@@ -77,3 +87,17 @@ class TailReader:
             finally:
                 self._kafka.unsubscribe()  # or it would go on fetching for nobody
         return found
+
+
+def readable(records: Iterable[ConsumerRecord], read: Callable[[ConsumerRecord], int]) -> list[int]:
+    """What *read* finds in those records that it can read; the others are logged."""
+    found: list[int] = []
+    for record in records:
+        try:
+            found.append(read(record))
+        except (WireError, KeyError, ValueError, IndexError) as exc:
+            log.warning(
+                "%s[%d]@%d is not Anabranch's, skipped: %s",
+                record.topic, record.partition, record.offset, exc,
+            )  # fmt: skip
+    return found

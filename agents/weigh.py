@@ -16,6 +16,7 @@ from agents.alignment import MISSING
 from agents.decisions import DecisionWriter, Weights
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
+from agents.tail import readable
 from agents.worker import Wiring
 from models.weighting import combine
 from topics import dead_letters, decision
@@ -42,8 +43,10 @@ class Weigher(JoinedWorker):
     async def open_state(self, partition: int) -> PartitionJoin:
         """Continue after the last decision; what is dead beyond it is not to die again."""
         topology = self.topology
-        records = await self.tail.last(topology.decisions, partition)
-        decided = max((decision.source_of(r.headers)[2] for r in records), default=-1)
+        ends = await self.tail.last_read(
+            topology.decisions, partition, lambda record: decision.source_of(record.headers)[2]
+        )
+        decided = max(ends, default=-1)
         self._dead[partition] = await self._dead_after(partition, decided)
         return self.new_join(decided)
 
@@ -54,7 +57,7 @@ class Weigher(JoinedWorker):
         while end > first:
             start = max(first, end - _REFETCH_GAP)
             records = await self.tail.between(topic, partition, start, end)
-            offsets = [dead_letters.source_of(record.headers)[2] for record in records]
+            offsets = readable(records, lambda r: dead_letters.source_of(r.headers)[2])
             dead.update(offset for offset in offsets if offset > decided)
             if any(offset <= decided for offset in offsets):
                 break

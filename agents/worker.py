@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+from aiokafka.structs import ConsumerRecord
 
 from agents.app import StageApp
 from agents.metrics import StageMetrics
@@ -97,9 +98,11 @@ class StageWriter:
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
         """The highest source offset that the topic has an output for; -1 for none."""
-        records = await tail.last(self._topic, partition)
-        batches = [decode(record.value, dict(record.headers)) for record in records]
-        return max((int(b.rows.offsets[-1]) for b in batches if len(b)), default=-1)
+
+        def source_offset(record: ConsumerRecord) -> int:
+            return int(decode(record.value, dict(record.headers)).rows.offsets[-1])
+
+        return max(await tail.last_read(self._topic, partition, source_offset), default=-1)
 
     async def transform(self, batch: Batch, rows: Ints, n: int) -> Transformed:
         """Run the component over *batch*, whose rows are *rows* of N."""
@@ -143,6 +146,13 @@ class StageWriter:
             return [(value, headers)]
         half = len(batch) // 2
         return self._encoded(batch[:half]) + self._encoded(batch[half:])
+
+
+async def all_done(jobs: Iterable[Awaitable[None]]) -> None:
+    """Wait for all, also when one fails: no partition is still written when that is told."""
+    for result in await asyncio.gather(*jobs, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def is_backlog(published_ms: Ints, deadline_ms: int) -> Bools:

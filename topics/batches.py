@@ -45,16 +45,24 @@ async def _write(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
 ) -> list[tuple[int, int]]:
     await producer.partitions_for(topic)
-    sent: list[tuple[int, asyncio.Future[RecordMetadata]]] = []
+    written: list[tuple[int, int]] = []
+
+    async def send() -> None:
+        # One after the other: were a later batch stored without an earlier one, the tail of
+        # the partition would say that the earlier one is there too.
+        count = batch.record_count()
+        sent: asyncio.Future[RecordMetadata] = await producer.send_batch(
+            batch, topic, partition=partition
+        )
+        written.append(((await sent).offset, count))
+
     batch = producer.create_batch()
     for key, value, timestamp_ms, headers in records:
         row = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers}
         if batch.append(**row) is None:
-            count = batch.record_count()
-            sent.append((count, await producer.send_batch(batch, topic, partition=partition)))
+            await send()
             batch = producer.create_batch()
             batch.append(**row)
-    if count := batch.record_count():
-        sent.append((count, await producer.send_batch(batch, topic, partition=partition)))
-    written = await asyncio.gather(*(future for _, future in sent))
-    return [(meta.offset, count) for meta, (count, _) in zip(written, sent, strict=True)]
+    if batch.record_count():
+        await send()
+    return written

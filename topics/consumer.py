@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiokafka
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 _KAFKA_PORT = 9092
 
 
+def _aiokafka_tp(tp: TP) -> aiokafka.TopicPartition:
+    return aiokafka.TopicPartition(tp.topic, tp.partition)
+
+
 class MicroBatchConsumer(Consumer):
     """Consumes fetches, commits what `done` was called for, knows how old its lease is."""
 
@@ -45,6 +50,8 @@ class MicroBatchConsumer(Consumer):
         self._done: dict[TP, int] = {}
         self._held: set[TP] = set()
         self._lease_renewed_at = 0.0
+        self._handling = -1
+        self._gave_up_waiting = False
         self.working = asyncio.Lock()
 
     @property
@@ -116,9 +123,23 @@ class MicroBatchConsumer(Consumer):
         return time.monotonic() - self._lease_renewed_at if self._lease_renewed_at else 0.0
 
     def check_lease(self) -> None:
-        """Raise LeaseLost when the group may have given this worker's partitions away."""
+        """Raise LeaseLost when the group may have given this worker's partitions away.
+
+        That is so when no heartbeat was answered for the session's time, and when a rebalance
+        has come since the fetch in hand was taken up, even if heartbeats go on.
+        """
         if self.silent_s > self.app.conf.broker_session_timeout:
             raise LeaseLost(self.app.conf.id, self.silent_s)
+        if self._handling != self.app.consumer_generation_id or self._gave_up_waiting:
+            raise LeaseLost(self.app.conf.id, self.silent_s)
+
+    @asynccontextmanager
+    async def handling(self, fetch: Fetch) -> AsyncIterator[bool]:
+        """Hold off rebalances while *fetch* is dealt with; False when it is out of date."""
+        async with self.working:
+            self._handling = fetch.generation
+            self._gave_up_waiting = False
+            yield self.is_current(fetch)
 
     # -- fetching
 
@@ -144,9 +165,13 @@ class MicroBatchConsumer(Consumer):
             records = {}
             await asyncio.sleep(self.tick_s)
         assigned = self.assignment()
-        if not assigned or not (records or self.wants_ticks):
-            return None
         if not self.flow_active or generation != self.app.consumer_generation_id:
+            # A rebalance came between. aiokafka has moved its positions past these records,
+            # so they are given back, or the next commit would pass over them.
+            for tp in records.keys() & assigned:
+                self.kafka.seek(_aiokafka_tp(tp), records[tp][0].offset)
+            return None
+        if not assigned or not (records or self.wants_ticks):
             return None
         tp = next(iter(records), None) or next(iter(assigned))
         return self._message(tp, Fetch(records, generation))
@@ -199,14 +224,18 @@ class MicroBatchConsumer(Consumer):
 
     def done(self, positions: Mapping[TP, int]) -> None:
         """All records before these offsets are dealt with; the next commit says so."""
-        self._done.update(positions)
+        if self._handling == self.app.consumer_generation_id and not self._gave_up_waiting:
+            self._done.update(positions)
 
     def lag(self) -> int:
         """Records of this worker's partitions that are not dealt with yet."""
-        return sum(
-            max(0, self.highwater(tp) - self._done[tp])
-            for tp in self._done.keys() & self.assignment()
-        )
+        behind = 0
+        for tp in self.assignment():
+            done = self._done.get(tp)
+            if done is None:  # nothing yet since the assignment: count from what is committed
+                done = self._committed_offset[tp] or 0
+            behind += max(0, self.highwater(tp) - done)
+        return behind
 
     def pause_only(self, partitions: set[TP]) -> None:
         """Read on from all partitions but these."""
@@ -253,6 +282,7 @@ class MicroBatchConsumer(Consumer):
                 async with self.working:
                     await self.commit()
         except TimeoutError:
+            self._gave_up_waiting = True
             log.warning("%s: rebalance before the batch in hand was done", self.app.conf.id)
         self._done.clear()
         self._held.clear()

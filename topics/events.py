@@ -17,6 +17,9 @@ from topics.pipeline import EventField, EventSchema
 from topics.stage_batch import Failure
 
 CLOUDEVENT = b"application/cloudevents+json"
+MAX_KEY_BYTES = 4096
+"""A longer record key makes an event invalid: keys travel with every stage's output."""
+
 _INT64 = 2**63
 _LONGEST_TIME = 40
 _DTYPES = {
@@ -136,6 +139,8 @@ class EventDecoder:
                 "EventTooLarge", f"{len(value)} bytes, at most {self._schema.max_bytes} are allowed"
             )
         if record.key is not None:
+            if len(record.key) > MAX_KEY_BYTES:
+                raise _Invalid("InvalidKey", f"the record key has {len(record.key)} bytes")
             try:
                 record.key.decode()
             except UnicodeDecodeError as exc:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -23,6 +24,13 @@ class BrokerSettings(BaseSettings):
     """A worker that the broker has not answered for this long ends with exit code 1."""
     commit_interval_s: float = Field(default=1.0, gt=0, le=60)
     """How often the offsets of finished rows are committed."""
+
+    @model_validator(mode="after")
+    def _give_up_after_sessions_end(self) -> Self:
+        # A group waits for the session of a member that died before it lets others join.
+        if self.give_up_s < self.session_timeout_s:
+            raise ValueError("give_up_s must not be below session_timeout_s")
+        return self
 
     @property
     def addresses(self) -> list[str]:
