@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agents.runner import Running
@@ -13,7 +13,7 @@ from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 
-_CANCEL_TIMEOUT_S = 4.0
+_CANCEL_TIMEOUT_S = 8.0
 
 
 class ComponentFailed(AnabranchError):
@@ -55,6 +55,23 @@ async def _raise_unreachable(running: Running, settings: BrokerSettings) -> None
             )  # fmt: skip
         warned = silent_s > settings.session_timeout_s / 3
         await asyncio.sleep(1)
+
+
+async def interruptible(
+    serve: Callable[[asyncio.Event], Awaitable[None]], stopping: asyncio.Event
+) -> None:
+    """Run *serve*, which sets its argument once it is up; *stopping* ends it before that.
+
+    Afterwards *serve* looks at *stopping* itself.
+    """
+    up = asyncio.Event()
+
+    async def abort() -> None:
+        await stopping.wait()
+        if up.is_set():
+            await asyncio.Event().wait()
+
+    await first_of(lambda: serve(up), abort)
 
 
 async def first_of(*waits: Callable[[], Any]) -> None:

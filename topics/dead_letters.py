@@ -9,6 +9,9 @@ from topics.stage_batch import Failure
 
 PREFIX = "x-error-"
 
+MAX_ORIGINAL_BYTES = 15_000_000
+"""The topic takes 16 MiB a record; compression lets more than that onto the source topic."""
+
 
 def dead_letter(
     failure: Failure,
@@ -33,6 +36,9 @@ def dead_letter(
     }
     if original is None:
         about["original"] = "no longer on the source topic"
+    elif (size := len(original[0] or b"") + len(original[1] or b"")) > MAX_ORIGINAL_BYTES:
+        about["original"] = f"{size} bytes are too many to repeat; they are at the coordinates"
+        original = None
     key, value, headers = original or (None, None, ())
     kept = [(name, content) for name, content in headers if not name.startswith(PREFIX)]
     added: Headers = [(PREFIX + name, text.encode()) for name, text in about.items()]

@@ -86,7 +86,7 @@ async def _demo(
     from agents.live_view import LiveView
     from agents.metrics import Metrics
     from agents.runner import running
-    from agents.supervision import first_of, raise_failure
+    from agents.supervision import first_of, interruptible, raise_failure
     from topics.topology import Topology
 
     demo = Demo(parts.pipeline)
@@ -96,22 +96,29 @@ async def _demo(
         stderr.print(f"broker {settings.broker}: starting {parts.pipeline.name} …")
     await wait_for_broker(settings)
     await ensure_topics(settings, Topology.of(parts.pipeline))
-    async with running(parts, settings, Metrics()) as demo.running:
-        if not quiet:
-            stderr.print(
-                f"all components own their partitions after {time.monotonic() - began:.1f} s"
-            )
-        with ExitStack() as stack:
-            if live:
-                view = LiveView(demo, events)
-                stack.enter_context(
-                    Live(view, console=stdout, refresh_per_second=4, get_renderable=view.__rich__)
+
+    async def serve(up: asyncio.Event) -> None:
+        async with running(parts, settings, Metrics()) as demo.running:
+            up.set()
+            if not quiet:
+                stderr.print(
+                    f"all components own their partitions after {time.monotonic() - began:.1f} s"
                 )
-            await first_of(
-                lambda: _publish_and_settle(demo, settings, events, rate, seed),
-                demo.stopping.wait,
-                lambda: raise_failure(demo.running, settings),
-            )
+            with ExitStack() as stack:
+                if live:
+                    view = LiveView(demo, events)
+                    stack.enter_context(
+                        Live(
+                            view, console=stdout, refresh_per_second=4, get_renderable=view.__rich__
+                        )
+                    )
+                await first_of(
+                    lambda: _publish_and_settle(demo, settings, events, rate, seed),
+                    demo.stopping.wait,
+                    lambda: raise_failure(demo.running, settings),
+                )
+
+    await interruptible(serve, demo.stopping)
     return demo
 
 

@@ -76,7 +76,7 @@ async def _run(
     from agents.brokers import ensure_topics, wait_for_broker
     from agents.metrics import Metrics
     from agents.runner import running
-    from agents.supervision import first_of, raise_failure
+    from agents.supervision import first_of, interruptible, raise_failure
     from topics.topology import Topology
 
     stopping = asyncio.Event()
@@ -89,8 +89,13 @@ async def _run(
 
         server, _ = start_http_server(metrics_port, addr="127.0.0.1", registry=metrics.registry)
         stderr.print(f"metrics on http://127.0.0.1:{server.server_port}/metrics")
-    async with running(parts, settings, metrics) as workers:
-        told = f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops"
-        stderr.print(told, soft_wrap=True)
-        await first_of(stopping.wait, lambda: raise_failure(workers, settings))
+
+    async def serve(up: asyncio.Event) -> None:
+        async with running(parts, settings, metrics) as workers:
+            up.set()
+            told = f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops"
+            stderr.print(told, soft_wrap=True)
+            await first_of(stopping.wait, lambda: raise_failure(workers, settings))
+
+    await interruptible(serve, stopping)
     stderr.print("stopped; what was done is committed")

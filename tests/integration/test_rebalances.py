@@ -1,0 +1,54 @@
+"""Workers that come and go while events flow, and services that die below an app."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tests.integration.harness import (
+    Trained,
+    pipeline_running,
+    publish,
+    settled,
+    simulated,
+    stopped,
+    worker_process,
+)
+from topics.settings import BrokerSettings
+
+EVENTS = 6000
+
+
+async def test_workers_that_join_and_leave_lose_and_repeat_nothing(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    publishing = asyncio.create_task(
+        publish(broker, trained.pipeline, simulated(trained.pipeline, EVENTS), 300)
+    )
+    with worker_process(trained, broker):
+        while not publishing.done():
+            with worker_process(trained, broker) as second:
+                await asyncio.sleep(6)
+                await asyncio.to_thread(stopped, second, signal.SIGTERM)
+        await publishing
+        audit = await settled(broker, trained.pipeline, EVENTS)
+    assert (audit.total.lost, audit.total.duplicated) == (0, 0)
+    assert audit.total.decided == EVENTS
+
+
+async def test_a_service_that_dies_below_an_app_is_the_apps_failure(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    async def broken(*_: object) -> object:
+        raise RuntimeError("the fetch broke")
+
+    try:
+        async with pipeline_running(trained, broker) as workers:
+            workers.apps["features"].batches._getmany = broken  # type: ignore[method-assign, assignment]
+            async with asyncio.timeout(20):
+                name, cause = await workers.failed()
+            assert name == "features"
+            assert "the fetch broke" in str(cause)
+            workers.apps["features"].failure = None  # said and expected
+    except RuntimeError as exc:
+        assert "the fetch broke" in str(exc)
