@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -196,34 +195,6 @@ def test_what_a_killed_process_left_behind_is_no_version(
     with pytest.raises(ModelNotFound):
         registry.latest("p", "risk")
     assert registry.add("p", "risk", b"model", CARD).version == 1
-
-
-def test_a_version_is_on_the_disk_before_it_is_seen_and_its_name_after(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[int | str] = []
-    sync, rename = os.fsync, Path.rename
-
-    def watched_sync(descriptor: int) -> None:
-        steps.append(os.fstat(descriptor).st_ino)
-        sync(descriptor)
-
-    def watched_rename(path: Path, target: Path) -> Path:
-        steps.append("rename")
-        return rename(path, target)
-
-    monkeypatch.setattr(os, "fsync", watched_sync)
-    monkeypatch.setattr(Path, "rename", watched_rename)
-    version = registry.add("p", "risk", b"model", CARD).path.parent
-    before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
-    assert before[-1] == version.stat().st_ino, "the folder, after what is in it"
-    assert set(before[:-1]) == {path.stat().st_ino for path in version.iterdir()}
-    assert after == [(tmp_path / "p" / "risk").stat().st_ino]
-
-
-def test_a_version_is_as_readable_as_the_folder_that_holds_it(registry: Registry) -> None:
-    version = registry.add("p", "risk", b"model", CARD).path.parent
-    assert version.stat().st_mode == version.parent.stat().st_mode
 
 
 def test_threads_that_add_at_once_get_different_numbers(tmp_path: Path) -> None:

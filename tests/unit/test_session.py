@@ -210,18 +210,6 @@ def test_a_registered_model_that_was_removed_is_unreadable(tmp_path: Path) -> No
         ModelSession.open(version)
 
 
-@pytest.mark.parametrize("kind", ["Log", "Softplus"])
-def test_what_is_left_over_of_a_vector_has_the_same_bits(tmp_path: Path, kind: str) -> None:
-    node = helper.make_node(kind, ["x"], ["signal"])
-    content = made([("x", FLOAT, ["n", 1])], [("signal", FLOAT, ["n", 1])], [node])
-    session = ModelSession.open(written(tmp_path, content))
-    x = np.random.default_rng(0).uniform(0.5, 9, (1000, 1)).astype(np.float32)
-    whole = session.signal(x)
-    for size in range(1, 20):
-        parts = [session.signal(x[at : at + size]) for at in range(0, 1000, size)]
-        assert np.flatnonzero(np.concatenate(parts) != whole).tolist() == [], f"batches of {size}"
-
-
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_row_has_the_same_bits_alone_and_in_any_batch(tmp_path: Path, name: str) -> None:
