@@ -13,6 +13,7 @@ from yarl import URL
 
 from topics.consumer import MicroBatchConsumer
 from topics.embedded import FETCH_WAIT_MS
+from topics.errors import LeaseLost
 from topics.fetch import Fetch, FetchSchema
 from topics.settings import BrokerSettings
 from topics.transport import BatchProducer, MicroBatchTransport
@@ -107,5 +108,10 @@ def add_agent(app: StageApp, topics: Sequence[str], handle: Handler) -> None:
                     continue
                 try:
                     await handle(fetch)
+                except LeaseLost as exc:
+                    if app.batches.is_current(fetch):
+                        app.fail(exc)
+                    else:  # a rebalance overtook it: whoever has the partitions now reads it again
+                        log.warning("%s", exc)
                 except Exception as exc:  # the boundary to Faust, see above
                     app.fail(exc)

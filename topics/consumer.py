@@ -16,11 +16,19 @@ from typing import Any
 
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 from faust.transport.consumer import Consumer, ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode import Service
 
 from topics.clients import close
 from topics.errors import LeaseLost
@@ -29,6 +37,8 @@ from topics.fetch import Fetch
 log = logging.getLogger(__name__)
 
 _KAFKA_PORT = 9092
+_GROUP_ERRORS_S = 0.2
+_REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
 def _aiokafka_tp(tp: TP) -> aiokafka.TopicPartition:
@@ -101,6 +111,29 @@ class MicroBatchConsumer(Consumer):
             listener=driver.ConsumerRebalanceListener(self),  # type: ignore[arg-type]  # duck-typed
         )
         self._watch_heartbeats()
+
+    # -- the group
+
+    @Service.task
+    async def _ask_for_group_errors(self) -> None:
+        """Take aiokafka's errors off it, or it stays out of the group for ever.
+
+        After an unexpected answer to a join or a sync it waits until somebody has asked for
+        the error; its own `getmany` asks, the fetcher that is used here does not.
+        """
+        while not self.should_stop:
+            await self.sleep(_GROUP_ERRORS_S)
+            coordinator = self.kafka._coordinator
+            try:
+                coordinator.check_errors()
+            except _REFUSED as exc:
+                await self.crash(exc)
+                return
+            except KafkaError as exc:
+                if coordinator._coordination_task.done():
+                    await self.crash(exc)
+                    return
+                log.warning("%s: joining the group again after: %s", self.app.conf.id, exc)
 
     # -- the lease
 

@@ -94,6 +94,6 @@ class LeaseLost(AnabranchError):
 
     def __init__(self, group: str, silent_s: float) -> None:
         super().__init__(
-            f"{group}: no heartbeat was answered for {silent_s:.1f} s, another worker may own "
-            "the partitions now; nothing was written, the rows are read again"
+            f"{group}: another worker may own the partitions now (the last heartbeat was answered "
+            f"{silent_s:.1f} s ago); what was in hand is not written, its rows are read again"
         )
