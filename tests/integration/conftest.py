@@ -1,4 +1,4 @@
-"""A trained pipeline and an embedded broker; see harness.py for what is done with them."""
+"""An embedded broker; see harness.py for what is done with it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from agents import training_data
-from agents.components import open_component
-from models.registry import Registry
-from models.training import train
-from tests.integration.harness import Trained
 from topics.embedded import EmbeddedBroker
-from topics.pipeline_file import find_pipeline, load_pipeline
 from topics.settings import BrokerSettings
 
 
@@ -22,25 +15,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("integration")
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Card fraud with small forests, trained on a few simulated days."""
-    home = tmp_path_factory.mktemp("home")
-    content = yaml.safe_load(find_pipeline("card-fraud").read_text())
-    for component in content["components"]:
-        if "n_estimators" in component["model"].get("parameters", {}):
-            component["model"]["parameters"]["n_estimators"] = 5
-    # A busy machine may take seconds for a batch: these tests are about losing nothing.
-    content["weighting"]["deadline_ms"] = 60_000
-    path = home / "card-fraud.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    file = load_pipeline(path)
-    data = training_data.simulated(file.pipeline, rows=60_000, seed=0)
-    registry = Registry(home / "registry")
-    train(file.pipeline, home, data, registry, open_component=open_component)
-    return Trained(home, file, registry)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,6 +33,11 @@ from topics.settings import BrokerSettings
 from topics.topology import Topology
 
 PATIENCE_S = 90.0
+
+EVERYTHING = ["features", "risk-linear", "risk-forest", "decision", "weigh"]
+"""What the card-fraud pipeline runs, by component."""
+
+RESTART_EVENTS = 8000
 
 
 @dataclass(frozen=True)
@@ -156,3 +161,31 @@ async def decided(broker: BrokerSettings, pipeline: Pipeline, count: int) -> Non
                 return
             assert time.monotonic() < deadline, f"{sum(ends.values())} of {count} decisions"
             await asyncio.sleep(0.02)
+
+
+async def restarted_in_mid_stream(
+    trained: Trained, broker: BrokerSettings, components: Sequence[str], number: signal.Signals
+) -> int:
+    """End the workers of *components* with *number* while events flow, and start them again.
+
+    Checks that every event ends once and in order; the result is the ended worker's exit code.
+    """
+    events = simulated(trained.pipeline, RESTART_EVENTS)
+    others = [name for name in EVERYTHING if name not in components]
+    await ensure_topics(broker, Topology.of(trained.pipeline))
+    published = asyncio.create_task(publish(broker, trained.pipeline, events, 2500))
+    with worker_process(trained, broker, *others) if others else nullcontext():
+        with worker_process(trained, broker, *components) as first:
+            await decided(broker, trained.pipeline, len(events) // 3)
+            code = await asyncio.to_thread(stopped, first, number)
+        with worker_process(trained, broker, *components):
+            await published
+            audit = await settled(broker, trained.pipeline, len(events))
+    assert (audit.total.lost, audit.total.duplicated) == (0, 0)
+    assert audit.total.decided == len(events)
+    decisions = await decisions_of(broker, trained.pipeline)
+    sources = [(d["source"]["partition"], d["source"]["offset"]) for d in decisions]  # type: ignore[index]
+    assert len(set(sources)) == len(sources) == len(events)
+    by_partition = [[o for p, o in sources if p == partition] for partition in range(4)]
+    assert by_partition == [sorted(offsets) for offsets in by_partition], "order per partition"
+    return code
