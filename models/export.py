@@ -2,28 +2,33 @@
 
 AnabranchError
 ├── NotExportable    the estimator has no ONNX form here
-└── ExportMismatch   the ONNX model does not say what scikit-learn says
+├── ExportMismatch   the ONNX model does not say what scikit-learn says
+└── BatchDependent   what it says of a row depends on the batch around it
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
+from models.bit_stability import moving_rows, with_stable_sums
 from models.estimators import is_supervised
+from models.session import ModelSession
 from topics.errors import AnabranchError
 
 _OPSET = {"": 18, "ai.onnx.ml": 3}
 _TOLERANCE = 1e-5
 _COMPARED_ROWS = 2000
+_MOVED_ROWS = 500
 _EXTREME = 0.001
 """Share of the training rows that is as novel as novelty gets."""
 
@@ -47,12 +52,23 @@ class ExportMismatch(AnabranchError):
         )
 
 
+class BatchDependent(AnabranchError):
+    """What the ONNX model says of a row depends on the batch around it."""
+
+    def __init__(self, estimator: str, moving: int, rows: int) -> None:
+        super().__init__(
+            f"the ONNX form of {estimator} gives {moving} of {rows} rows other bits in a smaller "
+            "batch, so its decisions could not be replayed; choose another estimator"
+        )
+
+
 def export(fitted: Pipeline, rows: Singles) -> bytes:
     """The ONNX form of a fitted Pipeline(scaler, estimator); *rows* are its training rows.
 
     A classifier's signal is the probability of class 1. An outlier detector's is a novelty:
     clip((m - s) / (m - e), 0, 1), with s = score_samples, m its median and e its 0.1 %
     quantile over *rows*: 0 is as ordinary as half of the data, 1 as odd as its oddest.
+    Raises NotExportable, ExportMismatch and BatchDependent.
     """
     estimator = fitted.steps[-1][1]
     name = type(estimator).__name__
@@ -67,11 +83,19 @@ def export(fitted: Pipeline, rows: Singles) -> bytes:
         spread = max(float(middle - extreme), float(np.finfo(np.float32).eps))
         nodes, constants = _novelty(model.graph.output[2].name, float(middle), spread)
         expected = np.clip((middle - scores[:_COMPARED_ROWS]) / spread, 0, 1)
-    finished = _with_signal(model, nodes, constants)
-    difference = float(np.abs(_run(finished, rows[:_COMPARED_ROWS]) - expected).max(initial=0))
+    finished = _with_signal(model, nodes, constants, rows.shape[1])
+    _check(finished, name, rows[:_COMPARED_ROWS], expected)
+    return finished
+
+
+def _check(content: bytes, name: str, rows: Singles, expected: NDArray[np.floating]) -> None:
+    run = _runner(content)
+    difference = float(np.abs(run(rows) - expected).max(initial=0))
     if difference > _TOLERANCE:
         raise ExportMismatch(name, difference)
-    return finished
+    moved = rows[:_MOVED_ROWS]
+    if moving := moving_rows(run, moved):
+        raise BatchDependent(name, moving, len(moved))
 
 
 def _converted(fitted: Pipeline, width: int, options: dict[int, Any], name: str) -> Any:
@@ -112,22 +136,22 @@ def _novelty(scores: str, middle: float, spread: float) -> tuple[list[Any], list
     ], constants
 
 
-def _with_signal(model: Any, nodes: list[Any], constants: list[Any]) -> bytes:
+def _with_signal(model: Any, nodes: list[Any], constants: list[Any], width: int) -> bytes:
     """The model with *nodes* behind it, and their result `signal` as the only output."""
     del model.graph.output[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
     model.graph.output.append(helper.make_tensor_value_info("signal", TensorProto.FLOAT, ["rows"]))
-    # skl2onnx writes the default domain twice, which other tools refuse.
+    # skl2onnx writes the default domain twice, which other tools refuse, and in the order of a
+    # set, which differs between processes: equal models would have different digests.
     versions = {opset.domain: opset.version for opset in model.opset_import}
     del model.opset_import[:]
-    model.opset_import.extend(helper.make_opsetid(d, v) for d, v in versions.items())
+    model.opset_import.extend(helper.make_opsetid(d, v) for d, v in sorted(versions.items()))
+    model = with_stable_sums(model, width)
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
-def _run(content: bytes, rows: Singles) -> Singles:
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    made: Singles = session.run(["signal"], {"input": rows})[0]
-    return made
+def _runner(content: bytes) -> Callable[[Singles], Singles]:
+    return ModelSession.of(content, Path("model.onnx")).signal  # as in service

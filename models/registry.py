@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import TypeVar
+from typing import Annotated, Self, TypeVar
+from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from topics.errors import AnabranchError
 
@@ -32,6 +33,8 @@ _WEIGHTS = "@weights"  # no component can be called that
 _MODEL_FILE = "model.onnx"
 _CARD_FILE = "card.json"
 _WEIGHTS_FILE = "weights.json"
+_SUM_TOLERANCE = 1e-9  # as for weights that a pipeline file fixes
+_VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
 class RegistryError(AnabranchError):
@@ -91,12 +94,18 @@ class ModelCard(_Card):
 class WeightsCard(_Card):
     """Learned weights α, by stage."""
 
-    values: dict[str, float]
+    values: dict[str, Annotated[float, Field(ge=0, le=1)]]
     rows: int
     created_at: str
     metrics: dict[str, float]
     models: dict[str, str]
     """Component → digest of the model whose signals they were learned on."""
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        if abs(sum(self.values.values()) - 1) > _SUM_TOLERANCE:
+            raise ValueError(f"weights must sum to 1, these sum to {sum(self.values.values()):g}")
+        return self
 
 
 class _StoredCard(_Card):
@@ -198,19 +207,22 @@ def digest_of(content: bytes) -> str:
 def _versions(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
+    return sorted(int(entry.name) for entry in folder.iterdir() if _VERSION.fullmatch(entry.name))
 
 
 def _store(folder: Path, files: Mapping[str, bytes]) -> int:
     """Write *files* as the next version; the rename makes them visible at once or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(mkdtemp(prefix=".new-", dir=folder))
+    # Not mkdtemp: only its owner could read the version, not a worker of another user.
+    aside = folder / f".new-{uuid4().hex}"
+    aside.mkdir()
     try:
         for name, content in files.items():
             with (aside / name).open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+        _sync(aside)
         while True:
             version = max(_versions(folder), default=0) + 1
             try:
@@ -219,9 +231,19 @@ def _store(folder: Path, files: Mapping[str, bytes]) -> int:
                 if not (folder / str(version)).exists():
                     raise
                 continue  # another process took that number
+            _sync(folder)
             return version
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Put the folder's names on the disk; fsync of a file does not."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read_card(path: Path, kind: type[Card]) -> Card:

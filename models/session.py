@@ -18,6 +18,9 @@ from models.registry import ModelVersion, RegistryError, digest_of
 
 Singles = NDArray[np.float32]
 
+_VECTOR = 4
+"""Values that the vector kernels of onnxruntime take at once."""
+
 
 class ModelUnreadable(RegistryError):
     """The file is missing or no ONNX model."""
@@ -57,6 +60,14 @@ class ModelSession:
             onnx = model.read_bytes() if isinstance(model, Path) else model.read()
         except OSError as exc:
             raise ModelUnreadable(path, exc.strerror or str(exc)) from exc
+        return cls.of(onnx, path)
+
+    @classmethod
+    def of(cls, onnx: bytes, path: Path) -> Self:
+        """A session of the model *onnx*; errors name its *path*.
+
+        Raises ModelUnreadable or ModelSignatureError.
+        """
         options = ort.SessionOptions()
         # With more threads, tree ensembles sum in an order that depends on the batch.
         options.intra_op_num_threads = 1
@@ -69,16 +80,31 @@ class ModelSession:
         return cls(session, digest_of(onnx), _checked_width(session, path))
 
     def signal(self, x: Singles) -> Singles:
-        """The signal (N,) of rows *x*, float32 (N, F); a row's bits are the same in any batch."""
+        """The signal (N,) of rows *x*, float32 (N, F).
+
+        A row's bits are the same in any batch, on one kind of processor, for every model that
+        `models.export` made. An ONNX file of your own must not use ReduceSum, ReduceMean or
+        Einsum over four columns or more: see `models.bit_stability`.
+        """
         if x.ndim != 2 or x.shape[1] != self.n_inputs:
             raise ValueError(f"the model has {self.n_inputs} input columns, not shape {x.shape}")
         if len(x) == 0:
             return np.zeros(0, np.float32)
-        # A lone row takes another kernel (matrix-vector) than rows of a batch, with other
-        # bits in the last place: it is run as a batch of two.
-        rows = np.repeat(x, 2, axis=0) if len(x) == 1 else np.ascontiguousarray(x)
+        rows = _filled(x)
         made: Singles = self._session.run(["signal"], {self._input: rows})[0]
         return made.reshape(len(rows))[: len(x)]
+
+
+def _filled(x: Singles) -> Singles:
+    """Rows *x* and copies of the last one, to a multiple of four.
+
+    onnxruntime runs other kernels, with other bits in the last place, for a lone row
+    (matrix-vector instead of matrix product) and for what is left over of a vector of four
+    (Log and Softplus: log 7 has two values). So no row is ever alone or left over.
+    """
+    missing = -len(x) % _VECTOR
+    filled = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing else x
+    return np.ascontiguousarray(filled)
 
 
 def _checked_width(session: ort.InferenceSession, path: Path) -> int:

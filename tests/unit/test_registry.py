@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -197,6 +199,29 @@ def test_what_a_killed_process_left_behind_is_no_version(
     assert registry.add("p", "risk", b"model", CARD).version == 1
 
 
+def test_a_version_is_on_the_disk_before_it_is_seen_and_its_name_after(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int | str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def watched_sync(descriptor: int) -> None:
+        steps.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    def watched_rename(path: Path, target: Path) -> Path:
+        steps.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    monkeypatch.setattr(Path, "rename", watched_rename)
+    version = registry.add("p", "risk", b"model", CARD).path.parent
+    before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
+    assert before[-1] == version.stat().st_ino, "the folder, after what is in it"
+    assert set(before[:-1]) == {path.stat().st_ino for path in version.iterdir()}
+    assert after == [(tmp_path / "p" / "risk").stat().st_ino]
+
+
 def test_threads_that_add_at_once_get_different_numbers(tmp_path: Path) -> None:
     threads, each = 2, 20
     start = Barrier(threads)
@@ -245,7 +270,37 @@ def test_weights_that_are_no_weights_are_unreadable(registry: Registry, tmp_path
         registry.weights("p")
 
 
+@pytest.mark.parametrize("values", [{"a": 2.0, "b": -1.0}, {"a": 0.5, "b": 0.4}, {}])
+def test_weights_that_were_changed_to_no_weights_are_unreadable(
+    registry: Registry, tmp_path: Path, values: dict[str, float]
+) -> None:
+    registry.add_weights("p", WEIGHTS)
+    path = tmp_path / "p" / "@weights" / "1" / "weights.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "values": values}))
+    with pytest.raises(CardUnreadable, match=r"weights\.json"):
+        registry.weights("p")
+
+
+def test_another_user_can_read_what_the_umask_allows(registry: Registry) -> None:
+    before = os.umask(0o022)
+    try:
+        added = registry.add("p", "risk", b"model", CARD)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(added.path.parent.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("name", ["007", "0", "-3", "\u0663", "2.bak"])
+def test_a_folder_with_another_kind_of_name_is_no_version(
+    registry: Registry, tmp_path: Path, name: str
+) -> None:
+    added = registry.add("p", "risk", b"model", CARD)
+    (tmp_path / "p" / "risk" / name).mkdir()
+    assert registry.versions("p", "risk") == [1]
+    assert registry.latest("p", "risk") == added
+
+
 def test_weights_are_kept_to_the_bit(registry: Registry) -> None:
-    values = {"a": 0.1 + 0.2, "b": 1 / 3, "c": 5e-324}
+    values = {"a": 0.1 + 0.2, "b": 1 - (0.1 + 0.2), "c": 5e-324}
     registry.add_weights("p", WEIGHTS.model_copy(update={"values": values}))
     assert registry.weights("p").card.values == values

@@ -48,7 +48,11 @@ ESTIMATORS: dict[str, tuple[str, dict[str, Any], int]] = {
         {"n_estimators": 30, "max_depth": 3},
         5,
     ),
+    "GaussianMixture": ("sklearn.mixture.GaussianMixture", {"n_components": 4}, 5),
+    "GaussianNB": ("sklearn.naive_bayes.GaussianNB", {}, 15),
+    "QDA": ("sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis", {}, 5),
 }
+DETECTORS = {"IsolationForest", "GaussianMixture"}
 
 
 def rows_of(n: int, width: int, seed: int = 0) -> Singles:
@@ -63,7 +67,7 @@ def exported(name: str) -> bytes:
     path, parameters, width = ESTIMATORS[name]
     x = rows_of(1500, width)
     y = (x[:, 0] / np.abs(x[:, 0]).mean() + np.sin(x[:, 1])) > 0.3
-    supervised = name != "IsolationForest"
+    supervised = name not in DETECTORS
     estimator = load_estimator(path, parameters, seed=1)
     return export(fit(estimator, x, y if supervised else None), x)
 
@@ -210,6 +214,18 @@ def test_a_registered_model_that_was_removed_is_unreadable(tmp_path: Path) -> No
         ModelSession.open(version)
 
 
+@pytest.mark.parametrize("kind", ["Log", "Softplus"])
+def test_what_is_left_over_of_a_vector_has_the_same_bits(tmp_path: Path, kind: str) -> None:
+    node = helper.make_node(kind, ["x"], ["signal"])
+    content = made([("x", FLOAT, ["n", 1])], [("signal", FLOAT, ["n", 1])], [node])
+    session = ModelSession.open(written(tmp_path, content))
+    x = np.random.default_rng(0).uniform(0.5, 9, (1000, 1)).astype(np.float32)
+    whole = session.signal(x)
+    for size in range(1, 20):
+        parts = [session.signal(x[at : at + size]) for at in range(0, 1000, size)]
+        assert np.flatnonzero(np.concatenate(parts) != whole).tolist() == [], f"batches of {size}"
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_row_has_the_same_bits_alone_and_in_any_batch(tmp_path: Path, name: str) -> None:
@@ -235,3 +251,24 @@ def test_any_batch_size_up_to_100_gives_a_row_the_same_bits(tmp_path: Path, name
         size for size in range(1, 101) if session.signal(x[:size]).tolist() != whole[:size].tolist()
     ]
     assert wrong == []
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_row_has_the_same_bits_wherever_it_lies_in_memory(tmp_path: Path, name: str) -> None:
+    session = ModelSession.open(written(tmp_path, exported(name)))
+    x = rows_of(1001, ESTIMATORS[name][2], seed=4)
+    whole = session.signal(x)
+    for address in (0, 4, 8, 12, 16, 36):
+        for first, size in ((0, 1001), (1, 2), (3, 7), (17, 333)):
+            moved = at_address(x[first : first + size], address)
+            assert session.signal(moved).tobytes() == whole[first : first + size].tobytes()
+
+
+def at_address(x: Singles, address: int) -> Singles:
+    """A copy of *x* that begins *address* bytes after a multiple of 64."""
+    memory = np.empty(x.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + address
+    moved = memory[start : start + x.nbytes].view(np.float32).reshape(x.shape)
+    moved[...] = x
+    return moved
