@@ -18,7 +18,7 @@ from topics.batches import Record, write_batches
 from topics.clients import close
 from topics.settings import BrokerSettings
 
-_CHUNK = 2000
+CHUNK = 2000
 """Events that are published at once, at most."""
 
 _TICK_S = 0.02
@@ -91,8 +91,8 @@ async def paced(
     left = iter(events)
     started, given = time.monotonic(), 0
     while True:
-        due = _CHUNK if rate is None else int((time.monotonic() - started) * rate) + 1 - given
-        wanted = min(_CHUNK, due)
+        due = CHUNK if rate is None else int((time.monotonic() - started) * rate) + 1 - given
+        wanted = min(CHUNK, due)
         # Small batches cost the broker and every stage as much as large ones: wait for room
         # for all that is wanted rather than publishing drop by drop.
         if wanted <= 0 or (room is not None and await room() < wanted):
