@@ -23,9 +23,11 @@ Apply = Literal["count", "sum", "mean", "min", "max", "std", "distinct", "since_
 class Aggregate:
     """One number about the entries of a row's key in a window before the row.
 
-    The window of a row at time t is (t - delay_ms - window_ms, t - delay_ms]. Without a value
-    in it (NaN is none) every aggregate is 0, but `since_last`: seconds from the last entry
-    before t - delay_ms until then, and the whole window when there is none.
+    The window of a row at time t is (t - delay_ms - window_ms, t - delay_ms]. `count` counts
+    entries; the others are over the column's values that are not NaN, and 0 without any. `std`
+    is the sample's (n - 1), 0 for one value; `share` is the mean of a column of 0 and 1.
+    `since_last` is the time in seconds from the last entry in the window, the row itself
+    excepted, until t - delay_ms; without one it is the window's length.
     """
 
     apply: Apply

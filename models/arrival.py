@@ -24,11 +24,10 @@ def rounds(
     """
     by_slot = slots.argsort(kind="stable")
     slots, times, orders = slots[by_slot], times[by_slot], orders[by_slot]
-    before = np.roll(times, 1), np.roll(orders, 1)
     opens = np.diff(slots, prepend=-1) != 0
-    before[0][opens], before[1][opens] = (
-        newest_times[by_slot][opens],
-        newest_orders[by_slot][opens],
+    before = (
+        np.where(opens, newest_times[by_slot], np.roll(times, 1)),
+        np.where(opens, newest_orders[by_slot], np.roll(orders, 1)),
     )
     ahead = ascends(before, (times, orders))
     if ahead.all():

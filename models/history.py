@@ -6,6 +6,7 @@ batches, nor on when memory is compacted or restored from a snapshot.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import compress
 
@@ -63,7 +64,7 @@ class History:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays and of the table of keys, without the keys' text."""
-        return self._store.nbytes + self._slots.__sizeof__()
+        return self._store.nbytes + sys.getsizeof(self._slots)
 
     def observe(
         self,

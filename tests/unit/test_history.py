@@ -250,7 +250,7 @@ def test_evicting_what_no_window_reaches_changes_no_answer(
 ) -> None:
     at = min(at, len(rows))
     longest = max(each.window_ms + each.delay_ms for each in asked)
-    before = int(rows.times[at:].min(initial=1000)) - max(longest, limits.lateness_ms + 1)
+    before = int(rows.times[at:].min(initial=1000)) - longest
     whole, evicted = (fed(limits.history(), rows[:at]) for _ in range(2))
     evicted.evict(before)
     expected = observed(whole, rows[at:], asked)
