@@ -42,7 +42,7 @@ class History:
     def __init__(
         self, *, width: int, keep_ms: int, lateness_ms: int, max_entries: int = 10_000
     ) -> None:
-        """`keep_ms` is the longest window and its delay, plus `lateness_ms`; `max_entries` is > 0."""
+        """`keep_ms`, at least 1, is the longest window and its delay, plus `lateness_ms`."""
         self._width = width
         self._keep_ms = keep_ms
         self._lateness_ms = lateness_ms
