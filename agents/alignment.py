@@ -77,7 +77,10 @@ def _picked(column: BytesColumn, rows: Ints) -> BytesColumn:
 
 
 def aligned(stage: str, parts: list[StageBatch], offsets: Ints) -> StageRows:
-    """A stage's rows at their place among *offsets*; rows that it did not deliver are absent."""
+    """A stage's rows at their place among *offsets*; rows that it did not deliver are absent.
+
+    *parts* may be of several lanes, in any order.
+    """
     n = len(offsets)
     if not parts:
         late = tuple(_missing(stage, row) for row in range(n))
@@ -90,7 +93,7 @@ def aligned(stage: str, parts: list[StageBatch], offsets: Ints) -> StageRows:
     own = np.concatenate([part.rows.offsets for part in parts])
     at = np.searchsorted(offsets, own)
     models = _model_runs(parts, at)
-    if len(own) == n:
+    if np.array_equal(own, offsets):
         return StageRows(present, output, signal, models, failures)
     failures = tuple(failure._replace(row=int(at[failure.row])) for failure in failures)
     late = tuple(_missing(stage, int(row)) for row in np.setdiff1d(np.arange(n), at))
@@ -113,13 +116,13 @@ def _stacked_outputs(parts: list[StageBatch]) -> Floats:
 
 
 def _model_runs(parts: list[StageBatch], at: Ints) -> tuple[ModelRun, ...]:
-    runs: list[ModelRun] = []
-    row = 0
-    for part in parts:
-        if len(part) and (not runs or runs[-1].model != part.model):
-            runs.append(ModelRun(int(at[row]), part.model))
-        row += len(part)
-    return tuple(runs)
+    models = list(dict.fromkeys(part.model for part in parts if len(part)))
+    which = np.repeat([models.index(part.model) if len(part) else 0 for part in parts],
+                      [len(part) for part in parts])  # fmt: skip
+    order = np.argsort(at, kind="stable")
+    at, which = at[order], which[order]
+    changes = np.flatnonzero(np.diff(which, prepend=-1))
+    return tuple(ModelRun(int(at[row]), models[which[row]]) for row in changes)
 
 
 def _missing(stage: str, row: int) -> Failure:

@@ -24,6 +24,7 @@ from topics.topology import Topology
 DEFAULT_WAIT_S = 30.0
 _ADDRESS_FILE = "embedded-broker.json"
 _MAX_EVENT_BYTES = 16 * 2**20
+_COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20)}
 
 
 def broker_settings(broker: str | None, home: HomeSettings) -> BrokerSettings | None:
@@ -134,10 +135,12 @@ async def ensure_topics(
 async def _create(
     settings: BrokerSettings, topology: Topology, topics: list[str], replication: int
 ) -> None:
-    large = {topology.events, topology.dead_letters}
+    large = {"max.message.bytes": str(_MAX_EVENT_BYTES)}
+    configs = {topology.events: large, topology.dead_letters: large}
+    configs |= {topology.state(name): _COMPACTED for name in topology.stateful}
     async with _admin(settings) as admin:
         for topic in topics:
-            config = {"max.message.bytes": str(_MAX_EVENT_BYTES)} if topic in large else {}
+            config = configs.get(topic, {})
             new = NewTopic(topic, topology.partitions, replication, topic_configs=config)
             try:
                 await admin.create_topics([new])

@@ -8,7 +8,7 @@ leaves as a prefix. State is only what is in flight.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,24 +47,39 @@ class _Pending:
     batch: StageBatch
     position: Position
     arrived_at: float
+    finished: bool = False
 
 
 @dataclass(slots=True)
 class _Queue:
-    """One stage's batches that are not emitted yet."""
+    """One lane's batches that are not emitted yet; most stages have one lane."""
 
     progressed_at: float
     frontier: int
-    """The highest source offset that the stage has answered for."""
+    """The highest source offset that the lane has answered for."""
     batches: deque[_Pending] = field(default_factory=deque)
     rows: int = 0
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a lane gives to a prefix."""
+
+    parts: list[StageBatch] = field(default_factory=list)
+    covered: list[tuple[int, int]] = field(default_factory=list)
+    """Source offsets that it answers for, first and last."""
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.parts))
 
 
 class PartitionJoin:
     """Aligns the outputs of `stages` for one source partition.
 
-    `done` is the highest source offset that is already written: rows up to it are dropped.
-    Times are monotonic seconds, given by the caller.
+    `lanes` says of a repartitioned stage in how many parts its rows come. `done` is the
+    highest source offset that is already written: rows up to it are dropped. Times are
+    monotonic seconds, given by the caller.
     """
 
     def __init__(
@@ -76,28 +91,44 @@ class PartitionJoin:
         deadline_s: float,
         stall_timeout_s: float,
         max_rows: int,
+        lanes: Mapping[str, int] | None = None,
     ) -> None:
-        self._queues = {stage: _Queue(progressed_at=now, frontier=done) for stage in stages}
+        self._lanes = {stage: (lanes or {}).get(stage, 1) for stage in stages}
+        self._queues = {
+            (stage, lane): _Queue(progressed_at=now, frontier=done)
+            for stage, count in self._lanes.items()
+            for lane in range(count)
+        }
+        self._unfinished: dict[Hashable, deque[_Pending]] = {}
         self._done = done
         self._deadline_s = deadline_s
         self._stall_timeout_s = stall_timeout_s
         self._max_rows = max_rows
-        self._covered_to: int | None = done + 1 if done >= 0 else None
+        self._covered_to: int | None = done if done >= 0 else None
         self.late_rows = 0
         """Rows that came after they had been emitted without their stage."""
 
     @property
     def pending_rows(self) -> int:
         """Rows of the stage that is furthest ahead."""
-        return max(queue.rows for queue in self._queues.values())
+        return max(
+            sum(queue.rows for (name, _), queue in self._queues.items() if name == stage)
+            for stage in self._lanes
+        )
 
     def is_full(self, stage: str) -> bool:
         """The stage is so far ahead that its input should pause."""
-        return self._queues[stage].rows >= self._max_rows
+        return any(
+            self._queues[stage, lane].rows >= self._max_rows for lane in range(self._lanes[stage])
+        )
+
+    def has_lane(self, batch: StageBatch) -> bool:
+        """The batch is of a stage and a lane that is joined here."""
+        return (batch.component, batch.lane or 0) in self._queues
 
     def push(self, batch: StageBatch, position: Position, now: float) -> None:
         """Take in a stage's batch; rows that were seen before are dropped."""
-        queue = self._queues[batch.component]
+        queue = self._queues[batch.component, batch.lane or 0]
         queue.progressed_at = now
         offsets = batch.rows.offsets
         seen = max(queue.frontier, self._done)
@@ -106,26 +137,22 @@ class PartitionJoin:
         self.late_rows += max(0, late - int(np.searchsorted(offsets, queue.frontier, "right")))
         if first_new:
             batch = batch[first_new:]
-        queue.batches.append(_Pending(batch, position, now))
+        pending = _Pending(batch, position, now)
+        queue.batches.append(pending)
+        self._unfinished.setdefault(position[0], deque()).append(pending)
         queue.rows += len(batch)
-        if len(offsets):
-            queue.frontier = max(queue.frontier, int(offsets[-1]))
+        queue.frontier = max(queue.frontier, batch.covers_to)
 
     def pop(self, now: float) -> Joined | None:
         """The longest prefix that need not wait any more; None when there is none."""
         limit = max(self._complete_to(), self._overdue_to(now))
-        taken = {stage: self._take(queue, limit) for stage, queue in self._queues.items()}
-        positions = {
-            pending.position[0]: pending.position[1]
-            for pendings, _ in taken.values()
-            for pending in pendings
-        }
-        parts = {stage: batches for stage, (_, batches) in taken.items()}
-        if not any(parts.values()):
-            empty = Joined(NO_ROWS, {}, positions, 0, 0)
-            return empty if positions else None
+        taken = {lane: self._take(queue, limit) for lane, queue in self._queues.items()}
+        positions = self._finished_positions()
+        unaccounted = self._count_unaccounted(taken.values())
+        if not any(part.parts for part in taken.values()):
+            return Joined(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
         self._done = max(self._done, limit)
-        return self._joined(parts, positions)
+        return self._joined(taken, positions, unaccounted)
 
     def _complete_to(self) -> int:
         return min(queue.frontier for queue in self._queues.values())
@@ -145,7 +172,7 @@ class PartitionJoin:
 
     def _before_patient_backlog(self, overdue: int, now: float) -> int:
         """Backlog waits for stages that still make progress: stop before the first such row."""
-        lead = max(self._queues.values(), key=lambda queue: queue.frontier)
+        lead = max(self._queues.values(), key=lambda queue: (queue.frontier, queue.rows))
         waited_for = [
             queue.frontier
             for queue in self._queues.values()
@@ -163,42 +190,63 @@ class PartitionJoin:
 
     @staticmethod
     def _lagging_since(queue: _Queue, lead: _Queue, now: float) -> float:
-        """When the stage last made progress while there was something to do."""
+        """When the lane last made progress while there was something to do."""
         for pending in lead.batches:
             if len(pending.batch) and int(pending.batch.rows.offsets[-1]) > queue.frontier:
                 return max(queue.progressed_at, pending.arrived_at)
         return now
 
-    def _take(self, queue: _Queue, limit: int) -> tuple[list[_Pending], list[StageBatch]]:
-        """The batches that end at or before *limit*, and all rows up to it."""
-        finished: list[_Pending] = []
-        parts: list[StageBatch] = []
+    @staticmethod
+    def _take(queue: _Queue, limit: int) -> _Taken:
+        """All rows up to *limit*; batches that have no more are finished."""
+        taken = _Taken()
         while queue.batches:
             head = queue.batches[0]
             n = int(np.searchsorted(head.batch.rows.offsets, limit, side="right"))
+            part = head.batch[:n]
             if n:
-                parts.append(head.batch[:n])
+                taken.parts.append(part)
                 queue.rows -= n
             if n < len(head.batch):
-                head.batch = head.batch[n:]
+                if n:
+                    taken.covered.append((part.covers_from, part.covers_to))
+                    head.batch = head.batch[n:]
                 break
-            finished.append(queue.batches.popleft())
-        return finished, parts
+            taken.covered.append((head.batch.covers_from, head.batch.covers_to))
+            head.finished = True
+            queue.batches.popleft()
+        return taken
+
+    def _finished_positions(self) -> dict[Hashable, int]:
+        """What may be committed: an input's batches finish in any order, lane by lane."""
+        positions: dict[Hashable, int] = {}
+        for source, waiting in self._unfinished.items():
+            while waiting and waiting[0].finished:
+                positions[source] = waiting.popleft().position[1]
+        return positions
 
     def _joined(
-        self, parts: Mapping[str, list[StageBatch]], positions: Mapping[Hashable, int]
+        self, taken: Mapping[tuple[str, int], _Taken], positions: Mapping[Hashable, int], lost: int
     ) -> Joined:
-        rows = union([Rows.concat([part.rows for part in p]) for p in parts.values() if p])
-        longest = max(parts.values(), key=lambda p: sum(map(len, p)))
-        unaccounted = self._count_unaccounted(longest)
+        parts: dict[str, list[StageBatch]] = {stage: [] for stage in self._lanes}
+        for (stage, _), part in taken.items():
+            parts[stage] += part.parts
+        rows = union([
+            Rows.concat([part.rows for part in lane.parts]) for lane in taken.values() if lane.parts
+        ])  # fmt: skip
         stages = {stage: aligned(stage, p, rows.offsets) for stage, p in parts.items()}
-        return Joined(rows, stages, positions, longest[0].covers_from, unaccounted)
+        covers_from = min(lane.covered[0][0] for lane in taken.values() if lane.parts)
+        return Joined(rows, stages, positions, covers_from, lost)
 
-    def _count_unaccounted(self, parts: Sequence[StageBatch]) -> int:
-        """Offsets that nobody answers for: a batch says from where on it covers its source."""
+    def _count_unaccounted(self, taken: Collection[_Taken]) -> int:
+        """Offsets that nobody answers for: a batch says which part of its source it covers."""
         lost = 0
-        for part in parts:
+        longest = max(taken, key=lambda lane: lane.rows)
+        for first, last in longest.covered:
             if self._covered_to is not None:
-                lost += max(0, part.covers_from - self._covered_to)
-            self._covered_to = max(self._covered_to or 0, int(part.rows.offsets[-1]) + 1)
+                lost += max(0, first - self._covered_to - 1)
+            self._covered_to = max(-1 if self._covered_to is None else self._covered_to, last)
+        others = [last for lane in taken for _, last in lane.covered]
+        if others:
+            self._covered_to = max(-1 if self._covered_to is None else self._covered_to, *others)
         return lost

@@ -38,6 +38,7 @@ class JoinedWorker(Worker[PartitionJoin]):
         return PartitionJoin(
             self._inputs, done=done, now=time.monotonic(), deadline_s=self._deadline_s,
             stall_timeout_s=weighting.stall_timeout_s, max_rows=weighting.max_in_flight,
+            lanes=dict.fromkeys(self.topology.repartitioned, self.topology.partitions),
         )  # fmt: skip
 
     async def process(self, fetch: Fetch) -> None:
@@ -47,7 +48,7 @@ class JoinedWorker(Worker[PartitionJoin]):
         for tp, records in fetch.records.items():
             join = await self.state(tp.partition)
             for record in records:
-                batch = self._decoded(tp, record)
+                batch = self._decoded(tp, record, join)
                 pushed += len(batch) if batch else 0
                 if batch is not None:
                     join.push(batch, (tp, record.offset + 1), time.monotonic())
@@ -62,10 +63,11 @@ class JoinedWorker(Worker[PartitionJoin]):
                 await self.emit(partition, joined)
             self.wiring.app.batches.done(joined.positions)  # type: ignore[arg-type]  # TPs
 
-    def _decoded(self, tp: TP, record: ConsumerRecord) -> StageBatch | None:
+    def _decoded(self, tp: TP, record: ConsumerRecord, join: PartitionJoin) -> StageBatch | None:
         try:
             batch = decode(record.value, dict(record.headers))
-            if batch.component != self._stage_of[tp.topic] or batch.partition != tp.partition:
+            known = batch.component == self._stage_of[tp.topic] and join.has_lane(batch)
+            if not known or batch.partition != tp.partition:
                 raise WireError(
                     f"it is of {batch.component}[{batch.partition}], which belongs elsewhere"
                 )

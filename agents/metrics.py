@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from models.history import History
 from topics.stage_batch import Bools, Failure, ModelRef
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -58,6 +59,19 @@ class Metrics:
             "From the event's publication to its decision",
             ("pipeline",),
             buckets=_SECONDS,
+            registry=on,
+        )
+        self.late = Gauge(
+            "anabranch_late_rows",
+            "Events and outcomes behind their entity's newest (late), and so far that they do not "
+            "count in windows (too_late), or dropped because there were too many (truncated)",
+            (*_LABELS, "partition", "history", "kind"),
+            registry=on,
+        )
+        self.remembered = Gauge(
+            "anabranch_history_entries",
+            "Events and outcomes in memory for windowed features",
+            (*_LABELS, "partition", "history"),
             registry=on,
         )
         self.lag = Gauge(
@@ -147,6 +161,14 @@ class StageMetrics:
         """*records* wait on the topics that the component reads."""
         self.stats.lag = records
         self.metrics.lag.labels(*self._labels).set(records)
+
+    def observe_past(self, partition: int, histories: Mapping[str, History]) -> None:
+        """The state behind windowed features of one partition."""
+        for name, history in histories.items():
+            labels = (*self._labels, str(partition), name)
+            self.metrics.remembered.labels(*labels).set(history.entries)
+            for kind in ("late", "too_late", "truncated"):
+                self.metrics.late.labels(*labels, kind).set(getattr(history, kind))
 
     def observe_model(self, model: ModelRef) -> None:
         """The component runs *model*."""

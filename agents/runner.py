@@ -12,7 +12,9 @@ from agents.app import StageApp, add_agent, create_app
 from agents.components import OpenComponent
 from agents.decisions import Weights
 from agents.joined_stage import JoinedStage
+from agents.keyed_stage import KeyedStage
 from agents.metrics import Metrics, StageMetrics
+from agents.repartition import Repartition
 from agents.source_stage import SourceStage
 from agents.weigh import Weigher
 from agents.worker import Wiring, Worker
@@ -98,6 +100,10 @@ async def running(
     for name in names:
         stages[name] = StageMetrics(metrics, parts.pipeline.name, name)
         started[name] = _wired(parts, name, settings, stages[name])
+        if name in Topology.of(parts.pipeline).repartitioned:
+            before = f"{name}.keyed"
+            stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
+            started[before] = _repartition(parts, name, settings, stages[before])
     apps = {name: app for name, (app, _) in started.items()}
     tails = [worker.tail for _, worker in started.values()]
     try:
@@ -118,8 +124,9 @@ def _wired(
     parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics
 ) -> tuple[StageApp, Worker[object]]:
     topology = Topology.of(parts.pipeline)
+    keyed = name in topology.repartitioned
     inputs = _inputs(parts.pipeline, name)
-    reads_events = list(inputs) == [EVENTS]
+    reads_events = list(inputs) == [EVENTS] and not keyed
     app = create_app(
         topology.group(name), settings,
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
@@ -134,10 +141,23 @@ def _wired(
     else:
         component, model = parts.components[name]
         metrics.observe_model(model)
-        kind = SourceStage if reads_events else JoinedStage
+        kind = KeyedStage if keyed else SourceStage if reads_events else JoinedStage
         worker = kind(wiring, name, component, model)  # type: ignore[assignment]  # any state
-    add_agent(app, [topology.stage(stage) for stage in inputs], worker.handle)
+    topics = [topology.keyed(name)] if keyed else [topology.stage(stage) for stage in inputs]
+    add_agent(app, topics, worker.handle)
     return app, worker
+
+
+def _repartition(
+    parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics
+) -> tuple[StageApp, Worker[object]]:
+    """What deals events and outcomes out to component *name*."""
+    topology = Topology.of(parts.pipeline)
+    group = topology.group(f"{name}.keyed")
+    app = create_app(group, settings, max_records=_EVENT_RECORDS, ticks=False)
+    worker = Repartition(Wiring(parts.pipeline, app, settings, metrics), name)
+    add_agent(app, topology.sources, worker.handle)
+    return app, worker  # type: ignore[return-value]  # any state
 
 
 def _inputs(pipeline: Pipeline, name: str) -> Sequence[str]:

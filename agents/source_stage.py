@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +10,16 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
+from agents.coverage import covered_from
+from agents.past import Past, orders_of
+from agents.rewinding import must_rewind
+from agents.snapshots import SnapshotStore
 from agents.worker import StageWriter, Wiring, Worker, all_done, is_backlog
-from models.component import Batch, Component
+from models.component import Batch, Column, Component
+from models.windows import Ints, WindowPlan
 from topics.events import DecodedEvents, EventDecoder
 from topics.fetch import Fetch
 from topics.stage_batch import BytesColumn, ModelRef, Rows
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -28,6 +30,10 @@ class _Progress:
     """The highest source offset that has an output."""
     expected: int | None
     """The offset that should come next, a jump is a gap; None before a first start."""
+    past: Past | None
+    """For windowed features."""
+    read_from: int | None = None
+    """Where the past is to be taken up; None once it has been."""
 
 
 class SourceStage(Worker[_Progress]):
@@ -39,11 +45,22 @@ class SourceStage(Worker[_Progress]):
         self._name = name
         self._decoder = EventDecoder(wiring.pipeline.event)
         self._deadline_ms = wiring.pipeline.weighting.deadline_ms
+        self._snapshots: SnapshotStore | None = None
+        if wiring.pipeline.component(name).windowed:
+            self._plan = WindowPlan(wiring.pipeline, name)
+            self._snapshots = SnapshotStore(wiring, name, self._plan)
 
     async def open_state(self, partition: int) -> _Progress:
         """Continue after what the component's topic already answers for."""
         done = await self._writer.last_written(self.tail, partition)
-        return _Progress(done=done, expected=done + 1 if done >= 0 else None)
+        progress = _Progress(done=done, expected=done + 1 if done >= 0 else None, past=None)
+        if self._snapshots is not None:
+            found = await self._snapshots.load(self.tail, partition)
+            if found is not None and found.next_offset > done + 1:
+                found = None  # outputs are gone that were there: all is made again
+            progress.past = found.past if found else Past.empty(self._plan)
+            progress.read_from = found.next_offset if found else 0
+        return progress
 
     async def process(self, fetch: Fetch) -> None:
         """Deal with the records of each partition; returns when the outputs are written."""
@@ -55,49 +72,72 @@ class SourceStage(Worker[_Progress]):
 
     async def _process(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
         progress = await self.state(tp.partition)
+        if await must_rewind(self, tp, records[0].offset, progress.read_from):
+            progress.read_from = None
+            return
+        progress.read_from = None
+        if progress.past is not None:
+            self._relive(progress.past, tp, [r for r in records if r.offset <= progress.done])
         after = records[-1].offset + 1
         new = [record for record in records if record.offset > progress.done]
         if new:
-            covers_from = await self._covers_from(tp, progress, new[0].offset)
-            await self._write(tp, covers_from, new)
+            covers_from = await covered_from(self.tail, tp, progress.expected, new[0].offset)
+            await self._write(tp, covers_from, new, progress.past)
             progress.done = new[-1].offset
-        progress.expected = after
-        self.wiring.app.batches.done({tp: after})
+        progress.expected = max(after, progress.expected or 0)
+        if after > progress.done:
+            self.wiring.app.batches.done({tp: after})
+        if self._snapshots is not None and progress.past and progress.past.snapshot_is_due():
+            await self._snapshots.save(tp.partition, progress.past, after)
+            self.wiring.metrics.observe_past(tp.partition, progress.past.windows.histories)
 
-    async def _covers_from(self, tp: TP, progress: _Progress, offset: int) -> int:
-        """The first offset that the next batch answers for: later ones if records are lost."""
-        expected = progress.expected
-        if expected is None or offset <= expected:
-            return offset
-        first, _ = await self.tail.bounds(tp.topic, tp.partition)
-        if first > expected:
-            log.error(
-                "%s[%d]: offsets %d to %d were deleted before the pipeline read them; "
-                "they are counted as unaccounted (is the topic's retention too short?)",
-                tp.topic, tp.partition, expected, first - 1,
-            )  # fmt: skip
-            return first
-        return expected  # compaction or transaction markers: no records there
+    def _relive(self, past: Past, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+        """Take in events that have their output already, unless a snapshot holds them."""
+        remembered = past.of(tp.topic, tp.partition).offset
+        forgotten = [record for record in records if record.offset > remembered]
+        if forgotten:
+            self._observed(past, tp, forgotten, self._decoder.decode(forgotten))
 
-    async def _write(self, tp: TP, covers_from: int, records: Sequence[ConsumerRecord]) -> None:
+    async def _write(
+        self, tp: TP, covers_from: int, records: Sequence[ConsumerRecord], past: Past | None
+    ) -> None:
         decoded = self._decoder.decode(records)
-        batch = Batch(rows=len(decoded.valid), columns=decoded.columns)
+        columns: dict[str, Column] = dict(decoded.columns)
+        if past is not None:
+            columns |= self._observed(past, tp, records, decoded)
+        batch = Batch(rows=len(decoded.valid), columns=columns)
         made = await self._writer.transform(batch, decoded.valid, len(records))
         failures = {
             failure.row: failure._replace(component=self._name) for failure in decoded.failures
         }
-        rows = _rows(records, decoded)
+        rows = source_rows(records, decoded)
         rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
         await self._writer.write(tp.partition, covers_from, rows, made, failures)
 
+    def _observed(
+        self, past: Past, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents
+    ) -> dict[str, Column]:
+        """The windowed features of the valid events; each event is taken in once."""
+        valid = [records[row] for row in decoded.valid.tolist()]
+        offsets = _offsets(valid)
+        published = np.fromiter((record.timestamp for record in valid), np.int64, len(valid))
+        times: Ints = decoded.columns[self._plan.time]
+        made = past.observe(
+            self._plan.entities(decoded.columns), times, orders_of(tp.partition, offsets),
+            self._plan.values(decoded.columns), published,
+        )  # fmt: skip
+        past.of(tp.topic, tp.partition).offset = records[-1].offset
+        return made
 
-def _rows(records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> Rows:
+
+def source_rows(records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> Rows:
+    """The identity of source records."""
     n = len(records)
     # A traceparent has 55 bytes (W3C Trace Context); whatever else is in that header is dropped.
     traces = [(dict(record.headers).get("traceparent") or b"")[:55]
               for record in records]  # fmt: skip
     return Rows(
-        offsets=np.fromiter((record.offset for record in records), np.int64, n),
+        offsets=_offsets(records),
         published_ms=np.fromiter((record.timestamp for record in records), np.int64, n),
         event_time_ms=decoded.times_ms,
         backlog=np.zeros(n, np.bool_),
@@ -105,3 +145,7 @@ def _rows(records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> Rows:
         keys=BytesColumn.of(decoded.keys),
         traces=BytesColumn.of(traces) if any(traces) else None,
     )
+
+
+def _offsets(records: Sequence[ConsumerRecord]) -> Ints:
+    return np.fromiter((record.offset for record in records), np.int64, len(records))

@@ -52,6 +52,14 @@ class TailReader:
         end = await self._kafka.end_offsets([tp])
         return first[tp], end[tp]
 
+    async def ends(self, topics: Iterable[str], partitions: int) -> dict[tuple[str, int], int]:
+        """The next offset to be written, of all partitions of *topics*."""
+        wanted = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
+        for topic in topics:
+            await self._kafka._client._wait_on_metadata(topic)
+        found = await self._kafka.end_offsets(wanted)
+        return {(tp.topic, tp.partition): end for tp, end in found.items()}
+
     async def last_read(
         self, topic: str, partition: int, read: Callable[[ConsumerRecord], int]
     ) -> list[int]:

@@ -16,13 +16,13 @@ from agents.metrics import StageMetrics
 from agents.tail import TailReader
 from agents.transforming import Transformed, spread, transform
 from models.component import Batch, Component
-from topics.batches import Headers, Record
+from topics.batches import Record
 from topics.fetch import Fetch
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.stage_batch import Bools, Failure, Ints, ModelRef, Rows, StageBatch
 from topics.topology import Topology
-from topics.wire import decode, encode
+from topics.wire import Codec, decode, encode
 
 IN_THREAD_FROM = 256
 """Batches of this many rows are transformed in a thread: ONNX Runtime releases the GIL."""
@@ -121,6 +121,9 @@ class StageWriter:
         rows: Rows,
         made: Transformed,
         failures: Mapping[int, Failure],
+        *,
+        covers_to: int = -1,
+        lane: int | None = None,
     ) -> None:
         """Write the rows' outputs as one stage batch (several if it is large)."""
         own = {
@@ -133,19 +136,21 @@ class StageWriter:
             covers_from=covers_from, rows=rows, present=made.present, output=made.output,
             signal=made.signal, model=self._model,
             failures=tuple(all_failures[row] for row in sorted(all_failures)),
+            covers_to=covers_to, lane=lane,
         )  # fmt: skip
-        now_ms = int(time.time() * 1000)
-        records = [Record(None, value, now_ms, headers) for value, headers in self._encoded(batch)]
+        records = encoded_records(batch, self._wiring.pipeline.codec)
         self._wiring.app.batches.check_lease()
         await self._wiring.app.writer.write(self._topic, partition, records)
         self._wiring.metrics.observe_rows(made.present, all_failures.values())
 
-    def _encoded(self, batch: StageBatch) -> list[tuple[bytes, Headers]]:
-        value, headers = encode(batch, self._wiring.pipeline.codec)
-        if len(value) <= MAX_RECORD_BYTES or len(batch) == 1:
-            return [(value, headers)]
-        half = len(batch) // 2
-        return self._encoded(batch[:half]) + self._encoded(batch[half:])
+
+def encoded_records(batch: StageBatch, codec: Codec) -> list[Record]:
+    """The batch as one record, or as several when it is large."""
+    value, headers = encode(batch, codec)
+    if len(value) <= MAX_RECORD_BYTES or len(batch) <= 1:
+        return [Record(None, value, int(time.time() * 1000), headers)]
+    half = len(batch) // 2
+    return encoded_records(batch[:half], codec) + encoded_records(batch[half:], codec)
 
 
 async def all_done(jobs: Iterable[Awaitable[None]]) -> None:

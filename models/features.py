@@ -29,22 +29,21 @@ class FeatureVector:
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self._features = features
-        self.names = [name for feature in features for name in _names(feature)]
-        """One name per column; `one_hot` has a column per category."""
+        self.names = [name for feature in features for name in feature.columns]
+        """One name per column of the vector."""
 
     def compute(self, columns: Mapping[str, Column]) -> Doubles:
-        """The features of N rows, float64 (N, F). A missing value (NaN) stays NaN."""
-        blocks = [_block(feature, columns[feature.of]) for feature in self._features]
-        return np.concatenate(blocks, axis=1)
+        """The features of N rows, float64 (N, F). A missing value (NaN) stays NaN.
+
+        *columns* holds event fields, and windowed features by the names of their columns.
+        """
+        return np.concatenate([_block(feature, columns) for feature in self._features], axis=1)
 
 
-def _names(feature: Feature) -> list[str]:
-    if feature.choices is None:
-        return [feature.name]
-    return [f"{feature.name}={choice}" for choice in feature.choices]
-
-
-def _block(feature: Feature, column: Column) -> Doubles:
+def _block(feature: Feature, columns: Mapping[str, Column]) -> Doubles:
+    if feature.over is not None:
+        return np.stack([columns[name] for name in feature.columns], axis=1)
+    column = columns[feature.of]
     if feature.choices is not None:
         return np.stack([column == choice for choice in feature.choices], axis=1).astype(float)
     values: Doubles = _TRANSFORMS[feature.apply](column.astype(np.float64))

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.component import Batch, Component, StageOutput
+from models.component import Batch, Column, Component, StageOutput
 from models.features import FeatureVector
 from models.training_data import TrainingData
 from models.training_errors import ComponentFailed
+from models.windows import over_all_rows
 from topics.pipeline import EVENTS, Pipeline
 
 CHUNK_ROWS = 8192
@@ -23,6 +24,11 @@ class StageOutputs:
         self.data = data
         self._specs = {spec.name: spec for spec in pipeline.components}
         self._outputs: dict[str, StageOutput] = {}
+        self._columns = {
+            spec.name: {**data.columns, **_windowed(pipeline, spec.name, data)}
+            for spec in pipeline.components
+            if EVENTS in spec.inputs
+        }
 
     def run(self, name: str, component: Component, progress: Callable[[float], None]) -> None:
         """Add what *component* says; the stages that it reads have been run.
@@ -47,7 +53,8 @@ class StageOutputs:
         """The batch that serving would give component *name* for *rows*."""
         sources, count = self._specs[name].inputs, rows.stop - rows.start
         if EVENTS in sources:
-            return Batch(count, columns=self.data.slice(rows))
+            columns = {name: values[rows] for name, values in self._columns[name].items()}
+            return Batch(count, columns=columns)
         stages = {source: self._outputs[source] for source in sources}
         return Batch(
             count,
@@ -77,6 +84,12 @@ class StageOutputs:
         if features is not None:
             return FeatureVector(features).names
         return [name] if width == 1 else [f"{name}[{place}]" for place in range(width)]
+
+
+def _windowed(pipeline: Pipeline, name: str, data: TrainingData) -> dict[str, Column]:
+    if not pipeline.component(name).windowed:
+        return {}
+    return over_all_rows(pipeline, name, data.columns, data.labels)
 
 
 def _checked(component: Component, name: str, batch: Batch, start: int) -> StageOutput:

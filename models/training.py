@@ -24,7 +24,7 @@ from models.training_data import TrainingData
 from models.training_plan import plan
 from models.training_report import ComponentReport, TrainingReport, ranking
 from topics.graph import in_order
-from topics.pipeline import ComponentSpec, Pipeline
+from topics.pipeline import EVENTS, OUTCOMES, ComponentSpec, Pipeline
 
 __all__ = ["TrainingData", "TrainingReport", "train"]
 
@@ -75,8 +75,7 @@ def train(
     Raises TrainingError, EstimatorError, RegistryError, NotExportable and ExportMismatch.
     """
     started = time.perf_counter()
-    features = [feature for spec in pipeline.components for feature in spec.features or []]
-    data.check([pipeline.event.time, *(feature.of for feature in features)])
+    data.check([pipeline.event.time, *_fields_used(pipeline)])
     data = data.in_time_order(pipeline.event.time)
     todo, data_hash = plan(pipeline, data, seed, only), data.digest()
     stages = StageOutputs(pipeline, data)
@@ -109,6 +108,16 @@ def train(
         composed=composition.quality,
         seconds=time.perf_counter() - started,
     )
+
+
+def _fields_used(pipeline: Pipeline) -> list[str]:
+    """The event fields that features are made of."""
+    used: list[str] = []
+    for spec in pipeline.components:
+        if spec.windowed:
+            used.append(pipeline.entity(spec.name))
+        used += [it.of for it in spec.features or [] if it.of not in (EVENTS, OUTCOMES)]
+    return used
 
 
 def _registered(pipeline: Pipeline, name: str, registry: Registry) -> ModelVersion | None:

@@ -270,6 +270,11 @@ class MicroBatchConsumer(Consumer):
             behind += max(0, self.highwater(tp) - done)
         return behind
 
+    def rewind(self, tp: TP, offset: int) -> None:
+        """Read the partition again from *offset* on."""
+        self._done.pop(tp, None)
+        self.kafka.seek(_aiokafka_tp(tp), offset)
+
     def pause_only(self, partitions: set[TP]) -> None:
         """Read on from all partitions but these."""
         self.pause_partitions(partitions - self._held)

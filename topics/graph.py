@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-from topics.pipeline import EVENTS, ComponentSpec, EventField, Feature, Pipeline
+from topics.pipeline import EVENTS, OUTCOMES, ComponentSpec, EventField, Feature, Pipeline
 
 Location = tuple[str | int, ...]
 RESERVED = (EVENTS, "decisions", "dead-letters", "outcomes", "control", "explanations", "weigh")
@@ -22,7 +22,10 @@ _TYPES_OF = {
     "night": ("timestamp",),
     "weekend": ("timestamp",),
     "one_hot": ("string",),
+    **dict.fromkeys(("sum", "mean", "min", "max", "std"), _NUMBERS),
+    "distinct": (*_NUMBERS, "string", "timestamp"),
 }
+_MORE_THAN_FIELDS = (EVENTS, OUTCOMES)
 
 
 class Finding(NamedTuple):
@@ -128,16 +131,40 @@ def _check_partitions(pipeline: Pipeline) -> Iterator[Finding]:
 def _check_features(pipeline: Pipeline) -> Iterator[Finding]:
     for index, component in enumerate(pipeline.components):
         counts = Counter(feature.name for feature in component.features or [])
+        repartitioned = pipeline.is_repartitioned(component.name)
+        yield from _check_key(pipeline, component, index)
         for place, feature in enumerate(component.features or []):
             at = ("components", index, "features", place)
             if counts[feature.name] > 1:
                 yield Finding((*at, "name"), f"two features are called {feature.name!r}")
+            if repartitioned and feature.over is None:
+                yield Finding(
+                    (*at, "apply"),
+                    f"{component.name} is repartitioned, so it has windowed features only; "
+                    "put this one into an extract_features of its own",
+                )
+            if feature.over is not None and feature.of in _MORE_THAN_FIELDS:
+                continue
             field = pipeline.event.fields.get(feature.of)
             if field is None:
                 known = ", ".join(pipeline.event.fields)
                 yield Finding((*at, "of"), f"no event field {feature.of!r}; known: {known}")
             elif wrong := _wrong_type(feature, field):
                 yield Finding((*at, "apply"), wrong)
+
+
+def _check_key(pipeline: Pipeline, component: ComponentSpec, index: int) -> Iterator[Finding]:
+    if component.key is None:
+        return
+    field = pipeline.event.fields.get(component.key)
+    if field is None:
+        known = ", ".join(pipeline.event.fields)
+        what = f"no event field {component.key!r}; known: {known}"
+    elif field.type not in ("string", "integer") or field.optional:
+        what = f"{component.key!r} must be a string or an integer field, and not optional"
+    else:
+        return
+    yield Finding(("components", index, "key"), what)
 
 
 def _wrong_type(feature: Feature, field: EventField) -> str | None:

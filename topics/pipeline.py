@@ -6,7 +6,7 @@ only the whole graph can tell (cycles, dead ends, unknown names) is in `topics.g
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 EVENTS = "events"
+OUTCOMES = "outcomes"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 ImportPath = Annotated[
@@ -28,6 +29,14 @@ ImportPath = Annotated[
 Kind = Literal["extract_features", "assess_risk", "decide"]
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp", "vector"]
 Transform = Literal["identity", "log1p", "hour", "day_of_week", "night", "weekend", "one_hot"]
+Windowed = Literal["count", "sum", "mean", "min", "max", "std", "distinct", "since_last", "share"]
+"""What is said about an entity's past in a window of event time."""
+
+WINDOWED: frozenset[str] = frozenset(get_args(Windowed))
+Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}(ms|s|m|h|d)$")]
+"""A length of time: 500ms, 30s, 10m, 1h, 7d."""
+
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def _scalar(value: object) -> object:
@@ -38,6 +47,16 @@ def _scalar(value: object) -> object:
 
 Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_scalar)]
 Choices = Annotated[list[str], Field(min_length=1)]
+
+
+def duration_ms(duration: str) -> int:
+    """Milliseconds.
+
+    >>> duration_ms("7d")
+    604800000
+    """
+    unit = duration.lstrip("0123456789")
+    return int(duration.removesuffix(unit)) * _UNIT_MS[unit]
 
 
 class Strict(BaseModel):
@@ -86,6 +105,8 @@ class EventSchema(Strict):
     """The field whose value is the record key, so decides the partition."""
     time: str
     """The field with the event time, a timestamp (RFC 3339)."""
+    lateness: Duration = "1h"
+    """How far an event may lie behind its entity's newest and still count in windows."""
     max_bytes: Annotated[int, Field(ge=64, le=64 * 2**20)] = 1_000_000
     """An event larger than this becomes a dead letter."""
     fields: Annotated[dict[Name | str, EventField], Field(min_length=1)]
@@ -115,22 +136,57 @@ class DataMapping(Strict):
     """File column → event field; a column with a field's own name needs no entry."""
 
 
+class Outcomes(Strict):
+    """The true labels, published later on `<pipeline>.outcomes`."""
+
+    delay: Duration = "7d"
+    """How long after its event an outcome is known: features use none that is younger."""
+
+
 class Feature(Strict):
-    """One number of the feature vector (several, for one_hot), from one event field."""
+    """Numbers of the feature vector, from one event field or from an entity's past.
+
+    A windowed feature (`over:`) has a column per window, called `<name>_<window>`; one_hot
+    has a column per category, called `<name>=<category>`.
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w]{0,62}$")]
-    of: str
-    apply: Transform = "identity"
+    of: str = EVENTS
+    """An event field; `events` (the default) and `outcomes` are what count can count."""
+    apply: Literal[Transform, Windowed] = "identity"
+    over: Annotated[list[Duration], Field(min_length=1)] | None = None
+    """Windows of event time: (t - window, t], and of outcomes as much earlier as they come late."""
     choices: Choices | None = None
     """The categories of one_hot, in the order of their columns."""
 
     @model_validator(mode="after")
-    def _choices_are_for_one_hot(self) -> Self:
+    def _options_fit(self) -> Self:
         if (self.apply == "one_hot") != (self.choices is not None):
             raise ValueError("apply: one_hot and choices: [...] go together")
         if self.choices is not None and len(set(self.choices)) < len(self.choices):
             raise ValueError("choices lists a category twice")
+        if (self.apply in WINDOWED) != (self.over is not None):
+            raise ValueError(f"over: [...] goes with {', '.join(sorted(WINDOWED))}")
+        if self.over is not None and len({duration_ms(it) for it in self.over}) < len(self.over):
+            raise ValueError("over lists a window twice")
+        if self.of == OUTCOMES and self.apply not in ("count", "share"):
+            raise ValueError("of outcomes there is count and share")
+        if self.apply == "share" and self.of != OUTCOMES:
+            raise ValueError("share is the share of positive outcomes: of: outcomes")
+        if self.apply in ("count", "since_last") and self.of not in (EVENTS, OUTCOMES):
+            raise ValueError(f"{self.apply} is of {EVENTS} or {OUTCOMES}, not of a field")
+        if self.apply not in ("count", "since_last", "share") and self.of == EVENTS:
+            raise ValueError(f"{self.apply} needs of: an event field")
         return self
+
+    @property
+    def columns(self) -> list[str]:
+        """One name per column of the feature vector."""
+        if self.over is not None:
+            return [f"{self.name}_{window}" for window in self.over]
+        if self.choices is not None:
+            return [f"{self.name}={choice}" for choice in self.choices]
+        return [self.name]
 
 
 class ModelSpec(Strict):
@@ -164,6 +220,10 @@ class ComponentSpec(Strict):
     options: dict[str, Scalar] = Field(default_factory=dict)
     """Keyword arguments for your own component."""
     inputs: Annotated[list[str], Field(alias="from", min_length=1)]
+    key: str | None = None
+    """The event field whose past the windowed features are about; the event's key if not given.
+    For another field than the event's key, events are repartitioned by it.
+    """
     features: Annotated[list[Feature], Field(min_length=1)] | None = None
     model: ModelSpec | None = None
     partitions: int | None = None
@@ -177,9 +237,16 @@ class ComponentSpec(Strict):
             raise ValueError("options are for a component of your own (import:)")
         if (self.kind == "extract_features") != (self.features is not None):
             raise ValueError("features: [...] goes with kind: extract_features")
+        if self.key is not None and not self.windowed:
+            raise ValueError("key: is for windowed features (over: [...])")
         if self.kind in ("assess_risk", "decide") and self.model is None:
             raise ValueError(f"{self.kind} needs a model:")
         return self
+
+    @property
+    def windowed(self) -> list[Feature]:
+        """The features that look at the past."""
+        return [feature for feature in self.features or [] if feature.over is not None]
 
 
 Weights = Annotated[
@@ -242,6 +309,7 @@ class Pipeline(Strict):
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
     codec: Literal["binary", "json"] = "binary"
     event: EventSchema
+    outcomes: Outcomes = Outcomes()
     data: DataMapping = DataMapping()
     components: Annotated[list[ComponentSpec], Field(min_length=1)]
     weighting: Weighting
@@ -258,3 +326,18 @@ class Pipeline(Strict):
             if component.name == name:
                 return component
         raise KeyError(name)
+
+    def entity(self, name: str) -> str:
+        """The event field whose past the windowed features of component *name* are about."""
+        return self.component(name).key or self.event.key
+
+    def is_repartitioned(self, name: str) -> bool:
+        """Component *name* needs the past of another field than the partition key, or outcomes."""
+        windowed = self.component(name).windowed
+        by_outcomes = any(feature.of == OUTCOMES for feature in windowed)
+        return bool(windowed) and (by_outcomes or self.entity(name) != self.event.key)
+
+    @property
+    def reads_outcomes(self) -> bool:
+        """Some windowed feature is of outcomes."""
+        return any(f.of == OUTCOMES for spec in self.components for f in spec.windowed)

@@ -182,18 +182,28 @@ class StageBatch:
     model: ModelRef
     failures: tuple[Failure, ...] = field(default=())
     """Why rows are absent, by row, ascending."""
+    lane: int | None = None
+    """Of a repartitioned component: the partition of its key. Rows of the source partition that
+    are in other lanes are not here, though the batch covers their offsets too."""
+    covers_to: int = -1
+    """The last source offset that this batch answers for; at least its last row's."""
+    entities: BytesColumn | None = None
+    """On its way to a repartitioned component: whose past each row is about (N)."""
+
+    def __post_init__(self) -> None:
+        last = int(self.rows.offsets[-1]) if len(self.rows) else self.covers_from - 1
+        object.__setattr__(self, "covers_to", max(self.covers_to, last))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, rows: slice) -> StageBatch:
         start, stop, _ = rows.indices(len(self))
-        covers_from = self.covers_from
-        if start:
-            covers_from = int(self.rows.offsets[start - 1]) + 1
+        offsets = self.rows.offsets
         return replace(
             self,
-            covers_from=covers_from,
+            covers_from=int(offsets[start - 1]) + 1 if start else self.covers_from,
+            covers_to=int(offsets[stop]) - 1 if stop < len(self) else self.covers_to,
             rows=self.rows[start:stop],
             present=self.present[start:stop],
             output=self.output[start:stop],
@@ -203,6 +213,7 @@ class StageBatch:
                 for failure in self.failures
                 if start <= failure.row < stop
             ),
+            entities=None if self.entities is None else self.entities[start:stop],
         )
 
 

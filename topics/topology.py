@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from topics.pipeline import EVENTS, Pipeline
+from topics.pipeline import EVENTS, OUTCOMES, Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,17 +14,37 @@ class Topology:
     pipeline: str
     components: tuple[str, ...]
     partitions: int
+    stateful: tuple[str, ...] = ()
+    """Components with windowed features."""
+    repartitioned: tuple[str, ...] = ()
+    """Those of them that need the past of another field than the partition key."""
+    has_outcomes: bool = False
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Topology:
         """The topology of *pipeline*."""
         names = tuple(component.name for component in pipeline.components)
-        return cls(pipeline.name, names, pipeline.partitions)
+        return cls(
+            pipeline.name, names, pipeline.partitions,
+            tuple(spec.name for spec in pipeline.components if spec.windowed),
+            tuple(name for name in names if pipeline.is_repartitioned(name)),
+            pipeline.reads_outcomes,
+        )  # fmt: skip
 
     @property
     def events(self) -> str:
         """Where producers publish."""
         return f"{self.pipeline}.{EVENTS}"
+
+    @property
+    def outcomes(self) -> str:
+        """Where the true labels are published, when they are known."""
+        return f"{self.pipeline}.{OUTCOMES}"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What comes from outside."""
+        return (self.events, self.outcomes) if self.has_outcomes else (self.events,)
 
     @property
     def decisions(self) -> str:
@@ -40,6 +60,14 @@ class Topology:
         """The topic that component *name* writes; `events` is where the source is."""
         return f"{self.pipeline}.{name}"
 
+    def keyed(self, name: str) -> str:
+        """Events and outcomes on their way to repartitioned component *name*, by its key."""
+        return f"{self.pipeline}.{name}.keyed"
+
+    def state(self, name: str) -> str:
+        """Snapshots of what component *name* knows of the past; compacted."""
+        return f"{self.pipeline}.{name}.state"
+
     def group(self, name: str) -> str:
         """The consumer group of component *name*."""
         return f"{self.pipeline}.{name}"
@@ -47,5 +75,11 @@ class Topology:
     @property
     def all(self) -> tuple[str, ...]:
         """Every topic, in the order of the flow."""
-        stages = tuple(self.stage(name) for name in self.components)
-        return (self.events, *stages, self.decisions, self.dead_letters)
+        return (
+            *self.sources,
+            *(self.keyed(name) for name in self.repartitioned),
+            *(self.state(name) for name in self.stateful),
+            *(self.stage(name) for name in self.components),
+            self.decisions,
+            self.dead_letters,
+        )

@@ -45,6 +45,8 @@ def encode(batch: StageBatch, codec: Codec = "binary") -> tuple[bytes, list[tupl
             "topic": batch.topic,
             "partition": batch.partition,
             "covers_from": batch.covers_from,
+            "covers_to": batch.covers_to,
+            "lane": batch.lane,
             "digest": batch.model.digest,
             "variant": batch.model.variant,
             "failures": [list(failure) for failure in batch.failures],
@@ -96,6 +98,8 @@ def _tensors(batch: StageBatch) -> dict[str, Tensor]:
     }
     if rows.traces is not None:
         tensors["traceparent"] = rows.traces
+    if batch.entities is not None:
+        tensors["entity"] = batch.entities
     return tensors
 
 
@@ -184,6 +188,9 @@ def _batch(header: dict[str, Any], tensors: dict[str, Tensor]) -> StageBatch:
         signal=_array(tensors, "signal", "f", 1, n),
         model=ModelRef(str(header["model_version"]), str(about["digest"]), str(about["variant"])),
         failures=failures,
+        lane=None if about.get("lane") is None else int(about["lane"]),
+        covers_to=int(about.get("covers_to", -1)),
+        entities=_column(tensors, "entity", n) if "entity" in tensors else None,
     )
 
 

@@ -1,0 +1,83 @@
+"""What a worker knows of the past in one partition, and up to where it has taken it in."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.component import Column
+from models.windows import Ints, WindowPlan, Windows
+from topics.stage_batch import Floats
+
+_AT_MOST_EVERY_S = 5.0
+_SHARE_OF_TIME = 0.05
+"""Snapshots may take this share of a worker's time."""
+_PARTITION_BITS = 48
+
+
+@dataclass(slots=True)
+class Reached:
+    """How far one source partition has been taken in."""
+
+    offset: int = -1
+    """The highest source offset."""
+    clock_ms: int = -(2**60)
+    """The highest event time."""
+
+
+@dataclass(slots=True)
+class Past:
+    """The windows of one partition of the key, with what they were made from."""
+
+    windows: Windows
+    reached: dict[str, Reached] = field(default_factory=dict)
+    """By source, as `topic[partition]`."""
+    now_ms: int = 0
+    """Event time now: the highest so far, but never later than the record's own time."""
+    serial: int = 0
+    """Of the last snapshot."""
+    changed: bool = False
+    _saved_at: float = field(default_factory=time.monotonic)
+    _save_s: float = 0.0
+
+    @classmethod
+    def empty(cls, plan: WindowPlan) -> Past:
+        """Before the first event."""
+        return cls(Windows(plan))
+
+    def of(self, topic: str, partition: int) -> Reached:
+        """How far a source partition has been taken in."""
+        return self.reached.setdefault(f"{topic}[{partition}]", Reached())
+
+    def observe(
+        self, entities: list[str], times_ms: Ints, orders: Ints, values: Floats, published_ms: Ints
+    ) -> dict[str, Column]:
+        """Take in events and return their windowed features, see `Windows.observe`."""
+        if not len(entities):
+            return {column: np.zeros(0) for column in self.windows.plan.columns}
+        self.changed = True
+        self.now_ms = max(self.now_ms, int(np.minimum(times_ms, published_ms).max()))
+        return self.windows.observe(entities, times_ms, orders, values.astype(np.float64))
+
+    def learn(self, entities: list[str], times_ms: Ints, orders: Ints, outcomes: Floats) -> None:
+        """Take in outcomes."""
+        self.changed = True
+        self.windows.learn(entities, times_ms, orders, outcomes > 0)
+
+    def snapshot_is_due(self) -> bool:
+        """Something has changed, and the last snapshot is old enough for what it cost."""
+        age = time.monotonic() - self._saved_at
+        return self.changed and age > max(_AT_MOST_EVERY_S, self._save_s / _SHARE_OF_TIME)
+
+    def saved(self, started_at: float) -> None:
+        """A snapshot that was begun at *started_at* (monotonic) is on the broker."""
+        self.changed = False
+        self._saved_at = time.monotonic()
+        self._save_s = self._saved_at - started_at
+
+
+def orders_of(partition: int, offsets: Ints) -> Ints:
+    """One number per source record: events of one time are ordered by it."""
+    return (np.int64(partition) << _PARTITION_BITS) + offsets

@@ -1,0 +1,157 @@
+"""Repartitioning: events and outcomes of one source partition, dealt out by another key.
+
+Every batch goes to every partition of the key, also where it has no rows for it: so each
+knows how far its sources have come.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from zlib import crc32
+
+import numpy as np
+from aiokafka.structs import ConsumerRecord
+from faust.types import TP
+
+from agents.coverage import covered_from
+from agents.source_stage import source_rows
+from agents.worker import Wiring, Worker, all_done, encoded_records, is_backlog
+from models.windows import Ints, WindowPlan
+from topics.events import DecodedEvents, EventDecoder
+from topics.fetch import Fetch
+from topics.outcomes import OUTCOME, outcome_schema
+from topics.stage_batch import BytesColumn, ModelRef, Rows, StageBatch
+
+log = logging.getLogger(__name__)
+
+_CODE = ModelRef("repartition", "", "code")
+
+
+class Repartition(Worker[dict[str, int]]):
+    """Reads events (and outcomes), writes them to a component's keyed topic.
+
+    It keeps nothing: after a crash it writes again what was not committed, and the reader
+    knows what it has seen. The state of a partition is the next offset to expect, by topic.
+    """
+
+    def __init__(self, wiring: Wiring, name: str) -> None:
+        super().__init__(wiring)
+        self._name = name
+        self._plan = WindowPlan(wiring.pipeline, name)
+        self._events = EventDecoder(wiring.pipeline.event)
+        self._outcomes = EventDecoder(outcome_schema(wiring.pipeline))
+        self._deadline_ms = wiring.pipeline.weighting.deadline_ms
+        self._topic = self.topology.keyed(name)
+
+    async def open_state(self, partition: int) -> dict[str, int]:  # noqa: ARG002  # its interface
+        """Nothing is expected before the first record."""
+        return {}
+
+    async def process(self, fetch: Fetch) -> None:
+        """Deal out the records of each partition; returns when they are written."""
+        started = time.perf_counter()
+        await all_done(self._process(tp, records) for tp, records in fetch.records.items())
+        self.wiring.metrics.observe_batch(
+            sum(map(len, fetch.records.values())), time.perf_counter() - started
+        )
+
+    async def _process(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+        expected = await self.state(tp.partition)
+        after = records[-1].offset + 1
+        covers_from = await covered_from(self.tail, tp, expected.get(tp.topic), records[0].offset)
+        is_events = tp.topic == self.topology.events
+        decoded = (self._events if is_events else self._outcomes).decode(records)
+        batch = self._batch(tp, records, decoded, covers_from)
+        lanes = self._lanes(tp.partition, decoded, len(records))
+        self.wiring.app.batches.check_lease()
+        await all_done(
+            self._write(lane, part)
+            for lane, part in enumerate(dealt(batch, lanes, self.topology.partitions))
+        )
+        if not is_events:
+            self._tell_invalid_outcomes(tp, records, decoded)
+        self.wiring.metrics.observe_rows(batch.present, batch.failures)
+        expected[tp.topic] = after
+        self.wiring.app.batches.done({tp: after})
+
+    def _batch(
+        self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents, covers_from: int
+    ) -> StageBatch:
+        """All records of the batch: what is kept of each, and whose past it belongs to."""
+        n, valid = len(records), decoded.valid
+        rows = source_rows(records, decoded)
+        rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
+        kept = (
+            self._plan.values(decoded.columns)
+            if tp.topic == self.topology.events
+            else decoded.columns[OUTCOME].astype(np.float64)[:, None]
+        )
+        present, values = np.zeros(n, np.bool_), np.zeros((n, kept.shape[1]))
+        present[valid], values[valid] = True, kept
+        entities = [b""] * n
+        for row, entity in zip(valid.tolist(), self._entities(decoded), strict=True):
+            entities[row] = entity.encode()
+        return StageBatch(
+            component=self._name, topic=tp.topic, partition=tp.partition, covers_from=covers_from,
+            rows=rows, present=present, output=values, signal=np.zeros(n, np.float32), model=_CODE,
+            failures=tuple(f._replace(component=self._name) for f in decoded.failures),
+            entities=BytesColumn.of(entities),
+        )  # fmt: skip
+
+    def _entities(self, decoded: DecodedEvents) -> list[str]:
+        return self._plan.entities(decoded.columns)
+
+    def _lanes(self, partition: int, decoded: DecodedEvents, n: int) -> Ints:
+        """Each record's partition of the key; what is invalid stays in its own."""
+        lanes = np.full(n, partition % self.topology.partitions, np.int64)
+        count = self.topology.partitions
+        lanes[decoded.valid] = [lane_of(it, count) for it in self._entities(decoded)]
+        return lanes
+
+    async def _write(self, lane: int, batch: StageBatch) -> None:
+        # Binary, whatever the pipeline's codec: a missing value is NaN, which JSON has not.
+        await self.wiring.app.writer.write(self._topic, lane, encoded_records(batch, "binary"))
+
+    def _tell_invalid_outcomes(
+        self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents
+    ) -> None:
+        for failure in decoded.failures:
+            self.wiring.metrics.observe_skipped()
+            log.warning(
+                "%s[%d]@%d is no outcome, skipped: %s",
+                tp.topic, tp.partition, records[failure.row].offset, failure.reason,
+            )  # fmt: skip
+
+
+def lane_of(entity: str, partitions: int) -> int:
+    """The partition of the key that an entity is in."""
+    return crc32(entity.encode()) % partitions
+
+
+def dealt(batch: StageBatch, lanes: Ints, count: int) -> Iterator[StageBatch]:
+    """The rows of each lane; each part still covers all offsets of the batch."""
+    of = batch.rows
+    ids, keys = of.ids.items(), of.keys.items()
+    traces = None if of.traces is None else of.traces.items()
+    entities = [] if batch.entities is None else batch.entities.items()
+
+    def column(items: list[bytes], rows: Ints) -> BytesColumn:
+        return BytesColumn.of([items[row] for row in rows.tolist()])
+
+    for lane in range(count):
+        rows = np.flatnonzero(lanes == lane)
+        place = {row: at for at, row in enumerate(rows.tolist())}
+        yield replace(
+            batch,
+            rows=Rows(
+                of.offsets[rows], of.published_ms[rows], of.event_time_ms[rows], of.backlog[rows],
+                column(ids, rows), column(keys, rows),
+                None if traces is None else column(traces, rows),
+            ),
+            present=batch.present[rows], output=batch.output[rows], signal=batch.signal[rows],
+            failures=tuple(f._replace(row=place[f.row]) for f in batch.failures if f.row in place),
+            entities=column(entities, rows),
+        )  # fmt: skip
