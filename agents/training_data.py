@@ -34,14 +34,14 @@ def simulated(
             f"pipeline {pipeline.name} has no simulator: give its data with --data FILE"
         )
     events = SIMULATORS[pipeline.name](seed)
-    return _collected(pipeline, ((e.event, e.label) for e in islice(events, rows)), progress)
+    return collected(pipeline, ((e.event, e.label) for e in islice(events, rows)), progress)
 
 
 def from_file(
     pipeline: Pipeline, path: str, *, progress: Progress = lambda _: None
 ) -> TrainingData:
     """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file."""
-    return _collected(pipeline, _labelled(pipeline, path), progress)
+    return collected(pipeline, _labelled(pipeline, path), progress)
 
 
 def rows_in(path: str) -> int | None:
@@ -65,7 +65,7 @@ def _labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object]
         yield from zip(batch.events(), labels, strict=True)
 
 
-def _collected(
+def collected(
     pipeline: Pipeline, labelled: Iterable[tuple[dict[str, object], bool]], progress: Progress
 ) -> TrainingData:
     decoder = EventDecoder(pipeline.event)

@@ -27,7 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     home = tmp_path_factory.mktemp("home")
     content = yaml.safe_load(find_pipeline("card-fraud").read_text())
     for component in content["components"]:
-        if "n_estimators" in component["model"].get("parameters", {}):
+        if "n_estimators" in component.get("model", {}).get("parameters", {}):
             component["model"]["parameters"]["n_estimators"] = 5
     # A busy machine may take seconds for a batch: these tests are about losing nothing.
     content["weighting"]["deadline_ms"] = 60_000

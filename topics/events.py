@@ -196,7 +196,7 @@ def _field_schema(  # noqa: PLR0911  # one return per type
             return core_schema.bool_schema(strict=True)
         case "timestamp":
             text = core_schema.str_schema(strict=True, max_length=_LONGEST_TIME)
-            return core_schema.no_info_after_validator_function(_milliseconds, text)
+            return core_schema.no_info_after_validator_function(milliseconds, text)
         case "vector":
             number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low, le=high)
             return core_schema.list_schema(
@@ -225,7 +225,7 @@ def _column_maker(field: EventField) -> _Maker:
     return lambda events, name: np.array([event[name] for event in events], dtype=dtype)
 
 
-def _milliseconds(text: str) -> int:
+def milliseconds(text: str) -> int:
     """Milliseconds since 1970 of an RFC 3339 time; ValueError for anything else."""
     try:
         if text[4:5] != "-" or text[10:11] not in ("T", "t", " "):

@@ -93,7 +93,8 @@ def card_fraud(**changes: object) -> Pipeline:
     """The real pipeline file, with fewer trees, and *changes* to its top level."""
     written = load_pipeline(FOLDER / "card-fraud.yaml").pipeline.model_dump(by_alias=True)
     for component in written["components"]:
-        component["model"]["parameters"] |= SMALL.get(component["name"], {})
+        if component["name"] in SMALL:
+            component["model"]["parameters"] |= SMALL[component["name"]]
     return Pipeline.model_validate({**written, **changes})
 
 

@@ -1,0 +1,135 @@
+"""Windowed features on a broker: what is streamed is what the same code says of all rows."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from agents import publishing, training_data
+from agents.brokers import ensure_topics
+from agents.outcomes import OutcomePublisher
+from models.simulators import SIMULATORS, LabelledEvent
+from models.windows import over_all_rows
+from tests.integration.harness import (
+    Trained,
+    decided,
+    pipeline_running,
+    records_of,
+    settled,
+    stopped,
+    worker_process,
+)
+from topics.pipeline import Pipeline
+from topics.settings import BrokerSettings
+from topics.stage_batch import Floats
+from topics.topology import Topology
+from topics.wire import decode
+
+SMALL_WORLD = {"customers": 60, "terminals": 80, "radius": 30.0}
+EVENTS = 3500  # about a month of 60 customers: outcomes are known, and windows reach back
+
+
+def transactions() -> list[LabelledEvent]:
+    return list(islice(SIMULATORS["card-fraud"](3, **SMALL_WORLD), EVENTS))
+
+
+async def publish_with_outcomes(
+    broker: BrokerSettings, pipeline: Pipeline, labelled: list[LabelledEvent], rate: float
+) -> None:
+    topology, outcomes = Topology.of(pipeline), OutcomePublisher(pipeline)
+    await ensure_topics(broker, topology)
+    async with publishing.producer(broker) as kafka:
+        for start in range(0, len(labelled), 100):
+            chunk = labelled[start : start + 100]
+            await outcomes.publish_known(kafka, chunk[-1].event)
+            for event, label in chunk:
+                outcomes.note(event, label=label)
+            encoded = list(publishing.encoded((it.event for it in chunk), pipeline.event.key))
+            await publishing.publish_chunk(kafka, topology.events, topology.partitions, encoded)
+            await asyncio.sleep(len(chunk) / rate)
+
+
+def expected(pipeline: Pipeline, name: str, labelled: list[LabelledEvent]) -> dict[str, Floats]:
+    """Event id → windowed features, as training computes them."""
+    data = training_data.collected(pipeline, iter(labelled))
+    columns = over_all_rows(pipeline, name, data.columns, data.labels)
+    matrix = np.stack(list(columns.values()), axis=1)
+    return dict(zip(data.columns[pipeline.event.id].tolist(), matrix, strict=True))
+
+
+async def streamed(
+    broker: BrokerSettings, pipeline: Pipeline, name: str
+) -> Mapping[str, list[Floats]]:
+    """Event id → the component's outputs for it, more than one after a restart."""
+    found: dict[str, list[Floats]] = {}
+    for record in await records_of(broker, Topology.of(pipeline).stage(name)):
+        batch = decode(record.value, dict(record.headers))
+        assert batch.present.all()
+        for event_id, output in zip(batch.rows.ids.items(), batch.output, strict=True):
+            found.setdefault(event_id.decode(), []).append(output)
+    return found
+
+
+async def check(broker: BrokerSettings, pipeline: Pipeline, labelled: list[LabelledEvent]) -> None:
+    for name in ("features", "terminals"):
+        wanted = expected(pipeline, name, labelled)
+        width = len(next(iter(wanted.values())))
+        found = await streamed(broker, pipeline, name)
+        assert found.keys() == wanted.keys()
+        wrong = {
+            event_id: (outputs, wanted[event_id])
+            for event_id, outputs in found.items()
+            if any(output[-width:].tobytes() != wanted[event_id].tobytes() for output in outputs)
+        }
+        assert not wrong, f"{name}: {len(wrong)} rows, for example {next(iter(wrong.items()))}"
+    assert any(row[3:].any() for row in expected(pipeline, "terminals", labelled).values())
+
+
+async def test_streamed_windows_are_those_of_training_to_the_bit(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    labelled = transactions()
+    async with pipeline_running(trained, broker):
+        await publish_with_outcomes(broker, trained.pipeline, labelled, 3000)
+        audit = await settled(broker, trained.pipeline, EVENTS)
+    assert audit.passed
+    await check(broker, trained.pipeline, labelled)
+
+
+@pytest.mark.faults
+async def test_windows_survive_a_killed_worker_to_the_bit(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    labelled = transactions()
+    pipeline = trained.pipeline
+    publishing = asyncio.create_task(publish_with_outcomes(broker, pipeline, labelled, 250))
+    with worker_process(trained, broker, "risk-linear", "risk-forest", "decision", "weigh"):
+        with worker_process(trained, broker, "features", "terminals") as first:
+            await decided(broker, pipeline, EVENTS // 2)
+            await asyncio.to_thread(stopped, first, signal.SIGKILL)
+        with worker_process(trained, broker, "features", "terminals"):
+            await publishing
+            audit = await settled(broker, pipeline, EVENTS)
+    assert audit.passed
+    await check(broker, pipeline, labelled)
+
+
+@pytest.mark.faults
+async def test_windows_are_the_same_with_two_workers_that_share_the_partitions(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    labelled = transactions()
+    pipeline = trained.pipeline
+    publishing = asyncio.create_task(publish_with_outcomes(broker, pipeline, labelled, 250))
+    with worker_process(trained, broker), worker_process(trained, broker) as second:
+        await decided(broker, pipeline, EVENTS // 2)
+        await asyncio.to_thread(stopped, second, signal.SIGTERM)
+        await publishing
+        audit = await settled(broker, pipeline, EVENTS)
+    assert audit.passed
+    await check(broker, pipeline, labelled)
