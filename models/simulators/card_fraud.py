@@ -19,15 +19,18 @@ each one is taken with probability 1/3.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import count
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.simulators.labelled_event import LabelledEvent
+from models.simulators.scenario import CALM, Scenario
 
 START = date(2018, 4, 1)
 SIDE = 100.0
@@ -36,6 +39,10 @@ LARGE_AMOUNT = 220.0
 TERMINALS_A_DAY, TERMINAL_DAYS = 2, 28
 CARDS_A_DAY, CARD_DAYS = 3, 14
 STOLEN_SHARE, STOLEN_FACTOR = 1 / 3, 5.0
+DRIFT_FACTOR = 0.1
+"""Drift of 1: everything costs a tenth more; what is fraud stays as it was."""
+ATTACKED_SHARE, ATTACKS_AN_HOUR = 0.1, 300
+"""Incident: so many misuses of a tenth of the cards, each at STOLEN_FACTOR times its mean."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -54,17 +61,10 @@ class Transactions:
     amount: Floats
     is_fraud: NDArray[np.bool_]
     scenario: NDArray[np.int8]
-    """0 genuine; 1 large amount, 2 compromised terminal, 3 stolen card."""
+    """0 genuine; 1 large amount, 2 compromised terminal, 3 stolen card, 4 attack."""
 
     def __len__(self) -> int:
         return len(self.transaction_id)
-
-
-class LabelledEvent(NamedTuple):
-    """An event as producers publish it, and its outcome, which is never part of it."""
-
-    event: dict[str, object]
-    label: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ def simulate_days(
     radius: float = 5.0,
     start: date = START,
     days: int | None = None,
+    scenario: Scenario = CALM,
 ) -> Iterator[Transactions]:
     """Yield one block of transactions a day, without end when *days* is None.
 
@@ -99,27 +100,36 @@ def simulate_days(
     people = _populate(rng, customers, terminals, radius)
     bad_terminals: deque[Ints] = deque(maxlen=TERMINAL_DAYS)
     stolen_cards: deque[Ints] = deque(maxlen=CARD_DAYS)
+    attacks = np.random.default_rng([seed, 1])  # of its own: the other draws stay as they are
     first_id = 0
     for day in count() if days is None else range(days):
         second, customer, terminal, amount = _genuine_day(rng, people)
-        scenario = np.where(amount > LARGE_AMOUNT, np.int8(1), np.int8(0))
+        kind = np.where(amount > LARGE_AMOUNT, np.int8(1), np.int8(0))
 
         bad_terminals.append(_draw(rng, terminals, TERMINALS_A_DAY))
-        scenario[_times_drawn(bad_terminals, terminals)[terminal] > 0] = 2
+        kind[_times_drawn(bad_terminals, terminals)[terminal] > 0] = 2
 
         stolen_cards.append(_draw(rng, customers, CARDS_A_DAY))
         misuses = rng.binomial(_times_drawn(stolen_cards, customers)[customer], STOLEN_SHARE)
-        scenario[misuses > 0] = 3
+        kind[misuses > 0] = 3
         amount = np.round(amount * np.power(STOLEN_FACTOR, misuses, dtype=np.float64), 2)
+
+        attack = _attack(attacks, people, day, scenario)
+        order = np.argsort(np.concatenate([second, attack[0]]), kind="stable")
+        second, customer, terminal, amount, kind = (
+            np.concatenate(parts)[order]
+            for parts in zip((second, customer, terminal, amount, kind), attack, strict=True)
+        )
+        dearer = 1 + DRIFT_FACTOR * scenario.shift(day + second / DAY_S)
 
         yield Transactions(
             transaction_id=np.arange(first_id, first_id + len(second), dtype=np.int64),
             occurred_at=np.datetime64(start, "ms") + (day * DAY_S + second) * 1000,
             customer_id=customer,
             terminal_id=terminal,
-            amount=amount,
-            is_fraud=scenario > 0,
-            scenario=scenario,
+            amount=np.round(amount * dearer, 2),
+            is_fraud=kind > 0,
+            scenario=kind,
         )
         first_id += len(second)
 
@@ -132,6 +142,7 @@ def simulate(
     radius: float = 5.0,
     start: date = START,
     days: int | None = None,
+    scenario: Scenario = CALM,
 ) -> Iterator[LabelledEvent]:
     """Yield the transactions of `simulate_days` one by one, as events of the card-fraud pipeline.
 
@@ -140,8 +151,9 @@ def simulate(
     ['amount', 'customer_id', 'occurred_at', 'terminal_id', 'transaction_id']
     """
     for block in simulate_days(
-        seed, customers=customers, terminals=terminals, radius=radius, start=start, days=days
-    ):
+        seed, customers=customers, terminals=terminals, radius=radius, start=start, days=days,
+        scenario=scenario,
+    ):  # fmt: skip
         rows = zip(
             block.transaction_id.tolist(),
             np.datetime_as_string(block.occurred_at, unit="s").tolist(),
@@ -202,6 +214,31 @@ def _genuine_day(rng: np.random.Generator, people: _Population) -> tuple[Ints, I
     amount = np.where(amount < 0, rng.uniform(0, 2 * mean), amount)
     nth = rng.integers(0, people.reach[customer])
     return second, customer, people.terminal[people.first[customer] + nth], np.round(amount, 2)
+
+
+def _attack(
+    rng: np.random.Generator, people: _Population, day: int, scenario: Scenario
+) -> tuple[Ints, Ints, Ints, Floats, NDArray[np.int8]]:
+    """A day's misuses in an attack, each with what `simulate_days` merges."""
+    seconds = np.arange(DAY_S if scenario.incidents else 0)
+    under_attack = seconds[scenario.in_incident(day + seconds / DAY_S)]
+    cards = np.flatnonzero(people.reach > 0)
+    misuses = rng.poisson(len(under_attack) / 3600 * ATTACKS_AN_HOUR) if len(cards) else 0
+    if not misuses:
+        nothing = np.empty(0, np.int64)
+        return nothing, nothing, nothing, np.empty(0), np.empty(0, np.int8)
+    attacked = cards[_draw(rng, len(cards), math.ceil(len(cards) * ATTACKED_SHARE))]
+    customer = rng.choice(attacked, misuses)
+    nth = rng.integers(0, people.reach[customer])
+    amount = np.round(STOLEN_FACTOR * people.mean_amount[customer], 2)
+    terminal = people.terminal[people.first[customer] + nth]
+    return (
+        rng.choice(under_attack, misuses),
+        customer,
+        terminal,
+        amount,
+        np.full(misuses, 4, np.int8),
+    )
 
 
 def _draw(rng: np.random.Generator, population: int, wanted: int) -> Ints:
