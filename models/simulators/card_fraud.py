@@ -25,15 +25,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.simulators.card_population import Floats, Ints, Population, populate
 from models.simulators.labelled_event import LabelledEvent
 from models.simulators.scenario import CALM, Scenario
 
 START = date(2018, 4, 1)
-SIDE = 100.0
 DAY_S = 86_400
 LARGE_AMOUNT = 220.0
 TERMINALS_A_DAY, TERMINAL_DAYS = 2, 28
@@ -43,9 +44,6 @@ DRIFT_FACTOR = 0.1
 """Drift of 1: everything costs a tenth more; what is fraud stays as it was."""
 ATTACKED_SHARE, ATTACKS_AN_HOUR = 0.1, 300
 """Incident: so many misuses of a tenth of the cards, each at STOLEN_FACTOR times its mean."""
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +65,16 @@ class Transactions:
         return len(self.transaction_id)
 
 
-@dataclass(frozen=True, slots=True)
-class _Population:
-    """Who pays: columns of C customers, and the terminals that each of them can reach."""
+class _Payments(NamedTuple):
+    """Some of a day's transactions, as columns of N rows each."""
 
-    daily_rate: Floats
-    mean_amount: Floats
+    second: Ints
+    """Of the day."""
+    customer: Ints
     terminal: Ints
-    """Terminals in reach, one customer's after the other's."""
-    first: Ints
-    """Where a customer's terminals begin in `terminal`."""
-    reach: Ints
-    """How many they are."""
+    amount: Floats
+    kind: NDArray[np.int8]
+    """As in `Transactions.scenario`."""
 
 
 def simulate_days(
@@ -97,7 +93,7 @@ def simulate_days(
     distributions between versions (NEP 19).
     """
     rng = np.random.default_rng(seed)
-    people = _populate(rng, customers, terminals, radius)
+    people = populate(rng, customers, terminals, radius)
     bad_terminals: deque[Ints] = deque(maxlen=TERMINAL_DAYS)
     stolen_cards: deque[Ints] = deque(maxlen=CARD_DAYS)
     attacks = np.random.default_rng([seed, 1])  # of its own: the other draws stay as they are
@@ -114,11 +110,9 @@ def simulate_days(
         kind[misuses > 0] = 3
         amount = np.round(amount * np.power(STOLEN_FACTOR, misuses, dtype=np.float64), 2)
 
-        attack = _attack(attacks, people, day, scenario)
-        order = np.argsort(np.concatenate([second, attack[0]]), kind="stable")
-        second, customer, terminal, amount, kind = (
-            np.concatenate(parts)[order]
-            for parts in zip((second, customer, terminal, amount, kind), attack, strict=True)
+        second, customer, terminal, amount, kind = _in_time_order(
+            _Payments(second, customer, terminal, amount, kind),
+            _attack(attacks, people, day, scenario),
         )
         dearer = 1 + DRIFT_FACTOR * scenario.shift(day + second / DAY_S)
 
@@ -174,34 +168,7 @@ def simulate(
             yield LabelledEvent(event, is_fraud)
 
 
-def _populate(
-    rng: np.random.Generator, customers: int, terminals: int, radius: float
-) -> _Population:
-    """Draw places, rates and amounts; a customer without a terminal in reach has rate 0."""
-    homes = rng.uniform(0, SIDE, (customers, 2))
-    shops = rng.uniform(0, SIDE, (terminals, 2))
-    mean_amount = rng.uniform(5, 100, customers)
-    daily_rate = rng.uniform(0, 4, customers)
-
-    by_x = np.argsort(shops[:, 0], kind="stable")
-    x = shops[by_x, 0]
-    west = np.searchsorted(x, homes[:, 0] - radius)
-    east = np.searchsorted(x, homes[:, 0] + radius)
-    near = []
-    for home, low, high in zip(homes, west, east, strict=True):
-        strip = by_x[low:high]
-        near.append(strip[np.hypot(*(shops[strip] - home).T) < radius])
-    reach = np.array([len(shop) for shop in near], dtype=np.int64)
-    return _Population(
-        daily_rate=np.where(reach > 0, daily_rate, 0.0),
-        mean_amount=mean_amount,
-        terminal=np.concatenate([np.empty(0, np.int64), *near]),
-        first=np.cumsum(reach) - reach,
-        reach=reach,
-    )
-
-
-def _genuine_day(rng: np.random.Generator, people: _Population) -> tuple[Ints, Ints, Ints, Floats]:
+def _genuine_day(rng: np.random.Generator, people: Population) -> tuple[Ints, Ints, Ints, Floats]:
     """Second of the day (ascending), customer, terminal and amount of a day without fraud."""
     customer = np.repeat(np.arange(len(people.reach)), rng.poisson(people.daily_rate))
     second = np.floor(rng.normal(DAY_S / 2, 20_000, len(customer))).astype(np.int64)
@@ -217,28 +184,31 @@ def _genuine_day(rng: np.random.Generator, people: _Population) -> tuple[Ints, I
 
 
 def _attack(
-    rng: np.random.Generator, people: _Population, day: int, scenario: Scenario
-) -> tuple[Ints, Ints, Ints, Floats, NDArray[np.int8]]:
-    """A day's misuses in an attack, each with what `simulate_days` merges."""
+    rng: np.random.Generator, people: Population, day: int, scenario: Scenario
+) -> _Payments:
+    """The misuses of a day in which an incident goes on."""
     seconds = np.arange(DAY_S if scenario.incidents else 0)
     under_attack = seconds[scenario.in_incident(day + seconds / DAY_S)]
     cards = np.flatnonzero(people.reach > 0)
-    misuses = rng.poisson(len(under_attack) / 3600 * ATTACKS_AN_HOUR) if len(cards) else 0
-    if not misuses:
+    if not len(cards) or not len(under_attack):
         nothing = np.empty(0, np.int64)
-        return nothing, nothing, nothing, np.empty(0), np.empty(0, np.int8)
+        return _Payments(nothing, nothing, nothing, np.empty(0), np.empty(0, np.int8))
+    misuses = rng.poisson(len(under_attack) / 3600 * ATTACKS_AN_HOUR)
     attacked = cards[_draw(rng, len(cards), math.ceil(len(cards) * ATTACKED_SHARE))]
     customer = rng.choice(attacked, misuses)
     nth = rng.integers(0, people.reach[customer])
-    amount = np.round(STOLEN_FACTOR * people.mean_amount[customer], 2)
-    terminal = people.terminal[people.first[customer] + nth]
-    return (
-        rng.choice(under_attack, misuses),
-        customer,
-        terminal,
-        amount,
-        np.full(misuses, 4, np.int8),
+    return _Payments(
+        second=rng.choice(under_attack, misuses),
+        customer=customer,
+        terminal=people.terminal[people.first[customer] + nth],
+        amount=np.round(STOLEN_FACTOR * people.mean_amount[customer], 2),
+        kind=np.full(misuses, 4, np.int8),
     )
+
+
+def _in_time_order(*parts: _Payments) -> _Payments:
+    order = np.argsort(np.concatenate([part.second for part in parts]), kind="stable")
+    return _Payments(*(np.concatenate(column)[order] for column in zip(*parts, strict=True)))
 
 
 def _draw(rng: np.random.Generator, population: int, wanted: int) -> Ints:

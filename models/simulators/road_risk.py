@@ -197,7 +197,7 @@ def _observed(
         report_id=np.arange(first_id, first_id + rows, dtype=np.int64),
         observed_at=midnight + minute * 60_000,
         segment_id=segment,
-        flow=counted * 60.0,
+        flow=(counted * 60).astype(np.float64),
         speed_kmh=np.maximum(speed, 1.0).round(1),
         speed_std_kmh=deviation.round(1),
         occupancy_pct=np.minimum(occupancy, 100.0).round(1),
