@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from agents import following, publishing
 from agents.ledger import Ledger
 from agents.runner import Running
-from models.simulators import SIMULATORS
+from models.simulators import CALM, SIMULATORS, Scenario
 from topics import dead_letters
 from topics.embedded import MAX_IN_FLIGHT
 from topics.pipeline import Pipeline
@@ -81,14 +81,20 @@ class Demo:
         return max(0.0, self._last_end_at - self._started_at)
 
     async def publish(
-        self, settings: BrokerSettings, events: int, rate: float | None, seed: int
+        self,
+        settings: BrokerSettings,
+        events: int,
+        rate: float | None,
+        seed: int,
+        scenario: Scenario = CALM,
     ) -> None:
         """Publish *events* simulated events, never too far ahead of their decisions."""
         topology = Topology.of(self.pipeline)
         labels: list[bool] = []
 
         def simulated() -> Iterator[tuple[bytes, bytes]]:
-            for labelled in islice(SIMULATORS[self.pipeline.name](seed), events):
+            stream = SIMULATORS[self.pipeline.name](seed, scenario=scenario)
+            for labelled in islice(stream, events):
                 labels.append(labelled.label)
                 key = str(labelled.event[self.pipeline.event.key]).encode()
                 yield key, orjson.dumps(labelled.event)

@@ -11,7 +11,7 @@ import orjson
 from pydantic_core import ValidationError
 
 from models.datasets import count_rows, read_rows
-from models.simulators import SIMULATORS
+from models.simulators import TRAINING
 from models.training import TrainingData
 from topics.errors import AnabranchError
 from topics.events import EventDecoder
@@ -28,12 +28,12 @@ class NoTrainingData(AnabranchError):
 def simulated(
     pipeline: Pipeline, *, rows: int, seed: int, progress: Progress = lambda _: None
 ) -> TrainingData:
-    """*rows* events of the pipeline's simulator, in time order."""
-    if pipeline.name not in SIMULATORS:
+    """*rows* events of the pipeline's simulator, or as many as it has, in time order."""
+    if pipeline.name not in TRAINING:
         raise NoTrainingData(
             f"pipeline {pipeline.name} has no simulator: give its data with --data FILE"
         )
-    events = SIMULATORS[pipeline.name](seed)
+    events = TRAINING[pipeline.name](seed)
     return _collected(pipeline, ((e.event, e.label) for e in islice(events, rows)), progress)
 
 
