@@ -235,16 +235,19 @@ def _report(evaluation: Evaluation, weeks: Weeks, tested: Any, *, as_json: bool)
 def _print(rows: Mapping[str, Scored], counts: Mapping[str, int], weeks: Weeks) -> None:
     from rich.table import Table
 
+    from agents.evaluating import COMPOSED
     from models.evaluation import BOOK, BOOK_SOURCE, BOOK_WEEKS
 
     table = Table(box=None, pad_edge=False)
-    for column in ("model", "AUC ROC", "average precision", "card precision@100", "source"):
-        table.add_column(column, justify="left" if column in ("model", "source") else "right")
+    for column in ("model", "AUC ROC", "average precision", "card precision@100", ""):
+        table.add_column(column, justify="left" if column in ("model", "") else "right")
     published = BOOK if weeks == BOOK_WEEKS else {}
-    for source, shown in (("decisions topic", rows), (BOOK_SOURCE, published)):
+    for shown, mark in ((rows, ""), (published, "published")):
         for name, row in shown.items():
-            style = "bold" if row is next(iter(rows.values())) else None
             figures = (row.auc, row.average_precision, row.card_precision_100)
-            table.add_row(name, *(f"{figure:.3f}" for figure in figures), source, style=style)
+            style = "bold" if name == COMPOSED else None
+            table.add_row(name, *(f"{figure:.3f}" for figure in figures), mark, style=style)
     stdout.print(table)
+    if published:
+        stdout.print(f"published: {BOOK_SOURCE}")
     stdout.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
