@@ -6,6 +6,7 @@
     ├── RegistryError         a model or weights cannot be had (models.registry, models.session)
     ├── DatasetError          a data file cannot be used (models.dataset_errors)
     ├── TrainingError, EstimatorError, NotExportable, ExportMismatch   (models)
+    ├── EvaluationError       days or a stream cannot be evaluated (models.evaluation)
     ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address

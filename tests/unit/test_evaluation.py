@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.commands.evaluate import _print as print_figures
+from agents.evaluating import COMPOSED
 from agents.evaluation_data import (
     TRANSACTIONS,
     events_between,
@@ -23,6 +25,7 @@ from models.evaluation import (
     DaysOutsideData,
     OneOutcome,
     Outcomes,
+    Scored,
     Weeks,
     card_precision,
     day_number,
@@ -169,6 +172,18 @@ def test_perfect_scores_have_perfect_figures() -> None:
     rows = [(4, f"c{card}", int(card < 100)) for card in range(300)]
     found = scored(outcomes(*rows), np.array([label for _, _, label in rows], np.float64))
     assert found.model_dump() == {"auc": 1.0, "average_precision": 1.0, "card_precision_100": 1.0}
+
+
+@pytest.mark.parametrize("weeks", [BOOK_WEEKS, WEEKS])
+def test_published_figures_stand_beside_ours_for_the_weeks_of_the_book_alone(
+    weeks: Weeks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = {COMPOSED: Scored(auc=0.9, average_precision=0.7, card_precision_100=0.3)}
+    print_figures(ours, {"events": 12_000, "dead_letters": 1}, weeks)
+    shown = capsys.readouterr().out
+    assert "composed" in shown
+    assert "events 12,000, dead letters 1" in shown
+    assert ("XGBoost" in shown) == ("Le Borgne" in shown) == (weeks == BOOK_WEEKS)
 
 
 def events(*times: str) -> list[tuple[dict[str, object], bool]]:
