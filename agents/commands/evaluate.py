@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -26,7 +26,7 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from agents.evaluating import Evaluation
     from agents.runner import Parts
-    from models.evaluation import Scored, Weeks
+    from models.evaluation import Weeks
     from models.registry import Registry
     from models.training import TrainingData
     from topics.pipeline_file import PipelineFile
@@ -212,6 +212,7 @@ def _report(evaluation: Evaluation, weeks: Weeks, tested: Any, *, as_json: bool)
 
     from agents.evaluating import COMPOSED
     from agents.evaluation_data import outcomes_of_events
+    from agents.evaluation_table import figures_table
     from models.evaluation import scored
 
     outcomes = outcomes_of_events(evaluation.events).of(tested)
@@ -227,27 +228,7 @@ def _report(evaluation: Evaluation, weeks: Weeks, tested: Any, *, as_json: bool)
         others = {name: row.model_dump() for name, row in rows.items()}
         typer.echo(json.dumps({**composed, "rows": others, **counts}))
     else:
-        _print(rows, counts, weeks)
+        stdout.print(figures_table(rows, weeks))
+        stdout.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
     if account.unaccounted or account.duplicated:
         raise typer.Exit(1)
-
-
-def _print(rows: Mapping[str, Scored], counts: Mapping[str, int], weeks: Weeks) -> None:
-    from rich.table import Table
-
-    from agents.evaluating import COMPOSED
-    from models.evaluation import BOOK, BOOK_SOURCE, BOOK_WEEKS
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("model", "AUC ROC", "average precision", "card precision@100", ""):
-        table.add_column(column, justify="left" if column in ("model", "") else "right")
-    published = BOOK if weeks == BOOK_WEEKS else {}
-    for shown, mark in ((rows, ""), (published, "published")):
-        for name, row in shown.items():
-            figures = (row.auc, row.average_precision, row.card_precision_100)
-            style = "bold" if name == COMPOSED else None
-            table.add_row(name, *(f"{figure:.3f}" for figure in figures), mark, style=style)
-    stdout.print(table)
-    if published:
-        stdout.print(f"published: {BOOK_SOURCE}")
-    stdout.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))

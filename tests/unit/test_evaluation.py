@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.commands.evaluate import _print as print_figures
 from agents.evaluating import COMPOSED
 from agents.evaluation_data import (
     TRANSACTIONS,
@@ -19,8 +18,10 @@ from agents.evaluation_data import (
     stream_start,
     transactions_in,
 )
+from agents.evaluation_table import figures_table
 from models.dataset_errors import DatasetNotFound
 from models.evaluation import (
+    BOOK,
     BOOK_WEEKS,
     DaysOutsideData,
     OneOutcome,
@@ -176,14 +177,15 @@ def test_perfect_scores_have_perfect_figures() -> None:
 
 @pytest.mark.parametrize("weeks", [BOOK_WEEKS, WEEKS])
 def test_published_figures_stand_beside_ours_for_the_weeks_of_the_book_alone(
-    weeks: Weeks, capsys: pytest.CaptureFixture[str]
+    weeks: Weeks,
 ) -> None:
     ours = {COMPOSED: Scored(auc=0.9, average_precision=0.7, card_precision_100=0.3)}
-    print_figures(ours, {"events": 12_000, "dead_letters": 1}, weeks)
-    shown = capsys.readouterr().out
-    assert "composed" in shown
-    assert "events 12,000, dead letters 1" in shown
-    assert ("XGBoost" in shown) == ("Le Borgne" in shown) == (weeks == BOOK_WEEKS)
+    table = figures_table(ours, weeks)
+    names = list(table.columns[0].cells)
+    assert names[0] == COMPOSED
+    assert (names[1:] == list(BOOK)) == (weeks == BOOK_WEEKS)
+    assert ("Le Borgne" in str(table.caption)) == (weeks == BOOK_WEEKS)
+    assert list(table.columns[4].cells) == ["", *["published"] * (len(names) - 1)]
 
 
 def events(*times: str) -> list[tuple[dict[str, object], bool]]:
