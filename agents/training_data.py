@@ -41,7 +41,7 @@ def from_file(
     pipeline: Pipeline, path: str, *, progress: Progress = lambda _: None
 ) -> TrainingData:
     """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file."""
-    return _collected(pipeline, _labelled(pipeline, path), progress)
+    return _collected(pipeline, labelled(pipeline, path), progress)
 
 
 def rows_in(path: str) -> int | None:
@@ -49,7 +49,11 @@ def rows_in(path: str) -> int | None:
     return count_rows(path)
 
 
-def _labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object], bool]]:
+def labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object], bool]]:
+    """The rows of a file as the events that a producer would publish, not validated; labels.
+
+    Raises NoTrainingData when the pipeline file names no label column.
+    """
     if pipeline.data.label is None:
         raise NoTrainingData(
             f"pipeline {pipeline.name} names no label column: add data.label to its file"
@@ -66,12 +70,14 @@ def _labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object]
 
 
 def _collected(
-    pipeline: Pipeline, labelled: Iterable[tuple[dict[str, object], bool]], progress: Progress
+    pipeline: Pipeline,
+    events_and_labels: Iterable[tuple[dict[str, object], bool]],
+    progress: Progress,
 ) -> TrainingData:
     decoder = EventDecoder(pipeline.event)
     parts: list[dict[str, np.ndarray]] = []
     labels: list[bool] = []
-    rows = iter(labelled)
+    rows = iter(events_and_labels)
     invalid = 0
     while chunk := list(islice(rows, _CHUNK)):
         events: list[dict[str, Any]] = []

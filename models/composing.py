@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.registry import ModelVersion, WeightsCard
+from models.registry import WeightsCard
 from models.splits import Blocks
 from models.stage_outputs import StageOutputs
 from models.training_report import ComposedReport, composed
@@ -22,7 +22,7 @@ class Composition(NamedTuple):
 
     weights: dict[str, float]
     card: WeightsCard | None
-    """For the registry; None for weights that are fixed in the pipeline file."""
+    """For the registry, without models; None for weights that the pipeline file fixes."""
     quality: ComposedReport
     rows: slice
     """The rows that the quality was measured on."""
@@ -33,7 +33,6 @@ def compose(
     stages: StageOutputs,
     blocks: Blocks,
     *,
-    versions: Mapping[str, ModelVersion],
     clock: Callable[[], datetime],
 ) -> Composition:
     """Learn the weights, unless the pipeline file fixes them.
@@ -54,7 +53,7 @@ def compose(
         rows=len(labels),
         created_at=clock().isoformat(),
         metrics={**quality.model_dump(), "learned_log_loss": learned.loss, "gap": learned.gap},
-        models={name: version.digest for name, version in versions.items()},
+        models={},
     )
     return Composition(learned.values, card, quality, blocks.report)
 

@@ -7,6 +7,7 @@
     ├── DatasetError          a data file cannot be used (models.dataset_errors)
     ├── HistoryError          entries or snapshots of windows are wrong (models.history_errors)
     ├── TrainingError, EstimatorError, NotExportable, ExportMismatch   (models)
+    ├── EvaluationError       days or a stream cannot be evaluated (models.evaluation)
     ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
