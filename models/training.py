@@ -107,6 +107,7 @@ def train(
         weights=composition.weights,
         weights_version=registry.add_weights(pipeline.name, card).version if card else None,
         composed=composition.quality,
+        cutoffs=composition.cutoffs,
         seconds=time.perf_counter() - started,
     )
 

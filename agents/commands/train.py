@@ -52,7 +52,7 @@ def train(
     if as_json:
         typer.echo(report.model_dump_json())
     else:
-        _print(report)
+        print_report(report)
 
 
 def train_if_needed(file: PipelineFile, registry: Registry) -> None:
@@ -91,7 +91,7 @@ def train_pipeline(
         else:
             reading = bars.add_task(f"events of {data}"[-24:], total=training_data.rows_in(data))
             gathered = training_data.from_file(
-                pipeline, data, progress=lambda n: bars.advance(reading, n)
+                pipeline, data, seed=seed, progress=lambda n: bars.advance(reading, n)
             )
         tasks = {}
 
@@ -106,7 +106,8 @@ def train_pipeline(
         )  # fmt: skip
 
 
-def _print(report: TrainingReport) -> None:
+def print_report(report: TrainingReport) -> None:
+    """Print what each component and the whole reached, as a table."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
