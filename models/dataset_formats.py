@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -13,7 +13,7 @@ from typing import Any, cast
 import orjson
 
 from models.arrow_columns import arrow_column
-from models.column_values import FALSE_WORDS, TRUE_WORDS, Column, typed, without
+from models.column_values import FALSE_TEXTS, TRUE_TEXTS, Column, typed, without
 from models.dataset_errors import DatasetNotFound, UnknownFormat, UnreadableDataset
 from topics.errors import MissingExtra
 
@@ -92,8 +92,8 @@ def open_csv(path: str, batch_rows: int, missing: Collection[str] = ()) -> Itera
                 include_columns=list(wanted),
                 column_types={n: declared.get(k, pa.string()) for n, k in wanted.items() if k},
                 null_values=["", *missing],
-                true_values=["1", *_in_any_case(TRUE_WORDS)],
-                false_values=["0", *_in_any_case(FALSE_WORDS)],
+                true_values=TRUE_TEXTS,
+                false_values=FALSE_TEXTS,
                 strings_can_be_null=True,
             )
             with csv.open_csv(path, convert_options=options) as reader:
@@ -105,10 +105,6 @@ def open_csv(path: str, batch_rows: int, missing: Collection[str] = ()) -> Itera
         with csv.open_csv(path) as header:
             names = list(header.schema.names)
         yield Source(names, may_have_more=False, batches=batches)
-
-
-def _in_any_case(words: Sequence[str]) -> list[str]:
-    return [form for word in words for form in (word, word.capitalize(), word.upper())]
 
 
 @contextmanager
