@@ -44,8 +44,9 @@ def scalar(value: object) -> str:
     >>> scalar("amount"), scalar("no"), scalar("a, b"), scalar(1e-07)
     ('amount', "'no'", "'a, b'", '1.0e-07')
     """
+    printable = str(value).isprintable()  # YAML breaks lines at more characters than Python
     listed: str = yaml.safe_dump(
-        [value], default_flow_style=True, allow_unicode=True, width=2**31 - 1
+        [value], default_flow_style=True, allow_unicode=printable, width=2**31 - 1
     )
     return listed.strip()[1:-1]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.column_inference import InferredColumn
-from models.feature_choice import is_named_like_an_identifier
+from models.feature_choice import names_a_row
 from models.label_inference import InferredLabel
 from models.schema_errors import RoleUnusable
 from models.splits import blocks
@@ -25,7 +25,7 @@ def find_id(found: Mapping[str, InferredColumn], wished: str | None) -> str | No
         return usable(found, wished, "id")
     for name, column in found.items():
         unique = column.distinct == len(column.values) and column.type in ("string", "integer")
-        if unique and is_named_like_an_identifier(name):
+        if unique and names_a_row(name):
             return name
     return None
 

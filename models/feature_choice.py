@@ -28,16 +28,21 @@ SCALES = (
 )
 """Words that have an order, which an ordinal feature keeps."""
 
-_IDENTIFIER = re.compile(r"(.*[_\W])?(id|ids|uuid|guid|key|nr|no|number|index|code|zip|phone|row)")
+_NAMES_A_ROW = re.compile(r"(.*[_\W])?(id|uuid|guid|key|nr|no|number|index|row)")
+_IDENTIFIER = re.compile(rf"{_NAMES_A_ROW.pattern}|(.*[_\W])?(ids|code|zip|phone)")
 _WIDE = 100
 _LARGEST = 1e30
 _TELLING_AUC = 0.9995
 
 
-def is_named_like_an_identifier(name: str) -> bool:
-    """Whether a column is called as identifiers are: `customer_id`, `orderNo`, or not at all."""
-    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).strip().casefold()
-    return not words or words.startswith("unnamed") or bool(_IDENTIFIER.fullmatch(words))
+def names_a_row(column: str) -> bool:
+    """Whether a column is called like what names a row: `customer_id`, `orderNo`, or nothing."""
+    words = _words(column)
+    return not words or words.startswith("unnamed") or bool(_NAMES_A_ROW.fullmatch(words))
+
+
+def _words(name: str) -> str:
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).strip().casefold()
 
 
 def choose_features(
@@ -49,7 +54,7 @@ def choose_features(
     """
     if column.distinct == 0 or (column.distinct == 1 and not column.missing.any()):
         return [], "constant"
-    if column.type == "integer" and is_named_like_an_identifier(column.name):
+    if column.type == "integer" and _IDENTIFIER.fullmatch(_words(column.name)):
         return [], "an identifier"
     if column.type == "string" and column.distinct > MOST_CATEGORIES:
         return [], f"text with {column.distinct:,} different values"

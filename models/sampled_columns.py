@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from models.column_inference import MISSING_WORDS
 from models.column_values import Column, json_values, without
 from models.dataset_formats import open_source
+from models.schema_errors import RepeatedColumn
 
 MOST_ROWS = 200_000
 _BATCH_ROWS = 8192
@@ -20,8 +22,8 @@ _BATCH_ROWS = 8192
 class SampledColumns:
     """Columns of a file, and what of their text stands for no value."""
 
-    columns: Sequence[tuple[str, Column]]
-    """(name, N values), in the order of the file; None for no value."""
+    columns: Mapping[str, Column]
+    """Name → N values, in the order of the file; None for no value."""
     missing_values: Sequence[str]
     """The words for no value that occur."""
     numbers_as_text: bool
@@ -33,11 +35,14 @@ class SampledColumns:
 def sample_columns(path: str, most_rows: int = MOST_ROWS) -> SampledColumns:
     """The first *most_rows* rows of FILE.parquet, .csv or .jsonl.
 
-    Raises DatasetError and MissingExtra.
+    Raises DatasetError, RepeatedColumn and MissingExtra.
     """
     as_text = Path(path).suffix.lower() == ".csv"
     kind = "string" if as_text else None
     with open_source(path, _BATCH_ROWS) as source:
+        for name, count in Counter(source.names).items():
+            if count > 1:
+                raise RepeatedColumn(name)
         parts: dict[str, list[Column]] = {name: [] for name in source.names}
         rows, complete = 0, True
         for batch in source.batches(dict.fromkeys(source.names, kind)):
@@ -54,10 +59,10 @@ def sample_columns(path: str, most_rows: int = MOST_ROWS) -> SampledColumns:
         for column in joined.values() if isinstance(column, list)
         for value in column if isinstance(value, str) and value in words
     }  # fmt: skip
-    columns: list[tuple[str, Column]] = [
-        (name, column if isinstance(column, np.ndarray) else without(column, found))
+    columns: dict[str, Column] = {
+        name: column if isinstance(column, np.ndarray) else without(column, found)
         for name, column in joined.items()
-    ]
+    }
     return SampledColumns(columns, sorted(found), as_text, complete)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from models.column_inference import InferredColumn, infer_column
@@ -12,7 +11,7 @@ from models.event_roles import find_id, find_time, usable
 from models.feature_choice import choose_features, tells_the_label
 from models.field_names import FieldNames
 from models.label_inference import InferredLabel, infer_label
-from models.schema_errors import NoFeature, NoSuchColumn, RepeatedColumn, RoleUnusable
+from models.schema_errors import NoFeature, NoSuchColumn, RoleUnusable
 from topics.pipeline import EventField, Feature
 
 
@@ -71,26 +70,26 @@ class InferredSchema:
 
 
 def infer_schema(
-    columns: Sequence[tuple[str, Column]], wishes: Wishes, *, numbers_as_text: bool
+    columns: Mapping[str, Column], wishes: Wishes, *, numbers_as_text: bool
 ) -> InferredSchema:
-    """The schema of a file with these columns (name, N values).
+    """The schema of a file with these columns (name → N values).
 
     `numbers_as_text` as in `infer_column`. Raises SchemaError and TooFewRows.
     """
-    named = _by_name(columns, wishes)
-    label = infer_label(wishes.label, named[wishes.label], wishes.positive)
+    _check(columns, wishes)
+    label = infer_label(wishes.label, columns[wishes.label], wishes.positive)
     found = {
         name: infer_column(
             name, values, numbers_as_text=numbers_as_text, time=name == wishes.time
         )
-        for name, values in named.items()
+        for name, values in columns.items()
         if name != wishes.label
     }  # fmt: skip
     warnings: list[str] = []
     id_column = find_id(found, wishes.id)
     key_column = id_column if wishes.key is None else usable(found, wishes.key, "key")
     time_column = find_time(found, wishes.time, label, warnings)
-    names = FieldNames(named)
+    names = FieldNames(columns)
     row_number = names.new("row_number") if id_column is None else None
     published_at = names.new("published_at") if time_column is None else None
     plans = [
@@ -112,19 +111,15 @@ def infer_schema(
     )  # fmt: skip
 
 
-def _by_name(columns: Sequence[tuple[str, Column]], wishes: Wishes) -> dict[str, Column]:
-    """The columns by name. Raises RepeatedColumn and NoSuchColumn."""
-    names = [name for name, _ in columns]
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise RepeatedColumn(repeated[0])
+def _check(columns: Mapping[str, Column], wishes: Wishes) -> None:
+    """Raise NoSuchColumn or RoleUnusable for a wish that the file cannot fulfil."""
     asked = {"label": wishes.label, "id": wishes.id, "key": wishes.key, "time": wishes.time}
     for option, name in asked.items():
-        if name is not None and name not in names:
-            raise NoSuchColumn(option, name, names)
+        if name is not None and name not in columns:
+            raise NoSuchColumn(option, name, list(columns))
     for option in ("id", "key", "time"):
         if asked[option] == wishes.label:
             raise RoleUnusable(option, wishes.label, "is the label, which is never published")
-    return dict(columns)
 
 
 def _generated(row_number: str | None, published_at: str | None) -> list[FieldPlan]:
