@@ -18,9 +18,9 @@ from topics.pipeline import FieldType
 MISSING_WORDS = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "Null", "null", "?", "-")
 """Text that stands for no value in files that people exchange."""
 
-_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
-_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_ZERO_FIRST = re.compile(r"-?0\d+")
+_INTEGER = re.compile(r" *-?(0|[1-9][0-9]{0,17}) *")
+_NUMBER = re.compile(r" *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)? *")
+_ZERO_FIRST = re.compile(r" *-?0[0-9]+ *")
 _TIME_WORDS = {"time", "timestamp", "ts", "date", "datetime", "at", "epoch", "created", "updated"}
 _YEARS = tuple(datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1980, 2100))
 

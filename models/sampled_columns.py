@@ -53,11 +53,11 @@ def sample_columns(path: str, most_rows: int = MOST_ROWS) -> SampledColumns:
                 parts[name].append(values)
             rows += len(next(iter(batch.values()), ()))
     joined = {name: _joined(columns) for name, columns in parts.items()}
-    words = set(MISSING_WORDS)
+    words = {"", *MISSING_WORDS}
     found = {
         value
         for column in joined.values() if isinstance(column, list)
-        for value in column if isinstance(value, str) and value in words
+        for value in column if isinstance(value, str) and value.strip() in words
     }  # fmt: skip
     columns: dict[str, Column] = {
         name: column if isinstance(column, np.ndarray) else without(column, found)

@@ -87,6 +87,9 @@ def of_text(*texts: str | None, name: str = "x", time: bool = False) -> Inferred
         (["1", "2.5", None], "number"),
         (["1e3", ".5", "7."], "number"),
         (["007", "12"], "string"),
+        ([" 39", "4 "], "integer"),
+        ([" +3", "-.5"], "number"),
+        (["٣", "٤"], "string"),
         (["1,5", "2,5"], "string"),
         (["12345678901234567890", "1"], "number"),
         (["yes", "No", None], "boolean"),
@@ -306,6 +309,13 @@ def test_missing_numbers_count_as_the_median_and_as_missing(tmp_path: Path) -> N
     assert (value.missing, gone.apply) == (118, "missing")
 
 
+def test_words_for_no_value_may_have_blanks_around_them(tmp_path: Path) -> None:
+    path = written(tmp_path, {"x": [" ?", " ", *NUMBERS[2:]], "label": LABEL})
+    pipeline, data = read(path, tmp_path)
+    assert pipeline.data.missing_values == [" ", " ?"]
+    assert np.isnan(data.columns["x"]).sum() == 2
+
+
 def test_amounts_over_orders_of_magnitude_become_logarithms(tmp_path: Path) -> None:
     amounts = [10 ** (row % 7) for row in range(ROWS)]
     schema = inferred(written(tmp_path, {"paid": amounts, "label": LABEL}))
@@ -386,7 +396,25 @@ def test_json_lines_and_parquet_make_the_same_pipeline(tmp_path: Path) -> None:
 
 
 cells = st.one_of(
-    st.sampled_from(["", "NA", "null", "-", "?", "yes", "no", "0", "1", "2024-01-05", "007", " 5"]),
+    st.sampled_from(
+        [
+            "",
+            "NA",
+            "null",
+            "-",
+            "?",
+            "yes",
+            "no",
+            "0",
+            "1",
+            "2024-01-05",
+            "007",
+            " 5",
+            " ",
+            " NA",
+            "+1",
+        ]
+    ),
     st.integers(-(10**20), 10**20).map(str),
     st.floats(allow_nan=False, allow_infinity=False, width=32).map(str),
     st.datetimes(datetime(1980, 1, 1), datetime(2090, 1, 1)).map(str),
