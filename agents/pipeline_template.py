@@ -156,8 +156,13 @@ def _features(plan: FieldPlan) -> Iterator[str]:
         yield f"      - name: {scalar(feature.name)}"
         yield f"        of: {scalar(feature.of)}"
         yield f"        apply: {feature.apply}"
-        yield "        choices:"
-        yield from (f"          - {scalar(choice)}" for choice in feature.choices)
+        choices = list(map(scalar, feature.choices))
+        listed = f"        choices: [{', '.join(choices)}]"
+        if len(listed) <= _WIDTH:
+            yield listed
+        else:
+            yield "        choices:"
+            yield from (f"          - {choice}" for choice in choices)
 
 
 def _feature(feature: Feature) -> str:

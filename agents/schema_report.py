@@ -36,6 +36,7 @@ def as_json(
             {
                 "column": plan.column, "field": plan.name if plan.field else None,
                 "type": plan.field.type if plan.field else None,
+                "time_format": plan.time_format,
                 "optional": plan.field.optional if plan.field else None,
                 "role": schema.role(plan) or None,
                 "features": [feature.name for feature in plan.features], "remark": plan.remark,
@@ -92,4 +93,5 @@ def _cells(schema: InferredSchema, plan: FieldPlan) -> tuple[str, ...]:
     if plan.field is None:
         return plan.column or "", "-", "-", "-", f"left out: {plan.remark}"
     missing = "some" if plan.field.optional else "none"
-    return plan.column or "(generated)", plan.name, plan.field.type, missing, made
+    kind = " ".join(filter(None, [plan.field.type, plan.time_format]))
+    return plan.column or "(generated)", plan.name, kind, missing, made

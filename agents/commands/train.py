@@ -34,7 +34,8 @@ def train(
     """Fit every component on its own, then learn the weights on held-out events.
 
     The data is split by time: components on the first 60 %, those that read other models
-    on the next 20 %, weights on the last 20 %. Each model becomes a new version in the
+    on the next 20 %, weights on the last 20 %; rows without times (data.published_at) are
+    dealt out at random. Each model becomes a new version in the
     registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
 
     Examples:

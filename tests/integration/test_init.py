@@ -9,17 +9,23 @@ import random
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from agents import publishing
+from agents.commands.init import init as init_command
+from agents.commands.train import train_pipeline
+from agents.opening import is_trained
 from models.event_rows import event_rows
+from models.export import ExportMismatch
 from models.feature_choice import auc
 from models.registry import Registry
+from models.training_report import TrainingReport
 from tests.integration.harness import Trained, decisions_of, pipeline_running, publish, settled
 from tests.integration.test_cli import anabranch
-from topics.pipeline_file import load_pipeline
+from topics.pipeline_file import PipelineFile, load_pipeline
 from topics.settings import BrokerSettings
 
 ROWS = 1200
@@ -161,6 +167,23 @@ def test_what_cannot_be_done_is_one_clear_message(
     assert done.returncode == 1
     assert message in done.stderr
     assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_data_that_bears_no_novelty_model_is_trained_without_one(
+    tmp_path: Path, plain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(file: PipelineFile, *rest: Any, **options: Any) -> TrainingReport:
+        if file.pipeline.component("features").model is not None:
+            raise ExportMismatch("GaussianMixture", 0.5)
+        return train_pipeline(file, *rest, **options)
+
+    monkeypatch.setenv("ANABRANCH_HOME", str(tmp_path))
+    monkeypatch.setattr("agents.commands.train.train_pipeline", failing)
+    init_command("shop", data=plain, label="bought", directory=tmp_path)
+    pipeline = load_pipeline(tmp_path / "shop.yaml").pipeline
+    assert pipeline.component("features").model is None
+    assert "features" not in pipeline.weighting.inputs
+    assert is_trained(pipeline, Registry(tmp_path / "registry"))
 
 
 def test_the_file_reads_as_if_written_by_hand(tmp_path: Path, plain: str) -> None:
