@@ -57,7 +57,7 @@ def _head(schema: InferredSchema, template: Template) -> Iterator[str]:
     source, label = " ".join(template.source.split()), schema.label
     question = f"is {scalar(label.column)} {scalar(label.positive)}?"
     yield f"# One row of {source} in, no / review / yes out: {question}"
-    yield f"pipeline: {template.name}"
+    yield f"pipeline: {scalar(template.name)}"
     yield "partitions: 4"
 
 

@@ -17,6 +17,10 @@ from models.training_errors import OneClass
 _NOT_THE_EVENTS = re.compile(r"birth|dob|born|expir|due|valid|until|end")
 _LEVELS = 2
 """Of models in the pipeline that is made: the decision maker reads the assessors."""
+_SORTED = (
+    "sorts the label: in its order, whole stretches of rows have one outcome only, so that "
+    "nothing can be learned from one stretch for the next"
+)
 
 
 def find_id(found: Mapping[str, InferredColumn], wished: str | None) -> str | None:
@@ -47,12 +51,7 @@ def find_time(
 ) -> str | None:  # fmt: skip
     """The column with the event times: the wished one, or the only complete one that can be."""
     if wished is not None:
-        column = found[wished]
-        if column.type != "timestamp":
-            what = column.problem or f"holds values of the type {column.type}"
-            raise RoleUnusable("time", wished, f"{what}, not times in one format")
-        if column.missing.any():
-            raise RoleUnusable("time", wished, f"has no value in {int(column.missing.sum())} rows")
+        _check_time(found[wished], label)
         return wished
     candidates = [
         name for name, column in found.items()
@@ -67,13 +66,29 @@ def find_time(
             )
         return None
     (name,) = candidates
-    order = np.argsort(found[name].values[label.known], kind="stable")
+    if _sorts_the_label(found[name], label):
+        warnings.append(f"{name} is not used as the event time: it {_SORTED}")
+        return None
+    return name
+
+
+def _check_time(column: InferredColumn, label: InferredLabel) -> None:
+    """Raise RoleUnusable for a wished time that cannot be one."""
+    if column.type != "timestamp":
+        what = column.problem or f"holds values of the type {column.type}"
+        raise RoleUnusable("time", column.name, f"{what}, not times in one format")
+    if column.missing.any():
+        gaps = int(column.missing.sum())
+        raise RoleUnusable("time", column.name, f"has no value in {gaps} rows")
+    if _sorts_the_label(column, label):
+        raise RoleUnusable("time", column.name, _SORTED)
+
+
+def _sorts_the_label(times: InferredColumn, label: InferredLabel) -> bool:
+    """Whether a block of the training, which is in time order, would have one outcome only."""
+    order = np.argsort(times.values[label.known], kind="stable")
     try:
         blocks(len(order), _LEVELS).check(label.outcomes[label.known][order])
     except OneClass:
-        warnings.append(
-            f"{name} is not used as the event time: in its order, whole stretches of rows have "
-            "one outcome only, so nothing could be learned from one stretch for the next"
-        )
-        return None
-    return name
+        return True
+    return False

@@ -31,7 +31,9 @@ SCALES = (
 _NAMES_A_ROW = re.compile(r"(.*[_\W])?(id|uuid|guid|key|nr|no|number|index|row)")
 _IDENTIFIER = re.compile(rf"{_NAMES_A_ROW.pattern}|(.*[_\W])?(ids|code|zip|phone)")
 _WIDE = 100
+"""An amount so many times the median makes a logarithm the better feature."""
 _LARGEST = 1e30
+"""Larger numbers come near the end of float32, in which models compute."""
 _TELLING_AUC = 0.9995
 
 
@@ -48,7 +50,7 @@ def _words(name: str) -> str:
 def choose_features(
     column: InferredColumn, field: str, *, is_event_time: bool = False
 ) -> tuple[list[Feature], str]:
-    """Features of event field *field*, and why there are none (or a remark), as text.
+    """Features of event field *field*, and why there are none, as text.
 
     A missing value counts as the median; where values are missing, that is a feature too.
     """
@@ -103,11 +105,9 @@ def _with_median(feature: Feature, column: InferredColumn, field: str) -> Featur
     """The feature with the median for missing values; None when it is the same in every row."""
     made = FeatureVector([feature]).compute({field: column.values})
     present = made[~np.isnan(made).any(axis=1)]
-    if feature.apply in NEVER_MISSING:
-        return feature if (present != present[0]).any() else None
-    if not (present != present[0]).any() and feature.of != feature.name:
+    if (present == present[0]).all():
         return None
-    if not column.missing.any():
+    if feature.apply in NEVER_MISSING or not column.missing.any():
         return feature
     middle = float(np.median(present))
     if column.type in ("boolean", "integer", "timestamp") and feature.apply != "log1p":

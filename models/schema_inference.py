@@ -87,6 +87,10 @@ def infer_schema(
     }  # fmt: skip
     warnings: list[str] = []
     id_column = find_id(found, wishes.id)
+    if id_column is not None and found[id_column].distinct < label.known.size:
+        warnings.append(
+            f"{id_column} is the same in several rows: a decision names it all the same"
+        )
     key_column = id_column if wishes.key is None else usable(found, wishes.key, "key")
     time_column = find_time(found, wishes.time, label, warnings)
     names = FieldNames(columns)
@@ -96,7 +100,7 @@ def infer_schema(
         *_generated(row_number, published_at),
         *(
             _plan(column, names.of(name), label, warnings, is_event_time=name == time_column,
-                  is_role=name in (id_column, wishes.key))
+                  is_id=name == id_column)
             for name, column in found.items()
         ),
     ]  # fmt: skip
@@ -135,7 +139,7 @@ def _generated(row_number: str | None, published_at: str | None) -> list[FieldPl
 
 def _plan(
     column: InferredColumn, name: str, label: InferredLabel, warnings: list[str], *,
-    is_event_time: bool, is_role: bool,
+    is_event_time: bool, is_id: bool,
 ) -> FieldPlan:  # fmt: skip
     if column.type is None:
         return FieldPlan(column.name, name, None, remark=column.problem)
@@ -143,7 +147,7 @@ def _plan(
         type=column.type, optional=bool(column.missing.any()), max_length=_max_length(column)
     )
     telling = tells_the_label(_known(column, label), label.outcomes[label.known])
-    features, remark = ([], "") if is_role else choose_features(
+    features, remark = ([], "") if is_id else choose_features(
         column, name, is_event_time=is_event_time
     )  # fmt: skip
     if telling == "equals the label":

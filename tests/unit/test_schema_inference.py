@@ -232,14 +232,35 @@ def test_an_unknown_column_is_named_with_those_like_it(
         ({"id": "x"}, "type number, not texts or whole numbers"),
         ({"key": "gap"}, "has no value in 60 rows"),
         ({"id": "label"}, "is the label"),
+        ({"time": "day"}, "sorts the label"),
     ],
 )
 def test_a_column_that_cannot_have_a_role_is_refused(
     tmp_path: Path, wishes: dict[str, str], message: str
 ) -> None:
-    table: Table = {"x": NUMBERS, "gap": ["", "a", "b", "c"] * 60, "label": LABEL}
+    days = [f"2024-01-{1 + (each == 'yes'):02}" for each in LABEL]
+    table: Table = {"x": NUMBERS, "gap": ["", "a", "b", "c"] * 60, "day": days, "label": LABEL}
     with pytest.raises(RoleUnusable, match=message):
         inferred(written(tmp_path, table), **wishes)
+
+
+def test_a_file_with_other_separators_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("x;label\n" + "1;0\n3;1\n" * 120)
+    with pytest.raises(NoSuchColumn, match="commas, not by ';'"):
+        inferred(str(path))
+
+
+def test_an_id_that_repeats_is_said(tmp_path: Path) -> None:
+    table: Table = {"shop": [row % 9 for row in range(ROWS)], "x": NUMBERS, "label": LABEL}
+    schema = inferred(written(tmp_path, table), id="shop")
+    assert schema.id == schema.key == "shop"
+    assert any("shop is the same in several rows" in warning for warning in schema.warnings)
+
+
+def test_a_constant_with_gaps_is_only_there_or_missing(tmp_path: Path) -> None:
+    schema = inferred(written(tmp_path, {"x": ["5", "", "5", ""] * 60, "label": LABEL}))
+    assert [(f.name, f.apply) for f in schema.features] == [("x_missing", "missing")]
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -356,7 +377,7 @@ def test_ordinary_columns_raise_no_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "no", "null", "a: b", "客户", "1st", "#", "'", "x" * 300, "π\t"]
+    "name", ["", "no", "null", "a: b", "客户", "1st", "#", "'", "x" * 300, "π\t", "<<"]
 )
 def test_any_column_name_makes_a_pipeline_file(tmp_path: Path, name: str) -> None:
     pipeline, data = read(written(tmp_path, {name: NUMBERS, "label": LABEL}), tmp_path)
@@ -464,13 +485,13 @@ def test_field_names_are_used_once(columns: list[str]) -> None:
     assert len({names.of(column) for column in columns}) == len(columns)
 
 
-@given(st.text(st.characters(codec="utf-8")))
+@given(st.text(st.characters(codec="utf-8"), max_size=60) | st.sampled_from(["<<", "=", "~", "on"]))
 def test_any_text_is_one_line_of_yaml(text: str) -> None:
     import yaml
 
     line = scalar(text)
     assert "\n" not in line
-    assert yaml.safe_load(f"{{a: [{line}, 1]}}") == {"a": [text, 1]}
+    assert yaml.safe_load(f"a:\n  {line}: [{line}, 1]\n") == {"a": {text: [text, 1]}}
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2))
