@@ -73,6 +73,8 @@ def print_schema(
     )
     if not sampled.complete:
         say(f"inferred from the first {schema.rows:,} rows")
+    if schema.published_at is not None:
+        say("no event time: for training, rows are dealt out at random (always the same way)")
     for warning in schema.warnings:
         say(f"warning: {warning}", style="yellow")
     say(f"{path} written")
@@ -80,7 +82,8 @@ def print_schema(
         print_report(report)
     say("next:")
     for command in following:
-        say(f"  {command}")
+        where = "    # in another terminal" if " publish " in command else ""
+        say(f"  {command}{where}")
 
 
 def _cells(schema: InferredSchema, plan: FieldPlan) -> tuple[str, ...]:
