@@ -131,8 +131,10 @@ def test_the_report_names_columns_label_figures_and_the_next_commands(
 ) -> None:
     done = init(tmp_path, "shop", "--from", plain, "--label", "bought")
     assert done.returncode == 0, done.stderr
-    for part in ("published_at", "positive is 1 (it means yes)", "dealt out at random",
-                 "shop.yaml written", "composed", "anabranch run", "anabranch publish"):  # fmt: skip
+    for part in (
+        "published_at", "positive is 1 (it means yes)", "dealt out at random",
+        "shop.yaml written", "composed", "anabranch run", "anabranch publish",
+    ):  # fmt: skip
         assert part in done.stdout
     policy = load_pipeline(tmp_path / "shop.yaml").pipeline.policy
     assert 0 < policy.thresholds["review"] < policy.thresholds["yes"] <= 1
