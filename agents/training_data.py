@@ -10,7 +10,8 @@ import numpy as np
 import orjson
 from pydantic_core import ValidationError
 
-from models.datasets import count_rows, read_rows
+from models.datasets import count_rows
+from models.event_rows import event_rows
 from models.simulators import TRAINING
 from models.training import TrainingData
 from topics.errors import AnabranchError
@@ -19,6 +20,8 @@ from topics.pipeline import Pipeline
 
 Progress = Callable[[int], None]
 _CHUNK = 20_000
+_NO_TIME = "1970-01-01T00:00:00Z"
+"""Of every row whose file has no times, so that the same file gives the same models."""
 
 
 class NoTrainingData(AnabranchError):
@@ -38,10 +41,14 @@ def simulated(
 
 
 def from_file(
-    pipeline: Pipeline, path: str, *, progress: Progress = lambda _: None
+    pipeline: Pipeline, path: str, *, seed: int = 0, progress: Progress = lambda _: None
 ) -> TrainingData:
-    """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file."""
-    return _collected(pipeline, labelled(pipeline, path), progress)
+    """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file.
+
+    Rows without a time of their own are dealt out at random (`TrainingData.dealt`).
+    """
+    data = _collected(pipeline, labelled(pipeline, path), progress)
+    return data if pipeline.data.published_at is None else data.dealt(seed)
 
 
 def rows_in(path: str) -> int | None:
@@ -58,13 +65,7 @@ def labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object],
         raise NoTrainingData(
             f"pipeline {pipeline.name} names no label column: add data.label to its file"
         )
-    fields = pipeline.event.fields
-    batches = read_rows(
-        path, columns=pipeline.data.columns, fields=fields, label=pipeline.data.label,
-        types={name: field.type for name, field in fields.items()},
-        optional=[name for name, field in fields.items() if field.optional],
-    )  # fmt: skip
-    for batch in batches:
+    for batch in event_rows(pipeline, path, now=lambda: _NO_TIME, labelled=True):
         labels = [] if batch.labels is None else batch.labels.tolist()
         yield from zip(batch.events(), labels, strict=True)
 

@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.registry import WeightsCard
 from models.splits import Blocks
 from models.stage_outputs import StageOutputs
-from models.training_report import ComposedReport, composed
+from models.training_report import ComposedReport, Cutoffs, composed, cutoffs
 from models.weighting import combine
 from models.weights import learn_weights
 from topics.pipeline import Pipeline
@@ -26,6 +27,8 @@ class Composition(NamedTuple):
     quality: ComposedReport
     rows: slice
     """The rows that the quality was measured on."""
+    cutoffs: Cutoffs
+    """By all held-out rows."""
 
 
 def compose(
@@ -43,7 +46,9 @@ def compose(
     if weighting.weights != "learned":
         fixed = {name: weighting.weights[name] for name in weighting.inputs}
         quality = _quality(stages, fixed, blocks.held_out)
-        return Composition(fixed, None, quality, blocks.held_out)
+        return Composition(
+            fixed, None, quality, blocks.held_out, _cutoffs(stages, fixed, blocks.held_out)
+        )
     rows = blocks.weighing
     labels = stages.data.labels[rows]
     learned = learn_weights(stages.signals(weighting.inputs, rows), labels, weighting.inputs)
@@ -55,12 +60,20 @@ def compose(
         metrics={**quality.model_dump(), "learned_log_loss": learned.loss, "gap": learned.gap},
         models={},
     )
-    return Composition(learned.values, card, quality, blocks.report)
+    reached = _cutoffs(stages, learned.values, blocks.held_out)
+    return Composition(learned.values, card, quality, blocks.report, reached)
 
 
 def _quality(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> ComposedReport:
-    """The quality of the score that the weighting agent would give *rows*."""
+    return composed(stages.data.labels[rows], _scores(stages, weights, rows))
+
+
+def _cutoffs(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> Cutoffs:
+    return cutoffs(stages.data.labels[rows], _scores(stages, weights, rows))
+
+
+def _scores(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> NDArray[np.float64]:
+    """The scores that the weighting agent would give *rows*."""
     signals = stages.signals(list(weights), rows)
     alpha = np.array(list(weights.values()))
-    weighed = combine(signals, np.ones(signals.shape, np.bool_), alpha)
-    return composed(stages.data.labels[rows], weighed.scores)
+    return combine(signals, np.ones(signals.shape, np.bool_), alpha).scores

@@ -123,6 +123,7 @@ def train(
         weights=composition.weights,
         weights_version=registry.add_weights(pipeline.name, weights).version if weights else None,
         composed=composition.quality,
+        cutoffs=composition.cutoffs,
         seconds=time.perf_counter() - started,
     )
 

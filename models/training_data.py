@@ -41,6 +41,17 @@ class TrainingData:
         columns = {name: column[order] for name, column in self.columns.items()}
         return TrainingData(columns, self.labels[order])
 
+    def dealt(self, seed: int) -> TrainingData:
+        """The same rows at random, with the same share of positives all along (stratified)."""
+        rng = np.random.default_rng(seed)
+        places = np.empty(self.rows)
+        for label in (False, True):
+            rows = np.flatnonzero(self.labels == label)
+            places[rng.permutation(rows)] = (np.arange(len(rows)) + 0.5) / max(len(rows), 1)
+        order = np.argsort(places, kind="stable")
+        columns = {name: column[order] for name, column in self.columns.items()}
+        return TrainingData(columns, self.labels[order])
+
     def check(self, fields: Sequence[str]) -> None:
         """Raise MissingField or LengthMismatch unless each of *fields* has N values."""
         if missing := [name for name in dict.fromkeys(fields) if name not in self.columns]:

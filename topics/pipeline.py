@@ -27,7 +27,14 @@ ImportPath = Annotated[
 ]
 Kind = Literal["extract_features", "assess_risk", "decide"]
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp", "vector"]
-Transform = Literal["identity", "log1p", "hour", "day_of_week", "night", "weekend", "one_hot"]
+Transform = Literal[
+    "identity", "log1p", "hour", "day_of_week", "month", "night", "weekend",
+    "one_hot", "ordinal", "missing",
+]  # fmt: skip
+CATEGORICAL: tuple[Transform, ...] = ("one_hot", "ordinal")
+"""Transforms of strings, which need their choices."""
+NEVER_MISSING: tuple[Transform, ...] = (*CATEGORICAL, "missing")
+"""Transforms that give a number also where the field is missing."""
 
 
 def _scalar(value: object) -> object:
@@ -110,9 +117,27 @@ class DataMapping(Strict):
     """How the columns of a data file map onto event fields and the label."""
 
     label: str | None = None
-    """Column with the true outcome, 0 or 1. Never published with the event."""
+    """Column with the true outcome, 0 or 1 (or false/true, no/yes). Never published."""
+    positive: Scalar = None
+    """The label's value that counts as 1; every other value is 0, a row without one is not
+    trained on."""
     columns: dict[str, str] = Field(default_factory=dict)
     """File column → event field; a column with a field's own name needs no entry."""
+    missing_values: list[str] = Field(default_factory=list)
+    """Text that stands for no value, beside the empty one: `NA`."""
+    time_formats: dict[str, str] = Field(default_factory=dict)
+    """Timestamp field → how the file writes it, where that is not ISO 8601: `epoch_s`,
+    `epoch_ms`, or a pattern such as `%d/%m/%Y` (UTC)."""
+    row_number: str | None = None
+    """Event field that gets the row's number, from 1, for files without an id column."""
+    published_at: str | None = None
+    """Event field that gets the time of publishing, for files without event times. Training
+    then deals the rows out at random, the same share of positives to every block."""
+
+    @property
+    def generated(self) -> list[str]:
+        """The fields that no column holds."""
+        return [name for name in (self.row_number, self.published_at) if name is not None]
 
 
 class Feature(Strict):
@@ -122,14 +147,19 @@ class Feature(Strict):
     of: str
     apply: Transform = "identity"
     choices: Choices | None = None
-    """The categories of one_hot, in the order of their columns."""
+    """The categories: of one_hot in the order of their columns, of ordinal from 0 on."""
+    missing: float | None = None
+    """The feature's value where an optional field is missing."""
 
     @model_validator(mode="after")
-    def _choices_are_for_one_hot(self) -> Self:
-        if (self.apply == "one_hot") != (self.choices is not None):
-            raise ValueError("apply: one_hot and choices: [...] go together")
+    def _options_fit_the_transform(self) -> Self:
+        if (self.apply in CATEGORICAL) != (self.choices is not None):
+            given = self.apply if self.apply in CATEGORICAL else " or ".join(CATEGORICAL)
+            raise ValueError(f"apply: {given} and choices: [...] go together")
         if self.choices is not None and len(set(self.choices)) < len(self.choices):
             raise ValueError("choices lists a category twice")
+        if self.missing is not None and self.apply in NEVER_MISSING:
+            raise ValueError(f"missing: is not for {self.apply}, which has a value for every row")
         return self
 
 

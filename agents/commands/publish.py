@@ -86,17 +86,16 @@ def publish(
 
 
 def _events(pipeline: Pipeline, file: str, limit: int | None) -> Iterator[tuple[bytes, bytes]]:
+    from datetime import UTC, datetime
     from itertools import islice
 
     from agents.publishing import encoded
-    from models.datasets import read_rows
+    from models.event_rows import event_rows
 
-    fields = pipeline.event.fields
-    batches = read_rows(
-        file, columns=pipeline.data.columns, fields=fields,
-        types={name: field.type for name, field in fields.items()},
-        optional=[name for name, field in fields.items() if field.optional],
-    )  # fmt: skip
+    def now() -> str:
+        return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+    batches = event_rows(pipeline, file, now=now, labelled=False)
     rows = (event for batch in batches for event in batch.events())
     yield from encoded(islice(rows, limit), pipeline.event.key)
 

@@ -194,7 +194,7 @@ def test_check_names_file_line_and_field_of_every_mistake(tmp_path: Path) -> Non
 
 
 def test_help_teaches_with_examples() -> None:
-    for command in ("demo", "train", "check", "run", "publish", "watch", "topics", "audit"):
+    for command in ("demo", "init", "train", "check", "run", "publish", "watch", "topics", "audit"):
         done = anabranch(None, command, "--help")
         assert done.returncode == 0
         assert "Examples:" in done.stdout, command

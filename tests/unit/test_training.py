@@ -29,6 +29,7 @@ from models.training_errors import (
     TooFewRows,
     TrainingError,
 )
+from models.training_report import cutoffs
 from topics.errors import AnabranchError
 from topics.graph import in_order
 from topics.pipeline import Pipeline
@@ -458,3 +459,13 @@ def test_the_clock_is_what_cards_are_dated_by(tmp_path: Path) -> None:
     registry, noon = Registry(tmp_path / "registry"), datetime(2026, 1, 2, 12, tzinfo=UTC)
     trained(tmp_path, registry=registry, clock=lambda: noon)
     assert registry.latest("card-fraud", "decision").card.created_at == noon.isoformat()
+
+
+def test_cutoffs_are_reached_by_as_many_rows_as_are_positive_and_twice_as_many() -> None:
+    labels = np.arange(1000) >= 900
+    scores = np.random.default_rng(1).permutation(1000) / 1000
+    found = cutoffs(labels, scores)
+    assert (scores >= found.as_many).sum() == 100
+    assert (scores >= found.twice_as_many).sum() == 200
+    mostly = cutoffs(~labels, scores)
+    assert mostly.twice_as_many == scores.min()
