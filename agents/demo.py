@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict
 from agents import following, publishing
 from agents.ledger import Ledger
 from agents.runner import Running
-from models.simulators import CALM, SIMULATORS, Scenario
+from models.simulators import CALM, SIMULATORS, Scenario, Simulator
 from topics import dead_letters
 from topics.embedded import MAX_IN_FLIGHT
+from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
@@ -27,6 +28,24 @@ from topics.topology import Topology
 _SHOWN = 8
 _QUIET_S = 30.0
 """The demo ends without the rest when nothing has ended for this long."""
+
+
+class NoSimulator(AnabranchError):
+    """Nothing simulates the events of the pipeline."""
+
+    def __init__(self, pipeline: str) -> None:
+        super().__init__(
+            f"pipeline {pipeline} has no simulator, so no demo; run it with `anabranch run "
+            "PIPELINE`, and send it events of your own with `anabranch publish PIPELINE FILE`; "
+            f"simulated are {', '.join(sorted(SIMULATORS))}"
+        )
+
+
+def simulator_of(pipeline: Pipeline) -> Simulator:
+    """The simulator of the pipeline's events. Raises NoSimulator."""
+    if pipeline.name not in SIMULATORS:
+        raise NoSimulator(pipeline.name)
+    return SIMULATORS[pipeline.name]
 
 
 class Latency(BaseModel):
@@ -88,13 +107,16 @@ class Demo:
         seed: int,
         scenario: Scenario = CALM,
     ) -> None:
-        """Publish *events* simulated events, never too far ahead of their decisions."""
+        """Publish *events* simulated events, never too far ahead of their decisions.
+
+        Raises NoSimulator.
+        """
+        simulate = simulator_of(self.pipeline)
         topology = Topology.of(self.pipeline)
         labels: list[bool] = []
 
         def simulated() -> Iterator[tuple[bytes, bytes]]:
-            stream = SIMULATORS[self.pipeline.name](seed, scenario=scenario)
-            for labelled in islice(stream, events):
+            for labelled in islice(simulate(seed, scenario=scenario), events):
                 labels.append(labelled.label)
                 key = str(labelled.event[self.pipeline.event.key]).encode()
                 yield key, orjson.dumps(labelled.event)

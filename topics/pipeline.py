@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StringConstraints,
-    Tag,
-    model_validator,
-)
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+
+from topics.data_mapping import DataMapping
+from topics.strict import Scalar, Strict
 
 EVENTS = "events"
 
@@ -35,24 +29,7 @@ CATEGORICAL: tuple[Transform, ...] = ("one_hot", "ordinal")
 """Transforms of strings, which need their choices."""
 NEVER_MISSING: tuple[Transform, ...] = (*CATEGORICAL, "missing")
 """Transforms that give a number also where the field is missing."""
-
-
-def _scalar(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise ValueError(f"must be a boolean, a number, a string or null, not a {type(value).__name__}")
-
-
-Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_scalar)]
 Choices = Annotated[list[str], Field(min_length=1)]
-
-
-class Strict(BaseModel):
-    """A part of a pipeline file: frozen, and a field it does not know is an error."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
-    )
 
 
 class EventField(Strict):
@@ -111,33 +88,6 @@ class EventSchema(Strict):
             if self.fields[getattr(self, role)].type not in ("string", "integer"):
                 raise ValueError(f"{role}: must be a string or an integer field")
         return self
-
-
-class DataMapping(Strict):
-    """How the columns of a data file map onto event fields and the label."""
-
-    label: str | None = None
-    """Column with the true outcome, 0 or 1 (or false/true, no/yes). Never published."""
-    positive: Scalar = None
-    """The label's value that counts as 1; every other value is 0, a row without one is not
-    trained on."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """File column → event field; a column with a field's own name needs no entry."""
-    missing_values: list[str] = Field(default_factory=list)
-    """Text that stands for no value, beside the empty one: `NA`."""
-    time_formats: dict[str, str] = Field(default_factory=dict)
-    """Timestamp field → how the file writes it, where that is not ISO 8601: `epoch_s`,
-    `epoch_ms`, or a pattern such as `%d/%m/%Y` (UTC)."""
-    row_number: str | None = None
-    """Event field that gets the row's number, from 1, for files without an id column."""
-    published_at: str | None = None
-    """Event field that gets the time of publishing, for files without event times. Training
-    then deals the rows out at random, the same share of positives to every block."""
-
-    @property
-    def generated(self) -> list[str]:
-        """The fields that no column holds."""
-        return [name for name in (self.row_number, self.published_at) if name is not None]
 
 
 class Feature(Strict):

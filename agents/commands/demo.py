@@ -64,6 +64,7 @@ def demo(
     """
     from agents.brokers import started_embedded
     from agents.commands.train import train_if_needed
+    from agents.demo import simulator_of
     from agents.opening import open_parts
     from models.registry import Registry
     from models.simulators import Incident, Scenario
@@ -72,6 +73,7 @@ def demo(
 
     live = not headless and not as_json and stdout.is_terminal
     file = load_pipeline(find_pipeline(pipeline))
+    simulator_of(file.pipeline)  # says that there is none before minutes of training
     registry = Registry(HomeSettings().registry)
     train_if_needed(file, registry)
     parts = open_parts(file, registry)

@@ -143,7 +143,9 @@ def _prepared(
 
     pipeline = file.pipeline
     reading = bars.add_task("reading", total=training_data.rows_in(path))
-    data = training_data.from_file(pipeline, path, progress=lambda n: bars.advance(reading, n))
+    data = training_data.from_file(
+        pipeline, path, seed=seed, progress=lambda n: bars.advance(reading, n)
+    )
     days = training_days(pipeline, data, weeks)
     outcomes = outcomes_of(pipeline, data)
     test_rows(outcomes, weeks)  # says what is wrong with the days before minutes of training

@@ -95,6 +95,7 @@ def train_pipeline(
             gathered = training_data.from_file(
                 pipeline, data, seed=seed, progress=lambda n: bars.advance(reading, n)
             )
+        bars.update(reading, total=bars.tasks[reading].completed)  # a source may have fewer
         tasks = {}
 
         def progressed(name: str, fraction: float) -> None:

@@ -6,16 +6,17 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import yaml
 
-from agents import publishing, training_data
-from agents.components import open_component
-from models.registry import Registry
+from agents import publishing
 from models.simulators import SIMULATORS
-from models.training import train
-from tests.integration.harness import Trained, decisions_of, pipeline_running, publish, settled
+from tests.integration.harness import (
+    decisions_of,
+    pipeline_running,
+    publish,
+    settled,
+    trained_small,
+)
 from topics.decision import Decision
-from topics.pipeline_file import find_pipeline, load_pipeline
 from topics.settings import BrokerSettings
 
 DOMAINS = ("machine-maintenance", "road-risk", "tumour-triage")
@@ -23,26 +24,11 @@ ROWS, NIGHT, EVENTS = 20_000, 5000, 1500
 """Trained on; left out, since little happens at night; published."""
 
 
-def small(name: str, home: Path) -> Trained:
-    """The domain's own pipeline with small forests, trained on few events."""
-    content = yaml.safe_load(find_pipeline(name).read_text())
-    for component in content["components"]:
-        if "n_estimators" in component["model"].get("parameters", {}):
-            component["model"]["parameters"]["n_estimators"] = 10
-    content["weighting"]["deadline_ms"] = 60_000  # a busy machine may take seconds for a batch
-    path = home / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    file, registry = load_pipeline(path), Registry(home / "registry")
-    data = training_data.simulated(file.pipeline, rows=ROWS, seed=0)
-    train(file.pipeline, home, data, registry, open_component=open_component)
-    return Trained(home, file, registry)
-
-
 @pytest.mark.parametrize("name", DOMAINS)
 async def test_a_domain_decides_every_event_and_ranks_what_matters_higher(
     name: str, tmp_path: Path, broker: BrokerSettings
 ) -> None:
-    domain = small(name, tmp_path)
+    domain = trained_small(name, tmp_path, rows=ROWS, trees=10)
     stream = list(islice(SIMULATORS[name](seed=7), NIGHT, NIGHT + EVENTS))
     fields, policy = domain.pipeline.event, domain.pipeline.policy
     events = list(publishing.encoded((row.event for row in stream), fields.key))
