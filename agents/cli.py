@@ -11,6 +11,8 @@ import typer
 from agents.commands.audit import audit
 from agents.commands.check import check
 from agents.commands.demo import demo
+from agents.commands.evaluate import evaluate
+from agents.commands.init import init
 from agents.commands.publish import publish
 from agents.commands.run import run
 from agents.commands.shared import configure_logging, stderr
@@ -39,7 +41,7 @@ def options(
     configure_logging(verbose=verbose)
 
 
-for command in (demo, train, check, run, publish, watch, topics, audit):
+for command in (demo, init, train, check, run, publish, watch, topics, audit, evaluate):
     app.command()(command)
 
 

@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict
 
 from agents import following, publishing
 from agents.ledger import Ledger
+from agents.outcomes import OutcomePublisher
 from agents.runner import Running
-from models.simulators import SIMULATORS
+from models.simulators import CALM, SIMULATORS, LabelledEvent, Scenario, Simulator
 from topics import dead_letters
 from topics.embedded import MAX_IN_FLIGHT
+from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
@@ -27,6 +29,24 @@ from topics.topology import Topology
 _SHOWN = 8
 _QUIET_S = 30.0
 """The demo ends without the rest when nothing has ended for this long."""
+
+
+class NoSimulator(AnabranchError):
+    """Nothing simulates the events of the pipeline."""
+
+    def __init__(self, pipeline: str) -> None:
+        super().__init__(
+            f"pipeline {pipeline} has no simulator, so no demo; run it with `anabranch run "
+            "PIPELINE`, and send it events of your own with `anabranch publish PIPELINE FILE`; "
+            f"simulated are {', '.join(sorted(SIMULATORS))}"
+        )
+
+
+def simulator_of(pipeline: Pipeline) -> Simulator:
+    """The simulator of the pipeline's events. Raises NoSimulator."""
+    if pipeline.name not in SIMULATORS:
+        raise NoSimulator(pipeline.name)
+    return SIMULATORS[pipeline.name]
 
 
 class Latency(BaseModel):
@@ -81,17 +101,27 @@ class Demo:
         return max(0.0, self._last_end_at - self._started_at)
 
     async def publish(
-        self, settings: BrokerSettings, events: int, rate: float | None, seed: int
+        self,
+        settings: BrokerSettings,
+        events: int,
+        rate: float | None,
+        seed: int,
+        scenario: Scenario = CALM,
     ) -> None:
-        """Publish *events* simulated events, never too far ahead of their decisions."""
+        """Publish *events* simulated events, never too far ahead of their decisions.
+
+        Raises NoSimulator.
+        """
+        simulate = simulator_of(self.pipeline)
         topology = Topology.of(self.pipeline)
         labels: list[bool] = []
 
-        def simulated() -> Iterator[tuple[bytes, bytes]]:
-            for labelled in islice(SIMULATORS[self.pipeline.name](seed), events):
+        outcomes = OutcomePublisher(self.pipeline)
+
+        def simulated() -> Iterator[LabelledEvent]:
+            for labelled in islice(simulate(seed, scenario=scenario), events):
                 labels.append(labelled.label)
-                key = str(labelled.event[self.pipeline.event.key]).encode()
-                yield key, orjson.dumps(labelled.event)
+                yield labelled
 
         async def room() -> int:
             # As many more as have ended: workers that are still warming up get no backlog.
@@ -100,7 +130,10 @@ class Demo:
 
         self._started_at = time.monotonic()
         async with publishing.producer(settings) as kafka:
-            async for chunk in publishing.paced(simulated(), rate=rate, room=room):
+            async for chunk in publishing.paced(
+                outcomes.following(simulated()), rate=rate, room=room
+            ):
+                await outcomes.publish_known(kafka)
                 runs = await publishing.publish_chunk(
                     kafka, topology.events, topology.partitions, chunk
                 )

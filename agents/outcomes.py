@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 import orjson
 from aiokafka import AIOKafkaProducer
@@ -27,20 +28,29 @@ class OutcomePublisher:
         self._topology = Topology.of(pipeline)
         self._delay_ms = duration_ms(pipeline.outcomes.delay)
         self._waiting: deque[tuple[int, tuple[bytes, bytes]]] = deque()
+        self._now_ms = 0
         self.published = 0
+        """Outcomes so far."""
 
-    def note(self, event: Mapping[str, object], *, label: bool) -> None:
-        """*event* is about to be published; events come in the order of time."""
-        if not self._topology.has_outcomes:
-            return
-        key = str(event[self._pipeline.event.key]).encode()
-        value = orjson.dumps(outcome_of(self._pipeline, event, label=label))
-        self._waiting.append((self._time_of(event) + self._delay_ms, (key, value)))
+    def following(
+        self, labelled: Iterable[tuple[Mapping[str, object], bool | None]]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The events as (key, value), in the order of time; outcomes that are known are kept."""
+        for event, label in labelled:
+            key = str(event.get(self._pipeline.event.key, "")).encode()
+            if self._topology.has_outcomes and label is not None:
+                with suppress(KeyError, ValueError):  # a bad event is a dead letter, no outcome
+                    self._keep(key, event, label=label)
+            yield key, orjson.dumps(event)
 
-    async def publish_known(self, kafka: AIOKafkaProducer, by: Mapping[str, object]) -> None:
-        """Publish what is known when the event *by* happens; call it before publishing that."""
-        if self._waiting:
-            await self._publish(kafka, self._time_of(by))
+    def _keep(self, key: bytes, event: Mapping[str, object], *, label: bool) -> None:
+        outcome = orjson.dumps(outcome_of(self._pipeline, event, label=label))
+        self._now_ms = milliseconds(str(event[self._pipeline.event.time]))
+        self._waiting.append((self._now_ms + self._delay_ms, (key, outcome)))
+
+    async def publish_known(self, kafka: AIOKafkaProducer) -> None:
+        """Publish what is known when the last event of `following` happens, before that event."""
+        await self._publish(kafka, self._now_ms)
 
     async def publish_rest(self, kafka: AIOKafkaProducer) -> None:
         """Publish what is left: no event of this stream can see it, later ones may."""
@@ -54,6 +64,3 @@ class OutcomePublisher:
             topology = self._topology
             await publish_chunk(kafka, topology.outcomes, topology.partitions, known)
             self.published += len(known)
-
-    def _time_of(self, event: Mapping[str, object]) -> int:
-        return milliseconds(str(event[self._pipeline.event.time]))

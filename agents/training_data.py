@@ -10,8 +10,9 @@ import numpy as np
 import orjson
 from pydantic_core import ValidationError
 
-from models.datasets import count_rows, read_rows
-from models.simulators import SIMULATORS
+from models.datasets import count_rows
+from models.event_rows import event_rows
+from models.simulators import TRAINING
 from models.training import TrainingData
 from topics.errors import AnabranchError
 from topics.events import EventDecoder
@@ -19,6 +20,8 @@ from topics.pipeline import Pipeline
 
 Progress = Callable[[int], None]
 _CHUNK = 20_000
+_NO_TIME = "1970-01-01T00:00:00Z"
+"""Of every row whose file has no times, so that the same file gives the same models."""
 
 
 class NoTrainingData(AnabranchError):
@@ -28,20 +31,24 @@ class NoTrainingData(AnabranchError):
 def simulated(
     pipeline: Pipeline, *, rows: int, seed: int, progress: Progress = lambda _: None
 ) -> TrainingData:
-    """*rows* events of the pipeline's simulator, in time order."""
-    if pipeline.name not in SIMULATORS:
+    """*rows* events of the pipeline's simulator, or as many as it has, in time order."""
+    if pipeline.name not in TRAINING:
         raise NoTrainingData(
             f"pipeline {pipeline.name} has no simulator: give its data with --data FILE"
         )
-    events = SIMULATORS[pipeline.name](seed)
+    events = TRAINING[pipeline.name](seed)
     return collected(pipeline, ((e.event, e.label) for e in islice(events, rows)), progress)
 
 
 def from_file(
-    pipeline: Pipeline, path: str, *, progress: Progress = lambda _: None
+    pipeline: Pipeline, path: str, *, seed: int = 0, progress: Progress = lambda _: None
 ) -> TrainingData:
-    """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file."""
-    return collected(pipeline, _labelled(pipeline, path), progress)
+    """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file.
+
+    Rows without a time of their own are dealt out at random (`TrainingData.dealt`).
+    """
+    data = collected(pipeline, labelled(pipeline, path), progress)
+    return data if pipeline.data.published_at is None else data.dealt(seed)
 
 
 def rows_in(path: str) -> int | None:
@@ -49,29 +56,30 @@ def rows_in(path: str) -> int | None:
     return count_rows(path)
 
 
-def _labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object], bool]]:
+def labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object], bool]]:
+    """The rows of a file as the events that a producer would publish, not validated; labels.
+
+    Raises NoTrainingData when the pipeline file names no label column.
+    """
     if pipeline.data.label is None:
         raise NoTrainingData(
             f"pipeline {pipeline.name} names no label column: add data.label to its file"
         )
-    fields = pipeline.event.fields
-    batches = read_rows(
-        path, columns=pipeline.data.columns, fields=fields, label=pipeline.data.label,
-        types={name: field.type for name, field in fields.items()},
-        optional=[name for name, field in fields.items() if field.optional],
-    )  # fmt: skip
-    for batch in batches:
+    for batch in event_rows(pipeline, path, now=lambda: _NO_TIME, labelled=True):
         labels = [] if batch.labels is None else batch.labels.tolist()
         yield from zip(batch.events(), labels, strict=True)
 
 
 def collected(
-    pipeline: Pipeline, labelled: Iterable[tuple[dict[str, object], bool]], progress: Progress
+    pipeline: Pipeline,
+    events_and_labels: Iterable[tuple[dict[str, object], bool]],
+    progress: Progress = lambda _: None,
 ) -> TrainingData:
+    """The valid ones of these events and their labels, as columns. Raises NoTrainingData."""
     decoder = EventDecoder(pipeline.event)
     parts: list[dict[str, np.ndarray]] = []
     labels: list[bool] = []
-    rows = iter(labelled)
+    rows = iter(events_and_labels)
     invalid = 0
     while chunk := list(islice(rows, _CHUNK)):
         events: list[dict[str, Any]] = []

@@ -5,19 +5,25 @@ pyarrow comes with the extra `data`; its objects are `Any` here because it has n
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
-from models.column_values import Column, typed
+from models.column_values import Column, typed, without
 
 
-def arrow_column(array: Any, kind: str | None) -> Column:
-    """A pyarrow array as a column of the given event field type; see `column_values.typed`."""
+def arrow_column(array: Any, kind: str | None, missing: Collection[str] = ()) -> Column:
+    """A pyarrow array as a column of the given event field type; see `column_values.typed`.
+
+    `missing` is text that stands for no value.
+    """
     import pyarrow as pa
 
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if missing and (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        array = pa.array(without(array.to_pylist(), missing), pa.string())
     if kind is not None:
         array = _cast(array, kind)
     if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):

@@ -7,7 +7,7 @@ alone, as they would refuse it from any other producer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,11 +63,39 @@ def _write(text: list[object], where: NDArray[np.bool_], times: NDArray[np.str_]
         text[row] = f"{time}Z"
 
 
+TRUE_WORDS = ("true", "yes", "y", "t")
+FALSE_WORDS = ("false", "no", "n", "f")
+
+
+def in_any_case(words: Sequence[str]) -> list[str]:
+    """The words in lower case, with a capital, and in capitals."""
+    return [form for word in words for form in (word, word.capitalize(), word.upper())]
+
+
+TRUE_TEXTS = ("1", *in_any_case(TRUE_WORDS))
+FALSE_TEXTS = ("0", *in_any_case(FALSE_WORDS))
+"""How a CSV file may write the values of a boolean column."""
+
+
 def binary(value: object) -> bool | None:
-    """The boolean that 0, 1, false and true stand for; None for anything else."""
+    """The boolean that 0, 1, false, true, no, yes and the like stand for; None for any other.
+
+    >>> binary(1.0), binary("No"), binary("perhaps")
+    (True, False, None)
+    """
     if isinstance(value, bool | int | float) and value in (0, 1):
         return bool(value)
+    if isinstance(value, str):
+        word = value.strip().casefold()
+        if word in (*TRUE_WORDS, "1"):
+            return True
+        return False if word in (*FALSE_WORDS, "0") else None
     return None
+
+
+def without(values: Sequence[object], missing: Collection[str]) -> list[object]:
+    """The values, with None for text that stands for no value."""
+    return [None if isinstance(v, str) and v in missing else v for v in values]
 
 
 def _strings(values: Sequence[object]) -> Column:
@@ -100,14 +128,14 @@ def _booleans(values: Sequence[object]) -> Column:
 
 
 def _timestamps(values: Sequence[object]) -> Column:
-    moments = [_moment(value) for value in values]
+    moments = [moment_of(value) for value in values]
     if all(moment or value is None for moment, value in zip(moments, values, strict=True)):
         return np.array(moments, dtype="datetime64[us]")
     text = timestamps_to_text(np.array(moments, dtype="datetime64[us]"))
     return [value if moment is None else moment for moment, value in zip(text, values, strict=True)]
 
 
-def _moment(value: object) -> datetime | None:
+def moment_of(value: object) -> datetime | None:
     """The moment as naive UTC; text without an offset is UTC; None when it is not one."""
     if not isinstance(value, str):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -13,7 +13,7 @@ from typing import Any, cast
 import orjson
 
 from models.arrow_columns import arrow_column
-from models.column_values import Column, typed
+from models.column_values import FALSE_TEXTS, TRUE_TEXTS, Column, typed, without
 from models.dataset_errors import DatasetNotFound, UnknownFormat, UnreadableDataset
 from topics.errors import MissingExtra
 
@@ -35,14 +35,19 @@ class Source:
     """Reads the given columns (name → event field type, or None) batch by batch."""
 
 
-def open_source(path: str, batch_rows: int) -> AbstractContextManager[Source]:
+def open_source(
+    path: str, batch_rows: int, missing: Collection[str] = ()
+) -> AbstractContextManager[Source]:
     """Open FILE.parquet, FILE.csv, FILE.jsonl, or `-` for JSON lines on standard input.
 
+    `missing` is text that stands for no value; in a CSV file an empty cell always does.
     Raises DatasetNotFound, UnknownFormat, UnreadableDataset; MissingExtra without pyarrow.
     """
     if path == STDIN:
         return nullcontext(
-            _json_lines(cast("BufferedIOBase", sys.stdin.buffer), "standard input", batch_rows)
+            _json_lines(
+                cast("BufferedIOBase", sys.stdin.buffer), "standard input", batch_rows, missing
+            )
         )
     formats = {".parquet": open_parquet, ".csv": open_csv, ".jsonl": open_json_lines}
     opener = formats.get(Path(path).suffix.lower())
@@ -50,11 +55,11 @@ def open_source(path: str, batch_rows: int) -> AbstractContextManager[Source]:
         raise UnknownFormat(path, formats)
     if not Path(path).exists():
         raise DatasetNotFound(path)
-    return opener(path, batch_rows)
+    return opener(path, batch_rows, missing)
 
 
 @contextmanager
-def open_parquet(path: str, batch_rows: int) -> Iterator[Source]:
+def open_parquet(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[Source]:
     """Open a Parquet file; it is read by row group, never whole."""
     with arrow_errors(path):
         from pyarrow.parquet import ParquetFile
@@ -63,13 +68,16 @@ def open_parquet(path: str, batch_rows: int) -> Iterator[Source]:
 
             def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
                 for batch in file.iter_batches(batch_rows, columns=list(wanted)):
-                    yield {n: arrow_column(batch.column(n), kind) for n, kind in wanted.items()}
+                    yield {
+                        n: arrow_column(batch.column(n), kind, missing)
+                        for n, kind in wanted.items()
+                    }
 
             yield Source(list(file.schema_arrow.names), may_have_more=False, batches=batches)
 
 
 @contextmanager
-def open_csv(path: str, batch_rows: int) -> Iterator[Source]:
+def open_csv(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[Source]:
     """Open a CSV file with a header. An empty cell is a missing value."""
     with arrow_errors(path):
         import pyarrow as pa
@@ -83,7 +91,9 @@ def open_csv(path: str, batch_rows: int) -> Iterator[Source]:
             options = csv.ConvertOptions(
                 include_columns=list(wanted),
                 column_types={n: declared.get(k, pa.string()) for n, k in wanted.items() if k},
-                null_values=[""],
+                null_values=["", *missing],
+                true_values=TRUE_TEXTS,
+                false_values=FALSE_TEXTS,
                 strings_can_be_null=True,
             )
             with csv.open_csv(path, convert_options=options) as reader:
@@ -98,11 +108,11 @@ def open_csv(path: str, batch_rows: int) -> Iterator[Source]:
 
 
 @contextmanager
-def open_json_lines(path: str, batch_rows: int) -> Iterator[Source]:
+def open_json_lines(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[Source]:
     """Open a file of JSON objects, one a line; blank lines are skipped."""
     try:
         with Path(path).open("rb") as stream:
-            yield _json_lines(stream, path, batch_rows)
+            yield _json_lines(stream, path, batch_rows, missing)
     except OSError as error:
         raise UnreadableDataset(path, error.strerror or str(error)) from error
 
@@ -120,7 +130,9 @@ def arrow_errors(path: str) -> Iterator[None]:
         raise UnreadableDataset(path, str(error)) from error
 
 
-def _json_lines(stream: BufferedIOBase, name: str, batch_rows: int) -> Source:
+def _json_lines(
+    stream: BufferedIOBase, name: str, batch_rows: int, missing: Collection[str]
+) -> Source:
     rows = _json_rows(stream, name, batch_rows)
     first = next(rows, [])
     if not first:
@@ -130,7 +142,10 @@ def _json_lines(stream: BufferedIOBase, name: str, batch_rows: int) -> Source:
     def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
         batch = first
         while batch:
-            yield {n: typed([row.get(n) for row in batch], k) for n, k in wanted.items()}
+            yield {
+                n: typed(without([row.get(n) for row in batch], missing), kind)
+                for n, kind in wanted.items()
+            }
             batch = next(rows, [])
 
     return Source(names, may_have_more=True, batches=batches)

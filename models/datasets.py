@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from models.column_values import Column, binary, json_values
 from models.dataset_errors import DatasetNotFound, LabelNotBinary, MissingColumns, MissingLabel
 from models.dataset_formats import arrow_errors, open_source
+from models.outcomes import outcome_name
+from models.time_formats import times_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,9 @@ def read_rows(
     label: str | None = None,
     types: Mapping[str, str] | None = None,
     optional: Collection[str] = (),
+    positive: str | float | None = None,
+    missing_values: Collection[str] = (),
+    time_formats: Mapping[str, str] | None = None,
     batch_rows: int = 8192,
 ) -> Iterator[RowBatch]:
     """Yield the rows of FILE.parquet, FILE.csv, FILE.jsonl or `-` (JSON lines on stdin).
@@ -57,10 +62,11 @@ def read_rows(
     entry, and other columns are dropped. `label` is a column's name, or the name it is mapped
     to. `types` are the fields' types (string, integer, number, boolean, timestamp, vector);
     `optional` fields may have no column. A batch holds at most `batch_rows` rows.
+    `positive`, `missing_values` and `time_formats` are those of `topics.data_mapping.DataMapping`.
 
     Raises DatasetError and MissingExtra, when the first batch is asked for.
     """
-    with open_source(path, batch_rows) as source:
+    with open_source(path, batch_rows, missing_values) as source:
         chosen = _columns_of_fields(source.names, columns, fields)
         if missing := [name for name in fields if name not in chosen and name not in optional]:
             raise MissingColumns(path, missing, source.names)
@@ -68,17 +74,24 @@ def read_rows(
             chosen |= _columns_to_come(source.names, columns, fields, chosen)
         outcome = None if label is None else _label_column(path, source.names, columns, label)
 
-        kinds = types or {}
+        formats = time_formats or {}
+        kinds = {**(types or {}), **dict.fromkeys(formats, "string")}
         wanted = {column: kinds.get(field) for field, column in chosen.items()}
         if outcome is not None:
-            wanted.setdefault(outcome, None)
+            wanted.setdefault(outcome, None if positive is None else "string")
         rows_before = 0
         for batch in source.batches(wanted):
             rows = len(next(iter(batch.values()), ()))
             labels = None
-            if outcome is not None:
+            if outcome is not None and positive is None:
                 labels = _labels(batch[outcome], path, outcome, rows_before)
-            yield RowBatch(rows, {f: batch[column] for f, column in chosen.items()}, labels)
+            found = {field: batch[column] for field, column in chosen.items()}
+            for field in formats.keys() & found.keys():
+                found[field] = times_in(found[field], formats[field])
+            made = RowBatch(rows, found, labels)
+            if outcome is not None and positive is not None:
+                made = _with_labels(made, json_values(batch[outcome]), positive)
+            yield made
             rows_before += rows
 
 
@@ -126,6 +139,20 @@ def _label_column(path: str, names: Collection[str], columns: Mapping[str, str],
         if field == label and column in names:
             return column
     raise MissingLabel(path, label, names)
+
+
+def _with_labels(batch: RowBatch, values: list[object], positive: str | float) -> RowBatch:
+    """The rows that have an outcome, with it: whether it is *positive*."""
+    names = [outcome_name(value) for value in values]
+    rows = [row for row, name in enumerate(names) if name is not None]
+    labels = np.array([names[row] == outcome_name(positive) for row in rows], dtype=np.bool_)
+    if len(rows) == batch.rows:
+        return RowBatch(batch.rows, batch.columns, labels)
+    columns: dict[str, Column] = {
+        name: column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
+        for name, column in batch.columns.items()
+    }
+    return RowBatch(len(rows), columns, labels)
 
 
 def _labels(column: Column, path: str, label: str, rows_before: int) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from models.training_errors import (
     NotFinite,
     UnknownParameter,
 )
-from topics.pipeline import Scalar
+from topics.strict import Scalar
 
 
 def load_estimator(path: str, parameters: Mapping[str, Scalar], seed: int) -> Any:

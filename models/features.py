@@ -30,12 +30,13 @@ class FeatureVector:
     def __init__(self, features: Sequence[Feature]) -> None:
         self._features = features
         self.names = [name for feature in features for name in feature.columns]
-        """One name per column of the vector."""
+        """One name per column; `one_hot` has a column per category, all 0 for any other."""
 
     def compute(self, columns: Mapping[str, Column]) -> Doubles:
-        """The features of N rows, float64 (N, F). A missing value (NaN) stays NaN.
+        """The features of N rows, float64 (N, F).
 
         *columns* holds event fields, and windowed features by the names of their columns.
+        NaN where a field is missing and the feature has no value for that.
         """
         return np.concatenate([_block(feature, columns) for feature in self._features], axis=1)
 
@@ -44,16 +45,42 @@ def _block(feature: Feature, columns: Mapping[str, Column]) -> Doubles:
     if feature.over is not None:
         return np.stack([columns[name] for name in feature.columns], axis=1)
     column = columns[feature.of]
-    if feature.choices is not None:
-        return np.stack([column == choice for choice in feature.choices], axis=1).astype(float)
-    values: Doubles = _TRANSFORMS[feature.apply](column.astype(np.float64))
-    return values[:, None]
+    match feature.apply:
+        case "one_hot":
+            chosen = [column == choice for choice in feature.choices or []]
+            return np.stack(chosen, axis=1).astype(np.float64)
+        case "ordinal":
+            return _ordinal(column, feature.choices or [])[:, None]
+        case "missing":
+            missing = column == "" if column.dtype == object else np.isnan(column)
+            return missing.astype(np.float64)[:, None]
+        case apply:
+            values = _TRANSFORMS[apply](column.astype(np.float64))
+            if feature.missing is not None:
+                values = np.where(np.isnan(values), feature.missing, values)
+            return values[:, None]
+
+
+def _ordinal(column: Column, choices: Sequence[str]) -> Doubles:
+    """The place of each value in *choices*, from 0 on; -1 for any other and for none."""
+    places = np.full(len(column), -1.0)
+    for place, choice in enumerate(choices):
+        places[column == choice] = place
+    return places
 
 
 def _weekday(times_ms: Doubles) -> Doubles:
     """0 for Monday to 6 for Sunday."""
     weekday: Doubles = (np.floor(times_ms / _DAY_MS) + _EPOCH_WEEKDAY) % 7
     return weekday
+
+
+def _month(times_ms: Doubles) -> Doubles:
+    """1 for January to 12 for December."""
+    missing = np.isnan(times_ms)
+    times = np.where(missing, 0, times_ms).astype(np.int64).astype("datetime64[ms]")
+    months = times.astype("datetime64[M]").astype(np.int64) % 12 + 1
+    return np.where(missing, np.nan, months)
 
 
 def _hour(times_ms: Doubles) -> Doubles:
@@ -72,6 +99,7 @@ _TRANSFORMS: Mapping[str, Callable[[Doubles], Doubles]] = {
     "log1p": lambda values: np.log1p(np.maximum(values, 0)),
     "hour": _hour,
     "day_of_week": _weekday,
+    "month": _month,
     # As the handbook has it: hours 0 to 6.
     "night": lambda times: _flag(_hour(times) <= _LAST_NIGHT_HOUR, times),
     "weekend": lambda times: _flag(_weekday(times) >= _SATURDAY, times),

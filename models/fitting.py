@@ -1,4 +1,4 @@
-"""Fitting one component: from an estimator to a model in the registry."""
+"""Fitting one component: from an estimator to a model in the registry, and again on all rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from models.estimators import fit, is_supervised
 from models.export import export
@@ -58,6 +59,21 @@ def fit_component(
         libraries={library: library_version(library) for library in _LIBRARIES},
     )
     return registry.add(pipeline.name, name, model, card)
+
+
+def refit_component(
+    name: str, plan: Plan, stages: StageOutputs, first: ModelVersion
+) -> tuple[bytes, ModelCard]:
+    """Component *name*, fitted again on all rows that its inputs are honest on; and its card.
+
+    Nothing is left to judge that model on: the metrics stay those of *first*, its model
+    fitted on fewer rows.
+    """
+    estimator, rows = clone(plan.estimators[name]), plan.refit_rows(name)
+    x = stages.model_input(name, rows)
+    labels = stages.data.labels[rows] if is_supervised(estimator) else None
+    model = export(fit(estimator, x, labels, stages.model_input_names(name)), x)
+    return model, first.card.model_copy(update={"rows": len(x)})
 
 
 def _signal(model: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:

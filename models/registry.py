@@ -99,7 +99,7 @@ class WeightsCard(_Card):
     created_at: str
     metrics: dict[str, float]
     models: dict[str, str]
-    """Component → digest of the model whose signals they were learned on."""
+    """Component → digest of the model whose signals they weigh."""
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> Self:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.component import Batch, Column, Component, StageOutput
+from models.component import Batch, Component, StageOutput
 from models.features import FeatureVector
 from models.training_data import TrainingData
 from models.training_errors import ComponentFailed
-from models.windows import over_all_rows
 from topics.pipeline import EVENTS, Pipeline
 
 CHUNK_ROWS = 8192
@@ -25,7 +24,7 @@ class StageOutputs:
         self._specs = {spec.name: spec for spec in pipeline.components}
         self._outputs: dict[str, StageOutput] = {}
         self._columns = {
-            spec.name: {**data.columns, **_windowed(pipeline, spec.name, data)}
+            spec.name: {**data.columns, **data.windowed.get(spec.name, {})}
             for spec in pipeline.components
             if EVENTS in spec.inputs
         }
@@ -84,12 +83,6 @@ class StageOutputs:
         if features is not None:
             return FeatureVector(features).names
         return [name] if width == 1 else [f"{name}[{place}]" for place in range(width)]
-
-
-def _windowed(pipeline: Pipeline, name: str, data: TrainingData) -> dict[str, Column]:
-    if not pipeline.component(name).windowed:
-        return {}
-    return over_all_rows(pipeline, name, data.columns, data.labels)
 
 
 def _checked(component: Component, name: str, batch: Batch, start: int) -> StageOutput:

@@ -1,9 +1,14 @@
-"""Training a pipeline: every stage is fitted on what it will see in service, then weighed.
+"""Training a pipeline: every stage is fitted on what it will see in service, weighed, refitted.
 
 Rows are used in time order (`models.splits`): a component is fitted on rows that no earlier
 supervised model was fitted on, then run over all rows by the same code as in service, so the
 next stage is fitted on honest inputs. Weights are learned on the first half of the last 20 %
 and the composed figures are of the second half; with fixed weights, of all of the last 20 %.
+
+Then, as stacking has it (Wolpert, *Stacked Generalization*, Neural Networks 5, 1992), each
+component is fitted again with the rows held back so far: one that reads no supervised model
+on all rows, one that does on all rows that the first models before it were not fitted on,
+with those models' outputs. The refitted models are registered; all figures are of the first.
 """
 
 from __future__ import annotations
@@ -16,11 +21,11 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from models.component import Component
-from models.composing import compose
-from models.fitting import fit_component
-from models.registry import ModelVersion, Registry
+from models.composing import Composition, compose
+from models.fitting import fit_component, refit_component
+from models.registry import ModelVersion, Registry, WeightsCard
 from models.stage_outputs import StageOutputs
-from models.training_data import TrainingData
+from models.training_data import TrainingData, with_windows
 from models.training_plan import plan
 from models.training_report import ComponentReport, TrainingReport, ranking
 from topics.graph import in_order
@@ -28,8 +33,8 @@ from topics.pipeline import EVENTS, OUTCOMES, ComponentSpec, Pipeline
 
 __all__ = ["TrainingData", "TrainingReport", "train"]
 
-_FIT_SHARE = 0.5
-"""How far a component's progress is once its model is fitted."""
+_FIRST_SHARE = 0.5
+"""How far a component's progress is before it is fitted again."""
 
 
 class Opened(Protocol):
@@ -66,10 +71,12 @@ def train(
     progress: Progress = _no_progress,
     clock: Clock = _utc_now,
 ) -> TrainingReport:
-    """Fit the components that have an estimator, register them, learn and register the weights.
+    """Fit the components that have an estimator, learn the weights, refit and register all.
 
-    `folder` is the pipeline file's. With `only`, just those components are fitted; the others
-    are the newest in the registry. A component that the file keeps on a version is not fitted.
+    `folder` is the pipeline file's. With `only`, just those components are registered; the
+    others stay as they are, and others fitted on the same rows stand in for them meanwhile:
+    the registry's may have seen the rows that weights are learned on. A component that the
+    file keeps on a version is not fitted.
     `progress(component, fraction)` follows each component from 0 to 1. The same data and seed
     give the same models, bit for bit. Nothing is registered before everything has succeeded.
     Raises TrainingError, EstimatorError, RegistryError, NotExportable and ExportMismatch.
@@ -77,35 +84,47 @@ def train(
     started = time.perf_counter()
     data.check([pipeline.event.time, *_fields_used(pipeline)])
     data = data.in_time_order(pipeline.event.time)
-    todo, data_hash = plan(pipeline, data, seed, only), data.digest()
+    todo = plan(pipeline, data, seed, only)
+    data = with_windows(pipeline, data)
+    data_hash = data.digest()
+    versions = {
+        name: found
+        for name in in_order(pipeline)
+        if name not in todo.registered and (found := _registered(pipeline, name, registry))
+    }
     stages = StageOutputs(pipeline, data)
-    versions: dict[str, ModelVersion] = {}
-    with TemporaryDirectory(prefix="anabranch-train-") as aside:
+    first: dict[str, ModelVersion] = {}
+    with TemporaryDirectory(prefix="anabranch-train-") as folder_aside:
+        aside = Registry(Path(folder_aside))
         for name in in_order(pipeline):
             progress(name, 0.0)
             fitted = name in todo.estimators
-            source = Registry(Path(aside)) if fitted else registry
             if fitted:
-                versions[name] = fit_component(
-                    pipeline, name, todo, stages, source, data_hash=data_hash, clock=clock
+                first[name] = fit_component(
+                    pipeline, name, todo, stages, aside, data_hash=data_hash, clock=clock
                 )
-            elif found := _registered(pipeline, name, registry):
-                versions[name] = found
-            opened = open_component(_kept_on(pipeline, versions, name), name, source, folder)
-            stages.run(name, opened.component, _from(_FIT_SHARE if fitted else 0.0, progress, name))
-        composition = compose(pipeline, stages, todo.blocks, versions=versions, clock=clock)
-        for name in todo.estimators:
-            made = versions[name]
-            versions[name] = registry.add(pipeline.name, name, made.read(), made.card)
-    card = composition.card
+            source = aside if fitted else registry
+            opened = open_component(_kept_on(pipeline, first, name), name, source, folder)
+            share = _FIRST_SHARE if name in todo.registered else 1.0
+            stages.run(name, opened.component, _up_to(share, progress, name))
+        composition = compose(pipeline, stages, todo.blocks, clock=clock)
+    refitted = {}
+    for name, version in first.items():
+        if name in todo.registered:
+            refitted[name] = refit_component(name, todo, stages, version)
+            progress(name, 1.0)
+    for name, (model, card) in refitted.items():
+        versions[name] = registry.add(pipeline.name, name, model, card)
+    weights = _weights_card(composition, versions)
     return TrainingReport(
         pipeline=pipeline.name,
         rows=data.rows,
         positives=int(data.labels.sum()),
         components=_component_reports(stages, composition.rows, in_order(pipeline), versions),
         weights=composition.weights,
-        weights_version=registry.add_weights(pipeline.name, card).version if card else None,
+        weights_version=registry.add_weights(pipeline.name, weights).version if weights else None,
         composed=composition.quality,
+        cutoffs=composition.cutoffs,
         seconds=time.perf_counter() - started,
     )
 
@@ -144,8 +163,16 @@ def _kept_on(pipeline: Pipeline, versions: Versions, name: str) -> Pipeline:
     return pipeline.model_copy(update={"components": [kept(it) for it in pipeline.components]})
 
 
-def _from(start: float, progress: Progress, name: str) -> Callable[[float], None]:
-    return lambda fraction: progress(name, start + (1 - start) * fraction)
+def _up_to(share: float, progress: Progress, name: str) -> Callable[[float], None]:
+    return lambda fraction: progress(name, share * fraction)
+
+
+def _weights_card(composition: Composition, versions: Versions) -> WeightsCard | None:
+    """The card of learned weights, with the models whose signals they will weigh."""
+    if composition.card is None:
+        return None
+    digests = {name: version.digest for name, version in versions.items()}
+    return composition.card.model_copy(update={"models": digests})
 
 
 def _component_reports(

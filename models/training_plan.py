@@ -18,14 +18,20 @@ class Plan:
     """Which components are fitted, with what, and on which rows."""
 
     estimators: Mapping[str, Any]
-    """Component → its new estimator; only those that are fitted."""
+    """Component → its new estimator."""
+    registered: Collection[str]
+    """The components whose models are refitted and registered; the others are stand-ins."""
     levels: Mapping[str, int]
     """Component → how many supervised models in a row come before it."""
     blocks: Blocks
 
     def rows(self, name: str) -> slice:
-        """The rows that component *name* is fitted on."""
+        """The rows that component *name* is first fitted on."""
         return self.blocks.fits[self.levels[name]]
+
+    def refit_rows(self, name: str) -> slice:
+        """The rows that it is fitted on in the end: all that no model before it was fitted on."""
+        return slice(self.rows(name).start, self.blocks.report.stop)
 
 
 def plan(pipeline: Pipeline, data: TrainingData, seed: int, only: Collection[str] | None) -> Plan:
@@ -33,7 +39,8 @@ def plan(pipeline: Pipeline, data: TrainingData, seed: int, only: Collection[str
 
     Raises NotTrainable, EstimatorError, TooFewRows and OneClass.
     """
-    fitted = _to_fit(pipeline, only)
+    trainable = _trainable(pipeline)
+    registered = trainable if only is None else _known(pipeline, only, trainable)
     estimators = {
         spec.name: load_estimator(spec.model.estimator, spec.model.parameters, seed)
         for spec in pipeline.components
@@ -42,16 +49,23 @@ def plan(pipeline: Pipeline, data: TrainingData, seed: int, only: Collection[str
     level = levels(pipeline, [name for name, it in estimators.items() if is_supervised(it)])
     split = blocks(data.rows, 1 + max((level[name] for name in estimators), default=0))
     split.check(data.labels)
-    return Plan({name: it for name, it in estimators.items() if name in fitted}, level, split)
+    fitted = {name: it for name, it in estimators.items() if name in trainable}
+    return Plan(fitted, registered, level, split)
 
 
-def _to_fit(pipeline: Pipeline, only: Collection[str] | None) -> Collection[str]:
+def _trainable(pipeline: Pipeline) -> Collection[str]:
+    return [spec.name for spec in pipeline.components if _why_not(spec) is None]
+
+
+def _known(
+    pipeline: Pipeline, only: Collection[str], trainable: Collection[str]
+) -> Collection[str]:
+    """The components *only*; NotTrainable for one that is not fitted here."""
     reasons = {spec.name: _why_not(spec) for spec in pipeline.components}
-    trainable = [name for name, reason in reasons.items() if reason is None]
-    for name in only or ():
+    for name in only:
         if reason := reasons.get(name, "the pipeline has no such component"):
             raise NotTrainable(name, reason, trainable)
-    return trainable if only is None else only
+    return only
 
 
 def _why_not(spec: ComponentSpec) -> str | None:

@@ -41,6 +41,14 @@ class ComposedReport(Ranking):
     log_loss: Annotated[float, Field(ge=0)]
 
 
+class Cutoffs(_Record):
+    """Weighted scores of held-out rows to start a policy from, by the share that reaches them."""
+
+    as_many: Share
+    """Reached by as many rows as are positive."""
+    twice_as_many: Share
+
+
 class TrainingReport(_Record):
     """What `train` did and how good the result is."""
 
@@ -52,6 +60,7 @@ class TrainingReport(_Record):
     weights_version: int | None
     """None for weights that are fixed in the pipeline file."""
     composed: ComposedReport
+    cutoffs: Cutoffs
     seconds: float
 
 
@@ -59,6 +68,13 @@ def ranking(labels: NDArray[np.bool_], values: NDArray[np.floating]) -> Ranking:
     """How well *values* (N,) rank *labels* (N,), of which there must be both."""
     auc, precision = roc_auc_score(labels, values), average_precision_score(labels, values)
     return Ranking(auc=float(auc), average_precision=float(min(precision, 1.0)))
+
+
+def cutoffs(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> Cutoffs:
+    """Cut-offs by the *scores* (N,) of held-out rows, *labels* (N,) of which are positive."""
+    positives = float(labels.mean())
+    once, twice = np.quantile(scores, [1 - positives, max(0.0, 1 - 2 * positives)])
+    return Cutoffs(as_many=float(once), twice_as_many=float(twice))
 
 
 def composed(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> ComposedReport:

@@ -5,8 +5,10 @@
     ├── PipelineFileError     a pipeline file is wrong (topics.pipeline_file)
     ├── RegistryError         a model or weights cannot be had (models.registry, models.session)
     ├── DatasetError          a data file cannot be used (models.dataset_errors)
+    ├── SchemaError           no pipeline can be made of a data file (models.schema_errors)
     ├── HistoryError          entries or snapshots of windows are wrong (models.history_errors)
     ├── TrainingError, EstimatorError, NotExportable, ExportMismatch   (models)
+    ├── EvaluationError       days or a stream cannot be evaluated (models.evaluation)
     ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address

@@ -8,22 +8,35 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-from topics.pipeline import EVENTS, OUTCOMES, ComponentSpec, EventField, Feature, Pipeline
+from topics.pipeline import (
+    EVENTS,
+    NEVER_MISSING,
+    OUTCOMES,
+    WINDOWED,
+    ComponentSpec,
+    EventField,
+    Feature,
+    FieldType,
+    Pipeline,
+)
 
 Location = tuple[str | int, ...]
 RESERVED = (EVENTS, "decisions", "dead-letters", "outcomes", "control", "explanations", "weigh")
 
-_NUMBERS = ("integer", "number", "boolean")
-_TYPES_OF = {
+_NUMBERS: tuple[FieldType, ...] = ("integer", "number", "boolean")
+_TYPES_OF: dict[str, tuple[FieldType, ...]] = {
     "identity": _NUMBERS,
     "log1p": _NUMBERS,
     "hour": ("timestamp",),
     "day_of_week": ("timestamp",),
+    "month": ("timestamp",),
     "night": ("timestamp",),
     "weekend": ("timestamp",),
     "one_hot": ("string",),
     **dict.fromkeys(("sum", "mean", "min", "max", "std"), _NUMBERS),
     "distinct": (*_NUMBERS, "string", "timestamp"),
+    "ordinal": ("string",),
+    "missing": (*_NUMBERS, "string", "timestamp"),
 }
 _MORE_THAN_FIELDS = (EVENTS, OUTCOMES)
 
@@ -53,7 +66,7 @@ def check_graph(pipeline: Pipeline, folder: Path) -> list[Finding]:
         *_check_partitions(pipeline),
         *_check_features(pipeline),
         *_check_models(pipeline, folder),
-        *_check_columns(pipeline),
+        *_check_data(pipeline),
     ]
 
 
@@ -151,6 +164,14 @@ def _check_features(pipeline: Pipeline) -> Iterator[Finding]:
                 yield Finding((*at, "of"), f"no event field {feature.of!r}; known: {known}")
             elif wrong := _wrong_type(feature, field):
                 yield Finding((*at, "apply"), wrong)
+            elif feature.of in pipeline.data.generated:
+                yield Finding((*at, "of"), f"{feature.of!r} is generated: it says nothing to learn")
+            elif field.optional and feature.missing is None and not _bears_missing(feature):
+                yield Finding(
+                    (*at, "missing"),
+                    f"{feature.of!r} is optional: give the feature's value for events without it, "
+                    "for example missing: 0",
+                )
 
 
 def _check_key(pipeline: Pipeline, component: ComponentSpec, index: int) -> Iterator[Finding]:
@@ -165,6 +186,10 @@ def _check_key(pipeline: Pipeline, component: ComponentSpec, index: int) -> Iter
     else:
         return
     yield Finding(("components", index, "key"), what)
+
+
+def _bears_missing(feature: Feature) -> bool:
+    return feature.apply in NEVER_MISSING or feature.apply in WINDOWED
 
 
 def _wrong_type(feature: Feature, field: EventField) -> str | None:
@@ -187,7 +212,20 @@ def _missing_file(component: ComponentSpec, folder: Path) -> Path | None:
     return None if path.is_file() else path
 
 
-def _check_columns(pipeline: Pipeline) -> Iterator[Finding]:
-    for column, field in pipeline.data.columns.items():
+def _check_data(pipeline: Pipeline) -> Iterator[Finding]:
+    data = pipeline.data
+    for column, field in data.columns.items():
         if field not in pipeline.event.fields:
             yield Finding(("data", "columns", column), f"no event field {field!r}")
+    typed: list[tuple[Location, str | None, tuple[FieldType, ...]]] = [
+        (("data", "row_number"), data.row_number, ("string", "integer")),
+        (("data", "published_at"), data.published_at, ("timestamp",)),
+        *((("data", "time_formats", name), name, ("timestamp",)) for name in data.time_formats),
+    ]
+    for at, name, types in typed:
+        if name is None:
+            continue
+        if name not in pipeline.event.fields:
+            yield Finding(at, f"no event field {name!r}")
+        elif pipeline.event.fields[name].type not in types:
+            yield Finding(at, f"{name!r} must be a {' or '.join(types)} field")

@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StringConstraints,
-    Tag,
-    model_validator,
-)
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+
+from topics.data_mapping import DataMapping
+from topics.strict import Scalar, Strict
 
 EVENTS = "events"
 OUTCOMES = "outcomes"
@@ -28,7 +22,15 @@ ImportPath = Annotated[
 ]
 Kind = Literal["extract_features", "assess_risk", "decide"]
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp", "vector"]
-Transform = Literal["identity", "log1p", "hour", "day_of_week", "night", "weekend", "one_hot"]
+Transform = Literal[
+    "identity", "log1p", "hour", "day_of_week", "month", "night", "weekend",
+    "one_hot", "ordinal", "missing",
+]  # fmt: skip
+CATEGORICAL: tuple[Transform, ...] = ("one_hot", "ordinal")
+"""Transforms of strings, which need their choices."""
+NEVER_MISSING: tuple[Transform, ...] = (*CATEGORICAL, "missing")
+"""Transforms that give a number also where the field is missing."""
+Choices = Annotated[list[str], Field(min_length=1)]
 Windowed = Literal["count", "sum", "mean", "min", "max", "std", "distinct", "since_last", "share"]
 """What is said about an entity's past in a window of event time."""
 
@@ -39,16 +41,6 @@ Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}(ms|s|m|h|
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def _scalar(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise ValueError(f"must be a boolean, a number, a string or null, not a {type(value).__name__}")
-
-
-Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_scalar)]
-Choices = Annotated[list[str], Field(min_length=1)]
-
-
 def duration_ms(duration: str) -> int:
     """Milliseconds.
 
@@ -57,14 +49,6 @@ def duration_ms(duration: str) -> int:
     """
     unit = duration.lstrip("0123456789")
     return int(duration.removesuffix(unit)) * _UNIT_MS[unit]
-
-
-class Strict(BaseModel):
-    """A part of a pipeline file: frozen, and a field it does not know is an error."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
-    )
 
 
 class EventField(Strict):
@@ -127,15 +111,6 @@ class EventSchema(Strict):
         return self
 
 
-class DataMapping(Strict):
-    """How the columns of a data file map onto event fields and the label."""
-
-    label: str | None = None
-    """Column with the true outcome, 0 or 1. Never published with the event."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """File column → event field; a column with a field's own name needs no entry."""
-
-
 class Outcomes(Strict):
     """The true labels, published later on `<pipeline>.outcomes`."""
 
@@ -157,14 +132,23 @@ class Feature(Strict):
     over: Annotated[list[Duration], Field(min_length=1)] | None = None
     """Windows of event time: (t - window, t], and of outcomes as much earlier as they come late."""
     choices: Choices | None = None
-    """The categories of one_hot, in the order of their columns."""
+    """The categories: of one_hot in the order of their columns, of ordinal from 0 on."""
+    missing: float | None = None
+    """The feature's value where an optional field is missing."""
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:
-        if (self.apply == "one_hot") != (self.choices is not None):
-            raise ValueError("apply: one_hot and choices: [...] go together")
+        if (self.apply in CATEGORICAL) != (self.choices is not None):
+            given = self.apply if self.apply in CATEGORICAL else " or ".join(CATEGORICAL)
+            raise ValueError(f"apply: {given} and choices: [...] go together")
         if self.choices is not None and len(set(self.choices)) < len(self.choices):
             raise ValueError("choices lists a category twice")
+        if self.missing is not None and self.apply in (*NEVER_MISSING, *WINDOWED):
+            raise ValueError(f"missing: is not for {self.apply}, which has a value for every row")
+        self._check_windowed()
+        return self
+
+    def _check_windowed(self) -> None:
         if (self.apply in WINDOWED) != (self.over is not None):
             raise ValueError(f"over: [...] goes with {', '.join(sorted(WINDOWED))}")
         if self.over is not None and len({duration_ms(it) for it in self.over}) < len(self.over):
@@ -177,15 +161,14 @@ class Feature(Strict):
             raise ValueError(f"{self.apply} is of {EVENTS} or {OUTCOMES}, not of a field")
         if self.apply not in ("count", "since_last", "share") and self.of == EVENTS:
             raise ValueError(f"{self.apply} needs of: an event field")
-        return self
 
     @property
     def columns(self) -> list[str]:
         """One name per column of the feature vector."""
         if self.over is not None:
             return [f"{self.name}_{window}" for window in self.over]
-        if self.choices is not None:
-            return [f"{self.name}={choice}" for choice in self.choices]
+        if self.apply == "one_hot":
+            return [f"{self.name}={choice}" for choice in self.choices or []]
         return [self.name]
 
 

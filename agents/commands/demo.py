@@ -22,6 +22,7 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from agents.demo import Demo
     from agents.runner import Parts
+    from models.simulators import Scenario
     from topics.settings import BrokerSettings
 
 _LIVE_RATE = 2000.0
@@ -37,6 +38,12 @@ def demo(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 1,
+    drift: Annotated[
+        float, typer.Option(help="How far the inputs drift in the first simulated day.")
+    ] = 0.0,
+    incident: Annotated[
+        bool, typer.Option("--incident", help="An incident at 08:00 of the first simulated day.")
+    ] = False,
     broker: BrokerOption = None,
     headless: Annotated[bool, typer.Option("--headless", help="No live view.")] = False,
     as_json: JsonOption = False,
@@ -51,17 +58,22 @@ def demo(
 
       anabranch demo card-fraud --events 100000 --headless
 
+      anabranch demo machine-maintenance --drift 2 --incident
+
       anabranch demo --headless --json | jq .unaccounted
     """
     from agents.brokers import started_embedded
     from agents.commands.train import train_if_needed
+    from agents.demo import simulator_of
     from agents.opening import open_parts
     from models.registry import Registry
+    from models.simulators import Incident, Scenario
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings, HomeSettings
 
     live = not headless and not as_json and stdout.is_terminal
     file = load_pipeline(find_pipeline(pipeline))
+    simulator_of(file.pipeline)  # says that there is none before minutes of training
     registry = Registry(HomeSettings().registry)
     train_if_needed(file, registry)
     parts = open_parts(file, registry)
@@ -71,13 +83,16 @@ def demo(
         else:
             settings = BrokerSettings(broker=broker)
         pace = rate if rate is not None else _LIVE_RATE if live else None
-        done = run_async(_demo(parts, settings, events, pace, seed, live=live, quiet=as_json))
+        scenario = Scenario(drift=drift, incidents=(Incident(),) if incident else ())
+        done = run_async(
+            _demo(parts, settings, events, pace, seed, scenario, live=live, quiet=as_json)
+        )
     _report(done, as_json=as_json)
 
 
 async def _demo(
     parts: Parts, settings: BrokerSettings, events: int, rate: float | None, seed: int,
-    *, live: bool, quiet: bool,
+    scenario: Scenario, *, live: bool, quiet: bool,
 ) -> Demo:  # fmt: skip
     from rich.live import Live
 
@@ -113,7 +128,7 @@ async def _demo(
                         )
                     )
                 await first_of(
-                    lambda: _publish_and_settle(demo, settings, events, rate, seed),
+                    lambda: _publish_and_settle(demo, settings, events, rate, seed, scenario),
                     demo.stopping.wait,
                     lambda: raise_failure(demo.running, settings),
                 )
@@ -123,15 +138,16 @@ async def _demo(
 
 
 async def _publish_and_settle(
-    demo: Demo, settings: BrokerSettings, events: int, rate: float | None, seed: int
-) -> None:
+    demo: Demo, settings: BrokerSettings, events: int, rate: float | None, seed: int,
+    scenario: Scenario,
+) -> None:  # fmt: skip
     from agents.supervision import first_of
 
     ready = asyncio.Event()
 
     async def publish() -> None:
         await ready.wait()
-        await demo.publish(settings, events, rate, seed)
+        await demo.publish(settings, events, rate, seed, scenario)
         await demo.settle()
 
     await first_of(lambda: demo.follow(settings, ready), publish)

@@ -55,7 +55,9 @@ def publish(
     """Publish a file's rows as events on PIPELINE's events topic.
 
     Columns are mapped to event fields by the pipeline file (data.columns); others are
-    left out. Event times come from the data, the record's time is now.
+    left out. Event times come from the data, the record's time is now. Where the file has
+    the label and features use outcomes, these follow on PIPELINE's outcomes topic, as much
+    later in event time as outcomes are known (outcomes.delay).
 
     Examples:
       anabranch publish card-fraud transactions.parquet
@@ -85,29 +87,42 @@ def publish(
         stdout.print(f"{count:,} events published in {seconds:.1f} s")
 
 
-def _events(pipeline: Pipeline, file: str, limit: int | None) -> Iterator[tuple[bytes, bytes]]:
-    from itertools import islice
+def _events(
+    pipeline: Pipeline, file: str, limit: int | None
+) -> Iterator[tuple[dict[str, object], bool | None]]:
+    """The rows as events; with their labels where outcomes are wanted and the file has them."""
+    from datetime import UTC, datetime
+    from itertools import chain, islice, repeat
 
-    from agents.publishing import encoded
-    from models.datasets import read_rows
+    from models.dataset_errors import MissingLabel
+    from models.event_rows import event_rows
 
-    fields = pipeline.event.fields
-    batches = read_rows(
-        file, columns=pipeline.data.columns, fields=fields,
-        types={name: field.type for name, field in fields.items()},
-        optional=[name for name, field in fields.items() if field.optional],
-    )  # fmt: skip
-    rows = (event for batch in batches for event in batch.events())
-    yield from encoded(islice(rows, limit), pipeline.event.key)
+    def now() -> str:
+        return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+    def rows(*, labelled: bool) -> Iterator[tuple[dict[str, object], bool | None]]:
+        for batch in event_rows(pipeline, file, now=now, labelled=labelled):
+            labels = repeat(None) if batch.labels is None else batch.labels.tolist()
+            yield from zip(batch.events(), labels, strict=False)
+
+    found = rows(labelled=pipeline.reads_outcomes and pipeline.data.label is not None)
+    try:
+        first = list(islice(found, 1))
+    except MissingLabel:
+        stderr.print(f"{file} has no column {pipeline.data.label}: no outcomes are published")
+        found, first = rows(labelled=False), []
+    yield from islice(chain(first, found), limit)
 
 
 async def _publish(
-    pipeline: Pipeline, settings: BrokerSettings, events: Iterator[tuple[bytes, bytes]],
+    pipeline: Pipeline, settings: BrokerSettings,
+    events: Iterator[tuple[dict[str, object], bool | None]],
     file: str, rate: float | None, max_in_flight: int | None, limit: int | None,
 ) -> int:  # fmt: skip
     from agents import publishing
     from agents.brokers import ensure_topics, wait_for_broker
     from agents.in_flight import InFlight
+    from agents.outcomes import OutcomePublisher
     from models.datasets import count_rows
     from topics.topology import Topology
 
@@ -129,10 +144,14 @@ async def _publish(
         with Progress(*columns, console=stderr) as bars:
             task = bars.add_task(topology.events, total=total, rate=0.0)
             began = time.monotonic()
-            async for chunk in publishing.paced(events, rate=rate, room=room):
+            outcomes = OutcomePublisher(pipeline)
+            encoded = outcomes.following(events)
+            async for chunk in publishing.paced(encoded, rate=rate, room=room):
+                await outcomes.publish_known(kafka)
                 await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
                 count += len(chunk)
                 bars.update(task, completed=count, rate=count / (time.monotonic() - began))
                 if stopping.is_set():
-                    break
+                    return count
+            await outcomes.publish_rest(kafka)
     return count

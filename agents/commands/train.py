@@ -34,7 +34,9 @@ def train(
     """Fit every component on its own, then learn the weights on held-out events.
 
     The data is split by time: components on the first 60 %, those that read other models
-    on the next 20 %, weights on the last 20 %. Each model becomes a new version in the
+    on the next 20 %, weights on the last 20 %; rows without times (data.published_at) are
+    dealt out at random. Then each is fitted again with the rows held back; all figures are of
+    the models before that. Each becomes a new version in the
     registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
 
     Examples:
@@ -52,7 +54,7 @@ def train(
     if as_json:
         typer.echo(report.model_dump_json())
     else:
-        _print(report)
+        print_report(report)
 
 
 def train_if_needed(file: PipelineFile, registry: Registry) -> None:
@@ -91,8 +93,9 @@ def train_pipeline(
         else:
             reading = bars.add_task(f"events of {data}"[-24:], total=training_data.rows_in(data))
             gathered = training_data.from_file(
-                pipeline, data, progress=lambda n: bars.advance(reading, n)
+                pipeline, data, seed=seed, progress=lambda n: bars.advance(reading, n)
             )
+        bars.update(reading, total=bars.tasks[reading].completed)  # a source may have fewer
         tasks = {}
 
         def progressed(name: str, fraction: float) -> None:
@@ -106,7 +109,8 @@ def train_pipeline(
         )  # fmt: skip
 
 
-def _print(report: TrainingReport) -> None:
+def print_report(report: TrainingReport) -> None:
+    """Print what each component and the whole reached, as a table."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from models.simulators.card_fraud import LabelledEvent
-from models.simulators.card_fraud import simulate as simulate_card_fraud
+from models.simulators import card_fraud, machine_maintenance, road_risk, tumour_triage
+from models.simulators.labelled_event import LabelledEvent
+from models.simulators.scenario import CALM, Incident, Scenario
 
 
 class Simulator(Protocol):
-    """Yields labelled events in time order; the same seed gives the same bits."""
+    """Yields labelled events in time order; the same arguments give the same bits."""
 
-    def __call__(self, seed: int, *, days: int | None = None) -> Iterator[LabelledEvent]:
+    def __call__(
+        self, seed: int, *, days: int | None = None, scenario: Scenario = CALM
+    ) -> Iterator[LabelledEvent]:
         """Stream *days* days of events, without end when it is None."""
 
 
-SIMULATORS: Mapping[str, Simulator] = {"card-fraud": simulate_card_fraud}
+SIMULATORS: Mapping[str, Simulator] = {
+    "card-fraud": card_fraud.simulate,
+    "machine-maintenance": machine_maintenance.simulate,
+    "road-risk": road_risk.simulate,
+    "tumour-triage": tumour_triage.simulate,
+}
 
-__all__ = ["SIMULATORS", "LabelledEvent", "Simulator"]
+TRAINING: Mapping[str, Simulator] = {**SIMULATORS, "tumour-triage": tumour_triage.training}
+"""What to train on: another part of the cases where those are real, and then an end to them."""
+
+__all__ = ["CALM", "SIMULATORS", "TRAINING", "Incident", "LabelledEvent", "Scenario", "Simulator"]

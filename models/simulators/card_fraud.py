@@ -19,6 +19,7 @@ each one is taken with probability 1/3.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,16 +30,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.simulators.card_population import Floats, Ints, Population, populate
+from models.simulators.labelled_event import LabelledEvent
+from models.simulators.scenario import CALM, Scenario
+
 START = date(2018, 4, 1)
-SIDE = 100.0
 DAY_S = 86_400
 LARGE_AMOUNT = 220.0
 TERMINALS_A_DAY, TERMINAL_DAYS = 2, 28
 CARDS_A_DAY, CARD_DAYS = 3, 14
 STOLEN_SHARE, STOLEN_FACTOR = 1 / 3, 5.0
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+DRIFT_FACTOR = 0.1
+"""Drift of 1: everything costs a tenth more; what is fraud stays as it was."""
+ATTACKED_SHARE, ATTACKS_AN_HOUR = 0.1, 300
+"""Incident: so many misuses of a tenth of the cards, each at STOLEN_FACTOR times its mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +59,22 @@ class Transactions:
     amount: Floats
     is_fraud: NDArray[np.bool_]
     scenario: NDArray[np.int8]
-    """0 genuine; 1 large amount, 2 compromised terminal, 3 stolen card."""
+    """0 genuine; 1 large amount, 2 compromised terminal, 3 stolen card, 4 attack."""
 
     def __len__(self) -> int:
         return len(self.transaction_id)
 
 
-class LabelledEvent(NamedTuple):
-    """An event as producers publish it, and its outcome, which is never part of it."""
+class _Payments(NamedTuple):
+    """Some of a day's transactions, as columns of N rows each."""
 
-    event: dict[str, object]
-    label: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Population:
-    """Who pays: columns of C customers, and the terminals that each of them can reach."""
-
-    daily_rate: Floats
-    mean_amount: Floats
+    second: Ints
+    """Of the day."""
+    customer: Ints
     terminal: Ints
-    """Terminals in reach, one customer's after the other's."""
-    first: Ints
-    """Where a customer's terminals begin in `terminal`."""
-    reach: Ints
-    """How many they are."""
+    amount: Floats
+    kind: NDArray[np.int8]
+    """As in `Transactions.scenario`."""
 
 
 def simulate_days(
@@ -89,6 +85,7 @@ def simulate_days(
     radius: float = 5.0,
     start: date = START,
     days: int | None = None,
+    scenario: Scenario = CALM,
 ) -> Iterator[Transactions]:
     """Yield one block of transactions a day, without end when *days* is None.
 
@@ -96,30 +93,37 @@ def simulate_days(
     distributions between versions (NEP 19).
     """
     rng = np.random.default_rng(seed)
-    people = _populate(rng, customers, terminals, radius)
+    people = populate(rng, customers, terminals, radius)
     bad_terminals: deque[Ints] = deque(maxlen=TERMINAL_DAYS)
     stolen_cards: deque[Ints] = deque(maxlen=CARD_DAYS)
+    attacks = np.random.default_rng([seed, 1])  # of its own: the other draws stay as they are
     first_id = 0
     for day in count() if days is None else range(days):
         second, customer, terminal, amount = _genuine_day(rng, people)
-        scenario = np.where(amount > LARGE_AMOUNT, np.int8(1), np.int8(0))
+        kind = np.where(amount > LARGE_AMOUNT, np.int8(1), np.int8(0))
 
         bad_terminals.append(_draw(rng, terminals, TERMINALS_A_DAY))
-        scenario[_times_drawn(bad_terminals, terminals)[terminal] > 0] = 2
+        kind[_times_drawn(bad_terminals, terminals)[terminal] > 0] = 2
 
         stolen_cards.append(_draw(rng, customers, CARDS_A_DAY))
         misuses = rng.binomial(_times_drawn(stolen_cards, customers)[customer], STOLEN_SHARE)
-        scenario[misuses > 0] = 3
+        kind[misuses > 0] = 3
         amount = np.round(amount * np.power(STOLEN_FACTOR, misuses, dtype=np.float64), 2)
+
+        second, customer, terminal, amount, kind = _in_time_order(
+            _Payments(second, customer, terminal, amount, kind),
+            _attack(attacks, people, day, scenario),
+        )
+        dearer = 1 + DRIFT_FACTOR * scenario.shift(day + second / DAY_S)
 
         yield Transactions(
             transaction_id=np.arange(first_id, first_id + len(second), dtype=np.int64),
             occurred_at=np.datetime64(start, "ms") + (day * DAY_S + second) * 1000,
             customer_id=customer,
             terminal_id=terminal,
-            amount=amount,
-            is_fraud=scenario > 0,
-            scenario=scenario,
+            amount=np.round(amount * dearer, 2),
+            is_fraud=kind > 0,
+            scenario=kind,
         )
         first_id += len(second)
 
@@ -132,6 +136,7 @@ def simulate(
     radius: float = 5.0,
     start: date = START,
     days: int | None = None,
+    scenario: Scenario = CALM,
 ) -> Iterator[LabelledEvent]:
     """Yield the transactions of `simulate_days` one by one, as events of the card-fraud pipeline.
 
@@ -140,8 +145,9 @@ def simulate(
     ['amount', 'customer_id', 'occurred_at', 'terminal_id', 'transaction_id']
     """
     for block in simulate_days(
-        seed, customers=customers, terminals=terminals, radius=radius, start=start, days=days
-    ):
+        seed, customers=customers, terminals=terminals, radius=radius, start=start, days=days,
+        scenario=scenario,
+    ):  # fmt: skip
         rows = zip(
             block.transaction_id.tolist(),
             np.datetime_as_string(block.occurred_at, unit="s").tolist(),
@@ -162,34 +168,7 @@ def simulate(
             yield LabelledEvent(event, is_fraud)
 
 
-def _populate(
-    rng: np.random.Generator, customers: int, terminals: int, radius: float
-) -> _Population:
-    """Draw places, rates and amounts; a customer without a terminal in reach has rate 0."""
-    homes = rng.uniform(0, SIDE, (customers, 2))
-    shops = rng.uniform(0, SIDE, (terminals, 2))
-    mean_amount = rng.uniform(5, 100, customers)
-    daily_rate = rng.uniform(0, 4, customers)
-
-    by_x = np.argsort(shops[:, 0], kind="stable")
-    x = shops[by_x, 0]
-    west = np.searchsorted(x, homes[:, 0] - radius)
-    east = np.searchsorted(x, homes[:, 0] + radius)
-    near = []
-    for home, low, high in zip(homes, west, east, strict=True):
-        strip = by_x[low:high]
-        near.append(strip[np.hypot(*(shops[strip] - home).T) < radius])
-    reach = np.array([len(shop) for shop in near], dtype=np.int64)
-    return _Population(
-        daily_rate=np.where(reach > 0, daily_rate, 0.0),
-        mean_amount=mean_amount,
-        terminal=np.concatenate([np.empty(0, np.int64), *near]),
-        first=np.cumsum(reach) - reach,
-        reach=reach,
-    )
-
-
-def _genuine_day(rng: np.random.Generator, people: _Population) -> tuple[Ints, Ints, Ints, Floats]:
+def _genuine_day(rng: np.random.Generator, people: Population) -> tuple[Ints, Ints, Ints, Floats]:
     """Second of the day (ascending), customer, terminal and amount of a day without fraud."""
     customer = np.repeat(np.arange(len(people.reach)), rng.poisson(people.daily_rate))
     second = np.floor(rng.normal(DAY_S / 2, 20_000, len(customer))).astype(np.int64)
@@ -202,6 +181,34 @@ def _genuine_day(rng: np.random.Generator, people: _Population) -> tuple[Ints, I
     amount = np.where(amount < 0, rng.uniform(0, 2 * mean), amount)
     nth = rng.integers(0, people.reach[customer])
     return second, customer, people.terminal[people.first[customer] + nth], np.round(amount, 2)
+
+
+def _attack(
+    rng: np.random.Generator, people: Population, day: int, scenario: Scenario
+) -> _Payments:
+    """The misuses of a day in which an incident goes on."""
+    seconds = np.arange(DAY_S if scenario.incidents else 0)
+    under_attack = seconds[scenario.in_incident(day + seconds / DAY_S)]
+    cards = np.flatnonzero(people.reach > 0)
+    if not len(cards) or not len(under_attack):
+        nothing = np.empty(0, np.int64)
+        return _Payments(nothing, nothing, nothing, np.empty(0), np.empty(0, np.int8))
+    misuses = rng.poisson(len(under_attack) / 3600 * ATTACKS_AN_HOUR)
+    attacked = cards[_draw(rng, len(cards), math.ceil(len(cards) * ATTACKED_SHARE))]
+    customer = rng.choice(attacked, misuses)
+    nth = rng.integers(0, people.reach[customer])
+    return _Payments(
+        second=rng.choice(under_attack, misuses),
+        customer=customer,
+        terminal=people.terminal[people.first[customer] + nth],
+        amount=np.round(STOLEN_FACTOR * people.mean_amount[customer], 2),
+        kind=np.full(misuses, 4, np.int8),
+    )
+
+
+def _in_time_order(*parts: _Payments) -> _Payments:
+    order = np.argsort(np.concatenate([part.second for part in parts]), kind="stable")
+    return _Payments(*(np.concatenate(column)[order] for column in zip(*parts, strict=True)))
 
 
 def _draw(rng: np.random.Generator, population: int, wanted: int) -> Ints:

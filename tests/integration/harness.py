@@ -15,20 +15,23 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import yaml
 from aiokafka.structs import ConsumerRecord
 
-from agents import publishing
+from agents import publishing, training_data
 from agents.auditing import Audit, audit_topics
 from agents.brokers import ensure_topics, wait_for_broker
+from agents.components import open_component
 from agents.following import follower, read_until
 from agents.metrics import Metrics
 from agents.opening import open_parts
 from agents.runner import Running, running
 from models.registry import Registry
 from models.simulators import SIMULATORS
+from models.training import train
 from topics.batches import Record, write_batches
 from topics.pipeline import Pipeline
-from topics.pipeline_file import PipelineFile
+from topics.pipeline_file import PipelineFile, find_pipeline, load_pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -51,6 +54,23 @@ class Trained:
     @property
     def pipeline(self) -> Pipeline:
         return self.file.pipeline
+
+
+def trained_small(name: str, home: Path, *, rows: int, trees: int) -> Trained:
+    """Pipeline *name* with forests of *trees* at most, trained on simulated events in *home*."""
+    content = yaml.safe_load(find_pipeline(name).read_text())
+    for component in content["components"]:
+        parameters = component.get("model", {}).get("parameters", {})
+        if "n_estimators" in parameters:
+            parameters["n_estimators"] = min(trees, parameters["n_estimators"])
+    # A busy machine may take seconds for a batch: these tests are about losing nothing.
+    content["weighting"]["deadline_ms"] = 60_000
+    path = home / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    file, registry = load_pipeline(path), Registry(home / "registry")
+    data = training_data.simulated(file.pipeline, rows=rows, seed=0)
+    train(file.pipeline, home, data, registry, open_component=open_component)
+    return Trained(home, file, registry)
 
 
 @asynccontextmanager

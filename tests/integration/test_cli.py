@@ -62,6 +62,16 @@ def test_the_demo_accounts_for_every_event_in_one_json_object(trained: Trained) 
     assert 0.5 < summary["auc"] <= 1
 
 
+def test_a_demo_without_a_simulator_says_what_to_run_instead(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    text = Path("deploy/pipelines/card-fraud.yaml").read_text()
+    mine.write_text(text.replace("pipeline: card-fraud", "pipeline: mine", 1))
+    done = anabranch(None, "demo", str(mine))
+    assert done.returncode == 1
+    assert "mine has no simulator" in done.stderr
+    assert "anabranch publish" in done.stderr
+
+
 def test_ctrl_c_ends_a_demo_within_seconds_and_sums_up(trained: Trained) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "agents", "demo", str(trained.file.path), "--headless",
@@ -194,7 +204,10 @@ def test_check_names_file_line_and_field_of_every_mistake(tmp_path: Path) -> Non
 
 
 def test_help_teaches_with_examples() -> None:
-    for command in ("demo", "train", "check", "run", "publish", "watch", "topics", "audit"):
+    commands = (
+        "demo", "init", "train", "check", "run", "publish", "watch", "topics", "audit", "evaluate",
+    )  # fmt: skip
+    for command in commands:
         done = anabranch(None, command, "--help")
         assert done.returncode == 0
         assert "Examples:" in done.stdout, command

@@ -13,7 +13,8 @@ import pytest
 from agents import publishing, training_data
 from agents.brokers import ensure_topics
 from agents.outcomes import OutcomePublisher
-from models.simulators import SIMULATORS, LabelledEvent
+from models.simulators import LabelledEvent
+from models.simulators.card_fraud import simulate
 from models.windows import over_all_rows
 from tests.integration.harness import (
     Trained,
@@ -30,12 +31,11 @@ from topics.stage_batch import Floats
 from topics.topology import Topology
 from topics.wire import decode
 
-SMALL_WORLD = {"customers": 60, "terminals": 80, "radius": 30.0}
 EVENTS = 3500  # about a month of 60 customers: outcomes are known, and windows reach back
 
 
 def transactions() -> list[LabelledEvent]:
-    return list(islice(SIMULATORS["card-fraud"](3, **SMALL_WORLD), EVENTS))
+    return list(islice(simulate(3, customers=60, terminals=80, radius=30.0), EVENTS))
 
 
 async def publish_with_outcomes(
@@ -43,15 +43,11 @@ async def publish_with_outcomes(
 ) -> None:
     topology, outcomes = Topology.of(pipeline), OutcomePublisher(pipeline)
     await ensure_topics(broker, topology)
+    events = outcomes.following(labelled)
     async with publishing.producer(broker) as kafka:
-        for start in range(0, len(labelled), 100):
-            chunk = labelled[start : start + 100]
-            await outcomes.publish_known(kafka, chunk[-1].event)
-            for event, label in chunk:
-                outcomes.note(event, label=label)
-            encoded = list(publishing.encoded((it.event for it in chunk), pipeline.event.key))
-            await publishing.publish_chunk(kafka, topology.events, topology.partitions, encoded)
-            await asyncio.sleep(len(chunk) / rate)
+        async for chunk in publishing.paced(events, rate=rate, room=None):
+            await outcomes.publish_known(kafka)
+            await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
 
 
 def expected(pipeline: Pipeline, name: str, labelled: list[LabelledEvent]) -> dict[str, Floats]:

@@ -163,6 +163,36 @@ def test_labels_may_be_booleans(tmp_path: Path, form: str) -> None:
     assert labels(read(path)) == [True, False, True]
 
 
+@every_format
+def test_words_for_no_value_and_times_in_other_formats_are_understood(
+    tmp_path: Path, form: str
+) -> None:
+    rows: dict[str, list[object]] = {
+        "at": ["31/12/2018", "NA", "soon"], "seen": [1522540831, 1522540832, None],
+        "place": ["NA", "x", "?"], "paid": ["yes", "No", "NA"],
+    }  # fmt: skip
+    types = {"at": "timestamp", "seen": "timestamp", "place": "string", "paid": "boolean"}
+    batches = read(
+        write(tmp_path, form, rows), columns={}, fields=types, types=types, label=None,
+        missing_values=["NA"], time_formats={"at": "%d/%m/%Y", "seen": "epoch_s"},
+    )  # fmt: skip
+    assert events(batches) == [
+        {"at": "2018-12-31T00:00:00Z", "seen": "2018-04-01T00:00:31Z", "paid": True},
+        {"seen": "2018-04-01T00:00:32Z", "place": "x", "paid": False},
+        {"at": "soon", "place": "?"},
+    ]
+
+
+@every_format
+def test_a_positive_value_makes_labels_and_drops_rows_without_one(
+    tmp_path: Path, form: str
+) -> None:
+    path = write(tmp_path, form, ROWS | {"TX_FRAUD": ["Fraud", None, "ok"]})
+    batches = read(path, positive="fraud")
+    assert events(batches) == [EVENTS[0], EVENTS[2]]
+    assert labels(batches) == [True, False]
+
+
 def test_csv_identifiers_keep_their_leading_zeros(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,at\n007,2018-04-01T02:00:31+02:00\nA8,2018-04-01 00:00:32.25\n")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.features import FeatureVector
-from topics.pipeline import Feature, Transform
+from topics.pipeline import NEVER_MISSING, Feature, Transform
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-CALENDAR: list[Transform] = ["hour", "day_of_week", "night", "weekend"]
+CALENDAR: list[Transform] = ["hour", "day_of_week", "month", "night", "weekend"]
 
 
 def computed(apply: Transform, column: NDArray[Any]) -> list[float]:
@@ -32,6 +32,7 @@ def by_the_calendar(moment: datetime) -> dict[Transform, float]:
     return {
         "hour": float(moment.hour),
         "day_of_week": float(moment.weekday()),
+        "month": float(moment.month),
         "night": float(moment.hour <= 6),
         "weekend": float(moment.weekday() >= 5),
     }
@@ -74,7 +75,9 @@ def test_a_week_begins_on_monday_and_ends_with_its_weekend() -> None:
     assert computed("weekend", week) == [0, 0, 0, 0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("apply", [name for name in get_args(Transform) if name != "one_hot"])
+@pytest.mark.parametrize(
+    "apply", [name for name in get_args(Transform) if name not in NEVER_MISSING]
+)
 def test_a_missing_value_stays_nan(apply: Transform) -> None:
     values = computed(apply, np.array([0.0, np.nan, 1.0]))
     assert [math.isnan(value) for value in values] == [False, True, False]
@@ -104,6 +107,31 @@ def test_one_hot_has_one_column_per_category_in_order(countries: list[str]) -> N
     assert made.shape == (len(countries), 3)
     for row, country in zip(made.tolist(), countries, strict=True):
         assert row == [float(country == choice) for choice in ("CZ", "SK", "AT")]
+
+
+@pytest.mark.parametrize(
+    "apply", [name for name in get_args(Transform) if name not in NEVER_MISSING]
+)
+def test_a_missing_value_gets_what_the_pipeline_file_says(apply: Transform) -> None:
+    vector = FeatureVector([Feature(name="f", of="x", apply=apply, missing=-7)])
+    made = vector.compute({"x": np.array([0.0, np.nan])})
+    assert made[0, 0] != -7
+    assert made[1, 0] == -7
+
+
+def test_missing_is_1_where_the_field_is_missing() -> None:
+    vector = FeatureVector([Feature(name="gone", of="x", apply="missing")])
+    assert vector.compute({"x": np.array([0.0, np.nan])}).tolist() == [[0], [1]]
+    assert vector.compute({"x": np.array(["", "CZ"], dtype=object)}).tolist() == [[1], [0]]
+    assert vector.compute({"x": np.array([3, 4])}).tolist() == [[0], [0]]
+
+
+def test_ordinal_counts_the_choices_and_gives_any_other_value_minus_1() -> None:
+    sizes = Feature(name="size", of="s", apply="ordinal", choices=["small", "medium", "large"])
+    vector = FeatureVector([sizes])
+    column = np.array(["large", "small", "", "huge", "medium"], dtype=object)
+    assert vector.names == ["size"]
+    assert vector.compute({"s": column}).tolist() == [[2], [0], [-1], [-1], [1]]
 
 
 def test_features_stand_side_by_side_in_the_order_of_the_file() -> None:

@@ -30,6 +30,8 @@ bounds = st.builds(
 )
 windows = st.tuples(st.integers(1, 12), st.sampled_from([0, 0, 1, 7]))
 cuts = st.lists(st.integers(0, 60), max_size=8)
+quick = settings(max_examples=50)
+"""A stream has many rows, and each of them many answers: a few streams find what is wrong."""
 
 
 @st.composite
@@ -60,7 +62,7 @@ def questions(draw: st.DrawFn) -> list[Aggregate]:
     ]  # fmt: skip
 
 
-@settings(max_examples=200)
+@quick
 @given(streams(), bounds, questions(), cuts)
 def test_observe_answers_like_a_plain_list_of_entries(
     rows: Rows, limits: Bounds, asked: list[Aggregate], at: list[int]
@@ -79,6 +81,7 @@ def test_observe_answers_like_a_plain_list_of_entries(
     assert history.keys == len(plain.entries)
 
 
+@quick
 @given(streams(), bounds, questions(), cuts, st.lists(st.integers(-30, 120), max_size=8))
 def test_look_up_answers_like_a_plain_list_of_entries(
     rows: Rows, limits: Bounds, asked: list[Aggregate], at: list[int], times: list[int]
@@ -100,6 +103,7 @@ def test_look_up_answers_like_a_plain_list_of_entries(
     assert history.keys == len(plain.entries)
 
 
+@quick
 @given(streams(), bounds, questions(), cuts, cuts)
 def test_batches_change_no_bit(
     rows: Rows, limits: Bounds, asked: list[Aggregate], some: list[int], others: list[int]
@@ -111,6 +115,7 @@ def test_batches_change_no_bit(
     assert list(one.chunks(2000)) == list(other.chunks(2000))
 
 
+@quick
 @given(streams(), st.randoms(use_true_random=False), cuts)
 def test_entries_in_another_order_leave_the_same_state(
     rows: Rows, order: random.Random, at: list[int]
@@ -124,6 +129,7 @@ def test_entries_in_another_order_leave_the_same_state(
     assert list(one.chunks(500)) == list(other.chunks(500))
 
 
+@quick
 @given(streams(), bounds, questions(), st.integers(0, 60), st.integers(257, 3000))
 def test_a_snapshot_in_the_middle_changes_nothing(
     rows: Rows, limits: Bounds, asked: list[Aggregate], at: int, max_bytes: int
@@ -138,6 +144,7 @@ def test_a_snapshot_in_the_middle_changes_nothing(
     assert list(restored.chunks(max_bytes)) == list(went_on.chunks(max_bytes))
 
 
+@quick
 @given(streams(), bounds, questions(), st.integers(0, 60))
 def test_evicting_what_no_window_reaches_changes_no_answer(
     rows: Rows, limits: Bounds, asked: list[Aggregate], at: int

@@ -250,6 +250,26 @@ REFUSALS: dict[str, Case] = {
         [("of: sent_at, apply: hour", "of: country, apply: one_hot")],
         [("one_hot", "components[0].features[1]", "go together")],
     ),
+    "a feature of an optional field without a value for missing ones": (
+        [("of: sent_at, apply: hour", "of: fragile")],
+        [("of: fragile", "components[0].features[1].missing", "'fragile' is optional: give")],
+    ),
+    "a value for missing ones of a category": (
+        [("apply: hour", "apply: ordinal, choices: [a], missing: 0")],
+        [("ordinal", "components[0].features[1]", "missing: is not for ordinal")],
+    ),
+    "a feature of a generated field": (
+        [("  label: LOST", "  label: LOST\n  published_at: sent_at")],
+        [("apply: hour", "components[0].features[1].of", "'sent_at' is generated")],
+    ),
+    "a row number that is a time": (
+        [("  label: LOST", "  label: LOST\n  row_number: sent_at\n  time_formats: {at: epoch_s}"),
+         ("of: sent_at, apply: hour", "of: count")],
+        [
+            ("row_number", "data.row_number", "'sent_at' must be a string or integer field"),
+            ("epoch_s", "data.time_formats.at", "no event field 'at'"),
+        ],
+    ),
     "two features with one name": (
         [("{name: hour, of", "{name: weight, of")],
         [

@@ -29,6 +29,7 @@ from models.training_errors import (
     TooFewRows,
     TrainingError,
 )
+from models.training_report import cutoffs
 from topics.errors import AnabranchError
 from topics.graph import in_order
 from topics.pipeline import Pipeline
@@ -91,7 +92,9 @@ def transactions(rows: int = ROWS, seed: int = 5) -> TrainingData:
 
 def card_fraud(**changes: object) -> Pipeline:
     """The real pipeline file, with fewer trees, and *changes* to its top level."""
-    written = load_pipeline(FOLDER / "card-fraud.yaml").pipeline.model_dump(by_alias=True)
+    written = load_pipeline(Path(__file__).parent / "stateless.yaml").pipeline.model_dump(
+        by_alias=True
+    )
     for component in written["components"]:
         if component["name"] in SMALL:
             component["model"]["parameters"] |= SMALL[component["name"]]
@@ -114,19 +117,23 @@ def trained(tmp_path: Path, data: TrainingData | None = None, **options: Any) ->
 class Trained(NamedTuple):
     report: TrainingReport
     registry: Registry
-    fits: dict[str, tuple[NDArray[np.float32], NDArray[np.bool_] | None]]
+    fits: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_] | None]]]
+    """The two fits of each component."""
     progress: list[tuple[str, float]]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """One training of the card-fraud pipeline, with what each estimator was fitted on."""
-    fits: dict[str, tuple[NDArray[np.float32], NDArray[np.bool_] | None]] = {}
+    fits: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_] | None]]] = {}
     progress: list[tuple[str, float]] = []
     fit = estimators.fit
 
     def spy(estimator: Any, x: Any, y: Any, names: Any) -> Any:
-        fits[progress[-1][0]] = (x, y)
+        if len(fits) < len(NAMES):
+            fits[progress[-1][0]] = [(x, y)]
+        else:  # each is fitted once before any is fitted again, in the same order
+            fits[next(name for name in fits if len(fits[name]) == 1)].append((x, y))
         return fit(estimator, x, y, names)
 
     folder = tmp_path_factory.mktemp("trained")
@@ -139,43 +146,67 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(report, registry, fits, progress)
 
 
-def test_each_component_is_fitted_on_its_own_block_of_rows(done: Trained) -> None:
+def test_each_component_is_first_fitted_on_its_own_block_of_rows(done: Trained) -> None:
     data = transactions()
     for name in ("risk-linear", "risk-forest"):
-        assert np.array_equal(done.fits[name][1], data.labels[:1800])  # type: ignore[arg-type]
-    assert np.array_equal(done.fits["decision"][1], data.labels[1800:2400])  # type: ignore[arg-type]
-    assert np.array_equal(
-        done.fits["decision"][0][:, 0], data.columns["amount"][1800:2400].astype(np.float32)
+        assert np.array_equal(done.fits[name][0][1], data.labels[:1800])  # type: ignore[arg-type]
+    x, y = done.fits["decision"][0]
+    assert np.array_equal(y, data.labels[1800:2400])  # type: ignore[arg-type]
+    assert np.array_equal(x[:, 0], data.columns["amount"][1800:2400].astype(np.float32))
+
+
+def test_the_detector_is_fitted_without_labels(done: Trained) -> None:
+    assert [(y, x.shape) for x, y in done.fits["features"]] == [
+        (None, (1800, 5)), (None, (ROWS, 5)),
+    ]  # fmt: skip
+
+
+def test_in_the_end_components_are_fitted_on_all_rows_that_are_honest_to_them(
+    done: Trained,
+) -> None:
+    data = transactions()
+    for name in ("risk-linear", "risk-forest"):
+        assert np.array_equal(done.fits[name][1][1], data.labels)  # type: ignore[arg-type]
+    assert np.array_equal(done.fits["decision"][1][1], data.labels[1800:])  # type: ignore[arg-type]
+    assert [done.registry.latest("card-fraud", name).card.rows for name in NAMES] == [
+        ROWS, ROWS, ROWS, 1200,
+    ]  # fmt: skip
+
+
+def test_the_decision_component_only_reads_risks_of_rows_that_they_were_not_fitted_on(
+    done: Trained, tmp_path: Path
+) -> None:
+    fitted = estimators.load_estimator(
+        "sklearn.linear_model.LogisticRegression", {"max_iter": 1000}, 0
     )
+    x, y = done.fits["risk-linear"][0]
+    (tmp_path / "linear.onnx").write_bytes(export(estimators.fit(fitted, x, y), x))
+    everything = done.fits["risk-linear"][1][0]
+    signal = ModelSession.open(tmp_path / "linear.onnx").signal(everything)
+    assert np.array_equal(done.fits["decision"][0][0][:, 5], signal[1800:2400])
+    assert np.array_equal(done.fits["decision"][1][0][:, 5], signal[1800:])
 
 
-def test_the_detector_is_fitted_on_the_first_block_without_labels(done: Trained) -> None:
-    x, y = done.fits["features"]
-    assert y is None
-    assert x.shape == (1800, 5)
+def test_the_model_registered_is_the_one_fitted_in_the_end(done: Trained, tmp_path: Path) -> None:
+    fitted = estimators.load_estimator(
+        "sklearn.linear_model.LogisticRegression", {"max_iter": 1000}, 0
+    )
+    x, y = done.fits["risk-linear"][1]
+    model = export(estimators.fit(fitted, x, y), x)
+    assert done.registry.latest("card-fraud", "risk-linear").read() == model
 
 
-def test_the_decision_component_reads_what_the_risks_say_in_service(done: Trained) -> None:
-    data, pipeline = transactions(), card_fraud()
-    x = done.fits["decision"][0]
-    features = open_component(pipeline, "features", done.registry, FOLDER).component
-    told = {"features": features.transform(Batch(ROWS, columns=data.columns))}
-    linear = open_component(pipeline, "risk-linear", done.registry, FOLDER).component
-    signal = linear.transform(Batch(ROWS, inputs=told)).signal
-    assert np.array_equal(x[:, 5], signal[1800:2400])
-
-
-def test_labels_of_held_out_rows_change_no_model(done: Trained, tmp_path: Path) -> None:
+def test_figures_are_of_models_that_have_not_seen_their_rows(done: Trained, tmp_path: Path) -> None:
     data = transactions()
     labels = data.labels.copy()
     labels[2400:] = ~labels[2400:]
     other = trained(tmp_path, TrainingData(data.columns, labels))
     for name in NAMES:
-        assert other.components[name].digest == done.report.components[name].digest
+        assert other.components[name].auc == pytest.approx(1 - done.report.components[name].auc)
     assert other.weights != done.report.weights
 
 
-def test_labels_of_the_second_block_change_the_decision_component_alone(
+def test_labels_of_the_second_block_change_the_figures_of_the_decision_component_alone(
     done: Trained, tmp_path: Path
 ) -> None:
     data = transactions()
@@ -183,11 +214,22 @@ def test_labels_of_the_second_block_change_the_decision_component_alone(
     labels[1800:2400] = ~labels[1800:2400]
     other = trained(tmp_path, TrainingData(data.columns, labels))
     changed = [
-        name
-        for name in NAMES
-        if other.components[name].digest != done.report.components[name].digest
+        name for name in NAMES if other.components[name].auc != done.report.components[name].auc
     ]
     assert changed == ["decision"]
+
+
+def test_weights_name_the_models_that_they_weigh(done: Trained) -> None:
+    models = done.registry.weights("card-fraud").card.models
+    assert models == {name: done.registry.latest("card-fraud", name).digest for name in NAMES}
+
+
+def test_weights_are_learned_on_honest_signals_also_when_one_component_is_trained_alone(
+    done: Trained, tmp_path: Path
+) -> None:
+    registry = Registry(tmp_path / "registry")
+    trained(tmp_path, registry=registry)
+    assert trained(tmp_path, registry=registry, only=["decision"]).weights == done.report.weights
 
 
 def test_weights_do_not_depend_on_the_rows_that_the_report_is_about(
@@ -246,7 +288,7 @@ def test_cards_say_what_a_model_was_made_of(done: Trained) -> None:
     version = done.registry.latest("card-fraud", "decision")
     card = version.card
     assert card.estimator == "sklearn.linear_model.LogisticRegression"
-    assert (card.rows, card.n_inputs) == (600, 7)
+    assert (card.rows, card.n_inputs) == (1200, 7)
     assert card.data_hash == transactions().digest()
     # The card is about all held-out rows, the report about those after the weights' own.
     assert card.metrics["auc"] == pytest.approx(done.report.components["decision"].auc, abs=0.1)
@@ -420,3 +462,13 @@ def test_the_clock_is_what_cards_are_dated_by(tmp_path: Path) -> None:
     registry, noon = Registry(tmp_path / "registry"), datetime(2026, 1, 2, 12, tzinfo=UTC)
     trained(tmp_path, registry=registry, clock=lambda: noon)
     assert registry.latest("card-fraud", "decision").card.created_at == noon.isoformat()
+
+
+def test_cutoffs_are_reached_by_as_many_rows_as_are_positive_and_twice_as_many() -> None:
+    labels = np.arange(1000) >= 900
+    scores = np.random.default_rng(1).permutation(1000) / 1000
+    found = cutoffs(labels, scores)
+    assert (scores >= found.as_many).sum() == 100
+    assert (scores >= found.twice_as_many).sum() == 200
+    mostly = cutoffs(~labels, scores)
+    assert mostly.twice_as_many == scores.min()

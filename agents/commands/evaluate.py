@@ -1,0 +1,236 @@
+"""`anabranch evaluate`: how well the decisions of a pipeline find frauds, week against week."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from agents.commands.shared import (
+    BrokerOption,
+    JsonOption,
+    PipelineArgument,
+    run_async,
+    stderr,
+    stdout,
+    until_signalled,
+)
+
+if TYPE_CHECKING:
+    from agents.evaluating import Evaluation
+    from agents.runner import Parts
+    from models.evaluation import Weeks
+    from models.registry import Registry
+    from models.training import TrainingData
+    from topics.pipeline_file import PipelineFile
+    from topics.settings import BrokerSettings
+
+
+def evaluate(
+    pipeline: PipelineArgument,
+    data: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Folder with transactions.parquet, or a data file."),
+    ],
+    train: Annotated[
+        str, typer.Option(metavar="START/DAYS", help="Training days.")
+    ] = "2018-07-25/7",
+    delay: Annotated[
+        int, typer.Option(min=0, metavar="DAYS", help="Days until a label is known.")
+    ] = 7,
+    test: Annotated[int, typer.Option(min=1, metavar="DAYS", help="Test days.")] = 7,
+    events_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="First day to stream. [default: as early as the pipeline's features look back]",
+        ),
+    ] = None,
+    registry: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the models here. [default: a temporary folder]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the estimators.")] = 0,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on some days, stream later ones through Kafka, score the decisions made of them.
+
+    Between training and test lie the days until labels are known; customers (event keys) with
+    a fraud known by then are not tested. Every figure is computed from the decisions topic.
+    An embedded broker is started unless --broker is given.
+
+    Examples:
+      anabranch evaluate card-fraud --data handbook
+
+      anabranch evaluate card-fraud --data handbook --train 2018-07-11/7 --json | jq .auc
+    """
+    from agents.evaluation_data import transactions_in
+    from models.evaluation import Weeks
+    from models.registry import Registry
+    from topics.pipeline_file import find_pipeline, load_pipeline
+
+    start, days = _start_and_days(train)
+    weeks = Weeks(start, days, delay, test)
+    streamed_from = None if events_from is None else _date(events_from, "--events-from")
+    file, path = load_pipeline(find_pipeline(pipeline)), transactions_in(data)
+    with ExitStack() as stack:
+        bars = stack.enter_context(
+            Progress(
+                TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(),
+                TimeElapsedColumn(), console=stderr, disable=as_json,
+            )
+        )  # fmt: skip
+        kept = registry or Path(stack.enter_context(TemporaryDirectory(prefix="anabranch-")))
+        parts, evaluation, tested = _prepared(
+            file, Registry(kept), path, weeks, streamed_from, seed, bars
+        )
+        settings = _settings(stack, broker)
+        run_async(_stream(parts, settings, evaluation, bars))
+    _report(evaluation, weeks, tested, as_json=as_json)
+
+
+def _start_and_days(text: str) -> tuple[date, int]:
+    start, slash, days = text.partition("/")
+    if not slash or not days.isdecimal() or int(days) < 1:
+        raise typer.BadParameter(
+            f"{text!r} is not START/DAYS, for example 2018-07-25/7", param_hint="--train"
+        )
+    return _date(start, "--train"), int(days)
+
+
+def _date(text: str, option: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a date like 2018-07-25", param_hint=option
+        ) from None
+
+
+def _settings(stack: ExitStack, broker: str | None) -> BrokerSettings:
+    from agents.brokers import started_embedded
+    from topics.settings import BrokerSettings
+
+    if broker is None:
+        return stack.enter_context(started_embedded(None))
+    return BrokerSettings(broker=broker)
+
+
+def _prepared(
+    file: PipelineFile, registry: Registry, path: str, weeks: Weeks, streamed_from: date | None,
+    seed: int, bars: Progress,
+) -> tuple[Parts, Evaluation, Any]:  # fmt: skip
+    """The trained pipeline, the events to stream, and which of them (N,) are tested."""
+    from agents import training_data
+    from agents.evaluating import Evaluation
+    from agents.evaluation_data import (
+        events_between,
+        outcomes_of,
+        outcomes_of_events,
+        stream_start,
+        training_days,
+    )
+    from agents.opening import open_parts
+    from models.evaluation import test_rows
+
+    pipeline = file.pipeline
+    reading = bars.add_task("reading", total=training_data.rows_in(path))
+    data = training_data.from_file(
+        pipeline, path, seed=seed, progress=lambda n: bars.advance(reading, n)
+    )
+    days = training_days(pipeline, data, weeks)
+    outcomes = outcomes_of(pipeline, data)
+    test_rows(outcomes, weeks)  # says what is wrong with the days before minutes of training
+    first = stream_start(pipeline, outcomes, weeks.test_start, streamed_from)
+    _train(file, days, registry, seed, bars)
+    events = events_between(
+        training_data.labelled(pipeline, path), pipeline, min(first, weeks.start), weeks.last_test
+    )
+    tested = test_rows(outcomes_of_events(events), weeks)
+    at = sum(event.time[:10] < first.isoformat() for event in events)
+    return open_parts(file, registry), Evaluation(pipeline, events[at:]), tested[at:]
+
+
+def _train(
+    file: PipelineFile, days: TrainingData, registry: Registry, seed: int, bars: Progress
+) -> None:
+    from agents.components import open_component
+    from models.training import train
+
+    tasks = {
+        spec.name: bars.add_task(f"fit {spec.name}"[:16], total=100)
+        for spec in file.pipeline.components
+    }
+
+    def progressed(name: str, fraction: float) -> None:
+        bars.update(tasks[name], completed=round(100 * fraction))
+
+    train(
+        file.pipeline, file.path.parent, days, registry,
+        open_component=open_component, seed=seed, progress=progressed,
+    )  # fmt: skip
+
+
+async def _stream(
+    parts: Parts, settings: BrokerSettings, evaluation: Evaluation, bars: Progress
+) -> None:
+    from agents.brokers import ensure_topics, wait_for_broker
+    from agents.metrics import Metrics
+    from agents.runner import running
+    from agents.supervision import first_of, interruptible, raise_failure
+    from topics.topology import Topology
+
+    until_signalled(evaluation.stopping)
+    await wait_for_broker(settings)
+    await ensure_topics(settings, Topology.of(parts.pipeline))
+    streaming = bars.add_task("streaming", total=len(evaluation.events))
+    progress: Callable[[int], None] = lambda ended: bars.update(streaming, completed=ended)  # noqa: E731
+
+    async def serve(up: asyncio.Event) -> None:
+        async with running(parts, settings, Metrics()) as workers:
+            up.set()
+            await first_of(
+                lambda: evaluation.run(settings, progress),
+                evaluation.stopping.wait,
+                lambda: raise_failure(workers, settings),
+            )
+
+    await interruptible(serve, evaluation.stopping)
+    if evaluation.stopping.is_set():
+        raise KeyboardInterrupt
+
+
+def _report(evaluation: Evaluation, weeks: Weeks, tested: Any, *, as_json: bool) -> None:
+    """Print the figures; exit code 1 when an event has no end, or several."""
+    import json
+
+    from agents.evaluating import COMPOSED
+    from agents.evaluation_data import outcomes_of_events
+    from agents.evaluation_table import figures_table
+    from models.evaluation import scored
+
+    outcomes = outcomes_of_events(evaluation.events).of(tested)
+    rows = {name: scored(outcomes, said[tested]) for name, said in evaluation.scores().items()}
+    account = evaluation.ledger.total()
+    counts = {
+        "events": account.inputs, "decisions": account.decided, "dead_letters": account.dead,
+        "unaccounted": account.unaccounted, "duplicates": account.duplicated,
+        "tested": len(outcomes.labels), "positives": int(outcomes.labels.sum()),
+    }  # fmt: skip
+    if as_json:
+        composed = rows.pop(COMPOSED).model_dump()
+        others = {name: row.model_dump() for name, row in rows.items()}
+        typer.echo(json.dumps({**composed, "rows": others, **counts}))
+    else:
+        stdout.print(figures_table(rows, weeks))
+        stdout.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
+    if account.unaccounted or account.duplicated:
+        raise typer.Exit(1)

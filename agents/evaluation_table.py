@@ -1,0 +1,26 @@
+"""The figures of an evaluation for people, beside published ones where those apply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from agents.evaluating import COMPOSED
+from models.evaluation import BOOK, BOOK_SOURCE, BOOK_WEEKS, Scored, Weeks
+
+
+def figures_table(rows: Mapping[str, Scored], weeks: Weeks) -> Table:
+    """Our *rows*, and those of the book when *weeks* are the book's."""
+    published = BOOK if weeks == BOOK_WEEKS else {}
+    table = Table(box=None, pad_edge=False, caption_justify="left")
+    for column in ("model", "AUC ROC", "average precision", "card precision@100", ""):
+        table.add_column(column, justify="left" if column in ("model", "") else "right")
+    for shown, mark in ((rows, ""), (published, "published")):
+        for name, row in shown.items():
+            figures = (row.auc, row.average_precision, row.card_precision_100)
+            style = "bold" if name == COMPOSED else None
+            table.add_row(name, *(f"{figure:.3f}" for figure in figures), mark, style=style)
+    if published:
+        table.caption = f"published: {BOOK_SOURCE}"
+    return table
