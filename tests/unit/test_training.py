@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import estimators, fitting
+from models import estimators, fitting, training
 from models.component import Batch, Column, Component, StageOutput
 from models.export import export
 from models.features import FeatureVector
@@ -462,6 +462,15 @@ def test_the_clock_is_what_cards_are_dated_by(tmp_path: Path) -> None:
     registry, noon = Registry(tmp_path / "registry"), datetime(2026, 1, 2, 12, tzinfo=UTC)
     trained(tmp_path, registry=registry, clock=lambda: noon)
     assert registry.latest("card-fraud", "decision").card.created_at == noon.isoformat()
+
+
+def test_cutoffs_are_of_the_models_before_the_refit(
+    done: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        training, "refit_component", lambda _name, _todo, _stages, first: (b"a model", first.card)
+    )
+    assert trained(tmp_path).cutoffs == done.report.cutoffs
 
 
 def test_cutoffs_are_reached_by_as_many_rows_as_are_positive_and_twice_as_many() -> None:
