@@ -17,7 +17,7 @@ from faust.types import TP
 
 from agents.event_time import EventTimeOrder, Released
 from agents.past import Past, orders_of
-from agents.rewinding import must_rewind
+from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
 from agents.worker import StageWriter, Wiring, Worker, all_done
 from models.component import Batch, Column, Component
@@ -40,8 +40,7 @@ class _Shard:
 
     past: Past
     order: EventTimeOrder
-    read_from: int | None
-    """Where the past is to be taken up; None once it has been."""
+    resumption: Resumption
     written_before: int | None = None
     """Rows of records before this one have their output already."""
     next_offset: int = 0
@@ -78,7 +77,7 @@ class KeyedStage(Worker[_Shard]):
                     source, reached.offset, reached.clock_ms,
                     outcomes=topic == self.topology.outcomes,
                 )  # fmt: skip
-        return _Shard(past, order, read_from=found.next_offset if found else 0)
+        return _Shard(past, order, Resumption(found.next_offset if found else 0))
 
     async def process(self, fetch: Fetch) -> None:
         """Take in what was fetched, write what need not wait any more."""
@@ -96,9 +95,7 @@ class KeyedStage(Worker[_Shard]):
         shard = await self.state(tp.partition)
         if shard.written_before is None:
             shard.written_before = records[0].offset
-        rewound = await must_rewind(self, tp, records[0].offset, shard.read_from)
-        shard.read_from = None
-        if rewound:
+        if await shard.resumption.leaves(self, tp, records[0].offset):
             return
         for record in records:
             batch = self._decoded(tp, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from faust.types import TP
@@ -12,13 +13,35 @@ from agents.worker import Worker
 log = logging.getLogger(__name__)
 
 
-async def must_rewind(worker: Worker[Any], tp: TP, reading: int, read_from: int | None) -> bool:
-    """Read the log again from *read_from* on, if *reading*, the offset in hand, is beyond it.
+@dataclass(slots=True)
+class Resumption:
+    """Where a partition's log is to be taken up again, whatever offset was committed."""
 
-    True when the records in hand are to be left: they come again.
-    """
-    if read_from is None or reading <= read_from:
-        return False
+    read_from: int | None
+    """None once it has been taken up."""
+    rewound_at: int | None = None
+    """The offset in hand when it was rewound: fetches that were on their way begin behind it."""
+
+    async def leaves(self, worker: Worker[Any], tp: TP, reading: int) -> bool:
+        """True when the records in hand, from offset *reading* on, will come again."""
+        if self.rewound_at is not None:
+            if reading > self.rewound_at:
+                return True
+            self.rewound_at = None
+        if self.read_from is None:
+            return False
+        start, self.read_from = await _start(worker, tp, reading, self.read_from), None
+        if start >= reading:
+            return False
+        worker.wiring.app.batches.rewind(tp, start)
+        self.rewound_at = reading
+        return True
+
+
+async def _start(worker: Worker[Any], tp: TP, reading: int, read_from: int) -> int:
+    """Where the log can be taken up: at *read_from*, or behind what was deleted."""
+    if reading <= read_from:
+        return reading
     first, _ = await worker.tail.bounds(tp.topic, tp.partition)
     if first > read_from:
         log.error(
@@ -26,8 +49,4 @@ async def must_rewind(worker: Worker[Any], tp: TP, reading: int, read_from: int 
             "reach back to them are incomplete (is the topic's retention too short?)",
             tp.topic, tp.partition, read_from, first - 1,
         )  # fmt: skip
-    start = max(first, read_from)
-    if reading <= start:
-        return False
-    worker.wiring.app.batches.rewind(tp, start)
-    return True
+    return max(first, read_from)

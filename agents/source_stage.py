@@ -12,7 +12,7 @@ from faust.types import TP
 
 from agents.coverage import covered_from
 from agents.past import Past, orders_of
-from agents.rewinding import must_rewind
+from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
 from agents.worker import StageWriter, Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column, Component
@@ -32,8 +32,7 @@ class _Progress:
     """The offset that should come next, a jump is a gap; None before a first start."""
     past: Past | None
     """For windowed features."""
-    read_from: int | None = None
-    """Where the past is to be taken up; None once it has been."""
+    resumption: Resumption
 
 
 class SourceStage(Worker[_Progress]):
@@ -53,13 +52,14 @@ class SourceStage(Worker[_Progress]):
     async def open_state(self, partition: int) -> _Progress:
         """Continue after what the component's topic already answers for."""
         done = await self._writer.last_written(self.tail, partition)
-        progress = _Progress(done=done, expected=done + 1 if done >= 0 else None, past=None)
+        expected = done + 1 if done >= 0 else None
+        progress = _Progress(done, expected, past=None, resumption=Resumption(None))
         if self._snapshots is not None:
             found = await self._snapshots.load(self.tail, partition)
             if found is not None and found.next_offset > done + 1:
                 found = None  # outputs are gone that were there: all is made again
             progress.past = found.past if found else Past.empty(self._plan)
-            progress.read_from = found.next_offset if found else 0
+            progress.resumption = Resumption(found.next_offset if found else 0)
         return progress
 
     async def process(self, fetch: Fetch) -> None:
@@ -72,10 +72,8 @@ class SourceStage(Worker[_Progress]):
 
     async def _process(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
         progress = await self.state(tp.partition)
-        if await must_rewind(self, tp, records[0].offset, progress.read_from):
-            progress.read_from = None
+        if await progress.resumption.leaves(self, tp, records[0].offset):
             return
-        progress.read_from = None
         if progress.past is not None:
             self._relive(progress.past, tp, [r for r in records if r.offset <= progress.done])
         after = records[-1].offset + 1

@@ -44,6 +44,7 @@ class Batch:
     `columns` holds the event's fields for a component that reads `events`: float64 for
     number, int64 for integer and timestamp (milliseconds since 1970), bool, str objects,
     and (N, length) float64 for a vector; a missing optional field is NaN or "".
+    Windowed features are there too, by the names of their columns.
     `inputs` holds the outputs of the stages that the component reads, by stage name.
     """
 

@@ -11,6 +11,7 @@ import pytest
 from agents.components import open_component
 from models.component import Batch, Component, StageOutput
 from models.simulators import SIMULATORS
+from models.windows import over_all_rows
 from tests.conformance import check_component
 from tests.integration.harness import Trained
 from tests.integration.velocity import LargeAmount
@@ -27,12 +28,21 @@ def events_batch(trained: Trained) -> Batch:
     return Batch(rows=ROWS, columns=columns)
 
 
+def with_windows(trained: Trained, name: str, events: Batch) -> Batch:
+    """What the worker adds to the fields of the events."""
+    if not trained.pipeline.component(name).windowed:
+        return events
+    labels = np.zeros(events.rows, np.bool_)
+    windows = over_all_rows(trained.pipeline, name, events.columns, labels)
+    return Batch(rows=events.rows, columns={**events.columns, **windows})
+
+
 def test_every_component_of_the_trained_pipeline_conforms(trained: Trained) -> None:
     outputs: dict[str, StageOutput] = {}
     events = events_batch(trained)
     for name in in_order(trained.pipeline):
         inputs = trained.pipeline.component(name).inputs
-        batch = events
+        batch = with_windows(trained, name, events)
         if inputs != ["events"]:
             batch = Batch(rows=ROWS, inputs={stage: outputs[stage] for stage in inputs})
         opened = open_component(trained.pipeline, name, trained.registry, trained.home)
