@@ -117,6 +117,8 @@ def _stacked_outputs(parts: list[StageBatch]) -> Floats:
 
 def _model_runs(parts: list[StageBatch], at: Ints) -> tuple[ModelRun, ...]:
     models = list(dict.fromkeys(part.model for part in parts if len(part)))
+    if len(models) == 1:
+        return (ModelRun(int(at.min()), models[0]),)
     which = np.repeat([models.index(part.model) if len(part) else 0 for part in parts],
                       [len(part) for part in parts])  # fmt: skip
     order = np.argsort(at, kind="stable")

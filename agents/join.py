@@ -203,8 +203,8 @@ class PartitionJoin:
         while queue.batches:
             head = queue.batches[0]
             n = int(np.searchsorted(head.batch.rows.offsets, limit, side="right"))
-            part = head.batch[:n]
             if n:
+                part = head.batch[:n]
                 taken.parts.append(part)
                 queue.rows -= n
             if n < len(head.batch):

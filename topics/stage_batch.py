@@ -199,6 +199,8 @@ class StageBatch:
 
     def __getitem__(self, rows: slice) -> StageBatch:
         start, stop, _ = rows.indices(len(self))
+        if (start, stop) == (0, len(self)):
+            return self
         offsets = self.rows.offsets
         return replace(
             self,
