@@ -61,18 +61,15 @@ class EventTimeOrder:
         stall_timeout_s: float, now: float,
     ) -> None:  # fmt: skip
         self._events = [_Source(-1, BEGINNING, now) for _ in range(partitions)]
-        self._outcomes = (
-            None
-            if outcome_delay_ms is None
-            else [_Source(-1, BEGINNING, now) for _ in range(partitions)]
-        )
+        outcome_sources = 0 if outcome_delay_ms is None else partitions
+        self._outcomes = [_Source(-1, BEGINNING, now) for _ in range(outcome_sources)]
         self._delay_ms = outcome_delay_ms or 0
         self._hold_s = hold_s
         self._stall_timeout_s = stall_timeout_s
 
     def start_after(self, partition: int, offset: int, clock_ms: int, *, outcomes: bool) -> None:
         """Continue a source that has come to *offset* already."""
-        source = self._source(partition, outcomes=outcomes)
+        source = (self._outcomes if outcomes else self._events)[partition]
         source.offset, source.clock_ms = offset, clock_ms
 
     def push(self, batch: StageBatch, position: int, now: float) -> None:
@@ -86,7 +83,7 @@ class EventTimeOrder:
 
     def note_outcomes(self, batch: StageBatch, now: float) -> StageBatch:
         """Outcomes have come; those of them that were not seen before."""
-        source = self._source(batch.partition, outcomes=True)
+        source = self._outcomes[batch.partition]
         batch = self._unseen(source, batch)
         self._come(source, batch, now)
         return batch
@@ -127,7 +124,7 @@ class EventTimeOrder:
         """The event time that all sources have come to."""
         events, outcomes = ends or ({}, {})
         limits = [self._limit(s, events.get(p), now) for p, s in enumerate(self._events)]
-        for partition, source in enumerate(self._outcomes or []):
+        for partition, source in enumerate(self._outcomes):
             limits.append(self._limit(source, outcomes.get(partition), now) + self._delay_ms)
         return min(limits)
 
@@ -150,9 +147,6 @@ class EventTimeOrder:
                 if len(live):
                     limit = max(limit, int(held.clocks_ms[live[-1]]))
         return limit
-
-    def _source(self, partition: int, *, outcomes: bool) -> _Source:
-        return (self._outcomes if outcomes and self._outcomes else self._events)[partition]
 
     @staticmethod
     def _unseen(source: _Source, batch: StageBatch) -> StageBatch:

@@ -15,7 +15,7 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.event_time import EventTimeOrder, Released
+from agents.event_time import BEGINNING, EventTimeOrder, Released
 from agents.past import Past, orders_of
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
@@ -24,7 +24,6 @@ from models.component import Batch, Column, Component
 from models.windows import WindowPlan
 from topics.errors import WireError
 from topics.fetch import Fetch
-from topics.pipeline import OUTCOMES, duration_ms
 from topics.stage_batch import ModelRef, Rows, StageBatch, concat_failures
 from topics.wire import decode
 
@@ -55,15 +54,14 @@ class KeyedStage(Worker[_Shard]):
         self._plan = WindowPlan(wiring.pipeline, name)
         self._writer = StageWriter(wiring, name, component, model)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
-        windowed = wiring.pipeline.component(name).windowed
-        self._reads_outcomes = any(feature.of == OUTCOMES for feature in windowed)
+        self._sources = self.topology.sources_of(name)
 
     async def open_state(self, partition: int) -> _Shard:
         """Continue from the newest snapshot."""
         pipeline = self.wiring.pipeline
         order = EventTimeOrder(
             pipeline.partitions,
-            outcome_delay_ms=duration_ms(pipeline.outcomes.delay) if self._reads_outcomes else None,
+            outcome_delay_ms=self._plan.delay_ms if self._plan.of_outcomes else None,
             hold_s=pipeline.weighting.deadline_ms / 1000 * _SHARE_OF_DEADLINE,
             stall_timeout_s=pipeline.weighting.stall_timeout_s,
             now=time.monotonic(),
@@ -71,7 +69,7 @@ class KeyedStage(Worker[_Shard]):
         found = await self._snapshots.load(self.tail, partition)
         past = found.past if found else Past.empty(self._plan)
         for source in range(pipeline.partitions):
-            for topic in self.topology.sources:
+            for topic in self._sources:
                 reached = past.of(topic, source)
                 order.start_after(
                     source, reached.offset, reached.clock_ms,
@@ -113,7 +111,7 @@ class KeyedStage(Worker[_Shard]):
             if (
                 batch.component != self._name
                 or batch.entities is None
-                or batch.topic not in self.topology.sources
+                or batch.topic not in self._sources
                 or not 0 <= batch.partition < self.topology.partitions
             ):
                 raise WireError(f"it is of {batch.component} and {batch.topic}[{batch.partition}]")
@@ -138,8 +136,10 @@ class KeyedStage(Worker[_Shard]):
 
     async def _release(self, partition: int, shard: _Shard) -> int:
         released = shard.order.pop(time.monotonic())
-        if shard.order.rows:
-            ends = await self.tail.ends(self.topology.sources, self.topology.partitions)
+        keyed = TP(self.topology.keyed(self._name), partition)
+        # What is still in the log says more than the sources' ends, and at no cost.
+        if shard.order.rows and shard.next_offset >= self.wiring.app.batches.highwater(keyed):
+            ends = await self.tail.ends(self._sources, self.topology.partitions)
             events, outcomes = (
                 {p: end for (of, p), end in ends.items() if of == topic}
                 for topic in (self.topology.events, self.topology.outcomes)
@@ -150,7 +150,7 @@ class KeyedStage(Worker[_Shard]):
         first_held = shard.order.first_held
         done = shard.next_offset if first_held is None else first_held
         if done > (shard.written_before or 0):
-            self.wiring.app.batches.done({TP(self.topology.keyed(self._name), partition): done})
+            self.wiring.app.batches.done({keyed: done})
         return sum(len(part.batch) for part in released)
 
     async def _write(self, lane: int, shard: _Shard, released: Sequence[Released]) -> None:
@@ -180,7 +180,7 @@ class KeyedStage(Worker[_Shard]):
         made = shard.past.observe(
             [items[row] for row in turn.tolist()],
             rows.event_time_ms[turn],
-            (sources[turn] << 48) + rows.offsets[turn],
+            orders_of(sources[turn], rows.offsets[turn]),
             np.concatenate([part.batch.output for part in released])[turn],
             rows.published_ms[turn],
         )
@@ -191,7 +191,7 @@ class KeyedStage(Worker[_Shard]):
         for part in released:
             reached = shard.past.of(part.batch.topic, part.batch.partition)
             reached.offset = max(reached.offset, part.batch.covers_to)
-            reached.clock_ms = max(reached.clock_ms, int(part.clocks_ms.max(initial=-(2**60))))
+            reached.clock_ms = max(reached.clock_ms, int(part.clocks_ms.max(initial=BEGINNING)))
         return columns
 
     async def _write_source(

@@ -38,7 +38,7 @@ class OutcomePublisher:
         """The events as (key, value), in the order of time; outcomes that are known are kept."""
         for event, label in labelled:
             key = str(event.get(self._pipeline.event.key, "")).encode()
-            if self._topology.has_outcomes and label is not None:
+            if self._topology.by_outcomes and label is not None:
                 with suppress(KeyError, ValueError):  # a bad event is a dead letter, no outcome
                     self._keep(key, event, label=label)
             yield key, orjson.dumps(event)

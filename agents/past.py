@@ -14,7 +14,7 @@ from topics.stage_batch import Floats
 _AT_MOST_EVERY_S = 5.0
 _SHARE_OF_TIME = 0.05
 """Snapshots may take this share of a worker's time."""
-_PARTITION_BITS = 48
+_OFFSET_BITS = 48
 
 
 @dataclass(slots=True)
@@ -78,6 +78,6 @@ class Past:
         self._save_s = self._saved_at - started_at
 
 
-def orders_of(partition: int, offsets: Ints) -> Ints:
+def orders_of(partitions: int | Ints, offsets: Ints) -> Ints:
     """One number per source record: events of one time are ordered by it."""
-    return (np.int64(partition) << _PARTITION_BITS) + offsets
+    return (np.asarray(partitions, np.int64) << _OFFSET_BITS) + offsets

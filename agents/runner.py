@@ -156,7 +156,7 @@ def _repartition(
     group = topology.group(f"{name}.keyed")
     app = create_app(group, settings, max_records=_EVENT_RECORDS, ticks=False)
     worker = Repartition(Wiring(parts.pipeline, app, settings, metrics), name)
-    add_agent(app, topology.sources, worker.handle)
+    add_agent(app, topology.sources_of(name), worker.handle)
     return app, worker  # type: ignore[return-value]  # any state
 
 

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
+from uuid import uuid4
 
 from aiokafka.structs import ConsumerRecord
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
@@ -41,6 +42,8 @@ class _Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     serial: NonNegativeInt
+    token: str
+    """Of the pieces too: a worker that has lost the partition may write at the same time."""
     pieces: dict[str, NonNegativeInt]
     """Records by history, in this order."""
     windows: str
@@ -84,21 +87,22 @@ class SnapshotStore:
 
     def _records(self, past: Past, next_offset: int, counts: dict[str, int]) -> Iterator[Record]:
         slot, now_ms = past.serial % 2, int(time.time() * 1000)
-        serial = str(past.serial).encode()
+        token = uuid4().hex
         for name, history in past.windows.histories.items():
             counts[name] = 0
             for chunk in history.chunks(MAX_RECORD_BYTES):
                 key = f"{slot}/{name}/{counts[name]}".encode()
-                yield Record(key, chunk, now_ms, [(_PIECE, serial)])
+                yield Record(key, chunk, now_ms, [(_PIECE, token.encode())])
                 counts[name] += 1
         manifest = _Manifest(
-            serial=past.serial, pieces=counts, windows=self._windows, next_offset=next_offset,
+            serial=past.serial, token=token, pieces=counts, windows=self._windows,
+            next_offset=next_offset,
             reached={source: _Reached(offset=it.offset, clock_ms=it.clock_ms)
                      for source, it in past.reached.items()},
             now_ms=past.now_ms,
         )  # fmt: skip
         value = manifest.model_dump_json().encode()
-        yield Record(f"{slot}/manifest".encode(), value, now_ms, [(_MANIFEST, serial)])
+        yield Record(f"{slot}/manifest".encode(), value, now_ms, [(_MANIFEST, token.encode())])
 
     async def load(self, tail: TailReader, partition: int) -> Snapshot | None:
         """The newest complete snapshot; None when there is none of these windows."""
@@ -135,8 +139,8 @@ class SnapshotStore:
             return None
 
     def _past(self, manifest: _Manifest, records: list[ConsumerRecord], total: int) -> Past:
-        serial = str(manifest.serial).encode()
-        whole = [r for r in records if dict(r.headers).get(_PIECE) == serial]
+        token = manifest.token.encode()
+        whole = [r for r in records if dict(r.headers).get(_PIECE) == token]
         if len(whole) != total:
             raise MalformedChunk(f"{len(whole)} of {total} pieces are there")
         past = Past.empty(self._plan)

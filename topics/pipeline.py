@@ -314,13 +314,11 @@ class Pipeline(Strict):
         """The event field whose past the windowed features of component *name* are about."""
         return self.component(name).key or self.event.key
 
+    def reads_outcomes(self, name: str) -> bool:
+        """Component *name* has a windowed feature of outcomes."""
+        return any(feature.of == OUTCOMES for feature in self.component(name).windowed)
+
     def is_repartitioned(self, name: str) -> bool:
         """Component *name* needs the past of another field than the partition key, or outcomes."""
-        windowed = self.component(name).windowed
-        by_outcomes = any(feature.of == OUTCOMES for feature in windowed)
-        return bool(windowed) and (by_outcomes or self.entity(name) != self.event.key)
-
-    @property
-    def reads_outcomes(self) -> bool:
-        """Some windowed feature is of outcomes."""
-        return any(f.of == OUTCOMES for spec in self.components for f in spec.windowed)
+        of_another = bool(self.component(name).windowed) and self.entity(name) != self.event.key
+        return of_another or self.reads_outcomes(name)

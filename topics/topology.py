@@ -18,7 +18,8 @@ class Topology:
     """Components with windowed features."""
     repartitioned: tuple[str, ...] = ()
     """Those of them that need the past of another field than the partition key."""
-    has_outcomes: bool = False
+    by_outcomes: tuple[str, ...] = ()
+    """Those of them that need outcomes."""
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Topology:
@@ -28,7 +29,7 @@ class Topology:
             pipeline.name, names, pipeline.partitions,
             tuple(spec.name for spec in pipeline.components if spec.windowed),
             tuple(name for name in names if pipeline.is_repartitioned(name)),
-            pipeline.reads_outcomes,
+            tuple(name for name in names if pipeline.reads_outcomes(name)),
         )  # fmt: skip
 
     @property
@@ -44,7 +45,11 @@ class Topology:
     @property
     def sources(self) -> tuple[str, ...]:
         """What comes from outside."""
-        return (self.events, self.outcomes) if self.has_outcomes else (self.events,)
+        return (self.events, self.outcomes) if self.by_outcomes else (self.events,)
+
+    def sources_of(self, name: str) -> tuple[str, ...]:
+        """What of that repartitioned component *name* needs."""
+        return (self.events, self.outcomes) if name in self.by_outcomes else (self.events,)
 
     @property
     def decisions(self) -> str:

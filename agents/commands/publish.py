@@ -55,9 +55,9 @@ def publish(
     """Publish a file's rows as events on PIPELINE's events topic.
 
     Columns are mapped to event fields by the pipeline file (data.columns); others are
-    left out. Event times come from the data, the record's time is now. Where the file has
-    the label and features use outcomes, these follow on PIPELINE's outcomes topic, as much
-    later in event time as outcomes are known (outcomes.delay).
+    left out. Event times come from the data, the record's time is now. Where a file (not
+    stdin) has the label and features use outcomes, these follow on PIPELINE's outcomes
+    topic, as much later in event time as outcomes are known (outcomes.delay).
 
     Examples:
       anabranch publish card-fraud transactions.parquet
@@ -96,6 +96,7 @@ def _events(
 
     from models.dataset_errors import MissingLabel
     from models.event_rows import event_rows
+    from topics.topology import Topology
 
     def now() -> str:
         return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -105,7 +106,9 @@ def _events(
             labels = repeat(None) if batch.labels is None else batch.labels.tolist()
             yield from zip(batch.events(), labels, strict=False)
 
-    found = rows(labelled=pipeline.reads_outcomes and pipeline.data.label is not None)
+    # What has been read of stdin is gone: it cannot be tried with labels and then without.
+    wanted = bool(Topology.of(pipeline).by_outcomes) and pipeline.data.label and file != "-"
+    found = rows(labelled=bool(wanted))
     try:
         first = list(islice(found, 1))
     except MissingLabel:

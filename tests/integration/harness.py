@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import yaml
 from aiokafka.structs import ConsumerRecord
@@ -56,8 +57,13 @@ class Trained:
         return self.file.pipeline
 
 
-def trained_small(name: str, home: Path, *, rows: int, trees: int) -> Trained:
-    """Pipeline *name* with forests of *trees* at most, trained on simulated events in *home*."""
+def trained_small(
+    name: str, home: Path, *, rows: int, trees: int, edit: Callable[[Any], None] = lambda _: None
+) -> Trained:
+    """Pipeline *name* with forests of *trees* at most, trained on simulated events in *home*.
+
+    `edit` may change the content of its file.
+    """
     content = yaml.safe_load(find_pipeline(name).read_text())
     for component in content["components"]:
         parameters = component.get("model", {}).get("parameters", {})
@@ -65,6 +71,7 @@ def trained_small(name: str, home: Path, *, rows: int, trees: int) -> Trained:
             parameters["n_estimators"] = min(trees, parameters["n_estimators"])
     # A busy machine may take seconds for a batch: these tests are about losing nothing.
     content["weighting"]["deadline_ms"] = 60_000
+    edit(content)
     path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     file, registry = load_pipeline(path), Registry(home / "registry")

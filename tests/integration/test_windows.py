@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Mapping
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from models.windows import over_all_rows
 from tests.integration.harness import (
     Trained,
     decided,
+    decisions_of,
     pipeline_running,
     records_of,
     settled,
@@ -33,6 +35,7 @@ from topics.topology import Topology
 from topics.wire import decode
 
 pytestmark = pytest.mark.timeout(240)
+STATEFUL = ("features", "terminals", "visits")
 EVENTS = 3500  # about a month of 60 customers: outcomes are known, and windows reach back
 
 
@@ -40,7 +43,18 @@ EVENTS = 3500  # about a month of 60 customers: outcomes are known, and windows 
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Card fraud with terminals: windows by the partition key, and by another."""
     home = tmp_path_factory.mktemp("terminals")
-    return trained_small("card-fraud-windows", home, rows=60_000, trees=5)
+    return trained_small("card-fraud-windows", home, rows=60_000, trees=5, edit=with_visits)
+
+
+def with_visits(content: Any) -> None:
+    """Add a component that is repartitioned too, but needs no outcomes."""
+    visits = {"name": "visits", "apply": "count", "over": ["1d", "7d"]}
+    component = {"name": "visits", "kind": "extract_features", "from": ["events"],
+                 "key": "terminal_id", "features": [visits]}  # fmt: skip
+    content["components"].insert(2, component)
+    content["components"][3]["from"].append("visits")
+    # A small broker gives one record at a time to a worker that catches up.
+    content["weighting"] |= {"deadline_ms": 600_000, "stall_timeout_s": 600}
 
 
 def transactions() -> list[LabelledEvent]:
@@ -81,17 +95,19 @@ async def streamed(
 
 
 async def check(broker: BrokerSettings, pipeline: Pipeline, labelled: list[LabelledEvent]) -> None:
-    for name in ("features", "terminals"):
+    for name in STATEFUL:
         wanted = expected(pipeline, name, labelled)
         width = len(next(iter(wanted.values())))
         found = await streamed(broker, pipeline, name)
-        assert found.keys() == wanted.keys()
+        missing = wanted.keys() - found.keys()
+        assert not missing, f"{name}: {len(missing)} rows are missing, {sorted(missing)[:5]}"
         wrong = {
             event_id: (outputs, wanted[event_id])
             for event_id, outputs in found.items()
             if any(output[-width:].tobytes() != wanted[event_id].tobytes() for output in outputs)
         }
         assert not wrong, f"{name}: {len(wrong)} rows, for example {next(iter(wrong.items()))}"
+    assert not any(decision["degraded"] for decision in await decisions_of(broker, pipeline))
     assert any(row[3:].any() for row in expected(pipeline, "terminals", labelled).values())
 
 
@@ -114,10 +130,10 @@ async def test_windows_survive_a_killed_worker_to_the_bit(
     pipeline = trained.pipeline
     publishing = asyncio.create_task(publish_with_outcomes(broker, pipeline, labelled, 250))
     with worker_process(trained, broker, "risk-linear", "risk-forest", "decision", "weigh"):
-        with worker_process(trained, broker, "features", "terminals") as first:
+        with worker_process(trained, broker, *STATEFUL) as first:
             await decided(broker, pipeline, EVENTS // 2)
             await asyncio.to_thread(stopped, first, signal.SIGKILL)
-        with worker_process(trained, broker, "features", "terminals"):
+        with worker_process(trained, broker, *STATEFUL):
             await publishing
             audit = await settled(broker, pipeline, EVENTS)
     assert audit.passed

@@ -1,0 +1,123 @@
+"""Snapshots of the past: the newest that is whole is taken up, and none that is mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.past import Past, orders_of
+from agents.snapshots import Snapshot, SnapshotStore
+from models.windows import WindowPlan
+from topics.batches import Record
+from topics.pipeline import Pipeline
+from topics.pipeline_file import find_pipeline, load_pipeline
+
+PIPELINE = load_pipeline(find_pipeline("card-fraud-windows")).pipeline
+DAY_MS = 86_400_000
+
+
+class Topic:
+    """A partition in memory: what a worker writes, another reads."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    async def write(self, _topic: str, _partition: int, records: Iterable[Record]) -> None:
+        for record in records:
+            self.records.append(
+                SimpleNamespace(
+                    offset=len(self.records), value=record.value, headers=record.headers
+                )
+            )
+
+    async def bounds(self, _topic: str, _partition: int) -> tuple[int, int]:
+        return (self.records[0].offset if self.records else 0), len(self.records)
+
+    async def between(self, _topic: str, _partition: int, start: int, end: int) -> list[Any]:
+        return [record for record in self.records if start <= record.offset < end]
+
+    def store(self, pipeline: Pipeline = PIPELINE) -> SnapshotStore:
+        app = SimpleNamespace(
+            batches=SimpleNamespace(check_lease=lambda: None),
+            writer=SimpleNamespace(write=self.write),
+        )
+        topology = SimpleNamespace(state=lambda name: f"p.{name}.state")
+        wiring: Any = SimpleNamespace(pipeline=pipeline, app=app, topology=topology)
+        return SnapshotStore(wiring, "terminals", WindowPlan(pipeline, "terminals"))
+
+    async def loaded(self, pipeline: Pipeline = PIPELINE) -> Snapshot | None:
+        tail: Any = self
+        return await self.store(pipeline).load(tail, 0)
+
+
+def past_of(days: int) -> Past:
+    """Outcomes of *days* days at a hundred terminals."""
+    past = Past.empty(WindowPlan(PIPELINE, "terminals"))
+    for day in range(days):
+        names = [f"t-{n}" for n in range(100)]
+        offsets = np.arange(100 * day, 100 * (day + 1))
+        times = np.full(100, day * DAY_MS)
+        past.learn(names, times, orders_of(2, offsets), (offsets % 3 == 0).astype(np.float64))
+        past.of("p.outcomes", 2).offset = int(offsets[-1])
+    return past
+
+
+def answers(past: Past) -> bytes:
+    names = [f"t-{n}" for n in range(100)]
+    times = np.full(100, 30 * DAY_MS)
+    columns = past.observe(names, times, np.arange(100), np.zeros((100, 0)), times)
+    return b"".join(column.tobytes() for column in columns.values())
+
+
+async def test_what_was_saved_comes_back_to_the_bit() -> None:
+    topic, past = Topic(), past_of(20)
+    await topic.store().save(0, past, 123)
+    found = await topic.loaded()
+    assert found is not None
+    assert found.next_offset == 123
+    assert found.past.of("p.outcomes", 2) == past.of("p.outcomes", 2)
+    assert found.past.serial == 1
+    assert answers(found.past) == answers(past)
+
+
+async def test_a_snapshot_that_was_cut_off_gives_way_to_the_one_before() -> None:
+    topic = Topic()
+    await topic.store().save(0, past_of(10), 1)
+    await topic.store().save(0, past_of(20), 2)
+    del topic.records[-1]
+    found = await topic.loaded()
+    assert found is not None
+    assert found.next_offset == 1
+
+
+async def test_pieces_of_two_workers_are_not_put_together() -> None:
+    topic, other = Topic(), Topic()
+    await topic.store().save(0, past_of(10), 1)
+    await other.store().save(0, past_of(20), 2)
+    topic.records[0].value = other.records[0].value
+    topic.records[0].headers = other.records[0].headers
+    assert await topic.loaded() is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"nonsense"])
+async def test_a_damaged_manifest_is_left(damage: bytes) -> None:
+    topic = Topic()
+    await topic.store().save(0, past_of(3), 1)
+    topic.records[-1].value = damage
+    assert await topic.loaded() is None
+
+
+async def test_a_snapshot_of_other_windows_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    topic = Topic()
+    await topic.store().save(0, past_of(3), 1)
+    later = PIPELINE.outcomes.model_copy(update={"delay": "8d"})
+    assert await topic.loaded(PIPELINE.model_copy(update={"outcomes": later})) is None
+    assert "a snapshot of other windows" in caplog.text
+
+
+async def test_there_may_be_none() -> None:
+    assert await Topic().loaded() is None
