@@ -15,7 +15,11 @@ def figures_table(rows: Mapping[str, Scored], weeks: Weeks) -> Table:
     published = BOOK if weeks == BOOK_WEEKS else {}
     table = Table(box=None, pad_edge=False, caption_justify="left")
     for column in ("model", "AUC ROC", "average precision", "card precision@100", ""):
-        table.add_column(column, justify="left" if column in ("model", "") else "right")
+        table.add_column(
+            column,
+            justify="left" if column in ("model", "") else "right",
+            no_wrap=column == "model",
+        )
     for shown, mark in ((rows, ""), (published, "published")):
         for name, row in shown.items():
             figures = (row.auc, row.average_precision, row.card_precision_100)

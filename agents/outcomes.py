@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaProducer
 
 from agents.publishing import publish_chunk
 from topics.events import milliseconds
+from topics.feature import duration_ms
 from topics.outcomes import outcome_of
-from topics.pipeline import Pipeline, duration_ms
+from topics.pipeline import Pipeline
 from topics.topology import Topology
 
 

@@ -35,7 +35,7 @@ class Past:
     reached: dict[str, Reached] = field(default_factory=dict)
     """By source, as `topic[partition]`."""
     now_ms: int = 0
-    """Event time now: the highest so far, but never later than the record's own time."""
+    """Event time now, by which memory is given back; never later than the records' own time."""
     serial: int = 0
     """Of the last snapshot."""
     changed: bool = False
@@ -58,7 +58,8 @@ class Past:
         if not len(entities):
             return {column: np.zeros(0) for column in self.windows.plan.columns}
         self.changed = True
-        self.now_ms = max(self.now_ms, int(np.minimum(times_ms, published_ms).max()))
+        # The median: one event with a wrong time must not make the others' past look over.
+        self.now_ms = max(self.now_ms, int(np.median(np.minimum(times_ms, published_ms))))
         return self.windows.observe(entities, times_ms, orders, values.astype(np.float64))
 
     def learn(self, entities: list[str], times_ms: Ints, orders: Ints, outcomes: Floats) -> None:

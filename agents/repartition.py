@@ -7,7 +7,6 @@ knows how far its sources have come.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from zlib import crc32
@@ -18,10 +17,9 @@ from faust.types import TP
 
 from agents.coverage import covered_from
 from agents.source_stage import source_rows
-from agents.worker import Wiring, Worker, all_done, encoded_records, is_backlog
+from agents.worker import SourceWorker, Wiring, all_done, encoded_records, is_backlog
 from models.windows import Ints, WindowPlan
 from topics.events import DecodedEvents, EventDecoder
-from topics.fetch import Fetch
 from topics.outcomes import OUTCOME, outcome_schema
 from topics.stage_batch import BytesColumn, ModelRef, Rows, StageBatch
 
@@ -30,7 +28,7 @@ log = logging.getLogger(__name__)
 _CODE = ModelRef("repartition", "", "code")
 
 
-class Repartition(Worker[dict[str, int]]):
+class Repartition(SourceWorker[dict[str, int]]):
     """Reads events (and outcomes), writes them to a component's keyed topic.
 
     It keeps nothing: after a crash it writes again what was not committed, and the reader
@@ -50,15 +48,8 @@ class Repartition(Worker[dict[str, int]]):
         """Nothing is expected before the first record."""
         return {}
 
-    async def process(self, fetch: Fetch) -> None:
-        """Deal out the records of each partition; returns when they are written."""
-        started = time.perf_counter()
-        await all_done(self._process(tp, records) for tp, records in fetch.records.items())
-        self.wiring.metrics.observe_batch(
-            sum(map(len, fetch.records.values())), time.perf_counter() - started
-        )
-
-    async def _process(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+    async def process_partition(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+        """Deal with the records of a partition; returns when what they lead to is written."""
         expected = await self.state(tp.partition)
         after = records[-1].offset + 1
         covers_from = await covered_from(self.tail, tp, expected.get(tp.topic), records[0].offset)

@@ -19,7 +19,8 @@ from agents.source_stage import SourceStage
 from agents.weigh import Weigher
 from agents.worker import Wiring, Worker
 from topics.errors import AnabranchError, BrokerUnreachable
-from topics.pipeline import EVENTS, Pipeline
+from topics.feature import EVENTS
+from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 

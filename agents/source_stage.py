@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +13,10 @@ from agents.coverage import covered_from
 from agents.past import Past, orders_of
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
-from agents.worker import StageWriter, Wiring, Worker, all_done, is_backlog
+from agents.worker import SourceWorker, StageWriter, Wiring, is_backlog
 from models.component import Batch, Column, Component
 from models.windows import Ints, WindowPlan
 from topics.events import DecodedEvents, EventDecoder
-from topics.fetch import Fetch
 from topics.stage_batch import BytesColumn, ModelRef, Rows
 
 
@@ -35,7 +33,7 @@ class _Progress:
     resumption: Resumption
 
 
-class SourceStage(Worker[_Progress]):
+class SourceStage(SourceWorker[_Progress]):
     """Runs a component over the events of its partitions."""
 
     def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
@@ -62,15 +60,8 @@ class SourceStage(Worker[_Progress]):
             progress.resumption = Resumption(found.next_offset if found else 0)
         return progress
 
-    async def process(self, fetch: Fetch) -> None:
-        """Deal with the records of each partition; returns when the outputs are written."""
-        started = time.perf_counter()
-        await all_done(self._process(tp, records) for tp, records in fetch.records.items())
-        self.wiring.metrics.observe_batch(
-            sum(map(len, fetch.records.values())), time.perf_counter() - started
-        )
-
-    async def _process(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+    async def process_partition(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+        """Deal with the records of a partition; returns when what they lead to is written."""
         progress = await self.state(tp.partition)
         if await progress.resumption.leaves(self, tp, records[0].offset):
             return

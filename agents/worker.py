@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
+from faust.types import TP
 
 from agents.app import StageApp
 from agents.metrics import StageMetrics
@@ -83,6 +84,22 @@ class Worker(Generic[State]):
     def states(self) -> list[tuple[int, State]]:
         """All open states, by partition."""
         return sorted(self._states.items(), key=lambda item: item[0])
+
+
+class SourceWorker(Worker[State]):
+    """A worker whose fetches are dealt with partition by partition."""
+
+    async def process(self, fetch: Fetch) -> None:
+        """Deal with the records of each partition; returns when what they lead to is written."""
+        started = time.perf_counter()
+        await all_done(self.process_partition(tp, records) for tp, records in fetch.records.items())
+        self.wiring.metrics.observe_batch(
+            sum(map(len, fetch.records.values())), time.perf_counter() - started
+        )
+
+    async def process_partition(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+        """The records of one partition, in order."""
+        raise NotImplementedError
 
 
 class StageWriter:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.component import Column
-from topics.pipeline import Feature
+from topics.feature import Feature
 
 Doubles = NDArray[np.float64]
 

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.training_errors import OneClass, TooFewRows
+from topics.feature import EVENTS
 from topics.graph import in_order
-from topics.pipeline import EVENTS, Pipeline
+from topics.pipeline import Pipeline
 
 FEWEST_ROWS = 200
 

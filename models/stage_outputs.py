@@ -11,7 +11,8 @@ from models.component import Batch, Component, StageOutput
 from models.features import FeatureVector
 from models.training_data import TrainingData
 from models.training_errors import ComponentFailed
-from topics.pipeline import EVENTS, Pipeline
+from topics.feature import EVENTS
+from topics.pipeline import Pipeline
 
 CHUNK_ROWS = 8192
 

@@ -28,8 +28,9 @@ from models.stage_outputs import StageOutputs
 from models.training_data import TrainingData, with_windows
 from models.training_plan import plan
 from models.training_report import ComponentReport, TrainingReport, ranking
+from topics.feature import EVENTS, OUTCOMES
 from topics.graph import in_order
-from topics.pipeline import EVENTS, OUTCOMES, ComponentSpec, Pipeline
+from topics.pipeline import ComponentSpec, Pipeline
 
 __all__ = ["TrainingData", "TrainingReport", "train"]
 

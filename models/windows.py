@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from models.component import Column
 from models.history import Aggregate, History
 from models.segments import Doubles
-from topics.pipeline import OUTCOMES, Feature, Pipeline, duration_ms
+from topics.feature import OUTCOMES, Feature, duration_ms
+from topics.pipeline import Pipeline
 
 Ints = NDArray[np.int64]
 

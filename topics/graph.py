@@ -8,17 +8,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-from topics.pipeline import (
-    EVENTS,
-    NEVER_MISSING,
-    OUTCOMES,
-    WINDOWED,
-    ComponentSpec,
-    EventField,
-    Feature,
-    FieldType,
-    Pipeline,
-)
+from topics.feature import EVENTS, NEVER_MISSING, OUTCOMES, WINDOWED, Feature, FieldType
+from topics.pipeline import ComponentSpec, EventField, Pipeline
 
 Location = tuple[str | int, ...]
 RESERVED = (EVENTS, "decisions", "dead-letters", "outcomes", "control", "explanations", "weigh")

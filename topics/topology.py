@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from topics.pipeline import EVENTS, OUTCOMES, Pipeline
+from topics.feature import EVENTS, OUTCOMES
+from topics.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

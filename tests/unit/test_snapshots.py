@@ -121,3 +121,14 @@ async def test_a_snapshot_of_other_windows_is_left(caplog: pytest.LogCaptureFixt
 
 async def test_there_may_be_none() -> None:
     assert await Topic().loaded() is None
+
+
+def test_an_event_from_the_future_does_not_end_the_past_of_others() -> None:
+    past = past_of(20)
+    times = np.array([30, 30, 30, 3000, 30]) * DAY_MS
+    names = [f"t-{n}" for n in range(5)]
+    past.observe(names, times, np.arange(5), np.zeros((5, 0)), times)
+    assert past.now_ms == 30 * DAY_MS
+    before = answers(past)
+    past.windows.forget(past.now_ms)
+    assert answers(past) == before

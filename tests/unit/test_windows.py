@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from models.windows import WindowPlan, Windows, over_all_rows
 from topics.events import EventDecoder
+from topics.feature import Feature
 from topics.outcomes import outcome_of, outcome_schema
-from topics.pipeline import Feature, Pipeline
+from topics.pipeline import Pipeline
 from topics.pipeline_file import find_pipeline, load_pipeline
 from topics.topology import Topology
 
