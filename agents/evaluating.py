@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from agents import following, publishing
 from agents.evaluation_data import LabelledEvent
 from agents.ledger import Ledger
 from agents.outcomes import OutcomePublisher
+from agents.supervision import first_of
 from models.evaluation import EvaluationError
 from topics import dead_letters
 from topics.embedded import MAX_IN_FLIGHT
@@ -47,6 +48,8 @@ class Evaluation:
     events: Sequence[LabelledEvent]
     ledger: Ledger = field(default_factory=Ledger)
     published: int = 0
+    degraded: int = 0
+    """Decisions that lack a stage, whose signal then counts as 0."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _rows: dict[tuple[int, int], int] = field(default_factory=dict)
     """Source partition and offset → place in `events`."""
@@ -64,15 +67,13 @@ class Evaluation:
         Raises NotDecided.
         """
         ready = asyncio.Event()
-        following_them = asyncio.create_task(self._follow(settings, ready, progress))
-        try:
-            await _either(ready.wait(), following_them)
-            await _either(self._publish_and_settle(settings), following_them)
-        finally:
-            following_them.cancel()
-            await asyncio.wait([following_them])
+        await first_of(
+            lambda: self._follow(settings, ready, progress),
+            lambda: self._publish_and_settle(settings, ready),
+        )
 
-    async def _publish_and_settle(self, settings: BrokerSettings) -> None:
+    async def _publish_and_settle(self, settings: BrokerSettings, ready: asyncio.Event) -> None:
+        await ready.wait()
         await self._publish(settings)
         ended, since = self.ended, time.monotonic()
         while self.ended < len(self.events):
@@ -129,6 +130,7 @@ class Evaluation:
         record = orjson.loads(value)
         source = record["source"]["partition"], record["source"]["offset"]
         signals = {name: part["signal"] for name, part in record["contributions"].items()}
+        self.degraded += record["degraded"]
         self._said[source] = {COMPOSED: record["score"], **signals}
         self.ledger.decide(source[0], [source[1]])
 
@@ -144,13 +146,3 @@ class Evaluation:
                 for name, value in said.items():
                     columns[name][row] = value
         return columns
-
-
-async def _either(wanted: Awaitable[object], other: asyncio.Task[None]) -> None:
-    """Wait for *wanted*, or for the error of *other*, which does not end by itself."""
-    task = asyncio.ensure_future(wanted)
-    try:
-        await asyncio.wait([task, other], return_when=asyncio.FIRST_COMPLETED)
-        (task if task.done() else other).result()
-    finally:
-        task.cancel()

@@ -9,7 +9,7 @@ from contextlib import suppress
 import orjson
 from aiokafka import AIOKafkaProducer
 
-from agents.publishing import publish_chunk
+from agents.publishing import encoded, publish_chunk
 from topics.events import milliseconds
 from topics.feature import duration_ms
 from topics.outcomes import outcome_of
@@ -38,11 +38,11 @@ class OutcomePublisher:
     ) -> Iterator[tuple[bytes, bytes]]:
         """The events as (key, value), in the order of time; outcomes that are known are kept."""
         for event, label in labelled:
-            key = str(event.get(self._pipeline.event.key, "")).encode()
+            key, value = encoded(event, self._pipeline.event.key)
             if self._topology.by_outcomes and label is not None:
                 with suppress(KeyError, ValueError):  # a bad event is a dead letter, no outcome
                     self._keep(key, event, label=label)
-            yield key, orjson.dumps(event)
+            yield key, value
 
     def _keep(self, key: bytes, event: Mapping[str, object], *, label: bool) -> None:
         outcome = orjson.dumps(outcome_of(self._pipeline, event, label=label))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import NamedTuple
@@ -106,7 +106,6 @@ async def paced(
         await asyncio.sleep(_TICK_S if rate is not None else 0)
 
 
-def encoded(events: Iterable[dict[str, object]], key_field: str) -> Iterator[tuple[bytes, bytes]]:
-    """Events as (key, JSON value)."""
-    for event in events:
-        yield str(event.get(key_field, "")).encode(), orjson.dumps(event)
+def encoded(event: Mapping[str, object], key_field: str) -> tuple[bytes, bytes]:
+    """An event as (key, JSON value)."""
+    return str(event.get(key_field, "")).encode(), orjson.dumps(event)

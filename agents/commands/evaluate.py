@@ -223,6 +223,7 @@ def _report(evaluation: Evaluation, weeks: Weeks, tested: Any, *, as_json: bool)
     counts = {
         "events": account.inputs, "decisions": account.decided, "dead_letters": account.dead,
         "unaccounted": account.unaccounted, "duplicates": account.duplicated,
+        "degraded": evaluation.degraded,
         "tested": len(outcomes.labels), "positives": int(outcomes.labels.sum()),
     }  # fmt: skip
     if as_json:
@@ -232,5 +233,10 @@ def _report(evaluation: Evaluation, weeks: Weeks, tested: Any, *, as_json: bool)
     else:
         stdout.print(figures_table(rows, weeks))
         stdout.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
+    if evaluation.degraded:
+        stderr.print(
+            f"{evaluation.degraded:,} decisions lack a stage, which counts as signal 0: the stream "
+            "was faster than its components (raise weighting.deadline_ms)"
+        )
     if account.unaccounted or account.duplicated:
         raise typer.Exit(1)

@@ -126,7 +126,7 @@ def stopped(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
 def simulated(pipeline: Pipeline, count: int, seed: int = 7) -> list[tuple[bytes, bytes]]:
     """Simulated events as (key, value)."""
     events = (labelled.event for labelled in islice(SIMULATORS["card-fraud"](seed), count))
-    return list(publishing.encoded(events, pipeline.event.key))
+    return [publishing.encoded(event, pipeline.event.key) for event in events]
 
 
 async def publish(

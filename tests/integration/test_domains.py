@@ -31,7 +31,7 @@ async def test_a_domain_decides_every_event_and_ranks_what_matters_higher(
     domain = trained_small(name, tmp_path, rows=ROWS, trees=10)
     stream = list(islice(SIMULATORS[name](seed=7), NIGHT, NIGHT + EVENTS))
     fields, policy = domain.pipeline.event, domain.pipeline.policy
-    events = list(publishing.encoded((row.event for row in stream), fields.key))
+    events = [publishing.encoded(row.event, fields.key) for row in stream]
     async with pipeline_running(domain, broker):
         await publish(broker, domain.pipeline, events, 5000)
         audit = await settled(broker, domain.pipeline, EVENTS)

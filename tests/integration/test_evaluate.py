@@ -63,7 +63,7 @@ def test_decisions_of_the_test_days_are_scored_for_every_stage(
     events = pq_rows(folder, date(2018, 4, 6))
     assert found["events"] == events
     assert (found["decisions"], found["dead_letters"]) == (events - 1, 1)
-    assert (found["unaccounted"], found["duplicates"]) == (0, 0)
+    assert (found["unaccounted"], found["duplicates"], found["degraded"]) == (0, 0, 0)
     assert not list(trained.home.glob("registry/card-fraud/features/2"))
 
 

@@ -98,7 +98,7 @@ async def test_every_row_of_a_messy_file_is_decided_and_ranked(
     assert len(events) == ROWS
     assert any("age" not in event for event in events)
     async with pipeline_running(Trained(tmp_path, file, Registry(tmp_path / "registry")), broker):
-        sent = list(publishing.encoded(events, pipeline.event.key))
+        sent = [publishing.encoded(event, pipeline.event.key) for event in events]
         await publish(broker, pipeline, sent, 5000)
         audit = await settled(broker, pipeline, ROWS)
     assert (audit.total.decided, audit.total.dead, audit.total.lost) == (ROWS, 0, 0)
