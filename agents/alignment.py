@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -48,13 +49,19 @@ class StageRows:
     failures: tuple[Failure, ...]
 
 
-def union(candidates: list[Rows]) -> Rows:
-    """All rows that any stage knows, in source order."""
-    longest = max(candidates, key=len)
-    others = [rows for rows in candidates if not _holds_all(longest.offsets, rows.offsets)]
+def union(candidates: Sequence[Sequence[Rows]]) -> Rows:
+    """All rows that any stage knows, in source order; a candidate comes in parts."""
+    longest = max(candidates, key=lambda parts: sum(map(len, parts)))
+    offsets = np.concatenate([part.offsets for part in longest])
+    others = [
+        part
+        for parts in candidates
+        for part in parts
+        if parts is not longest and not _holds_all(offsets, part.offsets)
+    ]
+    merged = Rows.concat([*longest, *others])
     if not others:
-        return longest
-    merged = Rows.concat([longest, *others])
+        return merged
     _, first = np.unique(merged.offsets, return_index=True)
     return Rows(
         merged.offsets[first], merged.published_ms[first], merged.event_time_ms[first],
@@ -66,9 +73,11 @@ def union(candidates: list[Rows]) -> Rows:
 def _holds_all(offsets: Ints, wanted: Ints) -> bool:
     """Whether every one of *wanted* is among *offsets*, both ascending."""
     if len(wanted) == len(offsets):
-        return np.array_equal(offsets, wanted)
-    at = np.searchsorted(offsets, wanted)
-    return bool((at < len(offsets)).all() and (offsets[at] == wanted).all())
+        return bool((offsets == wanted).all())
+    if not len(wanted):
+        return True
+    at = offsets.searchsorted(wanted)
+    return bool(at[-1] < len(offsets) and (offsets[at] == wanted).all())
 
 
 def _picked(column: BytesColumn, rows: Ints) -> BytesColumn:
@@ -91,12 +100,14 @@ def aligned(stage: str, parts: list[StageBatch], offsets: Ints) -> StageRows:
     signal = np.concatenate([part.signal for part in parts])
     failures = concat_failures(parts)
     own = np.concatenate([part.rows.offsets for part in parts])
-    at = np.searchsorted(offsets, own)
+    at = offsets.searchsorted(own)
     models = _model_runs(parts, at)
-    if np.array_equal(own, offsets):
+    if len(own) == n and bool((own == offsets).all()):
         return StageRows(present, output, signal, models, failures)
     failures = tuple(failure._replace(row=int(at[failure.row])) for failure in failures)
-    late = tuple(_missing(stage, int(row)) for row in np.setdiff1d(np.arange(n), at))
+    delivered = np.zeros(n, np.bool_)
+    delivered[at] = True
+    late = tuple(_missing(stage, row) for row in np.flatnonzero(~delivered).tolist())
     return StageRows(
         _scattered(present, at, n), _scattered(output, at, n), _scattered(signal, at, n),
         models, tuple(sorted((*failures, *late))),

@@ -10,16 +10,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from agents.alignment import ModelRun
 from agents.join import Joined
 from models.weighting import Weighed
 from topics.batches import Headers, Record
-from topics.decision import rfc3339, source_id
+from topics.decision import rfc3339, rfc3339_all, source_id
 from topics.pipeline import Pipeline
-from topics.stage_batch import Ints, ModelRef
+from topics.stage_batch import Ints
 from topics.topology import Topology
-
-_NO_MODEL = ModelRef("", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class DecisionWriter:
         self._events = Topology.of(pipeline).events
         self._weights = weights
         self._policy = f"{pipeline.name}@{policy.version}"
-        self._decisions = np.array([policy.otherwise, *policy.thresholds])
+        self._decisions = [policy.otherwise, *policy.thresholds]
         self._thresholds = np.array(list(policy.thresholds.values()))
         self._fixed_headers: Headers = [
             ("content-type", b"application/json"),
@@ -55,19 +52,20 @@ class DecisionWriter:
         """The decision records of *rows*, in order."""
         keys, ids = joined.rows.keys.items(), joined.rows.ids.items()
         traces = joined.rows.traces.items() if joined.rows.traces is not None else None
-        offsets, times = joined.rows.offsets.tolist(), joined.rows.event_time_ms.tolist()
+        offsets, times = joined.rows.offsets.tolist(), rfc3339_all(joined.rows.event_time_ms)
         latencies = np.maximum(now_ms - joined.rows.published_ms, 0).tolist()
         scores = weighed.scores.tolist()
-        names = self._decisions[np.searchsorted(self._thresholds, weighed.scores, "right")]
+        reached = np.searchsorted(self._thresholds, weighed.scores, "right").tolist()
         stages = _StageColumns(joined, weighed)
         decided_at = rfc3339(now_ms)
+        fixed_headers = [("ce_time", decided_at.encode()), *self._fixed_headers]
         for row in rows.tolist():
             contributions, missing = stages.row(row)
             source = {"topic": self._events, "partition": partition, "offset": offsets[row]}
             value = orjson.dumps({
                 "event_id": ids[row].decode(),
                 "pipeline": self._pipeline,
-                "decision": str(names[row]),
+                "decision": self._decisions[reached[row]],
                 "score": scores[row],
                 "contributions": contributions,
                 "degraded": bool(missing),
@@ -75,15 +73,12 @@ class DecisionWriter:
                 "weights": self._weights.version,
                 "policy": self._policy,
                 "source": source,
-                "event_time": rfc3339(times[row]),
+                "event_time": times[row],
                 "decided_at": decided_at,
                 "latency_ms": latencies[row],
             })  # fmt: skip
-            headers = [
-                ("ce_id", source_id(self._events, partition, offsets[row]).encode()),
-                ("ce_time", decided_at.encode()),
-                *self._fixed_headers,
-            ]
+            ce_id = source_id(self._events, partition, offsets[row]).encode()
+            headers = [("ce_id", ce_id), *fixed_headers]
             if traces is not None and traces[row]:
                 headers.append(("traceparent", traces[row]))
             yield Record(keys[row], value, now_ms, headers)
@@ -100,7 +95,8 @@ class _StageColumns:
                 stage.signal.astype(np.float64).tolist(),
                 weighed.weights[:, column].tolist(),
                 weighed.contributions[:, column].tolist(),
-                _ModelLookup(stage.models),
+                [run.start for run in stage.models],
+                [run.model._asdict() for run in stage.models],
             )
             for column, (name, stage) in enumerate(joined.stages.items())
         ]
@@ -109,30 +105,15 @@ class _StageColumns:
         """The contributions of a row by stage, and the stages that are missing."""
         contributions: dict[str, Any] = {}
         missing: list[str] = []
-        for name, present, signals, weights, shares, models in self._stages:
+        for name, present, signals, weights, shares, starts, models in self._stages:
             if not present[row]:
                 missing.append(name)
                 continue
-            model = models.at(row)
+            model = models[0] if len(models) == 1 else models[bisect_right(starts, row) - 1]
             contributions[name] = {
                 "signal": signals[row],
                 "weight": weights[row],
                 "contribution": shares[row],
-                "model": model.model,
-                "digest": model.digest,
-                "variant": model.variant,
+                **model,
             }
         return contributions, missing
-
-
-class _ModelLookup:
-    """The model that made a row's output."""
-
-    def __init__(self, runs: tuple[ModelRun, ...]) -> None:
-        self._starts = [run.start for run in runs]
-        self._models = [run.model for run in runs]
-
-    def at(self, row: int) -> ModelRef:
-        if len(self._models) == 1:
-            return self._models[0]
-        return self._models[bisect_right(self._starts, row) - 1]

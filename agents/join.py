@@ -132,9 +132,9 @@ class PartitionJoin:
         queue.progressed_at = now
         offsets = batch.rows.offsets
         seen = max(queue.frontier, self._done)
-        first_new = int(np.searchsorted(offsets, seen, side="right"))
-        late = int(np.searchsorted(offsets, self._done, side="right"))
-        self.late_rows += max(0, late - int(np.searchsorted(offsets, queue.frontier, "right")))
+        first_new = int(offsets.searchsorted(seen, "right"))
+        late = int(offsets.searchsorted(self._done, "right"))
+        self.late_rows += max(0, late - int(offsets.searchsorted(queue.frontier, "right")))
         if first_new:
             batch = batch[first_new:]
         pending = _Pending(batch, position, now)
@@ -202,7 +202,7 @@ class PartitionJoin:
         taken = _Taken()
         while queue.batches:
             head = queue.batches[0]
-            n = int(np.searchsorted(head.batch.rows.offsets, limit, side="right"))
+            n = int(head.batch.rows.offsets.searchsorted(limit, "right"))
             if n:
                 part = head.batch[:n]
                 taken.parts.append(part)
@@ -231,9 +231,7 @@ class PartitionJoin:
         parts: dict[str, list[StageBatch]] = {stage: [] for stage in self._lanes}
         for (stage, _), part in taken.items():
             parts[stage] += part.parts
-        rows = union([
-            Rows.concat([part.rows for part in lane.parts]) for lane in taken.values() if lane.parts
-        ])  # fmt: skip
+        rows = union([[part.rows for part in lane.parts] for lane in taken.values() if lane.parts])
         stages = {stage: aligned(stage, p, rows.offsets) for stage, p in parts.items()}
         covers_from = min(lane.covered[0][0] for lane in taken.values() if lane.parts)
         return Joined(rows, stages, positions, covers_from, lost)

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from agents.publishing import encoded, publish_chunk
 from topics.events import milliseconds
 from topics.feature import duration_ms
-from topics.outcomes import outcome_of
+from topics.outcomes import outcome_fields, outcome_of
 from topics.pipeline import Pipeline
 from topics.topology import Topology
 
@@ -25,7 +25,8 @@ class OutcomePublisher:
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+        self._key, self._time = pipeline.event.key, pipeline.event.time
+        self._fields = outcome_fields(pipeline)
         self._topology = Topology.of(pipeline)
         self._delay_ms = duration_ms(pipeline.outcomes.delay)
         self._waiting: deque[tuple[int, tuple[bytes, bytes]]] = deque()
@@ -38,15 +39,15 @@ class OutcomePublisher:
     ) -> Iterator[tuple[bytes, bytes]]:
         """The events as (key, value), in the order of time; outcomes that are known are kept."""
         for event, label in labelled:
-            key, value = encoded(event, self._pipeline.event.key)
+            key, value = encoded(event, self._key)
             if self._topology.by_outcomes and label is not None:
                 with suppress(KeyError, ValueError):  # a bad event is a dead letter, no outcome
                     self._keep(key, event, label=label)
             yield key, value
 
     def _keep(self, key: bytes, event: Mapping[str, object], *, label: bool) -> None:
-        outcome = orjson.dumps(outcome_of(self._pipeline, event, label=label))
-        self._now_ms = milliseconds(str(event[self._pipeline.event.time]))
+        outcome = orjson.dumps(outcome_of(self._fields, event, label=label))
+        self._now_ms = milliseconds(str(event[self._time]))
         self._waiting.append((self._now_ms + self._delay_ms, (key, outcome)))
 
     async def publish_known(self, kafka: AIOKafkaProducer) -> None:

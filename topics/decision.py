@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS = -62_135_596_800_000
 _LAST_MS = 253_402_300_799_999
 
@@ -80,6 +80,11 @@ def rfc3339(milliseconds: int) -> str:
     >>> rfc3339(1522540831000)
     '2018-04-01T00:00:31.000Z'
     """
-    inside = min(max(milliseconds, _FIRST_MS), _LAST_MS)
-    moment = _EPOCH + timedelta(milliseconds=inside)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339_all(np.array([milliseconds]))[0]
+
+
+def rfc3339_all(milliseconds: NDArray[np.int64]) -> list[str]:
+    """Like `rfc3339`, for many times (N,) at once."""
+    inside = np.clip(milliseconds, _FIRST_MS, _LAST_MS).astype("datetime64[ms]")
+    texts: list[str] = np.datetime_as_string(inside, timezone="UTC").tolist()
+    return texts

@@ -9,7 +9,7 @@ outcomes are keyed by. Its record key is its event's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from topics.pipeline import EventField, EventSchema, Pipeline
 
@@ -35,7 +35,7 @@ def outcome_schema(pipeline: Pipeline) -> EventSchema:
 
 
 def outcome_of(
-    pipeline: Pipeline, event: Mapping[str, object], label: bool
-) -> dict[str, object]:  # the outcome itself
-    """The outcome of *event*, as its record's value."""
-    return {**{name: event[name] for name in outcome_fields(pipeline)}, OUTCOME: label}
+    fields: Sequence[str], event: Mapping[str, object], *, label: bool
+) -> dict[str, object]:
+    """The outcome of *event*, as its record's value; *fields* are its `outcome_fields`."""
+    return {**{name: event[name] for name in fields}, OUTCOME: label}

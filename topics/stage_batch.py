@@ -41,39 +41,50 @@ class BytesColumn:
     through a stage, or is joined to another, without a look at its elements.
     """
 
-    __slots__ = ("_blob", "_rows")
+    __slots__ = ("_blob", "_items", "_rows")
 
     def __init__(self, blob: bytes, rows: int) -> None:
-        self._blob = blob
+        self._blob: bytes | None = blob
+        self._items: list[bytes] | None = None
         self._rows = rows
 
     @classmethod
     def of(cls, items: Sequence[bytes]) -> Self:
         """The column of *items*."""
-        return cls(
-            b"".join([part for item in items for part in (len(item).to_bytes(4, "little"), item)]),
-            len(items),
-        )
+        column = cls(b"", len(items))
+        column._blob, column._items = None, list(items)
+        return column
 
     def __len__(self) -> int:
         return self._rows
 
     def __bytes__(self) -> bytes:
         """The buffer: the tensor as it is on the wire."""
+        if self._blob is None:
+            items = self._items or []
+            self._blob = b"".join([p for it in items for p in (len(it).to_bytes(4, "little"), it)])
         return self._blob
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, BytesColumn) and self._blob == other._blob
+        return isinstance(other, BytesColumn) and bytes(self) == bytes(other)
 
     def __hash__(self) -> int:
-        return hash(self._blob)
+        return hash(bytes(self))
 
     def __repr__(self) -> str:
-        return f"BytesColumn({self._rows} rows, {len(self._blob)} bytes)"
+        return f"BytesColumn({self._rows} rows, {len(bytes(self))} bytes)"
 
     def items(self) -> list[bytes]:
-        """The elements; ValueError when the buffer does not hold exactly N of them."""
-        blob, found, at = self._blob, [], 0
+        """The elements; ValueError when the buffer does not hold exactly N of them.
+
+        The list is the column's own: it is not to be changed.
+        """
+        if self._items is None:
+            self._items = self._parsed(bytes(self))
+        return self._items
+
+    def _parsed(self, blob: bytes) -> list[bytes]:
+        found, at = [], 0
         for _ in range(self._rows):
             start = at + 4
             at = start + int.from_bytes(blob[at:start], "little")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from models.windows import WindowPlan, Windows, over_all_rows
 from topics.events import EventDecoder
 from topics.feature import Feature
-from topics.outcomes import outcome_of, outcome_schema
+from topics.outcomes import outcome_fields, outcome_of, outcome_schema
 from topics.pipeline import Pipeline
 from topics.pipeline_file import find_pipeline, load_pipeline
 from topics.topology import Topology
@@ -135,7 +135,7 @@ def test_an_outcome_repeats_what_windows_are_keyed_by_and_is_validated_like_an_e
         "transaction_id": "tx-1", "occurred_at": "2018-04-01T00:00:00Z", "customer_id": "c",
         "terminal_id": "t", "amount": 5.0,
     }  # fmt: skip
-    outcome = outcome_of(pipeline, event, label=True)
+    outcome = outcome_of(outcome_fields(pipeline), event, label=True)
     assert outcome == {name: event[name] for name in event if name != "amount"} | {"outcome": True}
     decoder = EventDecoder(outcome_schema(pipeline))
     assert decoder.event(json.dumps(outcome).encode())["outcome"] is True
