@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict
 from agents import following, publishing
 from agents.ledger import Ledger
 from agents.outcomes import OutcomePublisher
-from agents.runner import Running
 from models.simulators import CALM, SIMULATORS, LabelledEvent, Scenario, Simulator
 from topics import dead_letters
 from topics.embedded import MAX_IN_FLIGHT
@@ -83,7 +82,6 @@ class Demo:
     degraded: int = 0
     by_decision: Counter[str] = field(default_factory=Counter)
     recent: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_SHOWN))
-    running: Running | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _labels: dict[tuple[int, int], bool] = field(default_factory=dict)
     _scored: list[tuple[int, int, float, float]] = field(default_factory=list)

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.demo import Demo, Summary
-from agents.metrics import StageMetrics
+from agents.metrics import StageStats
+from agents.worker_process import WorkerProcess
 
 _RECENT = 2000
 _STYLES = ("green", "yellow", "red", "magenta", "cyan")
@@ -22,18 +23,18 @@ _STYLES = ("green", "yellow", "red", "magenta", "cyan")
 class LiveView:
     """Renders a demo in progress; rates are since the last rendering."""
 
-    def __init__(self, demo: Demo, events: int) -> None:
+    def __init__(self, demo: Demo, events: int, workers: WorkerProcess) -> None:
         self._demo = demo
+        self._workers = workers
         self._events = events
         self._rows: dict[str, int] = {}
         self._at = time.monotonic()
 
     def __rich__(self) -> Group:
         demo = self._demo
-        stages = demo.running.stages if demo.running is not None else {}
         return Group(
             self._headline(),
-            self._stages(stages),
+            self._stages(self._workers.stages),
             _decisions(list(demo.recent), demo.pipeline.policy),
         )
 
@@ -50,13 +51,12 @@ class LiveView:
             f"{demo.published - demo.ended:,} in flight   {latency}",
         )
 
-    def _stages(self, stages: Mapping[str, StageMetrics]) -> Table:
+    def _stages(self, stages: Mapping[str, StageStats]) -> Table:
         now = time.monotonic()
         table = Table(box=None, pad_edge=False)
         for column in ("component", "rows/s", "rows", "absent", "lag"):
             table.add_column(column, justify="left" if column == "component" else "right")
-        for name, metrics in stages.items():
-            stats = metrics.stats
+        for name, stats in stages.items():
             rate = (stats.rows - self._rows.get(name, 0)) / max(now - self._at, 1e-3)
             self._rows[name] = stats.rows
             table.add_row(

@@ -143,13 +143,13 @@ class Registry:
     """Models and weights under *root*."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
 
     def add(self, pipeline: str, component: str, onnx: bytes, card: ModelCard) -> ModelVersion:
         """Store a new version of a component's model."""
         digest = digest_of(onnx)
         stored = _StoredCard(digest=digest, card=card).model_dump_json(indent=2).encode()
-        folder = self._root / pipeline / component
+        folder = self.root / pipeline / component
         version = _store(folder, {_MODEL_FILE: onnx, _CARD_FILE: stored})
         return ModelVersion(component, version, digest, folder / str(version) / _MODEL_FILE, card)
 
@@ -157,20 +157,20 @@ class Registry:
         """The newest version; ModelNotFound when there is none."""
         versions = self.versions(pipeline, component)
         if not versions:
-            raise ModelNotFound(pipeline, component, None, self._root)
+            raise ModelNotFound(pipeline, component, None, self.root)
         return self.get(pipeline, component, versions[-1])
 
     def get(self, pipeline: str, component: str, version: int) -> ModelVersion:
         """One version; ModelNotFound or CardUnreadable when it cannot be had."""
-        folder = self._root / pipeline / component / str(version)
+        folder = self.root / pipeline / component / str(version)
         if not folder.is_dir():
-            raise ModelNotFound(pipeline, component, version, self._root)
+            raise ModelNotFound(pipeline, component, version, self.root)
         stored = _read_card(folder / _CARD_FILE, _StoredCard)
         return ModelVersion(component, version, stored.digest, folder / _MODEL_FILE, stored.card)
 
     def versions(self, pipeline: str, component: str) -> list[int]:
         """The versions there are, ascending."""
-        return _versions(self._root / pipeline / component)
+        return _versions(self.root / pipeline / component)
 
     def has(self, pipeline: str, component: str) -> bool:
         """Whether there is any version."""
@@ -179,20 +179,20 @@ class Registry:
     def add_weights(self, pipeline: str, card: WeightsCard) -> WeightsVersion:
         """Store a new version of the pipeline's weights."""
         content = {_WEIGHTS_FILE: card.model_dump_json(indent=2).encode()}
-        return WeightsVersion(_store(self._root / pipeline / _WEIGHTS, content), card)
+        return WeightsVersion(_store(self.root / pipeline / _WEIGHTS, content), card)
 
     def weights(self, pipeline: str, version: int | None = None) -> WeightsVersion:
         """A version of the weights, the newest by default; ModelNotFound when there is none."""
-        versions = _versions(self._root / pipeline / _WEIGHTS)
+        versions = _versions(self.root / pipeline / _WEIGHTS)
         wanted = version if version is not None else max(versions, default=0)
         if wanted not in versions:
-            raise ModelNotFound(pipeline, "weights", version, self._root)
-        path = self._root / pipeline / _WEIGHTS / str(wanted) / _WEIGHTS_FILE
+            raise ModelNotFound(pipeline, "weights", version, self.root)
+        path = self.root / pipeline / _WEIGHTS / str(wanted) / _WEIGHTS_FILE
         return WeightsVersion(wanted, _read_card(path, WeightsCard))
 
     def has_weights(self, pipeline: str) -> bool:
         """Whether there are learned weights."""
-        return bool(_versions(self._root / pipeline / _WEIGHTS))
+        return bool(_versions(self.root / pipeline / _WEIGHTS))
 
 
 def digest_of(content: bytes) -> str:

@@ -45,8 +45,5 @@ class HomeSettings(BaseSettings):
 
     home: Path = Path(".anabranch")
     """Directory of the model registry and of the embedded broker's address."""
-
-    @property
-    def registry(self) -> Path:
-        """The model registry's directory."""
-        return self.home / "registry"
+    registry: Path = Field(default_factory=lambda given: given["home"] / "registry")
+    """The model registry's directory."""

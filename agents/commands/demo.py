@@ -21,8 +21,9 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from agents.demo import Demo
-    from agents.runner import Parts
+    from models.registry import Registry
     from models.simulators import Scenario
+    from topics.pipeline_file import PipelineFile
     from topics.settings import BrokerSettings
 
 _LIVE_RATE = 2000.0
@@ -76,7 +77,7 @@ def demo(
     simulator_of(file.pipeline)  # says that there is none before minutes of training
     registry = Registry(HomeSettings().registry)
     train_if_needed(file, registry)
-    parts = open_parts(file, registry)
+    open_parts(file, registry)  # says what is wrong with a model before a process is started
     with ExitStack() as stack:
         if broker is None:
             settings = stack.enter_context(started_embedded(None))
@@ -85,35 +86,35 @@ def demo(
         pace = rate if rate is not None else _LIVE_RATE if live else None
         scenario = Scenario(drift=drift, incidents=(Incident(),) if incident else ())
         done = run_async(
-            _demo(parts, settings, events, pace, seed, scenario, live=live, quiet=as_json)
+            _demo(file, registry, settings, events, pace, seed, scenario, live=live, quiet=as_json)
         )
     _report(done, as_json=as_json)
 
 
 async def _demo(
-    parts: Parts, settings: BrokerSettings, events: int, rate: float | None, seed: int,
-    scenario: Scenario, *, live: bool, quiet: bool,
+    file: PipelineFile, registry: Registry, settings: BrokerSettings, events: int,
+    rate: float | None, seed: int, scenario: Scenario, *, live: bool, quiet: bool,
 ) -> Demo:  # fmt: skip
     from rich.live import Live
 
     from agents.brokers import ensure_topics, wait_for_broker
     from agents.demo import Demo
     from agents.live_view import LiveView
-    from agents.metrics import Metrics
-    from agents.runner import running
-    from agents.supervision import first_of, interruptible, raise_failure
+    from agents.supervision import first_of, interruptible
+    from agents.worker_process import worker_process
     from topics.topology import Topology
 
-    demo = Demo(parts.pipeline)
+    pipeline = file.pipeline
+    demo = Demo(pipeline)
     until_signalled(demo.stopping)
     began = time.monotonic()
     if not quiet:
-        stderr.print(f"broker {settings.broker}: starting {parts.pipeline.name} …")
+        stderr.print(f"broker {settings.broker}: starting {pipeline.name} …")
     await wait_for_broker(settings)
-    await ensure_topics(settings, Topology.of(parts.pipeline))
+    await ensure_topics(settings, Topology.of(pipeline))
 
     async def serve(up: asyncio.Event) -> None:
-        async with running(parts, settings, Metrics()) as demo.running:
+        async with worker_process(file.path, registry.root, settings) as workers:
             up.set()
             if not quiet:
                 stderr.print(
@@ -121,7 +122,7 @@ async def _demo(
                 )
             with ExitStack() as stack:
                 if live:
-                    view = LiveView(demo, events)
+                    view = LiveView(demo, events, workers)
                     stack.enter_context(
                         Live(
                             view, console=stdout, refresh_per_second=4, get_renderable=view.__rich__
@@ -130,7 +131,7 @@ async def _demo(
                 await first_of(
                     lambda: _publish_and_settle(demo, settings, events, rate, seed, scenario),
                     demo.stopping.wait,
-                    lambda: raise_failure(demo.running, settings),
+                    workers.ended,
                 )
 
     await interruptible(serve, demo.stopping)

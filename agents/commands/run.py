@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +19,10 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.runner import Parts
+    from agents.runner import Parts, Running
     from topics.settings import BrokerSettings
+
+_TELL_S = 1.0
 
 
 def run(
@@ -38,6 +42,10 @@ def run(
             min=0, max=65535, metavar="PORT", help="Serve Prometheus metrics on 127.0.0.1."
         ),
     ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Once they run, a JSON object on stdout every second."),
+    ] = False,
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the broker.")
     ] = 30.0,
@@ -53,6 +61,8 @@ def run(
       anabranch run card-fraud --component features --broker kafka:9092
 
       anabranch run card-fraud --component risk-linear --component weigh --metrics-port 9464
+
+      anabranch run card-fraud --json | jq --unbuffered .components.weigh.lag
     """  # fmt: skip
     from agents.brokers import broker_settings, started_embedded
     from agents.opening import open_parts
@@ -67,12 +77,13 @@ def run(
     with ExitStack() as stack:
         if settings is None:
             settings = stack.enter_context(started_embedded(home))
-        run_async(_run(parts, settings, metrics_port, wait))
+        run_async(_run(parts, settings, metrics_port, wait, as_json=as_json))
 
 
 async def _run(
-    parts: Parts, settings: BrokerSettings, metrics_port: int | None, wait_s: float
-) -> None:
+    parts: Parts, settings: BrokerSettings, metrics_port: int | None, wait_s: float,
+    *, as_json: bool,
+) -> None:  # fmt: skip
     from agents.brokers import ensure_topics, wait_for_broker
     from agents.metrics import Metrics
     from agents.runner import running
@@ -93,9 +104,30 @@ async def _run(
     async def serve(up: asyncio.Event) -> None:
         async with running(parts, settings, metrics) as workers:
             up.set()
-            told = f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops"
-            stderr.print(told, soft_wrap=True)
-            await first_of(stopping.wait, lambda: raise_failure(workers, settings))
+            waits = [stopping.wait, lambda: raise_failure(workers, settings)]
+            if as_json:
+                waits.append(lambda: _tell(workers, parts.pipeline.name, settings.broker))
+            else:
+                told = f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops"
+                stderr.print(told, soft_wrap=True)
+            await first_of(*waits)
 
     await interruptible(serve, stopping)
-    stderr.print("stopped; what was done is committed")
+    if not as_json:
+        stderr.print("stopped; what was done is committed")
+
+
+async def _tell(workers: Running, pipeline: str, broker: str) -> None:
+    """Say every second what the components have done, as long as somebody reads it."""
+    from agents.worker_process import Status
+
+    while True:
+        stats = {name: metrics.stats for name, metrics in workers.stages.items()}
+        status = Status(pipeline=pipeline, broker=broker, components=stats)
+        try:
+            sys.stdout.write(status.model_dump_json() + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the exit's flush
+            return
+        await asyncio.sleep(_TELL_S)
