@@ -13,6 +13,7 @@ from agents.decide import Decide
 from agents.extract_features import ExtractFeatures
 from models.component import Component
 from models.features import FeatureVector
+from models.model_inputs import ModelOutOfDate, reads
 from models.registry import Registry, digest_of
 from models.session import ModelSession
 from topics.errors import AnabranchError
@@ -83,6 +84,9 @@ def _session(
         if wanted is None
         else registry.get(pipeline.name, spec.name, wanted)
     )
+    if not reads(pipeline, spec.name, version.card.inputs):
+        model = f"{spec.name}@{version.version}"
+        raise ModelOutOfDate(pipeline.name, model, version.card.inputs)
     ref = ModelRef(f"{spec.name}@{version.version}", version.digest, version.card.variant)
     return ModelSession.open(version), ref
 

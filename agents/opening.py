@@ -7,7 +7,8 @@ from collections.abc import Collection
 from agents.components import OpenComponent, open_component
 from agents.decisions import Weights
 from agents.runner import WEIGH, Parts
-from models.registry import Registry
+from models.model_inputs import WeightsOutOfDate, reads
+from models.registry import Registry, WeightsVersion
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.pipeline_file import PipelineFile
@@ -44,19 +45,33 @@ def open_parts(
 
 
 def open_weights(pipeline: Pipeline, registry: Registry) -> Weights:
-    """The pipeline's weights: those of the file, or the newest learned ones."""
+    """The pipeline's weights: those of the file, or the newest learned ones.
+
+    Raises WeightsOutOfDate, or models.registry.ModelNotFound.
+    """
     if pipeline.weighting.weights != "learned":
         return Weights(pipeline.weighting.weights, 0)
     learned = registry.weights(pipeline.name)
+    if not _fit(pipeline, learned):
+        raise WeightsOutOfDate(
+            pipeline.name, sorted(learned.card.values), pipeline.weighting.inputs
+        )
     return Weights(learned.card.values, learned.version)
 
 
 def is_trained(pipeline: Pipeline, registry: Registry) -> bool:
-    """Every model that `anabranch train` would make is there."""
+    """Every model that `anabranch train` would make is there, and fits the pipeline file."""
     models = all(
-        registry.has(pipeline.name, component.name)
-        for component in pipeline.components
-        if component.model is not None and component.model.estimator is not None
+        registry.has(pipeline.name, spec.name)
+        and reads(pipeline, spec.name, registry.latest(pipeline.name, spec.name).card.inputs)
+        for spec in pipeline.components
+        if spec.model is not None and spec.model.estimator is not None
     )
-    fixed = pipeline.weighting.weights != "learned"
-    return models and (fixed or registry.has_weights(pipeline.name))
+    if not models or pipeline.weighting.weights != "learned":
+        return models
+    found = registry.has_weights(pipeline.name)
+    return found and _fit(pipeline, registry.weights(pipeline.name))
+
+
+def _fit(pipeline: Pipeline, learned: WeightsVersion) -> bool:
+    return set(learned.card.values) == set(pipeline.weighting.inputs)

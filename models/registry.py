@@ -8,7 +8,9 @@ A version is written aside and renamed into place, so a half-written one is neve
     RegistryError
     ├── ModelNotFound     no such model, or none yet
     ├── ModelCorrupt      the file's bytes are not those of the card
-    └── CardUnreadable    a card is not what this version of Anabranch writes
+    ├── CardUnreadable    a card is not what this version of Anabranch writes
+    ├── ModelOutOfDate    the pipeline file gives it other columns than it was trained on
+    └── WeightsOutOfDate  the pipeline file weighs other stages
 """
 
 from __future__ import annotations

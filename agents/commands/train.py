@@ -62,7 +62,9 @@ def train_if_needed(file: PipelineFile, registry: Registry) -> None:
     from agents.opening import is_trained
 
     if not is_trained(file.pipeline, registry):
-        stderr.print(f"{file.pipeline.name} has no models yet: training on simulated events")
+        stderr.print(
+            f"{file.pipeline.name} has no models that fit its file: training on simulated events"
+        )
         train_pipeline(file, registry, data=None, rows=_SIMULATED_ROWS, seed=0, only=None)
 
 

@@ -21,7 +21,6 @@ class Simulator(Protocol):
 
 SIMULATORS: Mapping[str, Simulator] = {
     "card-fraud": card_fraud.simulate,
-    "card-fraud-windows": card_fraud.simulate,
     "machine-maintenance": machine_maintenance.simulate,
     "road-risk": road_risk.simulate,
     "tumour-triage": tumour_triage.simulate,

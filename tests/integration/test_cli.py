@@ -163,7 +163,7 @@ def test_an_untrained_pipeline_says_what_to_run(tmp_path: Path) -> None:
         (["run", "no-such-pipeline"], "known pipelines: card-fraud"),
         (["check", "missing.yaml"], "no pipeline file 'missing.yaml'"),
         (["train", "card-fraud", "--data", "missing.csv"], "missing.csv"),
-        (["run", "card-fraud", "--component", "nobody"], "it has features, risk-linear"),
+        (["run", "card-fraud", "--component", "nobody"], "it has features, terminals"),
         (["publish", "card-fraud", "x.csv", "--broker", "127.0.0.1:1"], "x.csv"),
     ],
 )
@@ -182,7 +182,7 @@ def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
 
 def test_check_names_file_line_and_field_of_every_mistake(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
-    text = Path("deploy/pipelines/card-fraud.yaml").read_text()
+    text = Path("tests/unit/stateless.yaml").read_text()
     text = text.replace("from: [features]", "from: [feature]", 1)
     text = text.replace("kind: decide", "import: agents.nowhere:Nothing").replace(
         "    model:\n      estimator: sklearn.linear_model.LogisticRegression\n"
@@ -201,6 +201,16 @@ def test_check_names_file_line_and_field_of_every_mistake(tmp_path: Path) -> Non
     line = next(n for n, t in enumerate(text.splitlines(), 1) if "nowhere" in t)
     assert f"{wrong}:{line}: components[3].import" in done.stderr
     assert "No module named 'agents.nowhere'" in done.stderr
+
+
+def test_a_model_that_the_changed_file_does_not_fit_is_named(trained: Trained) -> None:
+    changed = trained.home / "changed.yaml"
+    text = trained.file.path.read_text()
+    changed.write_text(text.replace("name: is_night", "name: at_night", 1))
+    done = anabranch(trained, "run", str(changed), "--broker", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "features@1 of pipeline card-fraud was trained on amount" in done.stderr
+    assert "anabranch train card-fraud" in done.stderr
 
 
 def test_help_teaches_with_examples() -> None:

@@ -43,7 +43,7 @@ EVENTS = 3500  # about a month of 60 customers: outcomes are known, and windows 
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Card fraud with terminals: windows by the partition key, and by another."""
     home = tmp_path_factory.mktemp("terminals")
-    return trained_small("card-fraud-windows", home, rows=60_000, trees=5, edit=with_visits)
+    return trained_small("card-fraud", home, rows=60_000, trees=5, edit=with_visits)
 
 
 def with_visits(content: Any) -> None:

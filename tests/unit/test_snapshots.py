@@ -16,7 +16,7 @@ from topics.batches import Record
 from topics.pipeline import Pipeline
 from topics.pipeline_file import find_pipeline, load_pipeline
 
-PIPELINE = load_pipeline(find_pipeline("card-fraud-windows")).pipeline
+PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 DAY_MS = 86_400_000
 
 

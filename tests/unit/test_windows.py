@@ -130,7 +130,7 @@ def test_a_component_of_another_key_or_of_outcomes_is_repartitioned() -> None:
 
 
 def test_an_outcome_repeats_what_windows_are_keyed_by_and_is_validated_like_an_event() -> None:
-    pipeline = load_pipeline(find_pipeline("card-fraud-windows")).pipeline
+    pipeline = load_pipeline(find_pipeline("card-fraud")).pipeline
     event = {
         "transaction_id": "tx-1", "occurred_at": "2018-04-01T00:00:00Z", "customer_id": "c",
         "terminal_id": "t", "amount": 5.0,
