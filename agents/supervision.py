@@ -26,13 +26,11 @@ class ComponentFailed(AnabranchError):
         )
 
 
-async def raise_failure(running: Running | None, settings: BrokerSettings) -> None:
+async def raise_failure(running: Running, settings: BrokerSettings) -> None:
     """Wait until a component fails or the broker is gone; raise what has happened.
 
     Raises ComponentFailed or BrokerUnreachable.
     """
-    if running is None:
-        return
     await first_of(lambda: _raise_failed(running), lambda: _raise_unreachable(running, settings))
 
 

@@ -25,7 +25,6 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from agents.evaluating import Evaluation
-    from agents.runner import Parts
     from models.evaluation import Weeks
     from models.registry import Registry
     from models.training import TrainingData
@@ -89,11 +88,10 @@ def evaluate(
             )
         )  # fmt: skip
         kept = registry or Path(stack.enter_context(TemporaryDirectory(prefix="anabranch-")))
-        parts, evaluation, tested = _prepared(
-            file, Registry(kept), path, weeks, streamed_from, seed, bars
-        )
+        models = Registry(kept)
+        evaluation, tested = _prepared(file, models, path, weeks, streamed_from, seed, bars)
         settings = _settings(stack, broker)
-        run_async(_stream(parts, settings, evaluation, bars))
+        run_async(_stream(file, models, settings, evaluation, bars))
     _report(evaluation, weeks, tested, as_json=as_json)
 
 
@@ -127,8 +125,8 @@ def _settings(stack: ExitStack, broker: str | None) -> BrokerSettings:
 def _prepared(
     file: PipelineFile, registry: Registry, path: str, weeks: Weeks, streamed_from: date | None,
     seed: int, bars: Progress,
-) -> tuple[Parts, Evaluation, Any]:  # fmt: skip
-    """The trained pipeline, the events to stream, and which of them (N,) are tested."""
+) -> tuple[Evaluation, Any]:  # fmt: skip
+    """Train the pipeline; the events to stream, and which of them (N,) are tested."""
     from agents import training_data
     from agents.evaluating import Evaluation
     from agents.evaluation_data import (
@@ -138,7 +136,6 @@ def _prepared(
         stream_start,
         training_days,
     )
-    from agents.opening import open_parts
     from models.evaluation import test_rows
 
     pipeline = file.pipeline
@@ -156,7 +153,7 @@ def _prepared(
     )
     tested = test_rows(outcomes_of_events(events), weeks)
     at = sum(event.time[:10] < first.isoformat() for event in events)
-    return open_parts(file, registry), Evaluation(pipeline, events[at:]), tested[at:]
+    return Evaluation(pipeline, events[at:]), tested[at:]
 
 
 def _train(
@@ -180,27 +177,27 @@ def _train(
 
 
 async def _stream(
-    parts: Parts, settings: BrokerSettings, evaluation: Evaluation, bars: Progress
-) -> None:
+    file: PipelineFile, registry: Registry, settings: BrokerSettings, evaluation: Evaluation,
+    bars: Progress,
+) -> None:  # fmt: skip
     from agents.brokers import ensure_topics, wait_for_broker
-    from agents.metrics import Metrics
-    from agents.runner import running
-    from agents.supervision import first_of, interruptible, raise_failure
+    from agents.supervision import first_of, interruptible
+    from agents.worker_process import worker_process
     from topics.topology import Topology
 
     until_signalled(evaluation.stopping)
     await wait_for_broker(settings)
-    await ensure_topics(settings, Topology.of(parts.pipeline))
+    await ensure_topics(settings, Topology.of(file.pipeline))
     streaming = bars.add_task("streaming", total=len(evaluation.events))
     progress: Callable[[int], None] = lambda ended: bars.update(streaming, completed=ended)  # noqa: E731
 
     async def serve(up: asyncio.Event) -> None:
-        async with running(parts, settings, Metrics()) as workers:
+        async with worker_process(file.path, registry.root, settings) as workers:
             up.set()
             await first_of(
                 lambda: evaluation.run(settings, progress),
                 evaluation.stopping.wait,
-                lambda: raise_failure(workers, settings),
+                workers.ended,
             )
 
     await interruptible(serve, evaluation.stopping)

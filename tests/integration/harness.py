@@ -38,7 +38,7 @@ from topics.topology import Topology
 
 PATIENCE_S = 90.0
 
-EVERYTHING = ["features", "risk-linear", "risk-forest", "decision", "weigh"]
+EVERYTHING = ["features", "terminals", "risk-linear", "risk-forest", "decision", "weigh"]
 """What the card-fraud pipeline runs, by component."""
 
 RESTART_EVENTS = 8000
