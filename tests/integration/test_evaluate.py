@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pyarrow import parquet
 
 from models.evaluation import BOOK_WEEKS, Outcomes, scored, train_rows
 from models.evaluation import test_rows as rows_to_test
+from tests.integration.handbook import folder as folder_of_handbook
 from tests.integration.harness import Trained
 from tests.integration.test_cli import anabranch
 
@@ -90,20 +90,12 @@ def test_days_and_places_that_are_wrong_are_an_error(
     assert message in done.stderr
 
 
-@pytest.fixture(scope="module")
-def handbook() -> Path:
-    beside = Path(__file__).parents[3] / "shared" / "data" / "handbook"
-    place = Path(os.environ.get("ANABRANCH_HANDBOOK", beside))
-    if not (place / "features.parquet").is_file():
-        pytest.skip(f"no features.parquet in {place}; set ANABRANCH_HANDBOOK to its folder")
-    return place
-
-
 @pytest.mark.handbook
-def test_the_protocol_gives_the_handbook_s_figures_on_its_own_features(handbook: Path) -> None:
+def test_the_protocol_gives_the_handbook_s_figures_on_its_own_features() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
+    handbook = folder_of_handbook()
     transactions = parquet.read_table(handbook / "transactions.parquet")
     features = parquet.read_table(handbook / "features.parquet")
     transactions = transactions.slice(len(transactions) - len(features))

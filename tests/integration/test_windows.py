@@ -123,6 +123,25 @@ async def test_streamed_windows_are_those_of_training_to_the_bit(
 
 
 @pytest.mark.faults
+async def test_windows_survive_workers_that_come_and_go_to_the_bit(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    labelled = transactions()
+    pipeline = trained.pipeline
+    publishing = asyncio.create_task(publish_with_outcomes(broker, pipeline, labelled, 250))
+    others = worker_process(trained, broker, "risk-linear", "risk-forest", "decision", "weigh")
+    with others, worker_process(trained, broker, *STATEFUL) as first:
+        await decided(broker, pipeline, EVENTS // 4)
+        with worker_process(trained, broker, *STATEFUL):
+            await decided(broker, pipeline, EVENTS // 2)
+            await asyncio.to_thread(stopped, first, signal.SIGTERM)
+            await publishing
+            audit = await settled(broker, pipeline, EVENTS)
+    assert audit.passed
+    await check(broker, pipeline, labelled)
+
+
+@pytest.mark.faults
 async def test_windows_survive_a_killed_worker_to_the_bit(
     trained: Trained, broker: BrokerSettings
 ) -> None:

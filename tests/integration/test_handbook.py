@@ -1,0 +1,217 @@
+"""The handbook's own features, value by value, from a stream of its transactions.
+
+The stream has to begin where the data does, six weeks before the first features; three days of
+features are compared. `ANABRANCH_HANDBOOK_UNTIL=2018-08-15` compares all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from agents import publishing
+from agents.brokers import ensure_topics
+from agents.following import follower
+from agents.outcomes import OutcomePublisher
+from agents.supervision import first_of
+from models.registry import Registry
+from tests.integration.handbook import CALENDAR, CUSTOMER, TERMINAL, Handbook, folder
+from tests.integration.harness import Trained, stopped, worker_process
+from tests.integration.test_cli import anabranch
+from topics.pipeline import Pipeline
+from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.settings import BrokerSettings
+from topics.stage_batch import StageBatch
+from topics.topology import Topology
+from topics.wire import decode
+
+pytestmark = [pytest.mark.handbook, pytest.mark.timeout(900)]
+
+UNTIL = date.fromisoformat(os.environ.get("ANABRANCH_HANDBOOK_UNTIL", "2018-05-18"))
+TOLERANCE = 1e-9
+IN_FLIGHT = 8000
+PATIENCE_S = 90.0
+COLUMNS: Mapping[str, list[str]] = {
+    "features": [*CALENDAR, *CUSTOMER],  # behind the amount
+    "terminals": TERMINAL,
+}
+
+
+@pytest.fixture(scope="module")
+def handbook() -> Handbook:
+    return Handbook.until(UNTIL)
+
+
+@pytest.fixture
+def untrained(tmp_path: Path) -> Trained:
+    """Card fraud's two feature components, without a model."""
+    content = yaml.safe_load(find_pipeline("card-fraud").read_text())
+    content["components"] = [c for c in content["components"] if c["name"] in COLUMNS]
+    for component in content["components"]:
+        component.pop("model", None)
+    content["weighting"] = {
+        "from": [*COLUMNS], "weights": {"features": 0.5, "terminals": 0.5},
+        # A worker that comes back may take long to catch up: until then no row is let go.
+        "deadline_ms": 3_600_000, "stall_timeout_s": 600,
+    }  # fmt: skip
+    path = tmp_path / "card-fraud.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return Trained(tmp_path, load_pipeline(path), Registry(tmp_path / "registry"))
+
+
+@dataclass
+class Stream:
+    """Transactions on their way, and what the feature components have said of them so far."""
+
+    pipeline: Pipeline
+    handbook: Handbook
+    published: int = 0
+    worst: float = 0.0
+    """The largest absolute error."""
+    wrong: list[str] = field(default_factory=list)
+    _wanted: dict[str, NDArray[np.float64]] = field(init=False)
+    _answered: dict[str, NDArray[np.bool_]] = field(init=False)
+    _row_of: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        book = self.handbook
+        self._wanted = {
+            name: np.column_stack([book.features[column] for column in columns])
+            for name, columns in COLUMNS.items()
+        }
+        self._wanted["features"] = np.column_stack([book.amounts, self._wanted["features"]])
+        self._answered = {name: np.zeros(len(book), np.bool_) for name in COLUMNS}
+        self._row_of = np.zeros(int(book.ids.max()) + 1, np.int64)
+        self._row_of[book.ids] = np.arange(len(book))
+
+    @property
+    def answered(self) -> int:
+        """Transactions with the features of both components."""
+        return min(int(rows.sum()) for rows in self._answered.values())
+
+    async def publish(self, broker: BrokerSettings) -> None:
+        topology, outcomes = Topology.of(self.pipeline), OutcomePublisher(self.pipeline)
+
+        async def room() -> int:
+            return IN_FLIGHT - (self.published - self.answered)
+
+        events = outcomes.following(self.handbook.events())
+        async with publishing.producer(broker) as kafka:
+            async for chunk in publishing.paced(events, rate=None, room=room):
+                await outcomes.publish_known(kafka)
+                await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
+                self.published += len(chunk)
+        await self.has(1.0)
+
+    async def follow(self, broker: BrokerSettings, ready: asyncio.Event) -> None:
+        """Compare all that the components write, also what they write again."""
+        topology = Topology.of(self.pipeline)
+        topics = [topology.stage(name) for name in COLUMNS]
+        async with follower(broker, topics, topology.partitions, from_start=True) as consumer:
+            ready.set()
+            while True:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    for record in records:
+                        self._compare(decode(record.value, dict(record.headers)))
+
+    def _compare(self, batch: StageBatch) -> None:
+        assert batch.present.all()
+        rows = self._row_of[[int(item) for item in batch.rows.ids.items()]]
+        self._answered[batch.component][rows] = True
+        errors = np.abs(batch.output - self._wanted[batch.component][rows])
+        if not len(rows) or np.isnan(errors).all():
+            return  # before the reference begins
+        self.worst = max(self.worst, float(np.nanmax(errors)))
+        for row in rows[(errors > TOLERANCE).any(axis=1)].tolist():
+            self.wrong.append(f"{batch.component} of {self.handbook.ids[row]}")
+
+    async def has(self, share: float) -> None:
+        """Wait until *share* of the transactions is answered."""
+        answered, since = self.answered, time.monotonic()
+        while self.answered < share * len(self.handbook):
+            assert time.monotonic() - since < PATIENCE_S, f"stuck after {self.answered}"
+            await asyncio.sleep(0.05)
+            if self.answered != answered:
+                answered, since = self.answered, time.monotonic()
+
+
+@asynccontextmanager
+async def streaming(
+    untrained: Trained, handbook: Handbook, broker: BrokerSettings
+) -> AsyncIterator[Stream]:
+    """Publishes all transactions while the body starts and ends workers; checks every value."""
+    stream, ready = Stream(untrained.pipeline, handbook), asyncio.Event()
+    await ensure_topics(broker, Topology.of(untrained.pipeline))
+    following = asyncio.create_task(stream.follow(broker, ready))
+    await ready.wait()
+    publishing = asyncio.create_task(stream.publish(broker))
+    try:
+        yield stream
+        await first_of(lambda: following, lambda: publishing)
+    finally:
+        following.cancel()
+        publishing.cancel()
+    compared = int((~np.isnan(handbook.features[TERMINAL[0]])).sum())
+    print(f"{compared:,} transactions compared, largest error {stream.worst:.2g}")
+    assert compared > 10_000
+    assert not stream.wrong, f"{len(stream.wrong)} rows, for example {stream.wrong[:5]}"
+
+
+async def test_the_stream_reproduces_the_handbook_s_features(
+    untrained: Trained, handbook: Handbook, broker: BrokerSettings
+) -> None:
+    async with streaming(untrained, handbook, broker) as stream:
+        with worker_process(untrained, broker, *COLUMNS):
+            await stream.has(1.0)
+
+
+def test_decisions_are_ahead_of_the_handbook_s_best_models() -> None:
+    done = anabranch(
+        None, "evaluate", "card-fraud", "--data", str(folder()),
+        "--train", "2018-07-25/7", "--delay", "7", "--test", "7", "--json", timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["unaccounted"], found["duplicates"]) == (0, 0)
+    assert found["auc"] > 0.871
+    assert found["average_precision"] > 0.658
+    assert found["card_precision_100"] > 0.291
+
+
+@pytest.mark.faults
+async def test_so_does_a_stream_whose_workers_are_killed(
+    untrained: Trained, handbook: Handbook, broker: BrokerSettings
+) -> None:
+    async with streaming(untrained, handbook, broker) as stream:
+        for share in (0.3, 0.6, 0.95):
+            with worker_process(untrained, broker, *COLUMNS) as worker:
+                await stream.has(share)
+                await asyncio.to_thread(stopped, worker, signal.SIGKILL)
+        with worker_process(untrained, broker, *COLUMNS):
+            await stream.has(1.0)
+
+
+@pytest.mark.faults
+async def test_so_does_a_stream_that_two_workers_share(
+    untrained: Trained, handbook: Handbook, broker: BrokerSettings
+) -> None:
+    async with streaming(untrained, handbook, broker) as stream:
+        with worker_process(untrained, broker, *COLUMNS):
+            await stream.has(0.3)
+            with worker_process(untrained, broker, *COLUMNS) as second:
+                await stream.has(0.96)
+                await asyncio.to_thread(stopped, second, signal.SIGTERM)
+            await stream.has(1.0)
