@@ -1,4 +1,7 @@
-"""Every domain beside card fraud: trained small, run on a broker, every event accounted for."""
+"""Every domain beside card fraud: trained small, run on a broker, every event accounted for.
+
+What its stages say of the stream is, to the bit, what training says of the same events.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from tests.integration.harness import (
     settled,
     trained_small,
 )
+from tests.integration.skew import check_no_skew
 from topics.decision import Decision
 from topics.settings import BrokerSettings
 
@@ -41,7 +45,7 @@ async def test_a_domain_decides_every_event_and_ranks_what_matters_higher(
     decisions = [Decision.model_validate(d) for d in await decisions_of(broker, domain.pipeline)]
     assert {d.event_id for d in decisions} == labels.keys()
     assert {d.decision for d in decisions} <= {policy.otherwise, *policy.thresholds}
-    assert not any(d.degraded for d in decisions)
+    await check_no_skew(domain, broker, stream)
     bad = [d.score for d in decisions if labels[d.event_id]]
     good = [d.score for d in decisions if not labels[d.event_id]]
     assert sum(bad) / len(bad) > 2 * sum(good) / len(good)
