@@ -8,7 +8,7 @@ from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
 from agents.worker import StageWriter, Wiring
 from models.component import Batch, Component, StageOutput
-from topics.stage_batch import Failure, ModelRef
+from topics.stage_batch import ModelRef
 
 
 class JoinedStage(JoinedWorker):
@@ -39,5 +39,7 @@ class JoinedStage(JoinedWorker):
         }
         batch = Batch(rows=len(rows), inputs=inputs)
         made = await self._writer.transform(batch, rows, len(present))
-        failures: dict[int, Failure] = joined.failures()
-        await self._writer.write(partition, joined.covers_from, joined.rows, made, failures)
+        done = self._writer.batch(
+            partition, joined.covers_from, joined.rows, made, joined.failures()
+        )
+        await self._writer.write([done])

@@ -19,6 +19,7 @@ from agents.event_time import BEGINNING, EventTimeOrder, Released
 from agents.past import Past, orders_of
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
+from agents.transforming import Transformed
 from agents.worker import StageWriter, Wiring, Worker, all_done
 from models.component import Batch, Column, Component
 from models.windows import WindowPlan
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _SHARE_OF_DEADLINE = 0.25
 """A row that is not late waits this part of the deadline for sources that lag."""
+_ASK_EVERY_S, _ASK_IN_BACKLOG_EVERY_S = 0.02, 0.2
+"""How often the ends of the sources are asked for: a question costs about 1 ms."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,12 @@ class _Shard:
     """Rows of records before this one have their output already."""
     next_offset: int = 0
 
+    @property
+    def resume_at(self) -> int:
+        """Where the log is to be read from after a restart."""
+        held = self.order.first_held
+        return self.next_offset if held is None else held
+
 
 class KeyedStage(Worker[_Shard]):
     """Runs a component of windowed features over the rows of its key's partitions."""
@@ -55,6 +64,8 @@ class KeyedStage(Worker[_Shard]):
         self._writer = StageWriter(wiring, name, component, model)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
         self._sources = self.topology.sources_of(name)
+        self._asked_at = float("-inf")
+        """When the ends of the sources were last asked for."""
 
     async def open_state(self, partition: int) -> _Shard:
         """Continue from the newest snapshot."""
@@ -82,12 +93,21 @@ class KeyedStage(Worker[_Shard]):
         started = time.perf_counter()
         for tp, records in fetch.records.items():
             await self._take_in(tp, records)
-        written = 0
-        for partition, shard in self.states():
-            written += await self._release(partition, shard)
-            await self._save_if_due(partition, shard)
+        by_source: dict[int, list[StageBatch]] = {}
+        for (lane, shard), released in zip(self.states(), await self._released(), strict=True):
+            for batch in await self._made(lane, shard, released) if released else ():
+                by_source.setdefault(batch.partition, []).append(batch)
+        await all_done(self._writer.write(batches) for batches in by_source.values())
+        for lane, shard in self.states():
+            if shard.resume_at > (shard.written_before or 0):
+                self.wiring.app.batches.done({self._log(lane): shard.resume_at})
+            await self._save_if_due(lane, shard)
         if fetch.records:
-            self.wiring.metrics.observe_batch(written, time.perf_counter() - started)
+            rows = sum(len(batch) for batches in by_source.values() for batch in batches)
+            self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
+
+    def _log(self, lane: int) -> TP:
+        return TP(self.topology.keyed(self._name), lane)
 
     async def _take_in(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
         shard = await self.state(tp.partition)
@@ -134,37 +154,64 @@ class KeyedStage(Worker[_Shard]):
             batch.output[valid, 0],
         )  # fmt: skip
 
-    async def _release(self, partition: int, shard: _Shard) -> int:
-        released = shard.order.pop(time.monotonic())
-        keyed = TP(self.topology.keyed(self._name), partition)
-        # What is still in the log says more than the sources' ends, and at no cost.
-        if shard.order.rows and shard.next_offset >= self.wiring.app.batches.highwater(keyed):
+    async def _released(self) -> list[list[Released]]:
+        """The rows of each shard whose turn has come."""
+        shards = [shard for _, shard in self.states()]
+        released = [shard.order.pop(time.monotonic()) for shard in shards]
+        if self._ends_are_due():
+            # Only what has come before can be let go by the ends that are asked for now.
             ends = await self.tail.ends(self._sources, self.topology.partitions)
+            self._asked_at = time.monotonic()
             events, outcomes = (
                 {p: end for (of, p), end in ends.items() if of == topic}
                 for topic in (self.topology.events, self.topology.outcomes)
             )
-            released += shard.order.pop(time.monotonic(), (events, outcomes))
-        if released:
-            await self._write(partition, shard, released)
-        first_held = shard.order.first_held
-        done = shard.next_offset if first_held is None else first_held
-        if done > (shard.written_before or 0):
-            self.wiring.app.batches.done({keyed: done})
-        return sum(len(part.batch) for part in released)
+            for shard, parts in zip(shards, released, strict=True):
+                parts.extend(shard.order.pop(self._asked_at, (events, outcomes)))
+        return released
 
-    async def _write(self, lane: int, shard: _Shard, released: Sequence[Released]) -> None:
-        """Compute the rows' features in the order of event time, write them by source."""
+    def _ends_are_due(self) -> bool:
+        """Rows wait, maybe for a source that has nothing more to give."""
+        held = [
+            (lane, shard) for lane, shard in self.states() if shard.order.first_held is not None
+        ]
+        highwater = self.wiring.app.batches.highwater
+        # What is still in the log may say as much, at no cost.
+        read = all(shard.next_offset >= highwater(self._log(lane)) for lane, shard in held)
+        wait_s = _ASK_EVERY_S if read else _ASK_IN_BACKLOG_EVERY_S
+        return bool(held) and time.monotonic() - self._asked_at >= wait_s
+
+    async def _made(
+        self, lane: int, shard: _Shard, released: Sequence[Released]
+    ) -> list[StageBatch]:
+        """The rows' features, computed in the order of event time; a batch for each source.
+
+        Without what had been written before a restart: that was only to be taken in again.
+        """
         columns = self._observed(shard, released)
-        jobs = []
+        present = np.concatenate([part.batch.present for part in released])
+        rows = np.flatnonzero(present)
+        batch = Batch(rows=len(rows), columns={name: it[rows] for name, it in columns.items()})
+        made = await self._writer.transform(batch, rows, len(present))
+        by_source: dict[int, list[tuple[StageBatch, int]]] = {}
         at = 0
-        by_source: dict[int, list[tuple[Released, int]]] = {}
         for part in released:
-            by_source.setdefault(part.batch.partition, []).append((part, at))
+            if part.position >= (shard.written_before or 0):
+                by_source.setdefault(part.batch.partition, []).append((part.batch, at))
             at += len(part.batch)
-        for source, parts in by_source.items():
-            jobs.append(self._write_source(lane, shard, source, parts, columns))
-        await all_done(jobs)
+        return [self._batch(lane, made, parts) for parts in by_source.values()]
+
+    def _batch(
+        self, lane: int, made: Transformed, parts: Sequence[tuple[StageBatch, int]]
+    ) -> StageBatch:
+        """The outputs of one source's rows, which begin in *made* where each part says."""
+        batches = [batch for batch, _ in parts]
+        at = np.concatenate([np.arange(start, start + len(batch)) for batch, start in parts])
+        return self._writer.batch(
+            batches[0].partition, batches[0].covers_from, Rows.concat([b.rows for b in batches]),
+            made.picked(at), {failure.row: failure for failure in concat_failures(batches)},
+            covers_to=batches[-1].covers_to, lane=lane,
+        )  # fmt: skip
 
     def _observed(self, shard: _Shard, released: Sequence[Released]) -> dict[str, Column]:
         """The windowed features of all rows (N,), which are taken in in their turn."""
@@ -194,36 +241,10 @@ class KeyedStage(Worker[_Shard]):
             reached.clock_ms = max(reached.clock_ms, int(part.clocks_ms.max(initial=BEGINNING)))
         return columns
 
-    async def _write_source(
-        self,
-        lane: int,
-        shard: _Shard,
-        source: int,
-        parts: Sequence[tuple[Released, int]],
-        columns: dict[str, Column],
-    ) -> None:
-        """Write one source's rows, but not those that had been written before a restart."""
-        new = [(it, at) for it, at in parts if it.position >= (shard.written_before or 0)]
-        if not new:
-            return
-        batches = [it.batch for it, _ in new]
-        at = np.concatenate([np.arange(start, start + len(it.batch)) for it, start in new])
-        present = np.concatenate([batch.present for batch in batches])
-        rows = np.flatnonzero(present)
-        batch = Batch(rows=len(rows), columns={n: c[at[rows]] for n, c in columns.items()})
-        made = await self._writer.transform(batch, rows, len(present))
-        failures = {failure.row: failure for failure in concat_failures(batches)}
-        await self._writer.write(
-            source, batches[0].covers_from, Rows.concat([b.rows for b in batches]), made, failures,
-            covers_to=batches[-1].covers_to, lane=lane,
-        )  # fmt: skip
-
     async def _save_if_due(self, partition: int, shard: _Shard) -> None:
         if not shard.past.snapshot_is_due():
             return
-        first_held = shard.order.first_held
-        next_offset = shard.next_offset if first_held is None else first_held
-        await self._snapshots.save(partition, shard.past, next_offset)
+        await self._snapshots.save(partition, shard.past, shard.resume_at)
         self.wiring.metrics.observe_past(partition, shard.past.windows.histories)
 
 

@@ -7,6 +7,7 @@ knows how far its sources have come.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from zlib import crc32
@@ -17,9 +18,11 @@ from faust.types import TP
 
 from agents.coverage import covered_from
 from agents.source_stage import source_rows
-from agents.worker import SourceWorker, Wiring, all_done, encoded_records, is_backlog
+from agents.worker import Wiring, Worker, all_done, encoded_records, is_backlog
 from models.windows import Ints, WindowPlan
+from topics.batches import Record
 from topics.events import DecodedEvents, EventDecoder
+from topics.fetch import Fetch
 from topics.outcomes import OUTCOME, outcome_schema
 from topics.stage_batch import BytesColumn, ModelRef, Rows, StageBatch
 
@@ -28,7 +31,7 @@ log = logging.getLogger(__name__)
 _CODE = ModelRef("repartition", "", "code")
 
 
-class Repartition(SourceWorker[dict[str, int]]):
+class Repartition(Worker[dict[str, int]]):
     """Reads events (and outcomes), writes them to a component's keyed topic.
 
     It keeps nothing: after a crash it writes again what was not committed, and the reader
@@ -48,29 +51,43 @@ class Repartition(SourceWorker[dict[str, int]]):
         """Nothing is expected before the first record."""
         return {}
 
-    async def process_partition(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
-        """Deal with the records of a partition; returns when what they lead to is written."""
-        expected = await self.state(tp.partition)
-        after = records[-1].offset + 1
-        covers_from = await covered_from(self.tail, tp, expected.get(tp.topic), records[0].offset)
+    async def process(self, fetch: Fetch) -> None:
+        """Deal the records out; returns when every lane is written."""
+        started = time.perf_counter()
+        batches = [await self._decoded(tp, records) for tp, records in fetch.records.items()]
+        lanes: list[list[Record]] = [[] for _ in range(self.topology.partitions)]
+        for batch, lane_of_row in batches:
+            for lane, part in enumerate(dealt(batch, lane_of_row, len(lanes))):
+                # Binary, whatever the pipeline's codec: a missing value is NaN, not in JSON.
+                lanes[lane] += encoded_records(part, "binary")
+        self.wiring.app.batches.check_lease()
+        write = self.wiring.app.writer.write
+        await all_done(write(self._topic, lane, records) for lane, records in enumerate(lanes))
+        for batch, _ in batches:
+            self.wiring.metrics.observe_rows(batch.present, batch.failures)
+        for tp, records in fetch.records.items():
+            after = records[-1].offset + 1
+            (await self.state(tp.partition))[tp.topic] = after
+            self.wiring.app.batches.done({tp: after})
+        rows = sum(map(len, fetch.records.values()))
+        self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
+
+    async def _decoded(self, tp: TP, records: Sequence[ConsumerRecord]) -> tuple[StageBatch, Ints]:
+        """The records of a source partition, and the lane of each."""
+        expected = (await self.state(tp.partition)).get(tp.topic)
+        covers_from = await covered_from(self.tail, tp, expected, records[0].offset)
         is_events = tp.topic == self.topology.events
         decoded = (self._events if is_events else self._outcomes).decode(records)
-        batch = self._batch(tp, records, decoded, covers_from)
-        lanes = self._lanes(tp.partition, decoded, len(records))
-        self.wiring.app.batches.check_lease()
-        await all_done(
-            self._write(lane, part)
-            for lane, part in enumerate(dealt(batch, lanes, self.topology.partitions))
-        )
         if not is_events:
             self._tell_invalid_outcomes(tp, records, decoded)
-        self.wiring.metrics.observe_rows(batch.present, batch.failures)
-        expected[tp.topic] = after
-        self.wiring.app.batches.done({tp: after})
+        entities = self._plan.entities(decoded.columns)
+        batch = self._batch(tp, records, decoded, entities, covers_from)
+        return batch, self._lanes(tp.partition, decoded.valid, entities, len(records))
 
     def _batch(
-        self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents, covers_from: int
-    ) -> StageBatch:
+        self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents,
+        whose: Sequence[str], covers_from: int,
+    ) -> StageBatch:  # fmt: skip
         """All records of the batch: what is kept of each, and whose past it belongs to."""
         n, valid = len(records), decoded.valid
         rows = source_rows(records, decoded)
@@ -83,7 +100,7 @@ class Repartition(SourceWorker[dict[str, int]]):
         present, values = np.zeros(n, np.bool_), np.zeros((n, kept.shape[1]))
         present[valid], values[valid] = True, kept
         entities = [b""] * n
-        for row, entity in zip(valid.tolist(), self._entities(decoded), strict=True):
+        for row, entity in zip(valid.tolist(), whose, strict=True):
             entities[row] = entity.encode()
         return StageBatch(
             component=self._name, topic=tp.topic, partition=tp.partition, covers_from=covers_from,
@@ -92,19 +109,12 @@ class Repartition(SourceWorker[dict[str, int]]):
             entities=BytesColumn.of(entities),
         )  # fmt: skip
 
-    def _entities(self, decoded: DecodedEvents) -> list[str]:
-        return self._plan.entities(decoded.columns)
-
-    def _lanes(self, partition: int, decoded: DecodedEvents, n: int) -> Ints:
+    def _lanes(self, partition: int, valid: Ints, whose: Sequence[str], n: int) -> Ints:
         """Each record's partition of the key; what is invalid stays in its own."""
-        lanes = np.full(n, partition % self.topology.partitions, np.int64)
         count = self.topology.partitions
-        lanes[decoded.valid] = [lane_of(it, count) for it in self._entities(decoded)]
+        lanes = np.full(n, partition % count, np.int64)
+        lanes[valid] = [lane_of(entity, count) for entity in whose]
         return lanes
-
-    async def _write(self, lane: int, batch: StageBatch) -> None:
-        # Binary, whatever the pipeline's codec: a missing value is NaN, which JSON has not.
-        await self.wiring.app.writer.write(self._topic, lane, encoded_records(batch, "binary"))
 
     def _tell_invalid_outcomes(
         self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents

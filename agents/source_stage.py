@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,10 +14,11 @@ from agents.coverage import covered_from
 from agents.past import Past, orders_of
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
-from agents.worker import SourceWorker, StageWriter, Wiring, is_backlog
+from agents.worker import StageWriter, Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column, Component
 from models.windows import Ints, WindowPlan
 from topics.events import DecodedEvents, EventDecoder
+from topics.fetch import Fetch
 from topics.stage_batch import BytesColumn, ModelRef, Rows
 
 
@@ -33,7 +35,7 @@ class _Progress:
     resumption: Resumption
 
 
-class SourceStage(SourceWorker[_Progress]):
+class SourceStage(Worker[_Progress]):
     """Runs a component over the events of its partitions."""
 
     def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
@@ -60,7 +62,14 @@ class SourceStage(SourceWorker[_Progress]):
             progress.resumption = Resumption(found.next_offset if found else 0)
         return progress
 
-    async def process_partition(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+    async def process(self, fetch: Fetch) -> None:
+        """Deal with all partitions side by side."""
+        started = time.perf_counter()
+        await all_done(self._process_partition(tp, it) for tp, it in fetch.records.items())
+        rows = sum(map(len, fetch.records.values()))
+        self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
+
+    async def _process_partition(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
         """Deal with the records of a partition; returns when what they lead to is written."""
         progress = await self.state(tp.partition)
         if await progress.resumption.leaves(self, tp, records[0].offset):
@@ -101,7 +110,9 @@ class SourceStage(SourceWorker[_Progress]):
         }
         rows = source_rows(records, decoded)
         rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
-        await self._writer.write(tp.partition, covers_from, rows, made, failures)
+        await self._writer.write(
+            [self._writer.batch(tp.partition, covers_from, rows, made, failures)]
+        )
 
     def _observed(
         self, past: Past, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents

@@ -24,6 +24,12 @@ class Transformed:
     errors: Mapping[int, tuple[str, str]]
     """Row → (class, reason)."""
 
+    def picked(self, rows: Ints) -> Transformed:
+        """Some rows (N), in ascending order."""
+        place = {row: at for at, row in enumerate(rows.tolist())} if self.errors else {}
+        errors = {place[row]: why for row, why in self.errors.items() if row in place}
+        return Transformed(self.present[rows], self.output[rows], self.signal[rows], errors)
+
 
 def transform(component: Component, batch: Batch) -> Transformed:
     """Run *component* over *batch*; a row that raises or gives nonsense is absent."""

@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
-from faust.types import TP
 
 from agents.app import StageApp
 from agents.metrics import StageMetrics
@@ -86,22 +85,6 @@ class Worker(Generic[State]):
         return sorted(self._states.items(), key=lambda item: item[0])
 
 
-class SourceWorker(Worker[State]):
-    """A worker whose fetches are dealt with partition by partition."""
-
-    async def process(self, fetch: Fetch) -> None:
-        """Deal with the records of each partition; returns when what they lead to is written."""
-        started = time.perf_counter()
-        await all_done(self.process_partition(tp, records) for tp, records in fetch.records.items())
-        self.wiring.metrics.observe_batch(
-            sum(map(len, fetch.records.values())), time.perf_counter() - started
-        )
-
-    async def process_partition(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
-        """The records of one partition, in order."""
-        raise NotImplementedError
-
-
 class StageWriter:
     """Turns rows into stage batches on a component's topic."""
 
@@ -131,7 +114,7 @@ class StageWriter:
         self._wiring.metrics.observe_inference(time.perf_counter() - started)
         return spread(made, rows, n)
 
-    async def write(
+    def batch(
         self,
         partition: int,
         covers_from: int,
@@ -141,24 +124,29 @@ class StageWriter:
         *,
         covers_to: int = -1,
         lane: int | None = None,
-    ) -> None:
-        """Write the rows' outputs as one stage batch (several if it is large)."""
+    ) -> StageBatch:
+        """The rows' outputs as a stage batch."""
         own = {
             row: Failure(row, self._name, error, reason)
             for row, (error, reason) in made.errors.items()
         }
         all_failures = {**own, **failures}
-        batch = StageBatch(
+        return StageBatch(
             component=self._name, topic=self._events, partition=partition,
             covers_from=covers_from, rows=rows, present=made.present, output=made.output,
             signal=made.signal, model=self._model,
             failures=tuple(all_failures[row] for row in sorted(all_failures)),
             covers_to=covers_to, lane=lane,
         )  # fmt: skip
-        records = encoded_records(batch, self._wiring.pipeline.codec)
+
+    async def write(self, batches: Sequence[StageBatch]) -> None:
+        """Write batches of one source partition; each is a record (several if it is large)."""
+        codec = self._wiring.pipeline.codec
+        records = [record for batch in batches for record in encoded_records(batch, codec)]
         self._wiring.app.batches.check_lease()
-        await self._wiring.app.writer.write(self._topic, partition, records)
-        self._wiring.metrics.observe_rows(made.present, all_failures.values())
+        await self._wiring.app.writer.write(self._topic, batches[0].partition, records)
+        for batch in batches:
+            self._wiring.metrics.observe_rows(batch.present, batch.failures)
 
 
 def encoded_records(batch: StageBatch, codec: Codec) -> list[Record]:
