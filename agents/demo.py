@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import orjson
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from agents import following, publishing
-from agents.ledger import Ledger
-from agents.outcomes import OutcomePublisher
+from agents.pacing import paced_by
+from agents.streaming import Stream
 from models.simulators import CALM, SIMULATORS, LabelledEvent, Scenario, Simulator
-from topics import dead_letters
-from topics.embedded import MAX_IN_FLIGHT
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
-from topics.topology import Topology
+
+Floats = NDArray[np.float64]
 
 _SHOWN = 8
 _QUIET_S = 30.0
@@ -73,119 +70,50 @@ class Summary(BaseModel):
 
 
 @dataclass(slots=True)
-class Demo:
-    """The state of a demo in progress: what was published, and how it ended."""
+class Demo(Stream):
+    """A demo in progress: simulated events, and what was decided about them."""
 
-    pipeline: Pipeline
-    ledger: Ledger = field(default_factory=Ledger)
-    published: int = 0
-    degraded: int = 0
     by_decision: Counter[str] = field(default_factory=Counter)
-    recent: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_SHOWN))
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    _labels: dict[tuple[int, int], bool] = field(default_factory=dict)
-    _scored: list[tuple[int, int, float, float]] = field(default_factory=list)
-    _started_at: float = 0.0
-    _last_end_at: float = 0.0
+    recent: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=_SHOWN))
+    _labels: list[bool] = field(default_factory=list)
+    """Of every event, in the order of publication."""
+    _scores: array[float] = field(default_factory=lambda: array("d"))
+    _latencies: array[float] = field(default_factory=lambda: array("d"))
 
-    @property
-    def ended(self) -> int:
-        """Events with a decision or a dead letter."""
-        return self.ledger.decisions + self.ledger.dead_letters
-
-    @property
-    def seconds(self) -> float:
-        """From the first publication to the last end."""
-        return max(0.0, self._last_end_at - self._started_at)
-
-    async def publish(
+    async def run(
         self,
         settings: BrokerSettings,
         events: int,
-        rate: float | None,
         seed: int,
         scenario: Scenario = CALM,
+        *,
+        rate: float | None = None,
+        speed: float | None = None,
     ) -> None:
-        """Publish *events* simulated events, never too far ahead of their decisions.
+        """Publish *events* simulated events and wait for their ends.
 
         Raises NoSimulator.
         """
         simulate = simulator_of(self.pipeline)
-        topology = Topology.of(self.pipeline)
-        labels: list[bool] = []
-
-        outcomes = OutcomePublisher(self.pipeline)
 
         def simulated() -> Iterator[LabelledEvent]:
             for labelled in islice(simulate(seed, scenario=scenario), events):
-                labels.append(labelled.label)
+                self._labels.append(labelled.label)
                 yield labelled
 
-        async def room() -> int:
-            # As many more as have ended: workers that are still warming up get no backlog.
-            allowed = min(MAX_IN_FLIGHT, publishing.CHUNK + self.ended)
-            return allowed - (self.published - self.ended)
+        labelled, pace = paced_by(simulated(), self.pipeline.event.time, rate, speed)
+        await self.stream(settings, labelled, pace=pace, quiet_s=_QUIET_S)
 
-        self._started_at = time.monotonic()
-        async with publishing.producer(settings) as kafka:
-            async for chunk in publishing.paced(
-                outcomes.following(simulated()), rate=rate, room=room
-            ):
-                await outcomes.publish_known(kafka)
-                runs = await publishing.publish_chunk(
-                    kafka, topology.events, topology.partitions, chunk
-                )
-                for partition, first, indices in runs:
-                    self.ledger.enter(partition, range(first, first + len(indices)))
-                    for offset, index in enumerate(indices, first):
-                        self._labels[partition, offset] = labels[self.published + index]
-                self.published += len(chunk)
-                if self.stopping.is_set():
-                    return
+    def decided(self, decision: Mapping[str, Any]) -> None:
+        """Keep what the summary and the live view need of a decision record."""
+        self.by_decision[decision["decision"]] += 1
+        self._scores.append(decision["score"])
+        self._latencies.append(decision["latency_ms"])
+        self.recent.append(decision)
 
-    async def follow(self, settings: BrokerSettings, ready: asyncio.Event) -> None:
-        """Read decisions and dead letters as they come, for ever."""
-        topology = Topology.of(self.pipeline)
-        topics = (topology.decisions, topology.dead_letters)
-        async with following.follower(
-            settings, topics, topology.partitions, from_start=False
-        ) as consumer:
-            ready.set()
-            while True:
-                fetched = await consumer.getmany(timeout_ms=200)
-                for tp, records in fetched.items():
-                    if tp.topic == topology.decisions:
-                        self._decided([record.value for record in records])
-                    else:
-                        for record in records:
-                            _, partition, offset = dead_letters.source_of(record.headers)
-                            self.ledger.bury(partition, [offset])
-                    self._last_end_at = time.monotonic()
-
-    def _decided(self, values: list[bytes]) -> None:
-        offsets: dict[int, list[int]] = defaultdict(list)
-        for value in values:
-            record = orjson.loads(value)
-            partition, offset = record["source"]["partition"], record["source"]["offset"]
-            offsets[partition].append(offset)
-            self._scored.append((partition, offset, record["score"], record["latency_ms"]))
-            self.by_decision[record["decision"]] += 1
-            self.degraded += record["degraded"]
-        for partition, decided in offsets.items():
-            self.ledger.decide(partition, decided)
-        self.recent.extend(orjson.loads(value) for value in values[-_SHOWN:])
-
-    async def settle(self) -> None:
-        """Wait until every published event has ended, or nothing has ended for a while."""
-        ended, since = self.ended, time.monotonic()
-        while self.ended < self.published and time.monotonic() - since < _QUIET_S:
-            await asyncio.sleep(0.01)
-            if self.ended != ended:
-                ended, since = self.ended, time.monotonic()
-
-    def latencies(self) -> np.ndarray:
+    def latencies(self) -> Floats:
         """Milliseconds of every decision so far."""
-        return np.array([latency for *_, latency in self._scored])
+        return np.array(self._latencies)
 
     def summary(self) -> Summary:
         """What it came to."""
@@ -208,15 +136,16 @@ class Demo:
     def _accuracy(self) -> tuple[float | None, float | None]:
         from sklearn.metrics import average_precision_score, roc_auc_score
 
-        labels = np.array([self._labels.get((p, o), False) for p, o, *_ in self._scored])
+        places = self.places()
+        labels = np.array(self._labels, np.bool_)[places[places >= 0]]
         if labels.all() or not labels.any():
             return None, None  # a metric of one class does not exist
-        scores = np.array([score for _, _, score, _ in self._scored])
+        scores = np.array(self._scores)[places >= 0]
         return (
             round(float(roc_auc_score(labels, scores)), 4),
             round(float(average_precision_score(labels, scores)), 4),
         )
 
 
-def _percentile(values: np.ndarray, percent: float) -> float | None:
+def _percentile(values: Floats, percent: float) -> float | None:
     return round(float(np.percentile(values, percent)), 2) if len(values) else None

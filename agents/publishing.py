@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
+from agents.pacing import Pace
 from topics.batches import Record, write_batches
 from topics.clients import close
 from topics.settings import BrokerSettings
@@ -22,6 +24,7 @@ CHUNK = 2000
 """Events that are published at once, at most."""
 
 _TICK_S = 0.02
+_KEYS = 2**16
 
 
 class Published(NamedTuple):
@@ -47,6 +50,7 @@ async def producer(settings: BrokerSettings) -> AsyncIterator[AIOKafkaProducer]:
         await close(made)
 
 
+@lru_cache(maxsize=_KEYS)  # keys come again and again, and murmur2 is plain Python
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key, as Kafka's default partitioner has it (murmur2).
 
@@ -81,29 +85,31 @@ async def publish_chunk(
 async def paced(
     events: Iterable[tuple[bytes, bytes]],
     *,
-    rate: float | None,
+    pace: Pace | None,
     room: Callable[[], Awaitable[int]] | None,
+    most: int = CHUNK,
+    stopping: asyncio.Event | None = None,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncIterator[list[tuple[bytes, bytes]]]:
-    """Chunks of *events*, no faster than *rate* a second and no more than there is room for.
+    """Chunks of the *events* that are due, no more than there is room for, until *stopping*.
 
-    *room* says how many more events may be in flight; None means any number.
+    Without a *pace* all are due. *room* says how many more events may be in flight; None means
+    any number. A chunk has *most* events at most, and waits until there is room for all of it.
     """
-    left = iter(events)
-    started, given = time.monotonic(), 0
-    while True:
-        due = CHUNK if rate is None else int((time.monotonic() - started) * rate) + 1 - given
-        wanted = min(CHUNK, due)
+    left, given = iter(events), 0
+    while stopping is None or not stopping.is_set():
+        wanted = most if pace is None else min(most, pace.due(given, most))
         # Small batches cost the broker and every stage as much as large ones: wait for room
         # for all that is wanted rather than publishing drop by drop.
         if wanted <= 0 or (room is not None and await room() < wanted):
-            await asyncio.sleep(_TICK_S)
+            await sleep(_TICK_S)
             continue
         chunk = list(islice(left, wanted))
         if not chunk:
             return
         given += len(chunk)
         yield chunk
-        await asyncio.sleep(_TICK_S if rate is not None else 0)
+        await sleep(_TICK_S if pace is not None else 0)
 
 
 def encoded(event: Mapping[str, object], key_field: str) -> tuple[bytes, bytes]:

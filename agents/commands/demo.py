@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from agents.commands.shared import (
     BrokerOption,
     JsonOption,
     PipelineArgument,
+    SpeedOption,
+    refuse_two_paces,
     run_async,
     stderr,
     stdout,
@@ -22,7 +25,6 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from agents.demo import Demo
     from models.registry import Registry
-    from models.simulators import Scenario
     from topics.pipeline_file import PipelineFile
     from topics.settings import BrokerSettings
 
@@ -38,6 +40,7 @@ def demo(
             min=0.1, help="Events a second. [default: 2000 live, as fast as it goes headless]"
         ),
     ] = None,
+    speed: SpeedOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 1,
     drift: Annotated[
         float, typer.Option(help="How far the inputs drift in the first simulated day.")
@@ -61,6 +64,8 @@ def demo(
 
       anabranch demo machine-maintenance --drift 2 --incident
 
+      anabranch demo road-risk --speed 3600 --events 50000
+
       anabranch demo --headless --json | jq .unaccounted
     """
     from agents.brokers import started_embedded
@@ -72,6 +77,7 @@ def demo(
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings, HomeSettings
 
+    refuse_two_paces(rate, speed)
     live = not headless and not as_json and stdout.is_terminal
     file = load_pipeline(find_pipeline(pipeline))
     simulator_of(file.pipeline)  # says that there is none before minutes of training
@@ -83,17 +89,20 @@ def demo(
             settings = stack.enter_context(started_embedded(None))
         else:
             settings = BrokerSettings(broker=broker)
-        pace = rate if rate is not None else _LIVE_RATE if live else None
+        if live and rate is None and speed is None:
+            rate = _LIVE_RATE
         scenario = Scenario(drift=drift, incidents=(Incident(),) if incident else ())
-        done = run_async(
-            _demo(file, registry, settings, events, pace, seed, scenario, live=live, quiet=as_json)
-        )
+
+        async def stream(demo: Demo) -> None:
+            await demo.run(settings, events, seed, scenario, rate=rate, speed=speed)
+
+        done = run_async(_demo(file, registry, settings, stream, events, live=live, quiet=as_json))
     _report(done, as_json=as_json)
 
 
 async def _demo(
-    file: PipelineFile, registry: Registry, settings: BrokerSettings, events: int,
-    rate: float | None, seed: int, scenario: Scenario, *, live: bool, quiet: bool,
+    file: PipelineFile, registry: Registry, settings: BrokerSettings,
+    stream: Callable[[Demo], Awaitable[None]], events: int, *, live: bool, quiet: bool,
 ) -> Demo:  # fmt: skip
     from rich.live import Live
 
@@ -129,29 +138,13 @@ async def _demo(
                         )
                     )
                 await first_of(
-                    lambda: _publish_and_settle(demo, settings, events, rate, seed, scenario),
+                    lambda: stream(demo),
                     demo.stopping.wait,
                     workers.ended,
                 )
 
     await interruptible(serve, demo.stopping)
     return demo
-
-
-async def _publish_and_settle(
-    demo: Demo, settings: BrokerSettings, events: int, rate: float | None, seed: int,
-    scenario: Scenario,
-) -> None:  # fmt: skip
-    from agents.supervision import first_of
-
-    ready = asyncio.Event()
-
-    async def publish() -> None:
-        await ready.wait()
-        await demo.publish(settings, events, rate, seed, scenario)
-        await demo.settle()
-
-    await first_of(lambda: demo.follow(settings, ready), publish)
 
 
 def _report(demo: Demo, *, as_json: bool) -> None:

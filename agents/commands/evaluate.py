@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -153,7 +152,7 @@ def _prepared(
     )
     tested = test_rows(outcomes_of_events(events), weeks)
     at = sum(event.time[:10] < first.isoformat() for event in events)
-    return Evaluation(pipeline, events[at:]), tested[at:]
+    return Evaluation(pipeline, events=events[at:]), tested[at:]
 
 
 def _train(
@@ -189,18 +188,24 @@ async def _stream(
     await wait_for_broker(settings)
     await ensure_topics(settings, Topology.of(file.pipeline))
     streaming = bars.add_task("streaming", total=len(evaluation.events))
-    progress: Callable[[int], None] = lambda ended: bars.update(streaming, completed=ended)  # noqa: E731
+
+    async def show() -> None:
+        while True:
+            bars.update(streaming, completed=evaluation.ended)
+            await asyncio.sleep(0.1)
 
     async def serve(up: asyncio.Event) -> None:
         async with worker_process(file.path, registry.root, settings) as workers:
             up.set()
             await first_of(
-                lambda: evaluation.run(settings, progress),
+                lambda: evaluation.run(settings),
+                show,
                 evaluation.stopping.wait,
                 workers.ended,
             )
 
     await interruptible(serve, evaluation.stopping)
+    bars.update(streaming, completed=evaluation.ended)
     if evaluation.stopping.is_set():
         raise KeyboardInterrupt
 

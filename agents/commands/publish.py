@@ -22,6 +22,8 @@ from agents.commands.shared import (
     BrokerOption,
     JsonOption,
     PipelineArgument,
+    SpeedOption,
+    refuse_two_paces,
     run_async,
     stderr,
     stdout,
@@ -39,6 +41,7 @@ def publish(
     rate: Annotated[
         float | None, typer.Option(min=0.1, metavar="N", help="Events a second, at most.")
     ] = None,
+    speed: SpeedOption = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N.")] = None,
     max_in_flight: Annotated[
         int | None,
@@ -62,6 +65,8 @@ def publish(
     Examples:
       anabranch publish card-fraud transactions.parquet
 
+      anabranch publish card-fraud transactions.parquet --speed 3600
+
       tail -f events.jsonl | anabranch publish card-fraud - --rate 500
     """  # fmt: skip
     from agents.brokers import needed_broker
@@ -69,6 +74,7 @@ def publish(
     from topics.embedded import MAX_IN_FLIGHT
     from topics.pipeline_file import find_pipeline, load_pipeline
 
+    refuse_two_paces(rate, speed)
     loaded = load_pipeline(find_pipeline(pipeline))
     settings = needed_broker(broker)
     if file != "-" and not Path(file).is_file():
@@ -77,7 +83,9 @@ def publish(
         max_in_flight = MAX_IN_FLIGHT
     events = _events(loaded.pipeline, file, limit)
     began = time.monotonic()
-    count = run_async(_publish(loaded.pipeline, settings, events, file, rate, max_in_flight, limit))
+    count = run_async(
+        _publish(loaded.pipeline, settings, events, file, rate, speed, max_in_flight, limit)
+    )
     seconds = time.monotonic() - began
     if as_json:
         import json
@@ -120,12 +128,14 @@ def _events(
 async def _publish(
     pipeline: Pipeline, settings: BrokerSettings,
     events: Iterator[tuple[dict[str, object], bool | None]],
-    file: str, rate: float | None, max_in_flight: int | None, limit: int | None,
+    file: str, rate: float | None, speed: float | None, max_in_flight: int | None,
+    limit: int | None,
 ) -> int:  # fmt: skip
     from agents import publishing
     from agents.brokers import ensure_topics, wait_for_broker
     from agents.in_flight import InFlight
     from agents.outcomes import OutcomePublisher
+    from agents.pacing import paced_by
     from models.datasets import count_rows
     from topics.topology import Topology
 
@@ -148,13 +158,15 @@ async def _publish(
             task = bars.add_task(topology.events, total=total, rate=0.0)
             began = time.monotonic()
             outcomes = OutcomePublisher(pipeline)
-            encoded = outcomes.following(events)
-            async for chunk in publishing.paced(encoded, rate=rate, room=room):
+            labelled, pace = paced_by(events, pipeline.event.time, rate, speed)
+            async for chunk in publishing.paced(
+                outcomes.following(labelled), pace=pace, room=room, stopping=stopping,
+                most=min(publishing.CHUNK, max_in_flight or publishing.CHUNK),
+            ):  # fmt: skip
                 await outcomes.publish_known(kafka)
                 await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
                 count += len(chunk)
                 bars.update(task, completed=count, rate=count / (time.monotonic() - began))
-                if stopping.is_set():
-                    return count
-            await outcomes.publish_rest(kafka)
+            if not stopping.is_set():
+                await outcomes.publish_rest(kafka)
     return count

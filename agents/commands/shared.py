@@ -29,7 +29,27 @@ BrokerOption = Annotated[
         help="Kafka broker; without it ANABRANCH_BROKER, or the embedded broker.",
     ),
 ]
+SpeedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--speed",
+        min=0.1,
+        metavar="FACTOR",
+        help="Publish at the pace of the event times, so many times faster: 3600 is an hour of "
+        "them a second. Gaps are waited for.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, no more.")]
+
+
+def refuse_two_paces(rate: float | None, speed: float | None) -> None:
+    """Raise BadParameter when both --rate and --speed are given."""
+    if rate is not None and speed is not None:
+        raise typer.BadParameter(
+            "--rate and --speed exclude each other: events are published either so many a "
+            "second, or at the pace of their own times",
+            param_hint="--speed",
+        )
 
 
 def configure_logging(*, verbose: bool) -> None:

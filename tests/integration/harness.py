@@ -26,6 +26,7 @@ from agents.components import open_component
 from agents.following import follower, read_until
 from agents.metrics import Metrics
 from agents.opening import open_parts
+from agents.pacing import AtRate
 from agents.runner import Running, running
 from models.registry import Registry
 from models.simulators import SIMULATORS
@@ -137,7 +138,7 @@ async def publish(
     await wait_for_broker(broker)
     await ensure_topics(broker, topology)
     async with publishing.producer(broker) as kafka:
-        async for chunk in publishing.paced(events, rate=rate, room=None):
+        async for chunk in publishing.paced(events, pace=AtRate(rate), room=None):
             await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
 
 

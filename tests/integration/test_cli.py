@@ -72,10 +72,13 @@ def test_a_demo_without_a_simulator_says_what_to_run_instead(tmp_path: Path) -> 
     assert "anabranch publish" in done.stderr
 
 
-def test_ctrl_c_ends_a_demo_within_seconds_and_sums_up(trained: Trained) -> None:
+@pytest.mark.parametrize("pace", [("--rate", "200"), ("--speed", "1")])
+def test_ctrl_c_ends_a_demo_within_seconds_and_sums_up(
+    trained: Trained, pace: tuple[str, str]
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "agents", "demo", str(trained.file.path), "--headless",
-         "--rate", "200", "--events", "100000"],
+         *pace, "--events", "100000"],
         env={**os.environ, "ANABRANCH_HOME": str(trained.home)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -89,6 +92,25 @@ def test_ctrl_c_ends_a_demo_within_seconds_and_sums_up(trained: Trained) -> None
     assert "decisions" in out
 
 
+def test_ctrl_c_ends_a_publication_that_waits_for_the_next_event(
+    trained: Trained, broker: BrokerSettings, tmp_path: Path
+) -> None:
+    (_, first), *_, (_, last) = simulated(trained.pipeline, 5000)
+    rows = tmp_path / "gap.jsonl"
+    rows.write_bytes(first + b"\n" + last + b"\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agents", "publish", str(trained.file.path), str(rows),
+         "--speed", "1", "--broker", broker.broker, "--json"],
+        env={**os.environ, "ANABRANCH_HOME": str(trained.home)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 0, err
+    assert json.loads(out)["published"] == 1
+
+
 def test_a_published_file_is_decided_watched_and_audited(
     trained: Trained, busy_broker: str, tmp_path: Path
 ) -> None:
@@ -98,7 +120,9 @@ def test_a_published_file_is_decided_watched_and_audited(
     columns = ("TRANSACTION_ID", "TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT")
     lines = [",".join(columns), *(",".join(str(v) for v in e.values()) for e in events)]
     rows.write_text("\n".join(lines) + "\n")
-    done = anabranch(trained, "publish", name, str(rows), "--json", broker=busy_broker)
+    done = anabranch(
+        trained, "publish", name, str(rows), "--json", "--speed", "36000", broker=busy_broker
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["published"] == 500
 
@@ -178,6 +202,13 @@ def test_a_wrong_name_is_one_clear_message(words: list[str], message: str) -> No
 )
 def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
     assert anabranch(None, *words).returncode == 2
+
+
+@pytest.mark.parametrize("words", [["demo"], ["publish", "card-fraud", "x.csv"]])
+def test_rate_and_speed_exclude_each_other(words: list[str]) -> None:
+    done = anabranch(None, *words, "--rate", "10", "--speed", "60")
+    assert done.returncode == 2
+    assert "--rate and --speed exclude each other" in done.stderr
 
 
 def test_check_names_file_line_and_field_of_every_mistake(tmp_path: Path) -> None:
