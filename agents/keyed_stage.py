@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 _SHARE_OF_DEADLINE = 0.25
 """A row that is not late waits this part of the deadline for sources that lag."""
-_ASK_EVERY_S, _ASK_IN_BACKLOG_EVERY_S = 0.02, 0.2
-"""How often the ends of the sources are asked for: a question costs about 1 ms."""
+_ASKING = 0.1
+"""Asking for the ends of the sources may take this share of the time."""
 
 
 @dataclass(slots=True)
@@ -64,8 +64,8 @@ class KeyedStage(Worker[_Shard]):
         self._writer = StageWriter(wiring, name, component, model)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
         self._sources = self.topology.sources_of(name)
-        self._asked_at = float("-inf")
-        """When the ends of the sources were last asked for."""
+        self._ask_at = float("-inf")
+        """When the ends of the sources may be asked for again."""
 
     async def open_state(self, partition: int) -> _Shard:
         """Continue from the newest snapshot."""
@@ -158,28 +158,20 @@ class KeyedStage(Worker[_Shard]):
         """The rows of each shard whose turn has come."""
         shards = [shard for _, shard in self.states()]
         released = [shard.order.pop(time.monotonic()) for shard in shards]
-        if self._ends_are_due():
-            # Only what has come before can be let go by the ends that are asked for now.
+        started = time.monotonic()
+        if started >= self._ask_at and any(shard.order.first_held is not None for shard in shards):
+            # A row may wait for a source that has nothing more to give. Ends that are asked for
+            # now let go only what has come before.
             ends = await self.tail.ends(self._sources, self.topology.partitions)
-            self._asked_at = time.monotonic()
+            asked = time.monotonic()
+            self._ask_at = asked + (asked - started) * (1 / _ASKING - 1)
             events, outcomes = (
                 {p: end for (of, p), end in ends.items() if of == topic}
                 for topic in (self.topology.events, self.topology.outcomes)
             )
             for shard, parts in zip(shards, released, strict=True):
-                parts.extend(shard.order.pop(self._asked_at, (events, outcomes)))
+                parts.extend(shard.order.pop(asked, (events, outcomes)))
         return released
-
-    def _ends_are_due(self) -> bool:
-        """Rows wait, maybe for a source that has nothing more to give."""
-        held = [
-            (lane, shard) for lane, shard in self.states() if shard.order.first_held is not None
-        ]
-        highwater = self.wiring.app.batches.highwater
-        # What is still in the log may say as much, at no cost.
-        read = all(shard.next_offset >= highwater(self._log(lane)) for lane, shard in held)
-        wait_s = _ASK_EVERY_S if read else _ASK_IN_BACKLOG_EVERY_S
-        return bool(held) and time.monotonic() - self._asked_at >= wait_s
 
     async def _made(
         self, lane: int, shard: _Shard, released: Sequence[Released]

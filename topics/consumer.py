@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _KAFKA_PORT = 9092
 _GROUP_ERRORS_S = 0.2
+_GATHER_S = 0.02
 _REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
@@ -194,6 +195,7 @@ class MicroBatchConsumer(Consumer):
         generation = self.app.consumer_generation_id
         if active:
             records = await self._getmany(active, self.tick_s if self.wants_ticks else 1.0)
+            await self._gather(records, active)
         else:
             records = {}
             await asyncio.sleep(self.tick_s)
@@ -222,6 +224,26 @@ class MicroBatchConsumer(Consumer):
                 max_records=self.app.conf.broker_max_poll_records,
             )
         return {TP(tp.topic, tp.partition): records for tp, records in found.items()}
+
+    async def _gather(self, records: dict[TP, list[ConsumerRecord]], active: set[TP]) -> None:
+        """Add to *records* what follows them, while that is more than they are.
+
+        A broker may give a few records at a time, however many there are. A worker that is
+        behind would then handle small batches, at more cost for each row, and fall back more.
+        """
+        until = time.monotonic() + _GATHER_S
+        while self._waiting_behind(records) > sum(map(len, records.values())):
+            left_s = until - time.monotonic()
+            if left_s <= 0 or not (more := await self._getmany(active, left_s)):
+                return
+            for tp, found in more.items():
+                records.setdefault(tp, []).extend(found)
+
+    def _waiting_behind(self, records: Mapping[TP, list[ConsumerRecord]]) -> int:
+        """How many records follow these in their partitions."""
+        return sum(
+            max(0, self.highwater(tp) - found[-1].offset - 1) for tp, found in records.items()
+        )
 
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
         offset = fetch.records[tp][0].offset if fetch.records else 0
