@@ -13,6 +13,7 @@ from agents.components import OpenComponent
 from agents.decisions import Weights
 from agents.joined_stage import JoinedStage
 from agents.keyed_stage import KeyedStage
+from agents.liveness import Standing
 from agents.metrics import Metrics, StageMetrics
 from agents.repartition import Repartition
 from agents.source_stage import SourceStage
@@ -73,6 +74,10 @@ class Running:
     def silent_s(self) -> float:
         """For how long the broker has not answered the heartbeats of some component."""
         return max((app.batches.silent_s for app in self.apps.values()), default=0.0)
+
+    def standing(self) -> dict[str, Standing]:
+        """Where each component is, partition by partition, see `agents.liveness`."""
+        return {name: app.batches.standing() for name, app in self.apps.items()}
 
     def lag(self) -> int:
         """Records that wait on topics that these components read."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from agents.liveness import LOOK_S, ComponentStuck, Liveness
 from agents.runner import Running
 from topics.errors import AnabranchError, BrokerUnreachable
 from topics.settings import BrokerSettings
@@ -32,6 +33,16 @@ async def raise_failure(running: Running, settings: BrokerSettings) -> None:
     Raises ComponentFailed or BrokerUnreachable.
     """
     await first_of(lambda: _raise_failed(running), lambda: _raise_unreachable(running, settings))
+
+
+async def raise_stuck(running: Running, liveness: Liveness) -> None:
+    """Note again and again where the components stand. Raises ComponentStuck."""
+    liveness.ready = True
+    while True:
+        liveness.look(running.standing())
+        if reasons := liveness.stuck():
+            raise ComponentStuck(reasons)
+        await asyncio.sleep(LOOK_S)
 
 
 async def _raise_failed(running: Running) -> None:

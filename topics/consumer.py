@@ -59,6 +59,7 @@ class MicroBatchConsumer(Consumer):
     def on_init(self) -> None:
         self._kafka: aiokafka.AIOKafkaConsumer | None = None
         self._done: dict[TP, int] = {}
+        self._given: dict[TP, int] = {}
         self._held: set[TP] = set()
         self._lease_renewed_at = 0.0
         self._handling = -1
@@ -208,6 +209,7 @@ class MicroBatchConsumer(Consumer):
             return None
         if not assigned or not (records or self.wants_ticks):
             return None
+        self._given |= {tp: found[-1].offset + 1 for tp, found in records.items()}
         tp = next(iter(records), None) or next(iter(assigned))
         return self._message(tp, Fetch(records, generation))
 
@@ -292,9 +294,25 @@ class MicroBatchConsumer(Consumer):
             behind += max(0, self.highwater(tp) - done)
         return behind
 
+    def standing(self) -> dict[TP, tuple[int, int]]:
+        """Partitions with something to do → the offset that is dealt with, and the one given.
+
+        A partition that the worker has paused is not its own concern.
+        """
+        found: dict[TP, tuple[int, int]] = {}
+        for tp in self.assignment() - self._held if self.flow_active else ():
+            given = self._given.get(tp, 0)
+            done = self._done.get(tp, self._committed_offset[tp] or 0)
+            assigned = self.kafka._subscription.subscription.assignment
+            unread = assigned.state_value(_aiokafka_tp(tp))
+            if given > done or (unread.has_valid_position and unread.position < self.highwater(tp)):
+                found[tp] = (done, given)
+        return found
+
     def rewind(self, tp: TP, offset: int) -> None:
         """Read the partition again from *offset* on."""
         self._done.pop(tp, None)
+        self._given.pop(tp, None)
         self.kafka.seek(_aiokafka_tp(tp), offset)
 
     def pause_only(self, partitions: set[TP]) -> None:
@@ -345,6 +363,7 @@ class MicroBatchConsumer(Consumer):
             self._gave_up_waiting = True
             log.warning("%s: rebalance before the batch in hand was done", self.app.conf.id)
         self._done.clear()
+        self._given.clear()
         self._held.clear()
         await super().on_partitions_revoked(revoked)
 

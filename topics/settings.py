@@ -22,6 +22,8 @@ class BrokerSettings(BaseSettings):
     """A worker without a heartbeat for this long loses its partitions."""
     give_up_s: float = Field(default=60.0, ge=1)
     """A worker that the broker has not answered for this long ends with exit code 1."""
+    stuck_after_s: float = Field(default=120.0, ge=5)
+    """A worker whose component has records but comes no further for this long ends."""
     commit_interval_s: float = Field(default=1.0, gt=0, le=60)
     """How often the offsets of finished rows are committed."""
 

@@ -39,9 +39,15 @@ def run(
     metrics_port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, metavar="PORT", help="Serve Prometheus metrics on 127.0.0.1."
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Serve /metrics, /healthz and /readyz here; 0 for any free port.",
         ),
     ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(metavar="HOST", help="Where the metrics port listens.")
+    ] = "127.0.0.1",
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Once they run, a JSON object on stdout every second."),
@@ -77,17 +83,20 @@ def run(
     with ExitStack() as stack:
         if settings is None:
             settings = stack.enter_context(started_embedded(home))
-        run_async(_run(parts, settings, metrics_port, wait, as_json=as_json))
+        port = None if metrics_port is None else (metrics_host, metrics_port)
+        run_async(_run(parts, settings, port, wait, as_json=as_json))
 
 
 async def _run(
-    parts: Parts, settings: BrokerSettings, metrics_port: int | None, wait_s: float,
+    parts: Parts, settings: BrokerSettings, port: tuple[str, int] | None, wait_s: float,
     *, as_json: bool,
 ) -> None:  # fmt: skip
     from agents.brokers import ensure_topics, wait_for_broker
+    from agents.liveness import Liveness, guard
     from agents.metrics import Metrics
+    from agents.monitoring import serving
     from agents.runner import running
-    from agents.supervision import first_of, interruptible, raise_failure
+    from agents.supervision import first_of, interruptible, raise_failure, raise_stuck
     from topics.topology import Topology
 
     stopping = asyncio.Event()
@@ -95,16 +104,20 @@ async def _run(
     metrics = Metrics()
     await wait_for_broker(settings, wait_s)
     await ensure_topics(settings, Topology.of(parts.pipeline))
-    if metrics_port is not None:
-        from prometheus_client import start_http_server
-
-        server, _ = start_http_server(metrics_port, addr="127.0.0.1", registry=metrics.registry)
-        stderr.print(f"metrics on http://127.0.0.1:{server.server_port}/metrics")
+    weighting = parts.pipeline.weighting
+    # A row may wait for a stage until its deadline, and backlog for one that makes progress.
+    longest_s = 2 * weighting.deadline_ms / 1000 + weighting.stall_timeout_s
+    liveness = Liveness(max(settings.stuck_after_s, longest_s))
+    guard(liveness)
 
     async def serve(up: asyncio.Event) -> None:
         async with running(parts, settings, metrics) as workers:
             up.set()
-            waits = [stopping.wait, lambda: raise_failure(workers, settings)]
+            waits = [
+                stopping.wait,
+                lambda: raise_failure(workers, settings),
+                lambda: raise_stuck(workers, liveness),
+            ]
             if as_json:
                 waits.append(lambda: _tell(workers, parts.pipeline.name, settings.broker))
             else:
@@ -112,7 +125,12 @@ async def _run(
                 stderr.print(told, soft_wrap=True)
             await first_of(*waits)
 
-    await interruptible(serve, stopping)
+    with ExitStack() as stack:
+        if port is not None:
+            host, number = port
+            number = stack.enter_context(serving(host, number, metrics.registry, liveness))
+            stderr.print(f"metrics and health on http://{host}:{number}/metrics, /healthz, /readyz")
+        await interruptible(serve, stopping)
     if not as_json:
         stderr.print("stopped; what was done is committed")
 

@@ -1,0 +1,119 @@
+"""When a component counts as stuck, and what the health port says of it."""
+
+from __future__ import annotations
+
+import json
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from faust.types import TP
+from prometheus_client import CollectorRegistry, Gauge
+
+from agents.liveness import Liveness
+from agents.monitoring import PortUnavailable, serving
+
+EVENTS = TP("p.events", 0)
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def liveness(clock: Clock) -> Liveness:
+    return Liveness(10.0, clock)
+
+
+def look(liveness: Liveness, clock: Clock, places: list[tuple[int, int] | None]) -> None:
+    """One look a second; None is a second without anything to do."""
+    for place in places:
+        clock.now += 1
+        liveness.look({"risk": {} if place is None else {EVENTS: place}})
+
+
+def test_what_moves_is_alive(liveness: Liveness, clock: Clock) -> None:
+    look(liveness, clock, [(done, 100) for done in range(60)])
+    assert not liveness.stuck()
+
+
+def test_what_reads_on_is_alive_though_nothing_is_done_yet(
+    liveness: Liveness, clock: Clock
+) -> None:
+    look(liveness, clock, [(0, given) for given in range(60)])
+    assert not liveness.stuck()
+
+
+def test_what_has_nothing_to_do_is_alive(liveness: Liveness, clock: Clock) -> None:
+    look(liveness, clock, [None] * 60)
+    assert not liveness.stuck()
+
+
+def test_what_does_not_move_is_stuck_and_is_named(liveness: Liveness, clock: Clock) -> None:
+    look(liveness, clock, [(7, 9)] * 11)
+    assert not liveness.stuck()
+    look(liveness, clock, [(7, 9)])
+    assert liveness.stuck() == [
+        "risk has had records to deal with on p.events[0]@7 for 11 s and came no further"
+    ]
+    look(liveness, clock, [(8, 9)])
+    assert not liveness.stuck()
+
+
+def test_a_pause_between_two_pieces_of_work_does_not_count(
+    liveness: Liveness, clock: Clock
+) -> None:
+    look(liveness, clock, [(7, 9)] * 9 + [None] + [(7, 9)] * 9)
+    assert not liveness.stuck()
+
+
+def test_an_event_loop_that_does_not_run_is_stuck(liveness: Liveness, clock: Clock) -> None:
+    clock.now += 1000
+    assert not liveness.stuck(), "it has not begun"
+    look(liveness, clock, [None])
+    clock.now += 11
+    assert liveness.stuck() == ["the event loop has not run for 11 s"]
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read()
+    except HTTPError as exc:
+        return exc.code, exc.read()
+
+
+def test_the_port_tells_metrics_health_and_readiness(liveness: Liveness, clock: Clock) -> None:
+    registry = CollectorRegistry()
+    Gauge("answer", "All of it", registry=registry).set(42)
+    with serving("127.0.0.1", 0, registry, liveness) as port:
+        assert b"answer 42.0" in get(port, "/metrics")[1]
+        assert get(port, "/healthz") == (200, b'{"live":true,"stuck":[]}')
+        assert get(port, "/readyz") == (503, b'{"ready":false}')
+        liveness.ready = True
+        assert get(port, "/readyz") == (200, b'{"ready":true}')
+        look(liveness, clock, [(7, 9)] * 20)
+        status, said = get(port, "/healthz")
+        assert status == 503
+        assert "p.events[0]@7" in json.loads(said)["stuck"][0]
+        assert get(port, "/else")[0] == 404
+
+
+def test_a_port_that_is_taken_is_said(liveness: Liveness) -> None:
+    with (
+        serving("127.0.0.1", 0, CollectorRegistry(), liveness) as port,
+        pytest.raises(PortUnavailable, match=f"127.0.0.1:{port}"),
+        serving("127.0.0.1", port, CollectorRegistry(), liveness),
+    ):
+        pass
