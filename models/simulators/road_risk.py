@@ -17,9 +17,11 @@ follow the demand. The label is an incident on the segment in the next minutes, 
     P = 1 / (1 + exp(-(-6.2 + 0.05 · occupancy [%] + 0.13 · speed deviation [km/h]
                        + 1.2 · water on the road [0..1] + 0.9 · hard brakings)))
 
-The form and the signs are those of real-time crash prediction from loop detectors (Abdel-Aty
-and Pande, *Identifying crash propensity using specific traffic speed conditions*, Journal of
-Safety Research 36, 2005); the coefficients are chosen here and fitted to no road.
+where occupancy and speed deviation are means of the last five minutes, reported or not. The
+signs and the slice of five minutes are those of real-time crash prediction from loop detectors
+(Abdel-Aty and Pande, *Identifying crash propensity using specific traffic speed conditions*,
+Journal of Safety Research 36, 2005; they take the slice 10 to 15 minutes before a crash); the
+form and the coefficients are chosen here and fitted to no road.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from models.simulators.labelled_event import LabelledEvent
@@ -47,6 +51,7 @@ COVERING_M = 6.5
 CONNECTED_SHARE = 0.02
 SEGMENT_DEMAND = (0.7, 1.1)
 DEMAND_STD, DEMAND_MEMORY_MIN = 0.06, 15.0
+SLICE_MIN = 5
 INTERCEPT, PER_OCCUPANCY, PER_SPEED_STD, PER_WATER, PER_HARD_BRAKING = -6.2, 0.05, 0.13, 1.2, 0.9
 DRIFT_DEMAND = 0.1
 """Drift of 1: a tenth more traffic."""
@@ -101,7 +106,7 @@ def simulate_days(
     share = rng.uniform(*SEGMENT_DEMAND, segments)
     crash = int(rng.integers(segments))
     queue = np.isin(np.arange(segments), (crash - np.arange(QUEUE_SEGMENTS)) % segments)
-    weather, noise = Weather(), np.zeros(segments)
+    weather, noise, detected = Weather(), np.zeros(segments), None
     first_id = 0
     for day in count() if days is None else range(days):
         when = day + np.arange(MINUTES) / MINUTES
@@ -113,9 +118,11 @@ def simulate_days(
         density = _density(wanted[:, None] * share + noises)
         crashed = scenario.in_incident(when)[:, None] & queue
         density[crashed] = QUEUE_DENSITY
+        detected = _detected(rng, density, detected)
         block = _observed(
-            rng, density, rain, water, first_id, np.datetime64(start, "ms") + day * 86_400_000
-        )
+            rng, density, detected, rain, water,
+            first_id, np.datetime64(start, "ms") + day * 86_400_000,
+        )  # fmt: skip
         yield block
         first_id += len(block)
 
@@ -162,36 +169,68 @@ def _density(load: Floats) -> Floats:
     return np.clip(density, 0.5, 0.95 * JAM_DENSITY)
 
 
+class _Detected(NamedTuple):
+    """What the loops measure of a day, (minutes, segments) each."""
+
+    deviation: Floats
+    """Of speed, km/h."""
+    occupancy: Floats
+    """Percent."""
+    deviations: Floats
+    """The mean of the last SLICE_MIN minutes."""
+    occupancies: Floats
+
+
+def _detected(rng: np.random.Generator, density: Floats, before: _Detected | None) -> _Detected:
+    """Measure *density* (minutes, segments), on the day after *before*."""
+    deviation = (5 + 13 * _unstable(density)) * rng.lognormal(0, 0.2, density.shape)
+    occupancy = density * COVERING_M / 10 * rng.lognormal(0, 0.05, density.shape)
+    return _Detected(
+        deviation,
+        occupancy,
+        deviations=_means(deviation, before.deviation if before else None),
+        occupancies=_means(occupancy, before.occupancy if before else None),
+    )
+
+
+def _means(path: Floats, before: Floats | None) -> Floats:
+    """The mean of every minute and the four before it; the first day goes on from its start."""
+    earlier = np.repeat(path[:1], SLICE_MIN, axis=0) if before is None else before
+    whole = np.concatenate([earlier[1 - SLICE_MIN :], path])
+    means: Floats = sliding_window_view(whole, SLICE_MIN, axis=0).mean(axis=-1)
+    return means
+
+
+def _unstable(density: Floats) -> Floats:
+    """Near capacity, traffic stops and goes: 1 there, towards 0 away from it."""
+    unstable: Floats = np.exp(-(((density / (JAM_DENSITY / 2) - 1) / 0.4) ** 2))
+    return unstable
+
+
 def _observed(
     rng: np.random.Generator,
     density: Floats,
+    detected: _Detected,
     rain: Floats,
     water: Floats,
     first_id: int,
     midnight: np.datetime64,
 ) -> Reports:
-    """What detectors and vehicles report of *density* (minutes, segments)."""
+    """What is reported of *density* (minutes, segments), and what follows."""
     usual = FREE_SPEED_KMH * (1 - WATER_SLOWS * water[:, None]) * (1 - density / JAM_DENSITY)
     vehicles = rng.poisson(LANES * density * usual / 60)
     fleet = rng.binomial(vehicles, CONNECTED_SHARE)
-    minute, segment = np.nonzero(fleet)
+    at = minute, segment = np.nonzero(fleet)
     rows = len(minute)
-    k, counted, connected = (
-        density[minute, segment],
-        vehicles[minute, segment],
-        fleet[minute, segment],
-    )
-    wet = water[minute]
-    unstable = np.exp(-(((k / (JAM_DENSITY / 2) - 1) / 0.4) ** 2))  # near capacity, stop and go
+    counted, connected, wet = vehicles[at], fleet[at], water[minute]
+    unstable, deviation = _unstable(density[at]), detected.deviation[at]
 
-    deviation = (5 + 13 * unstable) * rng.lognormal(0, 0.2, rows)
-    speed = usual[minute, segment] + deviation / np.sqrt(counted) * rng.normal(size=rows)
-    occupancy = k * COVERING_M / 10 * rng.lognormal(0, 0.05, rows)
+    speed = usual[at] + deviation / np.sqrt(counted) * rng.normal(size=rows)
     hard = rng.poisson(connected * (0.02 + 0.2 * unstable + 0.05 * wet))
     skids = rng.poisson(connected * (0.002 + 0.05 * wet) + 0.4 * hard * wet)
     risk = 1 / (1 + np.exp(-(
-        INTERCEPT + PER_OCCUPANCY * occupancy + PER_SPEED_STD * deviation
-        + PER_WATER * wet + PER_HARD_BRAKING * hard
+        INTERCEPT + PER_OCCUPANCY * detected.occupancies[at]
+        + PER_SPEED_STD * detected.deviations[at] + PER_WATER * wet + PER_HARD_BRAKING * hard
     )))  # fmt: skip
     return Reports(
         report_id=np.arange(first_id, first_id + rows, dtype=np.int64),
@@ -200,7 +239,7 @@ def _observed(
         flow=(counted * 60).astype(np.float64),
         speed_kmh=np.maximum(speed, 1.0).round(1),
         speed_std_kmh=deviation.round(1),
-        occupancy_pct=np.minimum(occupancy, 100.0).round(1),
+        occupancy_pct=np.minimum(detected.occupancy[at], 100.0).round(1),
         rain_mm_h=rain[minute].round(1),
         grip=(0.8 - 0.35 * wet).round(2),
         connected=connected,

@@ -8,10 +8,12 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agents import publishing
 from models.simulators import SIMULATORS
+from models.training_report import ranking
 from tests.integration.harness import (
     decisions_of,
     pipeline_running,
@@ -21,11 +23,15 @@ from tests.integration.harness import (
 )
 from tests.integration.skew import check_no_skew
 from topics.decision import Decision
+from topics.pipeline_file import find_pipeline
 from topics.settings import BrokerSettings
 
-DOMAINS = ("machine-maintenance", "road-risk", "tumour-triage")
-ROWS, NIGHT, EVENTS = 20_000, 5000, 1500
-"""Trained on; left out, since little happens at night; published."""
+ELSEWHERE = {"card-fraud"}
+"""Needs outcomes to be published too: see test_windows.py."""
+PIPELINES = {path.stem for path in find_pipeline("card-fraud").parent.glob("*.yaml")}
+DOMAINS = sorted(PIPELINES - ELSEWHERE)
+ROWS, NIGHT, EVENTS = 20_000, 5000, 3000
+"""Trained on; left out, since little happens at night; published: hours of event time."""
 
 
 @pytest.mark.parametrize("name", DOMAINS)
@@ -46,6 +52,7 @@ async def test_a_domain_decides_every_event_and_ranks_what_matters_higher(
     assert {d.event_id for d in decisions} == labels.keys()
     assert {d.decision for d in decisions} <= {policy.otherwise, *policy.thresholds}
     await check_no_skew(domain, broker, stream)
-    bad = [d.score for d in decisions if labels[d.event_id]]
-    good = [d.score for d in decisions if not labels[d.event_id]]
-    assert sum(bad) / len(bad) > 2 * sum(good) / len(good)
+    scores = np.array([d.score for d in decisions], np.float32)
+    found = ranking(np.array([labels[d.event_id] for d in decisions]), scores)
+    assert found.auc is not None
+    assert found.auc > 0.65

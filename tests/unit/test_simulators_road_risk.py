@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 
 from models.simulators.road_conditions import Weather, demand
 from models.simulators.road_risk import Reports, simulate, simulate_days
@@ -67,17 +68,30 @@ def test_vehicles_brake_hard_near_capacity_and_skid_on_wet_roads(blocks: list[Re
     assert skids[wet].mean() > 5 * skids[~wet].mean()
 
 
-def test_the_risk_is_the_documented_logistic_function(blocks: list[Reports]) -> None:
+def test_the_risk_is_the_documented_logistic_function_of_five_minutes(
+    blocks: list[Reports],
+) -> None:
+    minute = column(blocks, "observed_at").astype("datetime64[m]").astype(np.int64)
+    place = (column(blocks, "segment_id"), minute - minute.min())
+    reported = np.full((2, 60, place[1].max() + 1), np.nan)
+    reported[:, *place] = column(blocks, "occupancy_pct"), column(blocks, "speed_std_kmh")
+    occupancy, deviation = np.full((2, *reported.shape[1:]), np.nan)
+    occupancy[:, 4:], deviation[:, 4:] = sliding_window_view(reported, 5, axis=2).mean(axis=-1)
     water = (0.8 - column(blocks, "grip")) / 0.35
     logit = (
         -6.2
-        + 0.05 * column(blocks, "occupancy_pct")
-        + 0.13 * column(blocks, "speed_std_kmh")
+        + 0.05 * occupancy[place]
+        + 0.13 * deviation[place]
         + 1.2 * water
         + 0.9 * column(blocks, "hard_brakings")
     )
     risk = column(blocks, "risk")
-    assert np.log(risk / (1 - risk)) == pytest.approx(logit, abs=0.05)  # reports are rounded
+    known = ~np.isnan(logit)  # all five minutes were reported
+    midnight = known & (minute % 1440 < 4)
+    assert known.sum() > 5000
+    assert midnight.any(), "a slice goes on over midnight"
+    # reports are rounded
+    assert np.log(risk / (1 - risk))[known] == pytest.approx(logit[known], abs=0.05)
 
 
 def test_incidents_happen_as_often_as_their_risk_says(blocks: list[Reports]) -> None:
