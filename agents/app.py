@@ -12,7 +12,7 @@ import faust
 from yarl import URL
 
 from topics.consumer import MicroBatchConsumer
-from topics.embedded import FETCH_WAIT_MS
+from topics.embedded import FETCH_WAIT_MS, LEADER_WAIT_S
 from topics.errors import LeaseLost
 from topics.fetch import Fetch, FetchSchema
 from topics.settings import BrokerSettings
@@ -87,6 +87,7 @@ def create_app(group: str, settings: BrokerSettings, *, max_records: int, ticks:
     app.batches.wants_ticks = ticks
     if settings.embedded:
         app.batches.fetch_max_wait_ms = FETCH_WAIT_MS
+        app.batches.leader_wait_s = LEADER_WAIT_S
     return app
 
 

@@ -55,6 +55,8 @@ class MicroBatchConsumer(Consumer):
     """How long a fetch may stay empty before the agent gets a tick (if it wants ticks)."""
     wants_ticks = False
     fetch_max_wait_ms = 500
+    leader_wait_s = 0.0
+    """How long this worker, as the leader of a group of several, lets the others sync first."""
 
     def on_init(self) -> None:
         self._kafka: aiokafka.AIOKafkaConsumer | None = None
@@ -113,8 +115,20 @@ class MicroBatchConsumer(Consumer):
             listener=driver.ConsumerRebalanceListener(self),  # type: ignore[arg-type]  # duck-typed
         )
         self._watch_heartbeats()
+        self._let_followers_sync_first()
 
     # -- the group
+
+    def _let_followers_sync_first(self) -> None:
+        coordinator = self.kafka._coordinator
+        assign = coordinator._perform_assignment
+
+        async def perform_assignment(joined: Any) -> Any:
+            if len(joined.members) > 1:
+                await asyncio.sleep(self.leader_wait_s)
+            return await assign(joined)
+
+        coordinator._perform_assignment = perform_assignment
 
     @Service.task
     async def _ask_for_group_errors(self) -> None:

@@ -21,6 +21,9 @@ MAX_IN_FLIGHT = 8_000
 FETCH_WAIT_MS = 5
 """The mock holds an empty fetch for its whole wait even when data arrives meanwhile."""
 
+LEADER_WAIT_S = 0.5
+"""The mock refuses followers that sync after their group's leader: all join again then."""
+
 
 class EmbeddedBroker:
     """A Kafka broker inside this process; it ends with the process.

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 
+import pytest
+
+from agents.app import add_agent, create_app
+from agents.brokers import ensure_topics
 from tests.integration.harness import (
     Trained,
     pipeline_running,
@@ -14,7 +19,9 @@ from tests.integration.harness import (
     stopped,
     worker_process,
 )
+from topics.fetch import Fetch
 from topics.settings import BrokerSettings
+from topics.topology import Topology
 
 EVENTS = 6000
 
@@ -52,3 +59,23 @@ async def test_a_service_that_dies_below_an_app_is_the_apps_failure(
             workers.apps["features"].failure = None  # said and expected
     except RuntimeError as exc:
         assert "the fetch broke" in str(exc)
+
+
+async def test_workers_that_join_together_need_to_do_so_once(
+    trained: Trained, broker: BrokerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def nothing(_: Fetch) -> None:
+        pass
+
+    topology = Topology.of(trained.pipeline)
+    await ensure_topics(broker, topology)
+    apps = [create_app("together", broker, max_records=1, ticks=False) for _ in range(3)]
+    for app in apps:
+        add_agent(app, [topology.events], nothing)
+    await asyncio.gather(*(app.start() for app in apps))
+    deadline = time.monotonic() + 30
+    while (owned := sorted(len(app.batches.assignment()) for app in apps)) != [1, 1, 2]:
+        assert time.monotonic() < deadline, f"partitions by worker: {owned}"
+        await asyncio.sleep(0.1)
+    await asyncio.gather(*(app.stop() for app in apps))
+    assert "joining the group again" not in caplog.text
