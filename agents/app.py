@@ -56,7 +56,7 @@ class StageApp(faust.App):
         return self.producer  # type: ignore[return-value]  # Faust types it as its interface
 
 
-def create_app(group: str, settings: BrokerSettings, *, max_records: int, ticks: bool) -> StageApp:
+def create_app(group: str, settings: BrokerSettings, *, max_records: int) -> StageApp:
     """A Faust app for the consumer group *group* that declares no topics and serves no web."""
     app = StageApp(
         group,
@@ -84,7 +84,6 @@ def create_app(group: str, settings: BrokerSettings, *, max_records: int, ticks:
     )
     app.transport = MicroBatchTransport(app.conf.broker_consumer, app)
     app.producer_transport = MicroBatchTransport(app.conf.broker_producer, app)
-    app.batches.wants_ticks = ticks
     if settings.embedded:
         app.batches.fetch_max_wait_ms = FETCH_WAIT_MS
         app.batches.leader_wait_s = LEADER_WAIT_S

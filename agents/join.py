@@ -109,6 +109,11 @@ class PartitionJoin:
         """Rows that came after they had been emitted without their stage."""
 
     @property
+    def waits(self) -> bool:
+        """Something is in flight here."""
+        return any(queue.batches for queue in self._queues.values())
+
+    @property
     def pending_rows(self) -> int:
         """Rows of the stage that is furthest ahead."""
         return max(

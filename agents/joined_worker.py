@@ -63,6 +63,10 @@ class JoinedWorker(Worker[PartitionJoin]):
                 await self.emit(partition, joined)
             self.wiring.app.batches.done(joined.positions)  # type: ignore[arg-type]  # TPs
 
+    def waits(self) -> bool:
+        """Rows may come to their deadline."""
+        return any(join.waits for _, join in self.states())
+
     def _decoded(self, tp: TP, record: ConsumerRecord, join: PartitionJoin) -> StageBatch | None:
         try:
             batch = decode(record.value, dict(record.headers))

@@ -106,6 +106,11 @@ class KeyedStage(Worker[_Shard]):
             rows = sum(len(batch) for batches in by_source.values() for batch in batches)
             self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
 
+    def waits(self) -> bool:
+        """Rows may have to be let go, or a snapshot may become due."""
+        shards = [shard for _, shard in self.states()]
+        return any(it.order.first_held is not None or it.past.changed for it in shards)
+
     def _log(self, lane: int) -> TP:
         return TP(self.topology.keyed(self._name), lane)
 

@@ -136,7 +136,6 @@ def _wired(
     app = create_app(
         topology.group(name), settings,
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
-        ticks=not reads_events,
     )  # fmt: skip
     wiring = Wiring(parts.pipeline, app, settings, metrics)
     worker: Worker[object]
@@ -160,7 +159,7 @@ def _repartition(
     """What deals events and outcomes out to component *name*."""
     topology = Topology.of(parts.pipeline)
     group = topology.group(f"{name}.keyed")
-    app = create_app(group, settings, max_records=_EVENT_RECORDS, ticks=False)
+    app = create_app(group, settings, max_records=_EVENT_RECORDS)
     worker = Repartition(Wiring(parts.pipeline, app, settings, metrics), name)
     add_agent(app, topology.sources_of(name), worker.handle)
     return app, worker  # type: ignore[return-value]  # any state

@@ -64,11 +64,16 @@ class Worker(Generic[State]):
             self._states.clear()
             self._generation = fetch.generation
         await self.process(fetch)
+        self.wiring.app.batches.wants_ticks = self.waits()
         self.wiring.metrics.observe_lag(self.wiring.app.batches.lag())
 
     async def process(self, fetch: Fetch) -> None:
         """The worker's own part of `handle`."""
         raise NotImplementedError
+
+    def waits(self) -> bool:
+        """Time alone may give this worker something to do: it gets ticks while nothing comes."""
+        return False
 
     async def open_state(self, partition: int) -> State:
         """The state of a source partition that this worker has just been given."""

@@ -54,6 +54,7 @@ class MicroBatchConsumer(Consumer):
     tick_s = 0.02
     """How long a fetch may stay empty before the agent gets a tick (if it wants ticks)."""
     wants_ticks = False
+    """Said by the worker after each fetch: a tick costs as much as a small fetch."""
     fetch_max_wait_ms = 500
     leader_wait_s = 0.0
     """How long this worker, as the leader of a group of several, lets the others sync first."""

@@ -18,7 +18,7 @@ PARTITIONS = 4
 MAX_IN_FLIGHT = 8_000
 """Events without a decision yet, so that no topic outgrows what a partition keeps."""
 
-FETCH_WAIT_MS = 5
+FETCH_WAIT_MS = 10
 """The mock holds an empty fetch for its whole wait even when data arrives meanwhile."""
 
 LEADER_WAIT_S = 0.5

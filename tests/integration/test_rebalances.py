@@ -69,7 +69,7 @@ async def test_workers_that_join_together_need_to_do_so_once(
 
     topology = Topology.of(trained.pipeline)
     await ensure_topics(broker, topology)
-    apps = [create_app("together", broker, max_records=1, ticks=False) for _ in range(3)]
+    apps = [create_app("together", broker, max_records=1) for _ in range(3)]
     for app in apps:
         add_agent(app, [topology.events], nothing)
     await asyncio.gather(*(app.start() for app in apps))
