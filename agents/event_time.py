@@ -35,7 +35,8 @@ class _Source:
     offset: int
     """The last that has come."""
     clock_ms: int
-    progressed_at: float
+    behind_since: float | None = None
+    """Since when it has been known to have more to give without giving anything."""
     held: deque[_Held] = field(default_factory=deque)
 
 
@@ -47,6 +48,8 @@ class Released:
     clocks_ms: Ints
     position: int
     """Where the batch is in the log."""
+    early: int
+    """Of its rows, the last so many were let go before every source had come as far as they."""
 
 
 class EventTimeOrder:
@@ -58,11 +61,11 @@ class EventTimeOrder:
 
     def __init__(
         self, partitions: int, *, outcome_delay_ms: int | None, hold_s: float,
-        stall_timeout_s: float, now: float,
+        stall_timeout_s: float,
     ) -> None:  # fmt: skip
-        self._events = [_Source(-1, BEGINNING, now) for _ in range(partitions)]
+        self._events = [_Source(-1, BEGINNING) for _ in range(partitions)]
         outcome_sources = 0 if outcome_delay_ms is None else partitions
-        self._outcomes = [_Source(-1, BEGINNING, now) for _ in range(outcome_sources)]
+        self._outcomes = [_Source(-1, BEGINNING) for _ in range(outcome_sources)]
         self._delay_ms = outcome_delay_ms or 0
         self._hold_s = hold_s
         self._stall_timeout_s = stall_timeout_s
@@ -79,13 +82,13 @@ class EventTimeOrder:
         times = np.where(batch.present, batch.rows.event_time_ms, BEGINNING)
         clocks = np.maximum.accumulate(np.maximum(times, source.clock_ms)).astype(np.int64)
         source.held.append(_Held(batch, clocks, position, now))
-        self._come(source, batch, now)
+        self._come(source, batch)
 
-    def note_outcomes(self, batch: StageBatch, now: float) -> StageBatch:
+    def note_outcomes(self, batch: StageBatch) -> StageBatch:
         """Outcomes have come; those of them that were not seen before."""
         source = self._outcomes[batch.partition]
         batch = self._unseen(source, batch)
-        self._come(source, batch, now)
+        self._come(source, batch)
         return batch
 
     @property
@@ -106,14 +109,17 @@ class EventTimeOrder:
         `ends` are the next offsets to be written of all sources, events and outcomes, asked
         for after the last push: a source that has come to its end holds nobody up.
         """
-        limit = max(self._reached(now, ends), self._held_long_enough(now))
+        reached = self._reached(now, ends)
+        limit = max(reached, self._held_long_enough(now))
         released: list[Released] = []
         for source in self._events:
             while source.held:
                 head = source.held[0]
                 n = int(np.searchsorted(head.clocks_ms, limit, side="right"))
                 if n or not len(head.batch):
-                    released.append(Released(head.batch[:n], head.clocks_ms[:n], head.position))
+                    clocks = head.clocks_ms[:n]
+                    early = n - int(np.searchsorted(clocks, reached, side="right"))
+                    released.append(Released(head.batch[:n], clocks, head.position, early))
                 if n < len(head.batch):
                     head.batch, head.clocks_ms = head.batch[n:], head.clocks_ms[n:]
                     break
@@ -131,8 +137,12 @@ class EventTimeOrder:
     def _limit(self, source: _Source, end: int | None, now: float) -> int:
         """Before which time nothing more is to be expected; more of the same time may come."""
         if end is not None:
-            stalled = now - source.progressed_at > self._stall_timeout_s
-            if source.offset >= end - 1 or stalled:
+            if source.offset >= end - 1:
+                source.behind_since = None
+                return END
+            if source.behind_since is None:
+                source.behind_since = now
+            if now - source.behind_since > self._stall_timeout_s:
                 return END
         return source.clock_ms - 1
 
@@ -154,8 +164,8 @@ class EventTimeOrder:
         return batch[seen:] if seen else batch
 
     @staticmethod
-    def _come(source: _Source, batch: StageBatch, now: float) -> None:
+    def _come(source: _Source, batch: StageBatch) -> None:
         if batch.covers_to > source.offset:
-            source.offset, source.progressed_at = batch.covers_to, now
+            source.offset, source.behind_since = batch.covers_to, None
         valid = batch.rows.event_time_ms[batch.present]
         source.clock_ms = max(source.clock_ms, int(valid.max(initial=BEGINNING)))

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _SHARE_OF_DEADLINE = 0.25
 """A row that is not late waits this part of the deadline for sources that lag."""
-_ASKING = 0.1
+_ASKING = 0.25
 """Asking for the ends of the sources may take this share of the time."""
 
 
@@ -75,7 +75,6 @@ class KeyedStage(Worker[_Shard]):
             outcome_delay_ms=self._plan.delay_ms if self._plan.of_outcomes else None,
             hold_s=pipeline.weighting.deadline_ms / 1000 * _SHARE_OF_DEADLINE,
             stall_timeout_s=pipeline.weighting.stall_timeout_s,
-            now=time.monotonic(),
         )
         found = await self._snapshots.load(self.tail, partition)
         past = found.past if found else Past.empty(self._plan)
@@ -125,7 +124,7 @@ class KeyedStage(Worker[_Shard]):
             if batch is None:
                 continue
             if batch.topic == self.topology.outcomes:
-                self._learn(shard, shard.order.note_outcomes(batch, time.monotonic()))
+                self._learn(shard, shard.order.note_outcomes(batch))
             else:
                 shard.order.push(batch, record.offset, time.monotonic())
         shard.next_offset = records[-1].offset + 1
@@ -176,6 +175,7 @@ class KeyedStage(Worker[_Shard]):
             )
             for shard, parts in zip(shards, released, strict=True):
                 parts.extend(shard.order.pop(asked, (events, outcomes)))
+        self.wiring.metrics.observe_early(sum(it.early for parts in released for it in parts))
         return released
 
     async def _made(

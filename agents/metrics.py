@@ -68,6 +68,12 @@ class Metrics:
             (*_LABELS, "partition", "history", "kind"),
             registry=on,
         )
+        self.early = Counter(
+            "anabranch_early_rows_total",
+            "Rows that could not wait for a source that lags: their windows may lack its last rows",
+            _LABELS,
+            registry=on,
+        )
         self.remembered = Gauge(
             "anabranch_history_entries",
             "Events and outcomes in memory for windowed features",
@@ -156,6 +162,10 @@ class StageMetrics:
     def observe_skipped(self) -> None:
         """A record was no stage batch."""
         self.metrics.skipped.labels(*self._labels).inc()
+
+    def observe_early(self, rows: int) -> None:
+        """*rows* were let go before all sources had come as far as they."""
+        self.metrics.early.labels(*self._labels).inc(rows)
 
     def observe_lag(self, records: int) -> None:
         """*records* wait on the topics that the component reads."""

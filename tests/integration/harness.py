@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
@@ -97,25 +98,32 @@ async def pipeline_running(
 def worker_process(
     trained: Trained, broker: BrokerSettings, *components: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`anabranch run` as a process of its own; killed in the end if it still runs."""
+    """`anabranch run` as a process of its own; killed in the end if it still runs.
+
+    Fails when it has ended by itself. What it said is shown with any failure of the test.
+    """
     named = [word for name in components for word in ("--component", name)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agents", "run", str(trained.file.path), *named],
-        env={
-            **os.environ,
-            "ANABRANCH_HOME": str(trained.home),
-            "ANABRANCH_BROKER": broker.broker,
-            "ANABRANCH_EMBEDDED": str(broker.embedded).lower(),
-            "ANABRANCH_SESSION_TIMEOUT_S": "6",
-            "ANABRANCH_COMMIT_INTERVAL_S": "0.2",
-        },
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    with TemporaryFile() as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agents", "run", str(trained.file.path), *named],
+            env={
+                **os.environ,
+                "ANABRANCH_HOME": str(trained.home),
+                "ANABRANCH_BROKER": broker.broker,
+                "ANABRANCH_EMBEDDED": str(broker.embedded).lower(),
+                "ANABRANCH_SESSION_TIMEOUT_S": "6",
+                "ANABRANCH_COMMIT_INTERVAL_S": "0.2",
+            },
+            stderr=said,
+        )
+        try:
+            yield process
+            assert process.poll() in (None, 0, -signal.SIGKILL), "a worker has ended by itself"
+        finally:
+            process.kill()
+            process.wait()
+            said.seek(0)
+            print(f"worker {process.pid} ended with {process.returncode}:", said.read().decode())
 
 
 def stopped(process: subprocess.Popen[bytes], number: signal.Signals) -> int:

@@ -12,9 +12,7 @@ from topics.stage_batch import StageBatch
 
 
 def order_of(outcome_delay_ms: int | None = None) -> EventTimeOrder:
-    return EventTimeOrder(
-        2, outcome_delay_ms=outcome_delay_ms, hold_s=1.0, stall_timeout_s=10.0, now=0.0
-    )
+    return EventTimeOrder(2, outcome_delay_ms=outcome_delay_ms, hold_s=1.0, stall_timeout_s=10.0)
 
 
 def rows(partition: int, times: list[int], first: int = 0, *, backlog: bool = False) -> StageBatch:
@@ -48,9 +46,9 @@ def test_an_event_waits_for_outcomes_that_it_can_see() -> None:
     order = order_of(outcome_delay_ms=100)
     order.push(rows(0, [200]), 0, 0.0)
     assert times(order, ends=({0: 1, 1: 0}, {0: 1, 1: 0})) == []
-    order.note_outcomes(rows(0, [90]), 0.0)
+    order.note_outcomes(rows(0, [90]))
     assert times(order, ends=({0: 1, 1: 0}, {0: 2, 1: 0})) == [], "one of before 100 may come"
-    order.note_outcomes(rows(0, [101], first=1), 0.0)
+    order.note_outcomes(rows(0, [101], first=1))
     assert times(order, ends=({0: 1, 1: 0}, {0: 3, 1: 0})) == [[200]]
 
 
@@ -60,9 +58,22 @@ def test_a_live_row_waits_no_longer_than_it_may_and_backlog_until_a_source_is_st
     live.push(rows(0, [10]), 0, 0.0)
     late.push(rows(0, [10], backlog=True), 0, 0.0)
     assert times(live, 0.9, ends) == []
-    assert times(live, 1.0, ends) == [[10]]
+    assert [(len(part.batch), part.early) for part in live.pop(1.0, ends)] == [(1, 1)]
+    assert times(late, 0.0, ends) == []
     assert times(late, 9.9, ends) == []
     assert times(late, 10.1, ends) == [[10]]
+
+
+def test_a_source_is_stalled_by_what_it_keeps_back_and_not_by_having_had_nothing_to_give() -> None:
+    order = order_of()
+    order.push(rows(0, [10]), 0, 0.0)
+    assert times(order, 0.0, ({0: 1, 1: 0}, {})) == [[10]]
+    order.push(rows(0, [30], first=1, backlog=True), 1, 100.0)
+    one_to_come: tuple[dict[int, int], dict[int, int]] = ({0: 2, 1: 1}, {})
+    assert times(order, 100.0, one_to_come) == []
+    order.push(rows(1, [20]), 2, 109.0)
+    assert times(order, 111.0, ({0: 2, 1: 2}, {})) == [[20]], "it goes on, so it is not stalled"
+    assert times(order, 112.0, ({0: 2, 1: 2}, {})) == []
 
 
 def test_what_was_seen_before_is_dropped_and_the_log_is_read_again_from_what_is_held() -> None:
