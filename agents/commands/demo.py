@@ -15,7 +15,7 @@ from agents.commands.shared import (
     JsonOption,
     PipelineArgument,
     SpeedOption,
-    refuse_two_paces,
+    check_pace,
     run_async,
     stderr,
     stdout,
@@ -77,7 +77,7 @@ def demo(
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings, HomeSettings
 
-    refuse_two_paces(rate, speed)
+    check_pace(rate, speed)
     live = not headless and not as_json and stdout.is_terminal
     file = load_pipeline(find_pipeline(pipeline))
     simulator_of(file.pipeline)  # says that there is none before minutes of training

@@ -23,7 +23,7 @@ from agents.commands.shared import (
     JsonOption,
     PipelineArgument,
     SpeedOption,
-    refuse_two_paces,
+    check_pace,
     run_async,
     stderr,
     stdout,
@@ -74,7 +74,7 @@ def publish(
     from topics.embedded import MAX_IN_FLIGHT
     from topics.pipeline_file import find_pipeline, load_pipeline
 
-    refuse_two_paces(rate, speed)
+    check_pace(rate, speed)
     loaded = load_pipeline(find_pipeline(pipeline))
     settings = needed_broker(broker)
     if file != "-" and not Path(file).is_file():

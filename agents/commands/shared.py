@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
+from math import isfinite
 from typing import Annotated, Any
 
 import typer
@@ -42,8 +43,11 @@ SpeedOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, no more.")]
 
 
-def refuse_two_paces(rate: float | None, speed: float | None) -> None:
-    """Raise BadParameter when both --rate and --speed are given."""
+def check_pace(rate: float | None, speed: float | None) -> None:
+    """Raise BadParameter when both --rate and --speed are given, or one is not finite."""
+    for option, value in (("--rate", rate), ("--speed", speed)):
+        if value is not None and not isfinite(value):
+            raise typer.BadParameter(f"{value} is no finite number", param_hint=option)
     if rate is not None and speed is not None:
         raise typer.BadParameter(
             "--rate and --speed exclude each other: events are published either so many a "

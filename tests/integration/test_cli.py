@@ -169,6 +169,13 @@ def test_a_broker_that_does_not_answer_is_one_clear_message(trained: Trained) ->
     assert "--broker" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("--rate", "nan"), ("--speed", "inf")])
+def test_a_pace_that_is_no_number_is_refused(words: tuple[str, str]) -> None:
+    done = anabranch(None, "demo", *words)
+    assert done.returncode == 2
+    assert "is no finite number" in done.stderr
+
+
 def test_without_any_broker_a_command_says_how_to_get_one(trained: Trained) -> None:
     done = anabranch(trained, "audit", str(trained.file.path))
     assert done.returncode == 1
