@@ -169,7 +169,7 @@ def test_a_broker_that_does_not_answer_is_one_clear_message(trained: Trained) ->
     assert "--broker" in done.stderr
 
 
-@pytest.mark.parametrize("words", [("--rate", "nan"), ("--speed", "inf")])
+@pytest.mark.parametrize("words", [("--rate", "inf"), ("--speed", "inf")])
 def test_a_pace_that_is_no_number_is_refused(words: tuple[str, str]) -> None:
     done = anabranch(None, "demo", *words)
     assert done.returncode == 2
