@@ -118,7 +118,8 @@ def worker_process(
         )
         try:
             yield process
-            assert process.poll() in (None, 0, -signal.SIGKILL), "a worker has ended by itself"
+            if process.returncode is None:  # nobody has waited for its end
+                assert process.poll() in (None, 0, -signal.SIGKILL), "a worker has ended by itself"
         finally:
             process.kill()
             process.wait()
