@@ -20,7 +20,7 @@ from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 from faust.types import TP, ConsumerMessage
 
 from topics.errors import LeaseLost
-from topics.fetch import Fetch
+from topics.fetch import Fetch, continued
 from topics.group_member import GroupMember
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class MicroBatchConsumer(GroupMember):
             # A rebalance came between. aiokafka has moved its positions past these records,
             # so they are given back, or the next commit would pass over them.
             for tp in records.keys() & assigned:
-                self.kafka.seek(_aiokafka_tp(tp), records[tp][0].offset)
+                self._give_back(tp, records[tp][0].offset)
             return None
         if not assigned or not (records or self.wants_ticks):
             return None
@@ -133,7 +133,13 @@ class MicroBatchConsumer(GroupMember):
             if left_s <= 0 or not (more := await self._getmany(active, left_s)):
                 return
             for tp, found in more.items():
-                records.setdefault(tp, []).extend(found)
+                records[tp] = continued(records.get(tp, []), found)
+
+    def _give_back(self, tp: TP, offset: int) -> None:
+        """Read again from *offset* on, unless a new assignment begins before it."""
+        read = self.kafka._subscription.subscription.assignment.state_value(_aiokafka_tp(tp))
+        if read.has_valid_position and read.position > offset:
+            self.kafka.seek(_aiokafka_tp(tp), offset)
 
     def _waiting_behind(self, records: Mapping[TP, list[ConsumerRecord]]) -> int:
         """How many records follow these in their partitions."""

@@ -19,6 +19,18 @@ class Fetch:
     generation: int
 
 
+def continued(
+    records: Sequence[ConsumerRecord], more: Sequence[ConsumerRecord]
+) -> list[ConsumerRecord]:
+    """What was fetched of one partition, and then *more*, in offset order.
+
+    Only the latter when it does not follow: the worker has gone back in between, and what
+    was fetched before comes again.
+    """
+    went_back = bool(records) and more[0].offset <= records[-1].offset
+    return [*more] if went_back else [*records, *more]
+
+
 class FetchSchema(Schema[Any, Any]):
     """Hands a fetch to the agent as it is: workers decode bytes themselves, row by row."""
 

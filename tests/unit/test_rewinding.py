@@ -9,6 +9,7 @@ import pytest
 from faust.types import TP
 
 from agents.rewinding import Resumption
+from topics.fetch import continued
 
 EVENTS = TP("p.events", 0)
 
@@ -53,3 +54,12 @@ async def test_what_was_deleted_is_said(caplog: pytest.LogCaptureFixture) -> Non
     assert await Resumption(0).leaves(worker_of(30, rewound), EVENTS, 100)
     assert rewound == [30]
     assert "offsets 0 to 29 were deleted" in caplog.text
+
+
+def test_what_is_fetched_after_a_rewind_does_not_follow_what_was_before_it() -> None:
+    def records(*offsets: int) -> Any:
+        return [SimpleNamespace(offset=offset) for offset in offsets]
+
+    assert continued([], records(7, 8)) == records(7, 8)
+    assert continued(records(5, 6), records(7, 9)) == records(5, 6, 7, 9)
+    assert continued(records(120, 121), records(40, 41)) == records(40, 41)
