@@ -89,7 +89,8 @@ class MicroBatchConsumer(GroupMember):
         active = self._get_active_partitions()
         generation = self.app.consumer_generation_id
         if active:
-            records = await self._getmany(active, self.tick_s if self.wants_ticks else 1.0)
+            # Never longer: the worker may come to want ticks while this waits.
+            records = await self._getmany(active, self.tick_s)
             await self._gather(records, active)
         else:
             records = {}
