@@ -79,11 +79,7 @@ def _session(
             f"{spec.name}@{Path(spec.model.path).name}", session.digest, "fp32"
         )
     wanted = spec.model.version if spec.model is not None else None
-    version = (
-        registry.latest(pipeline.name, spec.name)
-        if wanted is None
-        else registry.get(pipeline.name, spec.name, wanted)
-    )
+    version = registry.get(pipeline.name, spec.name, wanted)
     if not reads(pipeline, spec.name, version.card.inputs):
         model = f"{spec.name}@{version.version}"
         raise ModelOutOfDate(pipeline.name, model, version.card.inputs)

@@ -62,8 +62,7 @@ def open_weights(pipeline: Pipeline, registry: Registry) -> Weights:
 def is_trained(pipeline: Pipeline, registry: Registry) -> bool:
     """Every model that `anabranch train` would make is there, and fits the pipeline file."""
     models = all(
-        registry.has(pipeline.name, spec.name)
-        and reads(pipeline, spec.name, registry.latest(pipeline.name, spec.name).card.inputs)
+        _has_model(pipeline, spec.name, spec.model.version, registry)
         for spec in pipeline.components
         if spec.model is not None and spec.model.estimator is not None
     )
@@ -71,6 +70,12 @@ def is_trained(pipeline: Pipeline, registry: Registry) -> bool:
         return models
     found = registry.has_weights(pipeline.name)
     return found and _fit(pipeline, registry.weights(pipeline.name))
+
+
+def _has_model(pipeline: Pipeline, name: str, version: int | None, registry: Registry) -> bool:
+    if not registry.has(pipeline.name, name):
+        return False
+    return reads(pipeline, name, registry.get(pipeline.name, name, version).card.inputs)
 
 
 def _fit(pipeline: Pipeline, learned: WeightsVersion) -> bool:

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agents.metrics import StageStats
+from agents.supervision import first_of
 from topics.errors import AnabranchError
 from topics.settings import BrokerSettings
 
 _STOP_S = 15.0
+_LONGEST_LINE = 2**24
 
 
 class WorkersEnded(AnabranchError):
@@ -55,25 +57,26 @@ class WorkerProcess:
 
     async def up(self) -> None:
         """Return when every component owns its partitions. Raises WorkersEnded."""
-        reading = asyncio.create_task(self._up.wait())
-        ended = asyncio.create_task(self.ended())
-        await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
-        reading.cancel()
-        if ended.done():
-            await ended
-        ended.cancel()
+        await first_of(self._up.wait, self.ended)
 
     async def ended(self) -> NoReturn:
         """Wait until the process ends by itself. Raises WorkersEnded."""
         raise WorkersEnded(await self.process.wait())
 
     async def follow(self) -> None:
-        """Read the process's status lines until it closes them."""
+        """Read the process's status lines until it closes them.
+
+        What else is printed there, by a component of the user's own, goes on to stderr.
+        """
         if self.process.stdout is None:
             raise ValueError("the process was started without a pipe")
         async for line in self.process.stdout:
-            self.stages = Status.model_validate_json(line).components
-            self._up.set()
+            try:
+                self.stages = Status.model_validate_json(line).components
+            except ValidationError:
+                sys.stderr.write(line.decode(errors="replace"))
+            else:
+                self._up.set()
 
 
 @asynccontextmanager
@@ -90,6 +93,7 @@ async def worker_process(
             sys.executable, "-P", "-m", "agents", "run", str(pipeline_file), "--json",
             env={**os.environ, **_environment(registry, settings)},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            limit=_LONGEST_LINE,
             start_new_session=True,  # Ctrl-C is for the parent, which tells the child
         )
     )  # fmt: skip

@@ -162,8 +162,10 @@ class Registry:
             raise ModelNotFound(pipeline, component, None, self.root)
         return self.get(pipeline, component, versions[-1])
 
-    def get(self, pipeline: str, component: str, version: int) -> ModelVersion:
-        """One version; ModelNotFound or CardUnreadable when it cannot be had."""
+    def get(self, pipeline: str, component: str, version: int | None) -> ModelVersion:
+        """One version, None for the newest. Raises ModelNotFound or CardUnreadable."""
+        if version is None:
+            return self.latest(pipeline, component)
         folder = self.root / pipeline / component / str(version)
         if not folder.is_dir():
             raise ModelNotFound(pipeline, component, version, self.root)

@@ -145,9 +145,7 @@ def _registered(pipeline: Pipeline, name: str, registry: Registry) -> ModelVersi
     spec = pipeline.component(name)
     if spec.kind is None or spec.model is None or spec.model.estimator is None:
         return None
-    if spec.model.version is not None:
-        return registry.get(pipeline.name, name, spec.model.version)
-    return registry.latest(pipeline.name, name)
+    return registry.get(pipeline.name, name, spec.model.version)
 
 
 def _kept_on(pipeline: Pipeline, versions: Versions, name: str) -> Pipeline:

@@ -17,22 +17,13 @@ import pytest
 
 from models.registry import Registry
 from tests.integration.harness import Trained, publish, settled, simulated
+from tests.integration.velocity import EVENT
 from topics.pipeline_file import load_pipeline
 from topics.settings import BrokerSettings
 
 PIPELINE = """
 pipeline: hanging
-event:
-  id: transaction_id
-  key: customer_id
-  time: occurred_at
-  fields:
-    transaction_id: {{type: string}}
-    occurred_at: {{type: timestamp}}
-    customer_id: {{type: string}}
-    terminal_id: {{type: string}}
-    amount: {{type: number}}
-components:
+{event}components:
   - name: large
     import: tests.integration.velocity:Hanging
     options: {{flag: {flag}}}
@@ -89,7 +80,7 @@ async def test_a_component_that_hangs_ends_its_process_and_a_new_one_goes_on(
     flag = tmp_path / "hang"
     flag.touch()
     path = tmp_path / "hanging.yaml"
-    path.write_text(PIPELINE.format(flag=flag))
+    path.write_text(PIPELINE.format(event=EVENT, flag=flag))
     pipeline = Trained(tmp_path, load_pipeline(path), Registry(tmp_path / "registry")).pipeline
     with worker(path, broker) as process:
         assert process.stderr is not None

@@ -19,6 +19,7 @@ from tests.integration.harness import (
     settled,
     simulated,
 )
+from tests.integration.velocity import EVENT
 from topics.decision import Decision
 from topics.pipeline_file import load_pipeline
 from topics.settings import BrokerSettings
@@ -28,17 +29,7 @@ from topics.wire import decode
 PIPELINE = """
 pipeline: own
 codec: {codec}
-event:
-  id: transaction_id
-  key: customer_id
-  time: occurred_at
-  fields:
-    transaction_id: {{type: string}}
-    occurred_at: {{type: timestamp}}
-    customer_id: {{type: string}}
-    terminal_id: {{type: string}}
-    amount: {{type: number}}
-components:
+{event}components:
   - name: features
     kind: extract_features
     from: [events]
@@ -61,7 +52,7 @@ policy: {{thresholds: {{decline: 0.5}}}}
 
 def own(folder: Path, *, codec: str = "binary", missing: str = "renormalise") -> Trained:
     path = folder / "own.yaml"
-    path.write_text(PIPELINE.format(codec=codec, missing=missing))
+    path.write_text(PIPELINE.format(event=EVENT, codec=codec, missing=missing))
     return Trained(folder, load_pipeline(path), Registry(folder / "registry"))
 
 
@@ -150,7 +141,7 @@ async def test_the_component_of_the_readme_runs_from_the_pipeline_files_folder(
 ) -> None:
     after = "A component of your own"
     (tmp_path / "my_components.py").write_text(_readme("python", after))
-    content = yaml.safe_load(PIPELINE.format(codec="binary", missing="fail"))
+    content = yaml.safe_load(PIPELINE.format(event=EVENT, codec="binary", missing="fail"))
     content["components"] = yaml.safe_load(_readme("yaml", after))
     content["weighting"] |= {"from": ["large"], "weights": {"large": 1}}
     path = tmp_path / "readme.yaml"

@@ -1,4 +1,4 @@
-"""A component of a user's own, as the README shows it."""
+"""Components of a user's own: one as the README shows it, and some that misbehave."""
 
 import time
 from pathlib import Path
@@ -6,6 +6,20 @@ from pathlib import Path
 import numpy as np
 
 from models.component import Batch, Component, StageOutput
+
+EVENT = """
+event:
+  id: transaction_id
+  key: customer_id
+  time: occurred_at
+  fields:
+    transaction_id: {type: string}
+    occurred_at: {type: timestamp}
+    customer_id: {type: string}
+    terminal_id: {type: string}
+    amount: {type: number}
+"""
+"""The event of pipelines that need no trained model, for a pipeline file."""
 
 
 class LargeAmount(Component):
@@ -35,4 +49,14 @@ class Hanging(Component):
     def transform(self, batch: Batch) -> StageOutput:
         while self._flag.exists():
             time.sleep(0.1)
+        return StageOutput.of_signal(np.zeros(batch.rows))
+
+
+class Talking(Component):
+    """Prints where status lines go, too."""
+
+    def load(self) -> None:
+        print("hello from a component")
+
+    def transform(self, batch: Batch) -> StageOutput:
         return StageOutput.of_signal(np.zeros(batch.rows))

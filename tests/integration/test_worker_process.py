@@ -1,0 +1,44 @@
+"""Components in a child process, as the demo and evaluate run them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.brokers import ensure_topics
+from agents.worker_process import WorkersEnded, worker_process
+from tests.integration.velocity import EVENT
+from topics.pipeline_file import load_pipeline
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+
+PIPELINE = """
+pipeline: talking
+{event}
+components:
+  - {{name: talks, import: "tests.integration.velocity:{component}", from: [events]}}
+weighting: {{from: [talks], weights: {{talks: 1.0}}}}
+policy: {{thresholds: {{decline: 0.5}}}}
+"""
+
+
+async def test_what_a_component_prints_does_not_pass_for_a_status(
+    broker: BrokerSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "talking.yaml"
+    path.write_text(PIPELINE.format(event=EVENT, component="Talking"))
+    await ensure_topics(broker, Topology.of(load_pipeline(path).pipeline))
+    async with worker_process(path, tmp_path / "registry", broker) as workers:
+        assert set(workers.stages) == {"talks", "weigh"}
+        assert workers.process.returncode is None
+    assert workers.process.returncode == 0
+    assert "hello from a component" in capsys.readouterr().err
+
+
+async def test_a_child_that_cannot_start_is_said(broker: BrokerSettings, tmp_path: Path) -> None:
+    path = tmp_path / "talking.yaml"
+    path.write_text(PIPELINE.format(event=EVENT, component="Nobody"))
+    with pytest.raises(WorkersEnded, match="exit code 1"):
+        async with worker_process(path, tmp_path / "registry", broker):
+            pass
