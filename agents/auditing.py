@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +18,10 @@ from topics.settings import BrokerSettings
 from topics.topology import Topology
 
 Ends = Mapping[TopicPartition, int]
+
+_POLL_S = 0.1
+_SHOW_SHARE = 0.05
+"""Of a running audit's time, that its results may take."""
 
 
 class PartitionAudit(BaseModel):
@@ -58,9 +64,16 @@ class Audit(BaseModel):
 
 
 async def audit_topics(
-    settings: BrokerSettings, topology: Topology, stop: asyncio.Event | None
+    settings: BrokerSettings,
+    topology: Topology,
+    stop: asyncio.Event | None,
+    show: Callable[[Audit], None] | None = None,
 ) -> Audit:
-    """Audit what the topics hold now; with *stop*, also all that comes until it is set."""
+    """Audit what the topics hold now; with *stop*, also all that comes until it is set.
+
+    *show* is given the result as it stands, about every second.
+    """
+    show_at = 0.0
     topics = (topology.events, topology.decisions, topology.dead_letters)
     async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
         assigned = sorted(consumer.assignment())
@@ -68,10 +81,18 @@ async def audit_topics(
         while True:
             ends = await _ends(consumer, topology)
             async for tp, records in read_until(consumer, ends):
+                if records and records[0].offset > book.expected[tp]:
+                    book.begins_at(tp, (await consumer.beginning_offsets([tp]))[tp], records)
                 book.take(tp, records)
             if stop is None or stop.is_set():
                 return book.audit(ends)
-            await asyncio.wait([asyncio.ensure_future(stop.wait())], timeout=0.1)
+            began = time.monotonic()
+            if show is not None and began >= show_at:
+                show(book.audit(ends))
+                took_s = time.monotonic() - began
+                show_at = began + max(1.0, took_s / _SHOW_SHARE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _POLL_S)
 
 
 async def _ends(consumer: object, topology: Topology) -> Ends:
@@ -94,21 +115,26 @@ class _Book:
             tp.partition: start for tp, start in starts.items() if tp.topic == topology.events
         }
         # Ends begin at 0: a first record behind that means that earlier ones are gone.
-        self._expected = {
+        self.expected = {
             tp: start if tp.topic == topology.events else 0 for tp, start in starts.items()
         }
+        """Of each partition, the offset that should come next."""
 
-    def take(self, tp: TopicPartition, records: list[ConsumerRecord]) -> None:
+    def begins_at(self, tp: TopicPartition, first: int, records: Sequence[ConsumerRecord]) -> None:
+        """The broker holds nothing before *first*; *records* come next.
+
+        Where it has dropped what was expected, the ends of earlier events are unknown. Other
+        gaps are transaction markers, or records that somebody has deleted: those are missed.
+        """
+        if first > self.expected[tp] and (offsets := self._source_offsets(tp, records)):
+            self._complete_from[tp.partition] = max(self._complete_from[tp.partition], offsets[0])
+
+    def take(self, tp: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
         """Enter the records of one partition of one topic."""
         if not records:
             return
         offsets = self._source_offsets(tp, records)
-        if not offsets:
-            return
-        # Where the broker has dropped records in front, ends of earlier events are unknown.
-        if records[0].offset > self._expected[tp]:
-            self._complete_from[tp.partition] = max(self._complete_from[tp.partition], offsets[0])
-        self._expected[tp] = records[-1].offset + 1
+        self.expected[tp] = records[-1].offset + 1
         if tp.topic == self._topology.events:
             self._ledger.enter(tp.partition, offsets)
         elif tp.topic == self._topology.decisions:
@@ -116,7 +142,7 @@ class _Book:
         else:
             self._ledger.bury(tp.partition, offsets)
 
-    def _source_offsets(self, tp: TopicPartition, records: list[ConsumerRecord]) -> list[int]:
+    def _source_offsets(self, tp: TopicPartition, records: Sequence[ConsumerRecord]) -> list[int]:
         if tp.topic == self._topology.events:
             return [record.offset for record in records]
         read = decision if tp.topic == self._topology.decisions else dead_letters

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +13,8 @@ from rich.table import Table
 from agents.commands.shared import (
     BrokerOption,
     JsonOption,
+    MetricsHostOption,
+    MetricsPortOption,
     PipelineArgument,
     run_async,
     stderr,
@@ -20,6 +24,7 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from agents.auditing import Audit
+    from topics.settings import BrokerSettings
 
 
 def audit(
@@ -33,6 +38,8 @@ def audit(
         ),
     ] = False,
     broker: BrokerOption = None,
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
     as_json: JsonOption = False,
 ) -> None:
     """Read events, decisions and dead letters, and account for every source record.
@@ -45,15 +52,19 @@ def audit(
       anabranch audit card-fraud
 
       anabranch audit card-fraud --json | jq .total.lost
+
+      anabranch audit card-fraud --follow --metrics-port 9465
     """  # fmt: skip
     from agents.brokers import needed_broker
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.topology import Topology
 
+    if metrics_port is not None and not follow:
+        raise typer.BadParameter("it serves a running audit: --follow", param_hint="--metrics-port")
     settings = needed_broker(broker)
     topology = Topology.of(load_pipeline(find_pipeline(pipeline)).pipeline)
 
-    async def main() -> Audit:
+    async def main(show: Callable[[Audit], None] | None) -> Audit:
         from agents.auditing import audit_topics
         from agents.brokers import wait_for_broker
 
@@ -62,15 +73,37 @@ def audit(
         await wait_for_broker(settings)
         if follow:
             stderr.print("following; Ctrl-C ends and prints the result")
-        return await audit_topics(settings, topology, stopping if follow else None)
+        return await audit_topics(settings, topology, stopping if follow else None, show)
 
-    found: Audit = run_async(main())
+    with ExitStack() as stack:
+        port = None if metrics_port is None else (metrics_host, metrics_port)
+        show = None if port is None else stack.enter_context(_showing(port, settings))
+        found: Audit = run_async(main(show))
     if as_json:
         typer.echo(found.model_dump_json())
     else:
         _print(found)
     if not found.passed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callable[[Audit], None]]:
+    """Serve what the result is given as metrics; not live when no pass ends any more."""
+    from agents.audit_metrics import AuditMetrics
+    from agents.liveness import Liveness
+    from agents.monitoring import serving
+
+    metrics, liveness = AuditMetrics(), Liveness(settings.stuck_after_s)
+
+    def show(audit: Audit) -> None:
+        metrics.observe(audit)
+        liveness.look({})
+        liveness.ready = True
+
+    with serving(*port, metrics.registry, liveness) as number:
+        stderr.print(f"metrics and health on http://{port[0]}:{number}/metrics, /healthz, /readyz")
+        yield show
 
 
 def _print(found: Audit) -> None:

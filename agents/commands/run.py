@@ -12,6 +12,8 @@ import typer
 
 from agents.commands.shared import (
     BrokerOption,
+    MetricsHostOption,
+    MetricsPortOption,
     PipelineArgument,
     run_async,
     stderr,
@@ -36,18 +38,8 @@ def run(
         ),
     ] = None,
     broker: BrokerOption = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            metavar="PORT",
-            help="Serve /metrics, /healthz and /readyz here; 0 for any free port.",
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option(metavar="HOST", help="Where the metrics port listens.")
-    ] = "127.0.0.1",
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Once they run, a JSON object on stdout every second."),

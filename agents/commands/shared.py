@@ -40,6 +40,19 @@ SpeedOption = Annotated[
         "them a second. Gaps are waited for.",
     ),
 ]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        min=0,
+        max=65535,
+        metavar="PORT",
+        help="Serve /metrics, /healthz and /readyz here; 0 for any free port.",
+    ),
+]
+MetricsHostOption = Annotated[
+    str, typer.Option("--metrics-host", metavar="HOST", help="Where the metrics port listens.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, no more.")]
 
 
