@@ -1,4 +1,4 @@
-"""Which source offsets a batch answers for: what was deleted before it was read is noticed."""
+"""Which source offsets a batch answers for: what was deleted, or begins anew, is noticed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from faust.types import TP
 
 from agents.tail import TailReader
+from topics.errors import TopicRecreated
 
 log = logging.getLogger(__name__)
 
@@ -27,3 +28,14 @@ async def covered_from(tail: TailReader, tp: TP, expected: int | None, offset: i
         )  # fmt: skip
         return first
     return expected  # compaction or transaction markers: no records there
+
+
+async def check_continues(tail: TailReader, topic: str, partition: int, done: int) -> None:
+    """Raise TopicRecreated when a source ends before offset *done*, which has its output already.
+
+    Its records are others than those that were dealt with, though their offsets are the same.
+    """
+    if done >= 0:
+        _, end = await tail.bounds(topic, partition)
+        if end <= done:
+            raise TopicRecreated(topic, partition, end, done)

@@ -15,6 +15,7 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
+from agents.coverage import check_continues
 from agents.event_time import BEGINNING, EventTimeOrder, Released
 from agents.past import Past, orders_of
 from agents.rewinding import Resumption
@@ -81,6 +82,7 @@ class KeyedStage(Worker[_Shard]):
         for source in range(pipeline.partitions):
             for topic in self._sources:
                 reached = past.of(topic, source)
+                await check_continues(self.tail, topic, source, reached.offset)
                 order.start_after(
                     source, reached.offset, reached.clock_ms,
                     outcomes=topic == self.topology.outcomes,

@@ -10,7 +10,7 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.coverage import covered_from
+from agents.coverage import check_continues, covered_from
 from agents.past import Past, orders_of
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
@@ -52,6 +52,7 @@ class SourceStage(Worker[_Progress]):
     async def open_state(self, partition: int) -> _Progress:
         """Continue after what the component's topic already answers for."""
         done = await self._writer.last_written(self.tail, partition)
+        await check_continues(self.tail, self.topology.events, partition, done)
         expected = done + 1 if done >= 0 else None
         progress = _Progress(done, expected, past=None, resumption=Resumption(None))
         if self._snapshots is not None:
@@ -76,6 +77,8 @@ class SourceStage(Worker[_Progress]):
             return
         if progress.past is not None:
             self._relive(progress.past, tp, [r for r in records if r.offset <= progress.done])
+        if records[0].offset < (progress.expected or 0):  # again, or from the beginning
+            await check_continues(self.tail, tp.topic, tp.partition, progress.done)
         after = records[-1].offset + 1
         new = [record for record in records if record.offset > progress.done]
         if new:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from agents.alignment import MISSING
+from agents.coverage import check_continues
 from agents.decisions import DecisionWriter, Weights
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
@@ -47,6 +48,7 @@ class Weigher(JoinedWorker):
             topology.decisions, partition, lambda record: decision.source_of(record.headers)[2]
         )
         decided = max(ends, default=-1)
+        await check_continues(self.tail, topology.events, partition, decided)
         self._dead[partition] = await self._dead_after(partition, decided)
         return self.new_join(decided)
 

@@ -15,6 +15,7 @@
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
     │   ├── WriteTimeout      the broker did not confirm what was written
+    │   ├── TopicRecreated    a source topic is another than the one that was read before
     │   └── TopicMismatch     a topic has another partition count than the pipeline
     ├── WireError             bytes on a stage topic are not a stage batch
     └── LeaseLost             this worker no longer owns the partition it wants to write
@@ -85,6 +86,17 @@ class TopicMismatch(BrokerError):
         super().__init__(
             f"topic {topic} has {found} partitions, the pipeline file says {wanted}: every "
             "topic of a pipeline needs the same count; change the file or recreate the topic"
+        )
+
+
+class TopicRecreated(BrokerError):
+    """A source topic is another than the one that was read before."""
+
+    def __init__(self, topic: str, partition: int, end: int, done: int) -> None:
+        super().__init__(
+            f"{topic}[{partition}] ends at offset {end}, but offset {done} has been dealt with: "
+            "the topic was deleted and made anew, and its events would be taken for those of "
+            "before; delete the pipeline's other topics too, or give the pipeline a new name"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import time
@@ -21,6 +22,7 @@ from tests.integration.harness import (
     restarted_in_mid_stream,
     settled,
     simulated,
+    stopped,
     worker_process,
 )
 from tests.integration.test_bad_input import BAD
@@ -111,6 +113,32 @@ async def test_a_flood_of_bad_events_ends_in_dead_letters_and_good_ones_are_deci
     sources = [(dict(r.headers)["x-error-partition"], dict(r.headers)["x-error-offset"])
                for r in letters]  # fmt: skip
     assert len(set(sources)) == len(sources) == audit.total.dead == 4 * (len(bad) - len(good))
+
+
+async def test_an_events_topic_that_was_made_anew_is_refused_not_taken_for_the_old_one(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(own.pipeline)
+    events = simulated(own.pipeline, 400)
+    with worker_process(own, broker) as worker:
+        await publish(broker, own.pipeline, events, 4000)
+        await settled(broker, own.pipeline, len(events))
+        assert await asyncio.to_thread(stopped, worker, signal.SIGTERM) == 0
+    await _deleted(broker, topology.events)
+    await publish(broker, own.pipeline, events[:100], 4000)
+    with worker_process(own, broker) as worker:
+        assert await asyncio.to_thread(worker.wait, 60) == 1
+    assert len(await records_of(broker, topology.decisions)) == len(events)
+
+
+async def _deleted(broker: BrokerSettings, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.addresses)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+        await asyncio.sleep(1)
+    finally:
+        await admin.close()
 
 
 async def test_a_topic_with_another_partition_count_is_refused(
