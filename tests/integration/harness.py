@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -80,6 +81,20 @@ def trained_small(
     data = training_data.simulated(file.pipeline, rows=rows, seed=0)
     train(file.pipeline, home, data, registry, open_component=open_component)
     return Trained(home, file, registry)
+
+
+_numbers = count(1)
+
+
+def renamed(trained: Trained, home: Path) -> Trained:
+    """The pipeline with its models by a name that no other test has, in *home*."""
+    content = yaml.safe_load(trained.file.path.read_text())
+    name = f"{trained.pipeline.name}-{next(_numbers)}"
+    path = home / "pipeline.yaml"
+    path.write_text(yaml.safe_dump(content | {"pipeline": name}, sort_keys=False))
+    root = home / "registry"
+    shutil.copytree(trained.home / "registry" / trained.pipeline.name, root / name)
+    return Trained(home, load_pipeline(path), Registry(root))
 
 
 @asynccontextmanager
