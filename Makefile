@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka kafka check format coverage lock schema clean
+.PHONY: help demo test test-kafka faults kafka check format coverage lock schema clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ test: .venv/installed ## All tests that need no Java
 test-kafka: .venv/installed ## Tests on Apache Kafka itself (needs Java 17 and Maven)
 	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/kafka $(ARGS)
 
-kafka: ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (needs Java 17 and Maven)
+faults: .venv/installed ## Kills workers and brokers (ARGS: --seeds N --long --table FILE, or -m core)
+	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/faults $(ARGS)
+
+kafka: ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS: -n 3 for a cluster; -h says more)
 	deploy/kafka/run $(ARGS)
 
 check: .venv/installed ## Lint, format and types

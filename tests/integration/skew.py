@@ -25,7 +25,7 @@ async def check_no_skew(
     trained: Trained, broker: BrokerSettings, labelled: Sequence[LabelledEvent]
 ) -> None:
     """Every component's outputs on the broker are those of training, also repeated ones."""
-    for name, wanted in _trained(trained, labelled).items():
+    for name, wanted in trained_outputs(trained, labelled).items():
         found = await _streamed(trained, broker, name)
         missing = wanted.keys() - found.keys()
         assert not missing, f"{name}: {len(missing)} rows are missing, {sorted(missing)[:5]}"
@@ -35,7 +35,9 @@ async def check_no_skew(
     assert not any(decision["degraded"] for decision in decisions)
 
 
-def _trained(trained: Trained, labelled: Sequence[LabelledEvent]) -> Mapping[str, dict[str, Said]]:
+def trained_outputs(
+    trained: Trained, labelled: Sequence[LabelledEvent]
+) -> Mapping[str, dict[str, Said]]:
     """Component → event id → what it says when it runs over all rows at once."""
     pipeline = trained.pipeline
     data = with_windows(pipeline, training_data.collected(pipeline, iter(labelled)))

@@ -12,14 +12,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from agents.brokers import ensure_topics
 from tests.integration.harness import (
-    EVERYTHING,
     Trained,
     decisions_of,
     pipeline_running,
     publish,
     publish_raw,
     records_of,
-    restarted_in_mid_stream,
     settled,
     simulated,
     stopped,
@@ -46,25 +44,6 @@ async def test_the_whole_pipeline_decides_every_event(own: Trained, broker: Brok
     assert audit.total.decided == len(events)
     published = {json.loads(value)["transaction_id"] for _, value in events}
     assert {d["event_id"] for d in await decisions_of(broker, own.pipeline)} == published
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(
-    "components",
-    [EVERYTHING, ["features"], ["decision"], ["weigh"]],
-    ids=["everything", "features", "decision", "weigh"],
-)
-async def test_a_killed_worker_loses_and_repeats_nothing(
-    own: Trained, broker: BrokerSettings, components: list[str]
-) -> None:
-    await restarted_in_mid_stream(own, broker, components, signal.SIGKILL)
-
-
-@pytest.mark.faults
-async def test_a_worker_that_is_told_to_stop_exits_with_0_and_repeats_nothing(
-    own: Trained, broker: BrokerSettings
-) -> None:
-    assert await restarted_in_mid_stream(own, broker, EVERYTHING, signal.SIGTERM) == 0
 
 
 async def test_a_stopped_worker_leaves_its_groups_so_that_the_next_starts_at_once(

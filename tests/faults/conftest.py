@@ -1,0 +1,179 @@
+"""Seeds, brokers and the table of what faults have led to."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from models.simulators import LabelledEvent
+from models.simulators.card_fraud import simulate
+from tests.faults.scene import Scene
+from tests.faults.verdict import Verdict, judged
+from tests.integration.harness import Trained, renamed, trained_small
+from tests.integration.skew import trained_outputs
+from tests.kafka_nodes import Cluster, cluster_of_three, one_broker
+from topics.settings import BrokerSettings
+
+EVENTS = 8000
+
+
+class Result(NamedTuple):
+    """One run of one fault."""
+
+    fault: str
+    verdict: Verdict
+    recoveries: tuple[float, ...]
+
+
+_results = pytest.StashKey[list[Result]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--seeds", type=int, default=1, help="how often each seeded fault is tried")
+    group.addoption("--long", action="store_true", help="long faults for as long as they are meant")
+    group.addoption("--table", metavar="FILE", help="write the results there, as .md or .json")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds", 1)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("faults")
+            item.add_marker("kafka")
+            item.add_marker(pytest.mark.timeout(400))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_results] = []
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerSettings]:
+    """A single broker."""
+    with one_broker(tmp_path_factory.mktemp("kafka")) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three brokers, all of them up when a test begins."""
+    with cluster_of_three(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Card fraud with all its windows, whose rows wait for every stage however long it takes.
+
+    So every decision has one right answer, whatever happens to workers and brokers.
+    """
+
+    def edit(content: dict[str, dict[str, object]]) -> None:
+        content["weighting"] |= {"deadline_ms": 600_000, "stall_timeout_s": 600}
+
+    home = tmp_path_factory.mktemp("patient")
+    return trained_small("card-fraud", home, rows=60_000, trees=5, edit=edit)
+
+
+@pytest.fixture(scope="session")
+def events() -> list[LabelledEvent]:
+    """Two months of 60 customers: outcomes are known, and windows reach back."""
+    return list(islice(simulate(3, customers=60, terminals=80, radius=30.0), EVENTS))
+
+
+@pytest.fixture(scope="session")
+def reference(patient: Trained, events: list[LabelledEvent]) -> Mapping[str, Mapping[str, float]]:
+    """Event id → stage → signal, computed in this process without any broker."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, rows in trained_outputs(patient, events).items():
+        if name in patient.pipeline.weighting.inputs:
+            for row, (_, signal) in rows.items():
+                found[row][name] = float(np.frombuffer(signal, np.float32)[0])
+    return found
+
+
+@pytest.fixture
+def pipeline(patient: Trained, tmp_path: Path) -> Trained:
+    """The pipeline by a name of its own."""
+    return renamed(patient, tmp_path)
+
+
+Judge = Callable[[Scene], Awaitable[None]]
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest, reference: Mapping[str, Mapping[str, float]]) -> Judge:
+    """Judges what a scene has come to, and enters it into the table."""
+
+    async def judge(scene: Scene) -> None:
+        verdict = await judged(scene.trained, scene.broker, reference)
+        fault = request.node.originalname.removeprefix("test_").replace("_", " ")
+        result = Result(fault, verdict, tuple(scene.recoveries))
+        request.config.stash[_results].append(result)
+        assert verdict.passed, verdict
+
+    return judge
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    results = config.stash[_results]
+    if not results:
+        return
+    terminalreporter.section("what the faults led to")
+    terminalreporter.write_line(_table(results))
+    if path := config.getoption("--table", None):
+        Path(path).write_text(_json(results) if path.endswith(".json") else _table(results) + "\n")
+
+
+def _rows(results: list[Result]) -> list[dict[str, object]]:
+    by_fault: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        by_fault[result.fault].append(result)
+    rows = []
+    for fault, runs in by_fault.items():
+        recoveries = [seconds for run in runs for seconds in run.recoveries]
+        verdicts = [run.verdict for run in runs]
+        rows.append({
+            "fault": fault, "seeds": len(runs), "events": sum(v.events for v in verdicts),
+            "lost": sum(v.lost for v in verdicts),
+            "duplicated": sum(v.duplicated for v in verdicts),
+            "wrong": sum(v.wrong + v.degraded + v.disordered for v in verdicts),
+            "recovery_s_p50": round(median(recoveries), 1) if recoveries else None,
+            "recovery_s_max": round(max(recoveries), 1) if recoveries else None,
+        })  # fmt: skip
+    return rows
+
+
+def _json(results: list[Result]) -> str:
+    return json.dumps(_rows(results), indent=1)
+
+
+def _table(results: list[Result]) -> str:
+    lines = [
+        "| fault | seeds | events | lost | duplicated | wrong | recovery p50 / max |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in _rows(results):
+        recovery = (
+            f"{row['recovery_s_p50']} / {row['recovery_s_max']} s" if row["recovery_s_max"] else "–"
+        )
+        lines.append(
+            f"| {row['fault']} | {row['seeds']} | {row['events']:,} | {row['lost']} "
+            f"| {row['duplicated']} | {row['wrong']} | {recovery} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,151 @@
+"""What the topics say after a fault, read by a plain consumer and judged without our audit."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from agents.runner import WEIGH
+from tests.integration.harness import Trained, records_of
+from topics.feature import EVENTS
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+from topics.wire import decode
+
+Source = tuple[int, int]
+"""Partition and offset of an event."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the events of one run have ended."""
+
+    events: int
+    lost: int
+    duplicated: int
+    wrong: int
+    """Decisions that are not what one process says of the same events without any broker."""
+    degraded: int
+    disordered: int
+    """Decisions that are behind a later event's in their partition."""
+
+    @property
+    def passed(self) -> bool:
+        """Every event ended once, in order, and as it does without faults."""
+        return not (self.lost or self.duplicated or self.wrong or self.degraded or self.disordered)
+
+
+async def judged(
+    trained: Trained, broker: BrokerSettings, reference: Mapping[str, Mapping[str, float]]
+) -> Verdict:
+    """The verdict on all that the pipeline's topics hold.
+
+    `reference` says of each event id what every stage's signal must be.
+    """
+    topology = Topology.of(trained.pipeline)
+    events = {(r.partition, r.offset) for r in await records_of(broker, topology.events)}
+    decisions = [json.loads(r.value) for r in await records_of(broker, topology.decisions)]
+    decided = [(d["source"]["partition"], d["source"]["offset"]) for d in decisions]
+    dead = [_source_of_letter(r) for r in await records_of(broker, topology.dead_letters)]
+    ends = Counter([*decided, *dead])
+    return Verdict(
+        events=len(events),
+        lost=len(events - ends.keys()),
+        duplicated=sum(n - 1 for n in ends.values()) + len(ends.keys() - events),
+        wrong=sum(not _is_right(decision, reference) for decision in decisions),
+        degraded=sum(decision["degraded"] for decision in decisions),
+        disordered=_disordered(decided),
+    )
+
+
+def _source_of_letter(record: ConsumerRecord) -> Source:
+    headers = dict(record.headers)
+    return int(headers["x-error-partition"]), int(headers["x-error-offset"])
+
+
+def _is_right(decision: Mapping[str, object], reference: Mapping[str, Mapping[str, float]]) -> bool:
+    contributions: dict[str, dict[str, float]] = decision["contributions"]  # type: ignore[assignment]
+    signals = {stage: said["signal"] for stage, said in contributions.items()}
+    score = sum(said["weight"] * said["signal"] for said in contributions.values())
+    return (
+        signals == reference[str(decision["event_id"])]
+        and abs(score - float(str(decision["score"]))) < 1e-6
+    )
+
+
+def _disordered(decided: Sequence[Source]) -> int:
+    by_partition: dict[int, list[int]] = defaultdict(list)
+    for partition, offset in decided:
+        by_partition[partition].append(offset)
+    return sum(
+        later < earlier for offsets in by_partition.values() for earlier, later in pairwise(offsets)
+    )
+
+
+async def check_commits(
+    trained: Trained, broker: BrokerSettings, components: Sequence[str]
+) -> None:
+    """No component has committed an offset behind which a row is without its output."""
+    topology = Topology.of(trained.pipeline)
+    outputs = _outputs(topology, components)
+    # First what is committed, then what is written: others go on writing meanwhile.
+    committed = {group: await _committed(broker, group) for group in outputs}
+    topics = {topic for written in outputs.values() for topic in written}
+    topics |= {tp.topic for found in committed.values() for tp in found}
+    records = {topic: await records_of(broker, topic) for topic in topics}
+    for group, written in outputs.items():
+        done = {row for topic in written for r in records[topic] for row in _rows_in(topology, r)}
+        for tp, offset in committed[group].items():
+            passed = {
+                row
+                for record in records[tp.topic]
+                if record.partition == tp.partition and record.offset < offset
+                for row in _rows_in(topology, record)
+            }
+            assert passed <= done, f"{group} has committed {tp} {offset}: {passed - done} not done"
+
+
+def _outputs(topology: Topology, components: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Consumer group → the topics that it writes."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for name in components:
+        if name == WEIGH:
+            groups[topology.group(name)] = (topology.decisions, topology.dead_letters)
+            continue
+        groups[topology.group(name)] = (topology.stage(name),)
+        if name in topology.repartitioned:
+            groups[topology.group(f"{name}.keyed")] = (topology.keyed(name),)
+    return groups
+
+
+async def _committed(broker: BrokerSettings, group: str) -> Mapping[TopicPartition, int]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.addresses)
+    await admin.start()
+    try:
+        found = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    return {tp: about.offset for tp, about in found.items() if about.offset > 0}
+
+
+def _rows_in(topology: Topology, record: ConsumerRecord) -> set[Source]:
+    """The events that a record of any of the pipeline's topics is about."""
+    if record.topic == topology.events:
+        return {(record.partition, record.offset)}
+    if record.topic == topology.decisions:
+        source = json.loads(record.value)["source"]
+        return {(source["partition"], source["offset"])}
+    if record.topic == topology.dead_letters:
+        return {_source_of_letter(record)}
+    if record.topic == topology.outcomes:
+        return set()
+    batch = decode(record.value, dict(record.headers))
+    if not batch.topic.endswith(f".{EVENTS}"):
+        return set()
+    return {(batch.partition, offset) for offset in batch.rows.offsets.tolist()}
