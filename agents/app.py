@@ -11,6 +11,7 @@ from tempfile import gettempdir
 import faust
 from yarl import URL
 
+from topics.connection import security_options
 from topics.consumer import MicroBatchConsumer
 from topics.embedded import FETCH_WAIT_MS, LEADER_WAIT_S
 from topics.errors import LeaseLost
@@ -84,6 +85,7 @@ def create_app(group: str, settings: BrokerSettings, *, max_records: int) -> Sta
     )
     app.transport = MicroBatchTransport(app.conf.broker_consumer, app)
     app.producer_transport = MicroBatchTransport(app.conf.broker_producer, app)
+    app.transport.security = app.producer_transport.security = security_options(settings)
     if settings.embedded:
         app.batches.fetch_max_wait_ms = FETCH_WAIT_MS
         app.batches.leader_wait_s = LEADER_WAIT_S

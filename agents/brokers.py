@@ -12,12 +12,20 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 from topics import embedded
 from topics.clients import close
+from topics.connection import client_options, refusal
 from topics.embedded import EmbeddedBroker
-from topics.errors import BrokerUnreachable, NoBroker, TopicMismatch, TopicNotFound
+from topics.errors import (
+    BrokerUnreachable,
+    CertificateRefused,
+    LoginRefused,
+    NoBroker,
+    TopicMismatch,
+    TopicNotFound,
+)
 from topics.settings import BrokerSettings, HomeSettings
 from topics.topology import Topology
 
@@ -81,12 +89,16 @@ async def wait_for_broker(settings: BrokerSettings, wait_s: float = DEFAULT_WAIT
     """Return when the broker answers; BrokerUnreachable after *wait_s*."""
     deadline = time.monotonic() + wait_s
     while True:
-        probe = AIOKafkaProducer(bootstrap_servers=settings.addresses, request_timeout_ms=5000)
+        probe = AIOKafkaProducer(**client_options(settings), request_timeout_ms=5000)
         try:
             await probe.start()
         except (KafkaError, OSError) as exc:
+            refused = await refusal(settings)
+            if isinstance(refused, CertificateRefused | LoginRefused):
+                raise refused from exc  # waiting does not mend that
             if time.monotonic() >= deadline:
-                raise BrokerUnreachable(settings.broker, wait_s, str(exc)) from exc
+                unreachable = BrokerUnreachable(settings.broker, wait_s, str(exc))
+                raise refused or unreachable from exc
             await asyncio.sleep(1)
         else:
             return
@@ -96,9 +108,20 @@ async def wait_for_broker(settings: BrokerSettings, wait_s: float = DEFAULT_WAIT
 
 async def partition_counts(settings: BrokerSettings, topology: Topology) -> Mapping[str, int]:
     """Partitions of those topics of the pipeline that exist."""
+    described = await _described(settings, topology)
+    return {topic: count for topic, count in described.items() if count is not None}
+
+
+async def _described(settings: BrokerSettings, topology: Topology) -> Mapping[str, int | None]:
+    """Partitions of those topics that exist; None of those that we may not see."""
     async with _admin(settings) as admin:
         described = await admin.describe_topics(list(topology.all))
-    return {d["topic"]: len(d["partitions"]) for d in described if d["error_code"] == 0}
+    hidden = TopicAuthorizationFailedError.errno
+    return {
+        about["topic"]: None if about["error_code"] == hidden else len(about["partitions"])
+        for about in described
+        if about["error_code"] in (0, hidden)
+    }
 
 
 async def topic_partitions(settings: BrokerSettings, topic: str) -> int:
@@ -116,18 +139,19 @@ async def ensure_topics(
 ) -> list[str]:
     """Make the pipeline's topics that do not exist yet; the names of those that were made.
 
-    Raises TopicMismatch when one exists with another partition count.
+    Topics that we may not see are somebody else's to make. Raises TopicMismatch when one exists
+    with another partition count.
     """
     if settings.embedded:
         await _touch(settings, topology)
-        found = await partition_counts(settings, topology)
+        found = await _described(settings, topology)
         made: list[str] = []
     else:
-        found = await partition_counts(settings, topology)
+        found = await _described(settings, topology)
         made = [topic for topic in topology.all if topic not in found]
         await _create(settings, topology, made, replication)
     for topic, count in found.items():
-        if count != topology.partitions:
+        if count not in (None, topology.partitions):
             raise TopicMismatch(topic, count, topology.partitions)
     return made
 
@@ -152,7 +176,7 @@ async def _touch(settings: BrokerSettings, topology: Topology) -> None:
     """The embedded broker makes a topic when it is asked about it."""
     if topology.partitions != embedded.PARTITIONS:
         raise TopicMismatch(topology.events, embedded.PARTITIONS, topology.partitions)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.addresses)
+    producer = AIOKafkaProducer(**client_options(settings))
     await producer.start()
     try:
         for topic in topology.all:
@@ -163,7 +187,7 @@ async def _touch(settings: BrokerSettings, topology: Topology) -> None:
 
 class _admin:  # noqa: N801  # used as a function: `async with _admin(settings) as admin`
     def __init__(self, settings: BrokerSettings) -> None:
-        self._client = AIOKafkaAdminClient(bootstrap_servers=settings.addresses)
+        self._client = AIOKafkaAdminClient(**client_options(settings))
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
         await self._client.start()

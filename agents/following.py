@@ -10,6 +10,7 @@ import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from topics.clients import close
+from topics.connection import client_options
 from topics.settings import BrokerSettings
 
 
@@ -19,7 +20,7 @@ async def follower(
 ) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
     """A consumer outside any group, at the start or the end of all partitions of *topics*."""
     consumer = aiokafka.AIOKafkaConsumer(
-        bootstrap_servers=settings.addresses,
+        **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",

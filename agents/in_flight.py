@@ -10,6 +10,7 @@ import aiokafka
 from aiokafka.structs import TopicPartition
 
 from topics.clients import close
+from topics.connection import client_options
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -36,7 +37,7 @@ class InFlight:
         """The count for the pipeline of *topology*."""
         # No assignment: fetches that wait for records would hold up what is asked here.
         consumer = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=settings.addresses, isolation_level="read_committed"
+            **client_options(settings), isolation_level="read_committed"
         )
         await consumer.start()
         try:

@@ -6,12 +6,13 @@ from collections.abc import Collection
 
 from agents.components import OpenComponent, open_component
 from agents.decisions import Weights
-from agents.runner import WEIGH, Parts
+from agents.runner import Parts
 from models.model_inputs import WeightsOutOfDate, reads
 from models.registry import Registry, WeightsVersion
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.pipeline_file import PipelineFile
+from topics.topology import WEIGH
 
 
 class UnknownComponent(AnabranchError):

@@ -18,6 +18,7 @@ from aiokafka.partitioner import murmur2
 from agents.pacing import Pace
 from topics.batches import Record, write_batches
 from topics.clients import close
+from topics.connection import client_options
 from topics.settings import BrokerSettings
 
 CHUNK = 2000
@@ -40,7 +41,7 @@ class Published(NamedTuple):
 async def producer(settings: BrokerSettings) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer, started, and flushed in the end."""
     made = AIOKafkaProducer(
-        bootstrap_servers=settings.addresses, enable_idempotence=True, acks="all",
+        **client_options(settings), enable_idempotence=True, acks="all",
         max_batch_size=900_000, max_request_size=32 * 2**20,
     )  # fmt: skip
     await made.start()

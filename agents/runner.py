@@ -23,12 +23,9 @@ from topics.errors import AnabranchError, BrokerUnreachable
 from topics.feature import EVENTS
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
-from topics.topology import Topology
+from topics.topology import WEIGH, Topology
 
 log = logging.getLogger(__name__)
-
-WEIGH = "weigh"
-"""The weighting agent's name as a component: its consumer group, its metrics."""
 
 STOP_TIMEOUT_S = 4.0
 _EVENT_RECORDS = 4096

@@ -10,6 +10,7 @@ import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from topics.clients import close
+from topics.connection import client_options
 from topics.errors import WireError
 from topics.settings import BrokerSettings
 
@@ -25,7 +26,7 @@ class TailReader:
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._kafka = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=settings.addresses,
+            **client_options(settings),
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",

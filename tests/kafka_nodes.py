@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,12 +110,18 @@ class Cluster:
 
 
 @contextmanager
-def one_broker(directory: Path, *words: str) -> Iterator[BrokerSettings]:
-    """A single broker with an empty log."""
+def one_broker(
+    directory: Path, properties: Callable[[Node], str] | None = None
+) -> Iterator[BrokerSettings]:
+    """A single broker with an empty log; `properties` may change what it is set to."""
     need("java", "mvn")
     subprocess.run([RUN, "-l"], check=True)
     port, controller_port = free_ports(2)
-    node = Node(directory, port, controller_port, words)
+    node = Node(directory, port, controller_port)
+    if properties is not None:
+        extra = directory / "extra.properties"
+        extra.write_text(properties(node))
+        node.words = ("-e", str(extra))
     node.start()
     try:
         node.wait_until_up()

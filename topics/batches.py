@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.structs import RecordMetadata
 
-from topics.errors import WriteTimeout
+from topics.errors import NotAuthorized, WriteTimeout
 
 TIMEOUT_S = 60.0
 """An idempotent aiokafka producer retries for ever: a broker may be away for this long."""
@@ -31,12 +32,14 @@ async def write_batches(
 ) -> list[tuple[int, int]]:
     """Append *records* in order; returns when all in-sync replicas have them.
 
-    The result is (first offset, count) of each record batch. Raises KafkaError, or
-    WriteTimeout when the broker does not confirm in time: some may be written then.
+    The result is (first offset, count) of each record batch. Raises KafkaError, NotAuthorized,
+    or WriteTimeout when the broker does not confirm in time: some may be written then.
     """
     try:
         async with asyncio.timeout(TIMEOUT_S):
             return await _write(producer, topic, partition, records)
+    except TopicAuthorizationFailedError as exc:
+        raise NotAuthorized(topic, "to be written by us") from exc
     except TimeoutError as exc:
         raise WriteTimeout(topic, partition, TIMEOUT_S) from exc
 

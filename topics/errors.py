@@ -2,6 +2,7 @@
 
     AnabranchError
     ├── MissingExtra          an optional dependency is not installed
+    ├── InvalidSettings       settings from the environment or flags are wrong
     ├── PipelineFileError     a pipeline file is wrong (topics.pipeline_file)
     ├── RegistryError         a model or weights cannot be had (models.registry, models.session)
     ├── DatasetError          a data file cannot be used (models.dataset_errors)
@@ -12,6 +13,8 @@
     ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
+    │   ├── CertificateRefused, LoginRefused, ProtocolMismatch   broker or we have no trust
+    │   ├── NotAuthorized     the broker knows us, but does not let us do that
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
     │   ├── WriteTimeout      the broker did not confirm what was written
@@ -37,8 +40,55 @@ class MissingExtra(AnabranchError):
         super().__init__(f"{what} needs the extra {extra!r}: pip install 'anabranch[{extra}]'")
 
 
+class InvalidSettings(AnabranchError):
+    """Settings from the environment or from flags are wrong."""
+
+    def __init__(self, wrong: list[tuple[str, str]]) -> None:
+        # A rule about several settings has no name; its reason names them.
+        said = [reason if name == "ANABRANCH_" else f"{name}: {reason}" for name, reason in wrong]
+        super().__init__("; ".join(text.replace("Value error, ", "") for text in said))
+
+
 class BrokerError(AnabranchError):
     """The broker cannot do what the pipeline needs."""
+
+
+class CertificateRefused(BrokerError):
+    """The broker's certificate does not prove that it is the broker."""
+
+    def __init__(self, address: str, cause: str) -> None:
+        super().__init__(f"{address} is not trusted: {cause}")
+
+
+class LoginRefused(BrokerError):
+    """The broker does not know the user, or not with that password."""
+
+    def __init__(self, address: str, mechanism: str, cause: str) -> None:
+        super().__init__(
+            f"{address} refuses the login by {mechanism}: {cause}; check ANABRANCH_SASL_USERNAME "
+            "and its password, and which mechanisms the broker takes"
+        )
+
+
+class ProtocolMismatch(BrokerError):
+    """The broker ends the connection before it has begun."""
+
+    def __init__(self, address: str, cause: str) -> None:
+        super().__init__(
+            f"{address} ends the connection at once ({cause}): it may expect TLS where we speak "
+            "none, or the reverse (ANABRANCH_TLS), or a certificate of ours "
+            "(ANABRANCH_TLS_CERTIFICATE)"
+        )
+
+
+class NotAuthorized(BrokerError):
+    """The broker knows who we are, but does not let us do what is needed."""
+
+    def __init__(self, who: str, what: str) -> None:
+        super().__init__(
+            f"{who}: the broker does not allow it {what}; `anabranch topics PIPELINE --acls` "
+            "writes out what each component must be allowed"
+        )
 
 
 class BrokerUnreachable(BrokerError):

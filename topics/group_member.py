@@ -25,6 +25,7 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from topics.clients import close
+from topics.errors import NotAuthorized
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ _REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 class GroupMember(Consumer):
     """Joins its consumer group and stays in it; knows when the broker last said so."""
 
-    logger = log
+    logger = logging.getLogger("mode")  # it logs a crash with its traceback; our app says why
     consumer_stopped_errors = (ConsumerStoppedError,)
     fetch_max_wait_ms = 500
     leader_wait_s = 0.0
@@ -74,7 +75,7 @@ class GroupMember(Consumer):
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
-            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+            **self.transport.security,  # type: ignore[attr-defined]  # it is our transport
         )
         await self._kafka.start()
 
@@ -119,7 +120,8 @@ class GroupMember(Consumer):
             try:
                 coordinator.check_errors()
             except _REFUSED as exc:
-                await self.crash(exc)
+                named = ", ".join(map(str, exc.args)) or type(exc).__name__
+                await self.crash(NotAuthorized(self.app.conf.id, f"to read {named}"))
                 return
             except KafkaError as exc:
                 if coordinator._coordination_task.done():

@@ -3,16 +3,81 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from topics.errors import InvalidSettings
 
-class BrokerSettings(BaseSettings):
+PREFIX = "ANABRANCH_"
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
+
+    def __init__(self, **given: Any) -> None:
+        """Raises InvalidSettings."""
+        try:
+            super().__init__(**given)
+        except ValidationError as exc:
+            wrong = [(".".join(map(str, e["loc"])), e["msg"]) for e in exc.errors()]
+        else:
+            return
+        # Not from the error, which knows what was given: a password may be among it.
+        raise InvalidSettings([(f"{PREFIX}{name.upper()}", reason) for name, reason in wrong])
+
+
+class SecuritySettings(_Settings):
+    """How a connection to the broker is protected, and who we are."""
+
+    tls: bool = False
+    """Encrypt, and check that the broker is who it says."""
+    tls_ca: FilePath | None = None
+    """PEM file of the authorities that may vouch for the broker; the system's without it."""
+    tls_certificate: FilePath | None = None
+    """PEM file of our certificate, for mutual TLS."""
+    tls_key: FilePath | None = None
+    """PEM file of its private key; without it the key is in the certificate's file."""
+    tls_key_password: SecretStr | None = None
+    """Of an encrypted key."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """How we log in; without it we do not."""
+    sasl_username: str | None = None
+    """As whom."""
+    sasl_password: SecretStr | None = None
+    """With what."""
+    sasl_password_file: FilePath | None = None
+    """A file with the password: its first line."""
+    sasl_without_tls: bool = False
+    """Log in over a connection that is not encrypted."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.tls and (self.tls_ca or self.tls_certificate or self.tls_key):
+            raise ValueError("certificates are for TLS: set ANABRANCH_TLS=true")
+        if self.tls_key and not self.tls_certificate:
+            raise ValueError("ANABRANCH_TLS_KEY needs ANABRANCH_TLS_CERTIFICATE")
+        named = (self.sasl_username, self.sasl_password or self.sasl_password_file)
+        if self.sasl_mechanism is None and any(named):
+            raise ValueError("a user or a password needs ANABRANCH_SASL_MECHANISM")
+        if self.sasl_mechanism is not None and not all(named):
+            raise ValueError(
+                "to log in set ANABRANCH_SASL_USERNAME, and ANABRANCH_SASL_PASSWORD or "
+                "ANABRANCH_SASL_PASSWORD_FILE"
+            )
+        if self.sasl_password and self.sasl_password_file:
+            raise ValueError("the password is given twice, by itself and by a file")
+        if self.sasl_mechanism and not (self.tls or self.sasl_without_tls):
+            raise ValueError(
+                "the password would be sent without TLS: set ANABRANCH_TLS=true, or, if nobody "
+                "can listen, ANABRANCH_SASL_WITHOUT_TLS=true"
+            )
+        return self
+
+
+class BrokerSettings(_Settings):
     """How to reach the broker."""
-
-    model_config = SettingsConfigDict(env_prefix="ANABRANCH_", frozen=True)
 
     broker: str = "127.0.0.1:9092"
     """host:port, or several with commas."""
@@ -26,6 +91,8 @@ class BrokerSettings(BaseSettings):
     """A worker whose component has records but comes no further for this long ends."""
     commit_interval_s: float = Field(default=1.0, gt=0, le=60)
     """How often the offsets of finished rows are committed."""
+    security: SecuritySettings = Field(default_factory=SecuritySettings, exclude=True)
+    """From the environment of its own: a child process inherits it, a dump does not show it."""
 
     @model_validator(mode="after")
     def _give_up_after_sessions_end(self) -> Self:
@@ -40,10 +107,8 @@ class BrokerSettings(BaseSettings):
         return [address.strip() for address in self.broker.split(",") if address.strip()]
 
 
-class HomeSettings(BaseSettings):
+class HomeSettings(_Settings):
     """Where Anabranch keeps models and local state."""
-
-    model_config = SettingsConfigDict(env_prefix="ANABRANCH_", frozen=True)
 
     home: Path = Path(".anabranch")
     """Directory of the model registry and of the embedded broker's address."""

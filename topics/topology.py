@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from topics.feature import EVENTS, OUTCOMES
 from topics.pipeline import Pipeline
 
+WEIGH = "weigh"
+"""The weighting agent's name as a component: its consumer group, its metrics."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:

@@ -21,6 +21,10 @@ class BatchProducer(driver.Producer):
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
 
+    def _settings_auth(self) -> Mapping[str, Any]:
+        made: MicroBatchTransport = self.transport  # type: ignore[assignment]  # ours
+        return made.security
+
     async def write(self, topic: str, partition: int, records: Iterable[Record]) -> None:
         """Append *records* in order; returns when all in-sync replicas have them.
 
@@ -31,6 +35,9 @@ class BatchProducer(driver.Producer):
 
 class MicroBatchTransport(driver.Transport):
     """Faust's aiokafka transport with the two classes above."""
+
+    security: Mapping[str, Any]
+    """How clients protect their connections, see `topics.connection`."""
 
     Consumer = MicroBatchConsumer
     Producer = BatchProducer

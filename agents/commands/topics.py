@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from agents.commands.shared import BrokerOption, JsonOption, PipelineArgument, r
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from topics.pipeline import Pipeline
     from topics.settings import BrokerSettings
     from topics.topology import Topology
 
@@ -20,6 +22,10 @@ def topics(
     pipeline: PipelineArgument,
     create: Annotated[bool, typer.Option("--create", help="Make those that do not exist.")] = False,
     replication: Annotated[int, typer.Option(min=1, help="Replicas of new topics.")] = 1,
+    acls: Annotated[
+        bool,
+        typer.Option("--acls", help="Write out what each component must be allowed, instead."),
+    ] = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -29,23 +35,43 @@ def topics(
       anabranch topics card-fraud
 
       anabranch topics card-fraud --create --replication 3 --broker kafka:9092
+
+      anabranch topics card-fraud --acls --broker kafka:9092 | sh
     """
+    import json
+
     from agents.brokers import needed_broker
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.topology import Topology
 
-    topology = Topology.of(load_pipeline(find_pipeline(pipeline)).pipeline)
+    found = load_pipeline(find_pipeline(pipeline)).pipeline
+    if acls:
+        _print_acls(found, broker, as_json=as_json)
+        return
+    topology = Topology.of(found)
     settings = needed_broker(broker)
     counts = run_async(_counts(settings, topology, replication if create else None))
     if as_json:
-        import json
-
         typer.echo(json.dumps({topic: counts.get(topic) for topic in topology.all}))
         return
     table = Table("topic", "partitions", box=None, pad_edge=False)
     for topic in topology.all:
         table.add_row(topic, str(counts.get(topic, "does not exist")))
     stdout.print(table)
+
+
+def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> None:
+    import json
+
+    from topics.acls import acls, commands
+
+    needed = acls(pipeline)
+    if as_json:
+        typer.echo(json.dumps([acl._asdict() for acl in needed]))
+        return
+    address = broker or os.environ.get("ANABRANCH_BROKER", "localhost:9092")
+    for line in commands(needed, address):
+        typer.echo(line)
 
 
 async def _counts(

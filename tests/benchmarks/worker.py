@@ -15,12 +15,12 @@ from contextlib import ExitStack
 
 import psutil
 
-from agents.runner import WEIGH
 from models.registry import Registry
 from tests.integration.harness import Trained, decided, publish, simulated, worker_process
 from topics.embedded import EmbeddedBroker
 from topics.pipeline_file import find_pipeline, load_pipeline
 from topics.settings import BrokerSettings, HomeSettings
+from topics.topology import WEIGH
 
 EVENTS = 50_000
 RATE = 5_000.0

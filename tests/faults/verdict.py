@@ -11,11 +11,10 @@ from itertools import pairwise
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from agents.runner import WEIGH
 from tests.integration.harness import Trained, records_of
 from topics.feature import EVENTS
 from topics.settings import BrokerSettings
-from topics.topology import Topology
+from topics.topology import WEIGH, Topology
 from topics.wire import decode
 
 Source = tuple[int, int]

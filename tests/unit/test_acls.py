@@ -1,0 +1,69 @@
+"""Least privilege: what each component may do follows from what it reads and writes."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+
+from topics.acls import Acl, acls, commands
+from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.topology import Topology
+
+PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
+TOPOLOGY = Topology.of(PIPELINE)
+
+
+def allowed() -> dict[str, set[tuple[str, str]]]:
+    """Component → what it may do with which topics and groups, their names without the prefix."""
+    found: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for acl in acls(PIPELINE):
+        name = acl.name.removeprefix("card-fraud.")
+        of = "group " if acl.resource == "group" else ""
+        found[acl.principal.removeprefix("card-fraud.")].add((acl.operation, of + name))
+    return found
+
+
+def test_a_joined_stage_reads_its_inputs_and_writes_its_own_topic() -> None:
+    assert allowed()["risk-linear"] >= {
+        ("read", "group risk-linear"), ("read", "features"), ("read", "terminals"),
+        ("read", "risk-linear"), ("write", "risk-linear"),
+    }  # fmt: skip
+    assert not {("read", "events"), ("write", "decisions")} & allowed()["risk-linear"]
+
+
+def test_a_keyed_stage_has_its_own_repartition_and_snapshots() -> None:
+    may = allowed()["terminals"]
+    assert {("read", "events"), ("read", "outcomes"), ("write", "terminals.keyed"),
+            ("read", "terminals.keyed"), ("write", "terminals.state"),
+            ("read", "group terminals.keyed")} <= may  # fmt: skip
+
+
+def test_only_the_weighting_agent_ends_events() -> None:
+    ends = {("write", "decisions"), ("write", "dead-letters")}
+    assert [who for who, may in allowed().items() if ends & may] == ["weigh"]
+
+
+def test_only_producers_write_events() -> None:
+    assert [who for who, may in allowed().items() if ("write", "events") in may] == ["producer"]
+
+
+def test_every_topic_is_written_by_somebody_and_read_by_somebody() -> None:
+    for operation in ("read", "write"):
+        names = {acl.name for acl in acls(PIPELINE) if acl.operation == operation}
+        assert set(TOPOLOGY.all) <= names
+
+
+def test_the_commands_say_the_same_as_the_list() -> None:
+    said: set[Acl] = set()
+    for line in commands(acls(PIPELINE), "kafka:9092"):
+        words = shlex.split(line)
+        assert words[:4] == ["kafka-acls.sh", "--bootstrap-server", "kafka:9092", "--add"]
+        options = list(zip(words[4::2], words[5::2], strict=True))
+        (principal,) = (v.removeprefix("User:") for k, v in options if k == "--allow-principal")
+        (operation,) = (v.lower() for k, v in options if k == "--operation")
+        said |= {
+            Acl(principal, operation, k.removeprefix("--"), v)  # type: ignore[arg-type]
+            for k, v in options
+            if k in ("--topic", "--group")
+        }
+    assert said == set(acls(PIPELINE))

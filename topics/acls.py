@@ -1,0 +1,84 @@
+"""What each part of a pipeline must be allowed on the broker, and nothing more.
+
+Read and write imply describe, and a writer may be idempotent (Kafka 3.0 and later, KIP-679).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from topics.feature import EVENTS
+from topics.pipeline import Pipeline
+from topics.topology import WEIGH, Topology
+
+Resource = Literal["topic", "group"]
+Operation = Literal["read", "write"]
+
+PRODUCER, CONSUMER, OPERATOR = "producer", "consumer", "operator"
+
+
+class Acl(NamedTuple):
+    """`principal` may do `operation` on the resource of that very name."""
+
+    principal: str
+    operation: Operation
+    resource: Resource
+    name: str
+
+
+def acls(pipeline: Pipeline) -> list[Acl]:
+    """What every component needs, each under a user of its own: `<pipeline>.<component>`.
+
+    Besides, `<pipeline>.producer` publishes events and outcomes, `<pipeline>.consumer` reads
+    decisions, and `<pipeline>.operator` audits and watches.
+    """
+    topology = Topology.of(pipeline)
+    needed = [acl for spec in pipeline.components for acl in _component(pipeline, spec.name)]
+    needed += _weigher(pipeline)
+    needed += _may(topology.group(PRODUCER), "write", *topology.sources)
+    needed += _may(topology.group(CONSUMER), "read", topology.decisions)
+    needed += _may(topology.group(OPERATOR), "read", *topology.all)
+    return needed
+
+
+def _component(pipeline: Pipeline, name: str) -> Iterator[Acl]:
+    topology = Topology.of(pipeline)
+    who, spec = topology.group(name), pipeline.component(name)
+    inputs = [topology.stage(stage) for stage in spec.inputs if stage != EVENTS]
+    if EVENTS in spec.inputs:
+        inputs += topology.sources_of(name)
+    outputs = [topology.stage(name)]
+    if name in topology.repartitioned:
+        outputs.append(topology.keyed(name))
+        yield Acl(who, "read", "group", topology.group(f"{name}.keyed"))
+    if name in topology.stateful:
+        outputs.append(topology.state(name))
+    yield Acl(who, "read", "group", topology.group(name))
+    yield from _may(who, "read", *inputs, *outputs)  # a worker finds on its output what is done
+    yield from _may(who, "write", *outputs)
+
+
+def _weigher(pipeline: Pipeline) -> Iterator[Acl]:
+    topology = Topology.of(pipeline)
+    who = topology.group(WEIGH)
+    stages = [topology.stage(stage) for stage in pipeline.weighting.inputs]
+    ends = (topology.decisions, topology.dead_letters)
+    yield Acl(who, "read", "group", topology.group(WEIGH))
+    yield from _may(who, "read", *stages, topology.events, *ends)  # a dead letter repeats its event
+    yield from _may(who, "write", *ends)
+
+
+def _may(principal: str, operation: Operation, *topics: str) -> list[Acl]:
+    return [Acl(principal, operation, "topic", topic) for topic in topics]
+
+
+def commands(needed: list[Acl], broker: str) -> Iterator[str]:
+    """Lines for a shell: Kafka's own command, once for each principal and operation."""
+    for principal, operation in dict.fromkeys((acl.principal, acl.operation) for acl in needed):
+        of = [acl for acl in needed if (acl.principal, acl.operation) == (principal, operation)]
+        resources = " ".join(f"--{acl.resource} {acl.name}" for acl in of)
+        yield (
+            f"kafka-acls.sh --bootstrap-server {broker} --add "
+            f"--allow-principal User:{principal} --operation {operation.capitalize()} {resources}"
+        )
