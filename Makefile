@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka faults kafka check format coverage lock schema clean
+.PHONY: help demo test test-kafka faults fuzz kafka check format coverage lock schema clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,13 +23,19 @@ demo: .venv/installed ## Train, run and watch the card-fraud pipeline on simulat
 
 test: .venv/installed ## All tests that need no Java
 	$(BIN)/python -m pytest --doctest-modules -m "not kafka" agents topics models tests \
-	  --ignore=tests/benchmarks $(ARGS)
+	  --ignore=tests/benchmarks --ignore=tests/fuzz $(ARGS)
 
 test-kafka: .venv/installed ## Tests on Apache Kafka itself (needs Java 17 and Maven)
 	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/kafka $(ARGS)
 
 faults: .venv/installed ## Kills workers and brokers (ARGS: --seeds N --long --table FILE, or -m core)
 	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/faults $(ARGS)
+
+fuzz: .venv/installed ## Two million inputs for the wire decoder, guided by coverage (ARGS: -runs=N)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
+	mkdir -p .fuzz/found
+	$(BIN)/python -m tests.fuzz.wire -runs=2000000 -max_len=8192 -rss_limit_mb=512 \
+	  -malloc_limit_mb=64 -artifact_prefix=.fuzz/found/ -print_final_stats=1 $(ARGS) .fuzz/wire
 
 kafka: ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS: -n 3 for a cluster; -h says more)
 	deploy/kafka/run $(ARGS)
@@ -61,4 +67,4 @@ lock: ## Resolve all dependencies anew into constraints.txt, on Python 3.11
 	rm -rf .venv-lock
 
 clean: ## Remove what recipes have made, but no models
-	rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .kafka build dist
+	rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage .kafka build dist

@@ -63,7 +63,7 @@ class DecisionWriter:
             contributions, missing = stages.row(row)
             source = {"topic": self._events, "partition": partition, "offset": offsets[row]}
             value = orjson.dumps({
-                "event_id": ids[row].decode(),
+                "event_id": ids[row].decode(errors="replace"),
                 "pipeline": self._pipeline,
                 "decision": self._decisions[reached[row]],
                 "score": scores[row],

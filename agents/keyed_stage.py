@@ -248,7 +248,8 @@ class KeyedStage(Worker[_Shard]):
 
 
 def _all_entities(batch: StageBatch) -> list[str]:
-    return [item.decode() for item in batch.entities.items()] if batch.entities else []
+    items = batch.entities.items() if batch.entities is not None else []
+    return [item.decode(errors="replace") for item in items]
 
 
 def _entities(batch: StageBatch) -> list[str]:

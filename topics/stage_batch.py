@@ -15,6 +15,10 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
+_MANY = 32
+"""From so many elements on it is worth a look whether they have one size."""
+
+
 class ModelRef(NamedTuple):
     """Which model made an output."""
 
@@ -84,6 +88,8 @@ class BytesColumn:
         return self._items
 
     def _parsed(self, blob: bytes) -> list[bytes]:
+        if self._rows > _MANY and (size := self._common_size(blob)) is not None:
+            return [blob[at : at + size] for at in range(4, len(blob) + 1, size + 4)]
         found, at = [], 0
         for _ in range(self._rows):
             start = at + 4
@@ -94,6 +100,14 @@ class BytesColumn:
         if at != len(blob):
             raise ValueError(f"a BYTES column has {len(blob) - at} bytes left over")
         return found
+
+    def _common_size(self, blob: bytes) -> int | None:
+        """The size of every element, if they have one in common, as ids and traces mostly do."""
+        size = int.from_bytes(blob[:4], "little")
+        if not self._rows or len(blob) != self._rows * (size + 4):
+            return None
+        lengths = np.frombuffer(blob, np.uint8).reshape(self._rows, size + 4)[:, :4]
+        return size if (lengths == lengths[0]).all() else None
 
     def __getitem__(self, rows: slice) -> BytesColumn:
         start, stop, _ = rows.indices(self._rows)

@@ -25,6 +25,8 @@ Codec = Literal["binary", "json"]
 HEADER_LENGTH = "inference-header-content-length"
 CONTENT_TYPE = "content-type"
 MAX_ROWS = 1_000_000
+_MAX_OFFSET = 2**62
+_MAX_PARTITION = 2**31 - 1
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
@@ -155,7 +157,8 @@ def _from_list(datatype: str, shape: tuple[int, ...], data: list[Any]) -> Tensor
         if shape != (len(items),):
             raise ValueError(f"{len(items)} elements do not fit the shape {shape}")
         return BytesColumn.of(items)
-    return np.array(data, dtype=_DTYPES[datatype]).reshape(shape)
+    with np.errstate(over="ignore"):  # to infinity, which is what such a number is in float32
+        return np.array(data, dtype=_DTYPES[datatype]).reshape(shape)
 
 
 def _batch(header: dict[str, Any], tensors: dict[str, Tensor]) -> StageBatch:
@@ -171,8 +174,16 @@ def _batch(header: dict[str, Any], tensors: dict[str, Tensor]) -> StageBatch:
         _column(tensors, "key", n),
         _column(tensors, "traceparent", n) if "traceparent" in tensors else None,
     )
+    if n and not (offsets[0] >= 0 and offsets[-1] <= _MAX_OFFSET):
+        raise ValueError("source offsets are out of range")
     if n > 1 and not (np.diff(offsets) > 0).all():
         raise ValueError("source offsets do not ascend")
+    signal = _array(tensors, "signal", "f", 1, n)
+    if not ((signal >= 0) & (signal <= 1)).all():
+        raise ValueError("a signal is not in [0, 1]")
+    covers_from = _integer(about, "covers_from", _MAX_OFFSET + 1)
+    if n and covers_from > offsets[0]:
+        raise ValueError(f"it covers offsets from {covers_from} on, but begins at {offsets[0]}")
     failures = tuple(Failure(int(row), str(c), str(e), str(r))
                      for row, c, e, r in about["failures"])  # fmt: skip
     if any(not 0 <= failure.row < n for failure in failures):
@@ -180,18 +191,26 @@ def _batch(header: dict[str, Any], tensors: dict[str, Tensor]) -> StageBatch:
     return StageBatch(
         component=str(header["model_name"]),
         topic=str(about["topic"]),
-        partition=int(about["partition"]),
-        covers_from=int(about["covers_from"]),
+        partition=_integer(about, "partition", _MAX_PARTITION),
+        covers_from=covers_from,
         rows=rows,
         present=_array(tensors, "present", "b", 1, n),
         output=_array(tensors, "output", "f", 2, n),
-        signal=_array(tensors, "signal", "f", 1, n),
+        signal=signal,
         model=ModelRef(str(header["model_version"]), str(about["digest"]), str(about["variant"])),
         failures=failures,
-        lane=None if about.get("lane") is None else int(about["lane"]),
-        covers_to=int(about.get("covers_to", -1)),
+        lane=None if about.get("lane") is None else _integer(about, "lane", _MAX_PARTITION),
+        covers_to=_integer(about, "covers_to", _MAX_OFFSET),
         entities=_column(tensors, "entity", n) if "entity" in tensors else None,
     )
+
+
+def _integer(about: Mapping[str, Any], name: str, most: int) -> int:
+    """A number that a comparison with offsets (int64) can take; -1 for none."""
+    value = about[name]
+    if type(value) is not int or not -1 <= value <= most:
+        raise ValueError(f"{name} is {str(value)[:40]}")
+    return value
 
 
 def _array(
@@ -209,4 +228,5 @@ def _column(tensors: dict[str, Tensor], name: str, rows: int) -> BytesColumn:
     tensor = tensors[name]
     if not isinstance(tensor, BytesColumn) or len(tensor) != rows:
         raise ValueError(f"tensor {name!r} is not a BYTES column of {rows} rows")
+    tensor.items()  # now, not when a worker is in the middle of writing
     return tensor

@@ -34,11 +34,11 @@ def batch_of(
     model: ModelRef = MODEL,
     width: int = 1,
 ) -> StageBatch:
-    """A batch of *component*; its signal is offset/1000, offsets in *absent* have failed."""
+    """A batch of *component*; signals are the last digits of offsets; those in *absent* failed."""
     rows = rows_of(offsets, backlog=backlog)
     failed = set(absent)
     present = np.array([offset not in failed for offset in offsets], np.bool_)
-    signal = np.where(present, rows.offsets / 1000, 0).astype(np.float32)
+    signal = np.where(present, rows.offsets % 1000 / 1000, 0).astype(np.float32)
     return StageBatch(
         component=component,
         topic="p.events",

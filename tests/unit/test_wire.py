@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import json
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.usable import decoded
 from tests.unit.stage_batches import batch_of
 from topics.errors import WireError
 from topics.stage_batch import BytesColumn, StageBatch
-from topics.wire import Codec, decode, encode
+from topics.wire import HEADER_LENGTH, Codec, decode, encode
 
 CODECS: list[Codec] = ["binary", "json"]
 
@@ -91,6 +96,72 @@ def test_anything_else_is_refused(value: bytes, length: bytes | None) -> None:
     headers = {} if length is None else {"inference-header-content-length": length}
     with pytest.raises(WireError):
         decode(value, headers)
+
+
+HOSTILE = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
+    st.sampled_from([2**63, -(2**63), 2**62 + 2, 10**30, -2, "1", [], {}, [[1]], "P" * 100]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@given(data=st.data(), hostile=HOSTILE)
+def test_a_field_that_says_anything_gives_a_usable_batch_or_a_wire_error(
+    codec: Codec, data: st.DataObject, hostile: object
+) -> None:
+    value, headers = encode(batch_of("risk", [1, 5, 9], absent=[5]), codec)
+    length = int(dict(headers).get(HEADER_LENGTH, len(value)))
+    header = json.loads(value[:length])
+    place = data.draw(st.sampled_from(sorted(_places(header), key=repr)))
+    *path, last = place
+    at = header
+    for step in path:
+        at = at[step]
+    at[last] = hostile
+    head = json.dumps(header).encode()
+    given_length = len(head).to_bytes(3, "little") if codec == "binary" else bytes(3)
+    decoded(given_length + head + value[length:])
+
+
+def _places(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The paths of everything inside a JSON document."""
+    inside = node.items() if isinstance(node, dict) else enumerate(node)
+    for step, child in inside:
+        yield (*path, step)
+        if isinstance(child, dict | list):
+            yield from _places(child, (*path, step))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@given(cut=st.integers(0, 5000), insert=st.binary(max_size=40), drop=st.integers(0, 40))
+def test_a_spliced_batch_is_usable_or_refused(
+    codec: Codec, cut: int, insert: bytes, drop: int
+) -> None:
+    value, headers = encode(batch_of("risk", [1, 5, 9], absent=[5]), codec)
+    cut %= len(value) + 1
+    length = int(dict(headers).get(HEADER_LENGTH, 0))
+    decoded(length.to_bytes(3, "little") + value[:cut] + insert + value[cut + drop :])
+
+
+@given(noise=st.binary(max_size=3000))
+def test_what_is_refused_costs_no_more_memory_than_it_has_bytes(noise: bytes) -> None:
+    value, headers = encode(batch_of("risk", list(range(50))))
+    length = int(dict(headers)[HEADER_LENGTH])
+    data = length.to_bytes(3, "little") + value[: len(value) - len(noise)] + noise
+    tracemalloc.start()
+    try:
+        decoded(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000 + 40 * len(data)
+
+
+def test_elements_that_do_not_fit_their_column_are_refused_on_arrival() -> None:
+    batch = batch_of("risk", [1, 2])
+    value, headers = encode(batch)
+    with pytest.raises(WireError, match="BYTES column"):
+        decode(value.replace(b"\x07\x00\x00\x00event-1", b"\x09\x00\x00\x00event-1"), dict(headers))
 
 
 def test_a_huge_claimed_shape_allocates_nothing() -> None:
