@@ -69,6 +69,7 @@ def create_app(group: str, settings: BrokerSettings, *, max_records: int) -> Sta
         broker_request_timeout=max(30.0, settings.session_timeout_s + 5),
         broker_max_poll_records=max_records,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.instance_id,
         consumer_max_fetch_size=4 * 2**20,
         producer_linger_ms=0,
         producer_max_batch_size=900_000,

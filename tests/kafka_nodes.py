@@ -114,18 +114,25 @@ def one_broker(
     directory: Path, properties: Callable[[Node], str] | None = None
 ) -> Iterator[BrokerSettings]:
     """A single broker with an empty log; `properties` may change what it is set to."""
-    need("java", "mvn")
-    subprocess.run([RUN, "-l"], check=True)
     port, controller_port = free_ports(2)
     node = Node(directory, port, controller_port)
     if properties is not None:
         extra = directory / "extra.properties"
         extra.write_text(properties(node))
         node.words = ("-e", str(extra))
+    with started(node):
+        yield BrokerSettings(broker=node.address)
+
+
+@contextmanager
+def started(node: Node) -> Iterator[Node]:
+    """The broker, up, and stopped for sure in the end."""
+    need("java", "mvn")
+    subprocess.run([RUN, "-l"], check=True)
     node.start()
     try:
         node.wait_until_up()
-        yield BrokerSettings(broker=node.address)
+        yield node
     finally:
         node.stop()
 

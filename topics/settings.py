@@ -83,6 +83,9 @@ class BrokerSettings(_Settings):
     """host:port, or several with commas."""
     embedded: bool = False
     """The broker is the embedded one: its limits apply."""
+    instance_id: str | None = None
+    """A name that a worker keeps when it is started again within its session's time: its partitions
+    wait for it then (static membership). No other worker of the same components may have it."""
     session_timeout_s: float = Field(default=30.0, ge=6, le=300)
     """A worker without a heartbeat for this long loses its partitions."""
     give_up_s: float = Field(default=60.0, ge=1)

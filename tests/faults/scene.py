@@ -107,6 +107,8 @@ class Scene:
     trained: Trained
     broker: BrokerSettings
     events: int
+    may_degrade: bool = False
+    """Decisions without a stage are no fault here."""
     progress: Progress = Progress((), ())  # noqa: RUF009  # it is immutable
     recoveries: list[float] = field(default_factory=list)
     """Seconds until an event that was published after the fault had ended, in every partition."""

@@ -11,13 +11,19 @@ from models.simulators import LabelledEvent
 from tests.faults.conftest import Judge
 from tests.faults.scene import streaming
 from tests.faults.test_workers import EVERYTHING, RATE
+from tests.faults.verdict import Reference
 from tests.integration.harness import Trained
 from tests.kafka_nodes import Cluster
 
 
 @pytest.mark.core
 async def test_leader_killed_and_started_again(
-    pipeline: Trained, cluster: Cluster, events: list[LabelledEvent], judge: Judge, seed: int
+    pipeline: Trained,
+    cluster: Cluster,
+    events: list[LabelledEvent],
+    judge: Judge,
+    reference: Reference,
+    seed: int,
 ) -> None:
     random = Random(seed)
     async with streaming(pipeline, cluster.settings, events, rate=RATE, replication=3) as scene:
@@ -30,12 +36,13 @@ async def test_leader_killed_and_started_again(
             await asyncio.to_thread(cluster.all_up)
             await scene.recovered()
             await scene.ended(len(events))
-    await judge(scene)
+    await judge(scene, reference)
 
 
 async def test_all_brokers_down(
     request: pytest.FixtureRequest,
     pipeline: Trained, cluster: Cluster, events: list[LabelledEvent], judge: Judge,
+    reference: Reference,
 ) -> None:  # fmt: skip
     async with streaming(pipeline, cluster.settings, events, rate=RATE, replication=3) as scene:
         workers = scene.workers(*EVERYTHING)
@@ -47,11 +54,15 @@ async def test_all_brokers_down(
             await asyncio.to_thread(cluster.all_up)
             await scene.recovered()
             await scene.ended(len(events))
-    await judge(scene)
+    await judge(scene, reference)
 
 
 async def test_brokers_down_at_start(
-    pipeline: Trained, cluster: Cluster, events: list[LabelledEvent], judge: Judge
+    pipeline: Trained,
+    cluster: Cluster,
+    events: list[LabelledEvent],
+    judge: Judge,
+    reference: Reference,
 ) -> None:
     async with streaming(pipeline, cluster.settings, events, rate=4 * RATE, replication=3) as scene:
         await scene.published(len(events) // 4)
@@ -61,4 +72,4 @@ async def test_brokers_down_at_start(
         await asyncio.sleep(5)
         await asyncio.to_thread(cluster.all_up)
         await scene.recovered()
-    await judge(scene)
+    await judge(scene, reference)

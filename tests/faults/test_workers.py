@@ -11,7 +11,7 @@ import pytest
 from models.simulators import LabelledEvent
 from tests.faults.conftest import EVENTS, Judge
 from tests.faults.scene import streaming
-from tests.faults.verdict import check_commits
+from tests.faults.verdict import Reference, check_commits
 from tests.integration.harness import Trained
 from topics.settings import BrokerSettings
 
@@ -23,7 +23,12 @@ EVERYTHING = tuple(name for kind in KINDS for name in kind)
 
 @pytest.mark.core
 async def test_sigkill_of_each_kind_of_component_in_mid_batch(
-    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge, seed: int
+    pipeline: Trained,
+    kafka: BrokerSettings,
+    events: list[LabelledEvent],
+    judge: Judge,
+    reference: Reference,
+    seed: int,
 ) -> None:
     random = Random(seed)
     async with streaming(pipeline, kafka, events, rate=RATE) as scene:
@@ -35,11 +40,16 @@ async def test_sigkill_of_each_kind_of_component_in_mid_batch(
             await check_commits(pipeline, kafka, victim.components)
             victim.start()
             await scene.recovered()
-    await judge(scene)
+    await judge(scene, reference)
 
 
 async def test_sigterm_under_load(
-    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge, seed: int
+    pipeline: Trained,
+    kafka: BrokerSettings,
+    events: list[LabelledEvent],
+    judge: Judge,
+    reference: Reference,
+    seed: int,
 ) -> None:
     random = Random(seed)
     async with streaming(pipeline, kafka, events, rate=RATE) as scene:
@@ -51,12 +61,17 @@ async def test_sigterm_under_load(
             await check_commits(pipeline, kafka, EVERYTHING)
         scene.workers(*EVERYTHING)
         await scene.recovered()
-    await judge(scene)
+    await judge(scene, reference)
 
 
 @pytest.mark.core
 async def test_sigstop_for_longer_than_the_session_and_then_sigcont(
-    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge, seed: int
+    pipeline: Trained,
+    kafka: BrokerSettings,
+    events: list[LabelledEvent],
+    judge: Judge,
+    reference: Reference,
+    seed: int,
 ) -> None:
     random = Random(seed)
     async with streaming(pipeline, kafka, events, rate=RATE) as scene:
@@ -70,12 +85,13 @@ async def test_sigstop_for_longer_than_the_session_and_then_sigcont(
         await scene.ended(EVENTS)
         assert heir.process is not None
         assert heir.process.poll() is None
-    await judge(scene)
+    await judge(scene, reference)
 
 
 async def test_workers_that_join_and_leave_every_5_s(
     request: pytest.FixtureRequest,
     pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
+    reference: Reference,
 ) -> None:  # fmt: skip
     times = 12 if request.config.getoption("--long", False) else 3
     async with streaming(pipeline, kafka, events, rate=EVENTS / (times * 10)) as scene:
@@ -87,11 +103,15 @@ async def test_workers_that_join_and_leave_every_5_s(
             assert await guest.ended(10) == 0
             await asyncio.sleep(5)
         await scene.recovered()
-    await judge(scene)
+    await judge(scene, reference)
 
 
 async def test_all_workers_down_and_a_backlog(
-    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge
+    pipeline: Trained,
+    kafka: BrokerSettings,
+    events: list[LabelledEvent],
+    judge: Judge,
+    reference: Reference,
 ) -> None:
     async with streaming(pipeline, kafka, events, rate=4 * RATE) as scene:
         workers = scene.workers(*EVERYTHING)
@@ -100,4 +120,4 @@ async def test_all_workers_down_and_a_backlog(
         await scene.published(EVENTS * 7 // 8)
         scene.workers(*EVERYTHING)
         await scene.recovered()
-    await judge(scene)
+    await judge(scene, reference)
