@@ -14,6 +14,7 @@
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
     │   ├── CertificateRefused, LoginRefused, ProtocolMismatch   broker or we have no trust
+    │   ├── NameTaken         another worker has the name that is ours in the group
     │   ├── NotAuthorized     the broker knows us, but does not let us do that
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
@@ -99,6 +100,16 @@ class BrokerUnreachable(BrokerError):
         super().__init__(
             f"no Kafka broker answers at {address} after {waited_s:.0f} s{because}; "
             "start one, or name another with --broker or ANABRANCH_BROKER"
+        )
+
+
+class NameTaken(BrokerError):
+    """Another worker of the same component has the name that is ours."""
+
+    def __init__(self, group: str, name: str) -> None:
+        super().__init__(
+            f"{group}: another worker has joined as {name!r} and has the partitions now; each "
+            "worker needs an ANABRANCH_INSTANCE_ID of its own, or none"
         )
 
 

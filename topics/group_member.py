@@ -14,10 +14,12 @@ from typing import Any
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
+    BrokerResponseError,
     ConsumerStoppedError,
     GroupAuthorizationFailedError,
     KafkaError,
     TopicAuthorizationFailedError,
+    kafka_errors,
 )
 from faust.transport.consumer import Consumer, ensure_TPset
 from faust.transport.drivers import aiokafka as driver
@@ -25,12 +27,23 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from topics.clients import close
-from topics.errors import NotAuthorized
+from topics.errors import NameTaken, NotAuthorized
 
 log = logging.getLogger(__name__)
 
 _KAFKA_PORT = 9092
 _GROUP_ERRORS_S = 0.2
+
+
+class FencedInstanceId(BrokerResponseError):
+    """Another member of the group has joined by our name (Kafka's error 82, new to aiokafka)."""
+
+    errno = 82
+    message = "FENCED_INSTANCE_ID"
+
+
+kafka_errors[FencedInstanceId.errno] = FencedInstanceId
+
 _REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
@@ -124,6 +137,10 @@ class GroupMember(Consumer):
                 await self.crash(NotAuthorized(self.app.conf.id, f"to read {named}"))
                 return
             except KafkaError as exc:
+                if FencedInstanceId.__name__ in str(exc):  # aiokafka hands on no more than a text
+                    name = str(self.app.conf.consumer_group_instance_id)
+                    await self.crash(NameTaken(self.app.conf.id, name))
+                    return
                 if coordinator._coordination_task.done():
                     await self.crash(exc)
                     return

@@ -40,3 +40,10 @@ class Hanging(Component):
         while self._flag.exists():
             time.sleep(0.1)
         return StageOutput.of_signal(batch.inputs["amount"].output[:, 0])
+
+
+class NotANumber(Component):
+    """Nothing that can be used."""
+
+    def transform(self, batch: Batch) -> StageOutput:
+        return StageOutput.of_signal(np.full(batch.rows, np.nan))

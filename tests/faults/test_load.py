@@ -148,18 +148,20 @@ async def test_two_workers_with_one_static_member_id(
         await scene.ended(EVENTS // 16)
         scene.workers(*EVERYTHING, instance_id="worker-1")
         assert await first.ended(40) == 1, "the broker knows the second by that name now"
+        assert first.said is not None
+        assert "ANABRANCH_INSTANCE_ID" in first.said.read_text()
         await scene.recovered()
         await scene.ended(EVENTS)
     await judge(scene, reference)
 
 
 async def test_two_versions_of_a_component_in_one_group(
-    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
-    tmp_path: Path,
+    pipeline: Trained, patient: Trained, kafka: BrokerSettings, events: list[LabelledEvent],
+    judge: Judge, tmp_path: Path,
 ) -> None:  # fmt: skip
     newer = Registry(tmp_path / "newer")
     shutil.copytree(pipeline.registry.root, newer.root)
-    data = training_data.simulated(pipeline.pipeline, rows=60_000, seed=1)
+    data = training_data.simulated(patient.pipeline, rows=60_000, seed=1)
     await asyncio.to_thread(
         train, pipeline.pipeline, tmp_path, data, newer, open_component=open_component
     )

@@ -1,0 +1,85 @@
+"""Only what a worker says is done is committed; Faust's own bookkeeping would pass over a gap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka.structs import TopicPartition
+from faust.transport.consumer import Consumer
+from faust.types import TP
+
+from agents.app import create_app
+from topics.consumer import MicroBatchConsumer
+from topics.settings import BrokerSettings
+
+EVENTS = TP("p.events", 0)
+
+
+class Broker:
+    """What the consumer's client is asked to do."""
+
+    def __init__(self) -> None:
+        self.committed: list[dict[TopicPartition, int]] = []
+        self.read_from: list[int] = []
+
+    async def commit(self, offsets: dict[TopicPartition, Any]) -> None:
+        self.committed.append({tp: about.offset for tp, about in offsets.items()})
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition("p.events", 0)}
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self.read_from.append(offset)
+
+
+@pytest.fixture
+async def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+async def consumer(broker: Broker) -> MicroBatchConsumer:
+    """A consumer that has committed up to record 31, which is in hand now, and read some more."""
+    made = create_app("g", BrokerSettings(), max_records=10).batches
+    made._kafka = broker
+    made._handling = made.app.consumer_generation_id
+    made._committed_offset[EVENTS] = 31
+    made._given[EVENTS] = 40
+    return made
+
+
+async def test_a_gap_of_one_record_is_not_committed_over(consumer: MicroBatchConsumer) -> None:
+    """Faust #606: with 31 in hand and 32 and 33 acknowledged, Faust's own answer is 34."""
+    consumer._acked[EVENTS] = [32, 33]
+    assert Consumer._new_offset(consumer, EVENTS) == 34, "Faust has mended it: good"
+    assert consumer._new_offset(EVENTS) is None
+    consumer.done({EVENTS: 32})
+    assert consumer._new_offset(EVENTS) == 32
+
+
+async def test_what_is_committed_is_what_is_done(
+    consumer: MicroBatchConsumer, broker: Broker
+) -> None:
+    consumer.done({EVENTS: 35})
+    await consumer.force_commit()
+    assert broker.committed == [{TopicPartition("p.events", 0): 35}]
+
+
+async def test_what_was_done_before_the_worker_went_back_is_not_committed(
+    consumer: MicroBatchConsumer, broker: Broker
+) -> None:
+    consumer.done({EVENTS: 39})
+    consumer.rewind(EVENTS, 31)
+    await consumer.force_commit()
+    assert broker.read_from == [31]
+    assert broker.committed == []
+
+
+async def test_what_an_older_generation_has_done_is_not_committed(
+    consumer: MicroBatchConsumer, broker: Broker
+) -> None:
+    consumer._handling -= 1
+    consumer.done({EVENTS: 39})
+    await consumer.force_commit()
+    assert broker.committed == []
