@@ -35,7 +35,7 @@ _KAFKA_PORT = 9092
 _GROUP_ERRORS_S = 0.2
 
 
-class FencedInstanceId(BrokerResponseError):
+class FencedInstanceId(BrokerResponseError):  # type: ignore[misc]  # aiokafka has no types
     """Another member of the group has joined by our name (Kafka's error 82, new to aiokafka)."""
 
     errno = 82

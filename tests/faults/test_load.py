@@ -21,7 +21,7 @@ from models.training import train
 from tests.faults.conftest import EVENTS, Judge
 from tests.faults.scene import Workers, streaming
 from tests.faults.test_workers import EVERYTHING, RATE
-from tests.faults.verdict import Reference
+from tests.faults.verdict import Reference, check_commits
 from tests.integration.harness import Trained, decisions_of
 from tests.integration.velocity import EVENT
 from topics.pipeline_file import load_pipeline
@@ -146,10 +146,13 @@ async def test_two_workers_with_one_static_member_id(
     async with streaming(pipeline, kafka, events, rate=RATE) as scene:
         first = scene.workers(*EVERYTHING, instance_id="worker-1")
         await scene.ended(EVENTS // 16)
-        scene.workers(*EVERYTHING, instance_id="worker-1")
+        second = scene.workers(*EVERYTHING, instance_id="worker-1")
         assert await first.ended(40) == 1, "the broker knows the second by that name now"
         assert first.said is not None
         assert "ANABRANCH_INSTANCE_ID" in first.said.read_text()
+        await second.killed()  # as its supervisor does when it has been thrown out of a group too
+        await check_commits(pipeline, kafka, EVERYTHING)
+        second.start()
         await scene.recovered()
         await scene.ended(EVENTS)
     await judge(scene, reference)
