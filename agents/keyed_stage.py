@@ -16,17 +16,23 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.coverage import check_continues
+from agents.errands import StageErrands
 from agents.event_time import BEGINNING, EventTimeOrder, Released
 from agents.past import Past, orders_of
+from agents.redriven_past import glimpsed, is_caught_up
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
+from agents.source_stage import source_rows
 from agents.transforming import Transformed
 from agents.worker import StageWriter, Wiring, Worker, all_done
 from models.component import Batch, Column, Component
 from models.windows import WindowPlan
 from topics.errors import WireError
+from topics.events import EventDecoder
 from topics.fetch import Fetch
+from topics.redrive import Errand
 from topics.stage_batch import ModelRef, Rows, StageBatch, concat_failures
+from topics.topology import lane_of
 from topics.wire import decode
 
 log = logging.getLogger(__name__)
@@ -64,6 +70,8 @@ class KeyedStage(Worker[_Shard]):
         self._plan = WindowPlan(wiring.pipeline, name)
         self._writer = StageWriter(wiring, name, component, model)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
+        self._events = EventDecoder(wiring.pipeline.event)
+        self.errands = StageErrands(wiring, name, self._redriven)
         self._sources = self.topology.sources_of(name)
         self._ask_at = float("-inf")
         """When the ends of the sources may be asked for again."""
@@ -118,7 +126,7 @@ class KeyedStage(Worker[_Shard]):
     async def _take_in(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
         shard = await self.state(tp.partition)
         if shard.written_before is None:
-            shard.written_before = records[0].offset
+            shard.written_before = max(records[0].offset, shard.resumption.committed or 0)
         if await shard.resumption.leaves(self, tp, records[0].offset):
             return
         for record in records:
@@ -239,6 +247,22 @@ class KeyedStage(Worker[_Shard]):
             reached.offset = max(reached.offset, part.batch.covers_to)
             reached.clock_ms = max(reached.clock_ms, int(part.clocks_ms.max(initial=BEGINNING)))
         return columns
+
+    async def _redriven(self, errand: Errand) -> StageBatch | None:
+        """What the component makes of a redriven event, once its past is here."""
+        decoded = self._events.decode([errand])
+        windowed: dict[str, Column] = {}
+        if len(decoded.valid):
+            lane = lane_of(self._plan.entities(decoded.columns)[0], self.topology.partitions)
+            shard = await self.state(lane)
+            if not await is_caught_up(self, shard.past, shard.resumption, self._log(lane), errand):
+                return None
+            windowed = glimpsed(shard.past, self._plan, decoded, errand)
+        batch = Batch(rows=len(decoded.valid), columns=windowed)
+        made = await self._writer.transform(batch, decoded.valid, 1)
+        failures = {it.row: it._replace(component=self._name) for it in decoded.failures}
+        rows = source_rows([errand], decoded)
+        return self._writer.batch(errand.partition, errand.offset, rows, made, failures)
 
     async def _save_if_due(self, partition: int, shard: _Shard) -> None:
         if not shard.past.snapshot_is_due():

@@ -108,6 +108,19 @@ class Windows:
             )
         return dict(zip(self.plan.columns, found.T, strict=True))
 
+    def glimpse(self, entity: str, time_ms: int, order: int, values: Doubles) -> dict[str, Column]:
+        """The features' columns (1,) of one event in its turn; nothing is added, see `History`."""
+        found = np.zeros((1, len(self.plan.columns)))
+        if self.plan.of_events:
+            found[0, self.plan.at_events] = self._events.glimpse(
+                entity, time_ms, order, values, self.plan.of_events
+            )
+        if self.plan.of_outcomes:
+            found[:, self.plan.at_outcomes] = self._outcomes.look_up(
+                [entity], np.array([time_ms], np.int64), self.plan.of_outcomes
+            )
+        return dict(zip(self.plan.columns, found.T, strict=True))
+
     def learn(
         self, entities: Sequence[str], times_ms: Ints, orders: Ints, outcomes: NDArray[np.bool_]
     ) -> None:
