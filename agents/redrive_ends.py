@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -17,9 +17,10 @@ from agents.errands import Errands, joined_of
 from agents.tail import TailReader, ranges
 from agents.weighing import Scale, causes_of_death
 from agents.worker import Wiring
-from topics import dead_letters, decision
+from topics import dead_letters
 from topics.batches import Record
 from topics.dead_letters import dead_letter
+from topics.ends import attempt_at
 from topics.errors import WireError
 from topics.redrive import About, End, Errand, about_of, encoded
 from topics.topology import WEIGH
@@ -172,19 +173,18 @@ class RedriveEnds(Errands):
                     if about.end is not None:
                         ends.add(about.source.offset, about.attempt, about.end)
                         ends.noted.add((about.source.offset, about.attempt))
-        await self._add(ends, topology.decisions, partition, since_ms, "decision", _decided)
-        await self._add(ends, topology.dead_letters, partition, since_ms, "dead-letter", _buried)
+        await self._add(ends, topology.decisions, partition, since_ms, "decision")
+        await self._add(ends, topology.dead_letters, partition, since_ms, "dead-letter")
         return ends
 
     async def _add(
-        self, ends: _Ends, topic: str, partition: int, since_ms: int, end: End,
-        read: Callable[[ConsumerRecord], tuple[int, int]],
+        self, ends: _Ends, topic: str, partition: int, since_ms: int, end: End
     ) -> None:  # fmt: skip
         start = await self._tail.since(topic, partition, since_ms)
         async for records in self._tail.chunks(topic, partition, start):
             for record in records:
                 with suppress(KeyError, ValueError):  # others' records
-                    offset, attempt = read(record)
+                    offset, attempt = attempt_at(record, is_decision=end == "decision")
                     if attempt > 1:
                         ends.add(offset, attempt, end)
 
@@ -204,11 +204,3 @@ def _check_letter(about: About, letter: ConsumerRecord | None) -> None:
     of = about.source
     if said != (of.topic, of.partition, of.offset, about.attempt - 1):
         raise WireError("not an errand: its dead letter is about another event or attempt")
-
-
-def _decided(record: ConsumerRecord) -> tuple[int, int]:
-    return decision.source_of(record.headers)[2], decision.attempt_of(record.headers)
-
-
-def _buried(record: ConsumerRecord) -> tuple[int, int]:
-    return dead_letters.source_of(record.headers)[2], dead_letters.attempt_of(record.headers)

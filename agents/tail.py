@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 _LAST = 8
 _CHUNK = 100
-_PART = 5000
 GAP = 100
 """Records this close together are read in one go."""
 _FETCH_WAIT_MS = 10
@@ -68,11 +67,17 @@ class TailReader:
 
     async def chunks(
         self, topic: str, partition: int, start: int
-    ) -> AsyncIterator[list[ConsumerRecord]]:
-        """The records from offset *start* on, to what is the end now, a part at a time."""
-        first, end = await self.bounds(topic, partition)
-        for at in range(max(first, start), end, _PART):
-            yield await self.between(topic, partition, at, min(at + _PART, end))
+    ) -> AsyncGenerator[list[ConsumerRecord]]:
+        """The records from offset *start* on, to what is the end now, a fetch at a time.
+
+        Nothing else can be read before the last was taken or the iterator was closed.
+        """
+        async with self._reading:
+            first, end = await self.bounds(topic, partition)
+            async for records in self._read(
+                TopicPartition(topic, partition), max(first, start), end
+            ):
+                yield records
 
     async def ends(self, topics: Iterable[str], partitions: int) -> dict[tuple[str, int], int]:
         """The next offset to be written, of all partitions of *topics*."""
@@ -106,18 +111,23 @@ class TailReader:
         found: list[ConsumerRecord] = []
         async with self._reading:
             first, after_last = await self.bounds(topic, partition)
-            start, end = max(start, first), min(end, after_last)
-            if start >= end:
-                return []
-            self._kafka.assign([tp])
-            self._kafka.seek(tp, start)
-            try:
-                while await self._kafka.position(tp) < end:
-                    fetched = await self._kafka.getmany(tp, timeout_ms=1000)
-                    found += [record for record in fetched.get(tp, []) if record.offset < end]
-            finally:
-                self._kafka.unsubscribe()  # or it would go on fetching for nobody
+            async for records in self._read(tp, max(start, first), min(end, after_last)):
+                found += records
         return found
+
+    async def _read(
+        self, tp: TopicPartition, start: int, end: int
+    ) -> AsyncIterator[list[ConsumerRecord]]:
+        if start >= end:
+            return
+        self._kafka.assign([tp])
+        self._kafka.seek(tp, start)
+        try:
+            while await self._kafka.position(tp) < end:
+                fetched = await self._kafka.getmany(tp, timeout_ms=1000)
+                yield [record for record in fetched.get(tp, []) if record.offset < end]
+        finally:
+            self._kafka.unsubscribe()  # or it would go on fetching for nobody
 
 
 def readable(

@@ -20,13 +20,22 @@ class Headed(Protocol):
         """Names and values, in order."""
 
 
+def attempt_at(record: Headed, *, is_decision: bool) -> tuple[int, int]:
+    """The source offset that a decision or a dead letter is about, and which attempt it ended.
+
+    Raises KeyError or ValueError when the record is none.
+    """
+    of = decision if is_decision else dead_letters
+    return of.source_of(record.headers)[2], of.attempt_of(record.headers)
+
+
 def decided_offset(record: Headed) -> int | None:
     """The source offset that a decision is about; None when it is of a redriven event.
 
     Raises KeyError or ValueError when the record is not a decision.
     """
-    attempt = decision.attempt_of(record.headers)
-    return decision.source_of(record.headers)[2] if attempt == 1 else None
+    offset, attempt = attempt_at(record, is_decision=True)
+    return offset if attempt == 1 else None
 
 
 def buried_offset(record: Headed) -> int | None:
@@ -34,5 +43,5 @@ def buried_offset(record: Headed) -> int | None:
 
     Raises KeyError or ValueError when the record is not a dead letter.
     """
-    attempt = dead_letters.attempt_of(record.headers)
-    return dead_letters.source_of(record.headers)[2] if attempt == 1 else None
+    offset, attempt = attempt_at(record, is_decision=False)
+    return offset if attempt == 1 else None

@@ -109,7 +109,7 @@ def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callab
 def _print(found: Audit) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("partition")
-    names = ("inputs", "decided", "dead", "in_flight", "lost", "duplicated", "expired")
+    names = ("inputs", "decided", "dead", "in_flight", "lost", "duplicated", "redriven", "expired")
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for partition, account in found.partitions.items():

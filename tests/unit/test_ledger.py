@@ -140,10 +140,10 @@ def test_offsets_far_apart_are_as_good_as_any() -> None:
 
 
 def test_accounts_add_field_by_field() -> None:
-    assert Account(1, 2, 3, 4, 5, 6) + Account(10, 20, 30, 40, 50, 60) == Account(
-        11, 22, 33, 44, 55, 66
+    assert Account(1, 2, 3, 4, 5, 6, 7) + Account(10, 20, 30, 40, 50, 60, 70) == Account(
+        11, 22, 33, 44, 55, 66, 77
     )
-    assert Account(1, 2, 3, 4, 5, 6).row() == (1, 2, 3, 4, 5, 6)
+    assert Account(1, 2, 3, 4, 5, 6, 7).row() == (1, 2, 3, 4, 5, 6, 7)
 
 
 def model(entries: list[tuple[Kind, int, list[int]]], partition: int, start: int) -> Account:
