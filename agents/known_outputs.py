@@ -36,6 +36,8 @@ async def known_outputs(
     """
     found: Outputs = defaultdict(dict)
     wanted = _by_partition(letters)
+    if not wanted:
+        return found
     tail = TailReader(settings)
     await tail.start()
     try:

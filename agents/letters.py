@@ -9,6 +9,7 @@ import orjson
 from aiokafka.structs import ConsumerRecord
 
 from agents.following import follower, read_until
+from agents.tail import TailReader
 from topics import dead_letters
 from topics.batches import Headers
 from topics.errors import AnabranchError, WireError
@@ -168,19 +169,15 @@ async def read_letter(
     settings: BrokerSettings, topology: Topology, id_field: str, partition: int, offset: int
 ) -> Letter:
     """One dead letter, whole. Raises LetterNotFound."""
-    from agents.tail import TailReader
-
-    tail = TailReader(settings)
+    topic, tail = topology.dead_letters, TailReader(settings)
+    if partition >= topology.partitions:
+        raise LetterNotFound(topic, f"{partition}@{offset}")
     await tail.start()
     try:
-        records = (
-            await tail.between(topology.dead_letters, partition, offset, offset + 1)
-            if partition < topology.partitions
-            else []
-        )
+        records = await tail.between(topic, partition, offset, offset + 1)
         return Letter.of(records[0], id_field)
     except (IndexError, KeyError, ValueError) as exc:
-        raise LetterNotFound(topology.dead_letters, f"{partition}@{offset}") from exc
+        raise LetterNotFound(topic, f"{partition}@{offset}") from exc
     finally:
         await tail.stop()
 

@@ -5,6 +5,7 @@ It is not remembered: the state of windows stays a function of the events and ou
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,21 @@ from topics.errors import WireError
 from topics.events import DecodedEvents
 from topics.redrive import Errand
 
+log = logging.getLogger(__name__)
+
 
 def glimpsed(
     past: Past, plan: WindowPlan, decoded: DecodedEvents, errand: Errand
 ) -> dict[str, Column]:
     """The windowed features (1,) of the errand's event, which is *decoded*."""
+    entity, time_ms = plan.entities(decoded.columns)[0], int(decoded.columns[plan.time][0])
+    if not past.windows.remembers(entity, time_ms):
+        log.warning(
+            "%s[%d]@%d comes so late again that the beginnings of its windows are forgotten",
+            errand.about.source.topic, errand.partition, errand.offset,
+        )  # fmt: skip
     order = orders_of(errand.partition, np.array([errand.offset]))
-    return past.glimpse(
-        plan.entities(decoded.columns)[0], int(decoded.columns[plan.time][0]), int(order[0]),
-        plan.values(decoded.columns)[0],
-    )  # fmt: skip
+    return past.glimpse(entity, time_ms, int(order[0]), plan.values(decoded.columns)[0])
 
 
 async def is_caught_up(

@@ -128,6 +128,11 @@ class History:
         answers: Doubles = alone.observe([key], *moment, values[None], aggregates)[0]
         return answers
 
+    def floor(self, key: str) -> int | None:
+        """The time at or before which the key's entries are forgotten; None for a new key."""
+        slot = self._slots.get(key)
+        return None if slot is None else int(self._store.floors(np.array([slot]))[0])
+
     def evict(self, before_ms: int) -> None:
         """Drop entries at or before *before_ms*, and keys without any other; frees the memory.
 

@@ -121,6 +121,17 @@ class Windows:
             )
         return dict(zip(self.plan.columns, found.T, strict=True))
 
+    def remembers(self, entity: str, time_ms: int) -> bool:
+        """All that an event of *entity* at that time could look back to is still here."""
+        for history, aggregates in (
+            (self._events, self.plan.of_events), (self._outcomes, self.plan.of_outcomes),
+        ):  # fmt: skip
+            floor = history.floor(entity)
+            reach = max((it.window_ms + it.delay_ms for it in aggregates), default=0)
+            if floor is not None and floor > time_ms - reach:
+                return False
+        return True
+
     def learn(
         self, entities: Sequence[str], times_ms: Ints, orders: Ints, outcomes: NDArray[np.bool_]
     ) -> None:

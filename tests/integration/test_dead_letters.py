@@ -114,7 +114,7 @@ async def test_a_mended_component_decides_what_it_failed_on_and_the_others_compu
     assert rows_counted(own, "large") == rows_counted(own, "mendable") == EVENTS
 
     # What ends out of order must not tell the join where to go on.
-    more = simulated(own.pipeline, 400, seed=9)
+    more = simulated(own.pipeline, EVENTS + 400)[EVENTS:]
     async with pipeline_running(own, broker):
         await publish(broker, own.pipeline, more, 5000)
         audit = await settled(broker, own.pipeline, EVENTS + len(more))
