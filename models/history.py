@@ -122,7 +122,7 @@ class History:
             before = (times < time_ms) | (times == time_ms) & (orders < order)
             before &= orders != order  # the row itself, as it came before
             n = int(before.sum())
-            kept = np.array([column[before] for column in columns]).reshape(-1, n).T
+            kept = np.array([column[before] for column in columns]).reshape(self._width, n).T
             alone.add([key] * n, times[before], orders[before], kept)
         moment = np.array([time_ms], np.int64), np.array([order], np.int64)
         answers: Doubles = alone.observe([key], *moment, values[None], aggregates)[0]
