@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from agents.in_flight import InFlight
 from models.registry import Registry
 from tests.integration.harness import (
     Trained,
@@ -111,6 +112,8 @@ async def test_a_mended_component_decides_what_it_failed_on_and_the_others_compu
         assert await run(own, broker, "list") == (0, [])
         code, said = await run(own, broker, "redrive")
         assert (code, said["redriven"], said["skipped"]) == (0, 0, {"healed": len(dead)})
+        async with InFlight.of(broker, topology) as in_flight:
+            assert await in_flight.count() == 0
     assert rows_counted(own, "large") == rows_counted(own, "mendable") == EVENTS
 
     # What ends out of order must not tell the join where to go on.

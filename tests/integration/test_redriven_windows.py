@@ -8,7 +8,7 @@ import pytest
 
 from models.simulators import LabelledEvent
 from tests.integration.harness import Trained, pipeline_running, records_of, settled, trained_small
-from tests.integration.skew import said_by_training
+from tests.integration.skew import trained_outputs
 from tests.integration.test_dead_letters import run
 from tests.integration.test_windows import EVENTS, publish_with_outcomes, transactions
 from topics.redrive import Errand, decoded
@@ -89,7 +89,7 @@ async def test_a_mended_event_has_the_features_of_its_turn_also_after_a_restart(
         others = {*which} - {at}
         alone = [it for place, it in enumerate(labelled) if place not in others]
         event_id = str(labelled[at].event["transaction_id"])
-        wanted = said_by_training(trained, alone)
+        wanted = trained_outputs(trained, alone)
         outputs = by_id[event_id.encode()].outputs
         assert outputs.keys() == wanted.keys()
         for name, batch in outputs.items():
