@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import orjson
 import pytest
 
 from agents.in_flight import InFlight
+from agents.letters import Identity, read_letters
+from agents.metrics import Metrics
+from agents.redriving import Selection, errands
 from models.registry import Registry
 from tests.integration.harness import (
     Trained,
@@ -20,6 +24,7 @@ from tests.integration.harness import (
     decisions_of,
     pipeline_running,
     publish,
+    publish_raw,
     records_of,
     settled,
     simulated,
@@ -28,10 +33,12 @@ from tests.integration.harness import (
 )
 from tests.integration.test_cli import anabranch
 from tests.integration.velocity import EVENT
+from topics.batches import Record
 from topics.decision import ATTEMPT, Decision
 from topics.pipeline_file import load_pipeline
+from topics.redrive import Errand, encoded
 from topics.settings import BrokerSettings
-from topics.topology import Topology
+from topics.topology import WEIGH, Topology
 
 PIPELINE = """
 pipeline: own
@@ -190,3 +197,43 @@ async def test_a_poison_message_is_given_up_after_three_attempts(
     assert dict(decision.headers)[ATTEMPT] == b"4"
     assert decision.key == event[0]
     assert (await settled(broker, own.pipeline, 1)).total.decided == 1
+
+
+async def test_what_is_no_errand_ends_nothing_and_one_that_nobody_deals_with_goes_on(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    topology, metrics = Topology.of(own.pipeline), Metrics()
+    events = simulated(own.pipeline, EVENTS)
+    async with pipeline_running(own, broker, metrics):
+        await publish(broker, own.pipeline, events, 5000)
+        before = await settled(broker, own.pipeline, EVENTS)
+        mend(own)
+        letters = await read_letters(broker, own.pipeline, payloads=True)
+        letter, other, *_ = [it for it in letters.newest.values() if it.partition == 2]
+        selection = Selection(going=[letter])
+        (errand,) = errands(own.pipeline, selection, letters, {})
+        alive = next(o for o in range(EVENTS) if Identity(2, o) not in letters.newest)
+        source = errand.about.source
+        forged = [
+            errand.to(WEIGH),  # without any output
+            changed(errand, next=WEIGH, attempt=3),
+            changed(errand, next=WEIGH, letter=other.offset),
+            changed(errand, next=WEIGH, letter=10**6),
+            changed(errand, next=WEIGH, source=source.model_copy(update={"offset": alive})),
+            changed(errand, next=WEIGH, source=source.model_copy(update={"topic": "x"})),
+        ]
+        stray = changed(errand, next="a-component-of-before")
+        written = [Record(None, b"what is this", 1), *(encoded(it, 1) for it in (*forged, stray))]
+        await publish_raw(broker, topology.redrive, 2, written)
+        await decided(broker, own.pipeline, before.total.decided + 1)
+        assert metrics.registry.get_sample_value(
+            "anabranch_skipped_records_total", {"pipeline": "own", "component": "weigh"}
+        ) == 1 + len(forged)
+    audit = await settled(broker, own.pipeline, EVENTS)
+    assert audit.passed
+    assert audit.total.redriven == 1
+    assert audit.total.decided == before.total.decided + 1
+
+
+def changed(errand: Errand, **about: object) -> Errand:
+    return replace(errand, about=errand.about.model_copy(update=about))
