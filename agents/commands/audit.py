@@ -46,7 +46,8 @@ def audit(
 
     Exit code 1 when a record is lost or ended twice. Records that are in flight are not
     lost: let the pipeline finish first. What retention has deleted is counted as expired:
-    it is compared by number only.
+    it is compared by number only. A dead letter that was redriven counts as what came of it,
+    once for each attempt.
 
     Examples:
       anabranch audit card-fraud

@@ -181,6 +181,20 @@ async def test_a_poison_message_is_given_up_after_three_attempts(
             _, (letter,) = await run(own, broker, "list")
             assert letter["attempt"] == attempt
         assert (letter["state"], letter["class"]) == ("given up", "ArithmeticError")
+        code, said = await run(own, broker, "show", letter["place"])
+        assert (code, said["value"]) == (0, orjson.loads(event[1]))
+        assert (said["attempt"], said["reason"]) == (3, "a multiple of four")
+        nowhere = await asyncio.to_thread(
+            anabranch, own, "dead-letters", "show", str(own.file.path), "3@99",
+            broker=broker.broker,
+        )  # fmt: skip
+        assert nowhere.returncode == 1
+        assert "has no dead letter at 3@99" in nowhere.stderr
+        listed = await asyncio.to_thread(
+            anabranch, own, "dead-letters", "list", str(own.file.path), broker=broker.broker
+        )
+        assert letter["place"] in listed.stdout
+        assert "1 dead letters: 1 given up" in listed.stdout
         code, said = await run(own, broker, "redrive")
         assert (code, said["redriven"], said["skipped"]) == (0, 0, {"given up": 1})
         attempts = await attempts_of(broker, topology.dead_letters, "x-error-attempt")
