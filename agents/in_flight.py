@@ -27,7 +27,7 @@ class InFlight:
     """Counts by end offsets: what was ever published, minus what ever ended."""
 
     def __init__(
-        self, consumer: aiokafka.AIOKafkaConsumer, topology: Topology, redriven: int
+        self, consumer: aiokafka.AIOKafkaConsumer, topology: Topology, settings: BrokerSettings
     ) -> None:
         self._consumer = consumer
         self._topology = topology
@@ -36,7 +36,8 @@ class InFlight:
             for topic in (topology.events, topology.decisions, topology.dead_letters)
             for partition in range(topology.partitions)
         ]
-        self._redriven = redriven
+        self._settings = settings
+        self._redriven: int | None = None
         self._count = 0
         self._counted_at = float("-inf")
 
@@ -44,14 +45,13 @@ class InFlight:
     @asynccontextmanager
     async def of(cls, settings: BrokerSettings, topology: Topology) -> AsyncIterator[InFlight]:
         """The count for the pipeline of *topology*."""
-        redriven = await _redriven(settings, topology)
         # No assignment: fetches that wait for records would hold up what is asked here.
         consumer = aiokafka.AIOKafkaConsumer(
             **client_options(settings), isolation_level="read_committed"
         )
         await consumer.start()
         try:
-            yield cls(consumer, topology, redriven)
+            yield cls(consumer, topology, settings)
         finally:
             await close(consumer)
 
@@ -59,6 +59,8 @@ class InFlight:
         """Events in flight now."""
         if time.monotonic() - self._counted_at > _FRESH_S:
             ends = await self._consumer.end_offsets(self._partitions)
+            if self._redriven is None:
+                self._redriven = await _redriven(self._settings, self._topology)
             self._count = self._redriven + sum(
                 end if tp.topic == self._topology.events else -end for tp, end in ends.items()
             )
