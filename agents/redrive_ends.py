@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -103,21 +103,22 @@ class RedriveEnds(Errands):
         written: dict[End, list[Record]] = {"dead-letter": [], "decision": []}
         notes: list[Record] = []
         for record, errand in come:
-            about = errand.about
+            at = (errand.offset, errand.about.attempt)
             try:
-                _check_letter(about, letters[about.letter])
-                end = ends.of(about)
+                _check_letter(errand.about, letters)
+                end = ends.of(errand.about)
                 if end is None:
                     end, made = self._judged(errand, now_ms)
                     written[end].append(made)
-                    ends.add(errand.offset, about.attempt, end)
+                    ends.add(*at, end)
                     self.wiring.metrics.observe_redriven(end)
             except WireError as exc:
                 self.skip(record, exc)
                 continue
-            if (errand.offset, about.attempt) not in ends.noted:
-                ends.noted.add((errand.offset, about.attempt))
+            if at not in ends.noted:
+                ends.noted.add(at)
                 notes.append(encoded(errand.ended(end), now_ms))
+        # The note last: what a crash leaves without one is found by `_ended_since`.
         topology = self.wiring.topology
         await self._write(topology.dead_letters, partition, written["dead-letter"])
         await self._write(topology.decisions, partition, written["decision"])
@@ -149,14 +150,10 @@ class RedriveEnds(Errands):
     async def _letters(
         self, partition: int, offsets: Sequence[int]
     ) -> dict[int, ConsumerRecord | None]:
-        """Dead letters by offset; None for one that retention has deleted.
-
-        One that never was is missing.
-        """
+        """Dead letters by offset: None for one that retention has deleted, none that never was."""
         topic = self.wiring.topology.dead_letters
         first, end = await self._tail.bounds(topic, partition)
-        found: dict[int, ConsumerRecord | None] = defaultdict(_no_letter)
-        found.update((offset, None) for offset in offsets if offset < first)
+        found: dict[int, ConsumerRecord | None] = {o: None for o in offsets if o < first}
         there = sorted({offset for offset in offsets if first <= offset < end})
         for start, stop in ranges(there):
             records = await self._tail.between(topic, partition, start, stop)
@@ -189,12 +186,11 @@ class RedriveEnds(Errands):
                         ends.add(offset, attempt, end)
 
 
-def _no_letter() -> ConsumerRecord | None:
-    raise WireError("not an errand: there is no such dead letter")
-
-
-def _check_letter(about: About, letter: ConsumerRecord | None) -> None:
-    """Raise WireError unless the errand is about what *letter* says is dead."""
+def _check_letter(about: About, letters: Mapping[int, ConsumerRecord | None]) -> None:
+    """Raise WireError unless the errand is about what its dead letter says is dead."""
+    if about.letter not in letters:
+        raise WireError("not an errand: there is no such dead letter")
+    letter = letters[about.letter]
     if letter is None:
         return
     try:
