@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from agents.following import follower, read_until
 from agents.ledger import Account, Ledger
 from agents.tail import readable
-from topics import dead_letters, decision
+from topics.ends import attempt_at, buried_offset, decided_offset
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -35,6 +35,8 @@ class PartitionAudit(BaseModel):
     in_flight: int
     lost: int
     duplicated: int
+    redriven: int
+    """Dead letters that went through the pipeline again; they count as what came of it."""
     expired: int
     """Source records whose own record or whose end is no longer on the topics."""
 
@@ -137,16 +139,29 @@ class _Book:
         self.expected[tp] = records[-1].offset + 1
         if tp.topic == self._topology.events:
             self._ledger.enter(tp.partition, offsets)
-        elif tp.topic == self._topology.decisions:
+            return
+        if tp.topic == self._topology.decisions:
             self._ledger.decide(tp.partition, offsets)
         else:
             self._ledger.bury(tp.partition, offsets)
+        if len(offsets) < len(records):
+            self._end_again(tp, records)
 
     def _source_offsets(self, tp: TopicPartition, records: Sequence[ConsumerRecord]) -> list[int]:
+        """The source offsets that first attempts are about."""
         if tp.topic == self._topology.events:
             return [record.offset for record in records]
-        read = decision if tp.topic == self._topology.decisions else dead_letters
-        return readable(records, lambda record: read.source_of(record.headers)[2])
+        is_decision = tp.topic == self._topology.decisions
+        return readable(records, decided_offset if is_decision else buried_offset)
+
+    def _end_again(self, tp: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
+        """Enter what later attempts came to."""
+        is_decision = tp.topic == self._topology.decisions
+        for record in records:
+            with suppress(KeyError, ValueError):  # not ours: it has been told already
+                offset, attempt = attempt_at(record, is_decision=is_decision)
+                if attempt > 1:
+                    self._ledger.end_again(tp.partition, offset, attempt, decided=is_decision)
 
     def audit(self, ends: Ends) -> Audit:
         """The books as they stand."""
@@ -178,5 +193,5 @@ def _shown(account: Account, expired: int) -> PartitionAudit:
     return PartitionAudit(
         inputs=account.inputs, decided=account.decided, dead=account.dead,
         in_flight=account.in_flight, lost=account.lost, duplicated=account.duplicated,
-        expired=expired,
+        redriven=account.redriven, expired=expired,
     )  # fmt: skip

@@ -160,7 +160,7 @@ async def _create(
     settings: BrokerSettings, topology: Topology, topics: list[str], replication: int
 ) -> None:
     large = {"max.message.bytes": str(_MAX_EVENT_BYTES)}
-    configs = {topology.events: large, topology.dead_letters: large}
+    configs = dict.fromkeys((topology.events, topology.dead_letters, topology.redrive), large)
     configs |= {topology.state(name): _COMPACTED for name in topology.stateful}
     async with _admin(settings) as admin:
         for topic in topics:

@@ -10,6 +10,7 @@ import typer
 
 from agents.commands.audit import audit
 from agents.commands.check import check
+from agents.commands.dead_letters import app as dead_letters
 from agents.commands.demo import demo
 from agents.commands.evaluate import evaluate
 from agents.commands.init import init
@@ -43,6 +44,7 @@ def options(
 
 for command in (demo, init, train, check, run, publish, watch, topics, audit, evaluate):
     app.command()(command)
+app.add_typer(dead_letters, name="dead-letters")
 
 
 def main() -> None:

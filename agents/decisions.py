@@ -13,7 +13,7 @@ import orjson
 from agents.join import Joined
 from models.weighting import Weighed
 from topics.batches import Headers, Record
-from topics.decision import rfc3339, rfc3339_all, source_id
+from topics.decision import ATTEMPT, rfc3339, rfc3339_all, source_id
 from topics.pipeline import Pipeline
 from topics.stage_batch import Ints
 from topics.topology import Topology
@@ -47,9 +47,16 @@ class DecisionWriter:
         ]
 
     def records(
-        self, partition: int, joined: Joined, rows: Ints, weighed: Weighed, now_ms: int
+        self,
+        partition: int,
+        joined: Joined,
+        rows: Ints,
+        weighed: Weighed,
+        now_ms: int,
+        *,
+        attempt: int = 1,
     ) -> Iterator[Record]:
-        """The decision records of *rows*, in order."""
+        """The decision records of *rows*, in order; a later *attempt* is named in a header."""
         keys, ids = joined.rows.keys.items(), joined.rows.ids.items()
         traces = joined.rows.traces.items() if joined.rows.traces is not None else None
         offsets, times = joined.rows.offsets.tolist(), rfc3339_all(joined.rows.event_time_ms)
@@ -59,6 +66,8 @@ class DecisionWriter:
         stages = _StageColumns(joined, weighed)
         decided_at = rfc3339(now_ms)
         fixed_headers = [("ce_time", decided_at.encode()), *self._fixed_headers]
+        if attempt > 1:
+            fixed_headers.append((ATTEMPT, b"%d" % attempt))
         for row in rows.tolist():
             contributions, missing = stages.row(row)
             source = {"topic": self._events, "partition": partition, "offset": offsets[row]}

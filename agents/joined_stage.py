@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from agents.errands import StageErrands, joined_of
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
 from agents.worker import StageWriter, Wiring
 from models.component import Batch, Component, StageOutput
-from topics.stage_batch import ModelRef
+from topics.redrive import Errand
+from topics.stage_batch import ModelRef, StageBatch
 
 
 class JoinedStage(JoinedWorker):
@@ -22,12 +24,20 @@ class JoinedStage(JoinedWorker):
             wiring.pipeline.weighting.deadline_ms / 2000,
         )  # fmt: skip
         self._writer = StageWriter(wiring, name, component, model)
+        self.errands = StageErrands(wiring, name, self._redriven)
 
     async def open_state(self, partition: int) -> PartitionJoin:
         """Continue after what the component's topic already answers for."""
         return self.new_join(await self._writer.last_written(self.tail, partition))
 
     async def emit(self, partition: int, joined: Joined) -> None:
+        """Write what the component makes of the rows."""
+        await self._writer.write([await self._made(partition, joined)])
+
+    async def _redriven(self, errand: Errand) -> StageBatch:
+        return await self._made(errand.partition, joined_of(errand, self._inputs))
+
+    async def _made(self, partition: int, joined: Joined) -> StageBatch:
         """Transform the rows that every input has; pass the others on as absent."""
         present = np.logical_and.reduce([stage.present for stage in joined.stages.values()])
         rows = np.flatnonzero(present)
@@ -39,7 +49,6 @@ class JoinedStage(JoinedWorker):
         }
         batch = Batch(rows=len(rows), inputs=inputs)
         made = await self._writer.transform(batch, rows, len(present))
-        done = self._writer.batch(
+        return self._writer.batch(
             partition, joined.covers_from, joined.rows, made, joined.failures()
         )
-        await self._writer.write([done])

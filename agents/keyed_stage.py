@@ -9,24 +9,30 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.coverage import check_continues
-from agents.event_time import BEGINNING, EventTimeOrder, Released
-from agents.past import Past, orders_of
+from agents.errands import StageErrands
+from agents.event_time import EventTimeOrder, Released
+from agents.past import Past
+from agents.redriven_past import glimpsed, is_caught_up
 from agents.rewinding import Resumption
+from agents.shard import Shard
 from agents.snapshots import SnapshotStore
+from agents.source_stage import source_rows
 from agents.transforming import Transformed
 from agents.worker import StageWriter, Wiring, Worker, all_done
 from models.component import Batch, Column, Component
 from models.windows import WindowPlan
 from topics.errors import WireError
+from topics.events import EventDecoder
 from topics.fetch import Fetch
+from topics.redrive import Errand
 from topics.stage_batch import ModelRef, Rows, StageBatch, concat_failures
+from topics.topology import lane_of
 from topics.wire import decode
 
 log = logging.getLogger(__name__)
@@ -37,25 +43,7 @@ _ASKING = 0.25
 """Asking for the ends of the sources may take this share of the time."""
 
 
-@dataclass(slots=True)
-class _Shard:
-    """One partition of the key."""
-
-    past: Past
-    order: EventTimeOrder
-    resumption: Resumption
-    written_before: int | None = None
-    """Rows of records before this one have their output already."""
-    next_offset: int = 0
-
-    @property
-    def resume_at(self) -> int:
-        """Where the log is to be read from after a restart."""
-        held = self.order.first_held
-        return self.next_offset if held is None else held
-
-
-class KeyedStage(Worker[_Shard]):
+class KeyedStage(Worker[Shard]):
     """Runs a component of windowed features over the rows of its key's partitions."""
 
     def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
@@ -64,11 +52,13 @@ class KeyedStage(Worker[_Shard]):
         self._plan = WindowPlan(wiring.pipeline, name)
         self._writer = StageWriter(wiring, name, component, model)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
+        self._events = EventDecoder(wiring.pipeline.event)
+        self.errands = StageErrands(wiring, name, self._redriven)
         self._sources = self.topology.sources_of(name)
         self._ask_at = float("-inf")
         """When the ends of the sources may be asked for again."""
 
-    async def open_state(self, partition: int) -> _Shard:
+    async def open_state(self, partition: int) -> Shard:
         """Continue from the newest snapshot."""
         pipeline = self.wiring.pipeline
         order = EventTimeOrder(
@@ -87,7 +77,7 @@ class KeyedStage(Worker[_Shard]):
                     source, reached.offset, reached.clock_ms,
                     outcomes=topic == self.topology.outcomes,
                 )  # fmt: skip
-        return _Shard(past, order, Resumption(found.next_offset if found else 0))
+        return Shard(past, order, Resumption(found.next_offset if found else 0))
 
     async def process(self, fetch: Fetch) -> None:
         """Take in what was fetched, write what need not wait any more."""
@@ -118,7 +108,7 @@ class KeyedStage(Worker[_Shard]):
     async def _take_in(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
         shard = await self.state(tp.partition)
         if shard.written_before is None:
-            shard.written_before = records[0].offset
+            shard.written_before = max(records[0].offset, shard.resumption.committed or 0)
         if await shard.resumption.leaves(self, tp, records[0].offset):
             return
         for record in records:
@@ -126,7 +116,7 @@ class KeyedStage(Worker[_Shard]):
             if batch is None:
                 continue
             if batch.topic == self.topology.outcomes:
-                self._learn(shard, shard.order.note_outcomes(batch))
+                shard.learn(shard.order.note_outcomes(batch))
             else:
                 shard.order.push(batch, record.offset, time.monotonic())
         shard.next_offset = records[-1].offset + 1
@@ -146,19 +136,6 @@ class KeyedStage(Worker[_Shard]):
             self.wiring.metrics.observe_skipped()
             return None
         return batch
-
-    def _learn(self, shard: _Shard, batch: StageBatch) -> None:
-        valid, rows = np.flatnonzero(batch.present), batch.rows
-        reached = shard.past.of(batch.topic, batch.partition)
-        reached.offset = max(reached.offset, batch.covers_to)
-        if not len(valid):
-            return
-        times = rows.event_time_ms[valid]
-        reached.clock_ms = max(reached.clock_ms, int(times.max()))
-        shard.past.learn(
-            _entities(batch), times, orders_of(batch.partition, rows.offsets[valid]),
-            batch.output[valid, 0],
-        )  # fmt: skip
 
     async def _released(self) -> list[list[Released]]:
         """The rows of each shard whose turn has come."""
@@ -181,13 +158,13 @@ class KeyedStage(Worker[_Shard]):
         return released
 
     async def _made(
-        self, lane: int, shard: _Shard, released: Sequence[Released]
+        self, lane: int, shard: Shard, released: Sequence[Released]
     ) -> list[StageBatch]:
         """The rows' features, computed in the order of event time; a batch for each source.
 
         Without what had been written before a restart: that was only to be taken in again.
         """
-        columns = self._observed(shard, released)
+        columns = shard.observe(released)
         present = np.concatenate([part.batch.present for part in released])
         rows = np.flatnonzero(present)
         batch = Batch(rows=len(rows), columns={name: it[rows] for name, it in columns.items()})
@@ -212,47 +189,24 @@ class KeyedStage(Worker[_Shard]):
             covers_to=batches[-1].covers_to, lane=lane,
         )  # fmt: skip
 
-    def _observed(self, shard: _Shard, released: Sequence[Released]) -> dict[str, Column]:
-        """The windowed features of all rows (N,), which are taken in in their turn."""
-        clocks = np.concatenate([part.clocks_ms for part in released])
-        sources = np.concatenate(
-            [np.full(len(part.batch), part.batch.partition) for part in released]
-        )
-        rows = Rows.concat([part.batch.rows for part in released])
-        present = np.concatenate([part.batch.present for part in released])
-        turn = np.lexsort((rows.offsets, sources, clocks))
-        turn = turn[present[turn]]
-        items = [entity for part in released for entity in _all_entities(part.batch)]
-        made = shard.past.observe(
-            [items[row] for row in turn.tolist()],
-            rows.event_time_ms[turn],
-            orders_of(sources[turn], rows.offsets[turn]),
-            np.concatenate([part.batch.output for part in released])[turn],
-            rows.published_ms[turn],
-        )
-        columns: dict[str, Column] = {}
-        for name, values in made.items():
-            columns[name] = np.zeros(len(rows))
-            columns[name][turn] = values
-        for part in released:
-            reached = shard.past.of(part.batch.topic, part.batch.partition)
-            reached.offset = max(reached.offset, part.batch.covers_to)
-            reached.clock_ms = max(reached.clock_ms, int(part.clocks_ms.max(initial=BEGINNING)))
-        return columns
+    async def _redriven(self, errand: Errand) -> StageBatch | None:
+        """What the component makes of a redriven event, once its past is here."""
+        decoded = self._events.decode([errand])
+        windowed: dict[str, Column] = {}
+        if len(decoded.valid):
+            lane = lane_of(self._plan.entities(decoded.columns)[0], self.topology.partitions)
+            shard = await self.state(lane)
+            if not await is_caught_up(self, shard.past, shard.resumption, self._log(lane), errand):
+                return None
+            windowed = glimpsed(shard.past, self._plan, decoded, errand)
+        batch = Batch(rows=len(decoded.valid), columns=windowed)
+        made = await self._writer.transform(batch, decoded.valid, 1)
+        failures = {it.row: it._replace(component=self._name) for it in decoded.failures}
+        rows = source_rows([errand], decoded)
+        return self._writer.batch(errand.partition, errand.offset, rows, made, failures)
 
-    async def _save_if_due(self, partition: int, shard: _Shard) -> None:
+    async def _save_if_due(self, partition: int, shard: Shard) -> None:
         if not shard.past.snapshot_is_due():
             return
         await self._snapshots.save(partition, shard.past, shard.resume_at)
         self.wiring.metrics.observe_past(partition, shard.past.windows.histories)
-
-
-def _all_entities(batch: StageBatch) -> list[str]:
-    items = batch.entities.items() if batch.entities is not None else []
-    return [item.decode(errors="replace") for item in items]
-
-
-def _entities(batch: StageBatch) -> list[str]:
-    """Whose past the valid rows are about."""
-    every = _all_entities(batch)
-    return [every[row] for row in np.flatnonzero(batch.present).tolist()]

@@ -98,6 +98,12 @@ class Metrics:
             ("pipeline", "stage", "error"),
             registry=on,
         )
+        self.redriven = Counter(
+            "anabranch_redriven_events_total",
+            "Dead letters that went through the pipeline again, by their end",
+            ("pipeline", "outcome"),
+            registry=on,
+        )
         self.degraded = Counter(
             "anabranch_degraded_decisions_total",
             "Decisions without every stage",
@@ -199,6 +205,10 @@ class StageMetrics:
             histogram.observe(latency)
         for (stage, error), count in Tally((f.component, f.error) for f in dead).items():
             self.metrics.dead_letters.labels(self.pipeline, stage, error).inc(count)
+
+    def observe_redriven(self, outcome: str) -> None:
+        """A dead letter that was redriven has ended in *outcome*."""
+        self.metrics.redriven.labels(self.pipeline, outcome).inc()
 
     def observe_join(self, waiting: int, unaccounted: int) -> None:
         """*waiting* rows are in the join; *unaccounted* more events were found missing."""

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from zlib import crc32
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
@@ -25,6 +24,7 @@ from topics.events import DecodedEvents, EventDecoder
 from topics.fetch import Fetch
 from topics.outcomes import OUTCOME, outcome_schema
 from topics.stage_batch import BytesColumn, ModelRef, Rows, StageBatch
+from topics.topology import lane_of
 
 log = logging.getLogger(__name__)
 
@@ -125,11 +125,6 @@ class Repartition(Worker[dict[str, int]]):
                 "%s[%d]@%d is no outcome, skipped: %s",
                 tp.topic, tp.partition, records[failure.row].offset, failure.reason,
             )  # fmt: skip
-
-
-def lane_of(entity: str, partitions: int) -> int:
-    """The partition of the key that an entity is in."""
-    return crc32(entity.encode()) % partitions
 
 
 def dealt(batch: StageBatch, lanes: Ints, count: int) -> Iterator[StageBatch]:

@@ -22,6 +22,17 @@ class Resumption:
     rewound_at: int | None = None
     """The offset in hand when it was rewound: fetches that were on their way begin behind it."""
 
+    committed: int | None = None
+    """Where reading began, when the log was taken up before anything came of it."""
+
+    async def take_up(self, worker: Worker[Any], tp: TP) -> None:
+        """Go back now, without waiting for what comes next; nothing when that has been done."""
+        if self.read_from is None:
+            return
+        self.committed = worker.wiring.app.batches.committed(tp)
+        if await self.leaves(worker, tp, self.committed):
+            self.rewound_at = self.committed - 1  # nothing is in hand yet
+
     async def leaves(self, worker: Worker[Any], tp: TP, reading: int) -> bool:
         """True when the records in hand, from offset *reading* on, will come again."""
         if self.rewound_at is not None:

@@ -146,7 +146,7 @@ def _wired(
         kind = KeyedStage if keyed else SourceStage if reads_events else JoinedStage
         worker = kind(wiring, name, component, model)  # type: ignore[assignment]  # any state
     topics = [topology.keyed(name)] if keyed else [topology.stage(stage) for stage in inputs]
-    add_agent(app, topics, worker.handle)
+    add_agent(app, [*topics, topology.redrive], worker.handle)
     return app, worker
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,9 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.coverage import check_continues, covered_from
+from agents.errands import StageErrands
 from agents.past import Past, orders_of
+from agents.redriven_past import glimpsed, is_caught_up
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
 from agents.worker import StageWriter, Wiring, Worker, all_done, is_backlog
@@ -19,7 +21,8 @@ from models.component import Batch, Column, Component
 from models.windows import Ints, WindowPlan
 from topics.events import DecodedEvents, EventDecoder
 from topics.fetch import Fetch
-from topics.stage_batch import BytesColumn, ModelRef, Rows
+from topics.redrive import Errand
+from topics.stage_batch import BytesColumn, ModelRef, Rows, StageBatch
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class SourceStage(Worker[_Progress]):
     def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
         super().__init__(wiring)
         self._writer = StageWriter(wiring, name, component, model)
+        self.errands = StageErrands(wiring, name, self._redriven)
         self._name = name
         self._decoder = EventDecoder(wiring.pipeline.event)
         self._deadline_ms = wiring.pipeline.weighting.deadline_ms
@@ -103,19 +107,38 @@ class SourceStage(Worker[_Progress]):
         self, tp: TP, covers_from: int, records: Sequence[ConsumerRecord], past: Past | None
     ) -> None:
         decoded = self._decoder.decode(records)
-        columns: dict[str, Column] = dict(decoded.columns)
-        if past is not None:
-            columns |= self._observed(past, tp, records, decoded)
-        batch = Batch(rows=len(decoded.valid), columns=columns)
-        made = await self._writer.transform(batch, decoded.valid, len(records))
+        windowed = {} if past is None else self._observed(past, tp, records, decoded)
+        rows = source_rows(records, decoded)
+        rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
+        made = await self._made(tp.partition, covers_from, rows, decoded, windowed)
+        await self._writer.write([made])
+
+    async def _made(
+        self, partition: int, covers_from: int, rows: Rows, decoded: DecodedEvents,
+        windowed: Mapping[str, Column],
+    ) -> StageBatch:  # fmt: skip
+        """What the component makes of the rows; invalid events are absent."""
+        batch = Batch(rows=len(decoded.valid), columns={**decoded.columns, **windowed})
+        made = await self._writer.transform(batch, decoded.valid, len(rows))
         failures = {
             failure.row: failure._replace(component=self._name) for failure in decoded.failures
         }
-        rows = source_rows(records, decoded)
-        rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
-        await self._writer.write(
-            [self._writer.batch(tp.partition, covers_from, rows, made, failures)]
-        )
+        return self._writer.batch(partition, covers_from, rows, made, failures)
+
+    async def _redriven(self, errand: Errand) -> StageBatch | None:
+        """What the component makes of a redriven event, once its past is here."""
+        decoded = self._decoder.decode([errand])
+        windowed: Mapping[str, Column] = {}
+        if self._snapshots is not None and len(decoded.valid):
+            progress = await self.state(errand.partition)
+            past, log_of = progress.past, TP(self.topology.events, errand.partition)
+            if past is None or not await is_caught_up(
+                self, past, progress.resumption, log_of, errand
+            ):
+                return None
+            windowed = glimpsed(past, self._plan, decoded, errand)
+        rows = source_rows([errand], decoded)
+        return await self._made(errand.partition, errand.offset, rows, decoded, windowed)
 
     def _observed(
         self, past: Past, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents
@@ -133,7 +156,7 @@ class SourceStage(Worker[_Progress]):
         return made
 
 
-def source_rows(records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> Rows:
+def source_rows(records: Sequence[ConsumerRecord | Errand], decoded: DecodedEvents) -> Rows:
     """The identity of source records."""
     n = len(records)
     # A traceparent has 55 bytes (W3C Trace Context); whatever else is in that header is dropped.
@@ -150,5 +173,5 @@ def source_rows(records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> Ro
     )
 
 
-def _offsets(records: Sequence[ConsumerRecord]) -> Ints:
+def _offsets(records: Sequence[ConsumerRecord | Errand]) -> Ints:
     return np.fromiter((record.offset for record in records), np.int64, len(records))

@@ -20,8 +20,10 @@ from agents.ledger import Ledger
 from agents.outcomes import OutcomePublisher
 from agents.pacing import Labelled, Pace
 from agents.supervision import first_of
-from topics import dead_letters
+from agents.tail import readable
+from topics.decision import attempt_of
 from topics.embedded import MAX_IN_FLIGHT
+from topics.ends import buried_offset
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
@@ -127,13 +129,14 @@ class Stream(ABC):
                     if tp.topic == topology.decisions:
                         self._take(tp.partition, records)
                     else:
-                        sources = [dead_letters.source_of(record.headers) for record in records]
-                        self.ledger.bury(tp.partition, [offset for *_, offset in sources])
+                        self.ledger.bury(tp.partition, readable(records, buried_offset))
                     self._last_end_at = time.monotonic()
 
     def _take(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         offsets = []
         for record in records:  # one by one: many decoded at a time cost half as much again
+            if attempt_of(record.headers) > 1:
+                continue  # its dead letter was its end in this stream
             decision = orjson.loads(record.value)
             offsets.append(decision["source"]["offset"])
             self.degraded += decision["degraded"]

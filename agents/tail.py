@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 _LAST = 8
 _CHUNK = 100
+GAP = 100
+"""Records this close together are read in one go."""
 _FETCH_WAIT_MS = 10
 
 
@@ -25,6 +27,7 @@ class TailReader:
     """Reads the ends of partitions; also single records by offset."""
 
     def __init__(self, settings: BrokerSettings) -> None:
+        self._embedded = settings.embedded
         self._kafka = aiokafka.AIOKafkaConsumer(
             **client_options(settings),
             enable_auto_commit=False,
@@ -53,6 +56,29 @@ class TailReader:
         end = await self._kafka.end_offsets([tp])
         return first[tp], end[tp]
 
+    async def since(self, topic: str, partition: int, time_ms: int) -> int:
+        """The first offset that was written at *time_ms* or later, or one before it."""
+        first, end = await self.bounds(topic, partition)
+        if self._embedded:  # it knows no times
+            return first
+        tp = TopicPartition(topic, partition)
+        found = (await self._kafka.offsets_for_times({tp: time_ms}))[tp]
+        return end if found is None else int(found.offset)
+
+    async def chunks(
+        self, topic: str, partition: int, start: int
+    ) -> AsyncGenerator[list[ConsumerRecord]]:
+        """The records from offset *start* on, to what is the end now, a fetch at a time.
+
+        Nothing else can be read before the last was taken or the iterator was closed.
+        """
+        async with self._reading:
+            first, end = await self.bounds(topic, partition)
+            async for records in self._read(
+                TopicPartition(topic, partition), max(first, start), end
+            ):
+                yield records
+
     async def ends(self, topics: Iterable[str], partitions: int) -> dict[tuple[str, int], int]:
         """The next offset to be written, of all partitions of *topics*."""
         wanted = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
@@ -62,11 +88,12 @@ class TailReader:
         return {(tp.topic, tp.partition): end for tp, end in found.items()}
 
     async def last_read(
-        self, topic: str, partition: int, read: Callable[[ConsumerRecord], int]
+        self, topic: str, partition: int, read: Callable[[ConsumerRecord], int | None]
     ) -> list[int]:
         """What *read* finds in the partition's last records; a record that is not ours is skipped.
 
-        Looks further back while there are only others' records, or transaction markers.
+        Looks further back while there are only others' records, ones that *read* finds nothing
+        in, or transaction markers.
         """
         first, end = await self.bounds(topic, partition)
         start = max(first, end - _LAST)
@@ -84,29 +111,54 @@ class TailReader:
         found: list[ConsumerRecord] = []
         async with self._reading:
             first, after_last = await self.bounds(topic, partition)
-            start, end = max(start, first), min(end, after_last)
-            if start >= end:
-                return []
-            self._kafka.assign([tp])
-            self._kafka.seek(tp, start)
-            try:
-                while await self._kafka.position(tp) < end:
-                    fetched = await self._kafka.getmany(tp, timeout_ms=1000)
-                    found += [record for record in fetched.get(tp, []) if record.offset < end]
-            finally:
-                self._kafka.unsubscribe()  # or it would go on fetching for nobody
+            async for records in self._read(tp, max(start, first), min(end, after_last)):
+                found += records
         return found
 
+    async def _read(
+        self, tp: TopicPartition, start: int, end: int
+    ) -> AsyncIterator[list[ConsumerRecord]]:
+        if start >= end:
+            return
+        self._kafka.assign([tp])
+        self._kafka.seek(tp, start)
+        try:
+            while await self._kafka.position(tp) < end:
+                fetched = await self._kafka.getmany(tp, timeout_ms=1000)
+                yield [record for record in fetched.get(tp, []) if record.offset < end]
+        finally:
+            self._kafka.unsubscribe()  # or it would go on fetching for nobody
 
-def readable(records: Iterable[ConsumerRecord], read: Callable[[ConsumerRecord], int]) -> list[int]:
+
+def readable(
+    records: Iterable[ConsumerRecord], read: Callable[[ConsumerRecord], int | None]
+) -> list[int]:
     """What *read* finds in those records that it can read; the others are logged."""
     found: list[int] = []
     for record in records:
         try:
-            found.append(read(record))
+            what = read(record)
         except (WireError, KeyError, ValueError, IndexError) as exc:
             log.warning(
                 "%s[%d]@%d is not Anabranch's, skipped: %s",
                 record.topic, record.partition, record.offset, exc,
             )  # fmt: skip
+        else:
+            if what is not None:
+                found.append(what)
+    return found
+
+
+def ranges(offsets: Iterable[int]) -> list[tuple[int, int]]:
+    """[start, end) ranges that hold all *offsets* (ascending), few and without long gaps.
+
+    >>> ranges([3, 4, 9, 900])
+    [(3, 10), (900, 901)]
+    """
+    found: list[tuple[int, int]] = []
+    for offset in offsets:
+        if found and offset - found[-1][1] < GAP:
+            found[-1] = (found[-1][0], offset + 1)
+        else:
+            found.append((offset, offset + 1))
     return found

@@ -12,21 +12,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agents.alignment import MISSING
 from agents.coverage import check_continues
 from agents.decisions import DecisionWriter, Weights
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
-from agents.tail import readable
+from agents.redrive_ends import RedriveEnds
+from agents.tail import GAP, ranges, readable
+from agents.weighing import Scale, Verdict, causes_of_death
 from agents.worker import Wiring
-from models.weighting import combine
-from topics import dead_letters, decision
 from topics.batches import Record
 from topics.dead_letters import dead_letter
-from topics.stage_batch import Failure
-
-_REFETCH_GAP = 100
-"""Dead letters' originals this close together are read in one go."""
+from topics.ends import buried_offset, decided_offset
 
 
 class Weigher(JoinedWorker):
@@ -35,18 +31,16 @@ class Weigher(JoinedWorker):
     def __init__(self, wiring: Wiring, weights: Weights) -> None:
         weighting = wiring.pipeline.weighting
         super().__init__(wiring, weighting.inputs, weighting.deadline_ms / 1000)
-        self._alpha = np.array([weights.values[name] for name in weighting.inputs])
+        self._scale = Scale(weighting, weights)
         self._decisions = DecisionWriter(wiring.pipeline, weights)
-        self._fail_incomplete = weighting.missing == "fail"
+        self.errands = RedriveEnds(wiring, self.tail, self._scale, self._decisions)
         self._dead: dict[int, set[int]] = {}
         wiring.metrics.observe_weights(dict(weights.values))
 
     async def open_state(self, partition: int) -> PartitionJoin:
         """Continue after the last decision; what is dead beyond it is not to die again."""
         topology = self.topology
-        ends = await self.tail.last_read(
-            topology.decisions, partition, lambda record: decision.source_of(record.headers)[2]
-        )
+        ends = await self.tail.last_read(topology.decisions, partition, decided_offset)
         decided = max(ends, default=-1)
         await check_continues(self.tail, topology.events, partition, decided)
         self._dead[partition] = await self._dead_after(partition, decided)
@@ -57,9 +51,9 @@ class Weigher(JoinedWorker):
         topic, dead = self.topology.dead_letters, set[int]()
         first, end = await self.tail.bounds(topic, partition)
         while end > first:
-            start = max(first, end - _REFETCH_GAP)
+            start = max(first, end - GAP)
             records = await self.tail.between(topic, partition, start, end)
-            offsets = readable(records, lambda r: dead_letters.source_of(r.headers)[2])
+            offsets = readable(records, buried_offset)
             dead.update(offset for offset in offsets if offset > decided)
             if any(offset <= decided for offset in offsets):
                 break
@@ -68,42 +62,38 @@ class Weigher(JoinedWorker):
 
     async def emit(self, partition: int, joined: Joined) -> None:
         """End the joined rows: dead letters first, then decisions."""
-        names = list(joined.stages)
-        present = np.stack([joined.stages[name].present for name in names], axis=1)
-        signals = np.stack([joined.stages[name].signal for name in names], axis=1)
-        ends = present.all(axis=1) if self._fail_incomplete else present.any(axis=1)
+        verdict = self._scale.verdict(joined)
         # A row that was buried before a crash stays dead, even if it is complete this time.
         buried = np.isin(joined.rows.offsets, list(self._dead[partition]))
-        await self._bury(partition, joined, np.flatnonzero(~ends & ~buried), present)
-        weighed = combine(signals, present, self._alpha)
+        await self._bury(partition, joined, np.flatnonzero(~verdict.decidable & ~buried), verdict)
         now_ms = int(time.time() * 1000)
-        rows = np.flatnonzero(ends & ~buried)
-        records = self._decisions.records(partition, joined, rows, weighed, now_ms)
+        rows = np.flatnonzero(verdict.decidable & ~buried)
+        records = self._decisions.records(partition, joined, rows, verdict.weighed, now_ms)
         self.wiring.app.batches.check_lease()
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
         latencies = (now_ms - joined.rows.published_ms[rows]) / 1000
-        degraded = int((~present[rows].all(axis=1)).sum())
+        degraded = int((~verdict.present[rows].all(axis=1)).sum())
         self.wiring.metrics.observe_ends(latencies.tolist(), degraded, [])
         waiting = sum(join.pending_rows for _, join in self.states())
         self.wiring.metrics.observe_join(waiting, joined.unaccounted)
 
     async def _bury(
-        self, partition: int, joined: Joined, rows: np.ndarray, present: np.ndarray
+        self, partition: int, joined: Joined, rows: np.ndarray, verdict: Verdict
     ) -> None:
         """Write the dead letters of *rows*, with their original records."""
         if not len(rows):
             return
-        failures = joined.failures()
         now_ms = int(time.time() * 1000)
         originals = await self._originals(partition, joined.rows.offsets[rows].tolist())
         letters: list[Record] = []
-        causes: list[Failure] = []
-        for row in rows.tolist():
-            offset = int(joined.rows.offsets[row])
-            cause = failures.get(row) or _cause(list(joined.stages), present[row], row)
+        causes = causes_of_death(joined, verdict, rows)
+        for cause in causes:
+            offset = int(joined.rows.offsets[cause.row])
             source = (self.topology.events, partition, offset)
-            letters.append(dead_letter(cause, source, originals.get(offset), now_ms))
-            causes.append(cause)
+            published_ms = int(joined.rows.published_ms[cause.row])
+            letters.append(
+                dead_letter(cause, source, originals.get(offset), now_ms, published_ms=published_ms)
+            )
         self.wiring.app.batches.check_lease()
         await self.wiring.app.writer.write(self.topology.dead_letters, partition, letters)
         self.wiring.metrics.observe_ends([], 0, causes)
@@ -114,28 +104,8 @@ class Weigher(JoinedWorker):
         """Key, value and headers of source records, those that are still there."""
         wanted = set(offsets)
         found = {}
-        for start, end in _ranges(offsets):
+        for start, end in ranges(offsets):
             records = await self.tail.between(self.topology.events, partition, start, end)
             found.update({r.offset: (r.key, r.value, r.headers) for r in records
                           if r.offset in wanted})  # fmt: skip
         return found
-
-
-def _ranges(offsets: Sequence[int]) -> list[tuple[int, int]]:
-    """[start, end) ranges that hold all *offsets* (ascending), few and without long gaps.
-
-    >>> _ranges([3, 4, 9, 900])
-    [(3, 10), (900, 901)]
-    """
-    ranges: list[tuple[int, int]] = []
-    for offset in offsets:
-        if ranges and offset - ranges[-1][1] < _REFETCH_GAP:
-            ranges[-1] = (ranges[-1][0], offset + 1)
-        else:
-            ranges.append((offset, offset + 1))
-    return ranges
-
-
-def _cause(stages: Sequence[str], present: np.ndarray, row: int) -> Failure:
-    missing = [name for name, there in zip(stages, present, strict=True) if not there]
-    return Failure(row, missing[0], MISSING, f"no output of {', '.join(missing)}")

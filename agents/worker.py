@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
+from faust.types import TP
 
 from agents.app import StageApp
 from agents.metrics import StageMetrics
@@ -48,8 +49,24 @@ class Wiring:
         return Topology.of(self.pipeline)
 
 
+class Errands(Protocol):
+    """What a worker does about the redrive topic, see `agents.errands`."""
+
+    @property
+    def waits(self) -> bool:
+        """Some errand cannot be dealt with yet."""
+
+    def forget(self) -> None:
+        """Partitions may have new owners: what was read is read again."""
+
+    async def deal(self, fetched: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
+        """Deal with records of the redrive topic; returns when what they lead to is written."""
+
+
 class Worker(Generic[State]):
     """Keeps one `State` per source partition, opened from what the broker already holds."""
+
+    errands: Errands | None = None
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
@@ -63,8 +80,18 @@ class Worker(Generic[State]):
         if fetch.generation != self._generation:
             self._states.clear()
             self._generation = fetch.generation
-        await self.process(fetch)
-        self.wiring.app.batches.wants_ticks = self.waits()
+            if self.errands is not None:
+                self.errands.forget()
+        redriven = {tp: it for tp, it in fetch.records.items() if tp.topic == self.topology.redrive}
+        if redriven:
+            others = {tp: it for tp, it in fetch.records.items() if tp not in redriven}
+            fetch = Fetch(others, fetch.generation)
+        if fetch.records or not redriven:
+            await self.process(fetch)
+        if self.errands is not None and (redriven or self.errands.waits):
+            await self.errands.deal(redriven)
+        errand_waits = self.errands is not None and self.errands.waits
+        self.wiring.app.batches.wants_ticks = errand_waits or self.waits()
         self.wiring.metrics.observe_lag(self.wiring.app.batches.lag())
 
     async def process(self, fetch: Fetch) -> None:

@@ -64,6 +64,14 @@ class EntryStore:
         """The time at or before which entries of each slot are invisible."""
         return self.newest(slots)[0] - self._keep_ms
 
+    def visible(self, slot: int) -> tuple[Ints, Ints, list[Doubles]]:
+        """Times, orders and values of what is visible in a slot, in order."""
+        at = np.array([slot])
+        floor = self.floors(at)
+        first = int(upper_bound(self.times, self.start[at], self.end[at], floor)[0])
+        rows = slice(first, int(self.end[slot]))
+        return self.times[rows], self.orders[rows], [column[rows] for column in self.values]
+
     def add_slots(self, count: int) -> None:
         """Make *count* empty slots behind the others."""
         self._slots += count

@@ -104,6 +104,35 @@ class History:
         floors[known] = self._store.floors(slots[known])
         return aggregated(self._store, View(first, stop, stop, floors), times_ms, aggregates)
 
+    def glimpse(
+        self, key: str, time_ms: int, order: int, values: Doubles, aggregates: Sequence[Aggregate]
+    ) -> Doubles:
+        """The aggregates (A,) that a row sees in its turn among those that are here.
+
+        That is itself, and what is before it by time and order; an entry of the same order is
+        the row as it came first. Nothing is added or counted.
+        """
+        alone = History(
+            width=self._width, keep_ms=self._keep_ms, lateness_ms=self._lateness_ms,
+            max_entries=self._max_entries,
+        )  # fmt: skip
+        slot = self._slots.get(key)
+        if slot is not None:
+            times, orders, columns = self._store.visible(slot)
+            before = (times < time_ms) | (times == time_ms) & (orders < order)
+            before &= orders != order  # the row itself, as it came before
+            n = int(before.sum())
+            kept = np.array([column[before] for column in columns]).reshape(self._width, n).T
+            alone.add([key] * n, times[before], orders[before], kept)
+        moment = np.array([time_ms], np.int64), np.array([order], np.int64)
+        answers: Doubles = alone.observe([key], *moment, values[None], aggregates)[0]
+        return answers
+
+    def floor(self, key: str) -> int | None:
+        """The time at or before which the key's entries are forgotten; None for a new key."""
+        slot = self._slots.get(key)
+        return None if slot is None else int(self._store.floors(np.array([slot]))[0])
+
     def evict(self, before_ms: int) -> None:
         """Drop entries at or before *before_ms*, and keys without any other; frees the memory.
 

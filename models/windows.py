@@ -108,6 +108,30 @@ class Windows:
             )
         return dict(zip(self.plan.columns, found.T, strict=True))
 
+    def glimpse(self, entity: str, time_ms: int, order: int, values: Doubles) -> dict[str, Column]:
+        """The features' columns (1,) of one event in its turn; nothing is added, see `History`."""
+        found = np.zeros((1, len(self.plan.columns)))
+        if self.plan.of_events:
+            found[0, self.plan.at_events] = self._events.glimpse(
+                entity, time_ms, order, values, self.plan.of_events
+            )
+        if self.plan.of_outcomes:
+            found[:, self.plan.at_outcomes] = self._outcomes.look_up(
+                [entity], np.array([time_ms], np.int64), self.plan.of_outcomes
+            )
+        return dict(zip(self.plan.columns, found.T, strict=True))
+
+    def remembers(self, entity: str, time_ms: int) -> bool:
+        """All that an event of *entity* at that time could look back to is still here."""
+        for history, aggregates in (
+            (self._events, self.plan.of_events), (self._outcomes, self.plan.of_outcomes),
+        ):  # fmt: skip
+            floor = history.floor(entity)
+            reach = max((it.window_ms + it.delay_ms for it in aggregates), default=0)
+            if floor is not None and floor > time_ms - reach:
+                return False
+        return True
+
     def learn(
         self, entities: Sequence[str], times_ms: Ints, orders: Ints, outcomes: NDArray[np.bool_]
     ) -> None:

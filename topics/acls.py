@@ -31,7 +31,7 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     """What every component needs, each under a user of its own: `<pipeline>.<component>`.
 
     Besides, `<pipeline>.producer` publishes events and outcomes, `<pipeline>.consumer` reads
-    decisions, and `<pipeline>.operator` audits and watches.
+    decisions, and `<pipeline>.operator` audits, watches and redrives dead letters.
     """
     topology = Topology.of(pipeline)
     needed = [acl for spec in pipeline.components for acl in _component(pipeline, spec.name)]
@@ -39,6 +39,7 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     needed += _may(topology.group(PRODUCER), "write", *topology.sources)
     needed += _may(topology.group(CONSUMER), "read", topology.decisions)
     needed += _may(topology.group(OPERATOR), "read", *topology.all)
+    needed += _may(topology.group(OPERATOR), "write", topology.redrive)
     return needed
 
 
@@ -48,7 +49,7 @@ def _component(pipeline: Pipeline, name: str) -> Iterator[Acl]:
     inputs = [topology.stage(stage) for stage in spec.inputs if stage != EVENTS]
     if EVENTS in spec.inputs:
         inputs += topology.sources_of(name)
-    outputs = [topology.stage(name)]
+    outputs = [topology.stage(name), topology.redrive]
     if name in topology.repartitioned:
         outputs.append(topology.keyed(name))
         yield Acl(who, "read", "group", topology.group(f"{name}.keyed"))
@@ -63,7 +64,7 @@ def _weigher(pipeline: Pipeline) -> Iterator[Acl]:
     topology = Topology.of(pipeline)
     who = topology.group(WEIGH)
     stages = [topology.stage(stage) for stage in pipeline.weighting.inputs]
-    ends = (topology.decisions, topology.dead_letters)
+    ends = (topology.decisions, topology.dead_letters, topology.redrive)
     yield Acl(who, "read", "group", topology.group(WEIGH))
     yield from _may(who, "read", *stages, topology.events, *ends)  # a dead letter repeats its event
     yield from _may(who, "write", *ends)

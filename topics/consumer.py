@@ -195,6 +195,10 @@ class MicroBatchConsumer(GroupMember):
             behind += max(0, self.highwater(tp) - done)
         return behind
 
+    def committed(self, tp: TP) -> int:
+        """Where reading began after the assignment, if nothing was committed since."""
+        return self._committed_offset[tp] or 0
+
     def standing(self) -> dict[TP, tuple[int, int]]:
         """Partitions with something to do → the offset that is dealt with, and the one given.
 

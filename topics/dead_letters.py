@@ -18,6 +18,9 @@ def dead_letter(
     source: tuple[str, int, int],
     original: tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]] | None,
     now_ms: int,
+    *,
+    published_ms: int,
+    attempt: int = 1,
 ) -> Record:
     """The dead letter of a source record; *original* is its key, value and headers.
 
@@ -32,7 +35,8 @@ def dead_letter(
         "topic": topic,
         "partition": str(partition),
         "offset": str(offset),
-        "attempt": "1",
+        "published-ms": str(published_ms),
+        "attempt": str(attempt),
     }
     if original is None:
         about["original"] = "no longer on the source topic"
@@ -43,6 +47,14 @@ def dead_letter(
     kept = [(name, content) for name, content in headers if not name.startswith(PREFIX)]
     added: Headers = [(PREFIX + name, text.encode()) for name, text in about.items()]
     return Record(key, value, now_ms, [*kept, *added])
+
+
+def attempt_of(headers: Sequence[tuple[str, bytes]]) -> int:
+    """Which attempt at the event ended in this dead letter: 1, or more when it was redriven.
+
+    Raises KeyError or ValueError when the headers are not those of a dead letter.
+    """
+    return int(dict(headers)[PREFIX + "attempt"])
 
 
 def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:

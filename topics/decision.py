@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 _FIRST_MS = -62_135_596_800_000
 _LAST_MS = 253_402_300_799_999
 
+ATTEMPT = "x-redrive-attempt"
+"""Header of a decision about an event that was redriven: which attempt it was."""
+
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 
 
@@ -70,6 +73,17 @@ def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
     """
     topic, partition, offset = dict(headers)["ce_id"].decode().rsplit("/", 2)
     return topic, int(partition), int(offset)
+
+
+def attempt_of(headers: Sequence[tuple[str, bytes]]) -> int:
+    """Which attempt at the event ended in this decision: 1, or more when it was redriven.
+
+    Raises ValueError when the header is not a number.
+    """
+    for name, value in headers:  # no dict: every decision of an audit is asked
+        if name == ATTEMPT:
+            return int(value)
+    return 1
 
 
 def rfc3339(milliseconds: int) -> str:

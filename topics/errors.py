@@ -11,6 +11,7 @@
     ├── TrainingError, EstimatorError, NotExportable, ExportMismatch   (models)
     ├── EvaluationError       days or a stream cannot be evaluated (models.evaluation)
     ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
+    ├── LetterNotFound, BadFilter, EditFailed   about dead letters     (agents)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
     │   ├── CertificateRefused, LoginRefused, ProtocolMismatch   broker or we have no trust

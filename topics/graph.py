@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 from topics.feature import EVENTS, NEVER_MISSING, OUTCOMES, WINDOWED, Feature, FieldType
 from topics.pipeline import ComponentSpec, EventField, Pipeline
+from topics.topology import WEIGH
 
 Location = tuple[str | int, ...]
-RESERVED = (EVENTS, "decisions", "dead-letters", "outcomes", "control", "explanations", "weigh")
+RESERVED = (
+    EVENTS, "decisions", "dead-letters", "redrive", "outcomes", "control", "explanations", WEIGH,
+)  # fmt: skip
 
 _NUMBERS: tuple[FieldType, ...] = ("integer", "number", "boolean")
 _TYPES_OF: dict[str, tuple[FieldType, ...]] = {

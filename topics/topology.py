@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zlib import crc32
 
 from topics.feature import EVENTS, OUTCOMES
 from topics.pipeline import Pipeline
@@ -65,6 +66,11 @@ class Topology:
         """Events that got no decision, with the reason."""
         return f"{self.pipeline}.dead-letters"
 
+    @property
+    def redrive(self) -> str:
+        """Dead letters on their way through the pipeline again."""
+        return f"{self.pipeline}.redrive"
+
     def stage(self, name: str) -> str:
         """The topic that component *name* writes; `events` is where the source is."""
         return f"{self.pipeline}.{name}"
@@ -91,4 +97,10 @@ class Topology:
             *(self.stage(name) for name in self.components),
             self.decisions,
             self.dead_letters,
+            self.redrive,
         )
+
+
+def lane_of(entity: str, partitions: int) -> int:
+    """The partition of a repartitioned component's key that an entity is in."""
+    return crc32(entity.encode()) % partitions

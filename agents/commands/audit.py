@@ -46,7 +46,8 @@ def audit(
 
     Exit code 1 when a record is lost or ended twice. Records that are in flight are not
     lost: let the pipeline finish first. What retention has deleted is counted as expired:
-    it is compared by number only.
+    it is compared by number only. A dead letter that was redriven counts as what came of it,
+    once for each attempt.
 
     Examples:
       anabranch audit card-fraud
@@ -109,7 +110,7 @@ def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callab
 def _print(found: Audit) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("partition")
-    names = ("inputs", "decided", "dead", "in_flight", "lost", "duplicated", "expired")
+    names = ("inputs", "decided", "dead", "in_flight", "lost", "duplicated", "redriven", "expired")
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for partition, account in found.partitions.items():

@@ -55,6 +55,8 @@ MetricsHostOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, no more.")]
 
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
 
 def check_pace(rate: float | None, speed: float | None) -> None:
     """Raise BadParameter when both --rate and --speed are given, or one is not finite."""

@@ -76,9 +76,8 @@ def _line(record: ConsumerRecord, rows: int, *, as_json: bool) -> str:
     at = f"{record.topic}[{record.partition}]@{record.offset}"
     body = described.get("batch") or described.get("value")
     text = body if isinstance(body, str) else orjson.dumps(body).decode()
-    headers = (
-        described["headers"] if any(n.startswith("x-error-") for n, _ in record.headers) else ""
-    )
+    telling = any(name.startswith(("x-error-", "x-redrive")) for name, _ in record.headers)
+    headers = described["headers"] if telling else ""
     return " ".join(str(part) for part in (at, described["key"] or "-", text, headers) if part)
 
 

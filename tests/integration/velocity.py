@@ -40,6 +40,38 @@ class Unlucky(Component):
         return StageOutput.of_signal(np.full(batch.rows, 0.5))
 
 
+class Mendable(Component):
+    """Fails on a quarter of the amounts as long as the file *flag* is there; counts its rows."""
+
+    def __init__(self, flag: str, counter: str) -> None:
+        self._flag = Path(flag)
+        self._counter = Path(counter)
+
+    def transform(self, batch: Batch) -> StageOutput:
+        amounts = batch.inputs["features"].output[:, 0]
+        if self._flag.exists() and (np.round(amounts * 100) % 4 == 0).any():
+            raise ArithmeticError("a multiple of four")
+        count_rows(self._counter, batch.rows)
+        return StageOutput.of_signal(np.full(batch.rows, 0.5))
+
+
+class Counted(LargeAmount):
+    """Counts its rows."""
+
+    def __init__(self, limit: float, counter: str) -> None:
+        super().__init__(limit)
+        self._counter = Path(counter)
+
+    def transform(self, batch: Batch) -> StageOutput:
+        count_rows(self._counter, batch.rows)
+        return super().transform(batch)
+
+
+def count_rows(counter: Path, rows: int) -> None:
+    with counter.open("a") as file:
+        file.write(f"{rows}\n")
+
+
 class Hanging(Component):
     """Never comes back as long as the file *flag* is there."""
 

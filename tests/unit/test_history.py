@@ -233,3 +233,24 @@ def test_no_rows_and_no_questions_are_fine() -> None:
     assert history.look_up(["a"], np.array([5]), []).shape == (1, 0)
     history.evict(0)
     assert list(history.chunks(1000)) == []
+
+
+@quick
+@given(streams(), questions(), st.integers(0, 59), st.booleans())
+def test_a_glimpse_is_what_the_row_would_have_seen_in_its_turn_and_changes_nothing(
+    rows: Rows, asked: list[Aggregate], place: int, taken_in: bool
+) -> None:
+    if not len(rows):
+        return
+    turn = np.lexsort((rows.orders, rows.times)).tolist()
+    place %= len(turn)
+    row = rows.taken([turn[place]])
+    forever = Bounds(keep_ms=10_000, lateness_ms=10_000, max_entries=10_000)
+    history = fed(
+        forever.history(), rows if taken_in else rows.taken(sorted({*turn} - {turn[place]}))
+    )
+    before = list(history.chunks(1_000_000)), history.late
+    seen = history.glimpse(row.keys[0], int(row.times[0]), int(row.orders[0]), row.values[0], asked)
+    wanted = observed(fed(forever.history(), rows.taken(turn[:place])), row, asked)
+    assert seen.tobytes() == wanted.tobytes()
+    assert (list(history.chunks(1_000_000)), history.late) == before

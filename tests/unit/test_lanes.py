@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.join import PartitionJoin
-from agents.repartition import dealt, lane_of
+from agents.repartition import dealt
 from tests.unit.stage_batches import batch_of
 from topics.stage_batch import BytesColumn, StageBatch
+from topics.topology import lane_of
 from topics.wire import decode, encode
 
 

@@ -140,10 +140,51 @@ def test_offsets_far_apart_are_as_good_as_any() -> None:
 
 
 def test_accounts_add_field_by_field() -> None:
-    assert Account(1, 2, 3, 4, 5, 6) + Account(10, 20, 30, 40, 50, 60) == Account(
-        11, 22, 33, 44, 55, 66
+    assert Account(1, 2, 3, 4, 5, 6, 7) + Account(10, 20, 30, 40, 50, 60, 70) == Account(
+        11, 22, 33, 44, 55, 66, 77
     )
-    assert Account(1, 2, 3, 4, 5, 6).row() == (1, 2, 3, 4, 5, 6)
+    assert Account(1, 2, 3, 4, 5, 6, 7).row() == (1, 2, 3, 4, 5, 6, 7)
+
+
+def redriven(*later: tuple[int, bool], decided: Sequence[int] = ()) -> Account:
+    """Record 0 is dead, and later attempts at it have ended so."""
+    ledger = ledger_of([0, 1], decided=[1, *decided], dead=[0])
+    for attempt, by_decision in later:
+        ledger.end_again(0, 0, attempt, decided=by_decision)
+    return ledger.total()
+
+
+def test_a_redriven_record_is_what_its_last_attempt_made_of_it() -> None:
+    assert redriven() == Account(inputs=2, decided=1, dead=1)
+    assert redriven((2, True)) == Account(inputs=2, decided=2, redriven=1)
+    assert redriven((2, False)) == Account(inputs=2, decided=1, dead=1, redriven=1)
+    assert redriven((2, False), (3, True)) == Account(inputs=2, decided=2, redriven=1)
+
+
+def test_two_ends_of_one_attempt_are_a_duplicate() -> None:
+    assert redriven((2, True), (2, True)).duplicated == 1
+    assert redriven((2, False), (2, True)).duplicated == 1
+    assert redriven((2, False), (2, False), (2, False)).duplicated == 2
+
+
+def test_two_attempts_that_are_decided_are_a_duplicate() -> None:
+    assert redriven((2, True), (3, True)).duplicated == 1
+    assert redriven((2, True), decided=[0]).duplicated == 2, "dead, decided, and decided again"
+
+
+def test_a_redriven_decision_makes_no_other_record_lost() -> None:
+    ledger = ledger_of([0, 1], dead=[1])
+    ledger.end_again(0, 1, 2, decided=True)
+    assert ledger.total() == Account(inputs=2, decided=1, in_flight=1, redriven=1)
+
+
+def test_a_redriven_end_whose_record_or_first_end_is_gone_is_no_loss() -> None:
+    ledger = ledger_of([0, 1], decided=[1])
+    ledger.end_again(0, 0, 2, decided=False)
+    ledger.end_again(0, 99, 2, decided=True)
+    ledger.end_again(7, 0, 2, decided=True)
+    assert ledger.total() == Account(inputs=2, decided=1, dead=1, redriven=1)
+    assert ledger.account(0, start=1) == Account(inputs=1, decided=1)
 
 
 def model(entries: list[tuple[Kind, int, list[int]]], partition: int, start: int) -> Account:

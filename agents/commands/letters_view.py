@@ -1,0 +1,163 @@
+"""Dead letters and what became of them, for people and for scripts."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.table import Table
+
+from agents.commands.shared import stderr, stdout
+
+if TYPE_CHECKING:
+    from agents.letters import Letter, Letters
+    from agents.redriving import Attempt, Selection
+    from topics.redrive import End
+
+_SHOWN_LEFT = 10
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
+_WHY_SKIPPED = {
+    "healed": "have their decision already",
+    "waiting": "are redriven already and have not ended (--again writes their errands again)",
+    "given up": "are given up: too many attempts (--attempts allows more)",
+    "no original": "cannot be redriven: the original record is in no topic any more",
+}
+
+
+def described(letters: Letters, letter: Letter, attempts: int) -> dict[str, Any]:
+    """One line of `list`, without the event's content."""
+    return {
+        "place": letter.place,
+        "event_id": letter.event_id,
+        "key": None if letter.key is None else letter.key.decode(errors="replace"),
+        "stage": letter.stage,
+        "class": letter.error,
+        "reason": letter.reason,
+        "attempt": letter.attempt,
+        "state": letters.state(letter, attempts),
+        "waits_for": letters.waiting_for(letter) or None,
+        "source": {"partition": letter.source.partition, "offset": letter.source.offset},
+        "age_s": round(time.time() - letter.written_ms / 1000, 1),
+    }
+
+
+def content(letter: Letter) -> dict[str, Any]:
+    """A dead letter whole: the value as JSON where it is some, else as text."""
+    import orjson
+
+    try:
+        value = orjson.loads(letter.value or b"null")
+    except orjson.JSONDecodeError:
+        value = (letter.value or b"").decode(errors="replace")
+    return {
+        "place": letter.place,
+        "source": f"{letter.source.partition}@{letter.source.offset}",
+        "attempt": letter.attempt,
+        "stage": letter.stage,
+        "class": letter.error,
+        "reason": letter.reason,
+        "original": letter.original or "below",
+        "key": None if letter.key is None else letter.key.decode(errors="replace"),
+        "headers": {name: (held or b"").decode(errors="replace") for name, held in letter.headers},
+        "value": value,
+    }
+
+
+def dumped(what: Any, *, pretty: bool = False) -> str:
+    """As JSON."""
+    import orjson
+
+    return orjson.dumps(what, option=orjson.OPT_INDENT_2 if pretty else 0).decode()
+
+
+def print_content(letter: Letter) -> None:
+    """What `show` shows."""
+    about = content(letter)
+    for name, value in about.items():
+        if name not in ("headers", "value"):
+            _line(name, value)
+    for name, value in about["headers"].items():
+        _line("header", f"{name}: {value}")
+    typer.echo(dumped(about["value"], pretty=True))
+
+
+def _line(name: str, value: object) -> None:
+    stdout.print(f"{name:<9} {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_list(
+    letters: Letters, chosen: Sequence[Letter], limit: int | None, attempts: int
+) -> None:
+    """What `list` shows."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("place", "event", "key", "stage", "class", "reason", "attempt", "state", "age"):
+        table.add_column(name, justify="right" if name in ("attempt", "age") else "left")
+    for letter in chosen[:limit]:
+        line = described(letters, letter, attempts)
+        state = line["state"]
+        if line["waits_for"]:
+            state += f" for {line['waits_for']}"
+        cells = (line["place"], line["event_id"], line["key"] or "-", line["stage"], line["class"],
+                 line["reason"], str(line["attempt"]), state, _age(line["age_s"]))  # fmt: skip
+        table.add_row(*(_plain(cell) for cell in cells))
+    stdout.print(table)
+    states = Counter(letters.state(letter, attempts) for letter in chosen)
+    counts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    stdout.print(f"{len(chosen):,} dead letters: {counts}" if chosen else "no dead letters")
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal or rich would take for a command: keys may hold anything."""
+    return "".join(c if c.isprintable() else "�" for c in text).replace("[", r"\[")
+
+
+def _age(seconds: float) -> str:
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def print_selection(selection: Selection) -> None:
+    """Which dead letters do not go, and why."""
+    for state, count in sorted(selection.skipped.items()):
+        stderr.print(f"{count:,} {_WHY_SKIPPED[state]}", highlight=False)
+    for letter, why in selection.left[:_SHOWN_LEFT]:
+        text = f"left: {letter.place} ({letter.event_id or 'no id'}): {why}"
+        stderr.print(text, markup=False, highlight=False, soft_wrap=True)
+    if (more := len(selection.left) - _SHOWN_LEFT) > 0:
+        stderr.print(f"left: {more:,} more", highlight=False)
+
+
+def summed(selection: Selection, ends: Mapping[Attempt, End], *, dry_run: bool) -> dict[str, Any]:
+    """What `redrive` came to."""
+    by_end = Counter(ends.values())
+    going = len(selection.going)
+    return {
+        "redriven": 0 if dry_run else going,
+        "would_be_redriven": going if dry_run else 0,
+        "edited": selection.edited,
+        "decided": by_end["decision"],
+        "dead_again": by_end["dead-letter"],
+        "waiting": 0 if dry_run else going - len(ends),
+        "skipped": dict(selection.skipped),
+        "left": [{"place": letter.place, "why": why} for letter, why in selection.left],
+    }
+
+
+def print_summary(summary: Mapping[str, Any], *, waited: bool) -> None:
+    """The last line of `redrive`."""
+    if summary["would_be_redriven"]:
+        stdout.print(f"would redrive {summary['would_be_redriven']:,} dead letters")
+    elif not summary["redriven"]:
+        stdout.print("nothing to redrive")
+    elif not waited:
+        stdout.print(f"{summary['redriven']:,} redriven; `dead-letters list` says how they end")
+    else:
+        stdout.print(
+            f"{summary['redriven']:,} redriven: {summary['decided']:,} decided, "
+            f"{summary['dead_again']:,} dead again, {summary['waiting']:,} still waiting"
+        )

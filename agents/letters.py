@@ -1,0 +1,194 @@
+"""The dead letters of a pipeline, and what became of them: the newest of each source record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import orjson
+from aiokafka.structs import ConsumerRecord
+
+from agents.following import follower, read_until
+from agents.tail import TailReader
+from topics import dead_letters
+from topics.batches import Headers
+from topics.errors import AnabranchError, WireError
+from topics.pipeline import Pipeline
+from topics.redrive import End, Errand, about_of, decoded, without_ours
+from topics.settings import BrokerSettings
+from topics.topology import WEIGH, Topology
+
+State = Literal["dead", "waiting", "healed", "given up", "no original"]
+
+
+class LetterNotFound(AnabranchError):
+    """No dead letter is at that place."""
+
+    def __init__(self, topic: str, place: str) -> None:
+        super().__init__(
+            f"{topic} has no dead letter at {place}; `anabranch dead-letters list` names them by "
+            "PARTITION@OFFSET"
+        )
+
+
+class Identity(NamedTuple):
+    """Partition and offset of a source record."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter."""
+
+    partition: int
+    offset: int
+    written_ms: int
+    source: Identity
+    attempt: int
+    stage: str
+    error: str
+    reason: str
+    original: str
+    """Why the original record is not in it; empty when it is."""
+    published_ms: int
+    event_id: str
+    """Empty when the value does not say."""
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    """The original ones."""
+
+    @property
+    def place(self) -> str:
+        """Where it is on its topic, as commands take it."""
+        return f"{self.partition}@{self.offset}"
+
+    @classmethod
+    def of(cls, record: ConsumerRecord, id_field: str) -> Letter:
+        """The dead letter of a record; KeyError or ValueError when it is none."""
+        prefix = dead_letters.PREFIX
+        about = {name.removeprefix(prefix): (content or b"").decode(errors="replace")
+                 for name, content in record.headers if name.startswith(prefix)}  # fmt: skip
+        _, *source = dead_letters.source_of(record.headers)
+        return cls(
+            record.partition, record.offset, record.timestamp, Identity(*source),
+            int(about["attempt"]), about["stage"], about["class"], about["reason"],
+            about.get("original", ""), int(about.get("published-ms", record.timestamp)),
+            _event_id(record.value, id_field), record.key, record.value,
+            without_ours([it for it in record.headers if not it[0].startswith(prefix)]),
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Letters:
+    """The newest dead letter of each source record, and every errand about it."""
+
+    id_field: str
+    newest: dict[Identity, Letter] = field(default_factory=dict)
+    ends: dict[tuple[Identity, int], End] = field(default_factory=dict)
+    """Source and attempt → how that one ended."""
+    last: dict[tuple[Identity, int], Errand] = field(default_factory=dict)
+    """Source and attempt → the errand as it went to the weighting agent, with all outputs."""
+    waits_for: dict[tuple[Identity, int], tuple[int, str]] = field(default_factory=dict)
+    """Source and attempt → when it was last written, and for which component."""
+
+    def add_letter(self, record: ConsumerRecord, *, payloads: bool) -> None:
+        """Take in a record of the dead-letters topic; one that is not ours is left out."""
+        try:
+            letter = Letter.of(record, self.id_field)
+        except (KeyError, ValueError):
+            return
+        known = self.newest.get(letter.source)
+        if known is None or known.attempt < letter.attempt:
+            kept = letter if payloads else replace(letter, value=None, headers=[])
+            self.newest[letter.source] = kept
+
+    def add_errand(self, record: ConsumerRecord) -> None:
+        """Take in a record of the redrive topic; one that is not ours is left out."""
+        try:
+            about = about_of(record.headers)
+            source = Identity(about.source.partition, about.source.offset)
+            at = (source, about.attempt)
+            if about.end is not None:
+                self.ends[at] = about.end
+            elif about.next is not None:
+                self.waits_for[at] = max(
+                    self.waits_for.get(at, (0, "")), (record.timestamp, about.next)
+                )
+                if about.next == WEIGH:
+                    self.last[at] = decoded(None, None, record.headers)
+        except WireError:
+            return
+
+    def state(self, letter: Letter, attempts: int) -> State:
+        """What is to be said of the newest letter of a source record."""
+        again = (letter.source, letter.attempt + 1)
+        if self.ends.get(again) == "decision":
+            return "healed"
+        if again in self.ends or again in self.waits_for:
+            return "waiting"
+        if letter.original:
+            return "no original"
+        return "dead" if letter.attempt < attempts else "given up"
+
+    def waiting_for(self, letter: Letter) -> str:
+        """The component that is to deal with its errand; empty when there is none."""
+        return self.waits_for.get((letter.source, letter.attempt + 1), (0, ""))[1]
+
+    def selected(self, reason: str | None, stage: str | None) -> list[Letter]:
+        """The newest letters of *stage* with *reason* in their class or reason, oldest first."""
+        return sorted(
+            (
+                letter
+                for letter in self.newest.values()
+                if (stage is None or letter.stage == stage)
+                and (reason is None or reason.lower() in f"{letter.error} {letter.reason}".lower())
+            ),
+            key=lambda letter: (letter.written_ms, letter.partition, letter.offset),
+        )
+
+
+async def read_letters(settings: BrokerSettings, pipeline: Pipeline, *, payloads: bool) -> Letters:
+    """What the dead-letters and redrive topics hold now; originals only with *payloads*."""
+    found, topology = Letters(pipeline.event.id), Topology.of(pipeline)
+    topics = (topology.dead_letters, topology.redrive)
+    async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
+        ends = await consumer.end_offsets(sorted(consumer.assignment()))
+        async for tp, records in read_until(consumer, ends):
+            for record in records:
+                if tp.topic == topology.redrive:
+                    found.add_errand(record)
+                else:
+                    found.add_letter(record, payloads=payloads)
+    return found
+
+
+async def read_letter(
+    settings: BrokerSettings, topology: Topology, id_field: str, partition: int, offset: int
+) -> Letter:
+    """One dead letter, whole. Raises LetterNotFound."""
+    topic, tail = topology.dead_letters, TailReader(settings)
+    if partition >= topology.partitions:
+        raise LetterNotFound(topic, f"{partition}@{offset}")
+    await tail.start()
+    try:
+        records = await tail.between(topic, partition, offset, offset + 1)
+        return Letter.of(records[0], id_field)
+    except (IndexError, KeyError, ValueError) as exc:
+        raise LetterNotFound(topic, f"{partition}@{offset}") from exc
+    finally:
+        await tail.stop()
+
+
+def _event_id(value: bytes | None, field: str) -> str:
+    """The id of an event that may not be valid; also inside a CloudEvent."""
+    try:
+        event = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return ""
+    for content in (event, event.get("data") if isinstance(event, dict) else None):
+        if isinstance(content, dict) and field in content:
+            return str(content[field])
+    return ""

@@ -1,0 +1,75 @@
+"""Redriving where the broker knows the times of its records."""
+
+from __future__ import annotations
+
+import time
+
+import orjson
+
+from agents.editing import Edit
+from agents.known_outputs import known_outputs
+from agents.letters import Identity, Letter, read_letters
+from agents.redriving import errands, select, send_and_follow
+from tests.integration.harness import (
+    Trained,
+    pipeline_running,
+    publish_raw,
+    records_of,
+    settled,
+    simulated,
+)
+from topics.batches import Record
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+
+EVENTS = 60
+SPOILT = 41
+
+
+def letter_about(offset: int, published_ms: int) -> Letter:
+    return Letter(
+        partition=1, offset=0, written_ms=published_ms, source=Identity(1, offset), attempt=1,
+        stage="features", error="E", reason="r", original="", published_ms=published_ms,
+        event_id="", key=None, value=None, headers=[],
+    )  # fmt: skip
+
+
+async def test_a_mended_event_is_decided_once_and_known_outputs_are_found_by_their_time(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    topology, now_ms = Topology.of(own.pipeline), int(time.time() * 1000)
+    values = [value for _, value in simulated(own.pipeline, EVENTS)]
+    event = orjson.loads(values[SPOILT])
+    values[SPOILT] = orjson.dumps(event | {"amount": str(event["amount"])})
+    records = [Record(b"k", value, now_ms) for value in values]
+    async with pipeline_running(own, broker):
+        await publish_raw(broker, topology.events, 1, records)
+        audit = await settled(broker, own.pipeline, EVENTS)
+        assert (audit.total.decided, audit.total.dead) == (EVENTS - 1, 1)
+        for _ in range(2):
+            letters = await read_letters(broker, own.pipeline, payloads=True)
+            selection = select(
+                own.pipeline, letters, letters.selected(None, None), attempts=3, again=False,
+                edit=Edit(".amount |= tonumber"),
+            )  # fmt: skip
+            made = errands(own.pipeline, selection, letters, {})
+            ends = await send_and_follow(
+                broker, own.pipeline, made, timeout_s=60, advance=lambda: None
+            )
+            assert set(ends.values()) == {"decision" for _ in made}
+        assert selection.skipped == {"healed": 1}
+    audit = await settled(broker, own.pipeline, EVENTS)
+    assert audit.passed
+    assert (audit.total.decided, audit.total.redriven) == (EVENTS, 1)
+    assert len(await records_of(broker, topology.decisions)) == EVENTS
+
+    wanted = [letter_about(offset, now_ms) for offset in (0, SPOILT, EVENTS - 1)]
+    found = await known_outputs(broker, topology, wanted, lambda: None)
+    for letter in wanted:
+        outputs = found[letter.source]
+        assert outputs.keys() == {*topology.components}
+        present = {bool(batch.present[0]) for batch in outputs.values()}
+        assert present == {letter.source.offset != SPOILT}
+        assert {int(batch.rows.offsets[0]) for batch in outputs.values()} == {letter.source.offset}
+    late = [letter_about(0, now_ms + 3_600_000)]
+    assert not await known_outputs(broker, topology, late, lambda: None)

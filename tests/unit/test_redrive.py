@@ -1,0 +1,155 @@
+"""Errands: hostile until they are validated, and on the right way through any pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.stage_batches import batch_of
+from topics.decision import Source
+from topics.errand_route import ErrandRoute
+from topics.errors import WireError
+from topics.pipeline import Pipeline
+from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.redrive import OUTPUT, PREFIX, About, Errand, decoded, encoded
+from topics.topology import WEIGH, lane_of
+
+PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
+ORDER = ["features", "terminals", "risk-linear", "risk-forest", "decision", WEIGH]
+EVENT = {
+    "transaction_id": "tx-1", "occurred_at": "2018-04-01T00:00:31Z", "customer_id": "c-1",
+    "terminal_id": "t-1", "amount": 57.16,
+}  # fmt: skip
+
+
+def about(offset: int = 7, attempt: int = 2, component: str = WEIGH) -> About:
+    source = Source(topic="p.events", partition=0, offset=offset)
+    return About(source=source, letter=3, attempt=attempt, published_ms=1, next=component)
+
+
+def errand(*components: str, absent: tuple[str, ...] = (), value: bytes | None = b"{}") -> Errand:
+    outputs = {name: batch_of(name, [7], absent=[7] if name in absent else [])
+               for name in components}  # fmt: skip
+    return Errand(about(), b"k", value, [("origin", b"test")], outputs)
+
+
+@given(
+    key=st.none() | st.binary(max_size=20),
+    value=st.none() | st.binary(max_size=40),
+    headers=st.lists(st.tuples(st.text(max_size=8), st.binary(max_size=8)), max_size=4),
+    offset=st.integers(0, 2**62),
+    attempt=st.integers(2, 1000),
+    signals=st.lists(st.floats(0, 1, width=32), max_size=3),
+)
+def test_what_is_encoded_is_decoded_to_the_bit(
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], offset: int,
+    attempt: int, signals: list[float],
+) -> None:  # fmt: skip
+    outputs = {}
+    for place, signal in enumerate(signals):
+        batch = batch_of(f"c{place}", [offset])
+        batch.signal[0] = batch.output[0] = signal
+        outputs[batch.component] = batch
+    sent = Errand(about(offset, attempt), key, value, headers, outputs)
+    record = encoded(sent, 5)
+    got = decoded(record.key, record.value, record.headers)
+    assert (got.about, got.key, got.value) == (sent.about, key, value)
+    assert got.headers == [it for it in headers if not it[0].startswith(PREFIX)]
+    assert list(got.outputs) == list(outputs)
+    for name, batch in got.outputs.items():
+        assert batch.output.tobytes() == outputs[name].output.tobytes()
+        assert (batch.output.dtype, batch.rows) == (outputs[name].output.dtype, batch.rows)
+        assert batch.signal.tobytes() == outputs[name].signal.tobytes()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+)
+
+
+@given(st.binary(max_size=200) | anything.map(orjson.dumps))
+def test_any_bytes_are_an_errand_or_a_wire_error(header: bytes) -> None:
+    with pytest.raises(WireError, match="not an errand"):
+        decoded(None, None, [(PREFIX, header)])
+    good = encoded(errand(), 5).headers
+    with pytest.raises(WireError):
+        decoded(None, None, [*good, (OUTPUT, header)])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("attempt", 1), ("attempt", 1001), ("attempt", "2"), ("attempt", True), ("letter", -1),
+        ("letter", 2**63), ("published_ms", 1e30), ("next", None), ("next", ""), ("next", "x" * 64),
+        ("end", "decision"), ("surprise", 1), ("source", {"topic": "p.events", "partition": 0}),
+        ("source", {"topic": "p.events", "partition": -1, "offset": 0}),
+    ],
+)  # fmt: skip
+def test_an_errand_with_a_wrong_field_is_refused(field: str, value: object) -> None:
+    said = about().model_dump() | {field: value}
+    with pytest.raises(WireError, match="not an errand"):
+        decoded(None, None, [(PREFIX, orjson.dumps(said))])
+
+
+def test_outputs_of_another_event_and_two_descriptions_are_refused() -> None:
+    stranger = replace(errand("features"), about=about(offset=8))
+    record = encoded(stranger, 5)
+    with pytest.raises(WireError, match="of another event"):
+        decoded(record.key, record.value, record.headers)
+    twice = [*encoded(errand(), 5).headers, *encoded(errand(), 5).headers]
+    with pytest.raises(WireError, match="2 x-redrive headers"):
+        decoded(None, None, twice)
+
+
+def test_an_errand_walks_through_every_component_in_the_order_of_the_flow() -> None:
+    route = ErrandRoute(PIPELINE)
+    walking, walked = route.onward(errand()), []
+    while walking.about.next != WEIGH:
+        assert walking.about.next is not None
+        walked.append(walking.about.next)
+        walking = route.onward(walking.with_output(batch_of(walking.about.next, [7])))
+    assert sorted([*walked, WEIGH]) == sorted(ORDER)
+    for name in walked:
+        inputs = {it for it in PIPELINE.component(name).inputs if it != "events"}
+        assert inputs <= {*walked[: walked.index(name)]}
+
+
+@pytest.mark.parametrize(
+    ("there", "absent", "kept"),
+    [
+        (ORDER[:-1], (), ORDER[:-1]),
+        (ORDER[:-1], ("risk-forest",), ["features", "terminals", "risk-linear"]),
+        (ORDER[:-1], ("features",), ["terminals"]),
+        (["features", "risk-linear"], (), ["features"]),
+        ([], (), []),
+    ],
+    ids=["all are there", "one failed", "a source failed", "an input is gone", "nothing is there"],
+)
+def test_only_outputs_whose_inputs_are_kept_are_kept(
+    there: list[str], absent: tuple[str, ...], kept: list[str]
+) -> None:
+    outputs = errand(*there, absent=absent).outputs
+    assert sorted(ErrandRoute(PIPELINE).kept(outputs)) == sorted(kept)
+
+
+def test_a_repartitioned_component_reads_an_errand_on_the_partition_of_its_key() -> None:
+    route = ErrandRoute(PIPELINE)
+    valid = replace(errand(value=orjson.dumps(EVENT)), headers=[])
+    assert route.partition(valid.to("terminals")) == lane_of("t-1", PIPELINE.partitions)
+    assert route.partition(valid.to("features")) == route.partition(valid) == 0
+    invalid = replace(valid, value=b"not json")
+    assert route.partition(invalid.to("terminals")) == 0
+
+
+def test_a_pipeline_may_not_call_a_component_like_the_topic() -> None:
+    from topics.graph import check_graph
+
+    content = PIPELINE.model_dump(by_alias=True, exclude_unset=True)
+    content["components"][0]["name"] = "redrive"
+    found = check_graph(Pipeline.model_validate(content), find_pipeline("card-fraud").parent)
+    assert any("another topic" in finding.message for finding in found)

@@ -1,0 +1,53 @@
+"""The way of an errand: through the components that have no output yet, in the flow's order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from topics.events import EventDecoder
+from topics.feature import EVENTS
+from topics.graph import in_order
+from topics.pipeline import Pipeline
+from topics.redrive import Errand
+from topics.stage_batch import StageBatch
+from topics.topology import WEIGH, Topology, lane_of
+
+
+class ErrandRoute:
+    """Says of an errand which component comes next, and on which partition that one reads it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._topology = Topology.of(pipeline)
+        self._order = in_order(pipeline)
+        self._events = EventDecoder(pipeline.event)
+
+    def onward(self, errand: Errand) -> Errand:
+        """The errand addressed to the first component without an output; then to `weigh`."""
+        missing = (name for name in self._order if name not in errand.outputs)
+        return errand.to(next(missing, WEIGH))
+
+    def knows(self, component: str) -> bool:
+        """The pipeline has such a component."""
+        return component == WEIGH or component in self._order
+
+    def partition(self, errand: Errand) -> int:
+        """The source's partition; for a repartitioned component, that of its key."""
+        name = errand.about.next
+        if name not in self._topology.repartitioned:
+            return errand.partition
+        decoded = self._events.decode([errand])
+        if not len(decoded.valid):
+            return errand.partition
+        entity = decoded.columns[self._pipeline.entity(name)].tolist()[0]
+        return lane_of(str(entity), self._topology.partitions)
+
+    def kept(self, outputs: Mapping[str, StageBatch]) -> dict[str, StageBatch]:
+        """Outputs that need not be made again: they are there, and all they were made of too."""
+        found: dict[str, StageBatch] = {}
+        for name in self._order:
+            inputs = self._pipeline.component(name).inputs
+            batch = outputs.get(name)
+            if batch is not None and batch.present.all() and found.keys() >= {*inputs} - {EVENTS}:
+                found[name] = batch
+        return found
