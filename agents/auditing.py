@@ -20,6 +20,8 @@ from topics.topology import Topology
 Ends = Mapping[TopicPartition, int]
 
 _POLL_S = 0.1
+_AHEAD = 10_000_000
+"""So many events may come between asking where the events end and reading how they ended."""
 _SHOW_SHARE = 0.05
 """Of a running audit's time, that its results may take."""
 
@@ -82,6 +84,7 @@ async def audit_topics(
         book = _Book(topology, await consumer.beginning_offsets(assigned))
         while True:
             ends = await _ends(consumer, topology)
+            book.know(ends)
             async for tp, records in read_until(consumer, ends):
                 if records and records[0].offset > book.expected[tp]:
                     book.begins_at(tp, (await consumer.beginning_offsets([tp]))[tp], records)
@@ -121,6 +124,13 @@ class _Book:
             tp: start if tp.topic == topology.events else 0 for tp, start in starts.items()
         }
         """Of each partition, the offset that should come next."""
+        self._events: dict[int, int] = {}
+
+    def know(self, ends: Ends) -> None:
+        """Where the events end: a record about one far beyond is none of ours."""
+        for tp, end in ends.items():
+            if tp.topic == self._topology.events:
+                self._events[tp.partition] = end
 
     def begins_at(self, tp: TopicPartition, first: int, records: Sequence[ConsumerRecord]) -> None:
         """The broker holds nothing before *first*; *records* come next.
@@ -151,8 +161,16 @@ class _Book:
         """The source offsets that first attempts are about."""
         if tp.topic == self._topology.events:
             return [record.offset for record in records]
-        is_decision = tp.topic == self._topology.decisions
-        return readable(records, decided_offset if is_decision else buried_offset)
+        read = decided_offset if tp.topic == self._topology.decisions else buried_offset
+        most = self._events[tp.partition] + _AHEAD
+
+        def credible(record: ConsumerRecord) -> int | None:
+            offset = read(record)
+            if offset is not None and not 0 <= offset < most:
+                raise ValueError(f"the events topic has no offset {offset}")
+            return offset
+
+        return readable(records, credible)
 
     def _end_again(self, tp: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
         """Enter what later attempts came to."""

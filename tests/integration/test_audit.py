@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from agents.auditing import audit_topics
 from agents.brokers import ensure_topics
 from tests.integration.harness import PATIENCE_S, Trained, publish_raw
 from tests.integration.test_cli import anabranch
@@ -98,6 +99,19 @@ async def test_a_running_audit_shows_lost_and_duplicated_records_as_metrics(
     assert process.returncode == 1, err
     total = json.loads(out)["total"]
     assert (total["lost"], total["duplicated"], total["in_flight"]) == (2, 1, 4)
+
+
+async def test_a_record_about_an_event_that_cannot_exist_is_skipped_not_counted(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(trained.pipeline)
+    await ensure_topics(broker, topology)
+    now_ms = int(time.time() * 1000)
+    await publish_raw(broker, topology.events, 0, [Record(b"k", b"{}", now_ms)])
+    await publish_raw(broker, topology.decisions, 0, ends(topology, [0, 2**61, -1]))
+    audit = await audit_topics(broker, topology, None)
+    assert audit.passed
+    assert (audit.total.inputs, audit.total.decided) == (1, 1)
 
 
 def test_metrics_of_an_audit_that_does_not_follow_are_refused(trained: Trained) -> None:
