@@ -83,7 +83,7 @@ class Ledger:
         entered[:start] = 0
         there = entered > 0
         again = self._again.get(partition, {})
-        again = {at: it for at, it in again.items() if at < size and there[at]}
+        again = {at: it for at, it in again.items() if 0 <= at < size and there[at]}
         ends = decided.astype(np.int64) + dead
         duplicated = int(np.maximum(ends[there] - 1, 0).sum())
         duplicated += sum(_too_many(int(decided[at]), it) for at, it in again.items())
