@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka.conn import create_conn
+from aiokafka.consumer import fetcher
 from aiokafka.errors import (
     AuthenticationFailedError,
     IllegalSaslStateError,
@@ -24,6 +25,9 @@ from topics.errors import (
     ProtocolMismatch,
 )
 from topics.settings import BrokerSettings, SecuritySettings
+from topics.tolerant_records import TolerantRecords
+
+fetcher.MemoryRecords = TolerantRecords  # of every consumer that is made with these options
 
 _PROBE_S = 5.0
 _LOGIN_ERRORS = (

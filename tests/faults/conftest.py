@@ -21,6 +21,7 @@ from tests.faults.verdict import Reference, Verdict, judged
 from tests.integration.harness import Trained, renamed, trained_small
 from tests.integration.skew import trained_outputs
 from tests.kafka_nodes import Cluster, cluster_of_three, one_broker
+from topics import batches
 from topics.settings import BrokerSettings
 
 EVENTS = 8000
@@ -59,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_results] = []
+
+
+@pytest.fixture(autouse=True)
+def patient_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publisher outlasts every fault: it is not what these tests are about."""
+    monkeypatch.setattr(batches, "TIMEOUT_S", 240.0)
 
 
 @pytest.fixture(scope="session")

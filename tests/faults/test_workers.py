@@ -31,7 +31,7 @@ async def test_sigkill_of_each_kind_of_component_in_mid_batch(
     seed: int,
 ) -> None:
     random = Random(seed)
-    async with streaming(pipeline, kafka, events, rate=RATE / 2) as scene:
+    async with streaming(pipeline, kafka, events, rate=RATE) as scene:
         workers = [scene.workers(*kind) for kind in KINDS]
         await scene.ended(EVENTS // 16)
         for victim in random.sample(workers, len(workers)):

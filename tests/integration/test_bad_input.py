@@ -6,6 +6,10 @@ import json
 import time
 from collections.abc import Mapping
 
+import pytest
+from aiokafka.producer import message_accumulator
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as BuilderInPython
+
 from tests.integration.harness import (
     Trained,
     decisions_of,
@@ -15,7 +19,7 @@ from tests.integration.harness import (
     settled,
     simulated,
 )
-from topics.batches import Record
+from topics.batches import Headers, Record
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -100,3 +104,31 @@ async def test_a_stream_of_nothing_but_bad_events_ends_in_dead_letters(
     assert audit.total.dead == 500
     letters = await records_of(broker, topology.dead_letters)
     assert [letter.value for letter in letters] == [record.value for record in records]
+
+
+class NoText(str):
+    """A header key of bytes that are no UTF-8: no broker refuses it."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"tr\xffce"
+
+
+async def test_a_header_key_that_is_no_text_stops_nobody(
+    trained: Trained, broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topology = Topology.of(trained.pipeline)
+    now_ms = int(time.time() * 1000)
+    headers: Headers = [(NoText("trace"), b"1")]
+    good = [Record(key, value, now_ms) for key, value in simulated(trained.pipeline, 4)]
+    odd = [good[1]._replace(headers=headers), Record(b"k", b"bad", now_ms, headers)]
+    async with pipeline_running(trained, broker):
+        with monkeypatch.context() as patch:
+            patch.setattr(message_accumulator, "DefaultRecordBatchBuilder", BuilderInPython)
+            await publish_raw(broker, topology.events, 1, [good[0], *odd, *good[2:]])
+        audit = await settled(broker, trained.pipeline, 5)
+    assert audit.passed
+    assert (audit.total.decided, audit.total.dead) == (4, 1)
+    (letter,) = await records_of(broker, topology.dead_letters)
+    assert dict(letter.headers)["tr\\xffce"] == b"1"
