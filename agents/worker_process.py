@@ -107,7 +107,7 @@ async def worker_process(
 
 
 def _environment(registry: Path, settings: BrokerSettings) -> Mapping[str, str]:
-    given = {**settings.model_dump(), "registry": registry}
+    given = {**settings.model_dump(exclude_none=True), "registry": registry}
     ours = {f"ANABRANCH_{name.upper()}": str(value) for name, value in given.items()}
     # The parent's own code, whatever else is called "agents" where it was started (hence -P).
     code = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]

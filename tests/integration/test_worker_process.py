@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.brokers import ensure_topics
-from agents.worker_process import WorkersEnded, worker_process
+from agents.worker_process import WorkersEnded, _environment, worker_process
 from tests.integration.velocity import EVENT
 from topics.pipeline_file import load_pipeline
 from topics.settings import BrokerSettings
@@ -21,6 +21,13 @@ components:
 weighting: {{from: [talks], weights: {{talks: 1.0}}}}
 policy: {{thresholds: {{decline: 0.5}}}}
 """
+
+
+def test_a_child_has_the_settings_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = BrokerSettings(broker="a:1,b:2", session_timeout_s=7)
+    for name, value in _environment(Path("registry"), settings).items():
+        monkeypatch.setenv(name, value)
+    assert BrokerSettings() == settings
 
 
 async def test_what_a_component_prints_does_not_pass_for_a_status(
