@@ -16,7 +16,6 @@ from tests.integration.harness import Trained
 from tests.kafka_nodes import Cluster
 
 
-@pytest.mark.core
 async def test_leader_killed_and_started_again(
     pipeline: Trained,
     cluster: Cluster,
