@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from aiokafka.structs import TopicPartition
 
 from agents.brokers import ensure_topics
 from agents.following import follower
+from tests.faults.verdict import behind
 from tests.integration.harness import Trained
 from tests.integration.test_windows import publish_with_outcomes
 from topics.settings import BrokerSettings
@@ -155,7 +157,9 @@ class Scene:
     async def _until(self, reached: Callable[[], bool], wanted: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not reached():
-            assert time.monotonic() < deadline, f"{self.progress}, but there should be {wanted}"
+            if time.monotonic() > deadline:
+                left = await behind(self.trained, self.broker)
+                pytest.fail(f"{self.progress}, but there should be {wanted}; behind are {left}")
             await asyncio.sleep(LOOK_S)
 
 

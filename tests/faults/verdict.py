@@ -11,6 +11,7 @@ from itertools import pairwise
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from agents.following import follower
 from tests.integration.harness import Trained, records_of
 from topics.feature import EVENTS
 from topics.settings import BrokerSettings
@@ -107,6 +108,21 @@ async def check_commits(
                 for row in _rows_in(topology, record)
             }
             assert passed <= done, f"{group} has committed {tp} {offset}: {passed - done} not done"
+
+
+async def behind(trained: Trained, broker: BrokerSettings) -> dict[str, dict[str, int]]:
+    """Consumer group → topic[partition] → records that it has not dealt with, if there are any."""
+    topology, found = Topology.of(trained.pipeline), dict[str, dict[str, int]]()
+    async with follower(broker, (topology.events,), topology.partitions, from_start=True) as client:
+        for group in _outputs(topology, [*topology.components, WEIGH]):
+            committed = await _committed(broker, group)
+            ends = await client.end_offsets(list(committed))
+            found[group] = {
+                f"{tp.topic}[{tp.partition}]": ends[tp] - offset
+                for tp, offset in committed.items()
+                if ends[tp] > offset
+            }
+    return found
 
 
 def _outputs(topology: Topology, components: Sequence[str]) -> dict[str, tuple[str, ...]]:
