@@ -75,8 +75,6 @@ class LeasedWriter:
         for request in self._requests:
             request.cancel()
         for connection in self._producer.client._conns.values():
-            if not connection.connected():
-                continue
             transport = connection._writer.transport
             transport.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, _RESET
