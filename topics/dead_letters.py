@@ -40,7 +40,7 @@ def dead_letter(
     }
     if original is None:
         about["original"] = "no longer on the source topic"
-    elif (size := len(original[0] or b"") + len(original[1] or b"")) > MAX_ORIGINAL_BYTES:
+    elif (size := _size(*original)) > MAX_ORIGINAL_BYTES:
         about["original"] = f"{size} bytes are too many to repeat; they are at the coordinates"
         original = None
     key, value, headers = original or (None, None, ())
@@ -49,12 +49,17 @@ def dead_letter(
     return Record(key, value, now_ms, [*kept, *added])
 
 
+def _size(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
+    named = sum(len(name.encode()) + len(content or b"") for name, content in headers)
+    return len(key or b"") + len(value or b"") + named
+
+
 def attempt_of(headers: Sequence[tuple[str, bytes]]) -> int:
     """Which attempt at the event ended in this dead letter: 1, or more when it was redriven.
 
     Raises KeyError or ValueError when the headers are not those of a dead letter.
     """
-    return int(dict(headers)[PREFIX + "attempt"])
+    return int(dict(headers)[PREFIX + "attempt"] or b"")
 
 
 def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
@@ -62,7 +67,7 @@ def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
 
     Raises KeyError or ValueError when the headers are not those of a dead letter.
     """
-    about = dict(headers)
+    about = {name: value or b"" for name, value in headers}  # a header's value may be null
     return (
         about[PREFIX + "topic"].decode(),
         int(about[PREFIX + "partition"]),

@@ -37,8 +37,8 @@ class Source(_Frozen):
     """The coordinates of the source record: an event's identity."""
 
     topic: str
-    partition: Annotated[int, Field(ge=0)]
-    offset: Annotated[int, Field(ge=0)]
+    partition: Annotated[int, Field(ge=0, lt=2**31)]
+    offset: Annotated[int, Field(ge=0, le=2**62)]
 
 
 class Decision(_Frozen):
@@ -71,7 +71,7 @@ def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
 
     Raises KeyError or ValueError when the headers are not those of a decision.
     """
-    topic, partition, offset = dict(headers)["ce_id"].decode().rsplit("/", 2)
+    topic, partition, offset = (dict(headers)["ce_id"] or b"").decode().rsplit("/", 2)
     return topic, int(partition), int(offset)
 
 
@@ -82,7 +82,7 @@ def attempt_of(headers: Sequence[tuple[str, bytes]]) -> int:
     """
     for name, value in headers:  # no dict: every decision of an audit is asked
         if name == ATTEMPT:
-            return int(value)
+            return int(value or b"")  # a header's value may be null
     return 1
 
 

@@ -81,7 +81,7 @@ def decode(value: bytes | None, headers: Mapping[str, bytes]) -> StageBatch:
         header = orjson.loads(value[:length])
         tensors = _read_tensors(header["outputs"], memoryview(value)[length:])
         return _batch(header, tensors)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise WireError(f"not a stage batch: {exc or type(exc).__name__}") from exc
 
 

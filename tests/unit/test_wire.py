@@ -191,3 +191,10 @@ def test_json_refuses_what_it_cannot_hold() -> None:
 
 def _dicted(encoded: tuple[bytes, list[tuple[str, bytes]]]) -> tuple[bytes, dict[str, bytes]]:
     return encoded[0], dict(encoded[1])
+
+
+def test_json_that_is_nested_too_deeply_is_refused() -> None:
+    value, headers = encode(batch_of("risk", [1]), "json")
+    deep = b"[" * 1010 + b"]" * 1010
+    with pytest.raises(WireError):
+        decode(value.replace(b'"model_name":"risk"', b'"model_name":' + deep), dict(headers))
