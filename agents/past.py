@@ -39,7 +39,8 @@ class Past:
     serial: int = 0
     """Of the last snapshot."""
     changed: bool = False
-    _saved_at: float = field(default_factory=time.monotonic)
+    _saved_at: float = float("-inf")
+    """Of the last snapshot (monotonic): the first one is due with the first change."""
     _save_s: float = 0.0
 
     @classmethod
@@ -81,6 +82,14 @@ class Past:
         self.changed = False
         self._saved_at = time.monotonic()
         self._save_s = self._saved_at - started_at
+
+    def loaded(self, written_ms: int) -> None:
+        """It comes from a snapshot of that time, whoever wrote it.
+
+        Were its age counted from now, workers that come and go every few seconds would never
+        write one, and each would read more of the log again than the one before.
+        """
+        self._saved_at = time.monotonic() - max(0.0, time.time() - written_ms / 1000)
 
 
 def orders_of(partitions: int | Ints, offsets: Ints) -> Ints:

@@ -133,7 +133,9 @@ class SnapshotStore:
             pieces = await tail.between(
                 self._topic, partition, record.offset - total, record.offset
             )
-            return Snapshot(self._past(manifest, pieces, total), manifest.next_offset)
+            past = self._past(manifest, pieces, total)
+            past.loaded(record.timestamp)
+            return Snapshot(past, manifest.next_offset)
         except (ValidationError, MalformedChunk) as exc:
             log.warning("%s[%d]@%d skipped: %s", self._topic, partition, record.offset, exc)
             return None

@@ -143,9 +143,12 @@ class MicroBatchConsumer(GroupMember):
             self.kafka.seek(_aiokafka_tp(tp), offset)
 
     def _waiting_behind(self, records: Mapping[TP, list[ConsumerRecord]]) -> int:
-        """How many records follow these in their partitions."""
+        """How many records follow these in those of their partitions that are still owned."""
+        owned = self.assignment()  # a rebalance may have come since they were fetched
         return sum(
-            max(0, self.highwater(tp) - found[-1].offset - 1) for tp, found in records.items()
+            max(0, self.highwater(tp) - found[-1].offset - 1)
+            for tp, found in records.items()
+            if tp in owned
         )
 
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
@@ -215,7 +218,8 @@ class MicroBatchConsumer(GroupMember):
         return found
 
     def rewind(self, tp: TP, offset: int) -> None:
-        """Read the partition again from *offset* on."""
+        """Read the partition again from *offset* on. Raises LeaseLost when it is another's now."""
+        self.check_lease()
         self._done.pop(tp, None)
         self._given.pop(tp, None)
         self.kafka.seek(_aiokafka_tp(tp), offset)

@@ -1,7 +1,8 @@
-"""Only what a worker says is done is committed; Faust's own bookkeeping would pass over a gap."""
+"""What a consumer commits and reads again, also when a rebalance comes in between."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from faust.types import TP
 
 from agents.app import create_app
 from topics.consumer import MicroBatchConsumer
+from topics.errors import LeaseLost
 from topics.settings import BrokerSettings
 
 EVENTS = TP("p.events", 0)
@@ -22,12 +24,17 @@ class Broker:
     def __init__(self) -> None:
         self.committed: list[dict[TopicPartition, int]] = []
         self.read_from: list[int] = []
+        self.owned = {TopicPartition("p.events", 0)}
 
     async def commit(self, offsets: dict[TopicPartition, Any]) -> None:
         self.committed.append({tp: about.offset for tp, about in offsets.items()})
 
     def assignment(self) -> set[TopicPartition]:
-        return {TopicPartition("p.events", 0)}
+        return set(self.owned)
+
+    def highwater(self, tp: TopicPartition) -> int:
+        assert tp in self.owned, "aiokafka: Partition is not assigned"
+        return 100
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self.read_from.append(offset)
@@ -83,3 +90,29 @@ async def test_what_an_older_generation_has_done_is_not_committed(
     consumer.done({EVENTS: 39})
     await consumer.force_commit()
     assert broker.committed == []
+
+
+async def test_a_partition_that_is_another_workers_now_is_not_read_again(
+    consumer: MicroBatchConsumer, broker: Broker
+) -> None:
+    consumer._handling -= 1
+    with pytest.raises(LeaseLost):
+        consumer.rewind(EVENTS, 31)
+    assert broker.read_from == []
+
+
+async def test_a_partition_may_be_taken_away_while_more_is_gathered(
+    consumer: MicroBatchConsumer, broker: Broker
+) -> None:
+    fetched: list[float] = []
+
+    async def getmany(_: object, left_s: float) -> dict[TP, list[Any]]:
+        fetched.append(left_s)
+        broker.owned.clear()
+        return {EVENTS: [SimpleNamespace(offset=32)]}
+
+    consumer._getmany = getmany  # type: ignore[method-assign]
+    records = {EVENTS: [SimpleNamespace(offset=31)]}
+    await consumer._gather(records, {EVENTS})  # type: ignore[arg-type]
+    assert [record.offset for record in records[EVENTS]] == [31, 32]
+    assert len(fetched) == 1

@@ -30,7 +30,10 @@ class Topic:
         for record in records:
             self.records.append(
                 SimpleNamespace(
-                    offset=len(self.records), value=record.value, headers=record.headers
+                    offset=len(self.records),
+                    value=record.value,
+                    headers=record.headers,
+                    timestamp=record.timestamp_ms,
                 )
             )
 
@@ -121,6 +124,21 @@ async def test_a_snapshot_of_other_windows_is_left(caplog: pytest.LogCaptureFixt
 
 async def test_there_may_be_none() -> None:
     assert await Topic().loaded() is None
+
+
+async def test_workers_that_come_and_go_put_off_no_snapshot() -> None:
+    past = past_of(3)
+    assert past.snapshot_is_due(), "the first one is due at once"
+    topic = Topic()
+    await topic.store().save(0, past, 1)
+    assert not past.snapshot_is_due()
+    for record in topic.records:
+        record.timestamp -= 60_000
+    found = await topic.loaded()
+    assert found is not None
+    assert not found.past.snapshot_is_due(), "nothing is new"
+    answers(found.past)
+    assert found.past.snapshot_is_due(), "it is a minute old, whoever has loaded it"
 
 
 def test_an_event_from_the_future_does_not_end_the_past_of_others() -> None:
