@@ -111,8 +111,8 @@ async def test_a_partition_may_be_taken_away_while_more_is_gathered(
         broker.owned.clear()
         return {EVENTS: [SimpleNamespace(offset=32)]}
 
-    consumer._getmany = getmany  # type: ignore[method-assign]
+    consumer._getmany = getmany  # type: ignore[method-assign, assignment]
     records = {EVENTS: [SimpleNamespace(offset=31)]}
-    await consumer._gather(records, {EVENTS})  # type: ignore[arg-type]
+    await consumer._gather(records, {EVENTS})
     assert [record.offset for record in records[EVENTS]] == [31, 32]
     assert len(fetched) == 1
