@@ -112,7 +112,7 @@ def add_agent(app: StageApp, topics: Sequence[str], handle: Handler) -> None:
                 try:
                     await handle(fetch)
                 except LeaseLost as exc:
-                    if app.batches.is_current(fetch):
+                    if app.writer.severed or app.batches.is_current(fetch):
                         app.fail(exc)
                     else:  # a rebalance overtook it: whoever has the partitions now reads it again
                         log.warning("%s", exc)

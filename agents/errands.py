@@ -76,7 +76,6 @@ class Errands(ABC):
         now_ms, records = int(time.time() * 1000), defaultdict[int, list[Record]](list)
         for errand in errands:
             records[self.route.partition(errand)].append(encoded(errand, now_ms))
-        self.wiring.app.batches.check_lease()
         write = self.wiring.app.writer.write
         await all_done(write(self._topic, at, batch) for at, batch in records.items())
 

@@ -126,7 +126,6 @@ class RedriveEnds(Errands):
 
     async def _write(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         if records:
-            self.wiring.app.batches.check_lease()
             await self.wiring.app.writer.write(topic, partition, records)
 
     def _judged(self, errand: Errand, now_ms: int) -> tuple[End, Record]:

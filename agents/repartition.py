@@ -60,7 +60,6 @@ class Repartition(Worker[dict[str, int]]):
             for lane, part in enumerate(dealt(batch, lane_of_row, len(lanes))):
                 # Binary, whatever the pipeline's codec: a missing value is NaN, not in JSON.
                 lanes[lane] += encoded_records(part, "binary")
-        self.wiring.app.batches.check_lease()
         write = self.wiring.app.writer.write
         await all_done(write(self._topic, lane, records) for lane, records in enumerate(lanes))
         for batch, _ in batches:

@@ -79,7 +79,6 @@ class SnapshotStore:
         past.windows.forget(past.now_ms)
         past.serial += 1
         counts: dict[str, int] = {}
-        self._wiring.app.batches.check_lease()
         await self._wiring.app.writer.write(
             self._topic, partition, self._records(past, next_offset, counts)
         )

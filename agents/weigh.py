@@ -69,7 +69,6 @@ class Weigher(JoinedWorker):
         now_ms = int(time.time() * 1000)
         rows = np.flatnonzero(verdict.decidable & ~buried)
         records = self._decisions.records(partition, joined, rows, verdict.weighed, now_ms)
-        self.wiring.app.batches.check_lease()
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
         latencies = (now_ms - joined.rows.published_ms[rows]) / 1000
         degraded = int((~verdict.present[rows].all(axis=1)).sum())
@@ -94,7 +93,6 @@ class Weigher(JoinedWorker):
             letters.append(
                 dead_letter(cause, source, originals.get(offset), now_ms, published_ms=published_ms)
             )
-        self.wiring.app.batches.check_lease()
         await self.wiring.app.writer.write(self.topology.dead_letters, partition, letters)
         self.wiring.metrics.observe_ends([], 0, causes)
 

@@ -175,7 +175,6 @@ class StageWriter:
         """Write batches of one source partition; each is a record (several if it is large)."""
         codec = self._wiring.pipeline.codec
         records = [record for batch in batches for record in encoded_records(batch, codec)]
-        self._wiring.app.batches.check_lease()
         await self._wiring.app.writer.write(self._topic, batches[0].partition, records)
         for batch in batches:
             self._wiring.metrics.observe_rows(batch.present, batch.failures)

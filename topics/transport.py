@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from faust.exceptions import NotReady
 from faust.transport.drivers import aiokafka as driver
+from mode import Service
 
-from topics.batches import Record, write_batches
+from topics.batches import Record
 from topics.consumer import MicroBatchConsumer
+from topics.leased_writer import LeasedWriter
 
 
 class BatchProducer(driver.Producer):
-    """An idempotent producer that writes many records of one partition as record batches."""
+    """An idempotent producer that writes record batches while its app's lease lasts."""
+
+    _writer: LeasedWriter | None = None
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
@@ -25,12 +30,31 @@ class BatchProducer(driver.Producer):
         made: MicroBatchTransport = self.transport  # type: ignore[assignment]  # ours
         return made.security
 
+    async def on_start(self) -> None:
+        """Connect."""
+        await super().on_start()
+        consumer: MicroBatchConsumer = self.app.consumer  # type: ignore[assignment]  # ours
+        self._writer = LeasedWriter(self._ensure_producer(), consumer.check_lease)
+
+    @Service.task
+    async def _watch_lease(self) -> None:
+        if self._writer is not None:
+            await self._writer.watch()
+
+    @property
+    def severed(self) -> bool:
+        """A lease was lost in the middle of a write: nothing more can be written."""
+        return self._writer is not None and self._writer.severed is not None
+
     async def write(self, topic: str, partition: int, records: Iterable[Record]) -> None:
         """Append *records* in order; returns when all in-sync replicas have them.
 
-        Raises KafkaError when the broker does not confirm: some may be written then.
+        Raises LeaseLost, and KafkaError when the broker does not confirm: some may be written
+        then, but none after this has raised LeaseLost.
         """
-        await write_batches(self._ensure_producer(), topic, partition, records)
+        if self._writer is None:
+            raise NotReady("the producer is not started yet")
+        await self._writer.write(topic, partition, records)
 
 
 class MicroBatchTransport(driver.Transport):

@@ -44,10 +44,7 @@ class Topic:
         return [record for record in self.records if start <= record.offset < end]
 
     def store(self, pipeline: Pipeline = PIPELINE) -> SnapshotStore:
-        app = SimpleNamespace(
-            batches=SimpleNamespace(check_lease=lambda: None),
-            writer=SimpleNamespace(write=self.write),
-        )
+        app = SimpleNamespace(writer=SimpleNamespace(write=self.write))
         topology = SimpleNamespace(state=lambda name: f"p.{name}.state")
         wiring: Any = SimpleNamespace(pipeline=pipeline, app=app, topology=topology)
         return SnapshotStore(wiring, "terminals", WindowPlan(pipeline, "terminals"))
