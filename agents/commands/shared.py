@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+LEFTOVERS_S = 2.0
+
 stdout = Console()
 stderr = Console(stderr=True)
 
@@ -97,5 +99,25 @@ def until_signalled(stopping: asyncio.Event) -> None:
 
 
 def run_async(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run *main* to its end in an event loop of its own."""
-    return asyncio.run(main)
+    """Run *main* to its end in an event loop of its own.
+
+    What it leaves behind gets LEFTOVERS_S to end. `asyncio.run` would wait without an end for a
+    client whose broker is gone, a Faust service that swallows its cancellation, or a thread that
+    hangs in a component.
+    """
+    runner = asyncio.Runner()
+    try:
+        return runner.run(main)
+    finally:
+        loop = runner.get_loop()
+        loop.run_until_complete(_end_leftovers())
+        loop.close()  # not the runner, which would wait for threads
+
+
+async def _end_leftovers() -> None:
+    leftovers = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in leftovers:
+        task.cancel()
+    if leftovers:
+        await asyncio.wait(leftovers, timeout=LEFTOVERS_S)
+    await asyncio.get_running_loop().shutdown_asyncgens()

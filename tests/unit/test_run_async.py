@@ -1,0 +1,57 @@
+"""A command ends when its work is done, whatever its clients have left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from agents.commands import shared
+from agents.commands.shared import run_async
+
+
+async def stubborn() -> None:
+    """Swallows its cancellation, as a Faust actor does while it waits for its broker."""
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+
+async def leaves_behind(result: int | Exception) -> int:
+    global left  # noqa: PLW0603  # a task that nobody refers to is collected
+    left = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+left: asyncio.Task[None] | None = None
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "LEFTOVERS_S", 0.05)
+
+
+def test_a_task_that_swallows_its_cancellation_is_left_behind() -> None:
+    assert run_async(leaves_behind(7)) == 7
+
+
+def test_what_went_wrong_is_told_though_something_is_left_behind() -> None:
+    with pytest.raises(ValueError, match="no weights"):
+        run_async(leaves_behind(ValueError("no weights")))
+
+
+def test_a_thread_that_hangs_is_left_behind() -> None:
+    async def main() -> None:
+        waiting = asyncio.create_task(asyncio.to_thread(time.sleep, 2))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+
+    began = time.monotonic()
+    run_async(main())
+    assert time.monotonic() - began < 1
