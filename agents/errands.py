@@ -77,7 +77,7 @@ class Errands(ABC):
         for errand in errands:
             records[self.route.partition(errand)].append(encoded(errand, now_ms))
         write = self.wiring.app.writer.write
-        await all_done(write(self._topic, at, batch) for at, batch in records.items())
+        await all_done([write(self._topic, at, batch) for at, batch in records.items()])
 
     def decoded(self, record: ConsumerRecord) -> Errand:
         """The errand of a record; WireError for one that is none of this pipeline's."""

@@ -121,11 +121,9 @@ class PartitionJoin:
             for stage in self._lanes
         )
 
-    def is_full(self, stage: str) -> bool:
-        """The stage is so far ahead that its input should pause."""
-        return any(
-            self._queues[stage, lane].rows >= self._max_rows for lane in range(self._lanes[stage])
-        )
+    def full_stages(self) -> set[str]:
+        """Stages that are so far ahead that their inputs should pause."""
+        return {stage for (stage, _), it in self._queues.items() if it.rows >= self._max_rows}
 
     def has_lane(self, batch: StageBatch) -> bool:
         """The batch is of a stage and a lane that is joined here."""
@@ -151,6 +149,8 @@ class PartitionJoin:
     def pop(self, now: float) -> Joined | None:
         """The longest prefix that need not wait any more; None when there is none."""
         limit = max(self._complete_to(), self._overdue_to(now))
+        if limit <= self._done and not self._has_finished_heads():
+            return None
         taken = {lane: self._take(queue, limit) for lane, queue in self._queues.items()}
         positions = self._finished_positions()
         unaccounted = self._count_unaccounted(taken.values())
@@ -158,6 +158,10 @@ class PartitionJoin:
             return Joined(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
         self._done = max(self._done, limit)
         return self._joined(taken, positions, unaccounted)
+
+    def _has_finished_heads(self) -> bool:
+        """Some batch has no rows (any more) that are to be joined."""
+        return any(it.batches and not len(it.batches[0].batch) for it in self._queues.values())
 
     def _complete_to(self) -> int:
         return min(queue.frontier for queue in self._queues.values())

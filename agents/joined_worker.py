@@ -18,6 +18,9 @@ from topics.wire import decode
 
 log = logging.getLogger(__name__)
 
+_LOOK_S = 0.02
+"""How often partitions that got nothing are looked at: rows may have come to their deadline."""
+
 
 class JoinedWorker(Worker[PartitionJoin]):
     """Feeds the joins and hands on what leaves them. Subclasses say what is done with it."""
@@ -26,6 +29,7 @@ class JoinedWorker(Worker[PartitionJoin]):
         super().__init__(wiring)
         self._inputs = inputs
         self._deadline_s = deadline_s
+        self._look_at = 0.0
         self._stage_of = {self.topology.stage(name): name for name in inputs}
 
     async def emit(self, partition: int, joined: Joined) -> None:
@@ -52,7 +56,11 @@ class JoinedWorker(Worker[PartitionJoin]):
                 pushed += len(batch) if batch else 0
                 if batch is not None:
                     join.push(batch, (tp, record.offset + 1), time.monotonic())
-        await all_done(self._emit_all(partition, join) for partition, join in self.states())
+        touched = {tp.partition for tp in fetch.records}
+        if started >= self._look_at or not touched:
+            self._look_at = started + _LOOK_S
+            touched = {partition for partition, _ in self.states()}
+        await all_done([self._emit_all(p, join) for p, join in self.states() if p in touched])
         self._pause_what_runs_ahead()
         if pushed:
             self.wiring.metrics.observe_batch(pushed, time.perf_counter() - started)
@@ -83,10 +91,9 @@ class JoinedWorker(Worker[PartitionJoin]):
         return batch
 
     def _pause_what_runs_ahead(self) -> None:
-        consumer = self.wiring.app.batches
-        paused: set[TP] = set()
-        for partition, join in self.states():
-            for topic, stage in self._stage_of.items():
-                if join.is_full(stage):
-                    paused.add(TP(topic, partition))
-        consumer.pause_only(paused)
+        paused = {
+            TP(self.topology.stage(stage), partition)
+            for partition, join in self.states()
+            for stage in join.full_stages()
+        }
+        self.wiring.app.batches.pause_only(paused)

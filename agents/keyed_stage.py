@@ -88,7 +88,7 @@ class KeyedStage(Worker[Shard]):
         for (lane, shard), released in zip(self.states(), await self._released(), strict=True):
             for batch in await self._made(lane, shard, released) if released else ():
                 by_source.setdefault(batch.partition, []).append(batch)
-        await all_done(self._writer.write(batches) for batches in by_source.values())
+        await all_done([self._writer.write(batches) for batches in by_source.values()])
         for lane, shard in self.states():
             if shard.resume_at > (shard.written_before or 0):
                 self.wiring.app.batches.done({self._log(lane): shard.resume_at})

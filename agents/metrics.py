@@ -5,15 +5,34 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.metrics import MetricWrapperBase
 
 from models.history import History
 from topics.stage_batch import Bools, Failure, ModelRef
 
+Floats = NDArray[np.float64]
+M = TypeVar("M", bound=MetricWrapperBase)
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROWS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 _LABELS = ("pipeline", "component")
+
+
+class Latencies(Histogram):
+    """A histogram that takes many values at once: one by one they cost more than a decision."""
+
+    def observe_all(self, seconds: Floats) -> None:
+        """Observe every one of *seconds* (N,)."""
+        bounds = np.array(self._upper_bounds)
+        counts = np.bincount(bounds.searchsorted(seconds), minlength=len(bounds))
+        for bucket in np.flatnonzero(counts).tolist():
+            self._buckets[bucket].inc(int(counts[bucket]))
+        self._sum.inc(float(seconds.sum()))
 
 
 class Metrics:
@@ -54,7 +73,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=on,
         )
-        self.decision_seconds = Histogram(
+        self.decision_seconds = Latencies(
             "anabranch_event_to_decision_seconds",
             "From the event's publication to its decision",
             ("pipeline",),
@@ -139,83 +158,92 @@ class StageMetrics:
     pipeline: str
     component: str
     stats: StageStats = field(default_factory=StageStats)
+    _series: dict[tuple[object, tuple[str, ...]], Any] = field(default_factory=dict)
 
     @property
     def _labels(self) -> tuple[str, str]:
         return (self.pipeline, self.component)
 
+    def _of(self, metric: M, *labels: str) -> M:
+        """This pipeline's series of *metric*; the library looks one up by lock and validation."""
+        key = (metric, labels)
+        if key not in self._series:
+            self._series[key] = metric.labels(self.pipeline, *labels)
+        series: M = self._series[key]
+        return series
+
+    def _own(self, metric: M, *labels: str) -> M:
+        """This component's series of *metric*."""
+        return self._of(metric, self.component, *labels)
+
     def observe_batch(self, rows: int, seconds: float) -> None:
         """A fetch of *rows* was dealt with in *seconds*."""
         self.stats.batches += 1
         self.stats.busy_s += seconds
-        self.metrics.batch_rows.labels(*self._labels).observe(rows)
-        self.metrics.stage_seconds.labels(*self._labels).observe(seconds)
+        self._own(self.metrics.batch_rows).observe(rows)
+        self._own(self.metrics.stage_seconds).observe(seconds)
 
     def observe_inference(self, seconds: float) -> None:
         """A component's transform took *seconds*."""
-        self.metrics.inference_seconds.labels(*self._labels).observe(seconds)
+        self._own(self.metrics.inference_seconds).observe(seconds)
 
     def observe_rows(self, present: Bools, failures: Iterable[Failure]) -> None:
         """Rows were written; `failures` says why some are absent."""
         good = int(present.sum())
         self.stats.rows += len(present)
         self.stats.failed += len(present) - good
-        self.metrics.rows.labels(*self._labels, "output").inc(good)
-        self.metrics.rows.labels(*self._labels, "absent").inc(len(present) - good)
+        self._own(self.metrics.rows, "output").inc(good)
+        self._own(self.metrics.rows, "absent").inc(len(present) - good)
         for error, count in Tally(f.error for f in failures).items():
-            self.metrics.failed.labels(*self._labels, error).inc(count)
+            self._own(self.metrics.failed, error).inc(count)
 
     def observe_skipped(self) -> None:
         """A record was no stage batch."""
-        self.metrics.skipped.labels(*self._labels).inc()
+        self._own(self.metrics.skipped).inc()
 
     def observe_early(self, rows: int) -> None:
         """*rows* were let go before all sources had come as far as they."""
-        self.metrics.early.labels(*self._labels).inc(rows)
+        self._own(self.metrics.early).inc(rows)
 
     def observe_lag(self, records: int) -> None:
         """*records* wait on the topics that the component reads."""
         self.stats.lag = records
-        self.metrics.lag.labels(*self._labels).set(records)
+        self._own(self.metrics.lag).set(records)
 
     def observe_past(self, partition: int, histories: Mapping[str, History]) -> None:
         """The state behind windowed features of one partition."""
         for name, history in histories.items():
-            labels = (*self._labels, str(partition), name)
-            self.metrics.remembered.labels(*labels).set(history.entries)
+            labels = (str(partition), name)
+            self._own(self.metrics.remembered, *labels).set(history.entries)
             for kind in ("late", "too_late", "truncated"):
-                self.metrics.late.labels(*labels, kind).set(getattr(history, kind))
+                self._own(self.metrics.late, *labels, kind).set(getattr(history, kind))
 
     def observe_model(self, model: ModelRef) -> None:
         """The component runs *model*."""
-        self.metrics.model.labels(*self._labels).info(model._asdict())
+        self._own(self.metrics.model).info(model._asdict())
 
-    def observe_ends(
-        self, latencies_s: Sequence[float], degraded: int, dead: Sequence[Failure]
-    ) -> None:
+    def observe_ends(self, latencies_s: Floats, degraded: int, dead: Sequence[Failure]) -> None:
         """Events ended: one latency per decision, one failure per dead letter."""
         ends = len(latencies_s) + len(dead)
         self.stats.rows += ends
         self.stats.failed += len(dead)
-        self.metrics.events.labels(self.pipeline, "decision").inc(len(latencies_s))
-        self.metrics.events.labels(self.pipeline, "dead-letter").inc(len(dead))
-        self.metrics.degraded.labels(self.pipeline).inc(degraded)
-        histogram = self.metrics.decision_seconds.labels(self.pipeline)
-        for latency in latencies_s:
-            histogram.observe(latency)
+        self._of(self.metrics.events, "decision").inc(len(latencies_s))
+        self._of(self.metrics.events, "dead-letter").inc(len(dead))
+        self._of(self.metrics.degraded).inc(degraded)
+        self._of(self.metrics.decision_seconds).observe_all(latencies_s)
         for (stage, error), count in Tally((f.component, f.error) for f in dead).items():
-            self.metrics.dead_letters.labels(self.pipeline, stage, error).inc(count)
+            self._of(self.metrics.dead_letters, stage, error).inc(count)
 
     def observe_redriven(self, outcome: str) -> None:
         """A dead letter that was redriven has ended in *outcome*."""
-        self.metrics.redriven.labels(self.pipeline, outcome).inc()
+        self._of(self.metrics.redriven, outcome).inc()
 
     def observe_join(self, waiting: int, unaccounted: int) -> None:
         """*waiting* rows are in the join; *unaccounted* more events were found missing."""
-        self.metrics.in_flight.labels(self.pipeline).set(waiting)
-        self.metrics.unaccounted.labels(self.pipeline).inc(unaccounted)
+        self._of(self.metrics.in_flight).set(waiting)
+        self._of(self.metrics.unaccounted).inc(unaccounted)
 
     def observe_weights(self, weights: dict[str, float]) -> None:
         """The weights in use, by stage."""
         for stage, weight in weights.items():
-            self.metrics.weight.labels(self.pipeline, stage).set(weight)
+            self._of(self.metrics.weight, stage).set(weight)

@@ -61,7 +61,9 @@ class Repartition(Worker[dict[str, int]]):
                 # Binary, whatever the pipeline's codec: a missing value is NaN, not in JSON.
                 lanes[lane] += encoded_records(part, "binary")
         write = self.wiring.app.writer.write
-        await all_done(write(self._topic, lane, records) for lane, records in enumerate(lanes))
+        await all_done(
+            [write(self._topic, lane, records) for lane, records in enumerate(lanes) if records]
+        )
         for batch, _ in batches:
             self.wiring.metrics.observe_rows(batch.present, batch.failures)
         for tp, records in fetch.records.items():

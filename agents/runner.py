@@ -28,6 +28,7 @@ from topics.topology import WEIGH, Topology
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 4.0
+_LAG_EVERY_S = 0.5
 _EVENT_RECORDS = 4096
 _BATCH_RECORDS = 16
 
@@ -80,6 +81,13 @@ class Running:
         """Records that wait on topics that these components read."""
         return sum(app.batches.lag() for app in self.apps.values())
 
+    async def observe_lag(self) -> None:
+        """Note each component's lag again and again, for ever."""
+        while True:
+            for name, app in self.apps.items():
+                self.stages[name].observe_lag(app.batches.lag())
+            await asyncio.sleep(_LAG_EVERY_S)
+
     async def failed(self) -> tuple[str, BaseException]:
         """Wait until a component fails."""
         await asyncio.wait(
@@ -112,7 +120,12 @@ async def running(
     try:
         await asyncio.gather(*(tail.start() for tail in tails))
         await _start(apps, settings)
-        yield Running(apps, metrics, stages)
+        workers = Running(apps, metrics, stages)
+        observing = asyncio.create_task(workers.observe_lag())
+        try:
+            yield workers
+        finally:
+            observing.cancel()
     except BaseException:
         with suppress(StopTimeout):  # what went wrong before is what matters
             await _stop(list(apps.values()))

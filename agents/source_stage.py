@@ -70,7 +70,7 @@ class SourceStage(Worker[_Progress]):
     async def process(self, fetch: Fetch) -> None:
         """Deal with all partitions side by side."""
         started = time.perf_counter()
-        await all_done(self._process_partition(tp, it) for tp, it in fetch.records.items())
+        await all_done([self._process_partition(tp, it) for tp, it in fetch.records.items()])
         rows = sum(map(len, fetch.records.values()))
         self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
 

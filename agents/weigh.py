@@ -72,7 +72,7 @@ class Weigher(JoinedWorker):
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
         latencies = (now_ms - joined.rows.published_ms[rows]) / 1000
         degraded = int((~verdict.present[rows].all(axis=1)).sum())
-        self.wiring.metrics.observe_ends(latencies.tolist(), degraded, [])
+        self.wiring.metrics.observe_ends(latencies, degraded, [])
         waiting = sum(join.pending_rows for _, join in self.states())
         self.wiring.metrics.observe_join(waiting, joined.unaccounted)
 
@@ -94,7 +94,7 @@ class Weigher(JoinedWorker):
                 dead_letter(cause, source, originals.get(offset), now_ms, published_ms=published_ms)
             )
         await self.wiring.app.writer.write(self.topology.dead_letters, partition, letters)
-        self.wiring.metrics.observe_ends([], 0, causes)
+        self.wiring.metrics.observe_ends(np.zeros(0), 0, causes)
 
     async def _originals(
         self, partition: int, offsets: Sequence[int]

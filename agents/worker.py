@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -92,7 +92,6 @@ class Worker(Generic[State]):
             await self.errands.deal(redriven)
         errand_waits = self.errands is not None and self.errands.waits
         self.wiring.app.batches.wants_ticks = errand_waits or self.waits()
-        self.wiring.metrics.observe_lag(self.wiring.app.batches.lag())
 
     async def process(self, fetch: Fetch) -> None:
         """The worker's own part of `handle`."""
@@ -189,8 +188,11 @@ def encoded_records(batch: StageBatch, codec: Codec) -> list[Record]:
     return encoded_records(batch[:half], codec) + encoded_records(batch[half:], codec)
 
 
-async def all_done(jobs: Iterable[Awaitable[None]]) -> None:
+async def all_done(jobs: Sequence[Awaitable[None]]) -> None:
     """Wait for all, also when one fails: no partition is still written when that is told."""
+    if len(jobs) == 1:  # no task for it: most of a quiet stream's fetches are of one partition
+        await jobs[0]
+        return
     for result in await asyncio.gather(*jobs, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result

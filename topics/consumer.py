@@ -48,6 +48,8 @@ class MicroBatchConsumer(GroupMember):
         self._handling = -1
         self._gave_up_waiting = False
         self.working = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     # -- the lease
 
@@ -68,17 +70,22 @@ class MicroBatchConsumer(GroupMember):
         async with self.working:
             self._handling = fetch.generation
             self._gave_up_waiting = False
-            yield self.is_current(fetch)
+            try:
+                yield self.is_current(fetch)
+            finally:
+                self._idle.set()
 
     # -- fetching
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self.should_stop or fetcher.should_stop):
+                # Only then: what comes meanwhile is one batch, not several small ones in a row.
+                await self._idle.wait()
                 message = await self._next_message()
                 if message is not None:
-                    # A rebalance suspends the flow: the fetch is then read again.
-                    await self.wait_first(self.callback(message), self.suspend_flow.wait())
+                    self._idle.clear()
+                    await self.callback(message)
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
@@ -172,7 +179,7 @@ class MicroBatchConsumer(GroupMember):
         return self.flow_active and fetch.generation == self.app.consumer_generation_id
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Nothing: a full agent holds up `_drain_messages`, which is all the pressure needed.
+        """Nothing: a busy agent holds up `_drain_messages`, which is all the pressure needed.
 
         Faust would stop reading this partition alone, whose prefetched records then hold
         up every other partition's fetch for aiokafka's backoff of 100 ms.
@@ -226,6 +233,8 @@ class MicroBatchConsumer(GroupMember):
 
     def pause_only(self, partitions: set[TP]) -> None:
         """Read on from all partitions but these."""
+        if partitions == self._held:
+            return
         self.pause_partitions(partitions - self._held)
         self.resume_partitions((self._held - partitions) & self.assignment())
         self._held = partitions
@@ -260,6 +269,11 @@ class MicroBatchConsumer(GroupMember):
         return {tp: offset for tp, offset in committed.items() if offset is not None}
 
     # -- rebalances
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Read on, also when Faust has dropped the last fetch before the agent saw it."""
+        self._idle.set()
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish the fetch in hand, commit it, then give the partitions away."""

@@ -58,6 +58,8 @@ class GroupMember(Consumer):
 
     def on_init(self) -> None:
         self._kafka: aiokafka.AIOKafkaConsumer | None = None
+        self._owned: tuple[object, set[TP]] = (None, set())
+        """aiokafka's assignment, and the same as Faust has it."""
         self._lease_renewed_at = 0.0
 
     @property
@@ -182,7 +184,10 @@ class GroupMember(Consumer):
 
     def assignment(self) -> set[TP]:
         """The partitions that this worker owns now."""
-        return ensure_TPset(self.kafka.assignment())
+        owned = self.kafka.assignment()
+        if owned is not self._owned[0]:
+            self._owned = owned, ensure_TPset(owned)
+        return set(self._owned[1])
 
     def highwater(self, tp: TP) -> int:
         """The next offset that the partition will get."""

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Annotated, Any
 
 import typer
+import uvloop
 from rich.console import Console
 
 LEFTOVERS_S = 2.0
@@ -105,7 +106,7 @@ def run_async(main: Coroutine[Any, Any, Any]) -> Any:
     client whose broker is gone, a Faust service that swallows its cancellation, or a thread that
     hangs in a component.
     """
-    runner = asyncio.Runner()
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
         return runner.run(main)
     finally:
