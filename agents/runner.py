@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from agents.app import StageApp, add_agent, create_app
 from agents.components import OpenComponent
 from agents.decisions import Weights
+from agents.in_step import InStep
 from agents.joined_stage import JoinedStage
 from agents.keyed_stage import KeyedStage
 from agents.liveness import Standing
@@ -108,9 +109,10 @@ async def running(
     started: dict[str, tuple[StageApp, Worker[object]]] = {}
     stages: dict[str, StageMetrics] = {}
     names = [*parts.components, *([WEIGH] if parts.weights is not None else [])]
+    in_step = InStep()
     for name in names:
         stages[name] = StageMetrics(metrics, parts.pipeline.name, name)
-        started[name] = _wired(parts, name, settings, stages[name])
+        started[name] = _wired(parts, name, settings, stages[name], in_step)
         if name in Topology.of(parts.pipeline).repartitioned:
             before = f"{name}.keyed"
             stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
@@ -137,7 +139,7 @@ async def running(
 
 
 def _wired(
-    parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics
+    parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics, in_step: InStep
 ) -> tuple[StageApp, Worker[object]]:
     topology = Topology.of(parts.pipeline)
     keyed = name in topology.repartitioned
@@ -147,7 +149,9 @@ def _wired(
         topology.group(name), settings,
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
     )  # fmt: skip
-    wiring = Wiring(parts.pipeline, app, settings, metrics)
+    wiring = Wiring(parts.pipeline, app, settings, metrics, in_step)
+    if reads_events and parts.weights is not None:
+        app.batches.turn = in_step.turn
     worker: Worker[object]
     if name == WEIGH:
         if parts.weights is None:

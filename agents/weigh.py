@@ -72,6 +72,7 @@ class Weigher(JoinedWorker):
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
         latencies = (now_ms - joined.rows.published_ms[rows]) / 1000
         degraded = int((~verdict.present[rows].all(axis=1)).sum())
+        self.wiring.in_step.decided(partition, int(joined.rows.offsets[-1]))
         self.wiring.metrics.observe_ends(latencies, degraded, [])
         waiting = sum(join.pending_rows for _, join in self.states())
         self.wiring.metrics.observe_join(waiting, joined.unaccounted)

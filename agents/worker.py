@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.app import StageApp
+from agents.in_step import InStep
 from agents.metrics import StageMetrics
 from agents.tail import TailReader
 from agents.transforming import Transformed, spread, transform
@@ -42,6 +43,8 @@ class Wiring:
     app: StageApp
     settings: BrokerSettings
     metrics: StageMetrics
+    in_step: InStep = field(default_factory=InStep)
+    """Shared by the components of a process."""
 
     @property
     def topology(self) -> Topology:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from topics.group_member import GroupMember
 log = logging.getLogger(__name__)
 
 _GATHER_S = 0.02
+_MANY_UNREAD = 1000
 
 
 def _aiokafka_tp(tp: TP) -> aiokafka.TopicPartition:
@@ -39,6 +40,9 @@ class MicroBatchConsumer(GroupMember):
     """How long a fetch may stay empty before the agent gets a tick (if it wants ticks)."""
     wants_ticks = False
     """Said by the worker after each fetch: a tick costs as much as a small fetch."""
+
+    turn: Callable[[], Awaitable[None]] | None = None
+    """Awaited before a fetch, unless there is a lot to do."""
 
     def on_init(self) -> None:
         super().on_init()
@@ -82,6 +86,8 @@ class MicroBatchConsumer(GroupMember):
             while not (self.should_stop or fetcher.should_stop):
                 # Only then: what comes meanwhile is one batch, not several small ones in a row.
                 await self._idle.wait()
+                if self.turn is not None and self._unread() < _MANY_UNREAD:
+                    await self.turn()
                 message = await self._next_message()
                 if message is not None:
                     self._idle.clear()
@@ -156,6 +162,14 @@ class MicroBatchConsumer(GroupMember):
             max(0, self.highwater(tp) - found[-1].offset - 1)
             for tp, found in records.items()
             if tp in owned
+        )
+
+    def _unread(self) -> int:
+        """How many records have come that were not fetched yet, as far as is known."""
+        assigned = self.kafka._subscription.subscription.assignment
+        states = [assigned.state_value(tp) for tp in assigned.tps] if assigned else []
+        return sum(
+            max(0, (it.highwater or 0) - it.position) for it in states if it.has_valid_position
         )
 
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:

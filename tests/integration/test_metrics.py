@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from agents.metrics import Metrics
@@ -25,6 +26,7 @@ async def test_metrics_tell_what_happened(trained: Trained, broker: BrokerSettin
         await publish(broker, trained.pipeline, simulated(trained.pipeline, 400), 4000)
         await publish_raw(broker, Topology.of(trained.pipeline).events, 0, bad)
         await settled(broker, trained.pipeline, 403)
+        await asyncio.sleep(1)  # lag is looked at twice a second
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, {"pipeline": "card-fraud", **labels})

@@ -1,0 +1,60 @@
+"""A source reads on when its last wave has landed, or has taken too long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from agents import in_step
+from agents.in_step import InStep
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_step, "PATIENCE_S", 5.0)
+
+
+async def waited(steps: InStep) -> bool:
+    """Whether the source has to wait."""
+    turn = asyncio.create_task(steps.turn())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waits = not turn.done()
+    turn.cancel()
+    return waits
+
+
+async def test_nothing_is_waited_for_at_first() -> None:
+    assert not await waited(InStep())
+
+
+async def test_a_wave_is_waited_for_until_all_its_partitions_are_decided() -> None:
+    steps = InStep()
+    steps.sent(0, 7)
+    steps.sent(1, 3)
+    assert await waited(steps)
+    steps.decided(0, 7)
+    assert await waited(steps)
+    steps.decided(1, 5)
+    assert not await waited(steps)
+
+
+async def test_what_was_decided_before_it_was_said_to_be_sent_is_not_waited_for() -> None:
+    steps = InStep()
+    steps.decided(0, 7)
+    steps.sent(0, 7)
+    assert not await waited(steps)
+    steps.sent(0, 8)
+    assert await waited(steps)
+
+
+async def test_a_wave_that_does_not_land_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_step, "PATIENCE_S", 0.01)
+    steps = InStep()
+    steps.sent(0, 7)
+    began = time.monotonic()
+    await steps.turn()
+    assert time.monotonic() - began >= 0.01
+    assert not await waited(steps), "it is given up for good"
