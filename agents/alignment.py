@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from topics.bytes_column import BytesColumn
 from topics.stage_batch import (
     Bools,
-    BytesColumn,
     Failure,
     Floats,
     Ints,

@@ -47,8 +47,9 @@ def scalar(value: object) -> str:
     """
     printable = str(value).isprintable()  # YAML breaks lines at more characters than Python
     listed: str = yaml.safe_dump(
-        [value], default_flow_style=True, allow_unicode=printable, width=2**31 - 1
-    )
+        [value], default_flow_style=True, allow_unicode=printable, width=2**31 - 1,
+        default_style=None if printable else '"',  # the only style that escapes a line's end
+    )  # fmt: skip
     return listed.strip()[1:-1]
 
 

@@ -20,10 +20,11 @@ from agents.source_stage import source_rows
 from agents.worker import Wiring, Worker, all_done, encoded_records, is_backlog
 from models.windows import Ints, WindowPlan
 from topics.batches import Record
+from topics.bytes_column import BytesColumn
 from topics.events import DecodedEvents, EventDecoder
 from topics.fetch import Fetch
 from topics.outcomes import OUTCOME, outcome_schema
-from topics.stage_batch import BytesColumn, ModelRef, Rows, StageBatch
+from topics.stage_batch import ModelRef, Rows, StageBatch
 from topics.topology import lane_of
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,11 @@ from agents.snapshots import SnapshotStore
 from agents.worker import StageWriter, Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column, Component
 from models.windows import Ints, WindowPlan
+from topics.bytes_column import BytesColumn
 from topics.events import DecodedEvents, EventDecoder
 from topics.fetch import Fetch
 from topics.redrive import Errand
-from topics.stage_batch import BytesColumn, ModelRef, Rows, StageBatch
+from topics.stage_batch import ModelRef, Rows, StageBatch
 
 
 @dataclass(slots=True)

@@ -18,8 +18,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from topics.bytes_column import BytesColumn
 from topics.errors import WireError
-from topics.stage_batch import BytesColumn, Failure, ModelRef, Rows, StageBatch
+from topics.stage_batch import Failure, ModelRef, Rows, StageBatch
 
 Codec = Literal["binary", "json"]
 HEADER_LENGTH = "inference-header-content-length"

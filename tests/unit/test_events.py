@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
 from topics.decision import rfc3339
-from topics.events import DecodedEvents, EventDecoder
+from topics.events import DecodedEvents, EventDecoder, _parsed_ms, milliseconds
 from topics.pipeline import EventSchema
 
 AT = "2018-04-01T00:00:31Z"
@@ -304,6 +304,26 @@ def test_a_time_that_is_accepted_can_be_written_in_the_decision(
     """Otherwise one event stops the weighting agent for good."""
     for moment in decoded(event(at=first.isoformat()), event(at=second.isoformat())).times_ms:
         rfc3339(int(moment))
+
+
+def told_ms(read: Callable[[str], int], text: str) -> int | None:
+    try:
+        return read(text)
+    except ValueError:
+        return None
+
+
+@given(
+    st.from_regex(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt _][0-9]{2}:[0-9]{2}[:.+][0-9]{2}[Zz0]", fullmatch=True
+    )
+)
+@example("2018-04-01T00:00:31Z")
+@example("2018-04-01T00:00:60Z")
+@example("2018-W01-1T00:00:31Z")
+@example("2018-04-01T00:0٣:31Z")
+def test_the_short_way_to_a_time_leads_where_the_long_one_does(text: str) -> None:
+    assert told_ms(milliseconds, text) == told_ms(_parsed_ms, text)
 
 
 @pytest.mark.parametrize("text", ['"5"', '"1522540831"', '"-1"'])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from agents.join import PartitionJoin
 from agents.repartition import dealt
 from tests.unit.stage_batches import batch_of
-from topics.stage_batch import BytesColumn, StageBatch
+from topics.bytes_column import BytesColumn
+from topics.stage_batch import StageBatch
 from topics.topology import lane_of
 from topics.wire import decode, encode
 

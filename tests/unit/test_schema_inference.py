@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agents import training_data
@@ -486,6 +486,7 @@ def test_field_names_are_used_once(columns: list[str]) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=60) | st.sampled_from(["<<", "=", "~", "on"]))
+@example("\n")
 def test_any_text_is_one_line_of_yaml(text: str) -> None:
     import yaml
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.fuzz.usable import decoded
 from tests.unit.stage_batches import batch_of
+from topics.bytes_column import BytesColumn
 from topics.errors import WireError
-from topics.stage_batch import BytesColumn, StageBatch
+from topics.stage_batch import StageBatch
 from topics.wire import HEADER_LENGTH, Codec, decode, encode
 
 CODECS: list[Codec] = ["binary", "json"]

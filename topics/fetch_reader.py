@@ -1,0 +1,158 @@
+"""Reading fetches: what has come for an agent, whenever it is free."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import aiokafka
+from aiokafka.errors import ConsumerStoppedError
+from aiokafka.structs import ConsumerRecord
+from faust.types import TP, ConsumerMessage
+
+from topics.fetch import Fetch, continued
+from topics.group_member import GroupMember
+
+_GATHER_S = 0.02
+_MANY_UNREAD = 1000
+_AT_ONCE_S = 0.0005
+_REFRESH_S = 0.003
+
+
+def aiokafka_tp(tp: TP) -> aiokafka.TopicPartition:
+    """The same partition, as aiokafka has it."""
+    return aiokafka.TopicPartition(tp.topic, tp.partition)
+
+
+class FetchReader(GroupMember):
+    """Gives the agent one fetch at a time, with all that came while it was busy."""
+
+    tick_s = 0.02
+    """How long a fetch may stay empty before the agent gets a tick (if it wants ticks)."""
+    wants_ticks = False
+    """Said by the worker after each fetch: a tick costs as much as a small fetch."""
+    turn: Callable[[], Awaitable[None]] | None = None
+    """Awaited before a fetch, unless there is a lot to do."""
+
+    def on_init(self) -> None:
+        super().on_init()
+        self._given: dict[TP, int] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                # Only then: what comes meanwhile is one batch, not several small ones in a row.
+                await self._idle.wait()
+                if self.turn is not None and self._unread() < _MANY_UNREAD:
+                    await self.turn()
+                message = await self._next_message()
+                if message is not None:
+                    self._idle.clear()
+                    await self.callback(message)
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
+    async def _next_message(self) -> ConsumerMessage | None:
+        if not self.flow_active:
+            await self.can_resume_flow.wait()
+        active = self._get_active_partitions()
+        generation = self.app.consumer_generation_id
+        if active:
+            asked = time.monotonic()
+            # Never longer: the worker may come to want ticks while this waits.
+            records = await self._getmany(active, self.tick_s)
+            if self.turn is not None and records and time.monotonic() - asked < _AT_ONCE_S:
+                # They were fetched when the last wave began: here is what has come since.
+                _add(records, await self._getmany(active, _REFRESH_S))
+            await self._gather(records, active)
+        else:
+            records = {}
+            await asyncio.sleep(self.tick_s)
+        assigned = self.assignment()
+        if not self.flow_active or generation != self.app.consumer_generation_id:
+            # A rebalance came between. aiokafka has moved its positions past these records,
+            # so they are given back, or the next commit would pass over them.
+            for tp in records.keys() & assigned:
+                self._give_back(tp, records[tp][0].offset)
+            return None
+        if not assigned or not (records or self.wants_ticks):
+            return None
+        self._given |= {tp: found[-1].offset + 1 for tp, found in records.items()}
+        tp = next(iter(records), None) or next(iter(assigned))
+        return self._message(tp, Fetch(records, generation))
+
+    async def _getmany(
+        self, active_partitions: set[TP] | None, timeout: float
+    ) -> dict[TP, list[ConsumerRecord]]:
+        fetcher = self.kafka._fetcher
+        if fetcher._closed:
+            raise ConsumerStoppedError
+        with fetcher._subscriptions.fetch_context():
+            found = await fetcher.fetched_records(
+                active_partitions,
+                timeout=timeout,
+                max_records=self.app.conf.broker_max_poll_records,
+            )
+        return {TP(tp.topic, tp.partition): records for tp, records in found.items()}
+
+    async def _gather(self, records: dict[TP, list[ConsumerRecord]], active: set[TP]) -> None:
+        """Add to *records* what follows them, while that is more than they are.
+
+        A broker may give a few records at a time, however many there are. A worker that is
+        behind would then handle small batches, at more cost for each row, and fall back more.
+        """
+        until = time.monotonic() + _GATHER_S
+        while self._waiting_behind(records) > sum(map(len, records.values())):
+            left_s = until - time.monotonic()
+            if left_s <= 0 or not (more := await self._getmany(active, left_s)):
+                return
+            _add(records, more)
+
+    def _give_back(self, tp: TP, offset: int) -> None:
+        """Read again from *offset* on, unless a new assignment begins before it."""
+        read = self.kafka._subscription.subscription.assignment.state_value(aiokafka_tp(tp))
+        if read.has_valid_position and read.position > offset:
+            self.kafka.seek(aiokafka_tp(tp), offset)
+
+    def _waiting_behind(self, records: Mapping[TP, list[ConsumerRecord]]) -> int:
+        """How many records follow these in those of their partitions that are still owned."""
+        owned = self.assignment()  # a rebalance may have come since they were fetched
+        return sum(
+            max(0, self.highwater(tp) - found[-1].offset - 1)
+            for tp, found in records.items()
+            if tp in owned
+        )
+
+    def _unread(self) -> int:
+        """How many records have come that were not fetched yet, as far as is known."""
+        assigned = self.kafka._subscription.subscription.assignment
+        states = [assigned.state_value(tp) for tp in assigned.tps] if assigned else []
+        return sum(
+            max(0, (it.highwater or 0) - it.position) for it in states if it.has_valid_position
+        )
+
+    def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
+        offset = fetch.records[tp][0].offset if fetch.records else 0
+        return ConsumerMessage(
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=offset,
+            timestamp=time.time(),
+            timestamp_type=0,
+            headers=[],
+            key=None,
+            value=fetch,  # type: ignore[arg-type]  # FetchSchema passes it on as it is
+            checksum=None,
+            tp=tp,
+            generation_id=fetch.generation,
+        )
+
+
+def _add(records: dict[TP, list[ConsumerRecord]], more: Mapping[TP, list[ConsumerRecord]]) -> None:
+    for tp, found in more.items():
+        records[tp] = continued(records.get(tp, []), found)
