@@ -4,10 +4,10 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka faults fuzz kafka check format coverage lock schema clean
+.PHONY: help demo test test-kafka faults fuzz bench bench-quick kafka check format coverage lock schema clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv: .venv/installed ## The set-up alone: a virtual environment with everything
 
@@ -36,6 +36,17 @@ fuzz: .venv/installed ## Two million inputs for the wire decoder, guided by cove
 	mkdir -p .fuzz/found
 	$(BIN)/python -m tests.fuzz.wire -runs=2000000 -max_len=8192 -rss_limit_mb=512 \
 	  -malloc_limit_mb=64 -artifact_prefix=.fuzz/found/ -print_final_stats=1 $(ARGS) .fuzz/wire
+
+bench: .venv/installed .venv-peers/installed ## Against its peers on Apache Kafka (ARGS: --only w1 w2, --repeats N; -h)
+	$(BIN)/python -m tests.benchmarks.run $(ARGS)
+
+bench-quick: .venv/installed ## Has it become slower? Two minutes (ARGS: --store, --strict)
+	$(BIN)/python -m tests.benchmarks.run --quick $(ARGS)
+
+.venv-peers/installed: tests/benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 kafka: ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS: -n 3 for a cluster; -h says more)
 	deploy/kafka/run $(ARGS)
@@ -67,4 +78,4 @@ lock: ## Resolve all dependencies anew into constraints.txt, on Python 3.11
 	rm -rf .venv-lock
 
 clean: ## Remove what recipes have made, but no models
-	rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage .kafka build dist
+	rm -rf .venv .venv-lock .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage .kafka build dist

@@ -29,6 +29,9 @@ from topics.wire import Codec, decode, encode
 IN_THREAD_FROM = 256
 """Batches of this many rows are transformed in a thread: ONNX Runtime releases the GIL."""
 
+IN_THREAD_FROM_S = 0.01
+"""So are batches that will take longer, by the last one: heartbeats must not wait for them."""
+
 MAX_RECORD_BYTES = 900_000
 """A stage batch larger than this is split; brokers refuse records over 1 MB by default."""
 
@@ -129,6 +132,7 @@ class StageWriter:
         self._model = model
         self._topic = wiring.topology.stage(name)
         self._events = wiring.topology.events
+        self._row_s = 0.0
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
         """The highest source offset that the topic has an output for; -1 for none."""
@@ -141,11 +145,13 @@ class StageWriter:
     async def transform(self, batch: Batch, rows: Ints, n: int) -> Transformed:
         """Run the component over *batch*, whose rows are *rows* of N."""
         started = time.perf_counter()
-        if batch.rows >= IN_THREAD_FROM:
+        if batch.rows >= IN_THREAD_FROM or batch.rows * self._row_s > IN_THREAD_FROM_S:
             made = await asyncio.to_thread(transform, self._component, batch)
         else:
             made = transform(self._component, batch)
-        self._wiring.metrics.observe_inference(time.perf_counter() - started)
+        took = time.perf_counter() - started
+        self._row_s = took / max(1, batch.rows)
+        self._wiring.metrics.observe_inference(took)
         return spread(made, rows, n)
 
     def batch(

@@ -44,7 +44,7 @@ class MicroBatchConsumer(FetchReader):
         That is so when no heartbeat was answered for the session's time, and when a rebalance
         has come since the fetch in hand was taken up, even if heartbeats go on.
         """
-        if self.silent_s > self.app.conf.broker_session_timeout:
+        if self.name_is_taken or self.silent_s > self.app.conf.broker_session_timeout:
             raise LeaseLost(self.app.conf.id, self.silent_s)
         if self._handling != self.app.consumer_generation_id or self._gave_up_waiting:
             raise LeaseLost(self.app.conf.id, self.silent_s)

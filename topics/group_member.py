@@ -14,12 +14,10 @@ from typing import Any
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
-    BrokerResponseError,
     ConsumerStoppedError,
     GroupAuthorizationFailedError,
     KafkaError,
     TopicAuthorizationFailedError,
-    kafka_errors,
 )
 from faust.transport.consumer import Consumer, ensure_TPset
 from faust.transport.drivers import aiokafka as driver
@@ -28,21 +26,15 @@ from mode import Service
 
 from topics.clients import close
 from topics.errors import NameTaken, NotAuthorized
+from topics.group_errors import FencedInstanceId, is_unknown
 
 log = logging.getLogger(__name__)
 
 _KAFKA_PORT = 9092
 _GROUP_ERRORS_S = 0.2
+_HEARTBEATS = 1.5
+"""So many heartbeats' time after a worker has joined by a name, whoever had it knows."""
 
-
-class FencedInstanceId(BrokerResponseError):  # type: ignore[misc]  # aiokafka has no types
-    """Another member of the group has joined by our name (Kafka's error 82, new to aiokafka)."""
-
-    errno = 82
-    message = "FENCED_INSTANCE_ID"
-
-
-kafka_errors[FencedInstanceId.errno] = FencedInstanceId
 
 _REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
@@ -61,6 +53,9 @@ class GroupMember(Consumer):
         self._owned: tuple[object, set[TP]] = (None, set())
         """aiokafka's assignment, and the same as Faust has it."""
         self._lease_renewed_at = 0.0
+        self._joined_before = False
+        self.name_is_taken = False
+        """Another worker has joined by our name: nothing may be written any more."""
 
     @property
     def kafka(self) -> aiokafka.AIOKafkaConsumer:
@@ -108,6 +103,7 @@ class GroupMember(Consumer):
         )
         self._watch_heartbeats()
         self._let_followers_sync_first()
+        self._notice_that_the_name_is_taken()
 
     # -- the group
 
@@ -122,6 +118,32 @@ class GroupMember(Consumer):
 
         coordinator._perform_assignment = perform_assignment
 
+    def _notice_that_the_name_is_taken(self) -> None:
+        """Never join again by a name that another worker has now.
+
+        A broker tells a member that it has replaced no more than that it does not know it. aiokafka
+        would join anew: the two would take the name from each other in turns, each of them
+        writing in between.
+        """
+        coordinator = self.kafka._coordinator
+        send = coordinator._send_req
+
+        async def send_req(request: Any) -> Any:
+            answer = await send(request)
+            if self._replaced_by(answer):
+                self.name_is_taken = True
+                raise FencedInstanceId
+            return answer
+
+        coordinator._send_req = send_req
+
+    def _replaced_by(self, answer: Any) -> bool:
+        conf = self.app.conf
+        in_session = 0 < self.silent_s < conf.broker_session_timeout
+        if conf.consumer_group_instance_id is None or self.should_stop or not in_session:
+            return False  # without a name, or after its session, a member is forgotten in order
+        return is_unknown(answer)
+
     @Service.task
     async def _ask_for_group_errors(self) -> None:
         """Take aiokafka's errors off it, or it stays out of the group for ever.
@@ -133,13 +155,16 @@ class GroupMember(Consumer):
             await self.sleep(_GROUP_ERRORS_S)
             coordinator = self.kafka._coordinator
             try:
+                if self.name_is_taken:
+                    raise FencedInstanceId
                 coordinator.check_errors()
             except _REFUSED as exc:
                 named = ", ".join(map(str, exc.args)) or type(exc).__name__
                 await self.crash(NotAuthorized(self.app.conf.id, f"to read {named}"))
                 return
             except KafkaError as exc:
-                if FencedInstanceId.__name__ in str(exc):  # aiokafka hands on no more than a text
+                # aiokafka hands on no more than a text of it.
+                if isinstance(exc, FencedInstanceId) or FencedInstanceId.__name__ in str(exc):
                     name = str(self.app.conf.consumer_group_instance_id)
                     await self.crash(NameTaken(self.app.conf.id, name))
                     return
@@ -169,6 +194,10 @@ class GroupMember(Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start afresh on the partitions of a new generation."""
         self._lease_renewed_at = time.monotonic()
+        if self.app.conf.consumer_group_instance_id is not None and not self._joined_before:
+            # Whoever had the name before, if it is alive, has to hear that first.
+            await asyncio.sleep(_HEARTBEATS * self.app.conf.broker_heartbeat_interval)
+        self._joined_before = True
         await super().on_partitions_assigned(ensure_TPset(assigned), generation_id)
 
     # -- what else Faust asks of a consumer

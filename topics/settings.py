@@ -85,7 +85,8 @@ class BrokerSettings(_Settings):
     """The broker is the embedded one: its limits apply."""
     instance_id: str | None = None
     """A name that a worker keeps when it is started again within its session's time: its partitions
-    wait for it then (static membership). No other worker of the same components may have it."""
+    wait for it then (static membership). No other worker of the same components may have it: the
+    one that had it ends, and the new one waits for as long as that takes to be heard."""
     session_timeout_s: float = Field(default=30.0, ge=6, le=300)
     """A worker without a heartbeat for this long loses its partitions."""
     give_up_s: float = Field(default=60.0, ge=1)

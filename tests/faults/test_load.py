@@ -74,12 +74,12 @@ async def test_stage_ten_times_slower(
     tmp_path: Path, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge
 ) -> None:
     flag = tmp_path / "slow"
-    trained = pipeline_with(tmp_path, "Slow", flag=str(flag), us_per_row=1000)
+    trained = pipeline_with(tmp_path, "Slow", flag=str(flag), us_per_row=3000)
     async with streaming(trained, kafka, events, rate=RATE) as scene:
         workers = scene.workers(*COMPONENTS)
         await scene.ended(EVENTS // 16)
         before = memory_mb(workers)
-        flag.touch()  # 10 ms a row: 100 rows/s, where 250 come
+        flag.touch()  # 30 ms a row: 133 rows/s in four threads, where 250 come
         await asyncio.sleep(15)
         behind = sum(scene.progress.published) - sum(scene.progress.ended)
         assert behind > 1000, "it should have fallen behind"

@@ -100,7 +100,8 @@ async def test_workers_that_join_and_leave_every_5_s(
             guest = scene.workers(*EVERYTHING)
             await asyncio.sleep(5)
             guest.signal(signal.SIGTERM)
-            assert await guest.ended(10) == 0
+            # On a busy machine it may be told before it has begun to listen.
+            assert await guest.ended(10) in (0, -signal.SIGTERM)
             await asyncio.sleep(5)
         await scene.recovered()
     await judge(scene, reference)

@@ -9,12 +9,14 @@ import pytest
 
 from tests.benchmarks import stored
 from tests.benchmarks.card_events import ExpectedDecisions
-from tests.benchmarks.check import DecisionCheck, Tally, TensorCheck, TextCheck, Wrong
+from tests.benchmarks.check import Tally, Wrong
 from tests.benchmarks.contest import Entry, said
 from tests.benchmarks.crayfish import tensor_inputs, text_inputs, text_outputs
+from tests.benchmarks.decision_check import DecisionCheck
 from tests.benchmarks.figures import Spread, after_first_quarter, percentiles, slope
 from tests.benchmarks.growth import branches, chain, written
 from tests.benchmarks.image_events import pixels, text_value
+from tests.benchmarks.prediction_check import TensorCheck, TextCheck
 from tests.benchmarks.report import contest_table, growth_table, markdown, memory_table
 from tests.benchmarks.results import Results
 from tests.benchmarks.stored import moved
@@ -100,6 +102,13 @@ def test_the_fastest_peer_is_first_and_others_say_why_they_have_no_figures() -> 
 def test_a_point_without_runs_has_no_figures() -> None:
     lines = growth_table([Point("chain", 1, [RUN]), Point("chain", 2, [], "ended with 1: no")])
     assert lines[-1] == "| chain | 2 | – | – | – | – | ended with 1: no |"
+
+
+def test_a_second_worker_is_told_by_its_throughput() -> None:
+    points = [Point("workers", 1, [RUN]), Point("workers", 2, [replace(RUN, seconds=1.25)])]
+    told = "Two worker processes: 1.60 times the throughput of one."
+    assert growth_table(points)[-1] == told
+    assert told not in growth_table(points[:1])
 
 
 def test_memory_of_a_few_seconds_is_no_slope() -> None:
