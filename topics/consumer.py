@@ -21,6 +21,7 @@ from faust.types import TP
 from topics.errors import LeaseLost
 from topics.fetch import Fetch
 from topics.fetch_reader import FetchReader, aiokafka_tp
+from topics.group_errors import FencedInstanceId
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,9 @@ class MicroBatchConsumer(FetchReader):
         That is so when no heartbeat was answered for the session's time, and when a rebalance
         has come since the fetch in hand was taken up, even if heartbeats go on.
         """
-        if self.name_is_taken or self.silent_s > self.app.conf.broker_session_timeout:
+        if self.name_is_taken:
+            raise self.name_taken()
+        if self.silent_s > self.app.conf.broker_session_timeout:
             raise LeaseLost(self.app.conf.id, self.silent_s)
         if self._handling != self.app.consumer_generation_id or self._gave_up_waiting:
             raise LeaseLost(self.app.conf.id, self.silent_s)
@@ -144,6 +147,8 @@ class MicroBatchConsumer(FetchReader):
             # on the output topic what was written since.
             log.info("%s: offsets not committed: %s", self.app.conf.id, exc)
             return False
+        except FencedInstanceId:
+            return False  # the worker ends, and says so
         except KafkaError as exc:
             log.warning("%s: offsets not committed, tried again: %s", self.app.conf.id, exc)
             return False

@@ -15,7 +15,6 @@
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
     │   ├── CertificateRefused, LoginRefused, ProtocolMismatch   broker or we have no trust
-    │   ├── NameTaken         another worker has the name that is ours in the group
     │   ├── NotAuthorized     the broker knows us, but does not let us do that
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
@@ -24,6 +23,7 @@
     │   └── TopicMismatch     a topic has another partition count than the pipeline
     ├── WireError             bytes on a stage topic are not a stage batch
     └── LeaseLost             this worker no longer owns the partition it wants to write
+        └── NameTaken         another worker has the name that is ours in the group
 
 The command line prints such an error as one line and ends with exit code 1.
 """
@@ -104,16 +104,6 @@ class BrokerUnreachable(BrokerError):
         )
 
 
-class NameTaken(BrokerError):
-    """Another worker of the same component has the name that is ours."""
-
-    def __init__(self, group: str, name: str) -> None:
-        super().__init__(
-            f"{group}: another worker has joined as {name!r} and has the partitions now; each "
-            "worker needs an ANABRANCH_INSTANCE_ID of its own, or none"
-        )
-
-
 class NoBroker(BrokerError):
     """No broker was named, and no embedded one runs."""
 
@@ -173,4 +163,15 @@ class LeaseLost(AnabranchError):
         super().__init__(
             f"{group}: another worker may own the partitions now (the last heartbeat was answered "
             f"{silent_s:.1f} s ago); what was in hand is not written, its rows are read again"
+        )
+
+
+class NameTaken(LeaseLost):
+    """Another worker of the same component has the name that is ours."""
+
+    def __init__(self, group: str, name: str) -> None:
+        AnabranchError.__init__(
+            self,
+            f"{group}: another worker has joined as {name!r} and has the partitions now; each "
+            "worker needs an ANABRANCH_INSTANCE_ID of its own, or none",
         )

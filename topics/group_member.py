@@ -144,6 +144,10 @@ class GroupMember(Consumer):
             return False  # without a name, or after its session, a member is forgotten in order
         return is_unknown(answer)
 
+    def name_taken(self) -> NameTaken:
+        """What there is to say when `name_is_taken`."""
+        return NameTaken(self.app.conf.id, str(self.app.conf.consumer_group_instance_id))
+
     @Service.task
     async def _ask_for_group_errors(self) -> None:
         """Take aiokafka's errors off it, or it stays out of the group for ever.
@@ -165,8 +169,7 @@ class GroupMember(Consumer):
             except KafkaError as exc:
                 # aiokafka hands on no more than a text of it.
                 if isinstance(exc, FencedInstanceId) or FencedInstanceId.__name__ in str(exc):
-                    name = str(self.app.conf.consumer_group_instance_id)
-                    await self.crash(NameTaken(self.app.conf.id, name))
+                    await self.crash(self.name_taken())
                     return
                 if coordinator._coordination_task.done():
                     await self.crash(exc)

@@ -11,7 +11,7 @@ from aiokafka.protocol.commit import OffsetCommitResponse_v3
 
 from agents.app import create_app
 from topics.consumer import MicroBatchConsumer
-from topics.errors import LeaseLost
+from topics.errors import NameTaken
 from topics.group_errors import FencedInstanceId
 from topics.settings import BrokerSettings
 
@@ -47,7 +47,7 @@ async def test_who_is_forgotten_in_its_session_has_lost_its_name(answer: object)
     consumer.check_lease()
     with pytest.raises(FencedInstanceId):
         await coordinator._send_req(None)
-    with pytest.raises(LeaseLost):
+    with pytest.raises(NameTaken, match="w-1"):
         consumer.check_lease()
 
 
