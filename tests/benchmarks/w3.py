@@ -1,0 +1,129 @@
+"""W3: how long an event waits for its decision, at a steady rate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from threading import Event as Flag
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.publishing import partition_of
+from tests.benchmarks.card_events import CardEvents, ExpectedDecisions, Reference
+from tests.benchmarks.check import Tally
+from tests.benchmarks.contest import TROUBLE, commands_of, label_of, said
+from tests.benchmarks.decision_check import DecisionCheck
+from tests.benchmarks.figures import percentiles
+from tests.benchmarks.load import Event
+from tests.benchmarks.pacing import NotPublished, publish_paced
+from tests.benchmarks.reader import Reader
+from tests.benchmarks.session import START_TIMEOUT_S, Bench, Session, session
+from tests.benchmarks.workload import Workload
+
+RATES = (100.0, 1000.0, 5000.0)
+"""Events a second, for anabranch."""
+PEERS_RATE = 1000.0
+SECONDS = 20.0
+_WARM_S = 5.0
+_MISSING_S = 5.0
+"""Without an output for so long after the last event, what is missing is lost."""
+
+
+@dataclass(slots=True)
+class Latency:
+    """How long a peer took, in milliseconds, by percentile."""
+
+    peer: str
+    rate: float
+    events: int = 0
+    ms: dict[str, float] = field(default_factory=dict)
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Events in the order in which they are published, and what has to come out."""
+
+    events: Sequence[Event]
+    lanes: Sequence[Sequence[int]]
+    """Offset → number of the event, by partition."""
+    expected: ExpectedDecisions
+
+    @classmethod
+    def of(cls, reference: Reference, count: int, partitions: int) -> _Stream:
+        """The first *count* events."""
+        cards = CardEvents()
+        events = list(islice(cards.events(), count))
+        lanes: list[list[int]] = [[] for _ in range(partitions)]
+        for event in events:
+            lanes[partition_of(event.key, partitions)].append(event.number)
+        return cls(events, lanes, reference.expected(cards))
+
+
+def latency(bench: Bench, workload: Workload, peer: str, rate: float) -> Latency:
+    """The latencies of *peer* at *rate* events a second; or why it has none."""
+    found = Latency(label_of(peer), rate)
+    try:
+        values = asyncio.run(_latencies(bench, workload, peer, rate))
+        found.events, found.ms = len(values), percentiles(values)
+    except (*TROUBLE, NotPublished) as exc:
+        found.trouble = said(exc)
+    return found
+
+
+def latencies(
+    bench: Bench, workload: Workload, peers: Sequence[str], advance: Callable[[str], None]
+) -> list[Latency]:
+    """Anabranch, or whoever is first, at all RATES; the others at one."""
+    wanted = [(peers[0], rate) for rate in RATES] + [(peer, PEERS_RATE) for peer in peers[1:]]
+    results = []
+    for peer, rate in wanted:
+        found = latency(bench, workload, peer, rate)
+        results.append(found)
+        told = found.trouble or f"p50 {found.ms['p50']:.1f} ms, p99 {found.ms['p99']:.1f} ms"
+        advance(f"W3 latency: {found.peer} at {rate:,.0f}/s {told}")
+    return results
+
+
+async def _latencies(
+    bench: Bench, workload: Workload, peer: str, rate: float
+) -> NDArray[np.float64]:
+    warm, count = round(rate * _WARM_S), round(rate * (_WARM_S + SECONDS))
+    stream = _Stream.of(Reference(bench.files.exported), count, workload.partitions)
+    async with (
+        asyncio.timeout(START_TIMEOUT_S + 60),
+        session(bench, workload, label_of(peer), commands_of(peer), own_times=True) as running,
+    ):
+        first = workload.partitions  # so many events show that the peer has started
+        await _publish(running, stream.events[:first], rate, time.time())
+        await running.outputs.wait(first, START_TIMEOUT_S, running.processes.check)
+        began_s = time.time() + 1
+        await _publish(running, stream.events[first:], rate, began_s)
+        reader = _reader(running, stream)
+        while not await reader.complete():
+            await reader.more(_MISSING_S)
+    appended = np.array([reader.first_ms[number] for number in range(warm, count)], np.float64)
+    due = began_s * 1000 + (np.arange(warm, count) - first) / rate * 1000
+    return np.asarray(appended - due)
+
+
+async def _publish(running: Session, events: Sequence[Event], rate: float, start_s: float) -> None:
+    stop = Flag()
+    topic = f"{running.prefix}.{running.workload.topics[0]}"
+    try:
+        await asyncio.to_thread(
+            publish_paced, running.bench.broker, topic, events, rate, start_s, stop
+        )
+    finally:
+        stop.set()
+
+
+def _reader(running: Session, stream: _Stream) -> Reader:
+    check = DecisionCheck(
+        stream.expected, f"{running.prefix}.events", lambda lane, at: stream.lanes[lane][at]
+    )
+    return Reader(running.outputs, check, Tally({it.number: 1 for it in stream.events}))
