@@ -35,10 +35,10 @@ class Entry:
 
 
 def commands_of(peer: str) -> Commands:
-    """The one process of *peer*."""
+    """The process of *peer*, or the two."""
 
     def commands(run: peer_commands.Run) -> list[Command]:
-        return [peer_commands.command(peer, run)]
+        return [peer_commands.command(peer, run)] * (2 if peer == peer_commands.TWO else 1)
 
     return commands
 

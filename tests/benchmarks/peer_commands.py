@@ -17,8 +17,11 @@ from tests.benchmarks.processes import Command, PeerEnded
 
 PEERS = Path(__file__).with_name("peers")
 ANABRANCH = "anabranch"
+TWO = f"{ANABRANCH}-two"
+"""Two workers, as two cores are there; Kafka Streams has two threads."""
 RAW = "raw"
-NAMES = (ANABRANCH, RAW, "stock-faust", "quix", "bytewax", "kafka-streams")
+NAMES = (ANABRANCH, TWO, RAW, "stock-faust", "quix", "bytewax", "kafka-streams")
+OURS = (ANABRANCH, TWO)
 _MODULES = {
     RAW: "raw", "stock-faust": "stock_faust", "quix": "quix", "bytewax": "bytewax_flow"
 }  # fmt: skip
@@ -53,9 +56,9 @@ def command(peer: str, run: Run) -> Command:
     name, _, own = peer.partition("=")
     if own:
         return _command(run, own, *run.flags)
-    if name == ANABRANCH and run.workload == "w1":
+    if name in OURS and run.workload == "w1":
         return pipeline_command(renamed(run.files, run.prefix, run.folder), run)
-    if name == ANABRANCH:
+    if name in OURS:
         return _command(run, sys.executable, "-m", "tests.benchmarks.crayfish", *run.flags)
     if name in _MODULES:
         module = _MODULES[name]

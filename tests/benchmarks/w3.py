@@ -29,8 +29,19 @@ RATES = (100.0, 1000.0, 5000.0)
 PEERS_RATE = 1000.0
 SECONDS = 20.0
 _WARM_S = 5.0
+_SUSTAINED_S = 2.0
+"""When even the quickest event of the last second waits longer, the peer does not keep up."""
 _MISSING_S = 5.0
 """Without an output for so long after the last event, what is missing is lost."""
+
+
+class NotSustained(Exception):
+    """A peer falls further and further behind: its latencies say how long that went on."""
+
+    def __init__(self, rate: float, behind_s: float) -> None:
+        super().__init__(
+            f"does not keep up with {rate:,.0f} events/s: {behind_s:.1f} s behind in the end"
+        )
 
 
 @dataclass(slots=True)
@@ -70,7 +81,7 @@ def latency(bench: Bench, workload: Workload, peer: str, rate: float) -> Latency
     try:
         values = asyncio.run(_latencies(bench, workload, peer, rate))
         found.events, found.ms = len(values), percentiles(values)
-    except (*TROUBLE, NotPublished) as exc:
+    except (*TROUBLE, NotPublished, NotSustained) as exc:
         found.trouble = said(exc)
     return found
 
@@ -108,7 +119,10 @@ async def _latencies(
             await reader.more(_MISSING_S)
     appended = np.array([reader.first_ms[number] for number in range(warm, count)], np.float64)
     due = began_s * 1000 + (np.arange(warm, count) - first) / rate * 1000
-    return np.asarray(appended - due)
+    waits = np.asarray(appended - due)
+    if (behind_s := float(waits[-round(rate) :].min()) / 1000) > _SUSTAINED_S:
+        raise NotSustained(rate, behind_s)
+    return waits
 
 
 async def _publish(running: Session, events: Sequence[Event], rate: float, start_s: float) -> None:

@@ -28,6 +28,9 @@ final class Service {
     /** Kafka's own default has room for one record of text. */
     private static final int BATCH_BYTES = 256 * 1024;
 
+    /** The producer's own default; Kafka Streams has 100, which an event would wait four times. */
+    private static final int LINGER_MS = 5;
+
     private static final Duration CLOSE_TIMEOUT = Duration.ofSeconds(4);
 
     private Service() {}
@@ -71,6 +74,8 @@ final class Service {
         settings.put(reset, "earliest");
         String batch = StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG);
         settings.put(batch, BATCH_BYTES);
+        String linger = StreamsConfig.producerPrefix(ProducerConfig.LINGER_MS_CONFIG);
+        settings.put(linger, LINGER_MS);
         return settings;
     }
 }
