@@ -57,7 +57,7 @@ def _options(given: argparse.Namespace) -> Options:
         )  # fmt: skip
     return Options(
         parts=given.only, peers=given.peers or NAMES, repeats=given.repeats,
-        target_s=8.0, warm_s=3.0, memory_minutes=given.memory_minutes,
+        target_s=5.0, warm_s=3.0, memory_minutes=given.memory_minutes,
     )  # fmt: skip
 
 
