@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import LeaderNotAvailableError, TopicAuthorizationFailedError
 from aiokafka.structs import RecordMetadata
 
 from topics.errors import NotAuthorized, WriteTimeout
 
 TIMEOUT_S = 60.0
 """An idempotent aiokafka producer retries for ever: a broker may be away for this long."""
+
+_LOOK_AGAIN_S = 0.1
 
 Headers = list[tuple[str, bytes]]
 
@@ -44,10 +46,21 @@ async def write_batches(
         raise WriteTimeout(topic, partition, TIMEOUT_S) from exc
 
 
+async def _has_leaders(producer: AIOKafkaProducer, topic: str) -> None:
+    """Wait until the topic is known: brokers that were all away have no leaders at first."""
+    while True:
+        try:
+            await producer.partitions_for(topic)
+        except LeaderNotAvailableError:
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        else:
+            return
+
+
 async def _write(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
 ) -> list[tuple[int, int]]:
-    await producer.partitions_for(topic)
+    await _has_leaders(producer, topic)
     written: list[tuple[int, int]] = []
 
     async def send() -> None:

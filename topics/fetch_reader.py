@@ -16,7 +16,7 @@ from topics.fetch import Fetch, continued
 from topics.group_member import GroupMember
 
 _GATHER_S = 0.02
-_MANY_UNREAD = 1000
+_MANY_UNREAD = 32
 _AT_ONCE_S = 0.0005
 _REFRESH_S = 0.003
 

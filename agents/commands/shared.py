@@ -14,7 +14,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-LEFTOVERS_S = 2.0
+LEFTOVERS_S = 0.5
 
 stdout = Console()
 stderr = Console(stderr=True)

@@ -39,7 +39,7 @@ from topics.pipeline_file import PipelineFile, find_pipeline, load_pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 
 EVERYTHING = ["features", "terminals", "risk-linear", "risk-forest", "decision", "weigh"]
 """What the card-fraud pipeline runs, by component."""

@@ -3,7 +3,8 @@
 Two processes, as two cores are there: the one runs features and risk, the other decision and
 weigh; every stage reads its topic and writes its own. `flat_map_batch` hands over what one poll
 has brought, so a model runs once for it. The join is `op.join` by event, which lets a row go
-when all three stages have come. Recovery is on, as at-least-once delivery needs it.
+when all three stages have come. Recovery is on, as at-least-once delivery needs it; its snapshots
+cost what they cost a user, though no run here resumes from them.
 """
 
 from __future__ import annotations

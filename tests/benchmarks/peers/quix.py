@@ -3,7 +3,8 @@
 Each Application is a process, as it has a loop of its own; w2 has two of one Application, as two
 cores are there. quixstreams has no batches before a model: `apply` is called for every record.
 Its joins pair two streams; the last Application reads the three stages' topics and joins by event
-in a dict, which is faster than its state store (RocksDB with a changelog) would be.
+in a dict, which is faster than its state store (RocksDB with a changelog) would be, and which a
+crash or a rebalance would lose.
 """
 
 from __future__ import annotations
