@@ -150,7 +150,8 @@ class StageWriter:
         else:
             made = transform(self._component, batch)
         took = time.perf_counter() - started
-        self._row_s = took / max(1, batch.rows)
+        if batch.rows:  # none says nothing about the next ones
+            self._row_s = took / batch.rows
         self._wiring.metrics.observe_inference(took)
         return spread(made, rows, n)
 

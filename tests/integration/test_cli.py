@@ -86,9 +86,7 @@ def test_ctrl_c_ends_a_demo_within_seconds_and_sums_up(
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
-    assert time.monotonic() - began < 12, (
-        "a busy machine takes its time; the stop's deadlines are less"
-    )
+    assert time.monotonic() - began < 5
     assert process.returncode == 0, err
     assert "Traceback" not in err
     assert "decisions" in out

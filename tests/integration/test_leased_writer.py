@@ -1,4 +1,7 @@
-"""What a worker was writing when it lost its lease does not arrive later."""
+"""What a worker was writing when it lost its lease does not arrive later.
+
+In the event loop that workers have: connections are reset below it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.protocol.produce import ProduceRequest
 
+from agents.commands.shared import run_async
 from tests.integration.harness import records_of
 from topics.batches import Record
 from topics.connection import client_options
@@ -24,9 +28,13 @@ def record(value: bytes) -> Record:
 
 
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "disconnected"])
-async def test_a_write_that_outlives_the_lease_is_given_up_for_good(
+def test_a_write_that_outlives_the_lease_is_given_up_for_good(
     connected: bool, broker: BrokerSettings
 ) -> None:
+    run_async(write_that_outlives_the_lease(broker, connected=connected))
+
+
+async def write_that_outlives_the_lease(broker: BrokerSettings, *, connected: bool) -> None:
     leased = asyncio.Event()
     leased.set()
 
@@ -71,9 +79,13 @@ async def test_a_write_that_outlives_the_lease_is_given_up_for_good(
     assert [found.value for found in await records_of(broker, TOPIC)] == [b"before"]
 
 
-async def test_a_frozen_worker_that_wakes_up_sends_nothing_of_what_it_was_about_to(
+def test_a_frozen_worker_that_wakes_up_sends_nothing_of_what_it_was_about_to(
     broker: BrokerSettings,
 ) -> None:
+    run_async(frozen_worker_that_wakes_up(broker))
+
+
+async def frozen_worker_that_wakes_up(broker: BrokerSettings) -> None:
     looks = 0
 
     def check_lease() -> None:  # the process is frozen behind the first look
