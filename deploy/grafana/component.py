@@ -1,0 +1,145 @@
+"""One component at a time: what it reads, how long it takes, what fails."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+
+from deploy.grafana.frame import framed
+from deploy.grafana.panels import COUNT, RECORDS, ROWS, SECONDS, Panel, Query, Text, heat, lines
+
+_CHOSEN = 'pipeline=~"$pipeline",component=~"$component"'
+_NAME = "{{pipeline}}/{{component}}"
+
+
+def component() -> dashboard.Dashboard:
+    """Rows, failures, times, batches and windows of the components that are chosen."""
+    return framed(
+        "component",
+        "anabranch-component",
+        "What one component does. `<component>.keyed` is what deals its events out by another key; "
+        "`weigh` is the weighting agent.",
+        [
+            ("Rows", _rows()),
+            ("Time", _time()),
+            ("Windows", _windows()),
+        ],
+        component=True,
+    )
+
+
+def _rate(metric: str, more: str = "") -> str:
+    return f"rate({metric}{{{_CHOSEN}{more}}}[$__rate_interval])"
+
+
+def _by(labels: str, what: str) -> str:
+    return f"sum by (pipeline, component{labels}) ({what})"
+
+
+def _rows() -> list[Panel]:
+    rows = Text(
+        "Rows",
+        "Rows written a second; absent ones have no output and are weighed without it. If absent "
+        "rows rise, see their errors beside this.",
+        "AnabranchDegradedDecisions",
+    )
+    failures = Text(
+        "Rows without an output",
+        "By error. StageMissing: another component gave no output in time, so mend that one first. "
+        "Others are the component's own: show a dead letter of that stage.",
+        "AnabranchDeadLetters",
+    )
+    lag = Text(
+        "Lag",
+        "Records that wait; those of stages are micro-batches. Rises with the event rate and falls "
+        "by itself, or else the component needs another worker.",
+        "AnabranchLagGrows",
+    )
+    skipped = Text(
+        "Records that are no stage batch",
+        "So many in all; somebody else writes to the component's input topic. Find out who with "
+        "`anabranch watch TOPIC --json`, and withdraw the right to.",
+        "AnabranchDegradedDecisions",
+    )
+    lagging = f"pipeline_component:anabranch_consumer_lag_records:sum{{{_CHOSEN}}}"
+    odd = f"anabranch_skipped_records_total{{{_CHOSEN}}}"
+    none = f"0 * {_by('', f'anabranch_consumer_lag_records{{{_CHOSEN}}}')}"
+    outcomes = Query(_by(", outcome", _rate("anabranch_rows_total")), f"{_NAME} {{{{outcome}}}}")
+    errors = Query(_by(", error", _rate("anabranch_rows_failed_total")), f"{_NAME} {{{{error}}}}")
+    return [
+        lines(rows, ROWS, outcomes),
+        lines(failures, ROWS, errors),
+        lines(lag, RECORDS, Query(lagging, _NAME)),
+        lines(skipped, RECORDS, Query(f"{_by('', odd)} or {none}", _NAME)),
+    ]
+
+
+def _time() -> list[Panel]:
+    spread = Text(
+        "From fetch to output",
+        "How long batches take, until their output is on the broker. A second band far above the "
+        "first: the broker, a pause of the machine, or a component's slow rows.",
+        "AnabranchLatencyBudgetBurns",
+    )
+    stage = Text(
+        "From fetch to output, p99",
+        "Compare with the time in transform: what is left is the broker and the wire.",
+        "AnabranchLatencyBudgetBurns",
+    )
+    inference = Text(
+        "In transform, p50 and p99",
+        "A model that has become slower shows here alone: compare with the version before, and "
+        "with its other variants.",
+        "AnabranchLatencyBudgetBurns",
+    )
+    batch = Text(
+        "Rows a fetch",
+        "Batches grow by themselves under load. Always near one at a high rate: the producer's or "
+        "the broker's settings; thousands: there is backlog.",
+        "AnabranchLagGrows",
+    )
+    buckets = _rate("anabranch_stage_seconds_bucket")
+    within = _by(", le", _rate("anabranch_inference_seconds_bucket"))
+    mean = (
+        f"{_by('', _rate('anabranch_batch_rows_sum'))} / "
+        f"({_by('', _rate('anabranch_batch_rows_count'))} > 0)"
+    )
+    return [
+        heat(spread, f"sum by (le) ({buckets})"),
+        lines(stage, SECONDS, Query(f"histogram_quantile(0.99, {_by(', le', buckets)})", _NAME)),
+        lines(
+            inference,
+            SECONDS,
+            Query(f"histogram_quantile(0.5, {within})", f"{_NAME} p50"),
+            Query(f"histogram_quantile(0.99, {within})", f"{_NAME} p99"),
+        ),
+        lines(batch, COUNT, Query(mean, _NAME)),
+    ]
+
+
+def _windows() -> list[Panel]:
+    late = Text(
+        "Late rows",
+        "Behind their entity's newest, since the partition's state began: late ones still count, "
+        "too_late and truncated do not. If those rise, raise `lateness` or mend the producer.",
+        "AnabranchLateRows",
+    )
+    early = Text(
+        "Early rows",
+        "A second, let go before a source that lags: their windows may lack its newest rows. Give "
+        "the source that lags another worker.",
+        "AnabranchEarlyRows",
+    )
+    entries = Text(
+        "Entries in memory",
+        "Events and outcomes that windowed features remember. Growth without end: more keys than "
+        "were planned for; see the workers' memory on the capacity dashboard.",
+        "AnabranchLagGrows",
+    )
+    lateness = f"pipeline_component:anabranch_late_rows:max{{{_CHOSEN}}}"
+    remembered = _by(", history", f"anabranch_history_entries{{{_CHOSEN}}}")
+    rows = Query(_by("", _rate("anabranch_early_rows_total")), _NAME)
+    return [
+        lines(late, COUNT, Query(lateness, f"{_NAME} {{{{kind}}}}"), width=8),
+        lines(early, ROWS, rows, width=8),
+        lines(entries, COUNT, Query(remembered, f"{_NAME} {{{{history}}}}"), width=8),
+    ]
