@@ -81,7 +81,7 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker_process(
-    pipeline_file: Path, registry: Path, settings: BrokerSettings
+    pipeline_file: Path, registry: Path | str, settings: BrokerSettings
 ) -> AsyncIterator[WorkerProcess]:
     """All components of a pipeline in one child process; yields once they own their partitions.
 
@@ -106,7 +106,7 @@ async def worker_process(
         following.cancel()
 
 
-def _environment(registry: Path, settings: BrokerSettings) -> Mapping[str, str]:
+def _environment(registry: Path | str, settings: BrokerSettings) -> Mapping[str, str]:
     given = {**settings.model_dump(exclude_none=True), "registry": registry}
     ours = {f"ANABRANCH_{name.upper()}": str(value) for name, value in given.items()}
     # The parent's own code, whatever else is called "agents" where it was started (hence -P).

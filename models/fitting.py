@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version as library_version
-from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import clone
 
 from models.estimators import fit, is_supervised
 from models.export import export
+from models.probe import Probe
+from models.probing import probe_of
 from models.registry import ModelCard, ModelVersion, Registry
 from models.session import ModelSession
 from models.stage_outputs import StageOutputs
@@ -22,6 +21,15 @@ from models.training_report import ranking
 from topics.pipeline import Pipeline
 
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
+
+
+class Refitted(NamedTuple):
+    """What `Registry.add` takes of a model."""
+
+    onnx: bytes
+    card: ModelCard
+    probe: Probe
+    """Rows that it was fitted on."""
 
 
 def fit_component(
@@ -45,8 +53,8 @@ def fit_component(
     labels = stages.data.labels[rows] if is_supervised(estimator) else None
     model = export(fit(estimator, x, labels, stages.model_input_names(name)), x)
 
-    held_out = plan.blocks.held_out
-    signal = _signal(model, stages.model_input(name, held_out))
+    held_out, session = plan.blocks.held_out, ModelSession.of(model, name)
+    signal = session.signal(stages.model_input(name, held_out))
     card = ModelCard(
         estimator=spec.estimator,
         parameters=dict(spec.parameters),
@@ -57,14 +65,13 @@ def fit_component(
         created_at=clock().isoformat(),
         metrics=ranking(stages.data.labels[held_out], signal).model_dump(),
         libraries={library: library_version(library) for library in _LIBRARIES},
+        signature=session.signature,
     )
-    return registry.add(pipeline.name, name, model, card)
+    return registry.add(pipeline.name, name, model, card, probe_of(session, x))
 
 
-def refit_component(
-    name: str, plan: Plan, stages: StageOutputs, first: ModelVersion
-) -> tuple[bytes, ModelCard]:
-    """Component *name*, fitted again on all rows that its inputs are honest on; and its card.
+def refit_component(name: str, plan: Plan, stages: StageOutputs, first: ModelVersion) -> Refitted:
+    """Component *name*, fitted again on all rows that its inputs are honest on.
 
     Nothing is left to judge that model on: the metrics stay those of *first*, its model
     fitted on fewer rows.
@@ -73,11 +80,5 @@ def refit_component(
     x = stages.model_input(name, rows)
     labels = stages.data.labels[rows] if is_supervised(estimator) else None
     model = export(fit(estimator, x, labels, stages.model_input_names(name)), x)
-    return model, first.card.model_copy(update={"rows": len(x)})
-
-
-def _signal(model: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(model)
-        return ModelSession.open(path).signal(x)
+    card = first.card.model_copy(update={"rows": len(x)})
+    return Refitted(model, card, probe_of(ModelSession.of(model, name), x))

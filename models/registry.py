@@ -1,159 +1,87 @@
-"""The model registry: immutable versions in a directory, found by digest.
+"""The model registry: immutable versions in a directory or an object store.
 
-    <root>/<pipeline>/<component>/<version>/{model.onnx, card.json}
+    <root>/<pipeline>/@files/<sha256>.onnx            models, by digest
+    <root>/<pipeline>/@files/<sha256>.npz             probe rows, by digest
+    <root>/<pipeline>/<component>/<version>/card.json
     <root>/<pipeline>/@weights/<version>/weights.json
 
-A version is written aside and renamed into place, so a half-written one is never seen.
+A version is its card. Its files are written first, under their digests: equal models are one
+file, a file never has to be changed, and a card can name only what is already there. Files are a
+pipeline's, not the whole registry's, so that a pipeline can be copied, shared and cleaned up
+alone. Then the card is made visible in one step that only one process can win, by a rename or by
+an exclusive create (`models.store`). So a half-written version is never seen, two trainers never
+share a number, and what a killed one leaves is at most files that no card names, which
+`anabranch models gc` removes. Every file and card is checked against its digest when it is read
+(`models.sealing` says what that protects from).
 
-    RegistryError
-    ├── ModelNotFound     no such model, or none yet
-    ├── ModelCorrupt      the file's bytes are not those of the card
-    ├── CardUnreadable    a card is not what this version of Anabranch writes
-    ├── ModelOutOfDate    the pipeline file gives it other columns than it was trained on
-    └── WeightsOutOfDate  the pipeline file weighs other stages
+Versions as they were written before there was `@files`, with their `model.onnx` beside the card,
+are read as they are; their cards have no digest of their own.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
-from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from models.cards import ModelCard, Signature, WeightsCard
+from models.digests import digest_of, hex_of
+from models.probe import Probe
+from models.registry_errors import (
+    CardUnreadable,
+    ModelCorrupt,
+    ModelMissing,
+    ModelNotFound,
+    RegistryError,
+    StoreFailed,
+    StoreNotUsable,
+)
+from models.sealing import Stored, StoredModel, StoredWeights, opened, sealed
+from models.store import LocalStore, Store
+from models.versions import ModelVersion, WeightsVersion
 
-from topics.errors import AnabranchError
+__all__ = [
+    "CardUnreadable", "ModelCard", "ModelCorrupt", "ModelMissing", "ModelNotFound",
+    "ModelVersion", "Registry", "RegistryError", "Signature", "StoreFailed", "StoreNotUsable",
+    "WeightsCard", "WeightsVersion", "digest_of",
+]  # fmt: skip
 
-Card = TypeVar("Card", bound=BaseModel)
-
-_WEIGHTS = "@weights"  # no component can be called that
-_MODEL_FILE = "model.onnx"
-_CARD_FILE = "card.json"
-_WEIGHTS_FILE = "weights.json"
-_SUM_TOLERANCE = 1e-9  # as for weights that a pipeline file fixes
+FILES = "@files"  # no component can be called that
+WEIGHTS = "@weights"
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.json"
+_MODEL_FILE_OF_FORMAT_1 = "model.onnx"
 _VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
-class RegistryError(AnabranchError):
-    """The registry does not hold what is asked for."""
-
-
-class ModelNotFound(RegistryError):
-    """No such model, or none yet."""
-
-    def __init__(self, pipeline: str, component: str, version: int | None, root: Path) -> None:
-        which = component if version is None else f"{component}@{version}"
-        super().__init__(
-            f"no model of {which} for pipeline {pipeline} in {root}: run "
-            f"`anabranch train {pipeline}`"
-        )
-
-
-class ModelCorrupt(RegistryError):
-    """The file's bytes are not those of the card."""
-
-    def __init__(self, path: Path, expected: str, actual: str) -> None:
-        super().__init__(
-            f"{path} was changed: its digest is {actual}, its card says {expected}; "
-            "remove the version or train again"
-        )
-
-
-class CardUnreadable(RegistryError):
-    """A card is not what this version of Anabranch writes."""
-
-    def __init__(self, path: Path, cause: str) -> None:
-        super().__init__(f"{path} is not readable: {cause}; remove the version or train again")
-
-
-class _Card(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ModelCard(_Card):
-    """What is known of a model."""
-
-    estimator: str
-    parameters: dict[str, bool | int | float | str | None]
-    inputs: list[str]
-    """Names of its input columns."""
-    n_inputs: int
-    rows: int
-    """Rows that it was fitted on."""
-    data_hash: str
-    created_at: str
-    metrics: dict[str, float]
-    libraries: dict[str, str]
-    variant: str = "fp32"
-    parent: int | None = None
-
-
-class WeightsCard(_Card):
-    """Learned weights α, by stage."""
-
-    values: dict[str, Annotated[float, Field(ge=0, le=1)]]
-    rows: int
-    created_at: str
-    metrics: dict[str, float]
-    models: dict[str, str]
-    """Component → digest of the model whose signals they weigh."""
-
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Self:
-        if abs(sum(self.values.values()) - 1) > _SUM_TOLERANCE:
-            raise ValueError(f"weights must sum to 1, these sum to {sum(self.values.values()):g}")
-        return self
-
-
-class _StoredCard(_Card):
-    digest: str
-    card: ModelCard
-
-
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
-    """One immutable version of a component's model."""
-
-    component: str
-    version: int
-    digest: str
-    path: Path
-    card: ModelCard
-
-    def read(self) -> bytes:
-        """The model's bytes; ModelCorrupt when they are not those of the digest."""
-        onnx = self.path.read_bytes()
-        if (actual := digest_of(onnx)) != self.digest:
-            raise ModelCorrupt(self.path, self.digest, actual)
-        return onnx
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsVersion:
-    """One immutable version of a pipeline's weights."""
-
-    version: int
-    card: WeightsCard
-
-
 class Registry:
-    """Models and weights under *root*."""
+    """Models and weights under *root*, a directory or an fsspec URL."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path | str) -> None:
+        """Opens nothing yet. Raises MissingExtra or StoreNotUsable for a URL."""
         self.root = root
+        self.store = store_at(root)
 
-    def add(self, pipeline: str, component: str, onnx: bytes, card: ModelCard) -> ModelVersion:
-        """Store a new version of a component's model."""
-        digest = digest_of(onnx)
-        stored = _StoredCard(digest=digest, card=card).model_dump_json(indent=2).encode()
-        folder = self.root / pipeline / component
-        version = _store(folder, {_MODEL_FILE: onnx, _CARD_FILE: stored})
-        return ModelVersion(component, version, digest, folder / str(version) / _MODEL_FILE, card)
+    def add(
+        self,
+        pipeline: str,
+        component: str,
+        onnx: bytes,
+        card: ModelCard,
+        probe: Probe | None = None,
+    ) -> ModelVersion:
+        """Store a new version of a component's model, with its *probe* rows.
+
+        Raises StoreFailed or StoreNotUsable; then there is no new version.
+        """
+        digest, probe_digest = digest_of(onnx), None
+        self.store.put(_file(pipeline, digest, "onnx"), onnx)
+        if probe is not None:
+            content = probe.to_bytes()
+            probe_digest = digest_of(content)
+            self.store.put(_file(pipeline, probe_digest, "npz"), content)
+        stored = StoredModel(of="", digest=digest, probe=probe_digest, card=card)
+        version = self._claim(pipeline, component, CARD_FILE, stored)
+        return self._version(pipeline, component, version, stored)
 
     def latest(self, pipeline: str, component: str) -> ModelVersion:
         """The newest version; ModelNotFound when there is none."""
@@ -166,92 +94,92 @@ class Registry:
         """One version, None for the newest. Raises ModelNotFound or CardUnreadable."""
         if version is None:
             return self.latest(pipeline, component)
-        folder = self.root / pipeline / component / str(version)
-        if not folder.is_dir():
-            raise ModelNotFound(pipeline, component, version, self.root)
-        stored = _read_card(folder / _CARD_FILE, _StoredCard)
-        return ModelVersion(component, version, stored.digest, folder / _MODEL_FILE, stored.card)
+        stored = self._read(pipeline, component, version, CARD_FILE, StoredModel)
+        return self._version(pipeline, component, version, stored)
 
     def versions(self, pipeline: str, component: str) -> list[int]:
         """The versions there are, ascending."""
-        return _versions(self.root / pipeline / component)
+        names = self.store.entries(f"{pipeline}/{component}")
+        return sorted(int(name) for name in names if _VERSION.fullmatch(name))
 
     def has(self, pipeline: str, component: str) -> bool:
         """Whether there is any version."""
         return bool(self.versions(pipeline, component))
 
+    def components(self, pipeline: str) -> list[str]:
+        """The components that there are versions of, also those of an older pipeline file."""
+        names = sorted(self.store.entries(pipeline))
+        return [name for name in names if name[0] not in "@." and self.has(pipeline, name)]
+
     def add_weights(self, pipeline: str, card: WeightsCard) -> WeightsVersion:
         """Store a new version of the pipeline's weights."""
-        content = {_WEIGHTS_FILE: card.model_dump_json(indent=2).encode()}
-        return WeightsVersion(_store(self.root / pipeline / _WEIGHTS, content), card)
+        stored = StoredWeights(of="", card=card)
+        return WeightsVersion(self._claim(pipeline, WEIGHTS, WEIGHTS_FILE, stored), card)
 
     def weights(self, pipeline: str, version: int | None = None) -> WeightsVersion:
         """A version of the weights, the newest by default; ModelNotFound when there is none."""
-        versions = _versions(self.root / pipeline / _WEIGHTS)
+        versions = self.weights_versions(pipeline)
         wanted = version if version is not None else max(versions, default=0)
         if wanted not in versions:
             raise ModelNotFound(pipeline, "weights", version, self.root)
-        path = self.root / pipeline / _WEIGHTS / str(wanted) / _WEIGHTS_FILE
-        return WeightsVersion(wanted, _read_card(path, WeightsCard))
+        stored = self._read(pipeline, WEIGHTS, wanted, WEIGHTS_FILE, StoredWeights)
+        return WeightsVersion(wanted, stored.card)
+
+    def weights_versions(self, pipeline: str) -> list[int]:
+        """The versions of the weights, ascending."""
+        return self.versions(pipeline, WEIGHTS)
 
     def has_weights(self, pipeline: str) -> bool:
         """Whether there are learned weights."""
-        return bool(_versions(self.root / pipeline / _WEIGHTS))
+        return bool(self.weights_versions(pipeline))
 
-
-def digest_of(content: bytes) -> str:
-    """The digest by which decisions name a model.
-
-    >>> digest_of(b"")[:20]
-    'sha256:e3b0c44298fc1'
-    """
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def _versions(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if _VERSION.fullmatch(entry.name))
-
-
-def _store(folder: Path, files: Mapping[str, bytes]) -> int:
-    """Write *files* as the next version; the rename makes them visible at once or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # Not mkdtemp: only its owner could read the version, not a worker of another user.
-    aside = folder / f".new-{uuid4().hex}"
-    aside.mkdir()
-    try:
-        for name, content in files.items():
-            with (aside / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync(aside)
+    def _claim(
+        self, pipeline: str, component: str, file: str, stored: StoredModel | StoredWeights
+    ) -> int:
+        """Write a card under the next number that is free."""
+        number = 0
         while True:
-            version = max(_versions(folder), default=0) + 1
-            try:
-                aside.rename(folder / str(version))
-            except OSError:
-                if not (folder / str(version)).exists():
-                    raise
-                continue  # another process took that number
-            _sync(folder)
-            return version
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            # Not below one that was refused: a listing may be older than the refusal.
+            number = max(number, *self.versions(pipeline, component), 0) + 1
+            content = sealed(stored.model_copy(update={"of": f"{component}@{number}"}))
+            if self.store.claim(f"{pipeline}/{component}/{number}", file, content):
+                return number
+
+    def _read(
+        self, pipeline: str, component: str, version: int, file: str, kind: type[Stored]
+    ) -> Stored:
+        name = f"{pipeline}/{component}/{version}/{file}"
+        try:
+            content = self.store.read(name)
+        except FileNotFoundError as exc:
+            if version not in self.versions(pipeline, component):
+                raise ModelNotFound(pipeline, component, version, self.root) from exc
+            raise CardUnreadable(self.store.where(name), "it is missing") from exc
+        return opened(content, f"{component}@{version}", kind, self.store.where(name))
+
+    def _version(
+        self, pipeline: str, component: str, version: int, stored: StoredModel
+    ) -> ModelVersion:
+        file = _file(pipeline, stored.digest, "onnx")
+        if stored.format == 1:
+            file = f"{pipeline}/{component}/{version}/{_MODEL_FILE_OF_FORMAT_1}"
+        probe = _file(pipeline, stored.probe, "npz") if stored.probe else None
+        return ModelVersion(
+            component, version, stored.digest, file, stored.card, stored.probe, probe, self.store
+        )
 
 
-def _sync(folder: Path) -> None:
-    """Put the folder's names on the disk; fsync of a file does not."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def store_at(root: Path | str) -> Store:
+    """The store at a directory or an fsspec URL. Raises MissingExtra or StoreNotUsable."""
+    if isinstance(root, Path) or "://" not in root:
+        return LocalStore(Path(root))
+    scheme, _, rest = root.partition("://")
+    if scheme in ("file", "local"):
+        return LocalStore(Path(rest))  # whose renames are safer than fsspec's writes
+    from models.remote_store import RemoteStore
+
+    return RemoteStore(root)
 
 
-def _read_card(path: Path, kind: type[Card]) -> Card:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as exc:
-        raise CardUnreadable(path, str(exc).splitlines()[0]) from exc
+def _file(pipeline: str, digest: str, suffix: str) -> str:
+    return f"{pipeline}/{FILES}/{hex_of(digest)}.{suffix}"

@@ -14,7 +14,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.registry import ModelVersion, RegistryError, digest_of
+from models.cards import Signature
+from models.digests import digest_of
+from models.registry_errors import RegistryError
+from models.versions import ModelVersion
 
 Singles = NDArray[np.float32]
 
@@ -25,14 +28,14 @@ _VECTOR = 4
 class ModelUnreadable(RegistryError):
     """The file is missing or no ONNX model."""
 
-    def __init__(self, path: Path, cause: str) -> None:
+    def __init__(self, path: Path | str, cause: str) -> None:
         super().__init__(f"{path} does not load as an ONNX model: {cause}")
 
 
 class ModelSignatureError(RegistryError):
     """The model's inputs or outputs are not a component's."""
 
-    def __init__(self, path: Path, found: str) -> None:
+    def __init__(self, path: Path | str, found: str) -> None:
         super().__init__(
             f"{path} has the wrong signature: it needs one float32 input (N, F) and a float32 "
             f"output called signal, (N,) or (N, 1); it has {found}"
@@ -53,17 +56,18 @@ class ModelSession:
     def open(cls, model: ModelVersion | Path) -> Self:
         """Open a registered model, or an ONNX file.
 
-        Raises ModelCorrupt, ModelUnreadable or ModelSignatureError.
+        Raises ModelCorrupt, ModelMissing, ModelUnreadable or ModelSignatureError.
         """
-        path = model if isinstance(model, Path) else model.path
+        if not isinstance(model, Path):
+            return cls.of(model.read(), model.location)
         try:
-            onnx = model.read_bytes() if isinstance(model, Path) else model.read()
+            onnx = model.read_bytes()
         except OSError as exc:
-            raise ModelUnreadable(path, exc.strerror or str(exc)) from exc
-        return cls.of(onnx, path)
+            raise ModelUnreadable(model, exc.strerror or str(exc)) from exc
+        return cls.of(onnx, model)
 
     @classmethod
-    def of(cls, onnx: bytes, path: Path) -> Self:
+    def of(cls, onnx: bytes, path: Path | str) -> Self:
         """A session of the model *onnx*; errors name its *path*.
 
         Raises ModelUnreadable or ModelSignatureError.
@@ -78,6 +82,11 @@ class ModelSession:
         except Exception as exc:  # onnxruntime raises its own types, and RuntimeError
             raise ModelUnreadable(path, str(exc).splitlines()[0]) from exc
         return cls(session, digest_of(onnx), _checked_width(session, path))
+
+    @property
+    def signature(self) -> Signature:
+        """What a card says of the model's input and output."""
+        return Signature(input=self._input, width=self.n_inputs, dtype="float32")
 
     def signal(self, x: Singles) -> Singles:
         """The signal (N,) of rows *x*, float32 (N, F).
@@ -107,7 +116,7 @@ def _filled(x: Singles) -> Singles:
     return np.ascontiguousarray(filled)
 
 
-def _checked_width(session: ort.InferenceSession, path: Path) -> int:
+def _checked_width(session: ort.InferenceSession, path: Path | str) -> int:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     tensors = [("input", tensor) for tensor in inputs] + [("output", tensor) for tensor in outputs]
     found = ", ".join(f"{kind} {t.name} {t.type} {t.shape}" for kind, t in tensors)

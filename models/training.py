@@ -114,8 +114,8 @@ def train(
         if name in todo.registered:
             refitted[name] = refit_component(name, todo, stages, version)
             progress(name, 1.0)
-    for name, (model, card) in refitted.items():
-        versions[name] = registry.add(pipeline.name, name, model, card)
+    for name, made in refitted.items():
+        versions[name] = registry.add(pipeline.name, name, *made)
     weights = _weights_card(composition, versions)
     return TrainingReport(
         pipeline=pipeline.name,

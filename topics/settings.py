@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from topics.errors import InvalidSettings
@@ -116,5 +116,10 @@ class HomeSettings(_Settings):
 
     home: Path = Path(".anabranch")
     """Directory of the model registry and of the embedded broker's address."""
-    registry: Path = Field(default_factory=lambda given: given["home"] / "registry")
-    """The model registry's directory."""
+    registry: Path | str = Field(default_factory=lambda given: given["home"] / "registry")
+    """The model registry: a directory, or an fsspec URL such as s3://bucket/models."""
+
+    @field_validator("registry")
+    @classmethod
+    def _is_url_or_path(cls, registry: Path | str) -> Path | str:
+        return registry if "://" in str(registry) else Path(registry)

@@ -52,8 +52,8 @@ def evaluate(
         ),
     ] = None,
     registry: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep the models here. [default: a temporary folder]"),
+        str | None,
+        typer.Option(metavar="DIR|URL", help="Keep the models here. [default: a temporary folder]"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the estimators.")] = 0,
     broker: BrokerOption = None,
@@ -86,7 +86,7 @@ def evaluate(
                 TimeElapsedColumn(), console=stderr, disable=as_json,
             )
         )  # fmt: skip
-        kept = registry or Path(stack.enter_context(TemporaryDirectory(prefix="anabranch-")))
+        kept = registry or stack.enter_context(TemporaryDirectory(prefix="anabranch-"))
         models = Registry(kept)
         evaluation, tested = _prepared(file, models, path, weeks, streamed_from, seed, bars)
         settings = _settings(stack, broker)

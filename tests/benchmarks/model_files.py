@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice, pairwise
 from pathlib import Path
-from shutil import copyfile, rmtree
+from shutil import rmtree
 
 import numpy as np
 import onnx
@@ -56,7 +56,7 @@ def _train(file: PipelineFile, files: ModelFiles) -> None:
     models: dict[str, dict[str, str]] = {}
     for stage in STAGES:
         version = registry.get(file.pipeline.name, stage, None)
-        copyfile(version.path, files.exported / f"{stage}.onnx")
+        (files.exported / f"{stage}.onnx").write_bytes(version.read())
         models[stage] = {
             "model": f"{stage}@{version.version}",
             "digest": version.digest,

@@ -35,25 +35,27 @@ def of_another_digest(model: Path) -> None:
 
 
 def of_another_component(model: Path) -> None:
-    other = model.parents[2] / "features" / "1"
-    for name in ("model.onnx", "card.json"):
-        (model.parent / name).write_bytes((other / name).read_bytes())
+    pipeline = model.parents[1]
+    card = (pipeline / "features" / "1" / "card.json").read_bytes()
+    (pipeline / "decision" / "1" / "card.json").write_bytes(card)
 
 
 @pytest.mark.parametrize(
     "damage", [Path.unlink, truncated, of_another_digest, of_another_component],
-    ids=["missing", "truncated", "of another digest", "of another signature"],
+    ids=["missing", "truncated", "of another digest", "the card of another component"],
 )  # fmt: skip
 async def test_model_that_cannot_be_used(
     pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
     reference: Reference, damage: Damage,
 ) -> None:  # fmt: skip
-    version = pipeline.home / "registry" / pipeline.pipeline.name / "decision" / "1"
-    kept = {path: path.read_bytes() for path in version.iterdir()}
+    version = pipeline.registry.get(pipeline.pipeline.name, "decision", 1)
+    model = Path(version.location)
+    card = model.parents[1] / "decision" / "1" / "card.json"
+    kept = {path: path.read_bytes() for path in (model, card)}
     others = tuple(name for name in EVERYTHING if name != "decision")
     async with streaming(pipeline, kafka, events, rate=4 * RATE) as scene:
         scene.workers(*others)
-        damage(version / "model.onnx")
+        damage(model)
         refused = scene.workers("decision")
         assert await refused.ended(30) == 1
         assert refused.said is not None

@@ -17,32 +17,15 @@ from models.registry import (
     CardUnreadable,
     ModelCard,
     ModelCorrupt,
+    ModelMissing,
     ModelNotFound,
     Registry,
     RegistryError,
-    WeightsCard,
+    StoreFailed,
     digest_of,
 )
+from tests.unit.registry_cards import CARD, WEIGHTS
 from topics.errors import AnabranchError
-
-CARD = ModelCard(
-    estimator="sklearn.linear_model.LogisticRegression",
-    parameters={"C": 0.5, "penalty": None, "fit_intercept": True, "max_iter": 100},
-    inputs=["amount", "hour"],
-    n_inputs=2,
-    rows=1000,
-    data_hash="sha256:00",
-    created_at="2018-04-01T00:00:00+00:00",
-    metrics={"roc_auc": 0.9},
-    libraries={"numpy": "2.0"},
-)
-WEIGHTS = WeightsCard(
-    values={"a": 0.25, "b": 0.75},
-    rows=10,
-    created_at="2018-04-01T00:00:00+00:00",
-    metrics={"log_loss": 0.1},
-    models={"a": "sha256:00"},
-)
 
 
 @pytest.fixture
@@ -129,7 +112,7 @@ def test_what_is_not_there_is_missed_by_name(
 
 def test_a_model_that_was_changed_is_corrupt(registry: Registry) -> None:
     added = registry.add("p", "risk", b"model", CARD)
-    added.path.write_bytes(b"modeL")
+    Path(added.location).write_bytes(b"modeL")
     with pytest.raises(ModelCorrupt, match="was changed") as caught:
         registry.latest("p", "risk").read()
     assert digest_of(b"model") in str(caught.value)
@@ -141,26 +124,38 @@ def test_a_model_that_was_changed_is_corrupt(registry: Registry) -> None:
     [b"", b"{", b"[]", b"\xff\xfe", b'{"digest": "sha256:00"}', b"null"],
     ids=["empty", "cut off", "a list", "not UTF-8", "no card", "null"],
 )
-def test_a_card_that_is_not_a_card_is_unreadable(registry: Registry, content: bytes) -> None:
-    added = registry.add("p", "risk", b"model", CARD)
-    (added.path.parent / "card.json").write_bytes(content)
+def test_a_card_that_is_not_a_card_is_unreadable(
+    registry: Registry, tmp_path: Path, content: bytes
+) -> None:
+    registry.add("p", "risk", b"model", CARD)
+    (tmp_path / "p" / "risk" / "1" / "card.json").write_bytes(content)
     with pytest.raises(CardUnreadable, match=r"card\.json is not readable"):
         registry.latest("p", "risk")
 
 
-def test_a_card_of_a_later_version_of_anabranch_is_unreadable(registry: Registry) -> None:
-    added = registry.add("p", "risk", b"model", CARD)
-    path = added.path.parent / "card.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "signature": "x"}))
-    with pytest.raises(CardUnreadable):
+def test_a_card_of_a_later_version_of_anabranch_is_unreadable(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.add("p", "risk", b"model", CARD)
+    path = tmp_path / "p" / "risk" / "1" / "card.json"
+    rest = path.read_bytes().split(b"\n", 1)[1].replace(b'"format": 2', b'"format": 3')
+    path.write_bytes(b'{"card_digest": "%s",\n%s' % (digest_of(rest).encode(), rest))
+    with pytest.raises(CardUnreadable, match=r"card\.json is not readable: 1 validation error"):
         registry.latest("p", "risk")
 
 
-def test_a_version_without_a_card_is_unreadable(registry: Registry) -> None:
-    added = registry.add("p", "risk", b"model", CARD)
-    (added.path.parent / "card.json").unlink()
-    with pytest.raises(CardUnreadable):
+def test_a_version_without_a_card_is_unreadable(registry: Registry, tmp_path: Path) -> None:
+    registry.add("p", "risk", b"model", CARD)
+    (tmp_path / "p" / "risk" / "1" / "card.json").unlink()
+    with pytest.raises(CardUnreadable, match="it is missing"):
         registry.get("p", "risk", 1)
+
+
+def test_a_version_without_its_model_says_so(registry: Registry) -> None:
+    added = registry.add("p", "risk", b"model", CARD)
+    Path(added.location).unlink()
+    with pytest.raises(ModelMissing, match="is missing, though the card of risk@1 names it"):
+        registry.latest("p", "risk").read()
 
 
 @pytest.mark.parametrize("metric", [float("nan"), float("inf")])
@@ -172,18 +167,23 @@ def test_a_card_with_a_metric_that_is_no_number_is_refused(metric: float) -> Non
 def test_a_crash_before_the_rename_leaves_no_version(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    rename = Path.rename
+
+    def crash(path: Path, target: Path) -> Path:
+        if path.is_dir():
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", crash)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(StoreFailed, match=r"risk/1: No space left"):
             registry.add("p", "risk", b"model", CARD)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(StoreFailed, match=r"@weights/1: No space left"):
             registry.add_weights("p", WEIGHTS)
     assert registry.versions("p", "risk") == []
     assert not registry.has_weights("p")
-    assert files(tmp_path) == [], "nothing is left behind"
+    digits = digest_of(b"model").removeprefix("sha256:")
+    assert files(tmp_path) == [f"p/@files/{digits}.onnx"], "a whole file, that no card names"
     assert registry.add("p", "risk", b"model", CARD).version == 1
 
 
@@ -210,16 +210,24 @@ def test_a_version_is_on_the_disk_before_it_is_seen_and_its_name_after(
         sync(descriptor)
 
     def watched_rename(path: Path, target: Path) -> Path:
-        steps.append("rename")
+        steps.append(f"{target.name}")
         return rename(path, target)
 
     monkeypatch.setattr(os, "fsync", watched_sync)
     monkeypatch.setattr(Path, "rename", watched_rename)
-    version = registry.add("p", "risk", b"model", CARD).path.parent
-    before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
-    assert before[-1] == version.stat().st_ino, "the folder, after what is in it"
-    assert set(before[:-1]) == {path.stat().st_ino for path in version.iterdir()}
-    assert after == [(tmp_path / "p" / "risk").stat().st_ino]
+    model = Path(registry.add("p", "risk", b"model", CARD).location)
+    component = tmp_path / "p" / "risk"
+    number = {
+        path: path.stat().st_ino
+        for path in (model, model.parent, tmp_path / "p", tmp_path, component, component / "1",
+                     component / "1" / "card.json")
+    }  # fmt: skip
+    assert steps == [
+        number[tmp_path], number[tmp_path / "p"],  # the new folders' names
+        number[model], model.name, number[model.parent],
+        number[tmp_path / "p"],
+        number[component / "1" / "card.json"], number[component / "1"], "1", number[component],
+    ]  # fmt: skip
 
 
 def test_threads_that_add_at_once_get_different_numbers(tmp_path: Path) -> None:
@@ -271,23 +279,24 @@ def test_weights_that_are_no_weights_are_unreadable(registry: Registry, tmp_path
 
 
 @pytest.mark.parametrize("values", [{"a": 2.0, "b": -1.0}, {"a": 0.5, "b": 0.4}, {}])
-def test_weights_that_were_changed_to_no_weights_are_unreadable(
+def test_weights_without_a_digest_that_are_no_weights_are_unreadable(
     registry: Registry, tmp_path: Path, values: dict[str, float]
 ) -> None:
-    registry.add_weights("p", WEIGHTS)
     path = tmp_path / "p" / "@weights" / "1" / "weights.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "values": values}))
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({**WEIGHTS.model_dump(), "values": values}))
     with pytest.raises(CardUnreadable, match=r"weights\.json"):
         registry.weights("p")
 
 
-def test_another_user_can_read_what_the_umask_allows(registry: Registry) -> None:
+def test_another_user_can_read_what_the_umask_allows(registry: Registry, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         added = registry.add("p", "risk", b"model", CARD)
     finally:
         os.umask(before)
-    assert stat.S_IMODE(added.path.parent.stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "p" / "risk" / "1").stat().st_mode) == 0o755
+    assert stat.S_IMODE(Path(added.location).stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("name", ["007", "0", "-3", "\u0663", "2.bak"])

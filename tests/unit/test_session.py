@@ -14,7 +14,14 @@ from onnx import TensorProto, helper
 
 from models.estimators import fit, load_estimator
 from models.export import export
-from models.registry import ModelCard, ModelCorrupt, Registry, RegistryError, digest_of
+from models.registry import (
+    ModelCard,
+    ModelCorrupt,
+    ModelMissing,
+    Registry,
+    RegistryError,
+    digest_of,
+)
 from models.session import ModelSession, ModelSignatureError, ModelUnreadable
 
 Singles = NDArray[np.float32]
@@ -197,20 +204,20 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
 def test_a_registered_model_is_opened_by_its_digest(tmp_path: Path) -> None:
     version = Registry(tmp_path).add("p", "risk", mean_of(), CARD)
     assert ModelSession.open(version).digest == version.digest == digest_of(mean_of())
-    assert ModelSession.open(version.path).digest == version.digest
+    assert ModelSession.open(Path(version.location)).digest == version.digest
 
 
 def test_a_registered_model_that_was_changed_is_not_opened(tmp_path: Path) -> None:
     version = Registry(tmp_path).add("p", "risk", mean_of(), CARD)
-    version.path.write_bytes(mean_of(keepdims=1))
+    Path(version.location).write_bytes(mean_of(keepdims=1))
     with pytest.raises(ModelCorrupt):
         ModelSession.open(version)
 
 
-def test_a_registered_model_that_was_removed_is_unreadable(tmp_path: Path) -> None:
+def test_a_registered_model_that_was_removed_is_missed(tmp_path: Path) -> None:
     version = Registry(tmp_path).add("p", "risk", mean_of(), CARD)
-    version.path.unlink()
-    with pytest.raises(ModelUnreadable):
+    Path(version.location).unlink()
+    with pytest.raises(ModelMissing):
         ModelSession.open(version)
 
 

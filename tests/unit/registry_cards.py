@@ -1,0 +1,24 @@
+"""Cards as tests of the registry write them."""
+
+from __future__ import annotations
+
+from models.registry import ModelCard, WeightsCard
+
+CARD = ModelCard(
+    estimator="sklearn.linear_model.LogisticRegression",
+    parameters={"C": 0.5, "penalty": None, "fit_intercept": True, "max_iter": 100},
+    inputs=["amount", "hour"],
+    n_inputs=2,
+    rows=1000,
+    data_hash="sha256:00",
+    created_at="2018-04-01T00:00:00+00:00",
+    metrics={"roc_auc": 0.9},
+    libraries={"numpy": "2.0"},
+)
+WEIGHTS = WeightsCard(
+    values={"a": 0.25, "b": 0.75},
+    rows=10,
+    created_at="2018-04-01T00:00:00+00:00",
+    metrics={"log_loss": 0.1},
+    models={"a": "sha256:00"},
+)
