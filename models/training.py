@@ -23,11 +23,12 @@ from typing import Protocol
 from models.component import Component
 from models.composing import Composition, compose
 from models.fitting import fit_component, refit_component
+from models.judging import quality
 from models.registry import ModelVersion, Registry, WeightsCard
 from models.stage_outputs import StageOutputs
 from models.training_data import TrainingData, with_windows
 from models.training_plan import plan
-from models.training_report import ComponentReport, TrainingReport, ranking
+from models.training_report import ComponentReport, TrainingReport
 from topics.feature import EVENTS, OUTCOMES
 from topics.graph import in_order
 from topics.pipeline import ComponentSpec, Pipeline
@@ -126,6 +127,7 @@ def train(
         weights_version=registry.add_weights(pipeline.name, weights).version if weights else None,
         composed=composition.quality,
         cutoffs=composition.cutoffs,
+        held_out=composition.held_out,
         seconds=time.perf_counter() - started,
     )
 
@@ -182,7 +184,7 @@ def _component_reports(
     for name in names:
         found = versions.get(name)
         reports[name] = ComponentReport(
-            **ranking(labels, stages.signals([name], rows)[:, 0]).model_dump(),
+            **quality(labels, stages.signals([name], rows)[:, 0]).model_dump(),
             version=found.version if found else None,
             digest=found.digest if found else None,
         )

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
-from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from models.weights import CLIP
+from models.decision_costs import CostReport, Verdict
+from models.judging import Curves, Labels, Quality, Record, Share, ranking
+from models.leaving_out import LeftOut
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Ranking(_Record):
-    """How well numbers rank the positives first."""
-
-    auc: Share
-    """Area under the ROC curve; 0.5 is chance."""
-    average_precision: Share
-    """Area under precision against recall; the share of positives is chance."""
+__all__ = [
+    "ComponentReport", "ComposedReport", "Cutoffs", "HeldOut", "TrainingReport", "cutoffs",
+    "ranking",
+]  # fmt: skip
 
 
-class ComponentReport(Ranking):
-    """One component's signal, on the last 20 % of the rows."""
+class ComponentReport(Quality):
+    """One component's signal, on the rows that the composed score is judged on."""
 
     version: int | None
     """Its version in the registry; None for an ONNX file and for a component without a model."""
     digest: str | None
 
 
-class ComposedReport(Ranking):
+class ComposedReport(Quality):
     """The weighted score, on rows that the weights were not learned on either."""
 
-    log_loss: Annotated[float, Field(ge=0)]
 
-
-class Cutoffs(_Record):
+class Cutoffs(Record):
     """Weighted scores of held-out rows to start a policy from, by the share that reaches them."""
 
     as_many: Share
@@ -49,7 +35,22 @@ class Cutoffs(_Record):
     twice_as_many: Share
 
 
-class TrainingReport(_Record):
+class HeldOut(Record):
+    """More about the rows that everything was judged on."""
+
+    rows: int
+    positives: int
+    curves: dict[str, Curves]
+    """By stage that is weighed, and of the weighted score as `composed`."""
+    left_out: dict[str, LeftOut]
+    """By stage that is weighed."""
+    policy: Verdict
+    """What the pipeline file's thresholds would have decided."""
+    costs: CostReport | None
+    """None where the pipeline file states no costs."""
+
+
+class TrainingReport(Record):
     """What `train` did and how good the result is."""
 
     pipeline: str
@@ -61,23 +62,12 @@ class TrainingReport(_Record):
     """None for weights that are fixed in the pipeline file."""
     composed: ComposedReport
     cutoffs: Cutoffs
+    held_out: HeldOut
     seconds: float
 
 
-def ranking(labels: NDArray[np.bool_], values: NDArray[np.floating]) -> Ranking:
-    """How well *values* (N,) rank *labels* (N,), of which there must be both."""
-    auc, precision = roc_auc_score(labels, values), average_precision_score(labels, values)
-    return Ranking(auc=float(auc), average_precision=float(min(precision, 1.0)))
-
-
-def cutoffs(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> Cutoffs:
+def cutoffs(labels: Labels, scores: NDArray[np.float64]) -> Cutoffs:
     """Cut-offs by the *scores* (N,) of held-out rows, *labels* (N,) of which are positive."""
     positives = float(labels.mean())
     once, twice = np.quantile(scores, [1 - positives, max(0.0, 1 - 2 * positives)])
     return Cutoffs(as_many=float(once), twice_as_many=float(twice))
-
-
-def composed(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> ComposedReport:
-    """The quality of weighted scores (N,) in [0, 1]."""
-    loss = log_loss(labels, np.clip(scores, CLIP, 1 - CLIP))
-    return ComposedReport(**ranking(labels, scores).model_dump(), log_loss=float(loss))

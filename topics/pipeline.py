@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 
 from topics.data_mapping import DataMapping
 from topics.feature import OUTCOMES, Choices, Duration, Feature, FieldType
+from topics.policy import Policy
 from topics.strict import Scalar, Strict
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -178,25 +179,6 @@ class Weighting(Strict):
         total = sum(self.weights.values())
         if abs(total - 1) > 1e-9:
             raise ValueError(f"weights must sum to 1, these sum to {total:g}")
-        return self
-
-
-class Policy(Strict):
-    """Which decision a score leads to."""
-
-    version: Annotated[int, Field(ge=1)] = 1
-    otherwise: str = "approve"
-    """The decision for a score below every threshold."""
-    thresholds: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
-    """Decision → the score from which on it is taken, ascending."""
-
-    @model_validator(mode="after")
-    def _thresholds_ascend(self) -> Self:
-        values = list(self.thresholds.values())
-        if values != sorted(set(values)):
-            raise ValueError(f"thresholds must ascend strictly, these are {values}")
-        if self.otherwise in self.thresholds:
-            raise ValueError(f"otherwise: {self.otherwise!r} also has a threshold")
         return self
 
 

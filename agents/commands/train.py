@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,15 @@ def train(
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Simulated events.")] = _SIMULATED_ROWS,
     seed: Annotated[int, typer.Option(min=0, help="Seed of simulator and estimators.")] = 0,
+    report_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE.html",
+            help="Write the report there, and FILE.json beside it. "
+            "[default: $ANABRANCH_HOME/reports/PIPELINE-TIME.html]",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit every component on its own, then learn the weights on held-out events.
@@ -39,22 +49,31 @@ def train(
     the models before that. Each becomes a new version in the
     registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
 
+    The report is a page: how well components and the whole rank and mean what they say, what
+    each stage adds, what the policy decides and, with `policy: costs:`, the thresholds that
+    would cost the least.
+
     Examples:
       anabranch train card-fraud
 
-      anabranch train card-fraud --data transactions.parquet
+      anabranch train card-fraud --data transactions.parquet --report fraud.html
     """
+    from agents.report_files import check_report_place, write_report
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     file = load_pipeline(find_pipeline(pipeline))
-    registry = Registry(HomeSettings().registry)
+    settings = HomeSettings()
+    registry = Registry(settings.registry)
+    check_report_place(report_file)
     report = train_pipeline(file, registry, data=data, rows=rows, seed=seed, only=component)
     if as_json:
         typer.echo(report.model_dump_json())
     else:
         print_report(report)
+    written = write_report(report, report_file, settings.home)
+    stderr.print(f"report: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
 
 
 def train_if_needed(file: PipelineFile, registry: Registry) -> None:
