@@ -39,6 +39,13 @@ def train(
             "[default: $ANABRANCH_HOME/reports/PIPELINE-TIME.html]",
         ),
     ] = None,
+    write_policy: Annotated[
+        bool,
+        typer.Option(
+            "--write-policy",
+            help="Put the thresholds that cost the least into the pipeline file (policy: costs:).",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fit every component on its own, then learn the weights on held-out events.
@@ -58,6 +65,7 @@ def train(
 
       anabranch train card-fraud --data transactions.parquet --report fraud.html
     """
+    from agents import policy_advice
     from agents.report_files import check_report_place, write_report
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
@@ -67,13 +75,24 @@ def train(
     settings = HomeSettings()
     registry = Registry(settings.registry)
     check_report_place(report_file)
+    if write_policy:
+        policy_advice.check_costs(file)
     report = train_pipeline(file, registry, data=data, rows=rows, seed=seed, only=component)
     if as_json:
         typer.echo(report.model_dump_json())
     else:
         print_report(report)
     written = write_report(report, report_file, settings.home)
-    stderr.print(f"report: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    stderr.print(
+        f"report: {', '.join(map(str, written))}", markup=False, highlight=False, soft_wrap=True
+    )
+    if costs := report.held_out.costs:
+        say = policy_advice.write_policy if write_policy else policy_advice.advice
+        stderr.print(say(file, costs), highlight=False, markup=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    stderr.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def train_if_needed(file: PipelineFile, registry: Registry) -> None:
