@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
 from models.history import History
@@ -41,6 +41,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         on = self.registry
+        ProcessCollector(registry=on)  # CPU, memory and open files, as process_…
         self.rows = Counter(
             "anabranch_rows_total", "Rows dealt with", (*_LABELS, "outcome"), registry=on
         )

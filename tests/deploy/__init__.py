@@ -1,0 +1,1 @@
+"""What is deployed around the pipelines: dashboards, alerts, and how they are started."""

@@ -1,0 +1,169 @@
+"""Alerts: each is seen to fire and to resolve, and has a page with commands that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer.core
+import typer.main
+import yaml
+
+from agents.cli import app
+from agents.metrics import Metrics
+from tests.deploy.prometheus import DEPLOYED, need
+
+ROOT = DEPLOYED.parents[1]
+PAGES = sorted(page for page in (ROOT / "deploy/runbooks").glob("*.md") if page.stem != "README")
+GROUPS = yaml.safe_load((DEPLOYED / "rules.yml").read_text())["groups"]
+ALERTS = [rule for group in GROUPS for rule in group["rules"] if "alert" in rule]
+
+
+class Command(NamedTuple):
+    """A command of a runbook, and where it stands."""
+
+    page: str
+    line: str
+    words: list[str]
+
+
+def _commands() -> Iterator[Command]:
+    """What the indented lines of the pages call, each side of a pipe by itself."""
+    for page in [*PAGES, ROOT / "deploy/runbooks/README.md"]:
+        for line in re.findall(r"^    (\S.*)$", page.read_text(), re.MULTILINE):
+            words = shlex.split(line)
+            while "|" in words:
+                yield Command(page.stem, line, words[: words.index("|")])
+                words = words[words.index("|") + 1 :]
+            yield Command(page.stem, line, words)
+
+
+COMMANDS = list(_commands())
+
+
+def promtool(*words: str) -> None:
+    need("promtool")
+    done = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_takes_its_configuration() -> None:
+    promtool("check", "config", str(DEPLOYED / "prometheus.yml"))
+
+
+def test_rules_parse_and_have_no_duplicates() -> None:
+    promtool("check", "rules", "--lint-fatal", str(DEPLOYED / "rules.yml"))
+
+
+def test_every_alert_fires_says_what_it_should_and_resolves() -> None:
+    promtool("test", "rules", str(DEPLOYED / "rules_test.yml"))
+
+
+def test_the_tests_of_rules_see_every_alert_before_while_and_after_it_fires() -> None:
+    states: dict[tuple[str, str], list[bool]] = {}
+    for case in yaml.safe_load((DEPLOYED / "rules_test.yml").read_text())["tests"]:
+        for look in case["alert_rule_test"]:
+            fires = states.setdefault((look["alertname"], case["name"]), [])
+            fires.append(bool(look.get("exp_alerts")))
+            for alert in look.get("exp_alerts", ()):
+                assert alert["exp_annotations"]
+    seen = {alert for (alert, _), fires in states.items() if _fires_between(fires)}
+    assert seen == {alert["alert"] for alert in ALERTS}
+    severities = {
+        (look["alertname"], alert["exp_labels"]["severity"])
+        for case in yaml.safe_load((DEPLOYED / "rules_test.yml").read_text())["tests"]
+        for look in case["alert_rule_test"]
+        for alert in look.get("exp_alerts", ())
+    }
+    assert severities == {(alert["alert"], alert["labels"]["severity"]) for alert in ALERTS}
+
+
+def _fires_between(fires: list[bool]) -> bool:
+    return not fires[0] and any(fires) and not fires[-1]
+
+
+@pytest.mark.parametrize(
+    "alert", ALERTS, ids=lambda it: f"{it['alert']}-{it['labels']['severity']}"
+)
+def test_an_alert_has_a_severity_a_summary_values_a_page_and_a_dashboard(
+    alert: dict[str, Any],
+) -> None:
+    assert alert["labels"]["severity"] in {"critical", "warning"}
+    said = alert["annotations"]
+    assert "{{ $labels." in said["summary"]
+    assert "{{ $value" in said["description"] or alert["expr"].endswith("== 0")
+    assert said["runbook_url"] == f"deploy/runbooks/{alert['alert']}.md"
+    assert (ROOT / said["runbook_url"]).is_file()
+    uids = {path.stem for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")}
+    assert said["dashboard"].removeprefix("/d/anabranch-") in uids
+
+
+def test_every_page_belongs_to_an_alert_and_the_table_of_pages_names_all() -> None:
+    assert {page.stem for page in PAGES} == {alert["alert"] for alert in ALERTS}
+    table = (ROOT / "deploy/runbooks/README.md").read_text()
+    listed = dict(re.findall(r"^\| \[(\w+)\]\(\1\.md\) \| (.+?) \|", table, re.MULTILINE))
+    assert set(listed) == {page.stem for page in PAGES}
+    for alert in ALERTS:
+        assert alert["labels"]["severity"] in listed[alert["alert"]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda it: it.stem)
+def test_a_page_says_what_it_means_what_to_look_at_how_to_mend_it_and_when_to_escalate(
+    page: Path,
+) -> None:
+    text = page.read_text()
+    assert text.startswith(f"# {page.stem}\n")
+    places = [text.index(f"**{word}") for word in ("Means.", "Look at.", "Mend.", "Escalate")]
+    assert places == sorted(places)
+    assert any(command.page == page.stem for command in COMMANDS)
+    for linked in re.findall(r"\]\(([^)#]+)", text):
+        assert (page.parent / linked).is_file(), linked
+
+
+OURS = [command for command in COMMANDS if command.words[0] == "anabranch"]
+
+
+@pytest.mark.parametrize("command", OURS, ids=lambda it: f"{it.page}: {it.line}")
+def test_a_command_of_a_page_is_one_that_the_command_line_takes(command: Command) -> None:
+    """Parsed by the command line itself, help and all, but not run."""
+    name, *words = command.words
+    found = typer.main.get_command(app)
+    context = found.make_context(name, list(words))
+    while isinstance(found, typer.core.TyperGroup):
+        name, *words = words
+        assert name in found.commands, f"no command {name}"
+        found = found.commands[name]
+        context = found.make_context(name, list(words), parent=context)
+        assert found.get_help(context)
+
+
+def test_commands_of_others_are_few_and_those_that_name_files_or_recipes_name_real_ones() -> None:
+    others = [command for command in COMMANDS if command not in OURS]
+    assert {command.words[0] for command in others} <= {
+        "curl", "docker", "jq", "make", "promtool", "sort", "uniq",
+    }  # fmt: skip
+    recipes = re.findall(r"^([.a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for command in others:
+        if command.words[0] == "make":
+            assert command.words[1] in recipes
+        if command.words[0] == "promtool":
+            assert (ROOT / command.words[-1]).is_file()
+
+
+def test_the_latency_objective_is_a_bound_of_the_histogram() -> None:
+    asked = set(re.findall(r'decision_seconds_bucket\{le="([^"]+)"\}', str(GROUPS)))
+    assert len(asked) == 1, "one objective in all windows"
+    metrics = Metrics()
+    metrics.decision_seconds.labels("any").observe(0.1)
+    bounds = {
+        sample.labels["le"]
+        for metric in metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "anabranch_event_to_decision_seconds_bucket"
+    }
+    assert asked <= bounds
