@@ -1,29 +1,32 @@
-"""Fitting one component: from an estimator to a model in the registry, and again on all rows."""
+"""Fitting components on an engine: from an estimator to an ONNX model, and its card."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from importlib.metadata import version as library_version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 
+from models.engines import Engine, Pending
 from models.estimators import fit, is_supervised
 from models.export import export
+from models.library_versions import library_versions
 from models.probe import Probe
 from models.probing import probe_of
-from models.registry import ModelCard, ModelVersion, Registry
+from models.registry import ModelCard
 from models.session import ModelSession
 from models.stage_outputs import StageOutputs
 from models.training_plan import Plan
 from models.training_report import ranking
 from topics.pipeline import Pipeline
 
-_LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
+Singles = NDArray[np.float32]
 
 
-class Refitted(NamedTuple):
+class Fitted(NamedTuple):
     """What `Registry.add` takes of a model."""
 
     onnx: bytes
@@ -32,53 +35,82 @@ class Refitted(NamedTuple):
     """Rows that it was fitted on."""
 
 
-def fit_component(
-    pipeline: Pipeline,
-    name: str,
-    plan: Plan,
-    stages: StageOutputs,
-    registry: Registry,
-    *,
-    data_hash: str,
-    clock: Callable[[], datetime],
-) -> ModelVersion:
-    """Fit component *name* as *plan* says, add it to *registry*, and return its version.
+class Fits:
+    """The fits of one training: tasks for an engine, which has each matrix once.
 
-    Its card's metrics are those of the exported model on rows that no model is fitted on.
+    What component *name* reads must have been run by `StageOutputs` before it is submitted.
     """
-    spec, estimator, rows = pipeline.component(name).model, plan.estimators[name], plan.rows(name)
-    if spec is None or spec.estimator is None:
-        raise ValueError(f"component {name} has no estimator")
-    x = stages.model_input(name, rows)
-    labels = stages.data.labels[rows] if is_supervised(estimator) else None
-    model = export(fit(estimator, x, labels, stages.model_input_names(name)), x)
 
-    held_out, session = plan.blocks.held_out, ModelSession.of(model, name)
-    signal = session.signal(stages.model_input(name, held_out))
-    card = ModelCard(
-        estimator=spec.estimator,
-        parameters=dict(spec.parameters),
-        inputs=stages.model_input_names(name),
-        n_inputs=x.shape[1],
-        rows=len(x),
-        data_hash=data_hash,
-        created_at=clock().isoformat(),
-        metrics=ranking(stages.data.labels[held_out], signal).model_dump(),
-        libraries={library: library_version(library) for library in _LIBRARIES},
-        signature=session.signature,
-    )
-    return registry.add(pipeline.name, name, model, card, probe_of(session, x))
+    def __init__(
+        self, pipeline: Pipeline, plan: Plan, stages: StageOutputs, engine: Engine
+    ) -> None:
+        self._pipeline, self._plan, self._stages, self._engine = pipeline, plan, stages, engine
+        self._labels = engine.share(stages.data.labels)
+        self._matrices: dict[tuple[str, ...], tuple[Singles, Any]] = {}
+
+    def submit(self, name: str, rows: slice) -> Pending[bytes]:
+        """Have component *name* fitted on *rows*; the result is an ONNX model."""
+        estimator = clone(self._plan.estimators[name])
+        labels = self._labels if is_supervised(estimator) else None
+        _, shared = self._matrix(name)
+        names = self._stages.model_input_names(name)
+        return self._engine.submit(fitted_model, estimator, shared, labels, rows, names)
+
+    def first(
+        self, name: str, onnx: bytes, *, data_hash: str, clock: Callable[[], datetime]
+    ) -> Fitted:
+        """What there is to register of *onnx*, fitted on the first rows of component *name*.
+
+        Its card's metrics are those of the exported model on rows that no model is fitted on.
+        """
+        spec, held_out = self._pipeline.component(name).model, self._plan.blocks.held_out
+        if spec is None or spec.estimator is None:
+            raise ValueError(f"component {name} has no estimator")
+        (x, _), session = self._matrix(name), ModelSession.of(onnx, name)
+        own, labels = x[self._plan.rows(name)], self._stages.data.labels[held_out]
+        card = ModelCard(
+            estimator=spec.estimator,
+            parameters=dict(spec.parameters),
+            inputs=self._stages.model_input_names(name),
+            n_inputs=x.shape[1],
+            rows=len(own),
+            data_hash=data_hash,
+            created_at=clock().isoformat(),
+            metrics=ranking(labels, session.signal(x[held_out])).model_dump(),
+            libraries=library_versions(),
+            signature=session.signature,
+        )
+        return Fitted(onnx, card, probe_of(session, own))
+
+    def again(self, name: str, onnx: bytes, first: ModelCard) -> Fitted:
+        """What there is to register of *onnx*, fitted on all rows that its inputs are honest on.
+
+        Nothing is left to judge that model on: the metrics stay those of *first*, the card of
+        the model fitted on fewer rows.
+        """
+        own = self._matrix(name)[0][self._plan.refit_rows(name)]
+        card = first.model_copy(update={"rows": len(own)})
+        return Fitted(onnx, card, probe_of(ModelSession.of(onnx, name), own))
+
+    def _matrix(self, name: str) -> tuple[Singles, Any]:
+        """What *name* reads for all N rows, and what stands for it with the engine.
+
+        Components that read the same share it.
+        """
+        spec = self._pipeline.component(name)
+        key = (name,) if spec.features is not None else ("from", *spec.inputs)
+        if key not in self._matrices:
+            x = self._stages.model_input(name, slice(0, self._stages.data.rows))
+            self._matrices[key] = x, self._engine.share(x)
+        return self._matrices[key]
 
 
-def refit_component(name: str, plan: Plan, stages: StageOutputs, first: ModelVersion) -> Refitted:
-    """Component *name*, fitted again on all rows that its inputs are honest on.
+def fitted_model(
+    estimator: Any, x: Singles, y: NDArray[np.bool_] | None, rows: slice, names: Sequence[str]
+) -> bytes:
+    """The ONNX model of *estimator*, fitted on *rows* of *x* (N, F), and of *y* (N,).
 
-    Nothing is left to judge that model on: the metrics stay those of *first*, its model
-    fitted on fewer rows.
+    `names` are those of the F columns. Raises as `estimators.fit` and `export` do.
     """
-    estimator, rows = clone(plan.estimators[name]), plan.refit_rows(name)
-    x = stages.model_input(name, rows)
-    labels = stages.data.labels[rows] if is_supervised(estimator) else None
-    model = export(fit(estimator, x, labels, stages.model_input_names(name)), x)
-    card = first.card.model_copy(update={"rows": len(x)})
-    return Refitted(model, card, probe_of(ModelSession.of(model, name), x))
+    own = np.array(x[rows])  # not a view: what engines share is read-only
+    return export(fit(estimator, own, None if y is None else np.array(y[rows]), names), own)

@@ -22,7 +22,8 @@ from typing import Protocol
 
 from models.component import Component
 from models.composing import Composition, compose
-from models.fitting import fit_component, refit_component
+from models.engines import Engine, InProcess, Pending, one_thread
+from models.fitting import Fits
 from models.judging import quality
 from models.registry import ModelVersion, Registry, WeightsCard
 from models.stage_outputs import StageOutputs
@@ -30,7 +31,7 @@ from models.training_data import TrainingData, with_windows
 from models.training_plan import plan
 from models.training_report import ComponentReport, TrainingReport
 from topics.feature import EVENTS, OUTCOMES
-from topics.graph import in_order
+from topics.graph import in_generations, in_order
 from topics.pipeline import ComponentSpec, Pipeline
 
 __all__ = ["TrainingData", "TrainingReport", "train"]
@@ -70,6 +71,7 @@ def train(
     open_component: OpenComponent,
     seed: int = 0,
     only: Collection[str] | None = None,
+    engine: Engine | None = None,
     progress: Progress = _no_progress,
     clock: Clock = _utc_now,
 ) -> TrainingReport:
@@ -79,9 +81,12 @@ def train(
     others stay as they are, and others fitted on the same rows stand in for them meanwhile:
     the registry's may have seen the rows that weights are learned on. A component that the
     file keeps on a version is not fitted.
-    `progress(component, fraction)` follows each component from 0 to 1. The same data and seed
-    give the same models, bit for bit. Nothing is registered before everything has succeeded.
-    Raises TrainingError, EstimatorError, RegistryError, NotExportable and ExportMismatch.
+    Fits run on `engine`, in this process without one: those of components that do not read
+    each other at a time, and the final ones while others go on. `progress(component, fraction)`
+    follows each component from 0 to 1. The same data and seed give the same models, bit for
+    bit, on every engine. Nothing is registered before everything has succeeded.
+    Raises TrainingError, EstimatorError, RegistryError, EngineError, NotExportable and
+    ExportMismatch.
     """
     started = time.perf_counter()
     data.check([pipeline.event.time, *_fields_used(pipeline)])
@@ -95,27 +100,31 @@ def train(
         if name not in todo.registered and (found := _registered(pipeline, name, registry))
     }
     stages = StageOutputs(pipeline, data)
+    engine = engine or InProcess()
+    fits = Fits(pipeline, todo, stages, engine)
     first: dict[str, ModelVersion] = {}
-    with TemporaryDirectory(prefix="anabranch-train-") as folder_aside:
+    again: dict[str, Pending[bytes]] = {}
+    with one_thread(), TemporaryDirectory(prefix="anabranch-train-") as folder_aside:
         aside = Registry(Path(folder_aside))
-        for name in in_order(pipeline):
-            progress(name, 0.0)
-            fitted = name in todo.estimators
-            if fitted:
-                first[name] = fit_component(
-                    pipeline, name, todo, stages, aside, data_hash=data_hash, clock=clock
-                )
-            source = aside if fitted else registry
-            opened = open_component(_kept_on(pipeline, first, name), name, source, folder)
-            share = _FIRST_SHARE if name in todo.registered else 1.0
-            stages.run(name, opened.component, _up_to(share, progress, name))
+        for names in in_generations(pipeline):
+            for name in names:
+                progress(name, 0.0)
+            fitted = [name for name in names if name in todo.estimators]
+            pending = [fits.submit(name, todo.rows(name)) for name in fitted]
+            refitted = [name for name in fitted if name in todo.registered]
+            again |= {name: fits.submit(name, todo.refit_rows(name)) for name in refitted}
+            for name, onnx in zip(fitted, engine.gather(pending), strict=True):
+                made = fits.first(name, onnx, data_hash=data_hash, clock=clock)
+                first[name] = aside.add(pipeline.name, name, *made)
+            for name in names:
+                source = aside if name in fitted else registry
+                opened = open_component(_kept_on(pipeline, first, name), name, source, folder)
+                share = _FIRST_SHARE if name in todo.registered else 1.0
+                stages.run(name, opened.component, _up_to(share, progress, name))
         composition = compose(pipeline, stages, todo.blocks, clock=clock)
-    refitted = {}
-    for name, version in first.items():
-        if name in todo.registered:
-            refitted[name] = refit_component(name, todo, stages, version)
-            progress(name, 1.0)
-    for name, made in refitted.items():
+        models = engine.gather([*again.values()], lambda place: progress([*again][place], 1.0))
+    final = [fits.again(name, it, first[name].card) for name, it in zip(again, models, strict=True)]
+    for name, made in zip(again, final, strict=True):
         versions[name] = registry.add(pipeline.name, name, *made)
     weights = _weights_card(composition, versions)
     return TrainingReport(

@@ -9,6 +9,7 @@
     ├── SchemaError           no pipeline can be made of a data file (models.schema_errors)
     ├── HistoryError          entries or snapshots of windows are wrong (models.history_errors)
     ├── TrainingError, EstimatorError, NotExportable, ExportMismatch   (models)
+    ├── EngineError           the processes that train cannot be had, or die (models.engines)
     ├── EvaluationError       days or a stream cannot be evaluated (models.evaluation)
     ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
     ├── LetterNotFound, BadFilter, EditFailed   about dead letters     (agents)
@@ -30,9 +31,21 @@ The command line prints such an error as one line and ends with exit code 1.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class AnabranchError(Exception):
     """A failure with a message for people: what, where, and what to do."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it comes out of another process; its class takes facts, not the message."""
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[AnabranchError], args: tuple[Any, ...]) -> AnabranchError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class MissingExtra(AnabranchError):

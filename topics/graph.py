@@ -44,10 +44,22 @@ class Finding(NamedTuple):
 
 def in_order(pipeline: Pipeline) -> list[str]:
     """Component names, each after all that it reads. Raises graphlib.CycleError."""
+    return [name for names in in_generations(pipeline) for name in names]
+
+
+def in_generations(pipeline: Pipeline) -> list[list[str]]:
+    """Component names in groups: what one reads is in the groups before its own.
+
+    Raises graphlib.CycleError.
+    """
     graph = {c.name: [name for name in c.inputs if name != EVENTS] for c in pipeline.components}
-    known = set(graph)
-    order = TopologicalSorter(graph).static_order()
-    return [name for name in order if name in known]
+    sorter, generations = TopologicalSorter(graph), []
+    sorter.prepare()
+    while sorter.is_active():
+        names = sorter.get_ready()
+        generations.append([name for name in names if name in graph])
+        sorter.done(*names)
+    return generations
 
 
 def check_graph(pipeline: Pipeline, folder: Path) -> list[Finding]:

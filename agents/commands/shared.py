@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import uvloop
@@ -56,9 +56,33 @@ MetricsPortOption = Annotated[
 MetricsHostOption = Annotated[
     str, typer.Option("--metrics-host", metavar="HOST", help="Where the metrics port listens.")
 ]
+EngineName = Literal["local", "ray"]
+EngineOption = Annotated[
+    EngineName,
+    typer.Option(
+        "--engine",
+        help="Where models are fitted: on all cores here, or on Ray (extra ray). The models are "
+        "the same, to the bit.",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="ADDRESS",
+        help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT; without it RAY_ADDRESS, or a Ray "
+        "of its own here.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, no more.")]
 
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+def check_engine(engine: EngineName, address: str | None) -> None:
+    """Raise BadParameter for an --address without --engine ray."""
+    if address is not None and engine != "ray":
+        raise typer.BadParameter("is a Ray cluster's: add --engine ray", param_hint="--address")
 
 
 def check_pace(rate: float | None, speed: float | None) -> None:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from agents.commands.shared import JsonOption, PipelineArgument, stderr, stdout
+from agents.commands.shared import (
+    AddressOption,
+    EngineName,
+    EngineOption,
+    JsonOption,
+    PipelineArgument,
+    check_engine,
+    stderr,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -46,6 +55,8 @@ def train(
             help="Put the thresholds that cost the least into the pipeline file (policy: costs:).",
         ),
     ] = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit every component on its own, then learn the weights on held-out events.
@@ -64,6 +75,8 @@ def train(
       anabranch train card-fraud
 
       anabranch train card-fraud --data transactions.parquet --report fraud.html
+
+      anabranch train card-fraud --engine ray --address ray://head:10001
     """
     from agents import policy_advice
     from agents.report_files import check_report_place, write_report
@@ -71,13 +84,17 @@ def train(
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
+    check_engine(engine, address)
     file = load_pipeline(find_pipeline(pipeline))
     settings = HomeSettings()
     registry = Registry(settings.registry)
     check_report_place(report_file)
     if write_policy:
         policy_advice.check_costs(file)
-    report = train_pipeline(file, registry, data=data, rows=rows, seed=seed, only=component)
+    report = train_pipeline(
+        file, registry, data=data, rows=rows, seed=seed, only=component,
+        engine=engine, address=address,
+    )  # fmt: skip
     if as_json:
         typer.echo(report.model_dump_json())
     else:
@@ -114,10 +131,13 @@ def train_pipeline(
     rows: int,
     seed: int,
     only: list[str] | None,
+    engine: EngineName = "local",
+    address: str | None = None,
 ) -> TrainingReport:
     """Gather the data and train, with progress bars on stderr."""
     from agents import training_data
     from agents.components import open_component
+    from models.engines import open_engine
     from models.training import train as fit
 
     pipeline = file.pipeline
@@ -143,10 +163,11 @@ def train_pipeline(
                 tasks[name] = bars.add_task(name, total=100)
             bars.update(tasks[name], completed=round(100 * fraction))
 
-        return fit(
-            pipeline, file.path.parent, gathered, registry,
-            open_component=open_component, seed=seed, only=only, progress=progressed,
-        )  # fmt: skip
+        with open_engine(engine, address, rows=gathered.rows) as opened:
+            return fit(
+                pipeline, file.path.parent, gathered, registry, engine=opened,
+                open_component=open_component, seed=seed, only=only, progress=progressed,
+            )  # fmt: skip
 
 
 def print_report(report: TrainingReport) -> None:
