@@ -26,7 +26,7 @@ test: .venv/installed ## All tests that need no Java
 	  agents topics models tests --ignore=tests/benchmarks --ignore=tests/fuzz $(ARGS)
 
 test-kafka: .venv/installed ## Tests on Apache Kafka itself (needs Java 17 and Maven)
-	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/kafka $(ARGS)
+	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/kafka tests/deploy -m kafka $(ARGS)
 
 faults: .venv/installed ## Kills workers and brokers (ARGS: --seeds N --long --table FILE, or -m core)
 	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/faults $(ARGS)

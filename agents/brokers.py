@@ -27,12 +27,11 @@ from topics.errors import (
     TopicNotFound,
 )
 from topics.settings import BrokerSettings, HomeSettings
+from topics.topic_configs import topic_configs
 from topics.topology import Topology
 
 DEFAULT_WAIT_S = 30.0
 _ADDRESS_FILE = "embedded-broker.json"
-_MAX_EVENT_BYTES = 16 * 2**20
-_COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20)}
 
 
 def broker_settings(broker: str | None, home: HomeSettings) -> BrokerSettings | None:
@@ -159,13 +158,11 @@ async def ensure_topics(
 async def _create(
     settings: BrokerSettings, topology: Topology, topics: list[str], replication: int
 ) -> None:
-    large = {"max.message.bytes": str(_MAX_EVENT_BYTES)}
-    configs = dict.fromkeys((topology.events, topology.dead_letters, topology.redrive), large)
-    configs |= {topology.state(name): _COMPACTED for name in topology.stateful}
+    configs = topic_configs(topology)
     async with _admin(settings) as admin:
         for topic in topics:
             config = configs.get(topic, {})
-            new = NewTopic(topic, topology.partitions, replication, topic_configs=config)
+            new = NewTopic(topic, topology.partitions, replication, topic_configs=dict(config))
             try:
                 await admin.create_topics([new])
             except TopicAlreadyExistsError:

@@ -12,6 +12,7 @@ from agents.commands.audit import audit
 from agents.commands.check import check
 from agents.commands.dead_letters import app as dead_letters
 from agents.commands.demo import demo
+from agents.commands.deploy import app as deploy
 from agents.commands.evaluate import evaluate
 from agents.commands.init import init
 from agents.commands.publish import publish
@@ -45,6 +46,7 @@ def options(
 for command in (demo, init, train, check, run, publish, watch, topics, audit, evaluate):
     app.command()(command)
 app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(deploy, name="deploy")
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from topics.pipeline import Pipeline
 from topics.topology import WEIGH, Topology
 
 Resource = Literal["topic", "group"]
-Operation = Literal["read", "write"]
+Operation = Literal["read", "write", "describe"]
 
-PRODUCER, CONSUMER, OPERATOR = "producer", "consumer", "operator"
+PRODUCER, CONSUMER, OPERATOR, SCALER = "producer", "consumer", "operator", "scaler"
 
 
 class Acl(NamedTuple):
@@ -31,7 +31,8 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     """What every component needs, each under a user of its own: `<pipeline>.<component>`.
 
     Besides, `<pipeline>.producer` publishes events and outcomes, `<pipeline>.consumer` reads
-    decisions, and `<pipeline>.operator` audits, watches and redrives dead letters.
+    decisions, `<pipeline>.operator` audits, watches and redrives dead letters, and
+    `<pipeline>.scaler` sees how far each consumer group is behind, and no record.
     """
     topology = Topology.of(pipeline)
     needed = [acl for spec in pipeline.components for acl in _component(pipeline, spec.name)]
@@ -40,6 +41,9 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     needed += _may(topology.group(CONSUMER), "read", topology.decisions)
     needed += _may(topology.group(OPERATOR), "read", *topology.all)
     needed += _may(topology.group(OPERATOR), "write", topology.redrive)
+    groups = dict.fromkeys(acl.name for acl in needed if acl.resource == "group")
+    needed += [Acl(topology.group(SCALER), "describe", "group", name) for name in groups]
+    needed += _may(topology.group(SCALER), "describe", *topology.all)
     return needed
 
 

@@ -1,0 +1,20 @@
+"""How the broker keeps each topic of a pipeline, where that is not the broker's own default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from topics.topology import Topology
+
+_MAX_EVENT_BYTES = 16 * 2**20
+_LARGE = {"max.message.bytes": str(_MAX_EVENT_BYTES)}
+_COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20)}
+
+
+def topic_configs(topology: Topology) -> Mapping[str, Mapping[str, str]]:
+    """Topic → its settings; a topic that is not in there has none of its own.
+
+    What carries whole events takes large ones; snapshots of windows are compacted.
+    """
+    configs = dict.fromkeys((topology.events, topology.dead_letters, topology.redrive), _LARGE)
+    return configs | {topology.state(name): _COMPACTED for name in topology.stateful}
