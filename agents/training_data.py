@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -14,9 +15,12 @@ from models.datasets import count_rows
 from models.event_rows import event_rows
 from models.simulators import TRAINING
 from models.training import TrainingData
+from models.training_memory import check_memory, rows_about
 from topics.errors import AnabranchError
 from topics.events import EventDecoder
 from topics.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
 _CHUNK = 20_000
@@ -45,10 +49,22 @@ def from_file(
 ) -> TrainingData:
     """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file.
 
-    Rows without a time of their own are dealt out at random (`TrainingData.dealt`).
+    One that is too large is refused before it is read, or, as nobody knows how much comes
+    through a pipe, as soon as that shows. Rows without a time of their own are dealt out at
+    random (`TrainingData.dealt`).
     """
+    if (rows := rows_about(path)) is not None:
+        check_memory(pipeline, rows, path)
     data = collected(pipeline, labelled(pipeline, path), progress)
+    for name in data.constant(_fields_used(pipeline)):
+        log.warning("%s: %s has one value only: features made of it say nothing", path, name)
     return data if pipeline.data.published_at is None else data.dealt(seed)
+
+
+def _fields_used(pipeline: Pipeline) -> list[str]:
+    """The event fields whose values features are made of."""
+    used = {it.of for spec in pipeline.components for it in spec.features or []}
+    return [name for name in pipeline.event.fields if name in used]
 
 
 def rows_in(path: str) -> int | None:
@@ -75,7 +91,10 @@ def collected(
     events_and_labels: Iterable[tuple[dict[str, object], bool]],
     progress: Progress = lambda _: None,
 ) -> TrainingData:
-    """The valid ones of these events and their labels, as columns. Raises NoTrainingData."""
+    """The valid ones of these events and their labels, as columns.
+
+    Raises NoTrainingData, and TooManyRows as soon as there is no memory to train on so many.
+    """
     decoder = EventDecoder(pipeline.event)
     parts: list[dict[str, np.ndarray]] = []
     labels: list[bool] = []
@@ -89,14 +108,21 @@ def collected(
             except ValidationError as exc:
                 invalid += 1
                 first = exc.errors(include_url=False, include_input=False)[0]
-                reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                said = "has no value" if first["type"] == "missing" else first["msg"]
+                reason = f"{'.'.join(map(str, first['loc']))}: {said}"
                 continue
             labels.append(bool(label))
         parts.append(decoder.columns(events))
         progress(len(chunk))
+        check_memory(pipeline, len(labels), "what was read so far", held=len(labels))
     if not labels:
         why = f"all {invalid} rows are invalid events, the last because {reason}" if invalid else (
             "the data has no rows")  # fmt: skip
         raise NoTrainingData(f"nothing to train {pipeline.name} on: {why}")
+    if invalid:
+        log.warning(
+            "%d of %d rows are left out, as they are no valid events: the last because %s",
+            invalid, invalid + len(labels), reason,
+        )  # fmt: skip
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return TrainingData(columns, np.array(labels, np.bool_))

@@ -78,7 +78,8 @@ class LabelNotBinary(LabelError):
 
     def __init__(self, path: str, label: str, value: object, row: int) -> None:
         super().__init__(
-            f"{path}: label column {label} must hold 0 or 1, row {row} has {value!r} "
+            f"{path}: label column {label} must hold 0 or 1, row {row} has "
+            f"{'no value' if value is None else repr(value)} "
             "(rows count from 1, without the header)"
         )
 

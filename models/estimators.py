@@ -18,6 +18,7 @@ from models.training_errors import (
     FitFailed,
     NoSignal,
     NotFinite,
+    NothingVaries,
     UnknownParameter,
 )
 from topics.strict import Scalar
@@ -60,9 +61,12 @@ def fit(
     """StandardScaler and *estimator*, fitted on *x* (N, F), and on *y* (N,) unless it is None.
 
     *estimator* itself is fitted. `names` are those of the F columns, for messages.
-    Raises NotFinite and FitFailed.
+    Raises NotFinite, NothingVaries and FitFailed.
     """
-    _check_finite(x, names or [f"x[{place}]" for place in range(x.shape[1])])
+    called = names or [f"x[{place}]" for place in range(x.shape[1])]
+    _check_finite(x, called)
+    if (x == x[:1]).all():
+        raise NothingVaries(called)
     scaler = _scaler(x)
     scaled = scaler.transform(x)
     try:

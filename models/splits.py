@@ -42,7 +42,9 @@ class Blocks:
         return slice(self.weighing.start, self.report.stop)
 
     def check(self, labels: NDArray[np.bool_]) -> None:
-        """Raise OneClass when a block has only one label."""
+        """Raise OneClass when a block, or all rows, have only one label."""
+        if labels.all() or not labels.any():
+            raise OneClass("", 0, len(labels), bool(labels[0]))
         names = ["A", *(f"B{level}" for level in range(1, len(self.fits)))]
         blocks = [*self.fits, self.weighing, self.report]
         for name, rows in zip([*names, "C, first half", "C, second half"], blocks, strict=True):

@@ -71,6 +71,11 @@ class TrainingData:
         if self.labels.shape != (rows,):
             raise LengthMismatch("the labels", len(self.labels), rows)
 
+    def constant(self, fields: Sequence[str]) -> list[str]:
+        """Those of *fields* that have the same value in all rows."""
+        columns = [(name, self.columns[name]) for name in fields]
+        return [name for name, it in columns if len(it) and (it == it[:1]).all()]
+
     def digest(self) -> str:
         """sha256 over the columns, by name, and the labels: equal for equal data only."""
         hashed = hashlib.sha256()

@@ -6,10 +6,12 @@ AnabranchError
 │   ├── UnknownParameter     the estimator has no parameter of that name
 │   ├── NoSignal             it has neither predict_proba nor score_samples
 │   ├── NotFinite            a column to fit on holds NaN or infinity
+│   ├── NothingVaries        every column to fit on has one value only
 │   └── FitFailed            the estimator itself refuses to be fitted
 └── TrainingError
     ├── LengthMismatch       a column or the labels are not as long as the data
     ├── MissingField         the data has no column for a field that a component reads
+    ├── TooManyRows          there is no memory to train on so many
     ├── TooFewRows           too little data to train and to hold some back
     ├── OneClass             a block of rows has frauds only, or none
     ├── NotTrainable         `only` names a component that is not trained here
@@ -71,6 +73,17 @@ class NotFinite(EstimatorError):
         )
 
 
+class NothingVaries(EstimatorError):
+    """Every column to fit on has one value only."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        which = "the column" if len(columns) == 1 else f"each of {len(columns)} columns"
+        super().__init__(
+            f"{which} to fit on ({', '.join(columns[:8])}{', …' if len(columns) > 8 else ''}) has "
+            "one value only, so there is nothing to learn from; use other features"
+        )
+
+
 class FitFailed(EstimatorError):
     """The estimator itself refuses to be fitted."""
 
@@ -106,12 +119,25 @@ class TooFewRows(TrainingError):
         super().__init__(f"{some} to train on; training needs at least {wanted}")
 
 
+class TooManyRows(TrainingError):
+    """Training on so many rows needs more memory than there is."""
+
+    def __init__(self, what: str, rows: int, needed: int, free: int) -> None:
+        super().__init__(
+            f"{what}: about {rows:,} rows need about {needed / 2**30:,.1f} GiB of memory to train "
+            f"on, {free / 2**30:,.1f} GiB are free; give at most "
+            f"{int(rows * free / needed):,} rows, or a machine with more memory"
+        )
+
+
 class OneClass(TrainingError):
-    """All rows of a block have the same label."""
+    """All rows of a block, or of all blocks (a block without a name), have the same label."""
 
     def __init__(self, block: str, start: int, stop: int, label: bool) -> None:
         super().__init__(
-            f"all labels are {int(label)} in rows {start} to {stop - 1}, the block {block}; "
+            f"all {stop} labels are {int(label)}: give rows of both outcomes"
+            if not block
+            else f"all labels are {int(label)} in rows {start} to {stop - 1}, the block {block}; "
             "give more rows, so that each block (in time order) has both 0 and 1"
         )
 

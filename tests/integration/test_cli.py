@@ -28,8 +28,16 @@ def anabranch(
     trained: Trained | None, *words: str, broker: str = "", stdin: str = "", timeout: float = 90
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line; it never shows a traceback."""
+    home = trained.home if trained else Path("/nonexistent/anabranch")
+    return anabranch_in(home, *words, broker=broker, stdin=stdin, timeout=timeout)
+
+
+def anabranch_in(
+    home: Path, *words: str, broker: str = "", stdin: str = "", timeout: float = 90
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line with *home* for its registry; it never shows a traceback."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ANABRANCH_")}
-    environment["ANABRANCH_HOME"] = str(trained.home) if trained else "/nonexistent/anabranch"
+    environment["ANABRANCH_HOME"] = str(home)
     environment["COLUMNS"] = "200"
     if broker:
         environment |= {"ANABRANCH_BROKER": broker, "ANABRANCH_EMBEDDED": "true"}
