@@ -100,12 +100,9 @@ def train(
     else:
         print_report(report)
     written = write_report(report, report_file, settings.home)
-    stderr.print(
-        f"report: {', '.join(map(str, written))}", markup=False, highlight=False, soft_wrap=True
-    )
+    _say(f"report: {', '.join(map(str, written))}")
     if costs := report.held_out.costs:
-        say = policy_advice.write_policy if write_policy else policy_advice.advice
-        stderr.print(say(file, costs), highlight=False, markup=False, soft_wrap=True)
+        _say((policy_advice.write_policy if write_policy else policy_advice.advice)(file, costs))
 
 
 def _say(text: str) -> None:
