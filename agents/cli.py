@@ -15,6 +15,7 @@ from agents.commands.demo import demo
 from agents.commands.deploy import app as deploy
 from agents.commands.evaluate import evaluate
 from agents.commands.init import init
+from agents.commands.optimise import optimise
 from agents.commands.publish import publish
 from agents.commands.run import run
 from agents.commands.shared import configure_logging, stderr
@@ -47,6 +48,10 @@ for command in (demo, init, train, check, run, publish, watch, topics, audit, ev
     app.command()(command)
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(deploy, name="deploy")
+models = typer.Typer(help="The models of a pipeline.", rich_markup_mode=None)
+models.callback()(lambda: None)  # a group, though it has one command
+models.command()(optimise)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

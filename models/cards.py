@@ -6,6 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.variants.table import Variant
+
 _SUM_TOLERANCE = 1e-9  # as for weights that a pipeline file fixes
 
 
@@ -49,6 +51,8 @@ class ModelCard(Card):
     """The file that it was imported from."""
     signature: Signature | None = None
     """None on cards that were written before there was one."""
+    variants: list[Variant] = []
+    """What `anabranch models optimise` measured when it chose this variant."""
 
 
 class WeightsCard(Card):

@@ -45,6 +45,10 @@ class StageOutputs:
             np.concatenate([made.signal for made in done]),
         )
 
+    def take(self, name: str, other: StageOutputs) -> None:
+        """Add what component *name* says in *other*, which is of the same rows."""
+        self._outputs[name] = other._outputs[name]
+
     def signals(self, names: Sequence[str], rows: slice) -> NDArray[np.float32]:
         """The signals of stages *names*, side by side, (rows, S)."""
         return np.stack([self._outputs[name].signal[rows] for name in names], axis=1)

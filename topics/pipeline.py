@@ -14,6 +14,7 @@ from topics.data_mapping import DataMapping
 from topics.feature import OUTCOMES, Choices, Duration, Feature, FieldType
 from topics.policy import Policy
 from topics.strict import Scalar, Strict
+from topics.tolerances import Tolerances
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 ImportPath = Annotated[
@@ -195,6 +196,7 @@ class Pipeline(Strict):
     components: Annotated[list[ComponentSpec], Field(min_length=1)]
     weighting: Weighting
     policy: Policy
+    optimise: Tolerances = Tolerances()
 
     @property
     def name(self) -> str:

@@ -1,0 +1,198 @@
+"""`anabranch models optimise`: variants of a pipeline's models, measured, and the best kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from agents.commands.shared import JsonOption, stderr, stdout
+
+if TYPE_CHECKING:
+    from models.training_data import TrainingData
+    from models.variants.table import ComponentVariants, OptimiseReport, Variant
+    from topics.pipeline_file import PipelineFile
+
+_SIMULATED_ROWS = 150_000
+
+
+def optimise(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="PIPELINE[/COMPONENT]", help="Name under deploy/pipelines, or a file."
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Parquet, CSV or JSONL; without it, simulated events."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Simulated events.")] = _SIMULATED_ROWS,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of simulator and calibration.")] = 0,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=65_536,
+            metavar="ROWS",
+            help="Batch size to be fast at (may be given several times); else the file's.",
+        ),
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Register what is chosen as new versions.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the times: .svg, .png or .pdf.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make variants of each model, measure them on this machine, and choose.
+
+    Made are: the graph that onnxruntime optimises, fp16, int8 (dynamic, and static with
+    scales from real rows), and networks with a quarter to three quarters of their hidden units
+    pruned. Chosen is the fastest that is faster than fp32 beyond noise, stays within the
+    tolerances of the pipeline file (optimise:), flips no more of the pipeline's decisions
+    than they allow, and gives a row the same bits in any batch. Often that is fp32.
+
+    Times are processor time of one thread, in turns with fp32. The rows are those of
+    `anabranch train` with the same --data or --seed: its first 60 % calibrate, its last 20 %
+    judge.
+
+    Examples:
+      anabranch models optimise card-fraud
+
+      anabranch models optimise card-fraud/risk-linear --batch 1 --batch 64 --plot times.svg
+
+      anabranch models optimise churn.yaml --data churn.csv --apply
+    """
+    from agents.components import open_component
+    from agents.opening import open_weights
+    from models.registry import Registry
+    from models.variants.optimising import optimise as measured_variants
+    from models.variants.optimising import register
+    from models.variants.setting import Setting
+    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.settings import HomeSettings
+
+    name, only = _parts(target)
+    file = load_pipeline(find_pipeline(name))
+    pipeline, registry = file.pipeline, Registry(HomeSettings().registry)
+    if batch is not None:
+        tolerances = pipeline.optimise.model_copy(update={"batch": sorted(set(batch))})
+        pipeline = pipeline.model_copy(update={"optimise": tolerances})
+    weights = open_weights(pipeline, registry).values
+    setting = Setting(pipeline, file.path.parent, registry, weights, open_component)
+    with Progress(
+        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), console=stderr,
+    ) as bars:  # fmt: skip
+        gathered = _gathered(file, data, rows, seed, bars)
+        tasks = {}
+
+        def progressed(part: str, fraction: float) -> None:
+            if part not in tasks:
+                tasks[part] = bars.add_task(part, total=100)
+            bars.update(tasks[part], completed=round(100 * fraction))
+
+        report, models = measured_variants(
+            setting, gathered, only=only, seed=seed, progress=progressed
+        )
+    if apply:
+        report = register(setting, report, models)
+    if plot is not None:
+        from models.variants.plot import draw
+
+        draw(report, plot)
+    if as_json:
+        typer.echo(report.model_dump_json())
+    else:
+        print_report(report)
+
+
+def _parts(target: str) -> tuple[str, str | None]:
+    """The pipeline and the component of `PIPELINE[/COMPONENT]`, where PIPELINE may be a path."""
+    pipeline, slash, component = target.rpartition("/")
+    if not slash or target.endswith((".yaml", ".yml")):
+        return target, None
+    return pipeline, component
+
+
+def _gathered(
+    file: PipelineFile, data: str | None, rows: int, seed: int, bars: Progress
+) -> TrainingData:
+    from agents import training_data
+
+    if data is None:
+        reading = bars.add_task("simulated events", total=rows)
+        found = training_data.simulated(
+            file.pipeline, rows=rows, seed=seed, progress=lambda n: bars.advance(reading, n)
+        )
+    else:
+        reading = bars.add_task(f"events of {data}"[-24:], total=training_data.rows_in(data))
+        found = training_data.from_file(
+            file.pipeline, data, seed=seed, progress=lambda n: bars.advance(reading, n)
+        )
+    bars.update(reading, total=bars.tasks[reading].completed)  # a source may have fewer
+    return found
+
+
+def print_report(report: OptimiseReport) -> None:
+    """Print a table for each component, and what is chosen."""
+    for component in report.components:
+        _print_component(component, report)
+    stdout.print(
+        f"{report.machine}: {report.rows:,} held-out rows, {report.calibration_rows:,} to "
+        f"calibrate; µs of one thread a row, and × fp32; {report.seconds:.1f} s"
+    )
+    if sum(it.chosen != "fp32" for it in report.components) > 1:
+        stdout.print(f"with all of them in place {report.flips_together:,} decisions flip")
+
+
+def _print_component(component: ComponentVariants, report: OptimiseReport) -> None:
+    from rich.table import Table
+
+    batches = next(it.speed.us_per_row for it in component.variants if it.speed is not None)
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    table.title = (
+        f"{component.component}@{component.version} (fp32 seems {component.noise:.1%} from itself)"
+    )
+    table.add_column("variant")
+    for size in batches:
+        table.add_column(f"µs at {size}", justify="right")
+    for column in ("× fp32", "kB", "memory kB", "max |Δ|", "Δ AUC", "Δ AP", "flips"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for variant in component.variants:
+        chosen = variant.name == component.chosen
+        table.add_row(*_cells(variant, len(batches)), style="bold" if chosen else None)
+    stdout.print(table, soft_wrap=True)
+    stdout.print(_chosen_in_words(component, report.pipeline), markup=False, soft_wrap=True)
+    stdout.print()
+
+
+def _cells(variant: Variant, sizes: int) -> list[str]:
+    words = "; ".join(variant.words)
+    if variant.speed is None or variant.losses is None:
+        return [variant.name, *["-"] * (sizes + 7), words]
+    speed, losses = variant.speed, variant.losses
+    memory = "-" if variant.memory is None else f"{variant.memory / 1024:,.0f}"
+    return [
+        variant.name,
+        *(f"{us:.2f}" for us in speed.us_per_row.values()),
+        f"{speed.overall:.2f}", f"{(variant.bytes or 0) / 1024:,.1f}", memory,
+        f"{losses.max_delta:.2g}", f"{0 - losses.auc_loss:+.4f}", f"{0 - losses.ap_loss:+.4f}",
+        f"{losses.flips:,}", words,
+    ]  # fmt: skip
+
+
+def _chosen_in_words(component: ComponentVariants, pipeline: str) -> str:
+    if component.chosen == "fp32":
+        return "stays: no variant is both within tolerance and faster beyond noise"
+    if component.registered is None:
+        return f"chosen: {component.chosen} (--apply registers it)"
+    return (
+        f"chosen: {component.chosen}, registered as {component.component}@{component.registered} "
+        f"of {pipeline}"
+    )
