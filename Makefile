@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka faults fuzz bench bench-quick kafka check format coverage lock schema clean
+.PHONY: help demo test test-kafka test-docker image kafka-image faults fuzz bench bench-quick kafka check format coverage lock schema clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,11 +22,24 @@ demo: .venv/installed ## Train, run and watch the card-fraud pipeline on simulat
 	$(BIN)/anabranch demo $(ARGS)
 
 test: .venv/installed ## All tests that need no Java
-	$(BIN)/python -m pytest -n 3 --dist worksteal --doctest-modules -m "not kafka" \
+	$(BIN)/python -m pytest -n 3 --dist worksteal --doctest-modules -m "not kafka and not docker" \
 	  agents topics models tests --ignore=tests/benchmarks --ignore=tests/fuzz $(ARGS)
 
 test-kafka: .venv/installed ## Tests on Apache Kafka itself (needs Java 17 and Maven)
 	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/kafka tests/deploy -m kafka $(ARGS)
+
+test-docker: .venv/installed ## Builds the images, runs the Compose stack (needs a Docker engine; BASE=IMAGE KAFKA_IMAGE=IMAGE)
+	ANABRANCH_REQUIRE_DOCKER=1 ANABRANCH_BASE_IMAGE=$(BASE) KAFKA_IMAGE=$(KAFKA_IMAGE) \
+	  $(BIN)/python -m pytest tests/deploy -m docker $(ARGS)
+
+image: ## The image that serves, anabranch:serve, and the one that trains, anabranch:train (BASE=IMAGE)
+	for target in serve train; do docker build -f deploy/Dockerfile --target $$target \
+	  --build-arg BASE=$(or $(BASE),python:3.12-slim) $(ARGS) -t anabranch:$$target . || exit 1; done
+
+kafka-image: ## Apache Kafka as the image anabranch-kafka:local, from Maven (BASE=any Debian image)
+	deploy/kafka/run -l
+	tar -ch deploy/kafka .kafka/libs | docker build -f deploy/kafka/Dockerfile \
+	  --build-arg BASE=$(or $(BASE),debian:bookworm-slim) $(ARGS) -t anabranch-kafka:local -
 
 faults: .venv/installed ## Kills workers and brokers (ARGS: --seeds N --long --table FILE, or -m core)
 	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/faults $(ARGS)
@@ -61,7 +74,7 @@ format: .venv/installed ## Put the code into its format
 	$(BIN)/ruff format .
 
 coverage: .venv/installed ## Tests with branch coverage
-	$(BIN)/coverage run -m pytest -q -m "not kafka" $(ARGS)
+	$(BIN)/coverage run -m pytest -q -m "not kafka and not docker" $(ARGS)
 	$(BIN)/coverage report
 
 schema: .venv/installed ## Write the JSON Schema of pipeline files anew

@@ -19,6 +19,7 @@ from agents.commands.optimise import optimise
 from agents.commands.publish import publish
 from agents.commands.run import run
 from agents.commands.shared import configure_logging, stderr
+from agents.commands.simulate import simulate
 from agents.commands.topics import topics
 from agents.commands.train import train
 from agents.commands.watch import watch
@@ -44,7 +45,7 @@ def options(
     configure_logging(verbose=verbose)
 
 
-for command in (demo, init, train, check, run, publish, watch, topics, audit, evaluate):
+for command in (demo, init, train, check, run, publish, simulate, watch, topics, audit, evaluate):
     app.command()(command)
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(deploy, name="deploy")

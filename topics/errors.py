@@ -17,6 +17,7 @@
     │   ├── BrokerUnreachable nobody answers at the broker's address
     │   ├── CertificateRefused, LoginRefused, ProtocolMismatch   broker or we have no trust
     │   ├── NotAuthorized     the broker knows us, but does not let us do that
+    │   ├── GrantRefused      the broker adds no ACL (agents.granting)
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
     │   ├── WriteTimeout      the broker did not confirm what was written

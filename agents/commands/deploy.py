@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agents.commands.deploy_compose import compose
 from agents.commands.shared import PipelineArgument, stderr
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command("compose")(compose)
 
 
 @app.command("kubernetes")

@@ -71,6 +71,7 @@ def publish(
     """  # fmt: skip
     from agents.brokers import needed_broker
     from models.dataset_errors import DatasetNotFound
+    from models.datasets import count_rows
     from topics.embedded import MAX_IN_FLIGHT
     from topics.pipeline_file import find_pipeline, load_pipeline
 
@@ -83,10 +84,17 @@ def publish(
         max_in_flight = MAX_IN_FLIGHT
     events = _events(loaded.pipeline, file, limit)
     began = time.monotonic()
+    total = count_rows(file)
+    if total is not None and limit is not None:
+        total = min(total, limit)
     count = run_async(
-        _publish(loaded.pipeline, settings, events, file, rate, speed, max_in_flight, limit)
+        publish_events(loaded.pipeline, settings, events, total, rate, speed, max_in_flight)
     )
-    seconds = time.monotonic() - began
+    report(count, time.monotonic() - began, as_json=as_json)
+
+
+def report(count: int, seconds: float, *, as_json: bool) -> None:
+    """Print how much was published."""
     if as_json:
         import json
 
@@ -125,18 +133,20 @@ def _events(
     yield from islice(chain(first, found), limit)
 
 
-async def _publish(
+async def publish_events(
     pipeline: Pipeline, settings: BrokerSettings,
     events: Iterator[tuple[dict[str, object], bool | None]],
-    file: str, rate: float | None, speed: float | None, max_in_flight: int | None,
-    limit: int | None,
+    total: int | None, rate: float | None, speed: float | None, max_in_flight: int | None,
 ) -> int:  # fmt: skip
+    """Publish *events* and their outcomes until they end or a signal comes; how many there were.
+
+    *total* of them are expected, for the progress bar; None when nobody knows.
+    """
     from agents import publishing
     from agents.brokers import ensure_topics, wait_for_broker
     from agents.in_flight import InFlight
     from agents.outcomes import OutcomePublisher
     from agents.pacing import paced_by
-    from models.datasets import count_rows
     from topics.topology import Topology
 
     stopping = asyncio.Event()
@@ -144,9 +154,6 @@ async def _publish(
     topology = Topology.of(pipeline)
     await wait_for_broker(settings)
     await ensure_topics(settings, topology)
-    total = count_rows(file)
-    if total is not None and limit is not None:
-        total = min(total, limit)
     count = 0
     columns = [
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),

@@ -26,6 +26,9 @@ def topics(
         bool,
         typer.Option("--acls", help="Write out what each component must be allowed, instead."),
     ] = False,
+    grant: Annotated[
+        bool, typer.Option("--grant", help="Let each component's user do what --acls lists.")
+    ] = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,6 +38,8 @@ def topics(
       anabranch topics card-fraud
 
       anabranch topics card-fraud --create --replication 3 --broker kafka:9092
+
+      anabranch topics card-fraud --create --grant --broker kafka:9092
 
       anabranch topics card-fraud --acls --broker kafka:9092 | sh
     """
@@ -51,6 +56,8 @@ def topics(
     topology = Topology.of(found)
     settings = needed_broker(broker)
     counts = run_async(_counts(settings, topology, replication if create else None))
+    if grant:
+        run_async(_grant(found, settings))
     if as_json:
         typer.echo(json.dumps({topic: counts.get(topic) for topic in topology.all}))
         return
@@ -58,6 +65,13 @@ def topics(
     for topic in topology.all:
         table.add_row(topic, str(counts.get(topic, "does not exist")))
     stdout.print(table)
+
+
+async def _grant(pipeline: Pipeline, settings: BrokerSettings) -> None:
+    from agents.granting import grant
+    from topics.acls import acls
+
+    await grant(settings, acls(pipeline))
 
 
 def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> None:

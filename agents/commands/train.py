@@ -39,6 +39,12 @@ def train(
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Simulated events.")] = _SIMULATED_ROWS,
     seed: Annotated[int, typer.Option(min=0, help="Seed of simulator and estimators.")] = 0,
+    if_needed: Annotated[
+        bool,
+        typer.Option(
+            "--if-needed", help="Only when a model or the weights are missing, or fit no more."
+        ),
+    ] = False,
     report_file: Annotated[
         Path | None,
         typer.Option(
@@ -76,9 +82,12 @@ def train(
 
       anabranch train card-fraud --data transactions.parquet --report fraud.html
 
+      anabranch train card-fraud --if-needed
+
       anabranch train card-fraud --engine ray --address ray://head:10001
     """
     from agents import policy_advice
+    from agents.opening import is_trained
     from agents.report_files import check_report_place, write_report
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
@@ -88,6 +97,11 @@ def train(
     file = load_pipeline(find_pipeline(pipeline))
     settings = HomeSettings()
     registry = Registry(settings.registry)
+    if if_needed and is_trained(file.pipeline, registry):
+        stderr.print(f"{file.pipeline.name} has models that fit its file: nothing to do")
+        if as_json:
+            typer.echo("null")
+        return
     check_report_place(report_file)
     if write_policy:
         policy_advice.check_costs(file)

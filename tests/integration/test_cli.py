@@ -119,6 +119,26 @@ def test_ctrl_c_ends_a_publication_that_waits_for_the_next_event(
     assert json.loads(out)["published"] == 1
 
 
+def test_simulated_events_are_published_for_a_pipeline_that_runs_elsewhere(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    words = ("simulate", str(trained.file.path), "--events", "300", "--rate", "1000", "--json")
+    done = anabranch(trained, *words, broker=broker.broker)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["published"] == 300
+    done = anabranch(trained, "audit", str(trained.file.path), "--json", broker=broker.broker)
+    assert json.loads(done.stdout)["total"]["inputs"] == 300
+
+
+def test_what_is_trained_is_not_trained_again_when_it_need_not_be(trained: Trained) -> None:
+    models = sorted((trained.home / "registry").rglob("*"))
+    done = anabranch(trained, "train", str(trained.file.path), "--if-needed", "--json")
+    assert done.returncode == 0
+    assert done.stdout == "null\n"
+    assert "nothing to do" in done.stderr
+    assert sorted((trained.home / "registry").rglob("*")) == models
+
+
 def test_a_published_file_is_decided_watched_and_audited(
     trained: Trained, busy_broker: str, tmp_path: Path
 ) -> None:
@@ -261,7 +281,8 @@ def test_a_model_that_the_changed_file_does_not_fit_is_named(trained: Trained) -
 
 def test_help_teaches_with_examples() -> None:
     commands = (
-        "demo", "init", "train", "check", "run", "publish", "watch", "topics", "audit", "evaluate",
+        "demo", "init", "train", "check", "run", "publish", "simulate", "watch", "topics", "audit",
+        "evaluate",
     )  # fmt: skip
     for command in commands:
         done = anabranch(None, command, "--help")

@@ -1,0 +1,87 @@
+"""`anabranch simulate`: simulated events for a pipeline that runs elsewhere."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from agents.commands.publish import publish_events, report
+from agents.commands.shared import (
+    BrokerOption,
+    JsonOption,
+    PipelineArgument,
+    SpeedOption,
+    check_pace,
+    run_async,
+)
+
+_RATE = 200.0
+
+
+def simulate(
+    pipeline: PipelineArgument,
+    events: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after N. [default: never]")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="N", help="Events a second, at most. [default: 200]"),
+    ] = None,
+    speed: SpeedOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 1,
+    drift: Annotated[
+        float, typer.Option(help="How far the inputs drift in the first simulated day.")
+    ] = 0.0,
+    incident: Annotated[
+        bool, typer.Option("--incident", help="An incident at 08:00 of the first simulated day.")
+    ] = False,
+    max_in_flight: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Wait while N events have no decision yet. "
+            "[default: 8000 on the embedded broker, otherwise no limit]",
+        ),
+    ] = None,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish simulated events, and their outcomes when they are known, until Ctrl-C.
+
+    It only produces: the components run elsewhere. Each start begins with the simulator's first
+    day again. A demo with everything in it is `anabranch demo`.
+
+    Examples:
+      anabranch simulate card-fraud --broker kafka:9092
+
+      anabranch simulate card-fraud --events 20000 --rate 500
+
+      anabranch simulate machine-maintenance --speed 3600 --drift 2 --incident
+    """  # fmt: skip
+    from agents.brokers import needed_broker
+    from agents.demo import simulator_of
+    from models.simulators import Incident, Scenario
+    from topics.embedded import MAX_IN_FLIGHT
+    from topics.pipeline_file import find_pipeline, load_pipeline
+
+    check_pace(rate, speed)
+    found = load_pipeline(find_pipeline(pipeline)).pipeline
+    simulator = simulator_of(found)
+    settings = needed_broker(broker)
+    scenario = Scenario(drift=drift, incidents=(Incident(),) if incident else ())
+    labelled = ((each.event, each.label) for each in simulator(seed, scenario=scenario))
+    if rate is None and speed is None:
+        rate = _RATE
+    if max_in_flight is None and settings.embedded:
+        max_in_flight = MAX_IN_FLIGHT
+    began = time.monotonic()
+    count = run_async(
+        publish_events(
+            found, settings, islice(labelled, events), events, rate, speed, max_in_flight
+        )
+    )
+    report(count, time.monotonic() - began, as_json=as_json)

@@ -1,0 +1,51 @@
+"""Letting each part of a pipeline do what it must, on a broker with an authorizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import ClusterAuthorizationFailedError
+from aiokafka.protocol.admin import CreateAclsRequest
+
+from topics.acls import Acl
+from topics.connection import client_options
+from topics.errors import BrokerError
+from topics.settings import BrokerSettings
+
+# The numbers of Kafka's protocol: ResourceType, PatternType, AclOperation, AclPermissionType.
+_RESOURCES = {"topic": 2, "group": 3}
+_LITERAL = 3
+_OPERATIONS = {"read": 3, "write": 4}
+_ALLOW = 3
+
+
+class GrantRefused(BrokerError):
+    """The broker does not add an ACL."""
+
+    def __init__(self, broker: str, code: int, reason: str | None) -> None:
+        why = reason or f"error {code}"
+        if code == ClusterAuthorizationFailedError.errno:
+            why = "only a super user, or one who may alter the cluster, may grant"
+        super().__init__(f"{broker} adds no ACL: {why}")
+
+
+async def grant(settings: BrokerSettings, acls: Sequence[Acl]) -> None:
+    """Add those of *acls* that are not there yet; none is taken away.
+
+    Raises GrantRefused, also when the broker has no authorizer.
+    """
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        for acl in acls:
+            request = CreateAclsRequest(
+                _RESOURCES[acl.resource], acl.name, _LITERAL, f"User:{acl.principal}", "*",
+                _OPERATIONS[acl.operation], _ALLOW,
+            )  # fmt: skip
+            answer = await admin._send_request(request)  # noqa: SLF001  # it has no call for that
+            for code, reason in answer.creation_responses:
+                if code:
+                    raise GrantRefused(settings.broker, code, reason)
+    finally:
+        await admin.close()

@@ -1,0 +1,230 @@
+"""The Compose files: what they start is what the code takes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
+import pytest
+import typer
+import yaml
+
+from agents.cli import app
+from agents.compose_file import (
+    AUDIT_PORT,
+    BROKER,
+    METRICS_PORT,
+    SERVICES,
+    ServiceNameTaken,
+    workers,
+)
+from agents.opening import UnknownComponent, open_parts
+from models.registry import Registry
+from tests.integration.harness import Trained
+from topics.acls import acls
+from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.settings import BrokerSettings, HomeSettings, SecuritySettings
+
+PLAIN, SECURE = Path("docker-compose.yml"), Path("deploy/compose/secure.yml")
+PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
+COMPONENTS = workers(PIPELINE)
+_VARIABLE = re.compile(r"\$\{\w+(?::-([^}]*))?\}")
+
+Service = dict[str, Any]
+
+
+def filled(value: Any) -> Any:
+    """*value* with every variable as it is when nobody sets it."""
+    if isinstance(value, dict):
+        return {name: filled(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [filled(each) for each in value]
+    return _VARIABLE.sub(lambda m: m.group(1) or "", value) if isinstance(value, str) else value
+
+
+def services(path: Path = PLAIN) -> dict[str, Service]:
+    return dict(filled(yaml.safe_load(path.read_text()))["services"])
+
+
+def options(words: list[str]) -> dict[str, Any]:
+    """What the command line makes of a command; it refuses what it does not know."""
+    found: Any = typer.main.get_command(app)
+    name, *rest = words
+    command = found.commands[name]
+    context = command.make_context(name, [str(word) for word in rest], parent=click.Context(found))
+    return dict(context.params)
+
+
+def written(tmp_path: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "agents", "deploy", "compose", *words],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout
+
+
+@pytest.mark.parametrize(("path", "more"), [(PLAIN, []), (SECURE, ["--secure"])])
+def test_the_files_are_what_the_command_writes(path: Path, more: list[str]) -> None:
+    kept = path.read_text()
+    # Written beside itself: the relative paths are those from there.
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "agents", "deploy", "compose", "card-fraud", *more, "-o", path],
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+        assert path.read_text() == kept, "run anabranch deploy compose (its first lines say how)"
+    finally:
+        path.write_text(kept)
+
+
+@pytest.mark.parametrize("path", [PLAIN, SECURE])
+def test_the_files_are_valid_by_the_schema_of_compose(path: Path) -> None:
+    found = files("check-jsonschema") or []
+    schema = next(file for file in found if file.name == "compose-spec.json")
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(schema.read_text()))
+
+
+def test_each_component_is_a_service_of_its_own_and_nothing_is_left_out() -> None:
+    assert set(services()) == {*COMPONENTS, *SERVICES}
+    for name in COMPONENTS:
+        given = options(services()[name]["command"])
+        assert given["pipeline"] == "card-fraud"
+        assert given["component"] == [name]
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_a_components_name_is_one_that_run_takes(name: str, trained: Trained) -> None:
+    # The small forests have the same components.
+    assert open_parts(trained.file, Registry(trained.home / "registry"), [name])
+    with pytest.raises(UnknownComponent):
+        open_parts(trained.file, Registry(trained.home / "registry"), [f"{name}s"])
+
+
+@pytest.mark.parametrize("name", [name for name in services() if "command" in services()[name]])
+def test_every_command_is_one_that_the_command_line_takes(name: str) -> None:
+    assert options(services()[name]["command"])["pipeline"] == "card-fraud"
+
+
+def test_a_healthcheck_asks_the_port_that_is_served_and_prometheus_scrapes_it() -> None:
+    jobs = yaml.safe_load(Path("deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    scraped = {
+        job["dns_sd_configs"][0]["names"][0]: job["dns_sd_configs"][0]["port"]
+        for job in jobs if "dns_sd_configs" in job
+    }  # fmt: skip
+    ports = dict.fromkeys(COMPONENTS, METRICS_PORT) | {"audit": AUDIT_PORT}
+    for name, port in ports.items():
+        service = services()[name]
+        given = options(service["command"])
+        assert (given["metrics_host"], given["metrics_port"]) == ("0.0.0.0", port)  # noqa: S104
+        assert service["healthcheck"]["test"][-1] == str(port)
+        (alias,) = service["networks"]["default"]["aliases"]
+        assert scraped[alias] == port
+
+
+@pytest.mark.parametrize("path", [PLAIN, SECURE])
+def test_every_setting_is_one_that_the_code_reads(path: Path) -> None:
+    classes = (BrokerSettings, HomeSettings, SecuritySettings)
+    known = {f"ANABRANCH_{field.upper()}" for each in classes for field in each.model_fields}
+    for name, service in services(path).items():
+        ours = {key for key in service.get("environment", {}) if key.startswith("ANABRANCH_")}
+        assert ours <= known, name
+
+
+def test_components_reach_the_listener_that_kafka_advertises() -> None:
+    kafka = services()["kafka"]["environment"]
+    assert f"INTERNAL://{BROKER}" in kafka["KAFKA_ADVERTISED_LISTENERS"].split(",")
+    for name in (*COMPONENTS, "topics", "producer", "audit"):
+        assert services()[name]["environment"]["ANABRANCH_BROKER"] == BROKER
+
+
+def test_nothing_listens_beyond_this_machine_and_any_component_can_be_scaled() -> None:
+    for name, service in services().items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        assert "container_name" not in service
+    for name in COMPONENTS:
+        assert "ports" not in services()[name]
+        assert "ANABRANCH_INSTANCE_ID" not in services()[name]["environment"]
+
+
+def test_ours_write_nowhere_but_where_they_must_and_every_service_is_limited() -> None:
+    for name, service in services().items():
+        assert service["mem_limit"], name
+        assert service["restart"], name
+        if name in ("kafka", "prometheus", "grafana"):
+            continue
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["tmpfs"] == ["/tmp"]  # noqa: S108
+    for name in COMPONENTS:
+        assert [each for each in services()[name]["volumes"] if not each.endswith(":ro")] == []
+
+
+def test_what_is_mounted_from_the_source_tree_is_there() -> None:
+    for service in services().values():
+        for volume in service.get("volumes", []):
+            if volume.startswith("."):
+                assert Path(volume.split(":")[0]).exists(), volume
+
+
+def test_components_start_after_topics_and_models_and_the_producer_after_them() -> None:
+    for name in COMPONENTS:
+        assert services()[name]["depends_on"] == {
+            job: {"condition": "service_completed_successfully"} for job in ("topics", "train")
+        }
+    assert services()["producer"]["depends_on"] == {"weigh": {"condition": "service_healthy"}}
+
+
+def test_secured_services_log_in_as_the_users_that_have_the_rights() -> None:
+    secured = services(SECURE)
+    users = {name: each["environment"].get("ANABRANCH_SASL_USERNAME")
+             for name, each in secured.items() if name != "kafka"}  # fmt: skip
+    assert options(secured["topics"]["command"])["grant"] is True
+    assert users.pop("topics") == "admin"
+    granted = {acl.principal for acl in acls(PIPELINE)}
+    assert set(users.values()) == granted - {"card-fraud.consumer", "card-fraud.scaler"}
+    assert {name for name in users if name in COMPONENTS} == set(COMPONENTS)
+    for name, user in users.items():
+        assert {"source": user, "target": "kafka-password"} in secured[name]["secrets"]
+
+
+def test_passwords_are_in_files_only() -> None:
+    for path in (PLAIN, SECURE):
+        for line in path.read_text().splitlines():
+            if "PASSWORD" in line:
+                assert "/run/secrets/" in line, line
+
+
+def test_a_pipeline_of_ones_own_is_mounted_and_trained_on_ones_own_data(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    text = Path("deploy/pipelines/card-fraud.yaml").read_text()
+    mine.write_text(text.replace("pipeline: card-fraud", "pipeline: mine", 1))
+    found = yaml.safe_load(written(tmp_path, str(mine)))["services"]
+    assert "producer" not in found
+    assert "--data" in found["train"]["command"]
+    folder = found["weigh"]["volumes"][0]
+    assert folder.endswith(":/pipelines:ro")
+    assert (Path.cwd() / folder.split(":")[0]).resolve() == tmp_path.resolve()
+    assert options(found["weigh"]["command"])["pipeline"] == "/pipelines/mine.yaml"
+
+
+@pytest.mark.parametrize("name", ["machine-maintenance", "road-risk", "tumour-triage"])
+def test_every_pipeline_of_ours_has_a_compose_file(name: str, tmp_path: Path) -> None:
+    found = yaml.safe_load(written(tmp_path, name))["services"]
+    pipeline = load_pipeline(find_pipeline(name)).pipeline
+    assert set(found) == {*workers(pipeline), *SERVICES}
+
+
+def test_a_component_cannot_be_called_like_another_service() -> None:
+    first, *rest = PIPELINE.components
+    kafka = PIPELINE.model_copy(
+        update={"components": [first.model_copy(update={"name": "kafka"}), *rest]}
+    )
+    with pytest.raises(ServiceNameTaken, match="component kafka of pipeline card-fraud"):
+        workers(kafka)
