@@ -30,7 +30,7 @@ _CELL = (0.62, 0.34)
 """Inches of one grid unit."""
 _UNITS = {
     "eps": "events/s", "rowsps": "rows/s", "suffix: records": "records", "s": "s",
-    "percentunit": "share", "short": "", "bytes": "bytes",
+    "percentunit": "of 1", "short": "", "bytes": "bytes",
 }  # fmt: skip
 
 
@@ -118,12 +118,13 @@ def _rows(axes: Axes, panel: Mapping[str, Any], span: Span) -> None:
     out = panel["transformations"][0]["options"]["excludeByName"]
     found = [s.labels for s in span.ask(panel["targets"][0])]
     columns = sorted({name for labels in found for name in labels if name not in out})
-    cells = [[labels.get(name, "")[:22] for name in columns] for labels in found]
+    cells = [[labels.get(name, "") for name in columns] for labels in found]
     axes.axis("off")
     if cells:
         table = axes.table(cellText=cells, colLabels=columns, loc="upper center", cellLoc="left")
         table.auto_set_font_size(value=False)
         table.set_fontsize(5)
+        table.auto_set_column_width(list(range(len(columns))))
 
 
 _KINDS = {"timeseries": _curves, "stat": _value, "heatmap": _heat, "table": _rows}
@@ -144,6 +145,7 @@ def _timed(axes: Axes, span: Span) -> None:
     axes.set_xlim(start, end)  # type: ignore[arg-type]  # dates
     locator = AutoDateLocator(maxticks=6)  # type: ignore[no-untyped-call]  # matplotlib's
     axes.xaxis.set_major_locator(locator)
+    axes.xaxis.get_offset_text().set_fontsize(6)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 

@@ -201,14 +201,15 @@ def _challenge(trained: Trained, address: str) -> None:
     """A second forest, which a fifth of the keys get; the first goes into service by name."""
     file = trained.file.path
     for words in (
-        ("train", str(file), "--component", "risk-forest", "--rows", "6000"),
+        ("train", str(file), "--component", "risk-forest", "--rows", "60000"),
         ("models", "promote", f"{file}/risk-forest@1"),
         ("models", "canary", f"{file}/risk-forest@2", "--share", "20%"),
     ):
-        done = anabranch(trained, *words, broker=address)
+        done = anabranch(trained, *words, broker=address, timeout=300)
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.timeout(600)
 def test_every_query_of_every_panel_returns_data(watched: Scene) -> None:
     """One test, not one a query: those would be dealt out to processes that each want a scene."""
     problems = list(rule_errors(watched.url))
