@@ -16,7 +16,7 @@ from topics.settings import BrokerSettings
 # The numbers of Kafka's protocol: ResourceType, PatternType, AclOperation, AclPermissionType.
 _RESOURCES = {"topic": 2, "group": 3}
 _LITERAL = 3
-_OPERATIONS = {"read": 3, "write": 4}
+_OPERATIONS = {"read": 3, "write": 4, "describe": 8}
 _ALLOW = 3
 
 

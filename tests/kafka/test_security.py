@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it does not say what it exports
-    AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -50,17 +50,9 @@ def secured(own: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         )
         for done in admin.alter_user_scram_credentials([scram]).values():
             done.result(30)
-        printed = anabranch(own, {}, "topics", "--acls", "--json").stdout
-        for done in admin.create_acls([binding(**acl) for acl in json.loads(printed)]).values():
-            done.result(30)
+        granted = anabranch(own, {"BROKER": secured.admin.broker}, "topics", "--create", "--grant")
+        assert granted.returncode == 0, granted.stderr
         yield secured
-
-
-def binding(principal: str, operation: str, resource: str, name: str) -> AclBinding:
-    return AclBinding(
-        ResourceType[resource.upper()], name, ResourcePatternType.LITERAL, f"User:{principal}",
-        "*", AclOperation[operation.upper()], AclPermissionType.ALLOW,
-    )  # fmt: skip
 
 
 def environment(own: Trained, settings: dict[str, str]) -> dict[str, str]:
@@ -145,6 +137,28 @@ def test_a_certificate_of_ours_is_enough_where_the_broker_asks_for_one(
     settings = {"BROKER": f"localhost:{secured.mutual}", "TLS": "true", "TLS_CA": secured.pem("ca")}
     done = anabranch(own, {**settings, "TLS_CERTIFICATE": secured.pem("client")}, "topics")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_rights_that_are_granted_are_those_that_are_written_out(
+    own: Trained, secured: Secured
+) -> None:
+    printed = json.loads(anabranch(own, {}, "topics", "--acls", "--json").stdout)
+    admin = AdminClient({"bootstrap.servers": secured.admin.broker})
+    anything = AclBindingFilter(
+        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY,
+        AclPermissionType.ANY,
+    )  # fmt: skip
+    found = {
+        (acl.principal, acl.operation.name.lower(), acl.restype.name.lower(), acl.name)
+        for acl in admin.describe_acls(anything).result(30)
+    }
+    assert found == {(f"User:{acl['principal']}", *list(acl.values())[1:]) for acl in printed}
+
+
+def test_who_may_not_grant_is_told_so(own: Trained, secured: Secured) -> None:
+    done = anabranch(own, login(own, secured, "features"), "topics", "--grant")
+    assert done.returncode == 1
+    assert "only a super user, or one who may alter the cluster, may grant" in done.stderr
 
 
 @pytest.mark.parametrize(
