@@ -117,6 +117,7 @@ def stack() -> Iterator[Stack]:
     environment |= {
         "COMPOSE_PROJECT_NAME": name, "SERVE_IMAGE": images["serve"],
         "TRAIN_IMAGE": images["train"], "KAFKA_PORT": str(port),
+        "TRAINING_ROWS": "60000",  # most of the time would be training, on a busy machine
     }  # fmt: skip
     made = Stack((*words, "--profile", "producer"), environment, time.monotonic())
     try:

@@ -144,9 +144,9 @@ def test_the_rights_that_are_granted_are_those_that_are_written_out(
 ) -> None:
     printed = json.loads(anabranch(own, {}, "topics", "--acls", "--json").stdout)
     admin = AdminClient({"bootstrap.servers": secured.admin.broker})
-    anything = AclBindingFilter(
-        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY,
-        AclPermissionType.ANY,
+    anything = AclBindingFilter(  # None is any, which its stubs do not know
+        ResourceType.ANY, None, ResourcePatternType.ANY,  # type: ignore[arg-type]
+        None, None, AclOperation.ANY, AclPermissionType.ANY,  # type: ignore[arg-type]
     )  # fmt: skip
     found = {
         (acl.principal, acl.operation.name.lower(), acl.restype.name.lower(), acl.name)
