@@ -57,8 +57,9 @@ def optimise(
     than they allow, and gives a row the same bits in any batch. Often that is fp32.
 
     Times are processor time of one thread, in turns with fp32. The rows are those of
-    `anabranch train` with the same --data or --seed: its first 60 % calibrate, its last 20 %
-    judge.
+    `anabranch train` with the same --data or --seed: the first 60 % calibrate, the last 20 %
+    judge. A registered model was fitted on all of them in the end: give other --data, or
+    another --seed, to see what a variant loses on rows that are new to it.
 
     Examples:
       anabranch models optimise card-fraud
@@ -72,10 +73,13 @@ def optimise(
     from models.registry import Registry
     from models.variants.optimising import optimise as measured_variants
     from models.variants.optimising import register
+    from models.variants.plot import check_drawable, draw
     from models.variants.setting import Setting
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
+    if plot is not None:
+        check_drawable(plot)
     name, only = _parts(target)
     file = load_pipeline(find_pipeline(name))
     pipeline, registry = file.pipeline, Registry(HomeSettings().registry)
@@ -101,14 +105,12 @@ def optimise(
         )
     if apply:
         report = register(setting, report, models)
-    if plot is not None:
-        from models.variants.plot import draw
-
-        draw(report, plot)
     if as_json:
         typer.echo(report.model_dump_json())
     else:
         print_report(report)
+    if plot is not None:
+        draw(report, plot)
 
 
 def _parts(target: str) -> tuple[str, str | None]:

@@ -16,15 +16,29 @@ _CHOSEN, _ABLE, _RULED_OUT, _INK = "#0b6e99", "#8fb8ca", "#d9d9d9", "#333333"
 _WIDTH_IN, _ROW_IN, _HEAD_IN = 8.0, 0.3, 0.9
 
 
-def draw(report: OptimiseReport, path: Path) -> None:
-    """Time against fp32, one panel a component, into *path*: .svg, .png or .pdf.
+def check_drawable(path: Path) -> None:
+    """Raise MissingExtra without matplotlib, NoDrawing for a folder or suffix that will not do.
 
-    Raises MissingExtra without matplotlib, and NoDrawing for a path that cannot be written.
+    Before minutes of measuring, not after them.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as exc:
         raise MissingExtra("a plot", "report") from exc
+    known = Figure().canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".") not in known:
+        raise NoDrawing(str(path), f"its suffix is none of {', '.join(sorted(known))}")
+    if not path.absolute().parent.is_dir():
+        raise NoDrawing(str(path), "its folder does not exist")
+
+
+def draw(report: OptimiseReport, path: Path) -> None:
+    """Time against fp32, one panel a component, into *path*, which is drawable.
+
+    Raises NoDrawing for a path that cannot be written.
+    """
+    from matplotlib.figure import Figure
+
     measured = [[v for v in it.variants if v.speed is not None] for it in report.components]
     heights = [_HEAD_IN + _ROW_IN * len(rows) for rows in measured]
     figure = Figure(figsize=(_WIDTH_IN, sum(heights)), layout="constrained")
@@ -38,8 +52,8 @@ def draw(report: OptimiseReport, path: Path) -> None:
     panels[-1, 0].xaxis.label.set_size("small")
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as exc:  # ValueError: a suffix that it does not know
-        raise NoDrawing(str(path), str(exc)) from exc
+    except OSError as exc:
+        raise NoDrawing(str(path), exc.strerror or str(exc)) from exc
 
 
 def _panel(axes: Axes, component: ComponentVariants, rows: list[Variant]) -> None:

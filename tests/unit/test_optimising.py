@@ -14,7 +14,7 @@ from models.component import Batch, Component, StageOutput
 from models.registry import Registry
 from models.variants.errors import NoDrawing, NothingToOptimise
 from models.variants.optimising import optimise, register
-from models.variants.plot import draw
+from models.variants.plot import check_drawable, draw
 from models.variants.scene import Scene
 from models.variants.setting import Setting, components_of, originals_of
 from models.variants.table import OptimiseReport
@@ -141,8 +141,12 @@ def test_the_plot_is_drawn(found: OptimiseReport, tmp_path: Path, suffix: str) -
     assert path.stat().st_size > 5_000
 
 
-def test_a_plot_of_an_unknown_kind_is_refused_in_words(
-    found: OptimiseReport, tmp_path: Path
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("times.xyz", "suffix is none of .*svg"), ("times", "suffix"), ("none/t.svg", "folder")],
+)
+def test_where_no_plot_can_be_drawn_is_said_beforehand(
+    tmp_path: Path, path: str, words: str
 ) -> None:
-    with pytest.raises(NoDrawing, match=r"times\.xyz"):
-        draw(found, tmp_path / "times.xyz")
+    with pytest.raises(NoDrawing, match=words):
+        check_drawable(tmp_path / path)
