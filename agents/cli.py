@@ -16,6 +16,7 @@ from agents.commands.deploy import app as deploy
 from agents.commands.evaluate import evaluate
 from agents.commands.init import init
 from agents.commands.optimise import optimise
+from agents.commands.plan import plan
 from agents.commands.publish import publish
 from agents.commands.run import run
 from agents.commands.shared import configure_logging, stderr
@@ -45,7 +46,9 @@ def options(
     configure_logging(verbose=verbose)
 
 
-for command in (demo, init, train, check, run, publish, simulate, watch, topics, audit, evaluate):
+for command in (
+    demo, init, train, check, plan, run, publish, simulate, watch, topics, audit, evaluate,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(deploy, name="deploy")

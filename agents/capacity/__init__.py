@@ -1,0 +1,1 @@
+"""How much of everything a pipeline needs for a rate, from what an event was measured to cost."""

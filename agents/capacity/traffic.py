@@ -1,0 +1,59 @@
+"""What flows through each topic of a pipeline, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agents.capacity.unit_costs import Bytes
+from topics.pipeline import Pipeline
+from topics.topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is asked for."""
+
+    events_per_s: float
+    p99_ms: float
+    event_bytes: float | None = None
+    """Of an event as it is published; that of the benchmark without it."""
+    entities: int = 0
+    """Keys that windows remember at a time."""
+    retention_h: float = 168.0
+    """How long the broker keeps records; Kafka's own default is a week."""
+    replication: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What one topic carries."""
+
+    bytes_per_event: float
+    disk_gb: float
+    """All replicas, at the end of the retention time."""
+
+
+def topics(pipeline: Pipeline, demand: Demand, size: Bytes) -> Mapping[str, Topic]:
+    """What each topic carries, and what it takes on disk, all replicas, when it is full."""
+    topology = Topology.of(pipeline)
+    event = demand.event_bytes or size.event
+    sizes = {topology.events: event}
+    sizes |= {topology.keyed(name): event for name in topology.repartitioned}
+    for spec in pipeline.components:
+        columns = len(spec.features or []) + 2 * len(spec.windowed)  # at most three windows each
+        sizes[topology.stage(spec.name)] = size.stage + size.stage_column * max(0, columns - 1)
+    stages = len(pipeline.weighting.inputs)
+    sizes[topology.decisions] = size.decision + size.decision_stage * (stages - 1)
+    kept_s = demand.retention_h * 3600
+    copies = demand.events_per_s * kept_s * demand.replication
+    return {topic: Topic(each, each * copies / 1e9) for topic, each in sizes.items()}
+
+
+def read_bytes(pipeline: Pipeline, carried: Mapping[str, Topic]) -> float:
+    """Bytes that are read for an event: every topic by each that needs it, decisions once."""
+    topology = Topology.of(pipeline)
+    reads = [it for spec in pipeline.components for it in spec.inputs] + pipeline.weighting.inputs
+    read = sum(carried[topology.stage(it)].bytes_per_event for it in reads)
+    read += sum(carried[topology.keyed(name)].bytes_per_event for name in topology.repartitioned)
+    return read + carried[topology.decisions].bytes_per_event

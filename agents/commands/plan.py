@@ -1,0 +1,84 @@
+"""`anabranch plan`: partitions, workers, CPU, memory, disk and network for a rate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from agents.commands.shared import JsonOption, PipelineArgument, stdout
+
+if TYPE_CHECKING:
+    from agents.capacity.plan import Plan
+
+
+def plan(
+    pipeline: PipelineArgument,
+    events_per_s: Annotated[
+        float, typer.Option(min=0.001, max=1e9, metavar="N", help="Events a second, at the peak.")
+    ],
+    p99_ms: Annotated[
+        float, typer.Option(min=1, metavar="M", help="99 of 100 events are decided within this.")
+    ],
+    event_bytes: Annotated[
+        float | None, typer.Option(min=1, help="Of an event; the benchmark's without it.")
+    ] = None,
+    entities: Annotated[int, typer.Option(min=0, help="Keys that windows remember at a time.")] = 0,
+    retention_hours: Annotated[
+        float, typer.Option(min=0.01, help="How long the broker keeps records.")
+    ] = 168.0,
+    replication: Annotated[int, typer.Option(min=1, help="Replicas of each topic.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a pipeline needs, each component in processes of its own.
+
+    From what an event was measured to cost, and a queueing model; it says what it leaves out.
+
+    Examples:
+      anabranch plan card-fraud --events-per-s 5000 --p99-ms 200 --entities 100000
+
+      anabranch plan card-fraud --events-per-s 1000000 --p99-ms 500 --retention-hours 24
+
+      anabranch plan card-fraud --events-per-s 5000 --p99-ms 200 --json | jq .partitions
+    """
+    from agents.capacity import plan as planning
+    from agents.capacity.traffic import Demand
+    from agents.capacity.unit_costs import unit_costs
+    from topics.pipeline_file import find_pipeline, load_pipeline
+
+    found = load_pipeline(find_pipeline(pipeline)).pipeline
+    demand = Demand(events_per_s, p99_ms, event_bytes, entities, retention_hours, replication)
+    made = planning.plan(found, demand, unit_costs())
+    if as_json:
+        typer.echo(json.dumps(asdict(made)))
+    else:
+        _show(made)
+
+
+def _show(made: Plan) -> None:
+    table = Table("component", "replicas", "CPU cores", "memory", "busy", box=None, pad_edge=False)
+    for name, it in made.components.items():
+        table.add_row(
+            name, str(it.replicas), f"{it.cpu_cores:.1f}", f"{it.memory_mb:,.0f} MB each",
+            f"{it.busy:.0%}",
+        )  # fmt: skip
+    stdout.print(table)
+    topics = Table("topic", "bytes an event", "disk", box=None, pad_edge=False)
+    for name, topic in made.topics.items():
+        topics.add_row(name, f"{topic.bytes_per_event:,.0f}", f"{topic.disk_gb:,.1f} GB")
+    stdout.print(topics)
+    said = {
+        "partitions": f"{made.partitions:,}",
+        "workers": f"{made.cpu_cores:,.1f} cores, {made.memory_gb:,.1f} GB",
+        "brokers": f"{made.broker_cores:,.2f} cores, {made.disk_gb:,.0f} GB on disk",
+        "network": f"{made.in_mb_per_s:,.1f} MB/s in, {made.out_mb_per_s:,.1f} MB/s out, "
+        f"{made.replication_mb_per_s:,.1f} MB/s between brokers",
+        "latency": f"p50 {made.p50_ms:,.0f} ms, p99 {made.p99_ms:,.0f} ms",
+    }
+    for name, value in said.items():
+        stdout.print(f"{name:<12}{value}", highlight=False, soft_wrap=True)
+    for warning in made.warnings:
+        stdout.print(f"note: {warning}", highlight=False, soft_wrap=True)

@@ -1,0 +1,130 @@
+"""Plans: the model against what was measured, and what must hold of every plan."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from agents.capacity.plan import OutOfReach, Plan, kind_of, plan, throughput
+from agents.capacity.queueing import cycle_ms, wait
+from agents.capacity.traffic import Demand
+from agents.capacity.unit_costs import Cycle, Point, unit_costs
+from agents.cli import app
+from topics.pipeline import Pipeline
+from topics.pipeline_file import find_pipeline, load_pipeline
+
+COSTS = unit_costs()
+CARD_FRAUD = load_pipeline(find_pipeline("card-fraud")).pipeline
+TOLERANCE = 0.20
+NOT_WITHIN = {("p99_ms", 1000.0): 0.26}
+"""Where the forecast is further off than asked for, and by how much at most: at 1,000 events/s the
+slowest events waited less than both those at 100 and at 5,000, which the model cannot know."""
+CORES = 2
+PARTITIONS = 4
+
+
+def forecast(point: Point) -> float:
+    """What the model says of something that was measured, with everything on one machine."""
+    if point.what == "throughput":
+        return throughput(COSTS, point.workers, CORES)
+    assert point.events_per_s is not None
+    found = wait([COSTS.together], [point.events_per_s], PARTITIONS)
+    return found.p50_ms if point.what == "p50_ms" else found.p99_ms
+
+
+@pytest.mark.parametrize("point", COSTS.points, ids=lambda it: f"{it.what}-{it.events_per_s}")
+def test_the_forecast_is_near_what_was_measured(point: Point) -> None:
+    off = abs(forecast(point) / point.measured_value - 1)
+    assert off <= NOT_WITHIN.get((point.what, point.events_per_s or 0), TOLERANCE)
+
+
+def test_where_the_forecast_is_known_to_be_off_it_still_is() -> None:
+    for point in COSTS.points:
+        if (point.what, point.events_per_s) in NOT_WITHIN:
+            assert abs(forecast(point) / point.measured_value - 1) > TOLERANCE
+
+
+def planned(rate: float, p99_ms: float = 1000.0, pipeline: Pipeline = CARD_FRAUD) -> Plan:
+    return plan(pipeline, Demand(rate, p99_ms), COSTS)
+
+
+@given(st.floats(1, 3e6), st.floats(1, 4))
+def test_more_events_never_need_less(rate: float, times: float) -> None:
+    less, more = planned(rate), planned(rate * times)
+    for name, it in less.components.items():
+        assert more.components[name].replicas >= it.replicas
+    assert more.partitions >= less.partitions
+    assert (more.cpu_cores, more.disk_gb) >= (less.cpu_cores, less.disk_gb)
+
+
+@given(st.floats(1, 5e6), st.floats(60, 10_000))
+def test_every_worker_has_a_partition_and_time_to_spare(rate: float, p99_ms: float) -> None:
+    found = planned(rate, p99_ms)
+    assert max(it.replicas for it in found.components.values()) <= found.partitions
+    assert all(it.busy <= 0.7 + 1e-9 for it in found.components.values())
+    assert found.p50_ms <= found.p99_ms
+
+
+def test_a_shorter_latency_takes_no_fewer_workers() -> None:
+    relaxed, strict = planned(2_000_000, 5000), planned(2_000_000, 60)
+    assert strict.p99_ms <= 60
+    for name, it in relaxed.components.items():
+        assert strict.components[name].replicas >= it.replicas
+
+
+def test_a_latency_that_idle_workers_do_not_have_is_out_of_reach() -> None:
+    with pytest.raises(OutOfReach, match="out of reach: with idle workers it is"):
+        planned(10, p99_ms=5)
+
+
+def test_disk_is_rate_times_retention_times_replicas() -> None:
+    found = plan(CARD_FRAUD, Demand(1000, 1000, event_bytes=500, retention_h=24), COSTS)
+    assert found.topics["card-fraud.events"].disk_gb == pytest.approx(1000 * 86_400 * 500 * 3 / 1e9)
+
+
+def test_what_windows_remember_is_shared_among_workers() -> None:
+    one = plan(CARD_FRAUD, Demand(1000, 1000, entities=1_000_000), COSTS).components["features"]
+    assert one.memory_mb == pytest.approx(COSTS.workers["windowed"].memory_mb + 863)
+    assert planned(1000).components["features"].memory_mb < one.memory_mb
+
+
+def test_components_are_of_the_kinds_that_were_measured() -> None:
+    kinds = {name: kind_of(CARD_FRAUD, name) for name in planned(10).components}
+    assert kinds == {
+        "features": "windowed", "terminals": "keyed", "risk-linear": "joined",
+        "risk-forest": "joined", "decision": "joined", "weigh": "weigh",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("rate", [100.0, 1_000_000.0])
+def test_a_plan_says_what_it_leaves_out(rate: float) -> None:
+    said = " ".join(planned(rate).warnings)
+    assert "not modelled" in said
+    assert ("was not tried" in said) == (rate > 90_000)
+    assert "--entities" in said
+
+
+def test_a_cycle_is_never_shorter_than_without_events() -> None:
+    cycle = Cycle(base_ms=3, partition_ms=1, event_us=10, jitter_ms=0, measured="")
+    lengths = [cycle_ms(cycle, rate, 4) for rate in (0, 100, 1000, 10_000, 90_000)]
+    assert lengths == sorted(lengths)
+    assert lengths[0] == 3
+
+
+def test_every_cost_says_where_it_was_measured() -> None:
+    parts = [COSTS.together, COSTS.hop, COSTS.bytes, COSTS.broker, COSTS.state]
+    said = [it.model_dump()["measured"] for it in (*parts, *COSTS.workers.values())]
+    assert all("tests.benchmarks" in it or "make bench" in it for it in said)
+
+
+def test_the_command_prints_a_table_or_json() -> None:
+    words = ["plan", "card-fraud", "--events-per-s", "1000000", "--p99-ms", "500"]
+    table = CliRunner().invoke(app, words)
+    assert table.exit_code == 0, table.output
+    assert "partitions" in table.output
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
+    assert found["partitions"] >= found["components"]["weigh"]["replicas"] > 1
