@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from models.calibrated_export import calibrated
+from models.calibration import fitted_map, unseen_signals
 from models.engines import Engine, Pending
 from models.estimators import fit, is_supervised
 from models.export import export
@@ -24,6 +26,8 @@ from models.training_report import ranking
 from topics.pipeline import Pipeline
 
 Singles = NDArray[np.float32]
+Labels = NDArray[np.bool_]
+CalibrationKind = Literal["none", "sigmoid", "isotonic"]
 
 
 class Fitted(NamedTuple):
@@ -50,11 +54,13 @@ class Fits:
 
     def submit(self, name: str, rows: slice) -> Pending[bytes]:
         """Have component *name* fitted on *rows*; the result is an ONNX model."""
-        estimator = clone(self._plan.estimators[name])
-        labels = self._labels if is_supervised(estimator) else None
+        estimator, spec = clone(self._plan.estimators[name]), self._pipeline.component(name).model
         _, shared = self._matrix(name)
         names = self._stages.model_input_names(name)
-        return self._engine.submit(fitted_model, estimator, shared, labels, rows, names)
+        calibration = "none" if spec is None else spec.calibration
+        return self._engine.submit(
+            fitted_model, estimator, shared, self._labels, rows, names, calibration
+        )
 
     def first(
         self, name: str, onnx: bytes, *, data_hash: str, clock: Callable[[], datetime]
@@ -106,11 +112,29 @@ class Fits:
 
 
 def fitted_model(
-    estimator: Any, x: Singles, y: NDArray[np.bool_] | None, rows: slice, names: Sequence[str]
+    estimator: Any,
+    x: Singles,
+    y: Labels,
+    rows: slice,
+    names: Sequence[str],
+    calibration: CalibrationKind = "none",
 ) -> bytes:
-    """The ONNX model of *estimator*, fitted on *rows* of *x* (N, F), and of *y* (N,).
+    """The ONNX model of *estimator*, fitted on *rows* of *x* (N, F) and, with labels, of *y* (N,).
 
-    `names` are those of the F columns. Raises as `estimators.fit` and `export` do.
+    `names` are those of the F columns. With a `calibration`, five more models are fitted, each
+    without a fifth of the rows. Raises as `estimators.fit`, `export` and `unseen_signals` do.
     """
-    own = np.array(x[rows])  # not a view: what engines share is read-only
-    return export(fit(estimator, own, None if y is None else np.array(y[rows]), names), own)
+    own, labels = np.array(x[rows]), np.array(y[rows])  # no views: what engines share is read-only
+
+    def model(some: Singles, of_them: Labels) -> bytes:
+        fresh = clone(estimator)
+        return export(fit(fresh, some, of_them if is_supervised(fresh) else None, names), some)
+
+    def unseen(others: NDArray[np.int64]) -> Callable[[Singles], Singles]:
+        return ModelSession.of(model(own[others], labels[others]), "fold").signal
+
+    made = model(own, labels)
+    if calibration == "none":
+        return made
+    signals = unseen_signals(own, labels, unseen)
+    return calibrated(made, fitted_map(calibration, signals, labels), own)

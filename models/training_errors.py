@@ -7,6 +7,7 @@ AnabranchError
 │   ├── NoSignal             it has neither predict_proba nor score_samples
 │   ├── NotFinite            a column to fit on holds NaN or infinity
 │   ├── NothingVaries        every column to fit on has one value only
+│   ├── NotCalibratable      too few rows of one outcome to calibrate on
 │   └── FitFailed            the estimator itself refuses to be fitted
 └── TrainingError
     ├── LengthMismatch       a column or the labels are not as long as the data
@@ -81,6 +82,17 @@ class NothingVaries(EstimatorError):
         super().__init__(
             f"{which} to fit on ({', '.join(columns[:8])}{', …' if len(columns) > 8 else ''}) has "
             "one value only, so there is nothing to learn from; use other features"
+        )
+
+
+class NotCalibratable(EstimatorError):
+    """There are too few rows of one outcome to calibrate on rows that were not fitted on."""
+
+    def __init__(self, positives: int, rows: int) -> None:
+        super().__init__(
+            f"the signal cannot be calibrated: {positives} of {rows} rows are positive, and all "
+            "of one outcome lie in the same fifth of the time; give more rows, or leave "
+            "calibration: out"
         )
 
 

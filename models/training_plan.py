@@ -46,11 +46,22 @@ def plan(pipeline: Pipeline, data: TrainingData, seed: int, only: Collection[str
         for spec in pipeline.components
         if spec.kind is not None and spec.model is not None and spec.model.estimator is not None
     }
-    level = levels(pipeline, [name for name, it in estimators.items() if is_supervised(it)])
+    taught = [name for name, it in estimators.items() if is_supervised(it)]
+    taught += [spec.name for spec in pipeline.components if _is_calibrated(spec)]
+    level = levels(pipeline, taught)
     split = blocks(data.rows, 1 + max((level[name] for name in estimators), default=0))
     split.check(data.labels)
     fitted = {name: it for name, it in estimators.items() if name in trainable}
     return Plan(fitted, registered, level, split)
+
+
+def _is_calibrated(spec: ComponentSpec) -> bool:
+    """What others read of it knows labels, also where its estimator does not.
+
+    Of extract_features they read the features, not the signal.
+    """
+    calibrated = spec.model is not None and spec.model.calibration != "none"
+    return calibrated and spec.kind != "extract_features"
 
 
 def _trainable(pipeline: Pipeline) -> Collection[str]:

@@ -100,13 +100,23 @@ class ModelSpec(Strict):
     """An ONNX file, relative to the pipeline file."""
     version: Annotated[int, Field(ge=1)] | None = None
     """A version of the registry to stay on; without it, the newest."""
+    calibration: Annotated[
+        Literal["none", "sigmoid", "isotonic"],
+        Field(
+            description="A map of the signal to the share that came true, fitted on rows that the "
+            "model was not fitted on: sigmoid, or, with thousands of positives, isotonic."
+        ),
+    ] = "none"
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.estimator is None) == (self.path is None):
             raise ValueError("give either estimator: (trained here) or path: (an ONNX file)")
-        if self.path is not None and (self.parameters or self.version):
-            raise ValueError("parameters and version are for an estimator, not for a path")
+        trained = self.parameters or self.version or self.calibration != "none"
+        if self.path is not None and trained:
+            raise ValueError(
+                "parameters, version and calibration are for an estimator, not for a path"
+            )
         return self
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from models.training import TrainingReport
     from topics.pipeline_file import PipelineFile
 
+TrackerName = Literal["json", "tensorboard", "wandb", "mlflow"]
 _SIMULATED_ROWS = 150_000
 
 
@@ -61,6 +62,14 @@ def train(
             help="Put the thresholds that cost the least into the pipeline file (policy: costs:).",
         ),
     ] = False,
+    tracker: Annotated[
+        TrackerName,
+        typer.Option(
+            "--track",
+            help="Who writes the run down: a line of $ANABRANCH_HOME/runs.jsonl, or, without a "
+            "server, files for TensorBoard, Weights & Biases (offline) or MLflow.",
+        ),
+    ] = "json",
     engine: EngineOption = "local",
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -84,12 +93,15 @@ def train(
 
       anabranch train card-fraud --if-needed
 
+      anabranch train card-fraud --track mlflow
+
       anabranch train card-fraud --engine ray --address ray://head:10001
     """
     from agents import policy_advice
     from agents.opening import is_trained
     from agents.report_files import check_report_place, write_report
     from models.registry import Registry
+    from models.tracking import check_tracker, track
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
@@ -103,6 +115,7 @@ def train(
             typer.echo("null")
         return
     check_report_place(report_file)
+    check_tracker(tracker)
     if write_policy:
         policy_advice.check_costs(file)
     report = train_pipeline(
@@ -115,6 +128,11 @@ def train(
         print_report(report)
     written = write_report(report, report_file, settings.home)
     _say(f"report: {', '.join(map(str, written))}")
+    given: dict[str, bool | int | float | str | None] = {
+        "file": str(file.path), "data": data or "simulated", "seed": seed, "engine": engine,
+        "components": ",".join(component or []) or "all", "weights": report.weights_version,
+    }  # fmt: skip
+    track(tracker, settings.home, report, given, written)
     if costs := report.held_out.costs:
         _say((policy_advice.write_policy if write_policy else policy_advice.advice)(file, costs))
 

@@ -376,7 +376,7 @@ REFUSALS: dict[str, Case] = {
     ),
     "a version of a file": (
         [("estimator: sklearn.linear_model.LogisticRegression", "path: x.onnx\n      version: 2")],
-        [("    model:", "components[1].model", "parameters and version are for an estimator")],
+        [("    model:", "components[1].model", "version and calibration are for an estimator")],
     ),
     "a data column for an unknown field": (
         [("WEIGHT: weight", "WEIGHT: wait")],
