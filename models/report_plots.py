@@ -63,11 +63,12 @@ def reliability_plots(curves: Mapping[str, Curves], composed: str, positives: fl
     rows = -(-len(names) // columns)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(3.07 * columns, 2.75 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+        drawn = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        grid = list(drawn.flat)
         for axes, (name, colour, _) in zip(grid, _drawn(curves, composed), strict=False):
             _reliability(axes, curves[name].reliability, colour, rare=rare)
             axes.set_title(name, fontsize=9, color=colour, fontweight="bold")
-        for axes in list(grid)[len(names) :]:
+        for axes in grid[len(names) :]:
             axes.set_visible(False)
         figure.supxlabel("what the signal says", fontsize=9, color="#44505c")
         figure.supylabel("share that came true", fontsize=9, color="#44505c")

@@ -11,6 +11,7 @@ import pytest
 
 from models import report_page as page_module
 from models.report_page import report_page
+from models.report_plots import reliability_plots
 from models.training_report import TrainingReport
 from tests.unit.test_training import card_fraud, trained
 from topics.errors import MissingExtra
@@ -81,6 +82,13 @@ def test_the_page_shows_the_figures_of_the_report(report: TrainingReport) -> Non
     assert report.held_out.costs is not None
     assert report.held_out.costs.best.cost is not None
     assert f"{1000 * report.held_out.costs.best.cost:,.2f}" in page
+
+
+def test_no_empty_plot_fills_the_last_row_up(report: TrainingReport) -> None:
+    curves = report.held_out.curves
+    assert len(curves) == 5, "of six places"
+    drawn = reliability_plots(curves, "composed", 0.1)
+    assert drawn.count('id="axes_') == len(curves)
 
 
 def test_equal_reports_give_equal_pages(report: TrainingReport) -> None:
