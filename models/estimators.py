@@ -60,6 +60,7 @@ def fit(
 ) -> Pipeline:
     """StandardScaler and *estimator*, fitted on *x* (N, F), and on *y* (N,) unless it is None.
 
+    A Pipeline is fitted as it is: it prepares its columns, of categories for example, itself.
     *estimator* itself is fitted. `names` are those of the F columns, for messages.
     Raises NotFinite, NothingVaries and FitFailed.
     """
@@ -67,13 +68,13 @@ def fit(
     _check_finite(x, called)
     if (x == x[:1]).all():
         raise NothingVaries(called)
-    scaler = _scaler(x)
-    scaled = scaler.transform(x)
+    steps = [] if isinstance(estimator, Pipeline) else [_scaler(x)]
+    scaled = steps[0].transform(x) if steps else x
     try:
         fitted = estimator.fit(scaled) if y is None else estimator.fit(scaled, y)
     except (TypeError, ValueError) as exc:  # scikit-learn checks values of parameters in fit
         raise FitFailed(type(estimator).__name__, str(exc)) from exc
-    return make_pipeline(scaler, fitted)
+    return make_pipeline(*steps, fitted) if steps else Pipeline(fitted.steps)
 
 
 def _scaler(x: NDArray[np.float32]) -> StandardScaler:

@@ -26,10 +26,11 @@ from models.engines import Engine, InProcess, Pending, one_thread
 from models.fitting import Fits
 from models.judging import quality
 from models.registry import ModelVersion, Registry, WeightsCard
+from models.splits import Blocks
 from models.stage_outputs import StageOutputs
 from models.training_data import TrainingData, with_windows
 from models.training_plan import plan
-from models.training_report import ComponentReport, TrainingReport
+from models.training_report import ComponentReport, LabelDelay, TrainingReport
 from topics.feature import EVENTS, OUTCOMES
 from topics.graph import in_generations, in_order
 from topics.pipeline import ComponentSpec, Pipeline
@@ -137,6 +138,7 @@ def train(
         composed=composition.quality,
         cutoffs=composition.cutoffs,
         held_out=composition.held_out,
+        label_delay=_label_delay(pipeline, todo.blocks),
         seconds=time.perf_counter() - started,
     )
 
@@ -183,6 +185,14 @@ def _weights_card(composition: Composition, versions: Versions) -> WeightsCard |
         return None
     digests = {name: version.digest for name, version in versions.items()}
     return composition.card.model_copy(update={"models": digests})
+
+
+def _label_delay(pipeline: Pipeline, blocks: Blocks) -> LabelDelay | None:
+    if pipeline.data.published_at is not None:
+        return None
+    return LabelDelay(
+        delay=pipeline.outcomes.delay, left_out=dict(blocks.late), too_short=[*blocks.too_short]
+    )
 
 
 def _component_reports(

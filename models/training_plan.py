@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.estimators import is_supervised, load_estimator
-from models.splits import Blocks, blocks, levels
+from models.splits import Blocks, blocks, known_only, levels
 from models.training_data import TrainingData
 from models.training_errors import NotTrainable
+from topics.feature import duration_ms
 from topics.pipeline import ComponentSpec, Pipeline
 
 
@@ -50,6 +51,10 @@ def plan(pipeline: Pipeline, data: TrainingData, seed: int, only: Collection[str
     taught += [spec.name for spec in pipeline.components if _is_calibrated(spec)]
     level = levels(pipeline, taught)
     split = blocks(data.rows, 1 + max((level[name] for name in estimators), default=0))
+    if pipeline.data.published_at is None:  # else rows have no times of their own
+        delay_ms = duration_ms(pipeline.outcomes.delay)
+        times = data.columns[pipeline.event.time]
+        split = known_only(split, times, data.labels, delay_ms)
     split.check(data.labels)
     fitted = {name: it for name, it in estimators.items() if name in trainable}
     return Plan(fitted, registered, level, split)

@@ -10,8 +10,8 @@ from models.judging import Curves, Labels, Quality, Record, Share, ranking
 from models.leaving_out import LeftOut
 
 __all__ = [
-    "ComponentReport", "ComposedReport", "Cutoffs", "HeldOut", "TrainingReport", "cutoffs",
-    "ranking",
+    "ComponentReport", "ComposedReport", "Cutoffs", "HeldOut", "LabelDelay", "TrainingReport",
+    "cutoffs", "ranking",
 ]  # fmt: skip
 
 
@@ -50,6 +50,31 @@ class HeldOut(Record):
     """None where the pipeline file states no costs."""
 
 
+class LabelDelay(Record):
+    """Whether rows were left out whose outcome was not known when the next block began."""
+
+    delay: str
+    """How long after its event an outcome is known: the pipeline file's `outcomes.delay`."""
+    left_out: dict[str, int]
+    """Block of rows (`models.splits`) → how many of its rows were not fitted or weighed on."""
+    too_short: list[str]
+    """Blocks that were used whole, because too few rows would have been left."""
+
+    @property
+    def said(self) -> str:
+        """In a line; empty when no row was concerned."""
+        late = ", ".join(f"{rows:,} of {name}" for name, rows in self.left_out.items())
+        lines = []
+        if late:
+            lines.append(f"left out, known only {self.delay} later: {late}")
+        if self.too_short:
+            lines.append(
+                f"too short to wait {self.delay} for outcomes: {'; '.join(self.too_short)} "
+                "(service will learn of them later than these figures suppose)"
+            )
+        return "; ".join(lines)
+
+
 class TrainingReport(Record):
     """What `train` did and how good the result is."""
 
@@ -63,6 +88,8 @@ class TrainingReport(Record):
     composed: ComposedReport
     cutoffs: Cutoffs
     held_out: HeldOut
+    label_delay: LabelDelay | None
+    """None for rows without times of their own."""
     seconds: float
 
 

@@ -78,9 +78,10 @@ def train(
 
     The data is split by time: components on the first 60 %, those that read other models
     on the next 20 %, weights on the last 20 %; rows without times (data.published_at) are
-    dealt out at random. Then each is fitted again with the rows held back; all figures are of
-    the models before that. Each becomes a new version in the
-    registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
+    dealt out at random. Rows whose outcome is not known yet when the next share begins
+    (outcomes.delay) are left out, where the data spans long enough. Then each is fitted again
+    with all rows held back; all figures are of the models before that. Each becomes a new
+    version in the registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
 
     The report is a page: how well components and the whole rank and mean what they say, what
     each stage adds, what the policy decides and, with `policy: costs:`, the thresholds that
@@ -219,6 +220,8 @@ def print_report(report: TrainingReport) -> None:
     )  # fmt: skip
     stdout.print(table)
     stdout.print(f"{report.rows:,} events, {report.positives:,} positive, {report.seconds:.1f} s")
+    if report.label_delay is not None and (said := report.label_delay.said):
+        stdout.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def _metric(value: float | None) -> str:

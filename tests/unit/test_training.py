@@ -98,7 +98,8 @@ def card_fraud(**changes: object) -> Pipeline:
     for component in written["components"]:
         if component["name"] in SMALL:
             component["model"]["parameters"] |= SMALL[component["name"]]
-    return Pipeline.model_validate({**written, **changes})
+    # Outcomes later than the data is long: blocks are used whole, unless a test says otherwise.
+    return Pipeline.model_validate({**written, "outcomes": {"delay": "400d"}, **changes})
 
 
 def trained(tmp_path: Path, data: TrainingData | None = None, **options: Any) -> TrainingReport:
@@ -301,6 +302,47 @@ def test_progress_goes_from_nothing_to_all_for_each_component(done: Trained) -> 
         assert shares[0] == 0.0
         assert shares[-1] == 1.0
         assert shares == sorted(shares)
+
+
+def test_rows_whose_outcome_is_known_too_late_are_not_fitted_or_weighed_on(
+    done: Trained, tmp_path: Path
+) -> None:
+    """Labels that are not known when the next block begins change no figure."""
+    pipeline, data = card_fraud(outcomes={"delay": "2d"}), transactions()
+    registry = Registry(tmp_path / "registry")
+    report = trained(tmp_path, data, pipeline=pipeline, registry=registry)
+    assert report.label_delay is not None
+    late = {"A": 1800, "B1": 2400, "C, first half": 2700}
+    assert list(report.label_delay.left_out) == list(late)
+    assert report.label_delay.too_short == []
+    labels = data.labels.copy()
+    for name, stop in late.items():
+        count = report.label_delay.left_out[name]
+        times = data.columns["occurred_at"]
+        assert (times[stop - count : stop] + 2 * 86_400_000 > times[stop]).all()
+        assert times[stop - count - 1] + 2 * 86_400_000 <= times[stop]
+        labels[stop - count : stop] = ~labels[stop - count : stop]
+    other = trained(tmp_path, TrainingData(data.columns, labels), pipeline=pipeline)
+    assert other.weights == report.weights
+    assert other.composed == report.composed
+    assert registry.latest("card-fraud", "decision").card.rows == 1200, "in the end all are known"
+    assert "left out, known only 2d later: " in report.label_delay.said
+
+
+def test_a_block_too_short_for_the_delay_of_outcomes_is_used_whole_and_named(
+    done: Trained,
+) -> None:
+    delay = done.report.label_delay
+    assert delay is not None
+    assert (delay.delay, delay.left_out) == ("400d", {})
+    assert delay.too_short == ["A", "B1", "C, first half"]
+    assert delay.said.startswith("too short to wait 400d for outcomes: A; B1; C, first half (")
+
+
+def test_rows_without_times_of_their_own_have_no_delay(tmp_path: Path) -> None:
+    written = card_fraud().model_dump(by_alias=True)["data"]
+    pipeline = card_fraud(data={**written, "published_at": "occurred_at"}, outcomes={"delay": "2d"})
+    assert trained(tmp_path, pipeline=pipeline).label_delay is None
 
 
 def test_rows_out_of_order_are_put_in_time_order(done: Trained, tmp_path: Path) -> None:

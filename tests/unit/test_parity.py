@@ -1,0 +1,42 @@
+"""Each estimator family that is claimed says in ONNX what scikit-learn says, or is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.export import NotExportable
+from models.registry import Registry
+from models.training import train
+from tests.unit.parity import FAMILIES, Family, measured, row
+from tests.unit.test_training import FOLDER, card_fraud, open_component, transactions
+from topics.pipeline import Pipeline
+
+TABLE = (Path(__file__).parents[2] / "models" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=[it.name for it in FAMILIES])
+def test_a_family_is_what_the_page_says(family: Family) -> None:
+    found = {name: measured(family, name) for name in family.data}
+    assert {name for name, it in found.items() if it.refusal} == set(family.refused)
+    for it in found.values():
+        assert it.difference <= 1e-5
+        assert it.moving == 0
+        assert "\n" not in it.refusal
+    name, converts, _, stable = (cell.strip() for cell in row(family, found).split("|")[1:5])
+    documented = next(line for line in TABLE.splitlines() if line.startswith(f"| {name} |"))
+    cells = [cell.strip() for cell in documented.split("|")[1:5]]
+    assert (cells[1], cells[3]) == (converts, stable), "python -m tests.unit.parity prints rows"
+
+
+def test_an_estimator_without_onnx_form_leaves_nothing_in_the_registry(tmp_path: Path) -> None:
+    written = card_fraud().model_dump(by_alias=True)
+    written["components"][0]["model"] = {"estimator": "sklearn.decomposition.PCA"}
+    with pytest.raises(NotExportable, match=r"^PCA cannot be exported to ONNX: ") as caught:
+        train(
+            Pipeline.model_validate(written), FOLDER, transactions(),
+            Registry(tmp_path / "registry"), open_component=open_component,
+        )  # fmt: skip
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "registry").exists()
