@@ -88,7 +88,7 @@ class TrainingReport(Record):
     composed: ComposedReport
     cutoffs: Cutoffs
     held_out: HeldOut
-    label_delay: LabelDelay | None
+    label_delay: LabelDelay | None = None
     """None for rows without times of their own."""
     seconds: float
 

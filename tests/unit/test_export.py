@@ -16,7 +16,8 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from models import export as exporting
 from models.estimators import fit, load_estimator
@@ -243,5 +244,6 @@ def test_another_process_exports_the_same_bytes() -> None:
 
 def test_equal_scores_are_no_novelty() -> None:
     x = np.ones((50, 2), np.float32)
-    content = export(fit(load_estimator(ISOLATION, {"n_estimators": 5}, seed=0), x, None), x)
+    forest = load_estimator(ISOLATION, {"n_estimators": 5}, seed=0)
+    content = export(make_pipeline(StandardScaler(), forest).fit(x), x)
     assert run(content, x).tolist() == [0.0] * 50
