@@ -23,6 +23,7 @@ from agents.commands.shared import configure_logging, stderr
 from agents.commands.simulate import simulate
 from agents.commands.topics import topics
 from agents.commands.train import train
+from agents.commands.tune import tune
 from agents.commands.watch import watch
 from topics.errors import AnabranchError
 
@@ -47,7 +48,7 @@ def options(
 
 
 for command in (
-    demo, init, train, check, plan, run, publish, simulate, watch, topics, audit, evaluate,
+    demo, init, train, tune, check, plan, run, publish, simulate, watch, topics, audit, evaluate,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(dead_letters, name="dead-letters")

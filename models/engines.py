@@ -101,6 +101,9 @@ class Engine(Protocol):
         Tells *done* of each as it comes. Raises EngineError when it does not come.
         """
 
+    def joblib(self) -> dict[str, Any]:
+        """Settings for `joblib.parallel_config`, to have scikit-learn's own tasks run there."""
+
 
 def nobody(_place: int) -> None:
     """Tell nobody."""
@@ -124,6 +127,10 @@ class InProcess:
             results.append(it.task(*it.arguments))
             done(place)
         return results
+
+    def joblib(self) -> dict[str, Any]:
+        """One task at a time."""
+        return {"n_jobs": 1}
 
 
 def one_thread() -> AbstractContextManager[Any]:

@@ -68,7 +68,7 @@ def fit(
     _check_finite(x, called)
     if (x == x[:1]).all():
         raise NothingVaries(called)
-    steps = [] if isinstance(estimator, Pipeline) else [_scaler(x)]
+    steps = [] if isinstance(estimator, Pipeline) else [exact_scaler(x)]
     scaled = steps[0].transform(x) if steps else x
     try:
         fitted = estimator.fit(scaled) if y is None else estimator.fit(scaled, y)
@@ -77,7 +77,7 @@ def fit(
     return make_pipeline(*steps, fitted) if steps else Pipeline(fitted.steps)
 
 
-def _scaler(x: NDArray[np.float32]) -> StandardScaler:
+def exact_scaler(x: NDArray[np.float32]) -> StandardScaler:
     """A scaler to mean 0 and a deviation of 0.7 to 1.4, with the same bits in float32 ONNX.
 
     Amounts lie on a grid of cents, so a tree's threshold, midway between two of them, is

@@ -63,6 +63,10 @@ class LocalEngine:
                 cause = str(exc).splitlines()[0]
         raise WorkerLost(next(it.name for it in left if _is_lost(it.handle)), cause)
 
+    def joblib(self) -> dict[str, Any]:
+        """As many processes as this engine has, of joblib's own."""
+        return {"backend": "loky", "n_jobs": self._workers, "inner_max_num_threads": 1}
+
     def _again(self, it: Pending[Result]) -> Pending[Result]:
         """The same, queued again if its pool broke down meanwhile."""
         if not _is_lost(it.handle):

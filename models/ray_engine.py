@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Self
 
 from models.engines import (
@@ -44,7 +45,7 @@ class RayEngine:
             import ray
         except ImportError as exc:
             raise MissingExtra("--engine ray", "ray") from exc
-        self._ray = ray
+        self._ray: Any = ray
         self._address, self._workers = address, workers
         self._libraries = library_versions()
 
@@ -81,6 +82,11 @@ class RayEngine:
             for handle in ready:
                 done(places[handle])
         return [self._result(it) for it in pending]
+
+    def joblib(self) -> dict[str, Any]:
+        """Every CPU of the cluster, by Ray's own backend for joblib."""
+        import_module("ray.util.joblib").register_ray()
+        return {"backend": "ray", "n_jobs": int(self._ray.cluster_resources()["CPU"])}
 
     def _result(self, it: Pending[Result]) -> Result:
         try:

@@ -114,19 +114,27 @@ def known_only(
     for name, rows, following in zip(
         whole.names, before, [*before[1:], whole.report], strict=False
     ):
-        known_at = times[following.start] - delay_ms
-        stop = int(np.searchsorted(times[rows], known_at, side="right")) + rows.start
-        left = labels[rows.start : stop]
-        enough = 2 * len(left) >= rows.stop - rows.start and left.any() and not left.all()
-        kept.append(slice(rows.start, stop) if enough else rows)
-        if not enough:
+        known = known_part(rows, following.start, times, labels, delay_ms)
+        kept.append(known or rows)
+        if known is None:
             too_short.append(name)
-        elif stop < rows.stop:
-            late[name] = rows.stop - stop
+        elif known.stop < rows.stop:
+            late[name] = rows.stop - known.stop
     *fits, weighing = kept
     return replace(
         whole, fits=tuple(fits), weighing=weighing, late=late, too_short=tuple(too_short)
     )
+
+
+def known_part(
+    rows: slice, at: int, times: NDArray[np.int64], labels: NDArray[np.bool_], delay_ms: int
+) -> slice | None:
+    """Those of *rows* whose outcome is known at the time of row *at*; None if too few are."""
+    known_at = times[at] - delay_ms
+    stop = rows.start + int(np.searchsorted(times[rows], known_at, side="right"))
+    left = labels[rows.start : stop]
+    enough = 2 * len(left) >= rows.stop - rows.start and left.any() and not left.all()
+    return slice(rows.start, stop) if enough else None
 
 
 def levels(pipeline: Pipeline, supervised: Collection[str]) -> dict[str, int]:

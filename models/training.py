@@ -90,7 +90,7 @@ def train(
     ExportMismatch.
     """
     started = time.perf_counter()
-    data.check([pipeline.event.time, *_fields_used(pipeline)])
+    data.check([pipeline.event.time, *fields_used(pipeline)])
     data = data.in_time_order(pipeline.event.time)
     todo = plan(pipeline, data, seed, only)
     data = with_windows(pipeline, data)
@@ -119,7 +119,7 @@ def train(
                 first[name] = aside.add(pipeline.name, name, *made)
             for name in names:
                 source = aside if name in fitted else registry
-                opened = open_component(_kept_on(pipeline, first, name), name, source, folder)
+                opened = open_component(kept_on(pipeline, first, name), name, source, folder)
                 share = _FIRST_SHARE if name in todo.registered else 1.0
                 stages.run(name, opened.component, _up_to(share, progress, name))
         composition = compose(pipeline, stages, todo.blocks, clock=clock)
@@ -143,7 +143,7 @@ def train(
     )
 
 
-def _fields_used(pipeline: Pipeline) -> list[str]:
+def fields_used(pipeline: Pipeline) -> list[str]:
     """The event fields that features are made of."""
     used: list[str] = []
     for spec in pipeline.components:
@@ -161,7 +161,7 @@ def _registered(pipeline: Pipeline, name: str, registry: Registry) -> ModelVersi
     return registry.get(pipeline.name, name, spec.model.version)
 
 
-def _kept_on(pipeline: Pipeline, versions: Versions, name: str) -> Pipeline:
+def kept_on(pipeline: Pipeline, versions: Versions, name: str) -> Pipeline:
     """The pipeline with *name* on the version in use, whatever others register meanwhile."""
     if name not in versions:
         return pipeline

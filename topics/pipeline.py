@@ -96,6 +96,13 @@ class ModelSpec(Strict):
     estimator: ImportPath | None = None
     """A scikit-learn estimator that `anabranch train` fits, by import path."""
     parameters: dict[str, Scalar] = Field(default_factory=dict)
+    candidates: Annotated[
+        dict[str, Annotated[list[Scalar], Field(min_length=1)]],
+        Field(
+            description="Values that `anabranch tune` tries for parameters; training uses "
+            "`parameters` alone."
+        ),
+    ] = Field(default_factory=dict)
     path: str | None = None
     """An ONNX file, relative to the pipeline file."""
     version: Annotated[int, Field(ge=1)] | None = None
@@ -112,10 +119,11 @@ class ModelSpec(Strict):
     def _one_source(self) -> Self:
         if (self.estimator is None) == (self.path is None):
             raise ValueError("give either estimator: (trained here) or path: (an ONNX file)")
-        trained = self.parameters or self.version or self.calibration != "none"
+        trained = self.parameters or self.candidates or self.version or self.calibration != "none"
         if self.path is not None and trained:
             raise ValueError(
-                "parameters, version and calibration are for an estimator, not for a path"
+                "parameters, candidates, version and calibration are for an estimator, not for a "
+                "path"
             )
         return self
 

@@ -165,7 +165,7 @@ def train_pipeline(
     address: str | None = None,
 ) -> TrainingReport:
     """Gather the data and train, with progress bars on stderr."""
-    from agents import training_data
+    from agents.commands.gathering import gathered_rows
     from agents.components import open_component
     from models.engines import open_engine
     from models.training import train as fit
@@ -175,17 +175,7 @@ def train_pipeline(
         TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), console=stderr,
     ) as bars:  # fmt: skip
-        if data is None:
-            reading = bars.add_task("simulated events", total=rows)
-            gathered = training_data.simulated(
-                pipeline, rows=rows, seed=seed, progress=lambda n: bars.advance(reading, n)
-            )
-        else:
-            reading = bars.add_task(f"events of {data}"[-24:], total=training_data.rows_in(data))
-            gathered = training_data.from_file(
-                pipeline, data, seed=seed, progress=lambda n: bars.advance(reading, n)
-            )
-        bars.update(reading, total=bars.tasks[reading].completed)  # a source may have fewer
+        gathered = gathered_rows(pipeline, data, rows=rows, seed=seed, bars=bars)
         tasks = {}
 
         def progressed(name: str, fraction: float) -> None:

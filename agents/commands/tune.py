@@ -1,0 +1,189 @@
+"""`anabranch tune`: which of the pipeline file's candidates rank best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from agents.commands.shared import (
+    AddressOption,
+    EngineName,
+    EngineOption,
+    JsonOption,
+    PipelineArgument,
+    check_engine,
+    stderr,
+    stdout,
+)
+from topics.errors import AnabranchError
+
+if TYPE_CHECKING:
+    from models.tuning import Tuned
+    from topics.pipeline_file import PipelineFile
+
+_SIMULATED_ROWS = 150_000
+_SHOWN = 20
+
+
+class FileNotWritable(AnabranchError):
+    """The pipeline file cannot be replaced."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(f"{path} is left as it was: {cause}")
+
+
+def tune(
+    pipeline: PipelineArgument,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Parquet, CSV or JSONL; without it, simulated events."),
+    ] = None,
+    component: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Tune only this component (may be given several times)."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Simulated events.")] = _SIMULATED_ROWS,
+    most: Annotated[
+        int, typer.Option(min=1, help="Try at most so many combinations, drawn at random.")
+    ] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of simulator, draw and estimators.")] = 0,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put the best parameters into the pipeline file.")
+    ] = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try parameters of components on folds that go forward in time; register nothing.
+
+    Candidates stand in the pipeline file, beside what training uses until told otherwise:
+
+      model: {estimator: sklearn.tree.DecisionTreeClassifier, parameters: {max_depth: 4},
+              candidates: {max_depth: [4, 8], min_samples_leaf: [5, 20]}}
+
+    All are tried on few rows, the best third of them on three times as many, and so on. Each
+    fold is fitted on rows before those that it is judged on, by average precision; the rows
+    that training learns weights and reports on are not looked at.
+
+    Examples:
+      anabranch tune card-fraud --component risk-forest
+
+      anabranch tune churn.yaml --data churn.csv --write
+    """
+    from topics.pipeline_file import find_pipeline, load_pipeline
+
+    check_engine(engine, address)
+    file = load_pipeline(find_pipeline(pipeline))
+    tuned = _tuned(
+        file, data, rows=rows, seed=seed, most=most, only=component, engine=engine, address=address
+    )
+    if as_json:
+        typer.echo("[" + ", ".join(it.model_dump_json() for it in tuned) + "]")
+    for it in tuned:
+        if not as_json:
+            _print(it)
+    if write:
+        _write(file, tuned)
+
+
+def _tuned(
+    file: PipelineFile,
+    data: str | None,
+    *,
+    rows: int,
+    seed: int,
+    most: int,
+    only: list[str] | None,
+    engine: EngineName,
+    address: str | None,
+) -> list[Tuned]:
+    from agents.commands.gathering import gathered_rows
+    from agents.components import open_component
+    from models.engines import open_engine
+    from models.registry import Registry
+    from models.tuning_walk import tune as search
+    from topics.settings import HomeSettings
+
+    registry = Registry(HomeSettings().registry)
+    named = TextColumn("{task.description:<24}")
+    with Progress(
+        named, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=stderr
+    ) as bars:
+        gathered = gathered_rows(file.pipeline, data, rows=rows, seed=seed, bars=bars)
+    with Progress(
+        SpinnerColumn(), named, TextColumn("{task.fields[said]}"), TimeElapsedColumn(),
+        console=stderr,
+    ) as bars:  # fmt: skip
+        rounds: dict[str, int] = {}
+        task = bars.add_task("fitting what comes before", said="")
+
+        def on_round(name: str) -> None:
+            rounds[name] = rounds.get(name, 0) + 1
+            bars.update(task, description=name, said=f"round {rounds[name]}")
+
+        with open_engine(engine, address, rows=gathered.rows) as opened:
+            return search(
+                file.pipeline, file.path.parent, gathered, registry, most=most, only=only,
+                open_component=open_component, engine=opened, seed=seed, on_round=on_round,
+            )  # fmt: skip
+
+
+def _print(tuned: Tuned) -> None:
+    """The candidates as a table, and lines to paste."""
+    from rich.table import Table
+
+    from topics.parameters_edit import plain
+
+    names = list(tuned.best.parameters)
+    table = Table(box=None, pad_edge=False, title=tuned.component, title_justify="left")
+    for column in (*names, "average precision", "±", "rows", ""):
+        table.add_column(column, justify="right")
+    for it in tuned.candidates[:_SHOWN]:
+        table.add_row(
+            *(plain(it.parameters[name]) for name in names), f"{it.average_precision:.4f}",
+            f"{it.spread:.4f}", f"{it.rows:,}", "in the file" if it.in_file else "",
+        )  # fmt: skip
+    stdout.print(table)
+    if (left := len(tuned.candidates) - _SHOWN) > 0:
+        stdout.print(f"and {left} that rank lower (--json has all)")
+    if tuned.best.in_file:
+        stdout.print("the parameters of the file rank best: keep them")
+        return
+    stdout.print("best, for the component's model:")
+    chosen = ", ".join(f"{name}: {plain(it)}" for name, it in tuned.best.parameters.items())
+    stdout.print(f"parameters: {{{chosen}}}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _write(file: PipelineFile, tuned: list[Tuned]) -> None:
+    """Put the best parameters into the file, unless it has them; all of them, or none."""
+    from topics.parameters_edit import with_parameters
+
+    better = [it for it in tuned if not it.best.in_file]
+    if not better:
+        stderr.print(f"{file.path} is left as it was: its parameters rank best", soft_wrap=True)
+        return
+    aside = file.path.with_name(f".{file.path.name}.{uuid4().hex}")
+    try:
+        text = file.path.read_text(encoding="utf-8")
+        for it in better:
+            text = with_parameters(text, it.component, it.best.parameters)
+        aside.write_text(text, encoding="utf-8")
+        aside.chmod(file.path.stat().st_mode)
+        aside.replace(file.path)
+    except OSError as error:
+        raise FileNotWritable(file.path, error.strerror or str(error)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    names = ", ".join(it.component for it in better)
+    stderr.print(f"{file.path} has the best parameters of {names} now", soft_wrap=True)
