@@ -15,6 +15,7 @@ from agents.commands.demo import demo
 from agents.commands.deploy import app as deploy
 from agents.commands.evaluate import evaluate
 from agents.commands.init import init
+from agents.commands.models import app as models
 from agents.commands.optimise import optimise
 from agents.commands.plan import plan
 from agents.commands.publish import publish
@@ -53,8 +54,6 @@ for command in (
     app.command()(command)
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(deploy, name="deploy")
-models = typer.Typer(help="The models of a pipeline.", rich_markup_mode=None)
-models.callback()(lambda: None)  # a group, though it has one command
 models.command()(optimise)
 app.add_typer(models, name="models")
 

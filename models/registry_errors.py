@@ -2,6 +2,7 @@
 
 RegistryError
 ├── ModelNotFound        no such model, or none yet
+├── NothingRegistered    no version of anything
 ├── ModelMissing         a card names a file that is not there
 ├── ModelCorrupt         a file's bytes are not those of its card
 ├── CardUnreadable       a card was changed, or is not what this version of Anabranch writes
@@ -9,7 +10,8 @@ RegistryError
 ├── StoreNotUsable       the object store's driver is missing, or lets two take one number
 ├── ProbeFailed          a model does not say of its probe rows what its card says (models.probing)
 ├── ModelUnreadable, ModelSignatureError       (models.session)
-└── ModelOutOfDate, WeightsOutOfDate           (models.model_inputs)
+├── ModelOutOfDate, WeightsOutOfDate, WrongWidth, WidthsUnknown    (models.model_inputs)
+└── NotImportable, ImportRefused               (models.importing)
 """
 
 from __future__ import annotations
@@ -33,6 +35,16 @@ class ModelNotFound(RegistryError):
         super().__init__(
             f"no model of {which} for pipeline {pipeline} in {root}: run "
             f"`anabranch train {pipeline}`"
+        )
+
+
+class NothingRegistered(RegistryError):
+    """No version of anything."""
+
+    def __init__(self, pipeline: str, root: Path | str) -> None:
+        super().__init__(
+            f"nothing is registered for {pipeline} in {root}: run `anabranch train {pipeline}`, "
+            "or name another registry with ANABRANCH_REGISTRY"
         )
 
 

@@ -59,7 +59,7 @@ class RemoteStore:
 
     def claim(self, folder: str, name: str, content: bytes) -> bool:
         """Create the one object of *folder*, unless it exists."""
-        self._check_exclusive()
+        self._check_exclusive(folder.rpartition("/")[0])
         return self._created(f"{folder}/{name}", content)
 
     def files(self, folder: str) -> Iterator[StoredFile]:
@@ -87,7 +87,7 @@ class RemoteStore:
                 return False
             return True
 
-    def _check_exclusive(self) -> None:
+    def _check_exclusive(self, folder: str) -> None:
         """Raise StoreNotUsable unless the store refuses to create an object a second time."""
         if self._is_exclusive:
             return
@@ -97,7 +97,7 @@ class RemoteStore:
                 f"{type(self._fs).__name__} cannot create an object only if it does not exist, so "
                 "two trainers could take one version number; s3:// and gs:// can",
             )
-        trial = f"{ASIDE}{uuid4().hex}"
+        trial = f"{folder}/{ASIDE}{uuid4().hex}"
         try:
             first, second = self._created(trial, b"1"), self._created(trial, b"2")
         finally:

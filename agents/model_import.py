@@ -1,0 +1,50 @@
+"""Importing an ONNX file that a person names."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agents.model_names import BadModelName, parsed
+from agents.model_rows import rows_in
+from topics.errors import AnabranchError, MissingExtra
+from topics.pipeline_file import find_pipeline, load_pipeline
+
+if TYPE_CHECKING:
+    from models.registry import Registry
+    from models.versions import ModelVersion
+
+
+class FileUnreadable(AnabranchError):
+    """A file that was named cannot be read."""
+
+    def __init__(self, path: str, cause: str) -> None:
+        super().__init__(f"{path} cannot be read: {cause}")
+
+
+def imported(
+    registry: Registry, model: str, file: str, rows: str | None, note: str
+) -> ModelVersion:
+    """Register ONNX *file* as the model that `PIPELINE/COMPONENT` names.
+
+    Raises BadModelName, FileUnreadable, MissingExtra, and what `models.importing` and `rows_in`
+    raise.
+    """
+    try:
+        from models.importing import import_model
+    except ModuleNotFoundError as exc:
+        raise MissingExtra("importing a model", "train") from exc
+    name = parsed(model)
+    if name.version is not None:
+        raise BadModelName(model, "PIPELINE/COMPONENT: the new version gets the next number")
+    pipeline = load_pipeline(find_pipeline(name.pipeline)).pipeline
+    try:
+        content = Path(file).read_bytes()
+    except OSError as exc:
+        raise FileUnreadable(file, exc.strerror or str(exc)) from exc
+    return import_model(
+        pipeline, name.component, content, registry,
+        source=file, rows=None if rows is None else lambda columns: rows_in(rows, columns),
+        note=note, clock=lambda: datetime.now(UTC),
+    )  # fmt: skip

@@ -1,0 +1,49 @@
+"""Rows of a model's inputs from a file: what an imported model is tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.dataset_errors import UnreadableDataset
+from models.datasets import read_rows
+from topics.errors import AnabranchError
+
+MOST_ROWS = 2048
+
+
+class ColumnsMissing(AnabranchError):
+    """A file of rows lacks columns that the model reads."""
+
+    def __init__(self, path: str, missing: Sequence[str]) -> None:
+        super().__init__(f"{path} has no column {', '.join(missing)}: the model reads it")
+
+
+def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
+    """The first rows (N, F) of a Parquet, CSV or JSONL file by its *columns*, or of a .npy array.
+
+    Raises ColumnsMissing, DatasetError and MissingExtra.
+    """
+    if Path(path).suffix == ".npy":
+        return _array(path)[:MOST_ROWS]
+    parts: list[NDArray[np.float32]] = []
+    for batch in read_rows(
+        path, columns={}, fields=columns, types=dict.fromkeys(columns, "number"), optional=columns
+    ):
+        if missing := [name for name in columns if name not in batch.columns]:
+            raise ColumnsMissing(path, missing)
+        found = [np.asarray(batch.columns[name], np.float64) for name in columns]
+        parts.append(np.stack(found, axis=1).astype(np.float32))
+        if sum(map(len, parts)) >= MOST_ROWS:
+            break
+    return np.concatenate([np.zeros((0, len(columns)), np.float32), *parts])[:MOST_ROWS]
+
+
+def _array(path: str) -> NDArray[np.float32]:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.float32)
+    except (OSError, ValueError, EOFError) as exc:
+        raise UnreadableDataset(path, str(exc).splitlines()[0]) from exc
