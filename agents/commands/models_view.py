@@ -10,26 +10,21 @@ from rich.table import Table
 from agents.commands.shared import stdout
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
+
     from models.comparing import Difference
     from models.retention import Removal
 
+_LISTED = ("component", "version", "variant", "created", "rows", "metrics", "digest", "from")
 _DIGEST = len("sha256:") + 12
 
 
 def print_list(found: Mapping[str, Any]) -> None:
     """The versions, a line each."""
     table = Table(box=None, pad_edge=False)
-    for column in (
-        "component",
-        "version",
-        "variant",
-        "created",
-        "rows",
-        "metrics",
-        "digest",
-        "from",
-    ):
-        table.add_column(column, justify="right" if column in ("version", "rows") else "left")
+    for column in _LISTED:
+        side: JustifyMethod = "right" if column in ("version", "rows") else "left"
+        table.add_column(column, justify=side, no_wrap=column != "metrics")
     for it in found["models"]:
         table.add_row(it["component"], *_cells(it, it.get("variant", ""), it.get("digest", "")))
     for it in found["weights"]:
