@@ -43,7 +43,8 @@ class EngineUnreachable(EngineError):
     def __init__(self, address: str, cause: str) -> None:
         super().__init__(
             f"no Ray cluster answers at {address}: {cause}; start one with `ray start --head`, "
-            "or leave --address out to start Ray here"
+            "or leave --address out to start Ray here; a cluster with tokens needs "
+            "RAY_AUTH_MODE=token here too"
         )
 
 

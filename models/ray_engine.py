@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Self
@@ -26,6 +27,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray would report to its makers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what a later Ray does anyway; else it warns
 }
+_CONNECT_S = 5.0
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -50,6 +52,8 @@ class RayEngine:
         self._libraries = library_versions()
 
     def __enter__(self) -> Self:
+        if self._address is not None:
+            _check_answers(self._address)
         try:
             if self._address is None:
                 self._ray.init(num_cpus=self._workers, include_dashboard=False, **_SILENT)
@@ -96,6 +100,17 @@ class RayEngine:
         except self._ray.exceptions.RayError as exc:
             raise WorkerLost(it.name, str(exc).strip().splitlines()[0]) from exc
         return made
+
+
+def _check_answers(address: str) -> None:
+    """Raise EngineUnreachable where nobody listens: Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # auto, for example
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as exc:
+        raise EngineUnreachable(address, str(exc)) from exc
 
 
 def _run(libraries: Mapping[str, str], task: Callable[..., Result], *arguments: Any) -> Result:

@@ -152,13 +152,14 @@ def test_a_worker_with_other_libraries_is_refused(monkeypatch: pytest.MonkeyPatc
         engine.gather([engine.submit(largest_pool)])
 
 
-def test_a_cluster_that_nobody_runs_is_one_message() -> None:
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_nobody_runs_is_one_message(address: str) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
     from models.engines import EngineUnreachable
     from models.ray_engine import RayEngine
 
-    with pytest.raises(EngineUnreachable, match=r"no Ray cluster answers at auto: ") as caught:
-        RayEngine("auto").__enter__()
+    with pytest.raises(EngineUnreachable, match=f"no Ray cluster answers at {address}: ") as caught:
+        RayEngine(address).__enter__()
     assert "\n" not in str(caught.value)
 
 
