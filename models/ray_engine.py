@@ -28,7 +28,6 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what a later Ray does anyway; else it warns
 }
 _CONNECT_S = 5.0
-_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 class RayEngine:
@@ -52,16 +51,20 @@ class RayEngine:
         self._libraries = library_versions()
 
     def __enter__(self) -> Self:
-        if self._address is not None:
-            _check_answers(self._address)
+        address = self._address or os.environ.get("RAY_ADDRESS")
+        if address is not None:
+            _check_answers(address)
+        own = {} if address is not None else {
+            "num_cpus": self._workers, "include_dashboard": False,
+        }  # fmt: skip
         try:
-            if self._address is None:
-                self._ray.init(num_cpus=self._workers, include_dashboard=False, **_SILENT)
-            else:
-                self._ray.init(self._address, **_SILENT)
+            # `local`, as without an address Ray would join one that runs on this machine.
+            self._ray.init(
+                address or "local", log_to_driver=False, logging_level=logging.ERROR, **own
+            )
         except (ConnectionError, RuntimeError, ValueError) as exc:
             cause = str(exc).strip().splitlines()[0]
-            raise EngineUnreachable(self._address or "this machine", cause) from exc
+            raise EngineUnreachable(address or "this machine", cause) from exc
         self._remote = self._ray.remote(num_cpus=1, max_retries=RETRIES)(_run)
         return self
 

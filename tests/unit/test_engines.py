@@ -152,7 +152,7 @@ def test_a_worker_with_other_libraries_is_refused(monkeypatch: pytest.MonkeyPatc
         engine.gather([engine.submit(largest_pool)])
 
 
-@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_a_cluster_that_nobody_runs_is_one_message(address: str) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
     from models.engines import EngineUnreachable
