@@ -127,15 +127,27 @@ def _stacked_outputs(parts: list[StageBatch]) -> Floats:
 
 
 def _model_runs(parts: list[StageBatch], at: Ints) -> tuple[ModelRun, ...]:
-    models = list(dict.fromkeys(part.model for part in parts if len(part)))
+    models = list(dict.fromkeys(model for part in parts if len(part) for model in _models(part)))
     if len(models) == 1:
         return (ModelRun(int(at.min()), models[0]),)
-    which = np.repeat([models.index(part.model) if len(part) else 0 for part in parts],
-                      [len(part) for part in parts])  # fmt: skip
+    which = np.concatenate([_which_models(part, models) for part in parts if len(part)])
     order = np.argsort(at, kind="stable")
     at, which = at[order], which[order]
     changes = np.flatnonzero(np.diff(which, prepend=-1))
     return tuple(ModelRun(int(at[row]), models[which[row]]) for row in changes)
+
+
+def _models(part: StageBatch) -> list[ModelRef]:
+    return [part.model] if part.challenger is None else [part.model, part.challenger]
+
+
+def _which_models(part: StageBatch, models: list[ModelRef]) -> Ints:
+    """The place among *models* of the one that has made each row."""
+    if part.challenger is None or part.challenged is None:
+        return np.full(len(part), models.index(part.model))
+    return np.where(
+        part.challenged, models.index(part.challenger), models.index(part.model)
+    ).astype(np.int64)
 
 
 def _missing(stage: str, row: int) -> Failure:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,6 +133,23 @@ async def topic_partitions(settings: BrokerSettings, topic: str) -> int:
     raise TopicNotFound(topic, sorted(known))
 
 
+async def topic_names(settings: BrokerSettings, topics: Iterable[str]) -> set[str]:
+    """Those of *topics* that exist."""
+    async with _admin(settings) as admin:
+        return {it["topic"] for it in await admin.describe_topics(list(topics))
+                if it["error_code"] == 0}  # fmt: skip
+
+
+async def ensure_shadow_topic(settings: BrokerSettings, topology: Topology, name: str) -> None:
+    """Make the shadow topic of component *name* unless it exists."""
+    topic = topology.shadow(name)
+    if settings.embedded:
+        await _touch(settings, [topic])
+    elif topic not in await topic_names(settings, [topic]):
+        replication = await _replication(settings, topology.control)
+        await _create(settings, topology, [topic], replication)
+
+
 async def ensure_topics(
     settings: BrokerSettings, topology: Topology, *, replication: int = 1
 ) -> list[str]:
@@ -142,7 +159,9 @@ async def ensure_topics(
     with another partition count.
     """
     if settings.embedded:
-        await _touch(settings, topology)
+        if topology.partitions != embedded.PARTITIONS:
+            raise TopicMismatch(topology.events, embedded.PARTITIONS, topology.partitions)
+        await _touch(settings, topology.all)
         found = await _described(settings, topology)
         made: list[str] = []
     else:
@@ -169,14 +188,21 @@ async def _create(
                 continue  # another worker was faster
 
 
-async def _touch(settings: BrokerSettings, topology: Topology) -> None:
+async def _replication(settings: BrokerSettings, topic: str) -> int:
+    """How many replicas *topic* has."""
+    async with _admin(settings) as admin:
+        for described in await admin.describe_topics([topic]):
+            if described["error_code"] == 0:
+                return len(described["partitions"][0]["replicas"])
+    raise TopicNotFound(topic, [])
+
+
+async def _touch(settings: BrokerSettings, topics: Iterable[str]) -> None:
     """The embedded broker makes a topic when it is asked about it."""
-    if topology.partitions != embedded.PARTITIONS:
-        raise TopicMismatch(topology.events, embedded.PARTITIONS, topology.partitions)
     producer = AIOKafkaProducer(**client_options(settings))
     await producer.start()
     try:
-        for topic in topology.all:
+        for topic in topics:
             await producer.partitions_for(topic)
     finally:
         await close(producer)

@@ -16,15 +16,20 @@ from topics.settings import BrokerSettings
 
 @asynccontextmanager
 async def follower(
-    settings: BrokerSettings, topics: Sequence[str], partitions: int, *, from_start: bool
-) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
-    """A consumer outside any group, at the start or the end of all partitions of *topics*."""
+    settings: BrokerSettings, topics: Sequence[str], partitions: int, *, from_start: bool,
+    wait_ms: int | None = None,
+) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:  # fmt: skip
+    """A consumer outside any group, at the start or the end of all partitions of *topics*.
+
+    A fetch waits *wait_ms* for records: by default 500, on the embedded broker 20, which sends
+    none before that time is over.
+    """
     consumer = aiokafka.AIOKafkaConsumer(
         **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        fetch_max_wait_ms=20 if settings.embedded else 500,
+        fetch_max_wait_ms=wait_ms or (20 if settings.embedded else 500),
         max_partition_fetch_bytes=4 * 2**20,
     )
     await consumer.start()

@@ -7,23 +7,24 @@ import numpy as np
 from agents.errands import StageErrands, joined_of
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
+from agents.slot import Slot
 from agents.worker import StageWriter, Wiring
-from models.component import Batch, Component, StageOutput
+from models.component import Batch, StageOutput
 from topics.redrive import Errand
-from topics.stage_batch import ModelRef, StageBatch
+from topics.stage_batch import StageBatch
 
 
 class JoinedStage(JoinedWorker):
     """Runs a component over the joined outputs of its inputs."""
 
-    def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
+    def __init__(self, wiring: Wiring, name: str, slot: Slot) -> None:
         # Half the deadline: the weighting agent, which waits for this stage too, gives
         # up on a row only after the whole of it.
         super().__init__(
             wiring, wiring.pipeline.component(name).inputs,
             wiring.pipeline.weighting.deadline_ms / 2000,
         )  # fmt: skip
-        self._writer = StageWriter(wiring, name, component, model)
+        self._writer = StageWriter(wiring, name, slot)
         self.errands = StageErrands(wiring, name, self._redriven)
 
     async def open_state(self, partition: int) -> PartitionJoin:

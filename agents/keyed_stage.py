@@ -21,17 +21,17 @@ from agents.past import Past
 from agents.redriven_past import glimpsed, is_caught_up
 from agents.rewinding import Resumption
 from agents.shard import Shard
+from agents.slot import Made, Slot
 from agents.snapshots import SnapshotStore
 from agents.source_stage import source_rows
-from agents.transforming import Transformed
 from agents.worker import StageWriter, Wiring, Worker, all_done
-from models.component import Batch, Column, Component
+from models.component import Batch, Column
 from models.windows import WindowPlan
 from topics.errors import WireError
 from topics.events import EventDecoder
 from topics.fetch import Fetch
 from topics.redrive import Errand
-from topics.stage_batch import ModelRef, Rows, StageBatch, concat_failures
+from topics.stage_batch import Rows, StageBatch, concat_failures
 from topics.topology import lane_of
 from topics.wire import decode
 
@@ -46,11 +46,11 @@ _ASKING = 0.25
 class KeyedStage(Worker[Shard]):
     """Runs a component of windowed features over the rows of its key's partitions."""
 
-    def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
+    def __init__(self, wiring: Wiring, name: str, slot: Slot) -> None:
         super().__init__(wiring)
         self._name = name
         self._plan = WindowPlan(wiring.pipeline, name)
-        self._writer = StageWriter(wiring, name, component, model)
+        self._writer = StageWriter(wiring, name, slot)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
         self._events = EventDecoder(wiring.pipeline.event)
         self.errands = StageErrands(wiring, name, self._redriven)
@@ -177,9 +177,7 @@ class KeyedStage(Worker[Shard]):
             at += len(part.batch)
         return [self._batch(lane, made, parts) for parts in by_source.values()]
 
-    def _batch(
-        self, lane: int, made: Transformed, parts: Sequence[tuple[StageBatch, int]]
-    ) -> StageBatch:
+    def _batch(self, lane: int, made: Made, parts: Sequence[tuple[StageBatch, int]]) -> StageBatch:
         """The outputs of one source's rows, which begin in *made* where each part says."""
         batches = [batch for batch, _ in parts]
         at = np.concatenate([np.arange(start, start + len(batch)) for batch, start in parts])

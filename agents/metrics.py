@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +19,21 @@ Floats = NDArray[np.float64]
 M = TypeVar("M", bound=MetricWrapperBase)
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_DISTANCES = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 _ROWS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 _LABELS = ("pipeline", "component")
 
 
-class Latencies(Histogram):
+class ManyAtOnce(Histogram):
     """A histogram that takes many values at once: one by one they cost more than a decision."""
 
-    def observe_all(self, seconds: Floats) -> None:
-        """Observe every one of *seconds* (N,)."""
+    def observe_all(self, values: Floats) -> None:
+        """Observe every one of *values* (N,)."""
         bounds = np.array(self._upper_bounds)
-        counts = np.bincount(bounds.searchsorted(seconds), minlength=len(bounds))
+        counts = np.bincount(bounds.searchsorted(values), minlength=len(bounds))
         for bucket in np.flatnonzero(counts).tolist():
             self._buckets[bucket].inc(int(counts[bucket]))
-        self._sum.inc(float(seconds.sum()))
+        self._sum.inc(float(values.sum()))
 
 
 class Metrics:
@@ -74,7 +75,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=on,
         )
-        self.decision_seconds = Latencies(
+        self.decision_seconds = ManyAtOnce(
             "anabranch_event_to_decision_seconds",
             "From the event's publication to its decision",
             ("pipeline",),
@@ -137,6 +138,37 @@ class Metrics:
             registry=on,
         )
         self.weight = Gauge("anabranch_weight", "Weight α of a stage", _LABELS, registry=on)
+        self.swaps = Counter(
+            "anabranch_swaps_total",
+            "Models, weights and policies put into service while events flow, or refused",
+            (*_LABELS, "result"),
+            registry=on,
+        )
+        self.shadow_rows = Counter(
+            "anabranch_shadow_rows_total",
+            "Rows that a challenger ran on too: signals on one side of all thresholds, or not",
+            (*_LABELS, "version", "agreement"),
+            registry=on,
+        )
+        self.shadow_difference = ManyAtOnce(
+            "anabranch_shadow_difference",
+            "Distance of a challenger's signal from the champion's",
+            (*_LABELS, "version"),
+            buckets=_DISTANCES,
+            registry=on,
+        )
+        self.canary_rows = Counter(
+            "anabranch_canary_rows_total",
+            "Rows by whose output is used",
+            (*_LABELS, "arm"),
+            registry=on,
+        )
+        self.weights_version = Gauge(
+            "anabranch_weights_version",
+            "Version of the weights in use; 0 for weights fixed in the pipeline file",
+            ("pipeline",),
+            registry=on,
+        )
         self.model = Info("anabranch_model", "Model of a component", _LABELS, registry=on)
 
 
@@ -223,6 +255,21 @@ class StageMetrics:
         """The component runs *model*."""
         self._own(self.metrics.model).info(model._asdict())
 
+    def observe_swap(self, result: Literal["swapped", "refused"], times: int = 1) -> None:
+        """What the component runs was replaced, or what should replace it cannot be used."""
+        self._own(self.metrics.swaps, result).inc(times)
+
+    def observe_shadow(self, version: str, distances: Floats, flips: int) -> None:
+        """A challenger ran on rows whose signals are so far from the champion's (N,)."""
+        self._own(self.metrics.shadow_difference, version).observe_all(distances)
+        self._own(self.metrics.shadow_rows, version, "flip").inc(flips)
+        self._own(self.metrics.shadow_rows, version, "same").inc(len(distances) - flips)
+
+    def observe_canary(self, canary: int, rows: int) -> None:
+        """Of so many rows the challenger's output is used for *canary*."""
+        self._own(self.metrics.canary_rows, "canary").inc(canary)
+        self._own(self.metrics.canary_rows, "champion").inc(rows - canary)
+
     def observe_ends(self, latencies_s: Floats, degraded: int, dead: Sequence[Failure]) -> None:
         """Events ended: one latency per decision, one failure per dead letter."""
         ends = len(latencies_s) + len(dead)
@@ -244,7 +291,8 @@ class StageMetrics:
         self._of(self.metrics.in_flight).set(waiting)
         self._of(self.metrics.unaccounted).inc(unaccounted)
 
-    def observe_weights(self, weights: dict[str, float]) -> None:
+    def observe_terms(self, weights: Mapping[str, float], version: int) -> None:
         """The weights in use, by stage."""
+        self._of(self.metrics.weights_version).set(version)
         for stage, weight in weights.items():
             self._of(self.metrics.weight, stage).set(weight)

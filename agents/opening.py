@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from agents.components import OpenComponent, open_component
-from agents.decisions import Weights
+from agents.components import OpenComponent
+from agents.deployed import open_deployed, open_weights
 from agents.runner import Parts
-from models.model_inputs import WeightsOutOfDate, reads
+from agents.terms import Terms
+from models.model_inputs import reads
 from models.registry import Registry, WeightsVersion
+from topics.control import ControlState
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.pipeline_file import PipelineFile
@@ -24,40 +26,37 @@ class UnknownComponent(AnabranchError):
 
 
 def open_parts(
-    file: PipelineFile, registry: Registry, only: Collection[str] | None = None
-) -> Parts:
+    file: PipelineFile, registry: Registry, only: Collection[str] | None = None,
+    state: ControlState | None = None,
+) -> Parts:  # fmt: skip
     """Load the components named in *only* (all, if None) and the weights, where needed.
 
+    *state* is what the control topic says is in service; without it, the newest versions are.
     Raises UnknownComponent, ComponentNotLoadable, or models.registry.RegistryError.
     """
-    pipeline = file.pipeline
+    pipeline, state = file.pipeline, state or ControlState()
     names = [component.name for component in pipeline.components]
     wanted = [*names, WEIGH] if only is None else list(dict.fromkeys(only))
     for name in wanted:
         if name not in (*names, WEIGH):
             raise UnknownComponent(name, pipeline)
     components: dict[str, OpenComponent] = {
-        name: open_component(pipeline, name, registry, file.path.parent)
+        name: open_deployed(pipeline, name, state.deployment(name), registry, file.path.parent)
         for name in wanted
         if name != WEIGH
     }
-    weights = open_weights(pipeline, registry) if WEIGH in wanted else None
-    return Parts(pipeline, components, weights)
+    terms = open_terms(pipeline, registry, state) if WEIGH in wanted else None
+    return Parts(pipeline, components, terms)
 
 
-def open_weights(pipeline: Pipeline, registry: Registry) -> Weights:
-    """The pipeline's weights: those of the file, or the newest learned ones.
+def open_terms(pipeline: Pipeline, registry: Registry, state: ControlState) -> Terms:
+    """The weights and the policy that are in service.
 
     Raises WeightsOutOfDate, or models.registry.ModelNotFound.
     """
-    if pipeline.weighting.weights != "learned":
-        return Weights(pipeline.weighting.weights, 0)
-    learned = registry.weights(pipeline.name)
-    if not _fit(pipeline, learned):
-        raise WeightsOutOfDate(
-            pipeline.name, sorted(learned.card.values), pipeline.weighting.inputs
-        )
-    return Weights(learned.card.values, learned.version)
+    version = state.weights.version if state.weights else None
+    policy = state.policy.policy if state.policy else None
+    return Terms.of(pipeline, open_weights(pipeline, registry, version), policy)
 
 
 def is_trained(pipeline: Pipeline, registry: Registry) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from aiokafka.structs import ConsumerRecord
 
-from agents.decisions import DecisionWriter
 from agents.errands import Errands, joined_of
 from agents.tail import TailReader, ranges
-from agents.weighing import Scale, causes_of_death
+from agents.terms import TermsSlot
+from agents.weighing import causes_of_death
 from agents.worker import Wiring
 from topics import dead_letters
 from topics.batches import Record
@@ -59,13 +59,10 @@ class _Ends:
 class RedriveEnds(Errands):
     """Ends the errands that have come to the weighting agent, and notes it on the redrive topic."""
 
-    def __init__(
-        self, wiring: Wiring, tail: TailReader, scale: Scale, decisions: DecisionWriter
-    ) -> None:
+    def __init__(self, wiring: Wiring, tail: TailReader, slot: TermsSlot) -> None:
         super().__init__(wiring)
         self._tail = tail
-        self._scale = scale
-        self._decisions = decisions
+        self._slot = slot
         self._ends: dict[int, _Ends] = {}
 
     def forget(self) -> None:
@@ -132,9 +129,9 @@ class RedriveEnds(Errands):
         """The end of an errand, and its record."""
         attempt = errand.about.attempt
         joined = joined_of(errand, self.wiring.pipeline.weighting.inputs)
-        verdict, row = self._scale.verdict(joined), np.array([0])
+        verdict, row = self._slot.terms.scale.verdict(joined), np.array([0])
         if verdict.decidable[0]:
-            made = self._decisions.records(
+            made = self._slot.terms.decisions.records(
                 errand.partition, joined, row, verdict.weighed, now_ms, attempt=attempt
             )
             return "decision", next(made)

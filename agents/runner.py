@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 from agents.app import StageApp, add_agent, create_app
 from agents.components import OpenComponent
-from agents.decisions import Weights
 from agents.in_step import InStep
 from agents.joined_stage import JoinedStage
 from agents.keyed_stage import KeyedStage
 from agents.liveness import Standing
 from agents.metrics import Metrics, StageMetrics
 from agents.repartition import Repartition
+from agents.slot import Slot
 from agents.source_stage import SourceStage
+from agents.terms import Terms, TermsSlot
 from agents.weigh import Weigher
 from agents.worker import Wiring, Worker
 from topics.errors import AnabranchError, BrokerUnreachable
@@ -51,8 +52,23 @@ class Parts:
     pipeline: Pipeline
     components: Mapping[str, OpenComponent]
     """Loaded components by name; those that run here."""
-    weights: Weights | None
+    terms: Terms | None
     """For the weighting agent; None when it does not run here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What the components of this process run now."""
+
+    components: Mapping[str, Slot]
+    terms: TermsSlot | None
+    """The weighting agent's; None when it does not run here."""
+
+    @classmethod
+    def of(cls, parts: Parts) -> Slots:
+        """Slots that hold *parts*."""
+        components = {name: Slot(opened) for name, opened in parts.components.items()}
+        return cls(components, None if parts.terms is None else TermsSlot(parts.terms))
 
 
 @dataclass(slots=True)
@@ -62,6 +78,7 @@ class Running:
     apps: dict[str, StageApp]
     metrics: Metrics
     stages: dict[str, StageMetrics]
+    slots: Slots
 
     def failure(self) -> tuple[str, BaseException] | None:
         """The component that failed, and why; None while all are well."""
@@ -108,11 +125,12 @@ async def running(
     """Start the components, yield when each owns its partitions, stop them in the end."""
     started: dict[str, tuple[StageApp, Worker[object]]] = {}
     stages: dict[str, StageMetrics] = {}
-    names = [*parts.components, *([WEIGH] if parts.weights is not None else [])]
+    slots = Slots.of(parts)
+    names = [*parts.components, *([WEIGH] if parts.terms is not None else [])]
     in_step = InStep()
     for name in names:
         stages[name] = StageMetrics(metrics, parts.pipeline.name, name)
-        started[name] = _wired(parts, name, settings, stages[name], in_step)
+        started[name] = _wired(parts, name, settings, stages[name], in_step, slots)
         if name in Topology.of(parts.pipeline).repartitioned:
             before = f"{name}.keyed"
             stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
@@ -122,7 +140,7 @@ async def running(
     try:
         await asyncio.gather(*(tail.start() for tail in tails))
         await _start(apps, settings)
-        workers = Running(apps, metrics, stages)
+        workers = Running(apps, metrics, stages, slots)
         observing = asyncio.create_task(workers.observe_lag())
         try:
             yield workers
@@ -139,8 +157,9 @@ async def running(
 
 
 def _wired(
-    parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics, in_step: InStep
-) -> tuple[StageApp, Worker[object]]:
+    parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics, in_step: InStep,
+    slots: Slots,
+) -> tuple[StageApp, Worker[object]]:  # fmt: skip
     topology = Topology.of(parts.pipeline)
     keyed = name in topology.repartitioned
     inputs = _inputs(parts.pipeline, name)
@@ -150,18 +169,19 @@ def _wired(
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
     )  # fmt: skip
     wiring = Wiring(parts.pipeline, app, settings, metrics, in_step)
-    if reads_events and parts.weights is not None:
+    if reads_events and parts.terms is not None:
         app.batches.turn = in_step.turn
     worker: Worker[object]
     if name == WEIGH:
-        if parts.weights is None:
+        if slots.terms is None:
             raise ValueError("the weighting agent needs weights")
-        worker = Weigher(wiring, parts.weights)  # type: ignore[assignment]  # any state
+        metrics.observe_terms(slots.terms.terms.weights.values, slots.terms.terms.weights.version)
+        worker = Weigher(wiring, slots.terms)  # type: ignore[assignment]  # any state
     else:
-        component, model = parts.components[name]
-        metrics.observe_model(model)
+        slot = slots.components[name]
+        metrics.observe_model(slot.champion.model)
         kind = KeyedStage if keyed else SourceStage if reads_events else JoinedStage
-        worker = kind(wiring, name, component, model)  # type: ignore[assignment]  # any state
+        worker = kind(wiring, name, slot)  # type: ignore[assignment]  # any state
     topics = [topology.keyed(name)] if keyed else [topology.stage(stage) for stage in inputs]
     add_agent(app, [*topics, topology.redrive], worker.handle)
     return app, worker

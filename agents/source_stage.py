@@ -15,15 +15,16 @@ from agents.errands import StageErrands
 from agents.past import Past, orders_of
 from agents.redriven_past import glimpsed, is_caught_up
 from agents.rewinding import Resumption
+from agents.slot import Slot
 from agents.snapshots import SnapshotStore
 from agents.worker import StageWriter, Wiring, Worker, all_done, is_backlog
-from models.component import Batch, Column, Component
+from models.component import Batch, Column
 from models.windows import Ints, WindowPlan
 from topics.bytes_column import BytesColumn
 from topics.events import DecodedEvents, EventDecoder
 from topics.fetch import Fetch
 from topics.redrive import Errand
-from topics.stage_batch import ModelRef, Rows, StageBatch
+from topics.stage_batch import Rows, StageBatch
 
 
 @dataclass(slots=True)
@@ -42,9 +43,9 @@ class _Progress:
 class SourceStage(Worker[_Progress]):
     """Runs a component over the events of its partitions."""
 
-    def __init__(self, wiring: Wiring, name: str, component: Component, model: ModelRef) -> None:
+    def __init__(self, wiring: Wiring, name: str, slot: Slot) -> None:
         super().__init__(wiring)
-        self._writer = StageWriter(wiring, name, component, model)
+        self._writer = StageWriter(wiring, name, slot)
         self.errands = StageErrands(wiring, name, self._redriven)
         self._name = name
         self._decoder = EventDecoder(wiring.pipeline.event)

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from agents.coverage import check_continues
-from agents.decisions import DecisionWriter, Weights
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
 from agents.redrive_ends import RedriveEnds
 from agents.tail import GAP, ranges, readable
-from agents.weighing import Scale, Verdict, causes_of_death
+from agents.terms import TermsSlot
+from agents.weighing import Verdict, causes_of_death
 from agents.worker import Wiring
 from topics.batches import Record
 from topics.dead_letters import dead_letter
@@ -28,14 +28,12 @@ from topics.ends import buried_offset, decided_offset
 class Weigher(JoinedWorker):
     """Joins all weighted stages, weighs them, writes decisions and dead letters."""
 
-    def __init__(self, wiring: Wiring, weights: Weights) -> None:
+    def __init__(self, wiring: Wiring, slot: TermsSlot) -> None:
         weighting = wiring.pipeline.weighting
         super().__init__(wiring, weighting.inputs, weighting.deadline_ms / 1000)
-        self._scale = Scale(weighting, weights)
-        self._decisions = DecisionWriter(wiring.pipeline, weights)
-        self.errands = RedriveEnds(wiring, self.tail, self._scale, self._decisions)
+        self._slot = slot
+        self.errands = RedriveEnds(wiring, self.tail, slot)
         self._dead: dict[int, set[int]] = {}
-        wiring.metrics.observe_weights(dict(weights.values))
 
     async def open_state(self, partition: int) -> PartitionJoin:
         """Continue after the last decision; what is dead beyond it is not to die again."""
@@ -62,14 +60,17 @@ class Weigher(JoinedWorker):
 
     async def emit(self, partition: int, joined: Joined) -> None:
         """End the joined rows: dead letters first, then decisions."""
-        verdict = self._scale.verdict(joined)
+        terms = self._slot.terms
+        verdict = terms.scale.verdict(joined)
         # A row that was buried before a crash stays dead, even if it is complete this time.
         buried = np.isin(joined.rows.offsets, list(self._dead[partition]))
         await self._bury(partition, joined, np.flatnonzero(~verdict.decidable & ~buried), verdict)
         now_ms = int(time.time() * 1000)
         rows = np.flatnonzero(verdict.decidable & ~buried)
-        records = self._decisions.records(partition, joined, rows, verdict.weighed, now_ms)
+        records = terms.decisions.records(partition, joined, rows, verdict.weighed, now_ms)
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
+        if len(rows):
+            self._slot.decided(terms, partition, int(joined.rows.offsets[rows[0]]))
         latencies = (now_ms - joined.rows.published_ms[rows]) / 1000
         degraded = int((~verdict.present[rows].all(axis=1)).sum())
         self.wiring.in_step.decided(partition, int(joined.rows.offsets[-1]))

@@ -31,7 +31,7 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     """What every component needs, each under a user of its own: `<pipeline>.<component>`.
 
     Besides, `<pipeline>.producer` publishes events and outcomes, `<pipeline>.consumer` reads
-    decisions, `<pipeline>.operator` audits, watches and redrives dead letters, and
+    decisions, `<pipeline>.operator` audits, watches, redrives dead letters and promotes, and
     `<pipeline>.scaler` sees how far each consumer group is behind, and no record.
     """
     topology = Topology.of(pipeline)
@@ -40,7 +40,9 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     needed += _may(topology.group(PRODUCER), "write", *topology.sources)
     needed += _may(topology.group(CONSUMER), "read", topology.decisions)
     needed += _may(topology.group(OPERATOR), "read", *topology.all)
-    needed += _may(topology.group(OPERATOR), "write", topology.redrive)
+    challenges = [topology.shadow(spec.name) for spec in pipeline.components if spec.model]
+    needed += _may(topology.group(OPERATOR), "read", *challenges)
+    needed += _may(topology.group(OPERATOR), "write", topology.redrive, topology.control)
     groups = dict.fromkeys(acl.name for acl in needed if acl.resource == "group")
     needed += [Acl(topology.group(SCALER), "describe", "group", name) for name in groups]
     needed += _may(topology.group(SCALER), "describe", *topology.all)
@@ -53,7 +55,9 @@ def _component(pipeline: Pipeline, name: str) -> Iterator[Acl]:
     inputs = [topology.stage(stage) for stage in spec.inputs if stage != EVENTS]
     if EVENTS in spec.inputs:
         inputs += topology.sources_of(name)
-    outputs = [topology.stage(name), topology.redrive]
+    outputs = [topology.stage(name), topology.redrive, topology.control]
+    if spec.model is not None:
+        outputs.append(topology.shadow(name))
     if name in topology.repartitioned:
         outputs.append(topology.keyed(name))
         yield Acl(who, "read", "group", topology.group(f"{name}.keyed"))
@@ -68,7 +72,7 @@ def _weigher(pipeline: Pipeline) -> Iterator[Acl]:
     topology = Topology.of(pipeline)
     who = topology.group(WEIGH)
     stages = [topology.stage(stage) for stage in pipeline.weighting.inputs]
-    ends = (topology.decisions, topology.dead_letters, topology.redrive)
+    ends = (topology.decisions, topology.dead_letters, topology.redrive, topology.control)
     yield Acl(who, "read", "group", topology.group(WEIGH))
     yield from _may(who, "read", *stages, topology.events, *ends)  # a dead letter repeats its event
     yield from _may(who, "write", *ends)

@@ -14,7 +14,8 @@ from topics.topology import WEIGH
 
 Location = tuple[str | int, ...]
 RESERVED = (
-    EVENTS, "decisions", "dead-letters", "redrive", "outcomes", "control", "explanations", WEIGH,
+    EVENTS, "decisions", "dead-letters", "redrive", "outcomes", "control", "explanations", "shadow",
+    "weights", "policy", WEIGH,
 )  # fmt: skip
 
 _NUMBERS: tuple[FieldType, ...] = ("integer", "number", "boolean")

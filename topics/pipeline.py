@@ -228,6 +228,18 @@ class Pipeline(Strict):
                 return component
         raise KeyError(name)
 
+    def with_version(self, name: str, version: int) -> Pipeline:
+        """The same pipeline, with component *name* on a version of its model."""
+
+        def kept(spec: ComponentSpec) -> ComponentSpec:
+            if spec.name != name or spec.model is None:
+                return spec
+            return spec.model_copy(
+                update={"model": spec.model.model_copy(update={"version": version})}
+            )
+
+        return self.model_copy(update={"components": [kept(it) for it in self.components]})
+
     def entity(self, name: str) -> str:
         """The event field whose past the windowed features of component *name* are about."""
         return self.component(name).key or self.event.key

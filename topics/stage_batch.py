@@ -126,6 +126,13 @@ class StageBatch:
     """The last source offset that this batch answers for; at least its last row's."""
     entities: BytesColumn | None = None
     """On its way to a repartitioned component: whose past each row is about (N)."""
+    challenger: ModelRef | None = None
+    """The model that has made the rows that are `challenged`; `model` has made the others."""
+    challenged: Bools | None = None
+    """Given with `challenger` (N,)."""
+    shadow: StageBatch | None = None
+    """The same rows, each by the other of the two models: for comparison. It does not travel with
+    this batch, but on a topic of its own."""
 
     def __post_init__(self) -> None:
         last = int(self.rows.offsets[-1]) if len(self.rows) else self.covers_from - 1
@@ -153,6 +160,8 @@ class StageBatch:
                 if start <= failure.row < stop
             ),
             entities=None if self.entities is None else self.entities[start:stop],
+            challenged=None if self.challenged is None else self.challenged[start:stop],
+            shadow=None,
         )
 
 

@@ -14,7 +14,9 @@ _COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20)}
 def topic_configs(topology: Topology) -> Mapping[str, Mapping[str, str]]:
     """Topic → its settings; a topic that is not in there has none of its own.
 
-    What carries whole events takes large ones; snapshots of windows are compacted.
+    What carries whole events takes large ones; snapshots of windows, and what is in service, are
+    compacted.
     """
     configs = dict.fromkeys((topology.events, topology.dead_letters, topology.redrive), _LARGE)
-    return configs | {topology.state(name): _COMPACTED for name in topology.stateful}
+    compacted = (topology.control, *(topology.state(name) for name in topology.stateful))
+    return configs | dict.fromkeys(compacted, _COMPACTED)

@@ -71,6 +71,15 @@ class Topology:
         """Dead letters on their way through the pipeline again."""
         return f"{self.pipeline}.redrive"
 
+    @property
+    def control(self) -> str:
+        """Which models, weights and policy are in service; compacted, see `topics.control`."""
+        return f"{self.pipeline}.control"
+
+    def shadow(self, name: str) -> str:
+        """What a challenger of component *name* says of rows that it does not decide."""
+        return f"{self.pipeline}.shadow.{name}"
+
     def stage(self, name: str) -> str:
         """The topic that component *name* writes; `events` is where the source is."""
         return f"{self.pipeline}.{name}"
@@ -98,6 +107,7 @@ class Topology:
             self.decisions,
             self.dead_letters,
             self.redrive,
+            self.control,
         )
 
 

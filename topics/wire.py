@@ -55,6 +55,8 @@ def encode(batch: StageBatch, codec: Codec = "binary") -> tuple[bytes, list[tupl
             "failures": [list(failure) for failure in batch.failures],
         },
     }
+    if batch.challenger is not None:
+        header["parameters"]["challenger"] = list(batch.challenger)
     if codec == "json":
         header["outputs"] = [_described(name, tensor) | {"data": _listed(tensor)}
                              for name, tensor in tensors.items()]  # fmt: skip
@@ -103,6 +105,8 @@ def _tensors(batch: StageBatch) -> dict[str, Tensor]:
         tensors["traceparent"] = rows.traces
     if batch.entities is not None:
         tensors["entity"] = batch.entities
+    if batch.challenged is not None:
+        tensors["challenged"] = batch.challenged
     return tensors
 
 
@@ -203,7 +207,20 @@ def _batch(header: dict[str, Any], tensors: dict[str, Tensor]) -> StageBatch:
         lane=None if about.get("lane") is None else _integer(about, "lane", _MAX_PARTITION),
         covers_to=_integer(about, "covers_to", _MAX_OFFSET),
         entities=_column(tensors, "entity", n) if "entity" in tensors else None,
+        **_challenge(about, tensors, n),
     )
+
+
+def _challenge(about: Mapping[str, Any], tensors: dict[str, Tensor], n: int) -> dict[str, Any]:
+    """The second model of a batch that two have made."""
+    said = about.get("challenger")
+    if (said is None) != ("challenged" not in tensors):
+        raise ValueError("a challenger and the rows that it has made belong together")
+    if said is None:
+        return {}
+    model, digest, variant = said
+    rows = _array(tensors, "challenged", "b", 1, n)
+    return {"challenger": ModelRef(str(model), str(digest), str(variant)), "challenged": rows}
 
 
 def _integer(about: Mapping[str, Any], name: str, most: int) -> int:

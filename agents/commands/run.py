@@ -22,7 +22,9 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.runner import Parts, Running
+    from agents.runner import Running
+    from models.registry import Registry
+    from topics.pipeline_file import PipelineFile
     from topics.settings import BrokerSettings
 
 _TELL_S = 1.0
@@ -71,40 +73,49 @@ def run(
 
     home = HomeSettings()
     file = load_pipeline(find_pipeline(pipeline))
-    parts = open_parts(file, Registry(home.registry), component)
+    registry = Registry(home.registry)
     settings = broker_settings(broker, home)
     with ExitStack() as stack:
         if settings is None:
+            open_parts(file, registry, component)  # what is wrong is said before a broker starts
             settings = stack.enter_context(started_embedded(home))
         port = None if metrics_port is None else (metrics_host, metrics_port)
-        run_async(_run(parts, settings, port, wait, as_json=as_json))
+        run_async(_run((file, registry, component), settings, port, wait, as_json=as_json))
 
 
 async def _run(
-    parts: Parts, settings: BrokerSettings, port: tuple[str, int] | None, wait_s: float,
-    *, as_json: bool,
+    what: tuple[PipelineFile, Registry, list[str] | None], settings: BrokerSettings,
+    port: tuple[str, int] | None, wait_s: float, *, as_json: bool,
 ) -> None:  # fmt: skip
     from agents.brokers import ensure_topics, wait_for_broker
+    from agents.control_topic import ControlTopic
     from agents.liveness import Liveness, guard
     from agents.metrics import Metrics
     from agents.monitoring import serving
+    from agents.opening import open_parts
     from agents.runner import running
     from agents.supervision import first_of, interruptible, raise_failure, raise_stuck
+    from agents.swapping import Swapper
     from topics.topology import Topology
 
     stopping = asyncio.Event()
     until_signalled(stopping)
     metrics = Metrics()
+    file, registry, only = what
+    topology, weighting = Topology.of(file.pipeline), file.pipeline.weighting
     await wait_for_broker(settings, wait_s)
-    await ensure_topics(settings, Topology.of(parts.pipeline))
-    weighting = parts.pipeline.weighting
+    await ensure_topics(settings, topology)
     # A row may wait for a stage until its deadline, and backlog for one that makes progress.
     longest_s = 2 * weighting.deadline_ms / 1000 + weighting.stall_timeout_s
     liveness = Liveness(max(settings.stuck_after_s, longest_s))
     guard(liveness)
 
     async def serve(up: asyncio.Event) -> None:
-        async with running(parts, settings, metrics) as workers:
+        async with (
+            ControlTopic(settings, topology) as control,
+            running(open_parts(file, registry, only, control.state), settings, metrics) as workers,
+        ):
+            swapper = Swapper(control, file, registry, workers)
             up.set()
             gc.collect()
             gc.freeze()  # or each full collection walks through every module: 50 ms now and then
@@ -112,9 +123,10 @@ async def _run(
                 stopping.wait,
                 lambda: raise_failure(workers, settings),
                 lambda: raise_stuck(workers, liveness),
+                swapper.follow,
             ]
             if as_json:
-                waits.append(lambda: _tell(workers, parts.pipeline.name, settings.broker))
+                waits.append(lambda: _tell(workers, file.pipeline.name, settings.broker))
             else:
                 told = f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops"
                 stderr.print(told, soft_wrap=True)

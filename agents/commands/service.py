@@ -1,0 +1,382 @@
+"""`anabranch models promote | rollback | shadow | canary | compare | log`: versions in service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, stdout
+from agents.commands.target import Target, parsed
+
+if TYPE_CHECKING:
+    from agents.comparison import Comparison
+    from agents.control_topic import ControlTopic
+    from agents.promoting import Promoter
+    from topics.control import AuditEntry
+    from topics.pipeline_file import PipelineFile
+    from topics.settings import BrokerSettings
+
+_TELL_S = 1.0
+
+TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PIPELINE/COMPONENT[@VERSION]",
+        help="Also PIPELINE/weights and PIPELINE/policy; without a version, the newest.",
+    ),
+]
+ComponentArgument = Annotated[str, typer.Argument(metavar="PIPELINE/COMPONENT[@VERSION]")]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="For the audit trail on the control topic.")
+]
+WaitOption = Annotated[
+    float,
+    typer.Option("--wait", min=0, metavar="SECONDS", help="How long to wait for a worker's word."),
+]
+
+
+def promote(
+    target: TargetArgument,
+    reason: ReasonOption = "",
+    wait: WaitOption = 10.0,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a version into service: running workers take it over between two micro-batches.
+
+    It is loaded and tested on its probe rows here first, and again by every worker, before it
+    takes the old one's place; a worker that cannot use it refuses it and goes on as before.
+    PIPELINE/weights puts learned weights into service, PIPELINE/policy the thresholds that are
+    in the pipeline file now. Exit code 1 when a worker refuses.
+
+    Examples:
+      anabranch models promote card-fraud/risk-forest@4 --reason "retrained on July"
+
+      anabranch models promote card-fraud/weights
+
+      anabranch models promote card-fraud/policy
+    """
+    from topics.control import POLICY, WEIGHTS
+
+    wanted = parsed(target)
+
+    async def do(promoter: Promoter) -> int:
+        match wanted.name:
+            case name if name == WEIGHTS:
+                return await promoter.promote_weights(wanted.version, reason)
+            case name if name == POLICY:
+                return await promoter.promote_policy(reason)
+            case name:
+                return (await promoter.promote(name, wanted.version, reason)).version
+
+    _changed(wanted, broker, do, wait, as_json=as_json)
+
+
+def rollback(
+    target: TargetArgument,
+    reason: ReasonOption = "",
+    wait: WaitOption = 10.0,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put back what was in service before the last promote.
+
+    Example:
+      anabranch models rollback card-fraud/risk-forest --reason "precision fell"
+    """
+    from topics.control import POLICY, WEIGHTS
+
+    wanted = parsed(target)
+
+    async def do(promoter: Promoter) -> int:
+        match wanted.name:
+            case name if name == WEIGHTS:
+                return await promoter.rollback_weights(reason)
+            case name if name == POLICY:
+                return await promoter.rollback_policy(reason)
+            case name:
+                return (await promoter.rollback(name, reason)).version
+
+    _changed(wanted, broker, do, wait, as_json=as_json)
+
+
+def shadow(
+    target: ComponentArgument,
+    stop: Annotated[bool, typer.Option("--stop", help="End it: the champion runs alone.")] = False,
+    reason: ReasonOption = "",
+    wait: WaitOption = 10.0,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a version beside the champion on the same records; it decides nothing.
+
+    Its outputs are on <pipeline>.shadow.<component>; `anabranch models compare` follows them.
+
+    Examples:
+      anabranch models shadow card-fraud/risk-forest@4
+
+      anabranch models shadow card-fraud/risk-forest --stop
+    """
+    _challenge(parsed(target), 0.0, reason, wait, broker, stop=stop, as_json=as_json)
+
+
+def canary(
+    target: ComponentArgument,
+    share: Annotated[
+        str, typer.Option("--share", metavar="PERCENT", help="Of the keys: always the same ones.")
+    ] = "5%",
+    stop: Annotated[bool, typer.Option("--stop", help="End it: the champion runs alone.")] = False,
+    reason: ReasonOption = "",
+    wait: WaitOption = 10.0,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a version decide for a share of the keys; both run on all records meanwhile.
+
+    Examples:
+      anabranch models canary card-fraud/risk-forest@4 --share 5%
+
+      anabranch models canary card-fraud/risk-forest --stop
+    """
+    _challenge(parsed(target), _share(share), reason, wait, broker, stop=stop, as_json=as_json)
+
+
+def compare(
+    target: ComponentArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Until the test has a verdict, or Ctrl-C.")
+    ] = False,
+    decide: Annotated[
+        bool,
+        typer.Option(
+            "--decide", help="Promote the challenger when it is better, end it when it is worse."
+        ),
+    ] = False,
+    alpha: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="The test's chance of a wrong verdict.")
+    ] = 0.05,
+    max_failures: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="More rows than that without its output: worse."),
+    ] = 100,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the challenger that runs with the champion: agreement, flips, and who is better.
+
+    Who is better is a sequential test on the Brier losses of both, event by event as outcomes
+    come: its verdict is wrong with a probability of at most ALPHA, however often one looks.
+
+    Examples:
+      anabranch models compare card-fraud/risk-forest
+
+      anabranch models compare card-fraud/risk-forest --follow --decide
+    """
+    found = run_async(_compare(parsed(target), broker, alpha, max_failures, follow, decide))
+    if as_json:
+        typer.echo(found.model_dump_json())
+    else:
+        _print_comparison(found)
+
+
+def log(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE")],
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The audit trail: who put what into service, when and why, and where it has begun.
+
+    Example:
+      anabranch models log card-fraud --json | jq .audit
+    """
+    import json
+
+    target = Target(pipeline, "", None)
+
+    async def read() -> ControlTopic:
+        async with _control(target, broker) as (_, control):
+            return control
+
+    state = run_async(read()).state
+    if as_json:
+        typer.echo(json.dumps({
+            "audit": [entry.model_dump() for entry in state.audit],
+            "deployments": {name: it.model_dump() for name, it in state.deployments.items()},
+            "workers": [{"component": name, "worker": worker, **it.model_dump()}
+                        for (name, worker), it in state.workers.items()],
+            "firsts": [{"component": name, "version": version, "partition": p, **it.model_dump()}
+                       for (name, version, p), it in state.firsts.items()],
+        }))  # fmt: skip
+    else:
+        _print_log(state.audit)
+
+
+def _challenge(
+    wanted: Target, share: float, reason: str, wait: float, broker: str | None,
+    *, stop: bool, as_json: bool,
+) -> None:  # fmt: skip
+    async def do(promoter: Promoter) -> int:
+        if stop:
+            await promoter.end_challenge(wanted.name, reason)
+            return 0
+        return (await promoter.challenge(wanted.name, wanted.version, share, reason)).version
+
+    _changed(wanted, broker, do, 0 if stop else wait, as_json=as_json)
+
+
+def _changed(
+    wanted: Target, broker: str | None, do: Callable[[Promoter], Awaitable[int]], wait_s: float,
+    *, as_json: bool,
+) -> None:  # fmt: skip
+    """Make a change, wait for what the workers say of it, and print that."""
+    import json
+
+    from agents.control_topic import now
+
+    async def change() -> dict[str, object]:
+        from agents.brokers import ensure_shadow_topic
+        from agents.promoting import Promoter
+        from models.registry import Registry
+        from topics.settings import HomeSettings
+        from topics.topology import Topology
+
+        async with _control(wanted, broker) as (found, control):
+            file, settings = found
+            promoter = Promoter(control, file, Registry(HomeSettings().registry))
+            if any(spec.name == wanted.name for spec in file.pipeline.components):
+                await ensure_shadow_topic(settings, Topology.of(file.pipeline), wanted.name)
+            since = now()
+            version = await do(promoter)
+            reports = await promoter.reports(wanted.name, version, since, wait_s) if wait_s else {}
+            return {
+                "pipeline": file.pipeline.name, "what": wanted.name, "version": version,
+                "workers": {name: it.model_dump() for name, it in reports.items()},
+            }  # fmt: skip
+
+    told = run_async(change())
+    workers: dict[str, dict[str, str]] = told["workers"]
+    refused = {name: it["reason"] for name, it in workers.items() if it["state"] == "refused"}
+    if as_json:
+        typer.echo(json.dumps(told))
+    else:
+        what = f"{told['pipeline']}/{told['what']}"
+        stdout.print(f"{what}@{told['version']}" if told["version"] else f"{what}: ended")
+        for name, report in workers.items():
+            stdout.print(f"  {name}: {report['state']} {report['reason']}".rstrip())
+        if wait_s and not workers:
+            stderr.print("no worker has answered yet: it is taken over when one runs")
+    if refused:
+        raise typer.Exit(1)
+
+
+@asynccontextmanager
+async def _control(
+    wanted: Target, broker: str | None
+) -> AsyncIterator[tuple[tuple[PipelineFile, BrokerSettings], ControlTopic]]:
+    from agents.brokers import needed_broker, wait_for_broker
+    from agents.control_topic import ControlTopic
+    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.topology import Topology
+
+    file, settings = load_pipeline(find_pipeline(wanted.pipeline)), needed_broker(broker)
+    wanted.check(file.pipeline)
+    await wait_for_broker(settings)
+    async with ControlTopic(settings, Topology.of(file.pipeline)) as control:
+        yield (file, settings), control
+
+
+async def _compare(
+    wanted: Target, broker: str | None, alpha: float, max_failures: int, follow: bool, decide: bool
+) -> Comparison:
+    from agents.commands.shared import until_signalled
+    from agents.comparing import following
+    from agents.comparison import Comparer
+    from agents.promoting import Promoter
+    from models.registry import Registry
+    from topics.settings import HomeSettings
+
+    stopping = asyncio.Event()
+    until_signalled(stopping)
+    async with _control(wanted, broker) as ((file, settings), control):
+        promoter = Promoter(control, file, Registry(HomeSettings().registry))
+        champion, challenger = promoter.contestants(wanted.name)
+        state = control.state
+        comparer = Comparer(
+            wanted.name, f"{wanted.name}@{champion}", f"{wanted.name}@{challenger}",
+            state.policy.policy if state.policy else file.pipeline.policy, alpha, max_failures,
+        )  # fmt: skip
+        async with following(settings, file.pipeline, comparer) as follower:
+            while await follower.more():
+                pass
+            found = comparer.comparison()
+            while follow and found.verdict == "undecided" and not stopping.is_set():
+                await follower.more()
+                found = comparer.comparison()
+                stderr.print(_line(found))
+                await asyncio.sleep(_TELL_S)
+        if decide and found.verdict == "better":
+            await promoter.promote(wanted.name, challenger, found.reason)
+        elif decide and found.verdict == "worse":
+            await promoter.end_challenge(wanted.name, found.reason)
+        return found
+
+
+def _line(found: Comparison) -> str:
+    return (
+        f"{found.rows:,} events, {found.labelled:,} with an outcome, "
+        f"agreement {found.agreement:.2%}, {found.verdict}"
+    )
+
+
+def _print_comparison(found: Comparison) -> None:
+    from rich.table import Table
+
+    stdout.print(_line(found))
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "Brier", "AUC ROC", "average precision"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, model in (("champion", found.champion), ("challenger", found.challenger)):
+        quality = found.quality.get(name)
+        figures = (quality.brier, quality.auc, quality.average_precision) if quality else ()
+        table.add_row(f"{name} {model}", *("-" if it is None else f"{it:.4f}" for it in figures))
+    stdout.print(table)
+    stdout.print(
+        f"signals differ by {found.mean_difference:.4f} on average, {found.max_difference:.4f} at "
+        f"most; decided by the challenger: {found.canary_rows:,}; its failures: {found.failures:,}"
+    )
+    for flip, count in sorted(found.flips.items(), key=lambda it: -it[1]):
+        stdout.print(f"  {flip}: {count:,}")
+    stdout.print(found.reason)
+
+
+def _print_log(audit: list[AuditEntry]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("at", "action", "what", "version", "before", "by", "reason"):
+        table.add_column(column)
+    for it in audit:
+        table.add_row(
+            it.at, it.action, it.what, str(it.version or "-"), str(it.before or "-"), it.by,
+            it.reason,
+        )  # fmt: skip
+    stdout.print(table)
+
+
+def _share(text: str) -> float:
+    """A share in (0, 1] of a text such as "5%"."""
+    number, sign, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if sign else 1)
+    except ValueError:
+        share = -1.0
+    if rest or not 0 < share <= 1:
+        raise typer.BadParameter(
+            f"{text!r} is no share: give one such as 5%, above 0 and up to 100%",
+            param_hint="--share",
+        )
+    return share

@@ -1,0 +1,46 @@
+"""PIPELINE/COMPONENT@VERSION, as commands about models take it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import typer
+
+from topics.control import POLICY, WEIGHTS
+from topics.pipeline import Pipeline
+
+
+class Target(NamedTuple):
+    """What a command is about."""
+
+    pipeline: str
+    """A name, or the path of a pipeline file."""
+    name: str
+    """A component, `weights`, `policy`, or nothing for the whole pipeline."""
+    version: int | None
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Raise BadParameter unless *pipeline* has that component."""
+        known = [spec.name for spec in pipeline.components]
+        if self.name and self.name not in (*known, WEIGHTS, POLICY):
+            raise typer.BadParameter(
+                f"pipeline {pipeline.name} has no component {self.name!r}; it has "
+                f"{', '.join(known)}"
+            )
+
+
+def parsed(text: str) -> Target:
+    """The target that *text* names; BadParameter for one that names no component.
+
+    >>> parsed("card-fraud/risk-forest@3")
+    Target(pipeline='card-fraud', name='risk-forest', version=3)
+    >>> parsed("my/pipelines/churn.yaml/weights")
+    Target(pipeline='my/pipelines/churn.yaml', name='weights', version=None)
+    """
+    pipeline, _, rest = text.rpartition("/")
+    name, at, version = rest.partition("@")
+    if not pipeline or not name or (at and not (version.isdecimal() and int(version) > 0)):
+        raise typer.BadParameter(
+            f"{text!r} names no component: give PIPELINE/COMPONENT, or PIPELINE/COMPONENT@VERSION"
+        )
+    return Target(pipeline, name, int(version) if at else None)

@@ -1,0 +1,79 @@
+"""Following a challenger: its shadow topic, the decisions and the outcomes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import ConsumerRecord
+from pydantic import ValidationError
+from pydantic_core import ValidationError as CoreError
+
+from agents.brokers import topic_names
+from agents.comparison import Comparer
+from agents.following import follower
+from topics.decision import Decision, attempt_of
+from topics.errors import WireError
+from topics.events import EventDecoder
+from topics.outcomes import OUTCOME, outcome_schema
+from topics.pipeline import Pipeline
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+from topics.wire import decode
+
+log = logging.getLogger(__name__)
+
+_WAIT_MS = 300
+
+
+class Follower:
+    """Feeds a comparer with whatever comes."""
+
+    def __init__(self, pipeline: Pipeline, comparer: Comparer, consumer: AIOKafkaConsumer) -> None:
+        topology = Topology.of(pipeline)
+        self._outcomes = EventDecoder(outcome_schema(pipeline))
+        self._id = pipeline.event.id
+        self._comparer = comparer
+        self._consumer = consumer
+        self._take: dict[str, Callable[[ConsumerRecord], None]] = {
+            topology.shadow(comparer.component): self._shadowed,
+            topology.decisions: self._decided,
+            topology.outcomes: self._outcome,
+        }
+
+    async def more(self) -> int:
+        """Take in what comes within a moment; how many records that were."""
+        fetched = await self._consumer.getmany(timeout_ms=_WAIT_MS)
+        for tp, records in fetched.items():
+            for record in records:
+                try:
+                    self._take[tp.topic](record)
+                except (WireError, ValidationError, CoreError, ValueError) as exc:
+                    log.warning("%s[%d]@%d skipped: %s", tp.topic, tp.partition, record.offset, exc)
+        return sum(map(len, fetched.values()))
+
+    def _shadowed(self, record: ConsumerRecord) -> None:
+        self._comparer.shadowed(decode(record.value, dict(record.headers)))
+
+    def _decided(self, record: ConsumerRecord) -> None:
+        if attempt_of(record.headers) == 1:
+            self._comparer.decided(Decision.model_validate_json(record.value or b""))
+
+    def _outcome(self, record: ConsumerRecord) -> None:
+        outcome = self._outcomes.event(record.value or b"")
+        self._comparer.outcome(str(outcome[self._id]), label=bool(outcome[OUTCOME]))
+
+
+@asynccontextmanager
+async def following(
+    settings: BrokerSettings, pipeline: Pipeline, comparer: Comparer
+) -> AsyncIterator[Follower]:
+    """A follower from the beginning of the topics on; without outcomes where there are none."""
+    topology = Topology.of(pipeline)
+    topics = [topology.shadow(comparer.component), topology.decisions]
+    if topology.outcomes in await topic_names(settings, [topology.outcomes]):
+        topics.append(topology.outcomes)
+    async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
+        yield Follower(pipeline, comparer, consumer)

@@ -1,0 +1,98 @@
+"""Reading and writing the control topic."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Self
+from uuid import uuid4
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from pydantic import BaseModel
+
+from agents.following import follower
+from topics.batches import write_batches
+from topics.clients import close
+from topics.connection import client_options
+from topics.control import PARTITION, AuditEntry, ControlState, audit_key, records
+from topics.errors import WireError
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+
+log = logging.getLogger(__name__)
+
+_WAIT_MS = 200
+WORKER = f"{socket.gethostname()}-{os.getpid()}".replace("/", "-")
+"""How this process is called on the topic."""
+
+
+def now() -> str:
+    """The time, as records of the topic have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class ControlTopic:
+    """The control topic of one pipeline: its state, and whatever comes."""
+
+    def __init__(self, settings: BrokerSettings, topology: Topology) -> None:
+        self.state = ControlState()
+        self.topic = topology.control
+        self._settings = settings
+        self._on = TopicPartition(self.topic, PARTITION)
+        self._open = AsyncExitStack()
+        self._producer: AIOKafkaProducer | None = None
+        self._writing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Read all that is there."""
+        self._consumer = await self._open.enter_async_context(
+            follower(self._settings, [self.topic], PARTITION + 1, from_start=True, wait_ms=_WAIT_MS)
+        )
+        await self.refresh()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    async def refresh(self) -> None:
+        """Read to what is the end now."""
+        await self._consumer.seek_to_beginning(self._on)
+        self.state = ControlState()
+        end = (await self._consumer.end_offsets([self._on]))[self._on]
+        while await self._consumer.position(self._on) < end:
+            await self.more()
+
+    async def more(self) -> bool:
+        """Take in what comes within a moment; whether anything did."""
+        fetched = await self._consumer.getmany(self._on, timeout_ms=_WAIT_MS)
+        for record in fetched.get(self._on, []):
+            self._apply(record)
+        return bool(fetched)
+
+    def _apply(self, record: ConsumerRecord) -> None:
+        try:
+            self.state.apply(record.key, record.value)
+        except WireError as exc:
+            log.warning("%s[%d]@%d skipped: %s", record.topic, record.partition, record.offset, exc)
+
+    async def write(self, said: Mapping[str, BaseModel]) -> None:
+        """Append records by key, in order; returns when all in-sync replicas have them."""
+        async with self._writing:
+            if self._producer is None:
+                self._producer = AIOKafkaProducer(
+                    **client_options(self._settings), acks="all", enable_idempotence=True
+                )
+                await self._producer.start()
+                self._open.push_async_callback(close, self._producer)
+            now_ms = int(datetime.now(UTC).timestamp() * 1000)
+            await write_batches(self._producer, self.topic, PARTITION, records(said, now_ms))
+
+    async def note(self, said: Mapping[str, BaseModel], entry: AuditEntry) -> None:
+        """Append records, and behind them who did it and why."""
+        await self.write({**said, audit_key(entry, uuid4().hex[:8]): entry})

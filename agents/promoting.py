@@ -1,0 +1,244 @@
+"""Putting versions into service: what is written to the control topic, and what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import time
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+
+from agents.control_topic import ControlTopic, now
+from agents.deployed import check_swappable, open_version, open_weights
+from models.registry import Registry
+from topics.control import (
+    POLICY,
+    WEIGHTS,
+    Action,
+    AuditEntry,
+    Challenger,
+    Deployment,
+    PolicyDeployment,
+    VersionRef,
+    WeightsDeployment,
+    WorkerReport,
+    deploy_key,
+)
+from topics.errors import AnabranchError
+from topics.pipeline_file import PipelineFile
+
+_LOOK_S = 0.1
+
+
+class NothingToRollBack(AnabranchError):
+    """There is no version that was in service before."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} has no version to roll back to: nothing was promoted before; "
+            f"promote the version that you want"
+        )
+
+
+class NoChallenger(AnabranchError):
+    """No version runs beside the champion."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} has no challenger: start one with `anabranch models shadow`")
+
+
+class SamePolicy(AnabranchError):
+    """Another policy under the same version."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"policy version {version} is in service already, with other thresholds; decisions "
+            "name the version, so give the new ones another: policy: version: in the pipeline file"
+        )
+
+
+class Promoter:
+    """Decides what the workers of one pipeline shall run."""
+
+    def __init__(self, control: ControlTopic, file: PipelineFile, registry: Registry) -> None:
+        self._control = control
+        self._file = file
+        self._pipeline = file.pipeline
+        self._registry = registry
+
+    async def promote(self, name: str, version: int | None, reason: str = "") -> VersionRef:
+        """Make a version (None: the newest) the champion of component *name*.
+
+        It is opened and tested here first. Raises RegistryError.
+        """
+        wanted = await self._tested(name, version)
+        before = self._champion(name)
+        if before == wanted:
+            deployment = self._control.state.deployment(name)
+            before = deployment.previous
+        await self._deploy("promote", name, Deployment(champion=wanted, previous=before), reason)
+        return wanted
+
+    async def rollback(self, name: str, reason: str = "") -> VersionRef:
+        """Make the version before the champion the champion again. Raises NothingToRollBack."""
+        deployment = self._control.state.deployment(name)
+        if deployment.champion is None or deployment.previous is None:
+            raise NothingToRollBack(name)
+        wanted = await self._tested(name, deployment.previous.version)
+        await self._deploy(
+            "rollback", name, Deployment(champion=wanted, previous=deployment.champion), reason
+        )
+        return wanted
+
+    async def challenge(
+        self, name: str, version: int | None, share: float = 0.0, reason: str = ""
+    ) -> Challenger:
+        """Run a version beside the champion; with a *share*, it decides for that many keys."""
+        found = await self._tested(name, version)
+        wanted = Challenger(version=found.version, digest=found.digest, share=share)
+        deployment = self._control.state.deployment(name)
+        action: Action = "canary" if share else "shadow"
+        await self._deploy(
+            action, name, deployment.model_copy(update={"challenger": wanted}), reason
+        )
+        return wanted
+
+    async def end_challenge(self, name: str, reason: str = "") -> None:
+        """Let the champion run alone. Raises NoChallenger."""
+        deployment = self._control.state.deployment(name)
+        if deployment.challenger is None:
+            raise NoChallenger(name)
+        await self._deploy(
+            "end-challenge", name, deployment.model_copy(update={"challenger": None}), reason
+        )
+
+    def contestants(self, name: str) -> tuple[int, int]:
+        """The versions of champion and challenger. Raises NoChallenger."""
+        challenger, champion = (
+            self._control.state.deployment(name).challenger, self._champion(name),
+        )  # fmt: skip
+        if challenger is None or champion is None:
+            raise NoChallenger(name)
+        return champion.version, challenger.version
+
+    async def promote_weights(
+        self, version: int | None, reason: str = "", *, action: Action = "promote"
+    ) -> int:
+        """Put a version of the learned weights (None: the newest) into service."""
+        wanted = open_weights(self._pipeline, self._registry, version).version
+        if wanted == 0:
+            raise FixedWeights(self._pipeline.name)
+        state = self._control.state.weights
+        before = state.version if state else self._seen(WEIGHTS)
+        if before == wanted:
+            before = state.previous if state else None
+        deployment = WeightsDeployment(version=wanted, previous=before)
+        entry = self._entry(action, WEIGHTS, wanted, before, reason)
+        await self._control.note({WEIGHTS: deployment}, entry)
+        return wanted
+
+    async def rollback_weights(self, reason: str = "") -> int:
+        """Put the weights before those in service back. Raises NothingToRollBack."""
+        state = self._control.state.weights
+        if state is None or state.previous is None:
+            raise NothingToRollBack(WEIGHTS)
+        return await self.promote_weights(state.previous, reason, action="rollback")
+
+    async def promote_policy(self, reason: str = "") -> int:
+        """Put the pipeline file's policy into service. Raises SamePolicy."""
+        policy, state = self._pipeline.policy, self._control.state.policy
+        if state and state.policy.version == policy.version and state.policy != policy:
+            raise SamePolicy(policy.version)
+        previous = state.policy if state and state.policy != policy else None
+        before = previous.version if previous else self._seen(POLICY)
+        entry = self._entry("promote", POLICY, policy.version, before, reason)
+        await self._control.note(
+            {POLICY: PolicyDeployment(policy=policy, previous=previous)}, entry
+        )
+        return policy.version
+
+    async def rollback_policy(self, reason: str = "") -> int:
+        """Put the policy before the one in service back. Raises NothingToRollBack."""
+        state = self._control.state.policy
+        if state is None or state.previous is None:
+            raise NothingToRollBack(POLICY)
+        wanted = PolicyDeployment(policy=state.previous, previous=state.policy)
+        version = wanted.policy.version
+        entry = self._entry("rollback", POLICY, version, state.policy.version, reason)
+        await self._control.note({POLICY: wanted}, entry)
+        return version
+
+    async def reports(
+        self, what: str, version: int, since: str, wait_s: float
+    ) -> Mapping[str, WorkerReport]:
+        """What workers say of a version after *since*, as soon as one says something."""
+        until = time.monotonic() + wait_s
+        while True:
+            await self._control.more()
+            found = {
+                worker: report
+                for (component, worker), report in self._control.state.workers.items()
+                if component == what and report.version == version and report.at >= since
+            }
+            if found or time.monotonic() >= until:
+                return found
+            await asyncio.sleep(_LOOK_S)
+
+    async def _tested(self, name: str, version: int | None) -> VersionRef:
+        """The version, once it was opened and said of its probe rows what it should."""
+        check_swappable(self._pipeline.component(name))
+        found = self._registry.get(self._pipeline.name, name, version)
+        wanted = VersionRef(version=found.version, digest=found.digest)
+        folder = self._file.path.parent
+        await asyncio.to_thread(open_version, self._pipeline, name, wanted, self._registry, folder)
+        return wanted
+
+    def _champion(self, name: str) -> VersionRef | None:
+        """What is in service: as was promoted, or as workers have last begun with."""
+        deployment = self._control.state.deployment(name)
+        if deployment.champion is not None:
+            return deployment.champion
+        seen = self._seen(name)
+        if seen is None or seen not in self._registry.versions(self._pipeline.name, name):
+            return None
+        found = self._registry.get(self._pipeline.name, name, seen)
+        return VersionRef(version=found.version, digest=found.digest)
+
+    def _seen(self, what: str) -> int | None:
+        """The version with which a worker has begun last."""
+        begun = [
+            (first.at, version)
+            for (component, version, _), first in self._control.state.firsts.items()
+            if component == what and version > 0
+        ]
+        return max(begun)[1] if begun else None
+
+    async def _deploy(self, action: Action, name: str, wanted: Deployment, reason: str) -> None:
+        before = self._champion(name)
+        about = wanted.challenger if action in ("shadow", "canary") else wanted.champion
+        entry = self._entry(
+            action, name, about.version if about else None, before.version if before else None,
+            reason,
+        )  # fmt: skip
+        said: Mapping[str, BaseModel] = {deploy_key(name): wanted}
+        await self._control.note(said, entry)
+        await self._control.more()
+
+    def _entry(
+        self, action: Action, what: str, version: int | None, before: int | None, reason: str
+    ) -> AuditEntry:
+        return AuditEntry(
+            action=action, what=what, version=version, before=before, by=getpass.getuser(),
+            reason=reason, at=now(),
+        )  # fmt: skip
+
+
+class FixedWeights(AnabranchError):
+    """The pipeline file fixes the weights."""
+
+    def __init__(self, pipeline: str) -> None:
+        super().__init__(
+            f"the weights of {pipeline} are fixed in its pipeline file: change them there, "
+            "or say weights: learned"
+        )

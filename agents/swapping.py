@@ -1,0 +1,205 @@
+"""Hot swap: running components take over what the control topic says, between two batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiokafka.errors import KafkaError
+from pydantic import BaseModel
+
+from agents.components import OpenComponent
+from agents.control_topic import WORKER, ControlTopic, now
+from agents.deployed import open_version, open_weights
+from agents.metrics import StageMetrics
+from agents.runner import Running
+from agents.slot import Challenge, Slot
+from agents.terms import Terms, TermsSlot
+from models.registry import Registry
+from topics.control import (
+    POLICY,
+    WEIGHTS,
+    Challenger,
+    Deployment,
+    FirstOffset,
+    VersionRef,
+    WorkerReport,
+    first_key,
+    worker_key,
+)
+from topics.errors import AnabranchError
+from topics.pipeline_file import PipelineFile
+from topics.stage_batch import ModelRef
+from topics.topology import WEIGH
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S = 1.0
+
+
+class Swapper:
+    """Gives the components of a process what they shall run, and says what has come of it.
+
+    A version is loaded aside and tested, in a thread, while the old one goes on; then one
+    assignment puts it in its place. What cannot be used is refused, and the old one stays.
+    """
+
+    def __init__(
+        self, control: ControlTopic, file: PipelineFile, registry: Registry, running: Running
+    ) -> None:
+        self._control = control
+        self._pipeline = file.pipeline
+        self._folder = file.path.parent
+        self._registry = registry
+        self._metrics = running.stages
+        self._components = running.slots.components
+        self._terms = running.slots.terms
+        self._tried: dict[str, object] = {}
+        """What was last asked for, by component: it is tried once."""
+        self._notes: dict[str, BaseModel] = {}
+        for name, slot in self._components.items():
+            slot.note = self._noted(name)
+        if self._terms is not None:
+            self._terms.note = self._terms_noted
+        for metrics in self._metrics.values():
+            for result in ("swapped", "refused"):
+                metrics.observe_swap(result, 0)  # a series that is there can be alerted on
+
+    async def follow(self) -> None:
+        """Do what the topic says, again and again, for ever."""
+        while True:
+            await self._do()
+            try:
+                await self._write_notes()
+                await self._control.more()
+            except (AnabranchError, KafkaError) as exc:
+                # Events do not wait for what is told about models.
+                log.warning("%s is not followed at the moment: %s", self._control.topic, exc)
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _do(self) -> None:
+        state = self._control.state
+        for name, slot in self._components.items():
+            deployment = state.deployment(name)
+            await self._swap_champion(name, slot, deployment)
+            await self._swap_challenger(name, slot, deployment.challenger)
+        if self._terms is not None:
+            await self._swap_terms(self._terms)
+
+    async def _swap_champion(self, name: str, slot: Slot, deployment: Deployment) -> None:
+        wanted = deployment.champion
+        if wanted is None or not self._is_new(name, wanted):
+            return
+
+        def put(opened: OpenComponent) -> None:
+            slot.champion = opened
+            self._metrics[name].observe_model(opened.model)
+
+        if slot.champion.model.digest == wanted.digest:
+            self._report(name, wanted.version)
+        else:
+            await self._swap(name, wanted, put)
+
+    async def _swap_challenger(self, name: str, slot: Slot, wanted: Challenger | None) -> None:
+        if wanted is None:
+            slot.challenge = None
+            self._tried.pop(f"{name} challenger", None)
+        elif self._is_new(f"{name} challenger", wanted):
+
+            def put(opened: OpenComponent) -> None:
+                slot.challenge = Challenge(opened, wanted.share)
+
+            await self._swap(name, wanted, put)
+
+    async def _swap(
+        self, name: str, wanted: VersionRef, put: Callable[[OpenComponent], None]
+    ) -> None:
+        async def opened() -> None:
+            version = VersionRef(version=wanted.version, digest=wanted.digest)
+            found = await asyncio.to_thread(
+                open_version, self._pipeline, name, version, self._registry, self._folder
+            )
+            put(found)
+
+        await self._attempt(name, name, wanted.version, opened)
+
+    async def _swap_terms(self, slot: TermsSlot) -> None:
+        state = self._control.state
+        if state.weights is not None and self._is_new(WEIGHTS, state.weights):
+            version = state.weights.version
+
+            async def weighed() -> None:
+                weights = await asyncio.to_thread(
+                    open_weights, self._pipeline, self._registry, version
+                )
+                self._put(slot, Terms.of(self._pipeline, weights, slot.terms.policy))
+
+            await self._attempt(WEIGHTS, WEIGH, version, weighed)
+        if state.policy is not None and self._is_new(POLICY, state.policy):
+            policy = state.policy.policy
+
+            async def decided() -> None:
+                self._put(slot, Terms.of(self._pipeline, slot.terms.weights, policy))
+
+            await self._attempt(POLICY, WEIGH, policy.version, decided)
+
+    def _put(self, slot: TermsSlot, terms: Terms) -> None:
+        if (terms.weights, terms.policy) != (slot.terms.weights, slot.terms.policy):
+            slot.terms = terms
+            self._metrics[WEIGH].observe_terms(terms.weights.values, terms.weights.version)
+
+    async def _attempt(
+        self, what: str, component: str, version: int, change: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Make a change, or refuse it and go on as before; either way it is told."""
+        metrics: StageMetrics = self._metrics[component]
+        try:
+            await change()
+        except Exception as exc:  # whatever is wrong with a version, it must not end a worker
+            metrics.observe_swap("refused")
+            log.warning("%s@%d is refused, what ran before goes on: %s", what, version, exc)
+            self._report(what, version, str(exc))
+        else:
+            metrics.observe_swap("swapped")
+            log.info("%s@%d runs", what, version)
+            self._report(what, version)
+
+    def _is_new(self, what: str, wanted: object) -> bool:
+        """Whether that was not asked for last time."""
+        if self._tried.get(what) == wanted:
+            return False
+        self._tried[what] = wanted
+        return True
+
+    def _report(self, what: str, version: int, refused: str = "") -> None:
+        state = "refused" if refused else "running"
+        self._notes[worker_key(what, WORKER)] = WorkerReport(
+            version=version, state=state, reason=refused[:1000], at=now()
+        )
+
+    def _noted(self, name: str) -> Callable[[ModelRef, int, int], None]:
+        def note(model: ModelRef, partition: int, offset: int) -> None:
+            version = model.model.removeprefix(f"{name}@")
+            if version.isdecimal():  # others have no versions
+                self._note_first(name, int(version), partition, offset)
+
+        return note
+
+    def _terms_noted(self, terms: Terms, partition: int, offset: int) -> None:
+        self._note_first(WEIGHTS, terms.weights.version, partition, offset)
+        self._note_first(POLICY, terms.policy.version, partition, offset)
+
+    def _note_first(self, what: str, version: int, partition: int, offset: int) -> None:
+        """Remember to say where a version has begun, unless somebody has said it."""
+        if (what, version, partition) not in self._control.state.firsts:
+            self._notes.setdefault(
+                first_key(what, version, partition),
+                FirstOffset(offset=offset, worker=WORKER, at=now()),
+            )
+
+    async def _write_notes(self) -> None:
+        notes: Mapping[str, BaseModel] = dict(self._notes)
+        if notes:
+            await self._control.write(notes)
+            self._notes = {key: it for key, it in self._notes.items() if notes.get(key) is not it}
