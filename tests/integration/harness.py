@@ -25,11 +25,13 @@ from agents import publishing, training_data
 from agents.auditing import Audit, audit_topics
 from agents.brokers import ensure_topics, wait_for_broker
 from agents.components import open_component
+from agents.control_topic import ControlTopic
 from agents.following import follower, read_until
 from agents.metrics import Metrics
 from agents.opening import open_parts
 from agents.pacing import AtRate
 from agents.runner import Running, running
+from agents.swapping import Swapper
 from models.registry import Registry
 from models.simulators import SIMULATORS
 from models.training import train
@@ -101,12 +103,17 @@ def renamed(trained: Trained, home: Path) -> Trained:
 async def pipeline_running(
     trained: Trained, broker: BrokerSettings, metrics: Metrics | None = None
 ) -> AsyncIterator[Running]:
-    """All components of the pipeline, in this process."""
-    await ensure_topics(broker, Topology.of(trained.pipeline))
-    parts = open_parts(trained.file, trained.registry)
-    async with running(parts, broker, metrics or Metrics()) as workers:
-        yield workers
-        assert workers.failure() is None
+    """All components of the pipeline, in this process; they follow the control topic."""
+    topology = Topology.of(trained.pipeline)
+    await ensure_topics(broker, topology)
+    async with ControlTopic(broker, topology) as control:
+        parts = open_parts(trained.file, trained.registry, state=control.state)
+        async with running(parts, broker, metrics or Metrics()) as workers:
+            swapper = Swapper(control, trained.file, trained.registry, workers)
+            following = asyncio.create_task(swapper.follow())
+            yield workers
+            following.cancel()
+            assert workers.failure() is None
 
 
 @contextmanager

@@ -1,0 +1,343 @@
+"""Versions that go into service, or run beside the champion, while events flow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents import training_data
+from agents.brokers import ensure_shadow_topic, ensure_topics
+from agents.comparing import following
+from agents.comparison import Comparer
+from agents.components import open_component
+from agents.control_topic import ControlTopic, now
+from agents.metrics import Metrics
+from agents.promoting import NothingToRollBack, Promoter
+from agents.slot import in_share
+from models.training import train
+from tests.integration.harness import (
+    Trained,
+    decided,
+    decisions_of,
+    pipeline_running,
+    publish,
+    publish_raw,
+    records_of,
+    renamed,
+    settled,
+    simulated,
+)
+from topics.batches import Record
+from topics.bytes_column import BytesColumn
+from topics.control import Deployment, VersionRef, deploy_key
+from topics.pipeline import Policy
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+from topics.wire import decode
+
+EVENTS = 4000
+RATE = 2000.0
+FOREST = "risk-forest"
+
+Change = Callable[[Promoter, ControlTopic], Any]
+
+
+@pytest.fixture
+def two(trained: Trained, tmp_path: Path) -> Trained:
+    """The pipeline with a second version of its forest, which says other things."""
+    own = renamed(trained, tmp_path)
+    rows = training_data.simulated(trained.pipeline, rows=20_000, seed=5)
+    train(
+        own.pipeline, tmp_path, rows, own.registry,
+        open_component=open_component, seed=9, only=[FOREST],
+    )  # fmt: skip
+    assert own.registry.versions(own.pipeline.name, FOREST) == [1, 2]
+    return own
+
+
+@asynccontextmanager
+async def promoter(own: Trained, broker: BrokerSettings) -> AsyncIterator[Promoter]:
+    async with ControlTopic(broker, Topology.of(own.pipeline)) as control:
+        yield Promoter(control, own.file, own.registry)
+
+
+async def deployed(own: Trained, broker: BrokerSettings, version: int) -> None:
+    """Say that a version of the forest is in service."""
+    await ensure_topics(broker, Topology.of(own.pipeline))
+    async with promoter(own, broker) as ours:
+        await ours.promote(FOREST, version)
+
+
+async def streamed(
+    own: Trained, broker: BrokerSettings, change: Change, metrics: Metrics | None = None
+) -> list[dict[str, Any]]:
+    """Decisions of a stream in the middle of which *change* is made; none lost, none twice."""
+    events = simulated(own.pipeline, EVENTS)
+    async with pipeline_running(own, broker, metrics):
+        published = asyncio.create_task(publish(broker, own.pipeline, events, RATE))
+        await decided(broker, own.pipeline, EVENTS // 4)
+        async with ControlTopic(broker, Topology.of(own.pipeline)) as control:
+            await change(Promoter(control, own.file, own.registry), control)
+        await published
+        audit = await settled(broker, own.pipeline, EVENTS)
+    assert (audit.total.lost, audit.total.duplicated, audit.total.decided) == (0, 0, EVENTS)
+    found: list[dict[str, Any]] = await decisions_of(broker, own.pipeline)  # type: ignore[assignment]
+    assert not any(decision["degraded"] for decision in found)
+    return found
+
+
+def by_partition(
+    decisions: Sequence[dict[str, Any]], said: Callable[[dict[str, Any]], Any]
+) -> dict[int, list[tuple[int, Any]]]:
+    """(source offset, what *said* finds) by partition, in order."""
+    found: dict[int, list[tuple[int, Any]]] = defaultdict(list)
+    for decision in decisions:
+        source = decision["source"]
+        found[source["partition"]].append((source["offset"], said(decision)))
+    return {partition: sorted(rows) for partition, rows in found.items()}
+
+
+def forest_of(decision: dict[str, Any]) -> str:
+    return str(decision["contributions"][FOREST]["model"])
+
+
+async def said_by_workers(ours: Promoter, what: str, version: int, since: str) -> str:
+    reports = await ours.reports(what, version, since, wait_s=20)
+    (report,) = reports.values()
+    return f"{report.state} {report.reason}".strip()
+
+
+async def test_a_promoted_version_takes_over_once_at_the_offset_that_is_noted(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    await deployed(two, broker, 1)
+
+    async def change(ours: Promoter, _: ControlTopic) -> None:
+        since = now()
+        await ours.promote(FOREST, 2, "a test")
+        assert await said_by_workers(ours, FOREST, 2, since) == "running"
+
+    decisions = await streamed(two, broker, change)
+    async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
+        state = control.state
+    seen = by_partition(decisions, forest_of)
+    assert sum(1 for rows in seen.values() if rows[-1][1].endswith("@2")) >= 3
+    for partition, rows in seen.items():
+        models = [model for _, model in rows]
+        assert models == sorted(models), "once a version is replaced it never comes back"
+        firsts = [offset for offset, model in rows if model.endswith("@2")]
+        if firsts:
+            assert state.firsts[FOREST, 2, partition].offset == firsts[0]
+    assert [(it.action, it.version, it.before) for it in state.audit] == [
+        ("promote", 1, None), ("promote", 2, 1),
+    ]  # fmt: skip
+    deployment = state.deployment(FOREST)
+    assert deployment.champion
+    assert deployment.previous
+    assert (deployment.champion.version, deployment.previous.version) == (2, 1)
+
+
+async def test_a_rollback_brings_the_version_before_back(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    await deployed(two, broker, 1)
+    async with promoter(two, broker) as ours:
+        with pytest.raises(NothingToRollBack):
+            await ours.rollback(FOREST)
+
+    async def change(ours: Promoter, _: ControlTopic) -> None:
+        await ours.promote(FOREST, 2)
+        since = now()
+        assert (await ours.rollback(FOREST, "it was worse")).version == 1
+        assert await said_by_workers(ours, FOREST, 1, since) == "running"
+
+    decisions = await streamed(two, broker, change)
+    assert {rows[-1][1] for rows in by_partition(decisions, forest_of).values()} == {f"{FOREST}@1"}
+
+
+async def test_a_version_that_was_tampered_with_is_refused_and_the_old_one_goes_on(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    await deployed(two, broker, 1)
+    metrics = Metrics()
+    good = two.registry.get(two.pipeline.name, FOREST, 2)
+
+    async def change(ours: Promoter, control: ControlTopic) -> None:
+        for path in (two.home / "registry").rglob("*.onnx"):
+            if path.read_bytes() == good.read():
+                path.write_bytes(path.read_bytes()[:-1] + b"\0")
+                break
+        with pytest.raises(Exception, match="changed"):
+            await ours.promote(FOREST, 2)
+        since = now()
+        wanted = VersionRef(version=2, digest=good.digest)
+        await control.write({deploy_key(FOREST): Deployment(champion=wanted)})
+        assert (await said_by_workers(ours, FOREST, 2, since)).startswith("refused")
+
+    decisions = await streamed(two, broker, change, metrics)
+    assert {forest_of(decision) for decision in decisions} == {f"{FOREST}@1"}
+    labels = {"pipeline": two.pipeline.name, "component": FOREST, "result": "refused"}
+    assert metrics.registry.get_sample_value("anabranch_swaps_total", labels) == 1
+
+
+async def test_weights_and_policy_swap_the_same_way(two: Trained, broker: BrokerSettings) -> None:
+    name = two.pipeline.name
+    first = two.registry.weights(name)
+    values = dict.fromkeys(first.card.values, 1 / len(first.card.values))
+    second = two.registry.add_weights(name, first.card.model_copy(update={"values": values}))
+    policy = Policy(version=7, otherwise="fine", thresholds={"stop": 0.0001})
+
+    async def change(ours: Promoter, _: ControlTopic) -> None:
+        since = now()
+        await ours.promote_weights(second.version)
+        assert await said_by_workers(ours, "weights", second.version, since) == "running"
+        ours._pipeline = two.pipeline.model_copy(update={"policy": policy})
+        await ours.promote_policy()
+        assert await said_by_workers(ours, "policy", 7, since) == "running"
+
+    await ensure_topics(broker, Topology.of(two.pipeline))
+    async with promoter(two, broker) as ours:
+        await ours.promote_weights(first.version)
+    decisions = await streamed(two, broker, change)
+    for rows in by_partition(decisions, lambda it: (it["weights"], it["policy"])).values():
+        terms = [said for _, said in rows]
+        assert terms == sorted(terms)
+        assert terms[-1] == (second.version, f"{name}@7")
+    for decision in decisions:
+        weights = {it["weight"] for it in decision["contributions"].values()}
+        assert (len(weights) == 1) == (decision["weights"] == second.version)
+        assert decision["decision"] in ({"stop", "fine"} if decision["policy"].endswith("@7")
+                                        else {"approve", "review", "decline"})  # fmt: skip
+
+
+async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its_own(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(two.pipeline)
+    metrics = Metrics()
+    await deployed(two, broker, 1)
+    await ensure_shadow_topic(broker, topology, FOREST)
+
+    async def change(ours: Promoter, _: ControlTopic) -> None:
+        since = now()
+        await ours.challenge(FOREST, 2)
+        assert await said_by_workers(ours, FOREST, 2, since) == "running"
+
+    decisions = await streamed(two, broker, change, metrics)
+    assert {forest_of(decision) for decision in decisions} == {f"{FOREST}@1"}
+    records = await records_of(broker, topology.shadow(FOREST))
+    batches = [decode(record.value, dict(record.headers)) for record in records]
+    assert sum(map(len, batches)) > EVENTS / 4
+    session = open_component(
+        two.pipeline.with_version(FOREST, 2), FOREST, two.registry, two.home
+    ).component
+    inputs = await outputs_of(broker, two, ["features", "terminals"])
+    for batch in batches:
+        assert batch.challenger is not None
+        assert batch.challenged is not None
+        assert batch.challenged.all()
+        assert batch.challenger.model == f"{FOREST}@2"
+        x = np.array([inputs[batch.partition, at] for at in batch.rows.offsets.tolist()])
+        assert (session._session.signal(x.astype(np.float32)) == batch.signal).all()  # type: ignore[attr-defined]
+    compared = sum(
+        metrics.registry.get_sample_value(
+            "anabranch_shadow_rows_total",
+            {"pipeline": two.pipeline.name, "component": FOREST, "version": f"{FOREST}@2",
+             "agreement": agreement},
+        ) or 0
+        for agreement in ("same", "flip")
+    )  # fmt: skip
+    assert compared == sum(map(len, batches))
+    comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
+    async with following(broker, two.pipeline, comparer) as follower:
+        while await follower.more():
+            pass
+    found = comparer.comparison()
+    assert (found.rows, found.canary_rows, found.failures) == (compared, 0, 0)
+    assert found.mean_difference > 0
+
+
+async def outputs_of(
+    broker: BrokerSettings, own: Trained, names: Sequence[str]
+) -> dict[tuple[int, int], list[float]]:
+    """The outputs of some components side by side, by source coordinates."""
+    found: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for name in names:
+        for record in await records_of(broker, Topology.of(own.pipeline).stage(name)):
+            batch = decode(record.value, dict(record.headers))
+            for offset, row in zip(batch.rows.offsets.tolist(), batch.output, strict=True):
+                found[batch.partition, offset] += row.tolist()
+    return found
+
+
+async def test_a_canary_decides_for_the_same_share_of_keys_all_the_time(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(two.pipeline)
+    await deployed(two, broker, 1)
+    await ensure_shadow_topic(broker, topology, FOREST)
+    async with promoter(two, broker) as ours:
+        await ours.challenge(FOREST, 2, share=0.3)
+
+    async def change(ours: Promoter, _: ControlTopic) -> None:
+        await asyncio.sleep(0.5)
+        await ours.end_challenge(FOREST)
+
+    await streamed(two, broker, change)
+    decisions = await records_of(broker, topology.decisions)
+    told = [(record.key, json.loads(record.value)) for record in decisions]
+    chosen = in_share(FOREST, BytesColumn.of([key for key, _ in told]), 0.3)
+    seen = by_partition([decision for _, decision in told], forest_of)
+    last = {
+        p: max((o for o, m in rows if m.endswith("@2")), default=-1) for p, rows in seen.items()
+    }
+    assert max(last.values()) > 0
+    for (_, decision), mine in zip(told, chosen.tolist(), strict=True):
+        source = decision["source"]
+        if source["offset"] <= last[source["partition"]]:
+            assert forest_of(decision) == f"{FOREST}@{2 if mine else 1}"
+        else:
+            assert forest_of(decision) == f"{FOREST}@1"
+    comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
+    async with following(broker, two.pipeline, comparer) as follower:
+        while await follower.more():
+            pass
+    found = comparer.comparison()
+    assert found.canary_rows == sum(1 for _, d in told if forest_of(d).endswith("@2"))
+    assert found.rows > found.canary_rows > 0
+
+
+async def test_a_worker_that_starts_runs_what_is_in_service_not_the_newest(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    await deployed(two, broker, 1)
+    events = simulated(two.pipeline, 200)
+    async with pipeline_running(two, broker):
+        await publish(broker, two.pipeline, events, 2000)
+        await settled(broker, two.pipeline, len(events))
+    assert {forest_of(it) for it in await decisions_of(broker, two.pipeline)} == {f"{FOREST}@1"}
+
+
+async def test_what_others_write_on_the_control_topic_stops_nobody(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(two.pipeline)
+    await ensure_topics(broker, topology)
+    nonsense = [(b"deploy/risk-forest", b"{"), (b"\xff", b"x"), (None, b""), (b"audit/1", b"[]"),
+                (b"first/risk-forest/x/0", b"{}"), (b"weights", b'{"version": 0}')]  # fmt: skip
+    now_ms = int(time.time() * 1000)
+    await publish_raw(broker, topology.control, 0, [Record(k, v, now_ms) for k, v in nonsense])
+    await deployed(two, broker, 1)
+    async with ControlTopic(broker, topology) as control:
+        champion = control.state.deployment(FOREST).champion
+    assert champion is not None
+    assert champion.version == 1
