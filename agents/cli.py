@@ -20,6 +20,7 @@ from agents.commands.optimise import optimise
 from agents.commands.plan import plan
 from agents.commands.publish import publish
 from agents.commands.run import run
+from agents.commands.service import canary, compare, log, promote, rollback, shadow
 from agents.commands.shared import configure_logging, stderr
 from agents.commands.simulate import simulate
 from agents.commands.topics import topics
@@ -54,7 +55,8 @@ for command in (
     app.command()(command)
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(deploy, name="deploy")
-models.command()(optimise)
+for about_models in (optimise, promote, rollback, shadow, canary, compare, log):
+    models.command()(about_models)
 app.add_typer(models, name="models")
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from models.sequential import SequentialTest, Verdict
 from topics.decision import Decision
-from topics.pipeline import Policy
+from topics.policy import Policy
 from topics.stage_batch import StageBatch
 
 K = TypeVar("K")

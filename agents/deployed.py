@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from models.probing import check_probe
-from models.registry_errors import RegistryError
-
 from agents.components import OpenComponent, open_component
 from agents.decisions import Weights
 from models.model_inputs import WeightsOutOfDate
+from models.probing import check_probe
 from models.registry import Registry
+from models.registry_errors import RegistryError
 from models.session import ModelSession
 from topics.control import Deployment, VersionRef
 from topics.pipeline import ComponentSpec, Pipeline

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.demo import Demo, Summary
-from agents.metrics import StageStats
+from agents.stage_metrics import StageStats
 from agents.worker_process import WorkerProcess
 
 _RECENT = 2000

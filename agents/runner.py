@@ -14,10 +14,11 @@ from agents.in_step import InStep
 from agents.joined_stage import JoinedStage
 from agents.keyed_stage import KeyedStage
 from agents.liveness import Standing
-from agents.metrics import Metrics, StageMetrics
+from agents.metrics import Metrics
 from agents.repartition import Repartition
 from agents.slot import Slot
 from agents.source_stage import SourceStage
+from agents.stage_metrics import StageMetrics
 from agents.terms import Terms, TermsSlot
 from agents.weigh import Weigher
 from agents.worker import Wiring, Worker

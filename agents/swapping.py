@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from agents.components import OpenComponent
 from agents.control_topic import WORKER, ControlTopic, now
 from agents.deployed import open_version, open_weights
-from agents.metrics import StageMetrics
 from agents.runner import Running
 from agents.slot import Challenge, Slot
+from agents.stage_metrics import StageMetrics
 from agents.terms import Terms, TermsSlot
 from models.registry import Registry
 from topics.control import (

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from agents.decisions import DecisionWriter, Weights
 from agents.weighing import Scale
-from topics.pipeline import Pipeline, Policy
+from topics.pipeline import Pipeline
+from topics.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)

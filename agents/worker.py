@@ -14,8 +14,8 @@ from faust.types import TP
 
 from agents.app import StageApp
 from agents.in_step import InStep
-from agents.metrics import StageMetrics
 from agents.slot import Made, Slot, exchanged, in_share, made_by
+from agents.stage_metrics import StageMetrics
 from agents.tail import TailReader
 from agents.transforming import Transformed, spread
 from models.component import Batch

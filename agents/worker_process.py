@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agents.metrics import StageStats
+from agents.stage_metrics import StageStats
 from agents.supervision import first_of
 from topics.errors import AnabranchError
 from topics.settings import BrokerSettings

@@ -33,7 +33,7 @@ from models.training_plan import plan
 from models.training_report import ComponentReport, LabelDelay, TrainingReport
 from topics.feature import EVENTS, OUTCOMES
 from topics.graph import in_generations, in_order
-from topics.pipeline import ComponentSpec, Pipeline
+from topics.pipeline import Pipeline
 
 __all__ = ["TrainingData", "TrainingReport", "train"]
 
@@ -119,7 +119,8 @@ def train(
                 first[name] = aside.add(pipeline.name, name, *made)
             for name in names:
                 source = aside if name in fitted else registry
-                opened = open_component(kept_on(pipeline, first, name), name, source, folder)
+                kept = pipeline.with_version(name, version_in(first, name))
+                opened = open_component(kept, name, source, folder)
                 share = _FIRST_SHARE if name in todo.registered else 1.0
                 stages.run(name, opened.component, _up_to(share, progress, name))
         composition = compose(pipeline, stages, todo.blocks, clock=clock)
@@ -161,18 +162,9 @@ def _registered(pipeline: Pipeline, name: str, registry: Registry) -> ModelVersi
     return registry.get(pipeline.name, name, spec.model.version)
 
 
-def kept_on(pipeline: Pipeline, versions: Versions, name: str) -> Pipeline:
-    """The pipeline with *name* on the version in use, whatever others register meanwhile."""
-    if name not in versions:
-        return pipeline
-
-    def kept(spec: ComponentSpec) -> ComponentSpec:
-        if spec.name != name or spec.model is None:
-            return spec
-        model = spec.model.model_copy(update={"version": versions[name].version})
-        return spec.model_copy(update={"model": model})
-
-    return pipeline.model_copy(update={"components": [kept(it) for it in pipeline.components]})
+def version_in(versions: Versions, name: str) -> int | None:
+    """The version of component *name*, to keep it on whatever others register meanwhile."""
+    return versions[name].version if name in versions else None
 
 
 def _up_to(share: float, progress: Progress, name: str) -> Callable[[float], None]:

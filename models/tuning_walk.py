@@ -12,7 +12,7 @@ from models.estimators import load_estimator
 from models.fitting import Fits
 from models.registry import ModelVersion, Registry
 from models.stage_outputs import StageOutputs
-from models.training import OpenComponent, fields_used, kept_on
+from models.training import OpenComponent, fields_used, version_in
 from models.training_data import TrainingData, with_windows
 from models.training_errors import NotTrainable
 from models.training_plan import Plan, plan
@@ -72,7 +72,8 @@ def tune(
                 first[name] = aside.add(pipeline.name, name, *made)
             for name in names:
                 source = aside if name in fitted else registry
-                opened = open_component(kept_on(pipeline, first, name), name, source, folder)
+                kept = pipeline.with_version(name, version_in(first, name))
+                opened = open_component(kept, name, source, folder)
                 stages.run(name, opened.component, lambda _: None)
     return tuned
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from topics.batches import Record
 from topics.errors import WireError
-from topics.pipeline import Policy
+from topics.policy import Policy
 
 PARTITION = 0
 WEIGHTS, POLICY = "weights", "policy"

@@ -228,8 +228,10 @@ class Pipeline(Strict):
                 return component
         raise KeyError(name)
 
-    def with_version(self, name: str, version: int) -> Pipeline:
-        """The same pipeline, with component *name* on a version of its model."""
+    def with_version(self, name: str, version: int | None) -> Pipeline:
+        """The same pipeline, with component *name* on a version of its model, if any is given."""
+        if version is None:
+            return self
 
         def kept(spec: ComponentSpec) -> ComponentSpec:
             if spec.name != name or spec.model is None:

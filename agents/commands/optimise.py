@@ -69,7 +69,7 @@ def optimise(
       anabranch models optimise churn.yaml --data churn.csv --apply
     """
     from agents.components import open_component
-    from agents.opening import open_weights
+    from agents.deployed import open_weights
     from models.registry import Registry
     from models.variants.optimising import optimise as measured_variants
     from models.variants.optimising import register

@@ -14,7 +14,7 @@ from models.variants.errors import NothingToOptimise
 from models.variants.kinds import FP32
 from models.variants.scene import Components
 from topics.graph import in_order
-from topics.pipeline import ComponentSpec, Pipeline
+from topics.pipeline import Pipeline
 
 
 class Opened(Protocol):
@@ -64,27 +64,13 @@ def _original(setting: Setting, name: str) -> ModelVersion:
 
 def components_of(setting: Setting, versions: Mapping[str, ModelVersion]) -> Components:
     """All components, those of *versions* with these models, the others as serving has them."""
+    pipeline = setting.pipeline
+    for name, version in versions.items():
+        pipeline = pipeline.with_version(name, version.version)
     return {
-        name: setting.open_component(
-            _staying_on(setting.pipeline, name, versions.get(name)),
-            name, setting.registry, setting.folder,
-        ).component
-        for name in in_order(setting.pipeline)
-    }  # fmt: skip
-
-
-def _staying_on(pipeline: Pipeline, name: str, version: ModelVersion | None) -> Pipeline:
-    """The pipeline with component *name* on this version."""
-    if version is None:
-        return pipeline
-
-    def stays(spec: ComponentSpec) -> ComponentSpec:
-        if spec.name != name or spec.model is None:
-            return spec
-        model = spec.model.model_copy(update={"version": version.version})
-        return spec.model_copy(update={"model": model})
-
-    return pipeline.model_copy(update={"components": [stays(it) for it in pipeline.components]})
+        name: setting.open_component(pipeline, name, setting.registry, setting.folder).component
+        for name in in_order(pipeline)
+    }
 
 
 OpenVariant = Callable[[str, bytes, str], Component]
@@ -99,7 +85,7 @@ def opening_aside(setting: Setting, originals: Mapping[str, ModelVersion]) -> It
         def opened(name: str, onnx: bytes, variant: str) -> Component:
             card = originals[name].card.model_copy(update={"variant": variant})
             version = registry.add(setting.pipeline.name, name, onnx, card)
-            pipeline = _staying_on(setting.pipeline, name, version)
+            pipeline = setting.pipeline.with_version(name, version.version)
             return setting.open_component(pipeline, name, registry, setting.folder).component
 
         yield opened

@@ -39,7 +39,7 @@ from tests.integration.harness import (
 from topics.batches import Record
 from topics.bytes_column import BytesColumn
 from topics.control import Deployment, VersionRef, deploy_key
-from topics.pipeline import Policy
+from topics.policy import Policy
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 from topics.wire import decode
@@ -90,7 +90,7 @@ async def streamed(
         await published
         audit = await settled(broker, own.pipeline, EVENTS)
     assert (audit.total.lost, audit.total.duplicated, audit.total.decided) == (0, 0, EVENTS)
-    found: list[dict[str, Any]] = await decisions_of(broker, own.pipeline)  # type: ignore[assignment]
+    found = await decisions_of(broker, own.pipeline)
     assert not any(decision["degraded"] for decision in found)
     return found
 

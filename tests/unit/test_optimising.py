@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents.components import open_component
-from agents.opening import open_weights
+from agents.deployed import open_weights
 from models.component import Batch, Component, StageOutput
 from models.registry import Registry
 from models.variants.errors import NoDrawing, NothingToOptimise
