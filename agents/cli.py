@@ -10,6 +10,7 @@ import typer
 
 from agents.commands.audit import audit
 from agents.commands.check import check
+from agents.commands.compare import compare
 from agents.commands.dead_letters import app as dead_letters
 from agents.commands.demo import demo
 from agents.commands.deploy import app as deploy
@@ -20,7 +21,7 @@ from agents.commands.optimise import optimise
 from agents.commands.plan import plan
 from agents.commands.publish import publish
 from agents.commands.run import run
-from agents.commands.service import canary, compare, log, promote, rollback, shadow
+from agents.commands.service import canary, log, promote, rollback, shadow
 from agents.commands.shared import configure_logging, stderr
 from agents.commands.simulate import simulate
 from agents.commands.topics import topics

@@ -1,24 +1,19 @@
-"""`anabranch models promote | rollback | shadow | canary | compare | log`: versions in service."""
+"""`anabranch models promote | rollback | shadow | canary | log`: versions in service."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, stdout
-from agents.commands.target import Target, parsed
+from agents.commands.target import ComponentArgument, Target, controlling, parsed
 
 if TYPE_CHECKING:
-    from agents.comparison import Comparison
     from agents.control_topic import ControlTopic
     from agents.promoting import Promoter
     from topics.control import AuditEntry
-    from topics.pipeline_file import PipelineFile
-    from topics.settings import BrokerSettings
 
 _TELL_S = 1.0
 
@@ -29,7 +24,6 @@ TargetArgument = Annotated[
         help="Also PIPELINE/weights and PIPELINE/policy; without a version, the newest.",
     ),
 ]
-ComponentArgument = Annotated[str, typer.Argument(metavar="PIPELINE/COMPONENT[@VERSION]")]
 ReasonOption = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="For the audit trail on the control topic.")
 ]
@@ -145,44 +139,6 @@ def canary(
     _challenge(parsed(target), _share(share), reason, wait, broker, stop=stop, as_json=as_json)
 
 
-def compare(
-    target: ComponentArgument,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Until the test has a verdict, or Ctrl-C.")
-    ] = False,
-    decide: Annotated[
-        bool,
-        typer.Option(
-            "--decide", help="Promote the challenger when it is better, end it when it is worse."
-        ),
-    ] = False,
-    alpha: Annotated[
-        float, typer.Option(min=1e-6, max=0.5, help="The test's chance of a wrong verdict.")
-    ] = 0.05,
-    max_failures: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="More rows than that without its output: worse."),
-    ] = 100,
-    broker: BrokerOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Compare the challenger that runs with the champion: agreement, flips, and who is better.
-
-    Who is better is a sequential test on the Brier losses of both, event by event as outcomes
-    come: its verdict is wrong with a probability of at most ALPHA, however often one looks.
-
-    Examples:
-      anabranch models compare card-fraud/risk-forest
-
-      anabranch models compare card-fraud/risk-forest --follow --decide
-    """
-    found = run_async(_compare(parsed(target), broker, alpha, max_failures, follow, decide))
-    if as_json:
-        typer.echo(found.model_dump_json())
-    else:
-        _print_comparison(found)
-
-
 def log(
     pipeline: Annotated[str, typer.Argument(metavar="PIPELINE")],
     broker: BrokerOption = None,
@@ -198,7 +154,7 @@ def log(
     target = Target(pipeline, "", None)
 
     async def read() -> ControlTopic:
-        async with _control(target, broker) as (_, control):
+        async with controlling(target, broker) as (_, control):
             return control
 
     state = run_async(read()).state
@@ -244,7 +200,7 @@ def _changed(
         from topics.settings import HomeSettings
         from topics.topology import Topology
 
-        async with _control(wanted, broker) as (found, control):
+        async with controlling(wanted, broker) as (found, control):
             file, settings = found
             promoter = Promoter(control, file, Registry(HomeSettings().registry))
             if any(spec.name == wanted.name for spec in file.pipeline.components):
@@ -271,86 +227,6 @@ def _changed(
             stderr.print("no worker has answered yet: it is taken over when one runs")
     if refused:
         raise typer.Exit(1)
-
-
-@asynccontextmanager
-async def _control(
-    wanted: Target, broker: str | None
-) -> AsyncIterator[tuple[tuple[PipelineFile, BrokerSettings], ControlTopic]]:
-    from agents.brokers import needed_broker, wait_for_broker
-    from agents.control_topic import ControlTopic
-    from topics.pipeline_file import find_pipeline, load_pipeline
-    from topics.topology import Topology
-
-    file, settings = load_pipeline(find_pipeline(wanted.pipeline)), needed_broker(broker)
-    wanted.check(file.pipeline)
-    await wait_for_broker(settings)
-    async with ControlTopic(settings, Topology.of(file.pipeline)) as control:
-        yield (file, settings), control
-
-
-async def _compare(
-    wanted: Target, broker: str | None, alpha: float, max_failures: int, follow: bool, decide: bool
-) -> Comparison:
-    from agents.commands.shared import until_signalled
-    from agents.comparing import following
-    from agents.comparison import Comparer
-    from agents.promoting import Promoter
-    from models.registry import Registry
-    from topics.settings import HomeSettings
-
-    stopping = asyncio.Event()
-    until_signalled(stopping)
-    async with _control(wanted, broker) as ((file, settings), control):
-        promoter = Promoter(control, file, Registry(HomeSettings().registry))
-        champion, challenger = promoter.contestants(wanted.name)
-        state = control.state
-        comparer = Comparer(
-            wanted.name, f"{wanted.name}@{champion}", f"{wanted.name}@{challenger}",
-            state.policy.policy if state.policy else file.pipeline.policy, alpha, max_failures,
-        )  # fmt: skip
-        async with following(settings, file.pipeline, comparer) as follower:
-            while await follower.more():
-                pass
-            found = comparer.comparison()
-            while follow and found.verdict == "undecided" and not stopping.is_set():
-                await follower.more()
-                found = comparer.comparison()
-                stderr.print(_line(found))
-                await asyncio.sleep(_TELL_S)
-        if decide and found.verdict == "better":
-            await promoter.promote(wanted.name, challenger, found.reason)
-        elif decide and found.verdict == "worse":
-            await promoter.end_challenge(wanted.name, found.reason)
-        return found
-
-
-def _line(found: Comparison) -> str:
-    return (
-        f"{found.rows:,} events, {found.labelled:,} with an outcome, "
-        f"agreement {found.agreement:.2%}, {found.verdict}"
-    )
-
-
-def _print_comparison(found: Comparison) -> None:
-    from rich.table import Table
-
-    stdout.print(_line(found))
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "Brier", "AUC ROC", "average precision"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, model in (("champion", found.champion), ("challenger", found.challenger)):
-        quality = found.quality.get(name)
-        figures = (quality.brier, quality.auc, quality.average_precision) if quality else ()
-        table.add_row(f"{name} {model}", *("-" if it is None else f"{it:.4f}" for it in figures))
-    stdout.print(table)
-    stdout.print(
-        f"signals differ by {found.mean_difference:.4f} on average, {found.max_difference:.4f} at "
-        f"most; decided by the challenger: {found.canary_rows:,}; its failures: {found.failures:,}"
-    )
-    for flip, count in sorted(found.flips.items(), key=lambda it: -it[1]):
-        stdout.print(f"  {flip}: {count:,}")
-    stdout.print(found.reason)
 
 
 def _print_log(audit: list[AuditEntry]) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from topics.control import POLICY, WEIGHTS
 from topics.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from agents.control_topic import ControlTopic
+    from topics.pipeline_file import PipelineFile
+    from topics.settings import BrokerSettings
+
+ComponentArgument = Annotated[str, typer.Argument(metavar="PIPELINE/COMPONENT[@VERSION]")]
 
 
 class Target(NamedTuple):
@@ -44,3 +53,20 @@ def parsed(text: str) -> Target:
             f"{text!r} names no component: give PIPELINE/COMPONENT, or PIPELINE/COMPONENT@VERSION"
         )
     return Target(pipeline, name, int(version) if at else None)
+
+
+@asynccontextmanager
+async def controlling(
+    wanted: Target, broker: str | None
+) -> AsyncIterator[tuple[tuple[PipelineFile, BrokerSettings], ControlTopic]]:
+    """The pipeline file and the broker that a command is about, and its control topic."""
+    from agents.brokers import needed_broker, wait_for_broker
+    from agents.control_topic import ControlTopic
+    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.topology import Topology
+
+    file, settings = load_pipeline(find_pipeline(wanted.pipeline)), needed_broker(broker)
+    wanted.check(file.pipeline)
+    await wait_for_broker(settings)
+    async with ControlTopic(settings, Topology.of(file.pipeline)) as control:
+        yield (file, settings), control
