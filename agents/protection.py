@@ -6,10 +6,17 @@ tell raises an AnabranchError, and nothing is removed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
+from agents.brokers import broker_settings, topic_names, wait_for_broker
+from agents.control_topic import ControlTopic
+from models.registry import WEIGHTS
 from models.retention import VersionKey
+from topics.control import ControlState
 from topics.pipeline_file import PipelineFile
+from topics.settings import BrokerSettings, HomeSettings
+from topics.topology import Topology
 
 Protector = Callable[[PipelineFile], Iterable[VersionKey]]
 
@@ -21,7 +28,31 @@ def pinned(file: PipelineFile) -> Iterable[VersionKey]:
             yield spec.name, spec.model.version
 
 
-PROTECTORS: tuple[Protector, ...] = (pinned,)
+def in_service(file: PipelineFile) -> Iterable[VersionKey]:
+    """What the control topic says runs, ran before, or challenges; nothing without a broker."""
+    settings = broker_settings(None, HomeSettings())
+    if settings is None:
+        return
+    state = asyncio.run(_state(settings, Topology.of(file.pipeline)))
+    for name, deployment in state.deployments.items():
+        for version in (deployment.champion, deployment.previous, deployment.challenger):
+            if version is not None:
+                yield name, version.version
+    if state.weights is not None:
+        for number in (state.weights.version, state.weights.previous):
+            if number is not None:
+                yield WEIGHTS, number
+
+
+async def _state(settings: BrokerSettings, topology: Topology) -> ControlState:
+    await wait_for_broker(settings)
+    if topology.control not in await topic_names(settings, [topology.control]):
+        return ControlState()
+    async with ControlTopic(settings, topology) as control:
+        return control.state
+
+
+PROTECTORS: tuple[Protector, ...] = (pinned, in_service)
 
 
 def protected_by(file: PipelineFile) -> set[VersionKey]:

@@ -22,7 +22,9 @@ from agents.components import open_component
 from agents.control_topic import ControlTopic, now
 from agents.metrics import Metrics
 from agents.promoting import NothingToRollBack, Promoter
+from agents.protection import protected_by
 from agents.slot import in_share
+from models.registry import WEIGHTS
 from models.training import train
 from tests.integration.harness import (
     Trained,
@@ -341,3 +343,15 @@ async def test_what_others_write_on_the_control_topic_stops_nobody(
         champion = control.state.deployment(FOREST).champion
     assert champion is not None
     assert champion.version == 1
+
+
+async def test_gc_leaves_what_is_in_service(
+    two: Trained, broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deployed(two, broker, 1)
+    async with promoter(two, broker) as ours:
+        weights = await ours.promote_weights(None)
+    monkeypatch.setenv("ANABRANCH_BROKER", broker.broker)
+    monkeypatch.setenv("ANABRANCH_EMBEDDED", "true")
+    kept = await asyncio.to_thread(protected_by, two.file)
+    assert kept == {(FOREST, 1), (WEIGHTS, weights)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -46,10 +48,10 @@ def shadow(offsets: list[int], signals: list[float], by_champion: bool = False) 
 def test_scores_under_the_other_model_are_exact_whatever_comes_first() -> None:
     for order in ("shadow", "decision", "outcome"):
         ours = comparer()
-        steps = {
-            "shadow": lambda it=ours: it.shadowed(shadow([1], [0.75])),
-            "decision": lambda it=ours: it.decided(decision(1, 0.25, other=0.25)),
-            "outcome": lambda it=ours: it.outcome("event-1", label=True),
+        steps: dict[str, Callable[[], None]] = {
+            "shadow": partial(ours.shadowed, shadow([1], [0.75])),
+            "decision": partial(ours.decided, decision(1, 0.25, other=0.25)),
+            "outcome": partial(ours.outcome, "event-1", label=True),
         }
         steps.pop(order)()
         for step in steps.values():

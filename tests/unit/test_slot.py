@@ -100,7 +100,7 @@ def test_a_batch_of_two_models_travels_and_names_the_model_of_each_row() -> None
         challenged=np.array([False, True, True, False, True]),
     )  # fmt: skip
     for codec in ("binary", "json"):
-        value, headers = encode(batch, codec)  # type: ignore[arg-type]  # one of two texts
+        value, headers = encode(batch, codec)
         found = decode(value, dict(headers))
         assert found.challenger == THEIRS
         assert found.challenged is not None
