@@ -8,7 +8,7 @@ from agents.components import OpenComponent
 from agents.deployed import open_deployed, open_weights
 from agents.runner import Parts
 from agents.terms import Terms
-from models.model_inputs import reads
+from models.model_inputs import ModelOutOfDate, reads
 from models.registry import Registry, WeightsVersion
 from topics.control import ControlState
 from topics.errors import AnabranchError
@@ -35,11 +35,7 @@ def open_parts(
     Raises UnknownComponent, ComponentNotLoadable, or models.registry.RegistryError.
     """
     pipeline, state = file.pipeline, state or ControlState()
-    names = [component.name for component in pipeline.components]
-    wanted = [*names, WEIGH] if only is None else list(dict.fromkeys(only))
-    for name in wanted:
-        if name not in (*names, WEIGH):
-            raise UnknownComponent(name, pipeline)
+    wanted = _wanted(pipeline, only)
     components: dict[str, OpenComponent] = {
         name: open_deployed(pipeline, name, state.deployment(name), registry, file.path.parent)
         for name in wanted
@@ -47,6 +43,37 @@ def open_parts(
     }
     terms = open_terms(pipeline, registry, state) if WEIGH in wanted else None
     return Parts(pipeline, components, terms)
+
+
+def _wanted(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
+    names = [*(component.name for component in pipeline.components), WEIGH]
+    wanted = names if only is None else list(dict.fromkeys(only))
+    for name in wanted:
+        if name not in names:
+            raise UnknownComponent(name, pipeline)
+    return wanted
+
+
+def check_trained(
+    pipeline: Pipeline, registry: Registry, only: Collection[str] | None = None
+) -> None:
+    """Raise what `open_parts` would, whatever is in service, for want of models or weights.
+
+    No model is loaded: this is for before a broker is asked.
+    """
+    for name in _wanted(pipeline, only):
+        if name == WEIGH:
+            numbers = reversed(registry.weights_versions(pipeline.name))
+            if not any(_fit(pipeline, registry.weights(pipeline.name, it)) for it in numbers):
+                open_weights(pipeline, registry)
+            continue
+        model = pipeline.component(name).model
+        if model is None or model.estimator is None:
+            continue
+        versions = [model.version] if model.version else registry.versions(pipeline.name, name)
+        if not any(_has_model(pipeline, name, it, registry) for it in reversed(versions)):
+            newest = registry.get(pipeline.name, name, model.version)
+            raise ModelOutOfDate(pipeline.name, newest.name, newest.card.inputs)
 
 
 def open_terms(pipeline: Pipeline, registry: Registry, state: ControlState) -> Terms:

@@ -66,7 +66,7 @@ def run(
       anabranch run card-fraud --json | jq --unbuffered .components.weigh.lag
     """  # fmt: skip
     from agents.brokers import broker_settings, started_embedded
-    from agents.opening import open_parts
+    from agents.opening import check_trained
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
@@ -74,10 +74,10 @@ def run(
     home = HomeSettings()
     file = load_pipeline(find_pipeline(pipeline))
     registry = Registry(home.registry)
+    check_trained(file.pipeline, registry, component)  # said before a broker is waited for
     settings = broker_settings(broker, home)
     with ExitStack() as stack:
         if settings is None:
-            open_parts(file, registry, component)  # what is wrong is said before a broker starts
             settings = stack.enter_context(started_embedded(home))
         port = None if metrics_port is None else (metrics_host, metrics_port)
         run_async(_run((file, registry, component), settings, port, wait, as_json=as_json))
