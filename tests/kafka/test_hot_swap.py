@@ -1,0 +1,97 @@
+"""Versions go into service, beside the champion and back, at 5,000 events a second on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from typing import Any
+
+from agents import training_data
+from agents.components import open_component
+from models.training import train
+from tests.integration.harness import (
+    EVERYTHING,
+    Trained,
+    decided,
+    decisions_of,
+    publish,
+    settled,
+    simulated,
+    worker_process,
+)
+from topics.settings import BrokerSettings
+
+RATE, LONGEST_S = 5000, 60
+FOREST = "risk-forest"
+STEPS = (
+    ("promote", "@2"), ("rollback", ""), ("shadow", "@2"), ("canary", "@2", "--share", "20%"),
+    ("shadow", "", "--stop"), ("promote", "@2"),
+)  # fmt: skip
+
+
+def models(own: Trained, broker: BrokerSettings, *words: str) -> Any:
+    """`anabranch models …` as somebody would type it; what it says as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agents", "models", *words, "--json"],
+        env={**os.environ, "ANABRANCH_HOME": str(own.home), "ANABRANCH_BROKER": broker.broker},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+async def flowing(own: Trained, broker: BrokerSettings, ending: asyncio.Event) -> int:
+    """Publish at RATE until it is to end; how many events that were."""
+    events = simulated(own.pipeline, RATE * LONGEST_S)
+    for start in range(0, len(events), RATE):
+        if ending.is_set():
+            return start
+        await publish(broker, own.pipeline, events[start : start + RATE], RATE)
+    raise AssertionError("the steps took too long")
+
+
+async def test_swaps_shadows_and_rollbacks_under_load_lose_and_repeat_nothing(
+    own: Trained, trained: Trained, broker: BrokerSettings
+) -> None:
+    file = str(own.file.path)
+    rows = training_data.simulated(trained.pipeline, rows=20_000, seed=5)
+    train(
+        own.pipeline, own.home, rows, own.registry, open_component=open_component, seed=9,
+        only=[FOREST],
+    )  # fmt: skip
+    await publish(broker, own.pipeline, [], RATE)
+    models(own, broker, "promote", f"{file}/{FOREST}@1", "--wait", "0")
+    others = [name for name in EVERYTHING if name != FOREST]
+    with (
+        worker_process(own, broker, *others),
+        worker_process(own, broker, FOREST),
+        worker_process(own, broker, FOREST),
+    ):
+        ending = asyncio.Event()
+        published = asyncio.create_task(flowing(own, broker, ending))
+        await decided(broker, own.pipeline, RATE)
+        for step, version, *more in STEPS:
+            target = f"{file}/{FOREST}{version}"
+            await asyncio.to_thread(models, own, broker, step, target, *more)
+            await asyncio.sleep(1)
+        ending.set()
+        events = await published
+        audit = await settled(broker, own.pipeline, events)
+    assert (audit.total.lost, audit.total.duplicated, audit.total.decided) == (0, 0, events)
+    decisions: list[dict[str, Any]] = await decisions_of(broker, own.pipeline)
+    versions = Counter(it["contributions"][FOREST]["model"] for it in decisions)
+    assert set(versions) == {f"{FOREST}@1", f"{FOREST}@2"}
+    last: dict[int, tuple[int, str]] = defaultdict(lambda: (-1, ""))
+    for it in decisions:
+        source = it["source"]
+        model = it["contributions"][FOREST]["model"]
+        last[source["partition"]] = max(last[source["partition"]], (source["offset"], model))
+    assert {model for _, model in last.values()} == {f"{FOREST}@2"}
+    told = await asyncio.to_thread(models, own, broker, "log", file)
+    assert [entry["action"] for entry in told["audit"]] == [
+        "promote", "promote", "rollback", "shadow", "canary", "end-challenge", "promote",
+    ]  # fmt: skip
