@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ V = TypeVar("V")
 Doubles = NDArray[np.float64]
 Coordinates = tuple[int, int]
 """Source partition and offset."""
+Judged = Literal["score", "signal"]
 
 _MOST_WAITING = 1_000_000
 
@@ -37,14 +38,14 @@ class _Unused(NamedTuple):
 
 
 class Both(NamedTuple):
-    """Scores of one event under both models."""
+    """Scores of one event under both models, or both models' signals."""
 
     champion: float
     challenger: float
 
 
 class Quality(BaseModel):
-    """How good one model's scores are, on labelled events."""
+    """How good one model's scores, or signals, are on labelled events."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,6 +75,8 @@ class Comparison(BaseModel):
     max_difference: float
     flips: dict[str, int]
     """"approve → review": decisions that would be (or were) another under the challenger."""
+    on: Judged
+    """What is held against outcomes: the decisions' scores, or the component's signals."""
     labelled: int
     positives: int
     quality: dict[str, Quality]
@@ -101,6 +104,7 @@ class Comparer:
     challenger: str
     policy: Policy
     alpha: float = 0.05
+    on: Judged = "score"
     max_failures: int = 100
     """A challenger that has no output for more rows is worse, whatever its losses are."""
     canary_rows: int = 0
@@ -167,16 +171,18 @@ class Comparer:
         unused, decision = self._unused.pop(at), self._decided.pop(at)
         part = decision.contributions[self.component]
         other = decision.score + part.weight * (unused.signal - part.signal)
-        of_champion = part.model == self.champion
-        if of_champion == unused.of_champion:
+        if (part.model == self.champion) == unused.of_champion:
             return  # both halves are of one model: the share was changed in between
-        other = min(max(other, 0.0), 1.0)
-        both = Both(decision.score, other) if of_champion else Both(other, decision.score)
-        self.canary_rows += not of_champion
+        scores = Both(decision.score, min(max(other, 0.0), 1.0))
+        signals = Both(part.signal, unused.signal)
+        if unused.of_champion:
+            scores, signals = Both(*scores[::-1]), Both(*signals[::-1])
+            self.canary_rows += 1
         self._differences.append(abs(unused.signal - part.signal))
-        said = [self._decision(score) for score in both]
+        said = [self._decision(score) for score in scores]
         if said[0] != said[1]:
             self._flips[" → ".join(said)] += 1
+        both = scores if self.on == "score" else signals
         label = self._outcomes.pop(decision.event_id, None)
         if label is None:
             self._wait(self._scores, decision.event_id, both)
@@ -204,7 +210,7 @@ class Comparer:
             component=self.component, champion=self.champion, challenger=self.challenger,
             rows=len(self._differences), canary_rows=self.canary_rows, failures=self.failures,
             mean_difference=float(np.mean(self._differences)) if self._differences else 0.0,
-            max_difference=max(self._differences, default=0.0), flips=dict(self._flips),
+            max_difference=max(self._differences, default=0.0), flips=dict(self._flips), on=self.on,
             labelled=len(labels), positives=int(labels.sum()),
             quality=_qualities(scores, labels), alpha=self.alpha,
             p_better=self._test.p_better, p_worse=self._test.p_worse,
@@ -220,7 +226,7 @@ class Comparer:
         return test.verdict, (
             f"{self.challenger} is {known} than {self.champion}: sequential test on "
             f"{test.rows:,} outcomes, alpha {test.alpha:g}: p {test.p_better:.2g} against better, "
-            f"{test.p_worse:.2g} against worse; Brier loss lower by {test.gain:.2g}"
+            f"{test.p_worse:.2g} against worse; Brier loss of {self.on}s lower by {test.gain:.2g}"
         )
 
 

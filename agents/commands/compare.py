@@ -11,7 +11,8 @@ from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, 
 from agents.commands.target import ComponentArgument, Target, controlling, parsed
 
 if TYPE_CHECKING:
-    from agents.comparison import Comparison
+    from agents.comparison import Comparison, Judged
+    from topics.pipeline import Pipeline
 
 _TELL_S = 1.0
 
@@ -27,6 +28,14 @@ def compare(
             "--decide", help="Promote the challenger when it is better, end it when it is worse."
         ),
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="score|signal",
+            help="What outcomes judge: the decisions' scores, or the component's own signals. "
+            "[score for a feature extractor, whose signal is no probability; else signal]",
+        ),
+    ] = None,
     alpha: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="The test's chance of a wrong verdict.")
     ] = 0.05,
@@ -41,13 +50,18 @@ def compare(
 
     Who is better is a sequential test on the Brier losses of both, event by event as outcomes
     come: its verdict is wrong with a probability of at most ALPHA, however often one looks.
+    Scores leave out what later components would have made of the challenger's output.
 
     Examples:
       anabranch models compare card-fraud/risk-forest
 
       anabranch models compare card-fraud/risk-forest --follow --decide
     """
-    found = run_async(_compare(parsed(target), broker, alpha, max_failures, follow, decide))
+    if on not in (None, "score", "signal"):
+        raise typer.BadParameter(f"{on!r} is neither score nor signal", param_hint="--on")
+    found = run_async(
+        _compare(parsed(target), broker, on, alpha, max_failures, follow=follow, decide=decide)
+    )
     if as_json:
         typer.echo(found.model_dump_json())
     else:
@@ -55,8 +69,9 @@ def compare(
 
 
 async def _compare(
-    wanted: Target, broker: str | None, alpha: float, max_failures: int, follow: bool, decide: bool
-) -> Comparison:
+    wanted: Target, broker: str | None, on: str | None, alpha: float, max_failures: int,
+    *, follow: bool, decide: bool,
+) -> Comparison:  # fmt: skip
     from agents.commands.shared import until_signalled
     from agents.comparing import following
     from agents.comparison import Comparer
@@ -72,7 +87,8 @@ async def _compare(
         state = control.state
         comparer = Comparer(
             wanted.name, f"{wanted.name}@{champion}", f"{wanted.name}@{challenger}",
-            state.policy.policy if state.policy else file.pipeline.policy, alpha, max_failures,
+            state.policy.policy if state.policy else file.pipeline.policy, alpha,
+            _judged(file.pipeline, wanted.name, on), max_failures,
         )  # fmt: skip
         async with following(settings, file.pipeline, comparer) as follower:
             while await follower.more():
@@ -90,6 +106,11 @@ async def _compare(
         return found
 
 
+def _judged(pipeline: Pipeline, name: str, on: str | None) -> Judged:
+    extracts = pipeline.component(name).kind == "extract_features"
+    return "score" if on == "score" or (on is None and extracts) else "signal"
+
+
 def _line(found: Comparison) -> str:
     return (
         f"{found.rows:,} events, {found.labelled:,} with an outcome, "
@@ -102,8 +123,8 @@ def _print_comparison(found: Comparison) -> None:
 
     stdout.print(_line(found))
     table = Table(box=None, pad_edge=False)
-    for column in ("", "Brier", "AUC ROC", "average precision"):
-        table.add_column(column, justify="right" if column else "left")
+    for column in (f"by {found.on}", "Brier", "AUC ROC", "average precision"):
+        table.add_column(column, justify="left" if column.startswith("by") else "right")
     for name, model in (("champion", found.champion), ("challenger", found.challenger)):
         quality = found.quality.get(name)
         figures = (quality.brier, quality.auc, quality.average_precision) if quality else ()

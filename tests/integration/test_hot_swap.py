@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from agents.control_topic import ControlTopic, now
 from agents.metrics import Metrics
 from agents.promoting import NothingToRollBack, Promoter
 from agents.protection import protected_by
+from agents.publishing import producer, publish_chunk
 from agents.slot import in_share
 from models.registry import WEIGHTS
-from models.training import train
+from models.training import TrainingData, train
 from tests.integration.harness import (
     Trained,
     decided,
@@ -38,9 +40,11 @@ from tests.integration.harness import (
     settled,
     simulated,
 )
+from tests.integration.test_cli import anabranch
 from topics.batches import Record
 from topics.bytes_column import BytesColumn
 from topics.control import Deployment, VersionRef, deploy_key
+from topics.outcomes import outcome_fields, outcome_of
 from topics.policy import Policy
 from topics.settings import BrokerSettings
 from topics.topology import Topology
@@ -57,13 +61,25 @@ Change = Callable[[Promoter, ControlTopic], Any]
 def two(trained: Trained, tmp_path: Path) -> Trained:
     """The pipeline with a second version of its forest, which says other things."""
     own = renamed(trained, tmp_path)
+    second_forest(own, training_data.simulated(trained.pipeline, rows=20_000, seed=5))
+    return own
+
+
+@pytest.fixture
+def opposed(trained: Trained, tmp_path: Path) -> Trained:
+    """The pipeline with a second version of its forest, which says the opposite."""
+    own = renamed(trained, tmp_path)
     rows = training_data.simulated(trained.pipeline, rows=20_000, seed=5)
+    second_forest(own, replace(rows, labels=~rows.labels))
+    return own
+
+
+def second_forest(own: Trained, rows: TrainingData) -> None:
     train(
-        own.pipeline, tmp_path, rows, own.registry,
+        own.pipeline, own.home, rows, own.registry,
         open_component=open_component, seed=9, only=[FOREST],
     )  # fmt: skip
     assert own.registry.versions(own.pipeline.name, FOREST) == [1, 2]
-    return own
 
 
 @asynccontextmanager
@@ -266,6 +282,62 @@ async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its
     found = comparer.comparison()
     assert (found.rows, found.canary_rows, found.failures) == (compared, 0, 0)
     assert found.mean_difference > 0
+
+
+async def test_a_challenger_that_outcomes_prove_better_is_promoted_by_compare(
+    opposed: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(opposed.pipeline)
+    await deployed(opposed, broker, 1)
+    await ensure_shadow_topic(broker, topology, FOREST)
+    async with promoter(opposed, broker) as ours:
+        await ours.challenge(FOREST, 2)
+    events = simulated(opposed.pipeline, EVENTS)
+    async with pipeline_running(opposed, broker):
+        await publish(broker, opposed.pipeline, events, RATE)
+        await settled(broker, opposed.pipeline, EVENTS)
+    await publish_outcomes(opposed, broker, events)
+    target = f"{opposed.file.path}/{FOREST}"
+    words = ("models", "compare", target, "--decide", "--json")
+    done = await asyncio.to_thread(anabranch, opposed, *words, broker=broker.broker)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["rows"], found["labelled"], found["verdict"]) == (EVENTS, EVENTS, "better")
+    assert found["quality"]["challenger"]["brier"] < found["quality"]["champion"]["brier"]
+    async with ControlTopic(broker, topology) as control:
+        deployment, audit = control.state.deployment(FOREST), control.state.audit
+    assert deployment.champion
+    assert (deployment.champion.version, deployment.challenger) == (2, None)
+    assert "sequential test" in audit[-1].reason
+    done = await asyncio.to_thread(anabranch, opposed, *words, broker=broker.broker)
+    assert (done.returncode, "has no challenger" in done.stderr) == (1, True)
+
+
+async def publish_outcomes(
+    own: Trained, broker: BrokerSettings, events: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Outcomes that the second forest has foreseen better than the first, for all events."""
+    topology, fields = Topology.of(own.pipeline), outcome_fields(own.pipeline)
+    higher: dict[tuple[int, int], bool] = {}
+    said: dict[tuple[int, int], float] = {}
+    for record in await records_of(broker, topology.stage(FOREST)):
+        batch = decode(record.value, dict(record.headers))
+        for offset, signal in zip(batch.rows.offsets.tolist(), batch.signal.tolist(), strict=True):
+            said[batch.partition, offset] = signal
+    for record in await records_of(broker, topology.shadow(FOREST)):
+        batch = decode(record.value, dict(record.headers))
+        for offset, signal in zip(batch.rows.offsets.tolist(), batch.signal.tolist(), strict=True):
+            higher[batch.partition, offset] = signal > said[batch.partition, offset]
+    decisions: list[dict[str, Any]] = await decisions_of(broker, own.pipeline)
+    labels = {str(it["event_id"]): higher[it["source"]["partition"], it["source"]["offset"]]
+              for it in decisions}  # fmt: skip
+    outcomes = [
+        (key, json.dumps(outcome_of(fields, event, label=labels[event[own.pipeline.event.id]])))
+        for key, event in ((key, json.loads(value)) for key, value in events)
+    ]
+    async with producer(broker) as kafka:
+        chunk = [(key, value.encode()) for key, value in outcomes]
+        await publish_chunk(kafka, topology.outcomes, topology.partitions, chunk)
 
 
 async def outputs_of(

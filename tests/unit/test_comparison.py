@@ -75,6 +75,16 @@ def test_a_canarys_decision_is_the_challengers_and_the_shadow_topic_has_the_cham
     assert found.quality["challenger"].brier == pytest.approx(0.375**2)
 
 
+def test_signals_are_judged_where_a_stage_has_no_weight_of_its_own() -> None:
+    ours = replace(comparer(), on="signal")
+    ours.shadowed(shadow([1], [0.75]))
+    ours.decided(decision(1, 0.25))
+    ours.outcome("event-1", label=True)
+    quality = ours.comparison().quality
+    assert quality["champion"].brier == pytest.approx(0.75**2)
+    assert quality["challenger"].brier == pytest.approx(0.25**2)
+
+
 def test_rows_of_other_models_are_left_out() -> None:
     ours = comparer()
     ours.shadowed(replace(shadow([1], [0.5]), challenger=ModelRef("risk@3", "sha256:3", "fp32")))
