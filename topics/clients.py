@@ -23,5 +23,9 @@ async def close(client: Client) -> None:
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await client.stop()
+    except asyncio.CancelledError:
+        # A fetch that waits to try again raises it out of aiokafka's stop: nobody has cancelled us.
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
     except TimeoutError:
         log.warning("%s did not disconnect within %.0f s", type(client).__name__, CLOSE_TIMEOUT_S)
