@@ -106,6 +106,7 @@ class Swapper:
             slot.challenge = None
             self._tried.pop(f"{name} challenger", None)
         elif self._is_new(f"{name} challenger", wanted):
+            slot.challenge = None  # also if the new one is refused: the old one is not asked for
 
             def put(opened: OpenComponent) -> None:
                 slot.challenge = Challenge(opened, wanted.share)

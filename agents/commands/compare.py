@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, stdout
-from agents.commands.target import ComponentArgument, Target, controlling, parsed
+from agents.commands.target import ComponentArgument, Target, component_in, controlling
 
 if TYPE_CHECKING:
     from agents.comparison import Comparison, Judged
@@ -60,7 +60,9 @@ def compare(
     if on not in (None, "score", "signal"):
         raise typer.BadParameter(f"{on!r} is neither score nor signal", param_hint="--on")
     found = run_async(
-        _compare(parsed(target), broker, on, alpha, max_failures, follow=follow, decide=decide)
+        _compare(
+            component_in(target), broker, on, alpha, max_failures, follow=follow, decide=decide
+        )
     )
     if as_json:
         typer.echo(found.model_dump_json())

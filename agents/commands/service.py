@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, stdout
-from agents.commands.target import ComponentArgument, Target, controlling, parsed
+from agents.commands.target import ComponentArgument, Target, component_in, controlling, parsed
 
 if TYPE_CHECKING:
     from agents.control_topic import ControlTopic
@@ -115,7 +115,7 @@ def shadow(
 
       anabranch models shadow card-fraud/risk-forest --stop
     """
-    _challenge(parsed(target), 0.0, reason, wait, broker, stop=stop, as_json=as_json)
+    _challenge(component_in(target), 0.0, reason, wait, broker, stop=stop, as_json=as_json)
 
 
 def canary(
@@ -136,7 +136,9 @@ def canary(
 
       anabranch models canary card-fraud/risk-forest --stop
     """
-    _challenge(parsed(target), _share(share), reason, wait, broker, stop=stop, as_json=as_json)
+    _challenge(
+        component_in(target), _share(share), reason, wait, broker, stop=stop, as_json=as_json
+    )
 
 
 def log(
@@ -181,12 +183,12 @@ def _challenge(
             return 0
         return (await promoter.challenge(wanted.name, wanted.version, share, reason)).version
 
-    _changed(wanted, broker, do, 0 if stop else wait, as_json=as_json)
+    _changed(wanted, broker, do, 0 if stop else wait, shadows=not stop, as_json=as_json)
 
 
 def _changed(
     wanted: Target, broker: str | None, do: Callable[[Promoter], Awaitable[int]], wait_s: float,
-    *, as_json: bool,
+    *, shadows: bool = False, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a change, wait for what the workers say of it, and print that."""
     import json
@@ -203,7 +205,7 @@ def _changed(
         async with controlling(wanted, broker) as (found, control):
             file, settings = found
             promoter = Promoter(control, file, Registry(HomeSettings().registry))
-            if any(spec.name == wanted.name for spec in file.pipeline.components):
+            if shadows:
                 await ensure_shadow_topic(settings, Topology.of(file.pipeline), wanted.name)
             since = now()
             version = await do(promoter)

@@ -38,6 +38,15 @@ class Target(NamedTuple):
             )
 
 
+def component_in(text: str) -> Target:
+    """Like `parsed`, for what only components have: neither weights nor policy."""
+    found = parsed(text)
+    if found.name in (WEIGHTS, POLICY):
+        raise typer.BadParameter(f"{found.name} are no component: only a component's model can be "
+                                 "tried beside the one in service")  # fmt: skip
+    return found
+
+
 def parsed(text: str) -> Target:
     """The target that *text* names; BadParameter for one that names no component.
 
