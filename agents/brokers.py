@@ -23,7 +23,9 @@ from topics.errors import (
     CertificateRefused,
     LoginRefused,
     NoBroker,
+    NotAuthorized,
     TopicMismatch,
+    TopicMissing,
     TopicNotFound,
 )
 from topics.settings import BrokerSettings, HomeSettings
@@ -148,6 +150,8 @@ async def ensure_shadow_topic(settings: BrokerSettings, topology: Topology, name
     elif topic not in await topic_names(settings, [topic]):
         replication = await _replication(settings, topology.control)
         await _create(settings, topology, [topic], replication)
+        if topic not in await topic_names(settings, [topic]):
+            raise NotAuthorized(topic, "to be made by us")
 
 
 async def ensure_topics(
@@ -194,7 +198,7 @@ async def _replication(settings: BrokerSettings, topic: str) -> int:
         for described in await admin.describe_topics([topic]):
             if described["error_code"] == 0:
                 return len(described["partitions"][0]["replicas"])
-    raise TopicNotFound(topic, [])
+    raise TopicMissing(topic)
 
 
 async def _touch(settings: BrokerSettings, topics: Iterable[str]) -> None:

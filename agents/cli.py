@@ -21,7 +21,8 @@ from agents.commands.optimise import optimise
 from agents.commands.plan import plan
 from agents.commands.publish import publish
 from agents.commands.run import run
-from agents.commands.service import canary, log, promote, rollback, shadow
+from agents.commands.service import canary, promote, rollback, shadow
+from agents.commands.service_log import log
 from agents.commands.shared import configure_logging, stderr
 from agents.commands.simulate import simulate
 from agents.commands.topics import topics

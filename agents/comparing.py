@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
-from pydantic_core import ValidationError as CoreError
 
 from agents.brokers import topic_names
-from agents.comparison import Comparer
-from agents.following import follower
+from agents.comparer import Comparer
+from agents.following import follower, read_until
 from topics.decision import Decision, attempt_of
 from topics.errors import WireError
 from topics.events import EventDecoder
@@ -43,16 +42,26 @@ class Follower:
             topology.outcomes: self._outcome,
         }
 
-    async def more(self) -> int:
-        """Take in what comes within a moment; how many records that were."""
+    async def catch_up(self) -> None:
+        """Take in all that is there now."""
+        ends = await self._consumer.end_offsets(sorted(self._consumer.assignment()))
+        async for _, records in read_until(self._consumer, ends):
+            self._take_in(records)
+
+    async def more(self) -> None:
+        """Take in what comes within a moment."""
         fetched = await self._consumer.getmany(timeout_ms=_WAIT_MS)
-        for tp, records in fetched.items():
-            for record in records:
-                try:
-                    self._take[tp.topic](record)
-                except (WireError, ValidationError, CoreError, ValueError) as exc:
-                    log.warning("%s[%d]@%d skipped: %s", tp.topic, tp.partition, record.offset, exc)
-        return sum(map(len, fetched.values()))
+        for records in fetched.values():
+            self._take_in(records)
+
+    def _take_in(self, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            try:
+                self._take[record.topic](record)
+            except (WireError, ValidationError, ValueError) as exc:
+                log.warning(
+                    "%s[%d]@%d skipped: %s", record.topic, record.partition, record.offset, exc
+                )
 
     def _shadowed(self, record: ConsumerRecord) -> None:
         self._comparer.shadowed(decode(record.value, dict(record.headers)))

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Self
 from uuid import uuid4
@@ -16,12 +17,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
+from agents.brokers import topic_names
 from agents.following import follower
 from topics.batches import write_batches
 from topics.clients import close
 from topics.connection import client_options
 from topics.control import PARTITION, AuditEntry, ControlState, audit_key, records
-from topics.errors import WireError
+from topics.errors import TopicMissing, WireError
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -43,6 +45,7 @@ class ControlTopic:
     def __init__(self, settings: BrokerSettings, topology: Topology) -> None:
         self.state = ControlState()
         self.topic = topology.control
+        self._topology = topology
         self._settings = settings
         self._on = TopicPartition(self.topic, PARTITION)
         self._open = AsyncExitStack()
@@ -50,20 +53,39 @@ class ControlTopic:
         self._writing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        """Read all that is there."""
+        """Read all that is there. Raises TopicMissing."""
+        await self.check_topic(self.topic)
         self._consumer = await self._open.enter_async_context(
             follower(self._settings, [self.topic], PARTITION + 1, from_start=True, wait_ms=_WAIT_MS)
         )
-        await self.refresh()
+        await self.catch_up()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    async def refresh(self) -> None:
+    async def check_topic(self, topic: str) -> None:
+        """Raise TopicMissing unless *topic* is there: a client would wait for it."""
+        if topic not in await topic_names(self._settings, [topic]):
+            raise TopicMissing(topic)
+
+    async def state_at_start(self) -> ControlState:
+        """The state without challengers that have no topic: `agents.swapping` refuses those."""
+        topics = {
+            name: self._topology.shadow(name)
+            for name, it in self.state.deployments.items()
+            if it.challenger is not None
+        }
+        there = await topic_names(self._settings, topics.values()) if topics else set()
+        alone = {
+            name: self.state.deployments[name].model_copy(update={"challenger": None})
+            for name, topic in topics.items()
+            if topic not in there
+        }
+        return replace(self.state, deployments={**self.state.deployments, **alone})
+
+    async def catch_up(self) -> None:
         """Read to what is the end now."""
-        await self._consumer.seek_to_beginning(self._on)
-        self.state = ControlState()
         end = (await self._consumer.end_offsets([self._on]))[self._on]
         while await self._consumer.position(self._on) < end:
             await self.more()
@@ -85,14 +107,16 @@ class ControlTopic:
         """Append records by key, in order; returns when all in-sync replicas have them."""
         async with self._writing:
             if self._producer is None:
-                self._producer = AIOKafkaProducer(
+                producer = AIOKafkaProducer(
                     **client_options(self._settings), acks="all", enable_idempotence=True
                 )
-                await self._producer.start()
-                self._open.push_async_callback(close, self._producer)
+                self._open.push_async_callback(close, producer)
+                await producer.start()
+                self._producer = producer
             now_ms = int(datetime.now(UTC).timestamp() * 1000)
             await write_batches(self._producer, self.topic, PARTITION, records(said, now_ms))
 
     async def note(self, said: Mapping[str, BaseModel], entry: AuditEntry) -> None:
-        """Append records, and behind them who did it and why."""
+        """Append records, and behind them who did it and why; the state has them then."""
         await self.write({**said, audit_key(entry, uuid4().hex[:8]): entry})
+        await self.catch_up()

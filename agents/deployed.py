@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from agents.components import OpenComponent, open_component
 from agents.decisions import Weights
+from agents.slot import Challenge
 from models.model_inputs import WeightsOutOfDate
 from models.probing import check_probe
 from models.registry import Registry
 from models.registry_errors import RegistryError
 from models.session import ModelSession
-from topics.control import Deployment, VersionRef
+from topics.control import WEIGHTS, Deployment, VersionRef, WeightsDeployment
 from topics.pipeline import ComponentSpec, Pipeline
 
 log = logging.getLogger(__name__)
+
+V = TypeVar("V")
+T = TypeVar("T")
 
 
 class NotSwappable(RegistryError):
@@ -72,16 +78,49 @@ def open_deployed(
     pinned = spec.model is not None and spec.model.version is not None
     if deployment.champion is None or pinned:
         return open_component(pipeline, name, registry, folder)
+    versions = [deployment.champion, *([deployment.previous] if deployment.previous else [])]
+    return _first_usable(
+        name, versions, lambda it: open_version(pipeline, name, it, registry, folder)
+    )
+
+
+def open_challenge(
+    pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
+) -> Challenge | None:
+    """The challenger of component *name*; None when there is none, or it cannot be used."""
+    wanted = deployment.challenger
+    if wanted is None:
+        return None
+    version = VersionRef(version=wanted.version, digest=wanted.digest)
     try:
-        return open_version(pipeline, name, deployment.champion, registry, folder)
+        opened = open_version(pipeline, name, version, registry, folder)
     except RegistryError as exc:
-        if deployment.previous is None:
-            raise
-        log.warning(
-            "%s@%d cannot be used, so version %d goes on: %s",
-            name, deployment.champion.version, deployment.previous.version, exc,
-        )  # fmt: skip
-        return open_version(pipeline, name, deployment.previous, registry, folder)
+        log.warning("%s@%d cannot challenge: %s", name, wanted.version, exc)
+        return None
+    return Challenge(opened, wanted.share)
+
+
+def open_deployed_weights(
+    pipeline: Pipeline, registry: Registry, deployment: WeightsDeployment | None
+) -> Weights:
+    """The weights as they are deployed, or what was before them if those cannot be used.
+
+    Raises WeightsOutOfDate, or models.registry.ModelNotFound.
+    """
+    if deployment is None:
+        return open_weights(pipeline, registry)
+    versions = [deployment.version, *([deployment.previous] if deployment.previous else [])]
+    return _first_usable(WEIGHTS, versions, lambda it: open_weights(pipeline, registry, it))
+
+
+def _first_usable(what: str, versions: Sequence[V], opened: Callable[[V], T]) -> T:
+    """The first of *versions* that opens; the last one's RegistryError when none does."""
+    for version in versions[:-1]:
+        try:
+            return opened(version)
+        except RegistryError as exc:
+            log.warning("%s cannot be used as promoted, what was before goes on: %s", what, exc)
+    return opened(versions[-1])
 
 
 def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = None) -> Weights:

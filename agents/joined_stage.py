@@ -8,7 +8,8 @@ from agents.errands import StageErrands, joined_of
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
 from agents.slot import Slot
-from agents.worker import StageWriter, Wiring
+from agents.stage_writer import StageWriter
+from agents.worker import Wiring
 from models.component import Batch, StageOutput
 from topics.redrive import Errand
 from topics.stage_batch import StageBatch

@@ -24,7 +24,8 @@ from agents.shard import Shard
 from agents.slot import Made, Slot
 from agents.snapshots import SnapshotStore
 from agents.source_stage import source_rows
-from agents.worker import StageWriter, Wiring, Worker, all_done
+from agents.stage_writer import StageWriter
+from agents.worker import Wiring, Worker, all_done
 from models.component import Batch, Column
 from models.windows import WindowPlan
 from topics.errors import WireError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from agents.components import OpenComponent
-from agents.deployed import open_deployed, open_weights
+from agents.deployed import open_challenge, open_deployed, open_deployed_weights, open_weights
 from agents.runner import Parts
 from agents.terms import Terms
 from models.model_inputs import ModelOutOfDate, reads
@@ -42,7 +42,12 @@ def open_parts(
         if name != WEIGH
     }
     terms = open_terms(pipeline, registry, state) if WEIGH in wanted else None
-    return Parts(pipeline, components, terms)
+    found = {
+        name: open_challenge(pipeline, name, state.deployment(name), registry, file.path.parent)
+        for name in components
+    }
+    challenges = {name: challenge for name, challenge in found.items() if challenge is not None}
+    return Parts(pipeline, components, terms, challenges)
 
 
 def _wanted(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
@@ -81,9 +86,8 @@ def open_terms(pipeline: Pipeline, registry: Registry, state: ControlState) -> T
 
     Raises WeightsOutOfDate, or models.registry.ModelNotFound.
     """
-    version = state.weights.version if state.weights else None
     policy = state.policy.policy if state.policy else None
-    return Terms.of(pipeline, open_weights(pipeline, registry, version), policy)
+    return Terms.of(pipeline, open_deployed_weights(pipeline, registry, state.weights), policy)
 
 
 def is_trained(pipeline: Pipeline, registry: Registry) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import time
 from collections.abc import Mapping
 
@@ -11,6 +12,13 @@ from pydantic import BaseModel
 
 from agents.control_topic import ControlTopic, now
 from agents.deployed import check_swappable, open_version, open_weights
+from agents.promotion_errors import (
+    FixedWeights,
+    IsChampion,
+    NoChallenger,
+    NothingToRollBack,
+    SamePolicy,
+)
 from models.registry import Registry
 from topics.control import (
     POLICY,
@@ -25,37 +33,13 @@ from topics.control import (
     WorkerReport,
     deploy_key,
 )
-from topics.errors import AnabranchError
 from topics.pipeline_file import PipelineFile
 
-_LOOK_S = 0.1
+_OTHERS_S = 1.5
+"""For so long another worker's report is waited for."""
 
-
-class NothingToRollBack(AnabranchError):
-    """There is no version that was in service before."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what} has no version to roll back to: nothing was promoted before; "
-            f"promote the version that you want"
-        )
-
-
-class NoChallenger(AnabranchError):
-    """No version runs beside the champion."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} has no challenger: start one with `anabranch models shadow`")
-
-
-class SamePolicy(AnabranchError):
-    """Another policy under the same version."""
-
-    def __init__(self, version: int) -> None:
-        super().__init__(
-            f"policy version {version} is in service already, with other thresholds; decisions "
-            "name the version, so give the new ones another: policy: version: in the pipeline file"
-        )
+Reports = Mapping[tuple[str, str], WorkerReport]
+"""By component and worker."""
 
 
 class Promoter:
@@ -75,9 +59,8 @@ class Promoter:
         wanted = await self._tested(name, version)
         before = self._champion(name)
         if before == wanted:
-            deployment = self._control.state.deployment(name)
-            before = deployment.previous
-        await self._deploy("promote", name, Deployment(champion=wanted, previous=before), reason)
+            before = self._control.state.deployment(name).previous
+        await self._enthrone("promote", name, wanted, before, reason)
         return wanted
 
     async def rollback(self, name: str, reason: str = "") -> VersionRef:
@@ -86,16 +69,30 @@ class Promoter:
         if deployment.champion is None or deployment.previous is None:
             raise NothingToRollBack(name)
         wanted = await self._tested(name, deployment.previous.version)
-        await self._deploy(
-            "rollback", name, Deployment(champion=wanted, previous=deployment.champion), reason
-        )
+        await self._enthrone("rollback", name, wanted, deployment.champion, reason)
         return wanted
+
+    async def _enthrone(
+        self, action: Action, name: str, champion: VersionRef, previous: VersionRef | None,
+        reason: str,
+    ) -> None:  # fmt: skip
+        """Change the champion; a challenger stays, unless it is the one that has won."""
+        challenger = self._control.state.deployment(name).challenger
+        if challenger is not None and challenger.version == champion.version:
+            challenger = None
+        wanted = Deployment(champion=champion, previous=previous, challenger=challenger)
+        await self._deploy(action, name, wanted, reason)
 
     async def challenge(
         self, name: str, version: int | None, share: float = 0.0, reason: str = ""
     ) -> Challenger:
-        """Run a version beside the champion; with a *share*, it decides for that many keys."""
+        """Run a version beside the champion; with a *share*, it decides for that many keys.
+
+        Raises IsChampion, RegistryError.
+        """
         found = await self._tested(name, version)
+        if found == self._champion(name):
+            raise IsChampion(name, found.version)
         wanted = Challenger(version=found.version, digest=found.digest, share=share)
         deployment = self._control.state.deployment(name)
         action: Action = "canary" if share else "shadow"
@@ -170,20 +167,24 @@ class Promoter:
         return version
 
     async def reports(
-        self, what: str, version: int, since: str, wait_s: float
+        self, what: str, version: int, before: Reports, wait_s: float
     ) -> Mapping[str, WorkerReport]:
-        """What workers say of a version after *since*, as soon as one says something."""
-        until = time.monotonic() + wait_s
-        while True:
+        """What workers say of a version, unless they had said it *before*; by worker.
+
+        Waits for the first, at most *wait_s*, and then until no other follows soon.
+        """
+        until, found = time.monotonic() + wait_s, dict[str, WorkerReport]()
+        while time.monotonic() < until:
             await self._control.more()
-            found = {
+            said = {
                 worker: report
                 for (component, worker), report in self._control.state.workers.items()
-                if component == what and report.version == version and report.at >= since
+                if (component, report.version) == (what, version)
+                and before.get((component, worker)) != report
             }
-            if found or time.monotonic() >= until:
-                return found
-            await asyncio.sleep(_LOOK_S)
+            if len(said) > len(found):
+                found, until = said, min(until, time.monotonic() + _OTHERS_S)
+        return found
 
     async def _tested(self, name: str, version: int | None) -> VersionRef:
         """The version, once it was opened and said of its probe rows what it should."""
@@ -223,22 +224,19 @@ class Promoter:
         )  # fmt: skip
         said: Mapping[str, BaseModel] = {deploy_key(name): wanted}
         await self._control.note(said, entry)
-        await self._control.more()
 
     def _entry(
         self, action: Action, what: str, version: int | None, before: int | None, reason: str
     ) -> AuditEntry:
         return AuditEntry(
-            action=action, what=what, version=version, before=before, by=getpass.getuser(),
+            action=action, what=what, version=version, before=before, by=_user(),
             reason=reason, at=now(),
         )  # fmt: skip
 
 
-class FixedWeights(AnabranchError):
-    """The pipeline file fixes the weights."""
-
-    def __init__(self, pipeline: str) -> None:
-        super().__init__(
-            f"the weights of {pipeline} are fixed in its pipeline file: change them there, "
-            "or say weights: learned"
-        )
+def _user() -> str:
+    """Who we are; a container may run under a number without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -17,7 +17,8 @@ from faust.types import TP
 
 from agents.coverage import covered_from
 from agents.source_stage import source_rows
-from agents.worker import Wiring, Worker, all_done, encoded_records, is_backlog
+from agents.stage_writer import encoded_records
+from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.windows import Ints, WindowPlan
 from topics.batches import Record
 from topics.bytes_column import BytesColumn

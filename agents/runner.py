@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agents.app import StageApp, add_agent, create_app
 from agents.components import OpenComponent
@@ -16,7 +16,7 @@ from agents.keyed_stage import KeyedStage
 from agents.liveness import Standing
 from agents.metrics import Metrics
 from agents.repartition import Repartition
-from agents.slot import Slot
+from agents.slot import Challenge, Slot
 from agents.source_stage import SourceStage
 from agents.stage_metrics import StageMetrics
 from agents.terms import Terms, TermsSlot
@@ -55,6 +55,8 @@ class Parts:
     """Loaded components by name; those that run here."""
     terms: Terms | None
     """For the weighting agent; None when it does not run here."""
+    challenges: Mapping[str, Challenge] = field(default_factory=dict)
+    """By component, where one is under way: its share of keys is the same after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,10 @@ class Slots:
     @classmethod
     def of(cls, parts: Parts) -> Slots:
         """Slots that hold *parts*."""
-        components = {name: Slot(opened) for name, opened in parts.components.items()}
+        components = {
+            name: Slot(opened, parts.challenges.get(name))
+            for name, opened in parts.components.items()
+        }
         return cls(components, None if parts.terms is None else TermsSlot(parts.terms))
 
 

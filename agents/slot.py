@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,8 +15,12 @@ from models.component import Batch
 from topics.bytes_column import BytesColumn
 from topics.stage_batch import Bools, Ints, ModelRef
 
-Note = Callable[[ModelRef, int, int], None]
-"""Told of a model, a partition, and the first source offset there that it has dealt with."""
+
+class Note(Protocol):
+    """Told that a model has dealt with its first rows of a partition."""
+
+    def __call__(self, model: ModelRef, partition: int, offset: int, *, takes_over: bool) -> None:
+        """*takes_over*: another one has dealt with those before, in this worker."""
 
 
 class Challenge(NamedTuple):
@@ -30,22 +34,19 @@ class Challenge(NamedTuple):
 class Slot:
     """Holds the champion and, at times, a challenger. Assigned to by the event loop alone."""
 
-    def __init__(self, champion: OpenComponent) -> None:
+    def __init__(self, champion: OpenComponent, challenge: Challenge | None = None) -> None:
         self.champion = champion
-        self.challenge: Challenge | None = None
+        self.challenge = challenge
         self.note: Note | None = None
-        self._last: dict[int, str] = {}
-
-    def made(self, batch: Batch) -> Made:
-        """What the champion makes of *batch*, and what a challenger would. Needs no event loop."""
-        return made_by(self.champion, self.challenge, batch)
+        self._last: dict[int, ModelRef] = {}
 
     def written(self, model: ModelRef, partition: int, first_offset: int) -> None:
         """Rows of a partition that *model* has made are on the broker."""
-        if self._last.get(partition) != model.digest:
-            self._last[partition] = model.digest
+        before = self._last.get(partition)
+        if before != model:
+            self._last[partition] = model
             if self.note is not None:
-                self.note(model, partition, first_offset)
+                self.note(model, partition, first_offset, takes_over=before is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def in_share(component: str, keys: BytesColumn, share: float) -> Bools:
     """
     salt = zlib.crc32(component.encode())
     hashes = np.array([zlib.crc32(key, salt) for key in keys.items()], np.uint32)
-    # A key's CRC alone would tell its partition: the product spreads its low bits.
+    # Lanes are CRCs too: the product makes the share independent of them.
     spread = hashes * np.uint32(2654435769)
     chosen: Bools = spread < share * 2.0**32
     return chosen
@@ -107,8 +108,8 @@ def exchanged(
 ) -> tuple[tuple[Transformed, Bools], tuple[Transformed, Bools]]:
     """The outputs that are used and those that are not, each with which rows the challenger made.
 
-    *chosen* are the rows (N,) that the challenger decides. A challenger whose outputs have
-    another width than the champion's is used for none.
+    *chosen* are the rows (N,) that the challenger is to decide. It decides none that it has no
+    output for, and none at all if its outputs have another width than the champion's.
     """
     if made.beside is None:
         raise ValueError("there is no challenger")
@@ -116,6 +117,7 @@ def exchanged(
     if ours.output.shape[1] != theirs.output.shape[1]:
         chosen = np.zeros_like(chosen)
         return (ours, chosen), (theirs, ~chosen)
+    chosen = chosen & theirs.present
     return (_either(theirs, ours, chosen), chosen), (_either(ours, theirs, chosen), ~chosen)
 
 

@@ -17,8 +17,9 @@ from aiokafka.structs import ConsumerRecord
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from agents.past import Past, Reached
+from agents.stage_writer import MAX_RECORD_BYTES
 from agents.tail import TailReader
-from agents.worker import MAX_RECORD_BYTES, Wiring
+from agents.worker import Wiring
 from models.history_errors import MalformedChunk
 from models.registry import digest_of
 from models.windows import WindowPlan

@@ -17,7 +17,8 @@ from agents.redriven_past import glimpsed, is_caught_up
 from agents.rewinding import Resumption
 from agents.slot import Slot
 from agents.snapshots import SnapshotStore
-from agents.worker import StageWriter, Wiring, Worker, all_done, is_backlog
+from agents.stage_writer import StageWriter
+from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column
 from models.windows import Ints, WindowPlan
 from topics.bytes_column import BytesColumn

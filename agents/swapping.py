@@ -13,7 +13,7 @@ from agents.components import OpenComponent
 from agents.control_topic import WORKER, ControlTopic, now
 from agents.deployed import open_version, open_weights
 from agents.runner import Running
-from agents.slot import Challenge, Slot
+from agents.slot import Challenge, Note, Slot
 from agents.stage_metrics import StageMetrics
 from agents.terms import Terms, TermsSlot
 from models.registry import Registry
@@ -31,11 +31,16 @@ from topics.control import (
 from topics.errors import AnabranchError
 from topics.pipeline_file import PipelineFile
 from topics.stage_batch import ModelRef
-from topics.topology import WEIGH
+from topics.topology import WEIGH, Topology
 
 log = logging.getLogger(__name__)
 
 _AGAIN_S = 1.0
+
+
+def _named(name: str, version: VersionRef) -> str:
+    """What decisions call a version."""
+    return f"{name}@{version.version}"
 
 
 class Swapper:
@@ -50,6 +55,7 @@ class Swapper:
     ) -> None:
         self._control = control
         self._pipeline = file.pipeline
+        self._topology = Topology.of(file.pipeline)
         self._folder = file.path.parent
         self._registry = registry
         self._metrics = running.stages
@@ -58,6 +64,8 @@ class Swapper:
         self._tried: dict[str, object] = {}
         """What was last asked for, by component: it is tried once."""
         self._notes: dict[str, BaseModel] = {}
+        self._failed: dict[str, str] = {}
+        """What fails at the moment, by step."""
         for name, slot in self._components.items():
             slot.note = self._noted(name)
         if self._terms is not None:
@@ -70,13 +78,23 @@ class Swapper:
         """Do what the topic says, again and again, for ever."""
         while True:
             await self._do()
-            try:
-                await self._write_notes()
-                await self._control.more()
-            except (AnabranchError, KafkaError) as exc:
-                # Events do not wait for what is told about models.
-                log.warning("%s is not followed at the moment: %s", self._control.topic, exc)
+            # Events do not wait for what is told about models, and swaps not for what is told
+            # of them: a worker may read the topic, but not be allowed to write it.
+            told = await self._unless_it_fails(self._write_notes)
+            if not (await self._unless_it_fails(self._control.more) and told):
                 await asyncio.sleep(_AGAIN_S)
+
+    async def _unless_it_fails(self, step: Callable[[], Awaitable[object]]) -> bool:
+        """Whether *step* has succeeded; a failure is logged when it is another than before."""
+        try:
+            await step()
+        except (AnabranchError, KafkaError) as exc:
+            if self._failed.get(step.__name__) != str(exc):
+                self._failed[step.__name__] = str(exc)
+                log.warning("%s: %s", self._control.topic, exc)
+            return False
+        self._failed.pop(step.__name__, None)
+        return True
 
     async def _do(self) -> None:
         state = self._control.state
@@ -96,7 +114,7 @@ class Swapper:
             slot.champion = opened
             self._metrics[name].observe_model(opened.model)
 
-        if slot.champion.model.digest == wanted.digest:
+        if slot.champion.model.model == _named(name, wanted):
             self._report(name, wanted.version)
         else:
             await self._swap(name, wanted, put)
@@ -105,25 +123,35 @@ class Swapper:
         if wanted is None:
             slot.challenge = None
             self._tried.pop(f"{name} challenger", None)
-        elif self._is_new(f"{name} challenger", wanted):
-            slot.challenge = None  # also if the new one is refused: the old one is not asked for
+            return
+        if not self._is_new(f"{name} challenger", wanted):
+            return
+        runs = slot.challenge
+        if runs is not None and runs.opened.model.model == _named(name, wanted):
+            slot.challenge = runs._replace(share=wanted.share)
+            self._report(name, wanted.version)
+            return
 
-            def put(opened: OpenComponent) -> None:
-                slot.challenge = Challenge(opened, wanted.share)
+        def put(opened: OpenComponent) -> None:
+            slot.challenge = Challenge(opened, wanted.share)
 
-            await self._swap(name, wanted, put)
+        if not await self._swap(name, wanted, put, self._topology.shadow(name)):
+            slot.challenge = None  # the one that runs is not asked for any more
 
     async def _swap(
-        self, name: str, wanted: VersionRef, put: Callable[[OpenComponent], None]
-    ) -> None:
+        self, name: str, wanted: VersionRef, put: Callable[[OpenComponent], None],
+        needs_topic: str | None = None,
+    ) -> bool:  # fmt: skip
         async def opened() -> None:
+            if needs_topic is not None:
+                await self._control.check_topic(needs_topic)
             version = VersionRef(version=wanted.version, digest=wanted.digest)
             found = await asyncio.to_thread(
                 open_version, self._pipeline, name, version, self._registry, self._folder
             )
             put(found)
 
-        await self._attempt(name, name, wanted.version, opened)
+        return await self._attempt(name, name, wanted.version, opened)
 
     async def _swap_terms(self, slot: TermsSlot) -> None:
         state = self._control.state
@@ -152,8 +180,8 @@ class Swapper:
 
     async def _attempt(
         self, what: str, component: str, version: int, change: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Make a change, or refuse it and go on as before; either way it is told."""
+    ) -> bool:
+        """Make a change, or refuse it and go on as before; whether it was made. It is told."""
         metrics: StageMetrics = self._metrics[component]
         try:
             await change()
@@ -161,10 +189,11 @@ class Swapper:
             metrics.observe_swap("refused")
             log.warning("%s@%d is refused, what ran before goes on: %s", what, version, exc)
             self._report(what, version, str(exc))
-        else:
-            metrics.observe_swap("swapped")
-            log.info("%s@%d runs", what, version)
-            self._report(what, version)
+            return False
+        metrics.observe_swap("swapped")
+        log.info("%s@%d runs", what, version)
+        self._report(what, version)
+        return True
 
     def _is_new(self, what: str, wanted: object) -> bool:
         """Whether that was not asked for last time."""
@@ -179,25 +208,22 @@ class Swapper:
             version=version, state=state, reason=refused[:1000], at=now()
         )
 
-    def _noted(self, name: str) -> Callable[[ModelRef, int, int], None]:
-        def note(model: ModelRef, partition: int, offset: int) -> None:
+    def _noted(self, name: str) -> Note:
+        def note(model: ModelRef, partition: int, offset: int, *, takes_over: bool) -> None:
             version = model.model.removeprefix(f"{name}@")
             if version.isdecimal():  # others have no versions
-                self._note_first(name, int(version), partition, offset)
+                self._note_first((name, int(version), partition), offset, takes_over)
 
         return note
 
-    def _terms_noted(self, terms: Terms, partition: int, offset: int) -> None:
-        self._note_first(WEIGHTS, terms.weights.version, partition, offset)
-        self._note_first(POLICY, terms.policy.version, partition, offset)
+    def _terms_noted(self, terms: Terms, partition: int, offset: int, *, takes_over: bool) -> None:
+        self._note_first((WEIGHTS, terms.weights.version, partition), offset, takes_over)
+        self._note_first((POLICY, terms.policy.version, partition), offset, takes_over)
 
-    def _note_first(self, what: str, version: int, partition: int, offset: int) -> None:
-        """Remember to say where a version has begun, unless somebody has said it."""
-        if (what, version, partition) not in self._control.state.firsts:
-            self._notes.setdefault(
-                first_key(what, version, partition),
-                FirstOffset(offset=offset, worker=WORKER, at=now()),
-            )
+    def _note_first(self, at: tuple[str, int, int], offset: int, takes_over: bool) -> None:
+        """Remember to say where a version has begun: again if it has come back."""
+        if takes_over or at not in self._control.state.firsts:
+            self._notes[first_key(*at)] = FirstOffset(offset=offset, worker=WORKER, at=now())
 
     async def _write_notes(self) -> None:
         notes: Mapping[str, BaseModel] = dict(self._notes)

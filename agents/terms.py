@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from agents.decisions import DecisionWriter, Weights
 from agents.weighing import Scale
@@ -30,18 +30,25 @@ class Terms:
         )
 
 
+class NoteOfTerms(Protocol):
+    """Told that the first rows of a partition have been decided by some terms."""
+
+    def __call__(self, terms: Terms, partition: int, offset: int, *, takes_over: bool) -> None:
+        """*takes_over*: those before were decided by others, in this worker."""
+
+
 class TermsSlot:
     """Holds the terms in use. Assigned to by the event loop alone."""
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
-        self.note: Callable[[Terms, int, int], None] | None = None
-        """Told of terms, a partition, and the first source offset decided by them there."""
+        self.note: NoteOfTerms | None = None
         self._last: dict[int, Terms] = {}
 
     def decided(self, terms: Terms, partition: int, first_offset: int) -> None:
         """Rows of a partition have been decided by *terms*."""
-        if self._last.get(partition) is not terms:
+        before = self._last.get(partition)
+        if before is not terms:
             self._last[partition] = terms
             if self.note is not None:
-                self.note(terms, partition, first_offset)
+                self.note(terms, partition, first_offset, takes_over=before is not None)

@@ -13,6 +13,7 @@
     ├── EvaluationError       days or a stream cannot be evaluated (models.evaluation)
     ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
     ├── LetterNotFound, BadFilter, EditFailed   about dead letters     (agents)
+    ├── PromotionError        a version cannot be put into service (agents.promotion_errors)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
     │   ├── CertificateRefused, LoginRefused, ProtocolMismatch   broker or we have no trust
@@ -20,6 +21,7 @@
     │   ├── GrantRefused      the broker adds no ACL (agents.granting)
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
+    │   ├── TopicMissing      a topic of a pipeline does not exist, or is hidden from us
     │   ├── WriteTimeout      the broker did not confirm what was written
     │   ├── TopicRecreated    a source topic is another than the one that was read before
     │   └── TopicMismatch     a topic has another partition count than the pipeline
@@ -133,6 +135,17 @@ class TopicNotFound(BrokerError):
 
     def __init__(self, topic: str, known: list[str]) -> None:
         super().__init__(f"no topic {topic!r}; the broker has: {', '.join(known) or 'none'}")
+
+
+class TopicMissing(BrokerError):
+    """A topic that belongs to a pipeline does not exist, or is hidden from us."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"topic {topic} does not exist, or we may not see it: `anabranch topics PIPELINE "
+            "--create` makes a pipeline's topics, `anabranch models shadow` that of a challenger; "
+            "`anabranch topics PIPELINE --acls` writes out who has to be allowed what"
+        )
 
 
 class WriteTimeout(BrokerError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,8 +76,8 @@ async def _compare(
     *, follow: bool, decide: bool,
 ) -> Comparison:  # fmt: skip
     from agents.commands.shared import until_signalled
+    from agents.comparer import Comparer
     from agents.comparing import following
-    from agents.comparison import Comparer
     from agents.promoting import Promoter
     from models.registry import Registry
     from topics.settings import HomeSettings
@@ -93,14 +94,13 @@ async def _compare(
             _judged(file.pipeline, wanted.name, on), max_failures,
         )  # fmt: skip
         async with following(settings, file.pipeline, comparer) as follower:
-            while await follower.more():
-                pass
-            found = comparer.comparison()
-            while follow and found.verdict == "undecided" and not stopping.is_set():
-                await follower.more()
-                found = comparer.comparison()
-                stderr.print(_line(found))
-                await asyncio.sleep(_TELL_S)
+            await follower.catch_up()
+            while follow and comparer.verdict()[0] == "undecided" and not stopping.is_set():
+                tell_at = time.monotonic() + _TELL_S
+                while time.monotonic() < tell_at:
+                    await follower.more()
+                stderr.print(comparer.verdict()[1])
+        found = comparer.comparison()
         if decide and found.verdict == "better":
             await promoter.promote(wanted.name, challenger, found.reason)
         elif decide and found.verdict == "worse":

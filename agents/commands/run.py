@@ -113,7 +113,9 @@ async def _run(
     async def serve(up: asyncio.Event) -> None:
         async with (
             ControlTopic(settings, topology) as control,
-            running(open_parts(file, registry, only, control.state), settings, metrics) as workers,
+            running(
+                open_parts(file, registry, only, await control.state_at_start()), settings, metrics
+            ) as workers,
         ):
             swapper = Swapper(control, file, registry, workers)
             up.set()

@@ -1,4 +1,4 @@
-"""`anabranch models promote | rollback | shadow | canary | log`: versions in service."""
+"""`anabranch models promote | rollback | shadow | canary`: versions in service."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, 
 from agents.commands.target import ComponentArgument, Target, component_in, controlling, parsed
 
 if TYPE_CHECKING:
-    from agents.control_topic import ControlTopic
     from agents.promoting import Promoter
-    from topics.control import AuditEntry
 
-_TELL_S = 1.0
+_LONGEST_REASON = 1000
+
+
+def _short(reason: str) -> str:
+    if len(reason) > _LONGEST_REASON:
+        raise typer.BadParameter(f"{len(reason)} characters, at most {_LONGEST_REASON} are kept")
+    return reason
+
 
 TargetArgument = Annotated[
     str,
@@ -25,7 +30,13 @@ TargetArgument = Annotated[
     ),
 ]
 ReasonOption = Annotated[
-    str, typer.Option("--reason", metavar="TEXT", help="For the audit trail on the control topic.")
+    str,
+    typer.Option(
+        "--reason",
+        metavar="TEXT",
+        callback=_short,
+        help="For the audit trail on the control topic.",
+    ),
 ]
 WaitOption = Annotated[
     float,
@@ -59,13 +70,11 @@ def promote(
     wanted = parsed(target)
 
     async def do(promoter: Promoter) -> int:
-        match wanted.name:
-            case name if name == WEIGHTS:
-                return await promoter.promote_weights(wanted.version, reason)
-            case name if name == POLICY:
-                return await promoter.promote_policy(reason)
-            case name:
-                return (await promoter.promote(name, wanted.version, reason)).version
+        if wanted.name == WEIGHTS:
+            return await promoter.promote_weights(wanted.version, reason)
+        if wanted.name == POLICY:
+            return await promoter.promote_policy(reason)
+        return (await promoter.promote(wanted.name, wanted.version, reason)).version
 
     _changed(wanted, broker, do, wait, as_json=as_json)
 
@@ -87,13 +96,11 @@ def rollback(
     wanted = parsed(target)
 
     async def do(promoter: Promoter) -> int:
-        match wanted.name:
-            case name if name == WEIGHTS:
-                return await promoter.rollback_weights(reason)
-            case name if name == POLICY:
-                return await promoter.rollback_policy(reason)
-            case name:
-                return (await promoter.rollback(name, reason)).version
+        if wanted.name == WEIGHTS:
+            return await promoter.rollback_weights(reason)
+        if wanted.name == POLICY:
+            return await promoter.rollback_policy(reason)
+        return (await promoter.rollback(wanted.name, reason)).version
 
     _changed(wanted, broker, do, wait, as_json=as_json)
 
@@ -141,38 +148,6 @@ def canary(
     )
 
 
-def log(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE")],
-    broker: BrokerOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """The audit trail: who put what into service, when and why, and where it has begun.
-
-    Example:
-      anabranch models log card-fraud --json | jq .audit
-    """
-    import json
-
-    target = Target(pipeline, "", None)
-
-    async def read() -> ControlTopic:
-        async with controlling(target, broker) as (_, control):
-            return control
-
-    state = run_async(read()).state
-    if as_json:
-        typer.echo(json.dumps({
-            "audit": [entry.model_dump() for entry in state.audit],
-            "deployments": {name: it.model_dump() for name, it in state.deployments.items()},
-            "workers": [{"component": name, "worker": worker, **it.model_dump()}
-                        for (name, worker), it in state.workers.items()],
-            "firsts": [{"component": name, "version": version, "partition": p, **it.model_dump()}
-                       for (name, version, p), it in state.firsts.items()],
-        }))  # fmt: skip
-    else:
-        _print_log(state.audit)
-
-
 def _challenge(
     wanted: Target, share: float, reason: str, wait: float, broker: str | None,
     *, stop: bool, as_json: bool,
@@ -193,8 +168,6 @@ def _changed(
     """Make a change, wait for what the workers say of it, and print that."""
     import json
 
-    from agents.control_topic import now
-
     async def change() -> dict[str, object]:
         from agents.brokers import ensure_shadow_topic
         from agents.promoting import Promoter
@@ -207,9 +180,9 @@ def _changed(
             promoter = Promoter(control, file, Registry(HomeSettings().registry))
             if shadows:
                 await ensure_shadow_topic(settings, Topology.of(file.pipeline), wanted.name)
-            since = now()
+            before = dict(control.state.workers)
             version = await do(promoter)
-            reports = await promoter.reports(wanted.name, version, since, wait_s) if wait_s else {}
+            reports = await promoter.reports(wanted.name, version, before, wait_s)
             return {
                 "pipeline": file.pipeline.name, "what": wanted.name, "version": version,
                 "workers": {name: it.model_dump() for name, it in reports.items()},
@@ -229,20 +202,6 @@ def _changed(
             stderr.print("no worker has answered yet: it is taken over when one runs")
     if refused:
         raise typer.Exit(1)
-
-
-def _print_log(audit: list[AuditEntry]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("at", "action", "what", "version", "before", "by", "reason"):
-        table.add_column(column)
-    for it in audit:
-        table.add_row(
-            it.at, it.action, it.what, str(it.version or "-"), str(it.before or "-"), it.by,
-            it.reason,
-        )  # fmt: skip
-    stdout.print(table)
 
 
 def _share(text: str) -> float:

@@ -17,12 +17,13 @@ import pytest
 
 from agents import training_data
 from agents.brokers import ensure_shadow_topic, ensure_topics
+from agents.comparer import Comparer
 from agents.comparing import following
-from agents.comparison import Comparer
 from agents.components import open_component
-from agents.control_topic import ControlTopic, now
+from agents.control_topic import ControlTopic
 from agents.metrics import Metrics
-from agents.promoting import NothingToRollBack, Promoter
+from agents.promoting import Promoter, Reports
+from agents.promotion_errors import IsChampion, NothingToRollBack
 from agents.protection import protected_by
 from agents.publishing import producer, publish_chunk
 from agents.slot import in_share
@@ -51,6 +52,7 @@ from topics.topology import Topology
 from topics.wire import decode
 
 EVENTS = 4000
+HALF = EVENTS // 2
 RATE = 2000.0
 FOREST = "risk-forest"
 
@@ -101,11 +103,12 @@ async def streamed(
     """Decisions of a stream in the middle of which *change* is made; none lost, none twice."""
     events = simulated(own.pipeline, EVENTS)
     async with pipeline_running(own, broker, metrics):
-        published = asyncio.create_task(publish(broker, own.pipeline, events, RATE))
+        published = asyncio.create_task(publish(broker, own.pipeline, events[:HALF], RATE))
         await decided(broker, own.pipeline, EVENTS // 4)
         async with ControlTopic(broker, Topology.of(own.pipeline)) as control:
             await change(Promoter(control, own.file, own.registry), control)
         await published
+        await publish(broker, own.pipeline, events[HALF:], RATE)
         audit = await settled(broker, own.pipeline, EVENTS)
     assert (audit.total.lost, audit.total.duplicated, audit.total.decided) == (0, 0, EVENTS)
     found = await decisions_of(broker, own.pipeline)
@@ -128,8 +131,8 @@ def forest_of(decision: dict[str, Any]) -> str:
     return str(decision["contributions"][FOREST]["model"])
 
 
-async def said_by_workers(ours: Promoter, what: str, version: int, since: str) -> str:
-    reports = await ours.reports(what, version, since, wait_s=20)
+async def said_by_workers(ours: Promoter, what: str, version: int, before: Reports) -> str:
+    reports = await ours.reports(what, version, before, wait_s=20)
     (report,) = reports.values()
     return f"{report.state} {report.reason}".strip()
 
@@ -140,21 +143,20 @@ async def test_a_promoted_version_takes_over_once_at_the_offset_that_is_noted(
     await deployed(two, broker, 1)
 
     async def change(ours: Promoter, _: ControlTopic) -> None:
-        since = now()
+        before = dict(ours._control.state.workers)
         await ours.promote(FOREST, 2, "a test")
-        assert await said_by_workers(ours, FOREST, 2, since) == "running"
+        assert await said_by_workers(ours, FOREST, 2, before) == "running"
 
     decisions = await streamed(two, broker, change)
     async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
         state = control.state
     seen = by_partition(decisions, forest_of)
-    assert sum(1 for rows in seen.values() if rows[-1][1].endswith("@2")) >= 3
+    assert {rows[-1][1] for rows in seen.values()} == {f"{FOREST}@2"}
     for partition, rows in seen.items():
         models = [model for _, model in rows]
         assert models == sorted(models), "once a version is replaced it never comes back"
         firsts = [offset for offset, model in rows if model.endswith("@2")]
-        if firsts:
-            assert state.firsts[FOREST, 2, partition].offset == firsts[0]
+        assert state.firsts[FOREST, 2, partition].offset == firsts[0]
     assert [(it.action, it.version, it.before) for it in state.audit] == [
         ("promote", 1, None), ("promote", 2, 1),
     ]  # fmt: skip
@@ -174,12 +176,20 @@ async def test_a_rollback_brings_the_version_before_back(
 
     async def change(ours: Promoter, _: ControlTopic) -> None:
         await ours.promote(FOREST, 2)
-        since = now()
+        before = dict(ours._control.state.workers)
         assert (await ours.rollback(FOREST, "it was worse")).version == 1
-        assert await said_by_workers(ours, FOREST, 1, since) == "running"
+        assert await said_by_workers(ours, FOREST, 1, before) == "running"
 
     decisions = await streamed(two, broker, change)
-    assert {rows[-1][1] for rows in by_partition(decisions, forest_of).values()} == {f"{FOREST}@1"}
+    seen = by_partition(decisions, forest_of)
+    assert {rows[-1][1] for rows in seen.values()} == {f"{FOREST}@1"}
+    async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
+        firsts = control.state.firsts
+    for partition, rows in seen.items():
+        back = [at for (at, model), (_, before) in zip(rows[1:], rows, strict=False)
+                if model.endswith("@1") and before.endswith("@2")]  # fmt: skip
+        if back:
+            assert firsts[FOREST, 1, partition].offset == back[-1]
 
 
 async def test_a_version_that_was_tampered_with_is_refused_and_the_old_one_goes_on(
@@ -196,10 +206,10 @@ async def test_a_version_that_was_tampered_with_is_refused_and_the_old_one_goes_
                 break
         with pytest.raises(Exception, match="changed"):
             await ours.promote(FOREST, 2)
-        since = now()
+        before = dict(ours._control.state.workers)
         wanted = VersionRef(version=2, digest=good.digest)
         await control.write({deploy_key(FOREST): Deployment(champion=wanted)})
-        assert (await said_by_workers(ours, FOREST, 2, since)).startswith("refused")
+        assert (await said_by_workers(ours, FOREST, 2, before)).startswith("refused")
 
     decisions = await streamed(two, broker, change, metrics)
     assert {forest_of(decision) for decision in decisions} == {f"{FOREST}@1"}
@@ -215,12 +225,12 @@ async def test_weights_and_policy_swap_the_same_way(two: Trained, broker: Broker
     policy = Policy(version=7, otherwise="fine", thresholds={"stop": 0.0001})
 
     async def change(ours: Promoter, _: ControlTopic) -> None:
-        since = now()
+        before = dict(ours._control.state.workers)
         await ours.promote_weights(second.version)
-        assert await said_by_workers(ours, "weights", second.version, since) == "running"
+        assert await said_by_workers(ours, "weights", second.version, before) == "running"
         ours._pipeline = two.pipeline.model_copy(update={"policy": policy})
         await ours.promote_policy()
-        assert await said_by_workers(ours, "policy", 7, since) == "running"
+        assert await said_by_workers(ours, "policy", 7, before) == "running"
 
     await ensure_topics(broker, Topology.of(two.pipeline))
     async with promoter(two, broker) as ours:
@@ -246,9 +256,9 @@ async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its
     await ensure_shadow_topic(broker, topology, FOREST)
 
     async def change(ours: Promoter, _: ControlTopic) -> None:
-        since = now()
+        before = dict(ours._control.state.workers)
         await ours.challenge(FOREST, 2)
-        assert await said_by_workers(ours, FOREST, 2, since) == "running"
+        assert await said_by_workers(ours, FOREST, 2, before) == "running"
 
     decisions = await streamed(two, broker, change, metrics)
     assert {forest_of(decision) for decision in decisions} == {f"{FOREST}@1"}
@@ -277,8 +287,7 @@ async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its
     assert compared == sum(map(len, batches))
     comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
     async with following(broker, two.pipeline, comparer) as follower:
-        while await follower.more():
-            pass
+        await follower.catch_up()
     found = comparer.comparison()
     assert (found.rows, found.canary_rows, found.failures) == (compared, 0, 0)
     assert found.mean_difference > 0
@@ -383,8 +392,7 @@ async def test_a_canary_decides_for_the_same_share_of_keys_all_the_time(
             assert forest_of(decision) == f"{FOREST}@1"
     comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
     async with following(broker, two.pipeline, comparer) as follower:
-        while await follower.more():
-            pass
+        await follower.catch_up()
     found = comparer.comparison()
     assert found.canary_rows == sum(1 for _, d in told if forest_of(d).endswith("@2"))
     assert found.rows > found.canary_rows > 0
@@ -415,6 +423,56 @@ async def test_what_others_write_on_the_control_topic_stops_nobody(
         champion = control.state.deployment(FOREST).champion
     assert champion is not None
     assert champion.version == 1
+
+
+async def test_a_canary_has_the_same_keys_from_the_first_row_after_a_restart(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(two.pipeline)
+    await deployed(two, broker, 1)
+    await ensure_shadow_topic(broker, topology, FOREST)
+    async with promoter(two, broker) as ours:
+        await ours.challenge(FOREST, 2, share=0.5)
+    events = simulated(two.pipeline, 600)
+    await publish(broker, two.pipeline, events, RATE)  # it is there before a worker is
+    for half in (300, 600):
+        async with pipeline_running(two, broker):
+            await decided(broker, two.pipeline, half)
+    records = await records_of(broker, topology.decisions)
+    chosen = in_share(FOREST, BytesColumn.of([record.key for record in records]), 0.5)
+    for record, mine in zip(records, chosen.tolist(), strict=True):
+        assert forest_of(json.loads(record.value)) == f"{FOREST}@{2 if mine else 1}"
+
+
+async def test_a_promotion_leaves_the_challenge_of_another_version(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    await ensure_shadow_topic(broker, Topology.of(two.pipeline), FOREST)
+    await deployed(two, broker, 1)
+    async with promoter(two, broker) as ours:
+        with pytest.raises(IsChampion):
+            await ours.challenge(FOREST, 1)
+        await ours.challenge(FOREST, 2)
+        await ours.promote(FOREST, 1, "again")
+        assert ours.contestants(FOREST) == (1, 2)
+        await ours.promote(FOREST, 2, "it has won")
+        assert ours._control.state.deployment(FOREST).challenger is None
+
+
+async def test_weights_that_cannot_be_used_leave_those_of_before_after_a_restart(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    name = two.pipeline.name
+    await ensure_topics(broker, Topology.of(two.pipeline))
+    first = two.registry.weights(name)
+    second = two.registry.add_weights(name, first.card)
+    async with promoter(two, broker) as ours:
+        await ours.promote_weights(first.version)
+        await ours.promote_weights(second.version)
+    (two.home / "registry" / name / "@weights" / str(second.version) / "weights.json").unlink()
+    async with pipeline_running(two, broker) as workers:
+        assert workers.slots.terms is not None
+        assert workers.slots.terms.terms.weights.version == first.version
 
 
 async def test_gc_leaves_what_is_in_service(

@@ -12,6 +12,7 @@ from typing import Any
 
 from agents import training_data
 from agents.components import open_component
+from agents.control_topic import ControlTopic
 from models.training import train
 from tests.integration.harness import (
     EVERYTHING,
@@ -23,7 +24,9 @@ from tests.integration.harness import (
     simulated,
     worker_process,
 )
+from topics.control import Challenger, Deployment, VersionRef, deploy_key
 from topics.settings import BrokerSettings
+from topics.topology import Topology
 
 RATE, LONGEST_S = 5000, 60
 FOREST = "risk-forest"
@@ -95,3 +98,41 @@ async def test_swaps_shadows_and_rollbacks_under_load_lose_and_repeat_nothing(
     assert [entry["action"] for entry in told["audit"]] == [
         "promote", "promote", "rollback", "shadow", "canary", "end-challenge", "promote",
     ]  # fmt: skip
+
+
+async def test_a_challenger_without_its_topic_is_refused_at_once_and_events_are_decided(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    pipeline, topology = own.pipeline, Topology.of(own.pipeline)
+    await publish(broker, pipeline, simulated(pipeline, 500), RATE)
+    first = own.registry.get(pipeline.name, FOREST, 1)
+    added = own.registry.add(pipeline.name, FOREST, first.read(), first.card, first.probe())
+    async with ControlTopic(broker, topology) as control:
+        wanted = Deployment(
+            champion=VersionRef(version=1, digest=first.digest),
+            challenger=Challenger(version=added.version, digest=added.digest, share=0.5),
+        )
+        await control.write({deploy_key(FOREST): wanted})
+        with worker_process(own, broker):
+            audit = await settled(broker, pipeline, 500)
+            while not control.state.workers:
+                await control.more()
+    assert audit.total.decided == 500
+    (report,) = control.state.workers.values()
+    assert report.state == "refused"
+    assert topology.shadow(FOREST) in report.reason
+    decisions: list[dict[str, Any]] = await decisions_of(broker, pipeline)
+    assert {it["contributions"][FOREST]["model"] for it in decisions} == {f"{FOREST}@1"}
+
+
+def test_a_pipeline_that_has_no_topics_yet_is_one_clear_message(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agents", "models", "log", str(own.file.path)],
+        env={**os.environ, "ANABRANCH_HOME": str(own.home), "ANABRANCH_BROKER": broker.broker},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "anabranch topics PIPELINE --create" in done.stderr
+    assert "Traceback" not in done.stderr

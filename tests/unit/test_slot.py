@@ -40,7 +40,7 @@ def rows(count: int) -> Batch:
 
 
 def test_without_a_challenger_the_champion_runs_alone() -> None:
-    made = Slot(OpenComponent(Says(0.5), OURS)).made(rows(3))
+    made = made_by(OpenComponent(Says(0.5), OURS), None, rows(3))
     assert made.model == OURS
     assert made.beside is None
     assert made.done.signal.tolist() == [0.5, 0.5, 0.5]
@@ -57,15 +57,16 @@ def test_a_challenger_decides_for_its_rows_and_the_champion_for_the_others() -> 
     assert not_by_them.tolist() == (~chosen).tolist()
 
 
-def test_a_row_that_the_challenger_fails_on_is_absent_where_it_decides_and_nowhere_else() -> None:
+def test_a_row_that_the_challenger_fails_on_is_the_champions_whoever_was_to_decide() -> None:
     challenge = Challenge(OpenComponent(Says(0.75, fails_on=1), THEIRS), 1.0)
     made = made_by(OpenComponent(Says(0.25), OURS), challenge, rows(3))
-    (used, _), (unused, _) = exchanged(made, np.ones(3, np.bool_))
-    assert used.present.tolist() == [True, False, True]
-    assert used.errors[1][0] == "ValueError"
-    assert unused.present.all()
-    (shadowed, _), _ = exchanged(made, np.zeros(3, np.bool_))
-    assert shadowed.present.all()
+    for chosen in (np.ones(3, np.bool_), np.zeros(3, np.bool_)):
+        (used, by_them), (unused, _) = exchanged(made, chosen)
+        assert used.present.all()
+        assert not by_them[1]
+        assert used.signal[1] == 0.25
+        assert not unused.present[1]
+        assert unused.errors[1][0] == "ValueError"
 
 
 def test_a_challenger_with_outputs_of_another_width_decides_nothing() -> None:
@@ -117,9 +118,13 @@ def test_a_challenger_without_its_rows_is_no_stage_batch() -> None:
 
 
 def test_the_first_row_of_a_model_is_noted_once_a_partition() -> None:
-    noted: list[tuple[str, int, int]] = []
+    noted: list[tuple[str, int, int, bool]] = []
+
+    def note(model: ModelRef, partition: int, offset: int, *, takes_over: bool) -> None:
+        noted.append((model.model, partition, offset, takes_over))
+
     slot = Slot(OpenComponent(Says(0.5), OURS))
-    slot.note = lambda model, partition, offset: noted.append((model.model, partition, offset))
+    slot.note = note
     for model, partition, offset in [(OURS, 0, 3), (OURS, 0, 9), (OURS, 1, 0), (THEIRS, 0, 12)]:
         slot.written(model, partition, offset)
-    assert noted == [("risk@1", 0, 3), ("risk@1", 1, 0), ("risk@2", 0, 12)]
+    assert noted == [("risk@1", 0, 3, False), ("risk@1", 1, 0, False), ("risk@2", 0, 12, True)]

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from agents.comparison import Comparer
+from agents.comparer import Comparer
 from tests.unit.stage_batches import batch_of
 from topics.decision import Contribution, Decision, Source
 from topics.policy import Policy
@@ -99,6 +99,9 @@ def test_a_challenger_that_fails_too_often_is_worse() -> None:
     ours = comparer(max_failures=1)
     failing = replace(shadow([1, 2], [0, 0]), present=np.zeros(2, np.bool_))
     ours.shadowed(failing)
+    assert ours.comparison().failures == 0, "bad events have no output of anybody's"
+    ours.decided(decision(1, 0.5))
+    ours.decided(decision(2, 0.5))
     found = ours.comparison()
     assert (found.failures, found.verdict) == (2, "worse")
     assert "no output for 2 rows" in found.reason

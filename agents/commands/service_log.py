@@ -1,0 +1,60 @@
+"""`anabranch models log`: what the control topic says of a pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.commands.shared import BrokerOption, JsonOption, run_async, stdout
+from agents.commands.target import Target, controlling
+
+if TYPE_CHECKING:
+    from agents.control_topic import ControlTopic
+    from topics.control import AuditEntry
+
+
+def log(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE")],
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The audit trail: who put what into service, when and why, and where it has begun.
+
+    Example:
+      anabranch models log card-fraud --json | jq .audit
+    """
+    import json
+
+    target = Target(pipeline, "", None)
+
+    async def read() -> ControlTopic:
+        async with controlling(target, broker) as (_, control):
+            return control
+
+    state = run_async(read()).state
+    if as_json:
+        typer.echo(json.dumps({
+            "audit": [entry.model_dump() for entry in state.audit],
+            "deployments": {name: it.model_dump() for name, it in state.deployments.items()},
+            "workers": [{"component": name, "worker": worker, **it.model_dump()}
+                        for (name, worker), it in state.workers.items()],
+            "firsts": [{"component": name, "version": version, "partition": p, **it.model_dump()}
+                       for (name, version, p), it in state.firsts.items()],
+        }))  # fmt: skip
+    else:
+        _print_log(state.audit)
+
+
+def _print_log(audit: list[AuditEntry]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("at", "action", "what", "version", "before", "by", "reason"):
+        table.add_column(column)
+    for it in audit:
+        table.add_row(
+            it.at, it.action, it.what, str(it.version or "-"), str(it.before or "-"), it.by,
+            it.reason,
+        )  # fmt: skip
+    stdout.print(table)
