@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from topics.errors import AnabranchError
 from topics.policy_edit import plain, with_thresholds
+from topics.rewriting import rewrite
 
 if TYPE_CHECKING:
     from models.decision_costs import CostReport
@@ -22,13 +22,6 @@ class NoCosts(AnabranchError):
         super().__init__(
             f"{path} states no costs to choose thresholds by: add policy: {{costs: {{{example}}}}}"
         )
-
-
-class PolicyFileNotWritable(AnabranchError):
-    """The pipeline file cannot be replaced."""
-
-    def __init__(self, path: Path, cause: str) -> None:
-        super().__init__(f"{path} is left as it was: {cause}")
 
 
 def check_costs(file: PipelineFile) -> None:
@@ -61,19 +54,10 @@ def write_policy(file: PipelineFile, costs: CostReport) -> str:
     """Put the thresholds of the least cost into the pipeline file; say what was done.
 
     Only when they cost less on the later events too. Raises PolicyNotEditable and
-    PolicyFileNotWritable; the file is then as it was.
+    FileNotWritable; the file is then as it was.
     """
     if (costs.best.cost or 0.0) >= (costs.stated.cost or 0.0):
         return f"{file.path} is left as it was: its thresholds cost no more on later events"
     version = file.pipeline.policy.version + 1
-    aside = file.path.with_name(f".{file.path.name}.{uuid4().hex}")
-    try:
-        text = file.path.read_text(encoding="utf-8")
-        aside.write_text(with_thresholds(text, costs.best.thresholds, version), encoding="utf-8")
-        aside.chmod(file.path.stat().st_mode)
-        aside.replace(file.path)
-    except OSError as error:
-        raise PolicyFileNotWritable(file.path, error.strerror or str(error)) from error
-    finally:
-        aside.unlink(missing_ok=True)
+    rewrite(file.path, lambda text: with_thresholds(text, costs.best.thresholds, version))
     return f"{file.path} now has the thresholds of policy version {version}"

@@ -107,7 +107,10 @@ class StageMetrics:
         self._own(self.metrics.swaps, result).inc(times)
 
     def observe_shadow(self, version: str, distances: Floats, flips: int) -> None:
-        """A challenger ran on rows whose signals are so far from the champion's (N,)."""
+        """A challenger ran on rows whose signals are so far from the champion's (N,).
+
+        A flip is a signal on another side of a threshold of the pipeline file.
+        """
         self._own(self.metrics.shadow_difference, version).observe_all(distances)
         self._own(self.metrics.shadow_rows, version, "flip").inc(flips)
         self._own(self.metrics.shadow_rows, version, "same").inc(len(distances) - flips)

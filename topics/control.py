@@ -76,7 +76,7 @@ class PolicyDeployment(_Said):
 
 
 class WorkerReport(_Said):
-    """What a worker says of the last thing that it was to run."""
+    """What a worker says of the last thing that it was to run, as champion or challenger."""
 
     version: Version
     state: Literal["running", "refused"]
@@ -85,7 +85,11 @@ class WorkerReport(_Said):
 
 
 class FirstOffset(_Said):
-    """The first source row of a partition that was dealt with under a version."""
+    """The first source row of a partition that was dealt with under a version.
+
+    When the version comes back, the row with which it does. A repartitioned component's rows come
+    in lanes: it is the first row of the lane that was first.
+    """
 
     offset: Annotated[int, Field(ge=0, le=2**62)]
     worker: Text

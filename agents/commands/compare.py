@@ -129,7 +129,9 @@ def _print_comparison(found: Comparison) -> None:
         table.add_column(column, justify="left" if column.startswith("by") else "right")
     for name, model in (("champion", found.champion), ("challenger", found.challenger)):
         quality = found.quality.get(name)
-        figures = (quality.brier, quality.auc, quality.average_precision) if quality else ()
+        figures = (
+            (quality.brier, quality.auc, quality.average_precision) if quality else (None,) * 3
+        )
         table.add_row(f"{name} {model}", *("-" if it is None else f"{it:.4f}" for it in figures))
     stdout.print(table)
     stdout.print(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from uuid import uuid4
 
 import typer
 from rich.progress import (
@@ -26,7 +24,6 @@ from agents.commands.shared import (
     stderr,
     stdout,
 )
-from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
     from models.tuning import Tuned
@@ -34,13 +31,6 @@ if TYPE_CHECKING:
 
 _SIMULATED_ROWS = 150_000
 _SHOWN = 20
-
-
-class FileNotWritable(AnabranchError):
-    """The pipeline file cannot be replaced."""
-
-    def __init__(self, path: Path, cause: str) -> None:
-        super().__init__(f"{path} is left as it was: {cause}")
 
 
 def tune(
@@ -168,22 +158,18 @@ def _print(tuned: Tuned) -> None:
 def _write(file: PipelineFile, tuned: list[Tuned]) -> None:
     """Put the best parameters into the file, unless it has them; all of them, or none."""
     from topics.parameters_edit import with_parameters
+    from topics.rewriting import rewrite
 
     better = [it for it in tuned if not it.best.in_file]
     if not better:
         stderr.print(f"{file.path} is left as it was: its parameters rank best", soft_wrap=True)
         return
-    aside = file.path.with_name(f".{file.path.name}.{uuid4().hex}")
-    try:
-        text = file.path.read_text(encoding="utf-8")
+
+    def edited(text: str) -> str:
         for it in better:
             text = with_parameters(text, it.component, it.best.parameters)
-        aside.write_text(text, encoding="utf-8")
-        aside.chmod(file.path.stat().st_mode)
-        aside.replace(file.path)
-    except OSError as error:
-        raise FileNotWritable(file.path, error.strerror or str(error)) from error
-    finally:
-        aside.unlink(missing_ok=True)
+        return text
+
+    rewrite(file.path, edited)
     names = ", ".join(it.component for it in better)
     stderr.print(f"{file.path} has the best parameters of {names} now", soft_wrap=True)
