@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, stdout
-from agents.commands.target import ComponentArgument, Target, component_in, controlling
+from agents.commands.target import ComponentArgument, component_in, controlling
 
 if TYPE_CHECKING:
     from agents.comparison import Comparison, Judged
+    from agents.model_names import ModelName
     from topics.pipeline import Pipeline
 
 _TELL_S = 1.0
@@ -72,7 +73,7 @@ def compare(
 
 
 async def _compare(
-    wanted: Target, broker: str | None, on: str | None, alpha: float, max_failures: int,
+    wanted: ModelName, broker: str | None, on: str | None, alpha: float, max_failures: int,
     *, follow: bool, decide: bool,
 ) -> Comparison:  # fmt: skip
     from agents.commands.shared import until_signalled
@@ -84,14 +85,14 @@ async def _compare(
 
     stopping = asyncio.Event()
     until_signalled(stopping)
-    async with controlling(wanted, broker) as ((file, settings), control):
+    async with controlling(wanted.pipeline, broker, wanted) as ((file, settings), control):
         promoter = Promoter(control, file, Registry(HomeSettings().registry))
-        champion, challenger = promoter.contestants(wanted.name)
+        champion, challenger = promoter.contestants(wanted.component)
         state = control.state
         comparer = Comparer(
-            wanted.name, f"{wanted.name}@{champion}", f"{wanted.name}@{challenger}",
+            wanted.component, f"{wanted.component}@{champion}", f"{wanted.component}@{challenger}",
             state.policy.policy if state.policy else file.pipeline.policy, alpha,
-            _judged(file.pipeline, wanted.name, on), max_failures,
+            _judged(file.pipeline, wanted.component, on), max_failures,
         )  # fmt: skip
         async with following(settings, file.pipeline, comparer) as follower:
             await follower.catch_up()
@@ -102,9 +103,9 @@ async def _compare(
                 stderr.print(comparer.verdict()[1])
         found = comparer.comparison()
         if decide and found.verdict == "better":
-            await promoter.promote(wanted.name, challenger, found.reason)
+            await promoter.promote(wanted.component, challenger, found.reason)
         elif decide and found.verdict == "worse":
-            await promoter.end_challenge(wanted.name, found.reason)
+            await promoter.end_challenge(wanted.component, found.reason)
         return found
 
 

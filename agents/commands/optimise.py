@@ -11,9 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.commands.shared import JsonOption, stderr, stdout
 
 if TYPE_CHECKING:
-    from models.training_data import TrainingData
     from models.variants.table import ComponentVariants, OptimiseReport, Variant
-    from topics.pipeline_file import PipelineFile
 
 _SIMULATED_ROWS = 150_000
 
@@ -68,6 +66,7 @@ def optimise(
 
       anabranch models optimise churn.yaml --data churn.csv --apply
     """
+    from agents.commands.gathering import gathered_rows
     from agents.components import open_component
     from agents.deployed import open_weights
     from models.registry import Registry
@@ -92,7 +91,7 @@ def optimise(
         TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), console=stderr,
     ) as bars:  # fmt: skip
-        gathered = _gathered(file, data, rows, seed, bars)
+        gathered = gathered_rows(file.pipeline, data, rows=rows, seed=seed, bars=bars)
         tasks = {}
 
         def progressed(part: str, fraction: float) -> None:
@@ -119,25 +118,6 @@ def _parts(target: str) -> tuple[str, str | None]:
     if not slash or target.endswith((".yaml", ".yml")):
         return target, None
     return pipeline, component
-
-
-def _gathered(
-    file: PipelineFile, data: str | None, rows: int, seed: int, bars: Progress
-) -> TrainingData:
-    from agents import training_data
-
-    if data is None:
-        reading = bars.add_task("simulated events", total=rows)
-        found = training_data.simulated(
-            file.pipeline, rows=rows, seed=seed, progress=lambda n: bars.advance(reading, n)
-        )
-    else:
-        reading = bars.add_task(f"events of {data}"[-24:], total=training_data.rows_in(data))
-        found = training_data.from_file(
-            file.pipeline, data, seed=seed, progress=lambda n: bars.advance(reading, n)
-        )
-    bars.update(reading, total=bars.tasks[reading].completed)  # a source may have fewer
-    return found
 
 
 def print_report(report: OptimiseReport) -> None:

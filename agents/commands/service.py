@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, stdout
-from agents.commands.target import ComponentArgument, Target, component_in, controlling, parsed
+from agents.commands.target import ComponentArgument, component_in, controlling, parsed
 
 if TYPE_CHECKING:
+    from agents.model_names import ModelName
     from agents.promoting import Promoter
 
 _LONGEST_REASON = 1000
@@ -70,11 +71,11 @@ def promote(
     wanted = parsed(target)
 
     async def do(promoter: Promoter) -> int:
-        if wanted.name == WEIGHTS:
+        if wanted.component == WEIGHTS:
             return await promoter.promote_weights(wanted.version, reason)
-        if wanted.name == POLICY:
+        if wanted.component == POLICY:
             return await promoter.promote_policy(reason)
-        return (await promoter.promote(wanted.name, wanted.version, reason)).version
+        return (await promoter.promote(wanted.component, wanted.version, reason)).version
 
     _changed(wanted, broker, do, wait, as_json=as_json)
 
@@ -96,11 +97,11 @@ def rollback(
     wanted = parsed(target)
 
     async def do(promoter: Promoter) -> int:
-        if wanted.name == WEIGHTS:
+        if wanted.component == WEIGHTS:
             return await promoter.rollback_weights(reason)
-        if wanted.name == POLICY:
+        if wanted.component == POLICY:
             return await promoter.rollback_policy(reason)
-        return (await promoter.rollback(wanted.name, reason)).version
+        return (await promoter.rollback(wanted.component, reason)).version
 
     _changed(wanted, broker, do, wait, as_json=as_json)
 
@@ -149,20 +150,20 @@ def canary(
 
 
 def _challenge(
-    wanted: Target, share: float, reason: str, wait: float, broker: str | None,
+    wanted: ModelName, share: float, reason: str, wait: float, broker: str | None,
     *, stop: bool, as_json: bool,
 ) -> None:  # fmt: skip
     async def do(promoter: Promoter) -> int:
         if stop:
-            await promoter.end_challenge(wanted.name, reason)
+            await promoter.end_challenge(wanted.component, reason)
             return 0
-        return (await promoter.challenge(wanted.name, wanted.version, share, reason)).version
+        return (await promoter.challenge(wanted.component, wanted.version, share, reason)).version
 
     _changed(wanted, broker, do, 0 if stop else wait, shadows=not stop, as_json=as_json)
 
 
 def _changed(
-    wanted: Target, broker: str | None, do: Callable[[Promoter], Awaitable[int]], wait_s: float,
+    wanted: ModelName, broker: str | None, do: Callable[[Promoter], Awaitable[int]], wait_s: float,
     *, shadows: bool = False, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a change, wait for what the workers say of it, and print that."""
@@ -175,16 +176,15 @@ def _changed(
         from topics.settings import HomeSettings
         from topics.topology import Topology
 
-        async with controlling(wanted, broker) as (found, control):
-            file, settings = found
+        async with controlling(wanted.pipeline, broker, wanted) as ((file, settings), control):
             promoter = Promoter(control, file, Registry(HomeSettings().registry))
             if shadows:
-                await ensure_shadow_topic(settings, Topology.of(file.pipeline), wanted.name)
+                await ensure_shadow_topic(settings, Topology.of(file.pipeline), wanted.component)
             before = dict(control.state.workers)
             version = await do(promoter)
-            reports = await promoter.reports(wanted.name, version, before, wait_s)
+            reports = await promoter.reports(wanted.component, version, before, wait_s)
             return {
-                "pipeline": file.pipeline.name, "what": wanted.name, "version": version,
+                "pipeline": file.pipeline.name, "what": wanted.component, "version": version,
                 "workers": {name: it.model_dump() for name, it in reports.items()},
             }  # fmt: skip
 

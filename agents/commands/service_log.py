@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agents.commands.shared import BrokerOption, JsonOption, run_async, stdout
-from agents.commands.target import Target, controlling
+from agents.commands.target import controlling
 
 if TYPE_CHECKING:
     from agents.control_topic import ControlTopic
@@ -26,10 +26,8 @@ def log(
     """
     import json
 
-    target = Target(pipeline, "", None)
-
     async def read() -> ControlTopic:
-        async with controlling(target, broker) as (_, control):
+        async with controlling(pipeline, broker) as (_, control):
             return control
 
     state = run_async(read()).state

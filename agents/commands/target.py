@@ -1,13 +1,17 @@
-"""PIPELINE/COMPONENT@VERSION, as commands about models take it."""
+"""PIPELINE/COMPONENT@VERSION, as commands about what is in service take it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agents import model_names
+from agents.model_names import ModelName
+from models.registry import WEIGHTS as REGISTERED_WEIGHTS
 from topics.control import POLICY, WEIGHTS
 from topics.pipeline import Pipeline
 
@@ -19,63 +23,58 @@ if TYPE_CHECKING:
 ComponentArgument = Annotated[str, typer.Argument(metavar="PIPELINE/COMPONENT[@VERSION]")]
 
 
-class Target(NamedTuple):
-    """What a command is about."""
+def parsed(text: str) -> ModelName:
+    """What *text* names, by the control topic's names; BadParameter for another form.
 
-    pipeline: str
-    """A name, or the path of a pipeline file."""
-    name: str
-    """A component, `weights`, `policy`, or nothing for the whole pipeline."""
-    version: int | None
-
-    def check(self, pipeline: Pipeline) -> None:
-        """Raise BadParameter unless *pipeline* has that component."""
-        known = [spec.name for spec in pipeline.components]
-        if self.name and self.name not in (*known, WEIGHTS, POLICY):
-            raise typer.BadParameter(
-                f"pipeline {pipeline.name} has no component {self.name!r}; it has "
-                f"{', '.join(known)}"
-            )
+    >>> parsed("card-fraud/risk-forest@3").component
+    'risk-forest'
+    >>> parsed("my/pipelines/churn.yaml/@weights").component
+    'weights'
+    """
+    try:
+        name = model_names.parsed(text)
+    except model_names.BadModelName as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    return replace(name, component=WEIGHTS) if name.component == REGISTERED_WEIGHTS else name
 
 
-def component_in(text: str) -> Target:
+def component_in(text: str) -> ModelName:
     """Like `parsed`, for what only components have: neither weights nor policy."""
     found = parsed(text)
-    if found.name in (WEIGHTS, POLICY):
-        raise typer.BadParameter(f"{found.name} are no component: only a component's model can be "
-                                 "tried beside the one in service")  # fmt: skip
+    if found.component in (WEIGHTS, POLICY):
+        raise typer.BadParameter(
+            f"{found.component} is no component: only a component's model can be tried beside "
+            "the one in service"
+        )
     return found
 
 
-def parsed(text: str) -> Target:
-    """The target that *text* names; BadParameter for one that names no component.
-
-    >>> parsed("card-fraud/risk-forest@3")
-    Target(pipeline='card-fraud', name='risk-forest', version=3)
-    >>> parsed("my/pipelines/churn.yaml/weights")
-    Target(pipeline='my/pipelines/churn.yaml', name='weights', version=None)
-    """
-    pipeline, _, rest = text.rpartition("/")
-    name, at, version = rest.partition("@")
-    if not pipeline or not name or (at and not (version.isdecimal() and int(version) > 0)):
+def _check_component(name: ModelName, pipeline: Pipeline) -> None:
+    """Raise BadParameter unless *pipeline* has what is named."""
+    known = [spec.name for spec in pipeline.components]
+    if name.component not in (*known, WEIGHTS, POLICY):
         raise typer.BadParameter(
-            f"{text!r} names no component: give PIPELINE/COMPONENT, or PIPELINE/COMPONENT@VERSION"
+            f"pipeline {pipeline.name} has no component {name.component!r}; it has "
+            f"{', '.join(known)}"
         )
-    return Target(pipeline, name, int(version) if at else None)
 
 
 @asynccontextmanager
 async def controlling(
-    wanted: Target, broker: str | None
+    pipeline: str, broker: str | None, wanted: ModelName | None = None
 ) -> AsyncIterator[tuple[tuple[PipelineFile, BrokerSettings], ControlTopic]]:
-    """The pipeline file and the broker that a command is about, and its control topic."""
+    """A pipeline's file, the broker that it runs on, and its control topic.
+
+    Raises BadParameter first if the pipeline has not what is *wanted*.
+    """
     from agents.brokers import needed_broker, wait_for_broker
     from agents.control_topic import ControlTopic
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.topology import Topology
 
-    file, settings = load_pipeline(find_pipeline(wanted.pipeline)), needed_broker(broker)
-    wanted.check(file.pipeline)
+    file, settings = load_pipeline(find_pipeline(pipeline)), needed_broker(broker)
+    if wanted is not None:
+        _check_component(wanted, file.pipeline)
     await wait_for_broker(settings)
     async with ControlTopic(settings, Topology.of(file.pipeline)) as control:
         yield (file, settings), control

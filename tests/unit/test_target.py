@@ -11,12 +11,13 @@ from agents.cli import app
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["promote", "card-fraud"], "names no component"),
-        (["promote", "card-fraud/risk-forest@0"], "names no component"),
-        (["promote", "card-fraud/risk-forest@two"], "names no component"),
+        (["promote", "card-fraud"], "names no model"),
+        (["promote", "card-fraud/risk-forest@0"], "names no model"),
+        (["promote", "card-fraud/risk-forest@two"], "names no model"),
         (["shadow", "card-fraud/weights"], "no component"),
         (["canary", "card-fraud/policy"], "no component"),
         (["compare", "card-fraud/weights"], "no component"),
+        (["shadow", "card-fraud/@weights"], "no component"),
         (["canary", "card-fraud/risk-forest", "--share", "0%"], "is no share"),
         (["canary", "card-fraud/risk-forest", "--share", "101%"], "is no share"),
         (["canary", "card-fraud/risk-forest", "--share", "nan"], "is no share"),
