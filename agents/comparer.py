@@ -214,7 +214,9 @@ def _quality(scores: Doubles, labels: NDArray[np.bool_]) -> Quality:
     brier = float(np.square(scores - labels).mean())
     if labels.all() or not labels.any():
         return Quality(brier=brier)
-    from models.training_report import ranking  # needs the extra `train`
-
+    try:
+        from models.training_report import ranking
+    except ImportError:  # an image that only serves has no scikit-learn
+        return Quality(brier=brier)
     found = ranking(labels, scores)
     return Quality(brier=brier, auc=found.auc, average_precision=found.average_precision)

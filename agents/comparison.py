@@ -20,7 +20,7 @@ class Quality(BaseModel):
     """Mean squared distance from the outcome."""
     auc: float | None = None
     average_precision: float | None = None
-    """None while all outcomes are the same."""
+    """None while all outcomes are the same, and without the extra `train`."""
 
 
 class Comparison(BaseModel):

@@ -11,7 +11,9 @@ from models.component import Column
 from models.windows import Ints, WindowPlan, Windows
 from topics.stage_batch import Floats
 
-_AT_MOST_EVERY_S = 5.0
+_AT_MOST_EVERY_S = 1.5
+"""The embedded broker keeps what comes in about seven seconds at full speed: a worker that starts
+anew has to find a snapshot that is younger, by the time that it takes to notice and to load it."""
 _SHARE_OF_TIME = 0.05
 """Snapshots may take this share of a worker's time."""
 _OFFSET_BITS = 48

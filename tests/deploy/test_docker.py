@@ -194,6 +194,13 @@ def test_a_component_is_scaled_killed_and_replaced_and_every_event_ends_once(sta
     wait_for(lambda: ready("risk-linear", 1), 60, "the replacement is not ready")
     stack.compose("up", "-d", "--no-deps", "--force-recreate", "decision")
     wait_for(lambda: ready("decision", 1), 60, "the new container is not ready")
+    one_off = ("run", "--rm", "--no-deps", "-T", "train")
+    words = ("train", "card-fraud", "--component", "risk-forest", "--rows", "20000", "--seed", "3")
+    stack.compose(*one_off, *words)
+    said = stack.compose(*one_off, "models", "promote", "card-fraud/risk-forest@2", "--json")
+    promoted = json.loads(said.splitlines()[-1])
+    assert promoted["version"] == 2
+    assert {it["state"] for it in promoted["workers"].values()} == {"running"}
     decided = stack.decisions()
     wait_for(lambda: stack.decisions() > decided + 500, 90, "no more decisions come")
     stack.compose("stop", "producer")
