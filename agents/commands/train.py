@@ -66,8 +66,8 @@ def train(
         TrackerName,
         typer.Option(
             "--track",
-            help="Who writes the run down: a line of $ANABRANCH_HOME/runs.jsonl, or, without a "
-            "server, files for TensorBoard, Weights & Biases (offline) or MLflow.",
+            help="Who writes the run down: a line of runs.jsonl in $ANABRANCH_HOME/reports, or "
+            "there, without a server, files for TensorBoard, Weights & Biases (offline) or MLflow.",
         ),
     ] = "json",
     engine: EngineOption = "local",
@@ -133,7 +133,8 @@ def train(
         "file": str(file.path), "data": data or "simulated", "seed": seed, "engine": engine,
         "components": ",".join(component or []) or "all", "weights": report.weights_version,
     }  # fmt: skip
-    track(tracker, settings.home, report, given, written)
+    # Beside the reports: a container may write nothing else of its home.
+    track(tracker, settings.home / "reports", report, given, written)
     if costs := report.held_out.costs:
         _say((policy_advice.write_policy if write_policy else policy_advice.advice)(file, costs))
 

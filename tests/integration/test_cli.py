@@ -210,6 +210,14 @@ def test_without_any_broker_a_command_says_how_to_get_one(trained: Trained) -> N
     assert "anabranch run" in done.stderr
 
 
+def test_a_training_writes_into_registry_and_reports_and_nowhere_else(tmp_path: Path) -> None:
+    """In a container these two are all that it may write, see docker-compose.yml."""
+    done = anabranch_in(tmp_path, "train", "card-fraud", "--rows", "20000")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"registry", "reports"}
+    assert (tmp_path / "reports" / "runs.jsonl").is_file()
+
+
 def test_an_untrained_pipeline_says_what_to_run(tmp_path: Path) -> None:
     done = anabranch(None, "run", "card-fraud", "--broker", "127.0.0.1:1")
     assert done.returncode == 1
