@@ -225,7 +225,7 @@ def _producer(layout: Layout) -> Iterator[str]:
 def _audit(layout: Layout) -> Iterator[str]:
     yield from (
         "",
-        "  # Accounts for every event, from the topics alone.",
+        "  # Accounts for every event, from the topics alone. An operator's commands run here too.",
         "  audit:",
         "    <<: *serve",
         "    profiles: [monitoring]",
@@ -233,6 +233,7 @@ def _audit(layout: Layout) -> Iterator[str]:
         "    restart: unless-stopped",
         "    mem_limit: 512m",
         "    cpus: 1.0",
+        f"    volumes: ['registry:{_HOME}/registry:ro']",
         "    networks:",
         "      default:",
         "        aliases: [anabranch-audit]",

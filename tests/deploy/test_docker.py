@@ -197,7 +197,8 @@ def test_a_component_is_scaled_killed_and_replaced_and_every_event_ends_once(sta
     one_off = ("run", "--rm", "--no-deps", "-T", "train")
     words = ("train", "card-fraud", "--component", "risk-forest", "--rows", "20000", "--seed", "3")
     stack.compose(*one_off, *words)
-    said = stack.compose(*one_off, "models", "promote", "card-fraud/risk-forest@2", "--json")
+    operator = ("run", "--rm", "--no-deps", "-T", "audit")
+    said = stack.compose(*operator, "models", "promote", "card-fraud/risk-forest@2", "--json")
     promoted = json.loads(said.splitlines()[-1])
     assert promoted["version"] == 2
     assert {it["state"] for it in promoted["workers"].values()} == {"running"}
