@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -47,6 +47,15 @@ class StageRows:
     models: tuple[ModelRun, ...]
     """Ascending; empty when the stage delivered nothing."""
     failures: tuple[Failure, ...]
+
+
+def failures_of(stages: Mapping[str, StageRows]) -> dict[int, Failure]:
+    """Row → why it is absent somewhere: the first stage's reason, in stage order."""
+    found: dict[int, Failure] = {}
+    for stage in stages.values():
+        for failure in stage.failures:
+            found.setdefault(failure.row, failure)
+    return found
 
 
 def union(candidates: Sequence[Sequence[Rows]]) -> Rows:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from agents.assess_risk import AssessRisk
 from agents.decide import Decide
-from agents.extract_features import ExtractFeatures
+from agents.extract_features import ExtractFeatures, PlainFeatures
 from models.component import Component
 from models.features import FeatureVector
 from models.model_inputs import ModelOutOfDate, reads
@@ -19,12 +19,6 @@ from models.session import ModelSession
 from topics.errors import AnabranchError
 from topics.pipeline import ComponentSpec, Pipeline
 from topics.stage_batch import ModelRef
-
-KINDS = {
-    "extract_features": ExtractFeatures,
-    "assess_risk": AssessRisk,
-    "decide": Decide,
-}
 
 
 class ComponentNotLoadable(AnabranchError):
@@ -53,7 +47,7 @@ def open_component(
         opened = _imported(spec, folder)
     elif spec.kind == "extract_features" and spec.model is None:
         features = FeatureVector(spec.features or [])
-        opened = OpenComponent(ExtractFeatures(features, None), ModelRef(name, "", "code"))
+        opened = OpenComponent(PlainFeatures(features), ModelRef(name, "", "code"))
     else:
         opened = _with_model(pipeline, spec, registry, folder)
     opened.component.load()

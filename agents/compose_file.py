@@ -14,6 +14,7 @@ from agents.pipeline_template import scalar
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.topology import WEIGH
+from topics.workers import workers as of_pipeline
 
 METRICS_PORT = 9464
 AUDIT_PORT = 9465
@@ -52,11 +53,11 @@ class Layout(NamedTuple):
 
 
 def workers(pipeline: Pipeline) -> list[str]:
-    """The components, in the order of the flow, and the weighting agent.
+    """The workers of components, in the order of the pipeline file, and the weighting agent.
 
     Raises ServiceNameTaken.
     """
-    names = [component.name for component in pipeline.components]
+    names = [*of_pipeline(pipeline)]
     for name in names:
         if name in SERVICES:
             raise ServiceNameTaken(pipeline.name, name)
@@ -86,7 +87,7 @@ def _head(pipeline: Pipeline, layout: Layout) -> Iterator[str]:
     else:
         yield "#     with DATA=FOLDER and TRAINING_FILE=FILE set: what there is to train on"
     yield "#   docker compose --profile monitoring up -d     and an audit, Prometheus, Grafana"
-    yield f"#   docker compose up -d --scale {pipeline.components[0].name}=3"
+    yield f"#   docker compose up -d --scale {next(iter(of_pipeline(pipeline)))}=3"
     yield f"#   docker compose run --rm --no-deps audit audit {layout.argument}"
     yield "#"
     yield "# docker-compose 1.29 takes the same words. deploy/containers.md says more."

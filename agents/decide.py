@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from models.component import Batch, Component, StageOutput
-from models.session import ModelSession
+from models.model_component import ModelComponent
 
 
-class Decide(Component):
-    """Runs its model over features and risks side by side, in the order of `from:`.
+class Decide(ModelComponent):
+    """Output, float32 (N, 1), and signal (N,) are the probability that its model gives.
 
     The policy that turns the weighted score into a decision is the weighting agent's.
     """
-
-    def __init__(self, session: ModelSession) -> None:
-        self._session = session
-
-    def transform(self, batch: Batch) -> StageOutput:
-        """Output: the probability, float32 (N, 1). Signal: the same, (N,)."""
-        return StageOutput.of_signal(self._session.signal(batch.matrix()))

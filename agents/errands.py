@@ -98,23 +98,22 @@ class Errands(ABC):
 
 
 class StageErrands(Errands):
-    """Runs component *name* on the events of the errands that are addressed to it."""
+    """Runs components on the events of the errands that are addressed to them, by name."""
 
-    def __init__(self, wiring: Wiring, name: str, run: Run) -> None:
+    def __init__(self, wiring: Wiring, runs: Mapping[str, Run]) -> None:
         super().__init__(wiring)
-        self._name = name
-        self._run = run
+        self._runs = runs
         self._held: set[TP] = set()
 
     async def work_off(self, partition: int, queue: deque[ConsumerRecord]) -> bool:
-        """Run the component, row by row; the errands go on to the next."""
+        """Run the components, row by row; the errands go on to the next."""
         onward: list[Errand] = []
         before = len(queue)
         while queue:
-            errand = self._addressed(queue[0])
-            if errand is not None:
+            if (addressed := self._addressed(queue[0])) is not None:
+                errand, run = addressed
                 try:
-                    made = await self._run(errand)
+                    made = await run(errand)
                 except WireError as exc:
                     self.skip(queue[0], exc)
                 else:
@@ -127,13 +126,14 @@ class StageErrands(Errands):
         self._pause(TP(self._topic, partition), waits=bool(queue))
         return len(queue) < before
 
-    def _addressed(self, record: ConsumerRecord) -> Errand | None:
-        """The record's errand, if this component is next."""
+    def _addressed(self, record: ConsumerRecord) -> tuple[Errand, Run] | None:
+        """The record's errand, and how to run what is next; None when that is not here."""
         try:
             errand = self.decoded(record)
         except WireError:
             return None  # the weighting agent reads all records, and says so
-        return errand if errand.about.next == self._name else None
+        run = self._runs.get(errand.about.next or "")
+        return None if run is None else (errand, run)
 
     def _pause(self, tp: TP, *, waits: bool) -> None:
         """Read no more behind an errand that waits: it is not stuck."""

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.component import Batch, Component, StageOutput
+from models.component import Batch, Component, Floats, StageOutput
 from models.features import FeatureVector
+from models.model_component import ModelComponent
 from models.session import ModelSession
 
 
-class ExtractFeatures(Component):
-    """Computes the features that the pipeline file declares.
+class PlainFeatures(Component):
+    """Computes the features that the pipeline file declares; its signal is 0."""
 
-    With a model its signal is the model's novelty in [0, 1], without one it is 0.
-    """
-
-    def __init__(self, features: FeatureVector, session: ModelSession | None) -> None:
+    def __init__(self, features: FeatureVector) -> None:
         self._features = features
-        self._session = session
 
     def transform(self, batch: Batch) -> StageOutput:
-        """Output: the features, float64 (N, F). Signal: the novelty, float32 (N,)."""
-        vector = self._features.compute(batch.columns)
-        if self._session is None:
-            return StageOutput(vector, np.zeros(batch.rows, np.float32))
-        return StageOutput(vector, self._session.signal(vector.astype(np.float32)))
+        """Output: the features, float64 (N, F). Signal: 0, float32 (N,)."""
+        return StageOutput(self._features.compute(batch.columns), np.zeros(batch.rows, np.float32))
+
+
+class ExtractFeatures(ModelComponent):
+    """Computes the features that the pipeline file declares; its model says how new they are."""
+
+    def __init__(self, features: FeatureVector, session: ModelSession) -> None:
+        super().__init__(session)
+        self._features = features
+
+    def vector(self, batch: Batch) -> Floats:
+        """The features, float64 (N, F)."""
+        return self._features.compute(batch.columns)
+
+    def transform(self, batch: Batch) -> StageOutput:
+        """Output: the features. Signal: the novelty, float32 (N,) in [0, 1]."""
+        vector = self.vector(batch)
+        return StageOutput(vector, self.session.signal(vector.astype(np.float32)))

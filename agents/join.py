@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agents.alignment import NO_ROWS, StageRows, aligned, union
+from agents.alignment import NO_ROWS, StageRows, aligned, failures_of, union
 from topics.stage_batch import Failure, Rows, StageBatch
 
 Position = tuple[Hashable, int]
@@ -34,12 +34,8 @@ class Joined:
     """Source offsets in front of or between the rows that no stage answered for."""
 
     def failures(self) -> dict[int, Failure]:
-        """Row → why it is absent somewhere: the first stage's reason, in stage order."""
-        found: dict[int, Failure] = {}
-        for stage in self.stages.values():
-            for failure in stage.failures:
-                found.setdefault(failure.row, failure)
-        return found
+        """Row → why it is absent somewhere, see `failures_of`."""
+        return failures_of(self.stages)
 
 
 @dataclass(slots=True)

@@ -54,7 +54,7 @@ class KeyedStage(Worker[Shard]):
         self._writer = StageWriter(wiring, name, slot)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
         self._events = EventDecoder(wiring.pipeline.event)
-        self.errands = StageErrands(wiring, name, self._redriven)
+        self.errands = StageErrands(wiring, {name: self._redriven})
         self._sources = self.topology.sources_of(name)
         self._ask_at = float("-inf")
         """When the ends of the sources may be asked for again."""

@@ -138,6 +138,12 @@ class Metrics:
             (*_LABELS, "result"),
             registry=on,
         )
+        self.fused = Gauge(
+            "anabranch_fused_session",
+            "1 while the components that a worker fuses run in one session, 0 while one by one",
+            _LABELS,
+            registry=on,
+        )
         self.shadow_rows = Counter(
             "anabranch_shadow_rows_total",
             "Rows that a challenger ran on too: signals on one side of all thresholds, or not",

@@ -15,6 +15,7 @@ from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.pipeline_file import PipelineFile
 from topics.topology import WEIGH
+from topics.workers import workers
 
 
 class UnknownComponent(AnabranchError):
@@ -51,12 +52,15 @@ def open_parts(
 
 
 def _wanted(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
-    names = [*(component.name for component in pipeline.components), WEIGH]
-    wanted = names if only is None else list(dict.fromkeys(only))
-    for name in wanted:
-        if name not in names:
+    """The components of all workers that are asked for, by their names or one of these's."""
+    members = {**workers(pipeline), WEIGH: (WEIGH,)}
+    found: dict[str, None] = {}
+    for name in members if only is None else only:
+        asked = [names for worker, names in members.items() if name in (worker, *names)]
+        if not asked:
             raise UnknownComponent(name, pipeline)
-    return wanted
+        found |= dict.fromkeys(asked[0])
+    return list(found)
 
 
 def check_trained(

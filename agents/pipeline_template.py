@@ -8,8 +8,8 @@ from typing import NamedTuple
 import yaml
 
 from models.schema_inference import FieldPlan, InferredSchema
+from topics.event_schema import EventField
 from topics.feature import Feature
-from topics.pipeline import EventField
 
 _WIDTH = 96
 _MANY_ROWS = 5000

@@ -7,8 +7,10 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from agents.app import StageApp, add_agent, create_app
+from agents.chain import Chain
 from agents.components import OpenComponent
 from agents.in_step import InStep
 from agents.joined_stage import JoinedStage
@@ -27,6 +29,7 @@ from topics.feature import EVENTS
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.topology import WEIGH, Topology
+from topics.workers import inputs_of, workers
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,15 @@ class Parts:
     """For the weighting agent; None when it does not run here."""
     challenges: Mapping[str, Challenge] = field(default_factory=dict)
     """By component, where one is under way: its share of keys is the same after a restart."""
+
+    def workers(self) -> dict[str, tuple[str, ...]]:
+        """Name → components of each worker that runs here; the weighting agent's has none."""
+        found = {
+            name: members
+            for name, members in workers(self.pipeline).items()
+            if self.components.keys() >= {*members}
+        }
+        return found if self.terms is None else {**found, WEIGH: ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +144,11 @@ async def running(
     started: dict[str, tuple[StageApp, Worker[object]]] = {}
     stages: dict[str, StageMetrics] = {}
     slots = Slots.of(parts)
-    names = [*parts.components, *([WEIGH] if parts.terms is not None else [])]
     in_step = InStep()
-    for name in names:
-        stages[name] = StageMetrics(metrics, parts.pipeline.name, name)
-        started[name] = _wired(parts, name, settings, stages[name], in_step, slots)
+    for name, members in parts.workers().items():
+        for it in dict.fromkeys((name, *members)):
+            stages[it] = StageMetrics(metrics, parts.pipeline.name, it)
+        started[name] = _wired(parts, name, settings, stages, in_step, slots)
         if name in Topology.of(parts.pipeline).repartitioned:
             before = f"{name}.keyed"
             stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
@@ -163,34 +175,44 @@ async def running(
 
 
 def _wired(
-    parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics, in_step: InStep,
-    slots: Slots,
+    parts: Parts, name: str, settings: BrokerSettings, stages: Mapping[str, StageMetrics],
+    in_step: InStep, slots: Slots,
 ) -> tuple[StageApp, Worker[object]]:  # fmt: skip
     topology = Topology.of(parts.pipeline)
     keyed = name in topology.repartitioned
-    inputs = _inputs(parts.pipeline, name)
+    members = parts.workers()[name]
+    inputs = inputs_of(parts.pipeline, members) if members else parts.pipeline.weighting.inputs
     reads_events = list(inputs) == [EVENTS] and not keyed
     app = create_app(
         topology.group(name), settings,
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
     )  # fmt: skip
-    wiring = Wiring(parts.pipeline, app, settings, metrics, in_step)
+    wiring = Wiring(parts.pipeline, app, settings, stages[name], in_step)
     if reads_events and parts.terms is not None:
         app.batches.turn = in_step.turn
-    worker: Worker[object]
-    if name == WEIGH:
-        if slots.terms is None:
-            raise ValueError("the weighting agent needs weights")
-        metrics.observe_terms(slots.terms.terms.weights.values, slots.terms.terms.weights.version)
-        worker = Weigher(wiring, slots.terms)  # type: ignore[assignment]  # any state
-    else:
-        slot = slots.components[name]
-        metrics.observe_model(slot.champion.model)
-        kind = KeyedStage if keyed else SourceStage if reads_events else JoinedStage
-        worker = kind(wiring, name, slot)  # type: ignore[assignment]  # any state
+    for member in members:
+        stages[member].observe_model(slots.components[member].champion.model)
+    worker = _worker(wiring, name, stages, slots, {it: slots.components[it] for it in members})
     topics = [topology.keyed(name)] if keyed else [topology.stage(stage) for stage in inputs]
     add_agent(app, [*topics, topology.redrive], worker.handle)
     return app, worker
+
+
+def _worker(
+    wiring: Wiring, name: str, stages: Mapping[str, StageMetrics], slots: Slots,
+    members: Mapping[str, Slot],
+) -> Worker[Any]:  # fmt: skip
+    if name == WEIGH:
+        if slots.terms is None:
+            raise ValueError("the weighting agent needs weights")
+        terms = slots.terms.terms.weights
+        wiring.metrics.observe_terms(terms.values, terms.version)
+        return Weigher(wiring, slots.terms)
+    if name in wiring.topology.repartitioned:
+        return KeyedStage(wiring, name, members[name])
+    chain = Chain(wiring, members, stages)
+    kind = SourceStage if EVENTS in inputs_of(wiring.pipeline, chain.names) else JoinedStage
+    return kind(wiring, chain)
 
 
 def _repartition(
@@ -203,10 +225,6 @@ def _repartition(
     worker = Repartition(Wiring(parts.pipeline, app, settings, metrics), name)
     add_agent(app, topology.sources_of(name), worker.handle)
     return app, worker  # type: ignore[return-value]  # any state
-
-
-def _inputs(pipeline: Pipeline, name: str) -> Sequence[str]:
-    return pipeline.weighting.inputs if name == WEIGH else pipeline.component(name).inputs
 
 
 async def _start(apps: Mapping[str, StageApp], settings: BrokerSettings) -> None:

@@ -1,23 +1,26 @@
-"""A component that reads events: validate, transform, write one stage batch per partition."""
+"""A component that reads events: validate, transform, write one stage batch per partition.
+
+Where a pipeline fuses it with others, these follow in the same worker.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
+from agents.chain import Chain, Decoded, Given
 from agents.coverage import check_continues, covered_from
 from agents.errands import StageErrands
 from agents.past import Past, orders_of
 from agents.redriven_past import glimpsed, is_caught_up
 from agents.rewinding import Resumption
-from agents.slot import Slot
 from agents.snapshots import SnapshotStore
-from agents.stage_writer import StageWriter
 from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column
 from models.windows import Ints, WindowPlan
@@ -42,23 +45,24 @@ class _Progress:
 
 
 class SourceStage(Worker[_Progress]):
-    """Runs a component over the events of its partitions."""
+    """Runs a component over the events of its partitions, and those that are fused with it."""
 
-    def __init__(self, wiring: Wiring, name: str, slot: Slot) -> None:
+    def __init__(self, wiring: Wiring, chain: Chain) -> None:
         super().__init__(wiring)
-        self._writer = StageWriter(wiring, name, slot)
-        self.errands = StageErrands(wiring, name, self._redriven)
-        self._name = name
+        self._chain = chain
+        self._name, *others = chain.names
+        runs = {name: partial(chain.redriven, name) for name in others}
+        self.errands = StageErrands(wiring, {self._name: self._redriven, **runs})
         self._decoder = EventDecoder(wiring.pipeline.event)
         self._deadline_ms = wiring.pipeline.weighting.deadline_ms
         self._snapshots: SnapshotStore | None = None
-        if wiring.pipeline.component(name).windowed:
-            self._plan = WindowPlan(wiring.pipeline, name)
-            self._snapshots = SnapshotStore(wiring, name, self._plan)
+        if wiring.pipeline.component(self._name).windowed:
+            self._plan = WindowPlan(wiring.pipeline, self._name)
+            self._snapshots = SnapshotStore(wiring, self._name, self._plan)
 
     async def open_state(self, partition: int) -> _Progress:
-        """Continue after what the component's topic already answers for."""
-        done = await self._writer.last_written(self.tail, partition)
+        """Continue after what the components' topics already answer for."""
+        done = await self._chain.open(self.tail, partition)
         await check_continues(self.tail, self.topology.events, partition, done)
         expected = done + 1 if done >= 0 else None
         progress = _Progress(done, expected, past=None, resumption=Resumption(None))
@@ -114,20 +118,18 @@ class SourceStage(Worker[_Progress]):
         windowed = {} if past is None else self._observed(past, tp, records, decoded)
         rows = source_rows(records, decoded)
         rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
-        made = await self._made(tp.partition, covers_from, rows, decoded, windowed)
-        await self._writer.write([made])
+        await self._chain.write(self._given(tp.partition, covers_from, rows, decoded, windowed))
 
-    async def _made(
+    def _given(
         self, partition: int, covers_from: int, rows: Rows, decoded: DecodedEvents,
         windowed: Mapping[str, Column],
-    ) -> StageBatch:  # fmt: skip
-        """What the component makes of the rows; invalid events are absent."""
+    ) -> Given:  # fmt: skip
         batch = Batch(rows=len(decoded.valid), columns={**decoded.columns, **windowed})
-        made = await self._writer.transform(batch, decoded.valid, len(rows))
         failures = {
             failure.row: failure._replace(component=self._name) for failure in decoded.failures
         }
-        return self._writer.batch(partition, covers_from, rows, made, failures)
+        events = Decoded(batch, decoded.valid, failures)
+        return Given(partition, covers_from, rows, events=events)
 
     async def _redriven(self, errand: Errand) -> StageBatch | None:
         """What the component makes of a redriven event, once its past is here."""
@@ -142,7 +144,8 @@ class SourceStage(Worker[_Progress]):
                 return None
             windowed = glimpsed(past, self._plan, decoded, errand)
         rows = source_rows([errand], decoded)
-        return await self._made(errand.partition, errand.offset, rows, decoded, windowed)
+        given = self._given(errand.partition, errand.offset, rows, decoded, windowed)
+        return await self._chain.only(self._name, given)
 
     def _observed(
         self, past: Past, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents

@@ -106,6 +106,10 @@ class StageMetrics:
         """What the component runs was replaced, or what should replace it cannot be used."""
         self._own(self.metrics.swaps, result).inc(times)
 
+    def observe_fused(self, *, in_one: bool) -> None:
+        """The worker's components run in one session, or one by one."""
+        self._own(self.metrics.fused).set(in_one)
+
     def observe_shadow(self, version: str, distances: Floats, flips: int) -> None:
         """A challenger ran on rows whose signals are so far from the champion's (N,).
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
+from agents.inference import Inference
 from agents.slot import Made, Slot, exchanged, in_share, made_by
 from agents.tail import TailReader
 from agents.transforming import Transformed, spread
@@ -24,12 +24,6 @@ from topics.wire import Codec, decode, encode
 
 log = logging.getLogger(__name__)
 
-IN_THREAD_FROM = 256
-"""Batches of this many rows are transformed in a thread: ONNX Runtime releases the GIL."""
-
-IN_THREAD_FROM_S = 0.01
-"""So are batches that will take longer, by the last one: heartbeats must not wait for them."""
-
 MAX_RECORD_BYTES = 900_000
 """A stage batch larger than this is split; brokers refuse records over 1 MB by default."""
 
@@ -41,11 +35,11 @@ class StageWriter:
         self._wiring = wiring
         self._name = name
         self._slot = slot
-        self._topic = wiring.topology.stage(name)
+        self.topic = wiring.topology.stage(name)
         self._shadow_topic = wiring.topology.shadow(name)
         self._thresholds = np.array(list(wiring.pipeline.policy.thresholds.values()))
         self._events = wiring.topology.events
-        self._row_s = 0.0
+        self.inference = Inference(wiring.metrics)
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
         """The highest source offset that the topic has an output for; -1 for none."""
@@ -53,20 +47,12 @@ class StageWriter:
         def source_offset(record: ConsumerRecord) -> int:
             return int(decode(record.value, dict(record.headers)).rows.offsets[-1])
 
-        return max(await tail.last_read(self._topic, partition, source_offset), default=-1)
+        return max(await tail.last_read(self.topic, partition, source_offset), default=-1)
 
     async def transform(self, batch: Batch, rows: Ints, n: int) -> Made:
         """Run the component over *batch*, whose rows are *rows* of N."""
-        started = time.perf_counter()
         champion, challenge = self._slot.champion, self._slot.challenge  # of this moment
-        if batch.rows >= IN_THREAD_FROM or batch.rows * self._row_s > IN_THREAD_FROM_S:
-            made = await asyncio.to_thread(made_by, champion, challenge, batch)
-        else:
-            made = made_by(champion, challenge, batch)
-        took = time.perf_counter() - started
-        if batch.rows:  # none says nothing about the next ones
-            self._row_s = took / batch.rows
-        self._wiring.metrics.observe_inference(took)
+        made = await self.inference.run(lambda: made_by(champion, challenge, batch), batch.rows)
         return made.changed(lambda done: spread(done, rows, n))
 
     def batch(
@@ -126,7 +112,7 @@ class StageWriter:
         codec = self._wiring.pipeline.codec
         partition = batches[0].partition
         records = [record for batch in batches for record in encoded_records(batch, codec)]
-        await self._wiring.app.writer.write(self._topic, partition, records)
+        await self._wiring.app.writer.write(self.topic, partition, records)
         for batch in batches:
             self._wiring.metrics.observe_rows(batch.present, batch.failures)
             if len(batch):

@@ -36,7 +36,7 @@ def transform(component: Component, batch: Batch) -> Transformed:
     if batch.rows == 0:
         return _absent(0, {})
     try:
-        return _checked(component.transform(batch), batch.rows)
+        return checked(component.transform(batch), batch.rows)
     except Exception as exc:  # the boundary to the component's code: any error is its rows'
         if batch.rows == 1:
             return _absent(1, {0: (type(exc).__name__, _said(exc))})
@@ -68,7 +68,8 @@ def _said(exc: Exception) -> str:
     return text[:300].encode("utf-8", "replace").decode()
 
 
-def _checked(made: StageOutput, rows: int) -> Transformed:
+def checked(made: StageOutput, rows: int) -> Transformed:
+    """A component's outputs for N rows; TypeError when they have not their shapes."""
     output, signal = np.asarray(made.output), np.asarray(made.signal, dtype=np.float32)
     if output.ndim != 2 or len(output) != rows or signal.shape != (rows,):
         raise TypeError(

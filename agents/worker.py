@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -40,6 +40,10 @@ class Wiring:
     def topology(self) -> Topology:
         """The pipeline's topic names."""
         return Topology.of(self.pipeline)
+
+    def observed_by(self, metrics: StageMetrics) -> Wiring:
+        """The same, with the metrics of one of the worker's components."""
+        return replace(self, metrics=metrics)
 
 
 class Errands(Protocol):

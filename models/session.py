@@ -7,6 +7,7 @@ RegistryError
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -45,12 +46,16 @@ class ModelSignatureError(RegistryError):
 class ModelSession:
     """An onnxruntime session of one model with the output `signal`."""
 
-    def __init__(self, session: ort.InferenceSession, digest: str, n_inputs: int) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, digest: str, n_inputs: int, read: Callable[[], bytes]
+    ) -> None:
         self._session = session
         self._input = session.get_inputs()[0].name
         self.digest = digest
         self.n_inputs = n_inputs
         """Columns of the input."""
+        self.read = read
+        """The ONNX file's content, read anew: a session does not keep it."""
 
     @classmethod
     def open(cls, model: ModelVersion | Path) -> Self:
@@ -59,12 +64,12 @@ class ModelSession:
         Raises ModelCorrupt, ModelMissing, ModelUnreadable or ModelSignatureError.
         """
         if not isinstance(model, Path):
-            return cls.of(model.read(), model.location)
+            return cls._of(model.read(), model.location, model.read)
         try:
             onnx = model.read_bytes()
         except OSError as exc:
             raise ModelUnreadable(model, exc.strerror or str(exc)) from exc
-        return cls.of(onnx, model)
+        return cls._of(onnx, model, model.read_bytes)
 
     @classmethod
     def of(cls, onnx: bytes, path: Path | str) -> Self:
@@ -72,16 +77,12 @@ class ModelSession:
 
         Raises ModelUnreadable or ModelSignatureError.
         """
-        options = ort.SessionOptions()
-        # With more threads, tree ensembles sum in an order that depends on the batch.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        try:
-            session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-        except Exception as exc:  # onnxruntime raises its own types, and RuntimeError
-            raise ModelUnreadable(path, str(exc).splitlines()[0]) from exc
-        return cls(session, digest_of(onnx), _checked_width(session, path))
+        return cls._of(onnx, path, lambda: onnx)
+
+    @classmethod
+    def _of(cls, onnx: bytes, path: Path | str, read: Callable[[], bytes]) -> Self:
+        session = opened(onnx, path)
+        return cls(session, digest_of(onnx), _checked_width(session, path), read)
 
     @property
     def signature(self) -> Signature:
@@ -99,12 +100,25 @@ class ModelSession:
             raise ValueError(f"the model has {self.n_inputs} input columns, not shape {x.shape}")
         if len(x) == 0:
             return np.zeros(0, np.float32)
-        rows = _filled(x)
+        rows = filled(x)
         made: Singles = self._session.run(["signal"], {self._input: rows})[0]
         return made.reshape(len(rows))[: len(x)]
 
 
-def _filled(x: Singles) -> Singles:
+def opened(onnx: bytes, path: Path | str) -> ort.InferenceSession:
+    """A session on one core; errors name the model's *path*. Raises ModelUnreadable."""
+    options = ort.SessionOptions()
+    # With more threads, tree ensembles sum in an order that depends on the batch.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # onnxruntime raises its own types, and RuntimeError
+        raise ModelUnreadable(path, str(exc).splitlines()[0]) from exc
+
+
+def filled(x: Singles) -> Singles:
     """Rows *x* and copies of the last one, to a multiple of four.
 
     onnxruntime runs other kernels, with other bits in the last place, for a lone row

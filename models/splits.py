@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from models.training_errors import OneClass, TooFewRows
 from topics.feature import EVENTS
-from topics.graph import in_order
+from topics.flow import in_order
 from topics.pipeline import Pipeline
 
 FEWEST_ROWS = 200

@@ -32,7 +32,7 @@ from models.training_data import TrainingData, with_windows
 from models.training_plan import plan
 from models.training_report import ComponentReport, LabelDelay, TrainingReport
 from topics.feature import EVENTS, OUTCOMES
-from topics.graph import in_generations, in_order
+from topics.flow import in_generations, in_order
 from topics.pipeline import Pipeline
 
 __all__ = ["TrainingData", "TrainingReport", "train"]

@@ -15,7 +15,7 @@ from models.datasets import count_rows
 from models.features import FeatureVector
 from models.training_errors import TooManyRows
 from topics.feature import EVENTS
-from topics.graph import in_order
+from topics.flow import in_order
 from topics.pipeline import Pipeline
 
 _STRING_BYTES = 68

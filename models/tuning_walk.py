@@ -18,7 +18,7 @@ from models.training_errors import NotTrainable
 from models.training_plan import Plan, plan
 from models.tuning import Tuned, choices, forward_folds, search
 from topics.feature import duration_ms
-from topics.graph import in_generations
+from topics.flow import in_generations
 from topics.pipeline import Pipeline
 from topics.strict import Scalar
 

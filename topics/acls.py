@@ -5,12 +5,13 @@ Read and write imply describe, and a writer may be idempotent (Kafka 3.0 and lat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from topics.feature import EVENTS
 from topics.pipeline import Pipeline
 from topics.topology import WEIGH, Topology
+from topics.workers import inputs_of, workers
 
 Resource = Literal["topic", "group"]
 Operation = Literal["read", "write", "describe"]
@@ -28,14 +29,14 @@ class Acl(NamedTuple):
 
 
 def acls(pipeline: Pipeline) -> list[Acl]:
-    """What every component needs, each under a user of its own: `<pipeline>.<component>`.
+    """What every worker needs, each under a user of its own: `<pipeline>.<component>`.
 
     Besides, `<pipeline>.producer` publishes events and outcomes, `<pipeline>.consumer` reads
     decisions, `<pipeline>.operator` audits, watches, redrives dead letters and promotes, and
     `<pipeline>.scaler` sees how far each consumer group is behind, and no record.
     """
     topology = Topology.of(pipeline)
-    needed = [acl for spec in pipeline.components for acl in _component(pipeline, spec.name)]
+    needed = [acl for name, of in workers(pipeline).items() for acl in _worker(pipeline, name, of)]
     needed += _weigher(pipeline)
     needed += _may(topology.group(PRODUCER), "write", *topology.sources)
     needed += _may(topology.group(CONSUMER), "read", topology.decisions)
@@ -49,20 +50,20 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     return needed
 
 
-def _component(pipeline: Pipeline, name: str) -> Iterator[Acl]:
+def _worker(pipeline: Pipeline, name: str, components: Sequence[str]) -> Iterator[Acl]:
     topology = Topology.of(pipeline)
-    who, spec = topology.group(name), pipeline.component(name)
-    inputs = [topology.stage(stage) for stage in spec.inputs if stage != EVENTS]
-    if EVENTS in spec.inputs:
+    who, specs = topology.group(name), [pipeline.component(it) for it in components]
+    read = inputs_of(pipeline, components)
+    inputs = [topology.stage(stage) for stage in read if stage != EVENTS]
+    if EVENTS in read:
         inputs += topology.sources_of(name)
-    outputs = [topology.stage(name), topology.redrive, topology.control]
-    if spec.model is not None:
-        outputs.append(topology.shadow(name))
+    outputs = [topology.stage(it) for it in components]
+    outputs += [topology.redrive, topology.control]
+    outputs += [topology.shadow(spec.name) for spec in specs if spec.model is not None]
     if name in topology.repartitioned:
         outputs.append(topology.keyed(name))
         yield Acl(who, "read", "group", topology.group(f"{name}.keyed"))
-    if name in topology.stateful:
-        outputs.append(topology.state(name))
+    outputs += [topology.state(it) for it in components if it in topology.stateful]
     yield Acl(who, "read", "group", topology.group(name))
     yield from _may(who, "read", *inputs, *outputs)  # a worker finds on its output what is done
     yield from _may(who, "write", *outputs)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from topics.events import EventDecoder
 from topics.feature import EVENTS
-from topics.graph import in_order
+from topics.flow import in_order
 from topics.pipeline import Pipeline
 from topics.redrive import Errand
 from topics.stage_batch import StageBatch

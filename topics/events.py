@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
-from topics.pipeline import EventField, EventSchema
+from topics.event_schema import EventField, EventSchema
 from topics.stage_batch import Failure
 
 CLOUDEVENT = b"application/cloudevents+json"
@@ -76,7 +76,7 @@ class _Invalid(Exception):
 class EventDecoder:
     """Decodes events by the schema of a pipeline file. NaN, infinity and surplus fields fail.
 
-    >>> from topics.pipeline import EventSchema
+    >>> from topics.event_schema import EventSchema
     >>> schema = EventSchema(id="id", key="id", time="at", fields={
     ...     "id": {"type": "string"}, "at": {"type": "timestamp"}, "x": {"type": "number"}})
     >>> good = b'{"id": "a", "at": "2018-04-01T00:00:00Z", "x": 1.5}'

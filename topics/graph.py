@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
+from graphlib import CycleError
 from pathlib import Path
-from typing import NamedTuple
 
+from topics.event_schema import EventField
 from topics.feature import EVENTS, NEVER_MISSING, OUTCOMES, WINDOWED, Feature, FieldType
-from topics.pipeline import ComponentSpec, EventField, Pipeline
-from topics.topology import WEIGH
-
-Location = tuple[str | int, ...]
-RESERVED = (
-    EVENTS, "decisions", "dead-letters", "redrive", "outcomes", "control", "explanations", "shadow",
-    "weights", "policy", WEIGH,
-)  # fmt: skip
+from topics.finding import Finding, Location
+from topics.flow import in_order
+from topics.fusing import check_fused
+from topics.pipeline import ComponentSpec, Pipeline
+from topics.topology import RESERVED
 
 _NUMBERS: tuple[FieldType, ...] = ("integer", "number", "boolean")
 _TYPES_OF: dict[str, tuple[FieldType, ...]] = {
@@ -36,33 +33,6 @@ _TYPES_OF: dict[str, tuple[FieldType, ...]] = {
 _MORE_THAN_FIELDS = (EVENTS, OUTCOMES)
 
 
-class Finding(NamedTuple):
-    """A mistake, and the field that it is in."""
-
-    location: Location
-    message: str
-
-
-def in_order(pipeline: Pipeline) -> list[str]:
-    """Component names, each after all that it reads. Raises graphlib.CycleError."""
-    return [name for names in in_generations(pipeline) for name in names]
-
-
-def in_generations(pipeline: Pipeline) -> list[list[str]]:
-    """Component names in groups: what one reads is in the groups before its own.
-
-    Raises graphlib.CycleError.
-    """
-    graph = {c.name: [name for name in c.inputs if name != EVENTS] for c in pipeline.components}
-    sorter, generations = TopologicalSorter(graph), []
-    sorter.prepare()
-    while sorter.is_active():
-        names = sorter.get_ready()
-        generations.append([name for name in names if name in graph])
-        sorter.done(*names)
-    return generations
-
-
 def check_graph(pipeline: Pipeline, folder: Path) -> list[Finding]:
     """Every mistake in how the pipeline's parts refer to each other and to files in *folder*."""
     return [
@@ -74,6 +44,7 @@ def check_graph(pipeline: Pipeline, folder: Path) -> list[Finding]:
         *_check_features(pipeline),
         *_check_models(pipeline, folder),
         *_check_data(pipeline),
+        *check_fused(pipeline),
     ]
 
 

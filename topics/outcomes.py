@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from topics.pipeline import EventField, EventSchema, Pipeline
+from topics.event_schema import EventField, EventSchema
+from topics.pipeline import Pipeline
 
 OUTCOME = "outcome"
 

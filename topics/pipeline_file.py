@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from yaml.constructor import ConstructorError
 
 from topics.errors import AnabranchError
-from topics.graph import Finding, Location, check_graph
+from topics.finding import Finding, Location
+from topics.graph import check_graph
 from topics.pipeline import Pipeline
 
 PIPELINES = Path("deploy") / "pipelines"

@@ -11,6 +11,12 @@ from topics.pipeline import Pipeline
 WEIGH = "weigh"
 """The weighting agent's name as a component: its consumer group, its metrics."""
 
+RESERVED = (
+    EVENTS, OUTCOMES, "decisions", "dead-letters", "redrive", "control", "explanations", "shadow",
+    "weights", "policy", WEIGH,
+)  # fmt: skip
+"""What no component may be called: other topics, agents, and keys of the control topic."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:

@@ -11,9 +11,10 @@ from agents.capacity.traffic import Demand, Topic, read_bytes, topics
 from agents.capacity.unit_costs import Cycle, Kind, UnitCosts
 from topics.errors import AnabranchError
 from topics.feature import EVENTS
-from topics.graph import in_order
+from topics.flow import in_order
 from topics.pipeline import Pipeline
 from topics.topology import WEIGH
+from topics.workers import workers
 
 _BUSIEST, _STEP, _LEAST_BUSY = 0.7, 0.9, 0.02
 """No worker is planned to be busier: what is above it is for bursts, restarts and catching up."""
@@ -41,7 +42,7 @@ class OutOfReach(AnabranchError):
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """What one component needs."""
+    """What one component needs, or those that a worker fuses."""
 
     kind: Kind
     replicas: int
@@ -94,15 +95,16 @@ def plan(pipeline: Pipeline, demand: Demand, costs: UnitCosts) -> Plan:
         if busy <= _LEAST_BUSY:
             raise OutOfReach(demand.p99_ms, found.p99_ms)
         busy *= _STEP
-    names = (*in_order(pipeline), WEIGH)
-    workers = {name: _workers(pipeline, name, demand, costs, busy) for name in names}
-    partitions = _partitions(pipeline, max(it.replicas for it in workers.values()))
+    found_workers = {
+        name: _workers(pipeline, of, demand, costs, busy) for name, of in _all(pipeline).items()
+    }
+    partitions = _partitions(pipeline, max(it.replicas for it in found_workers.values()))
     carried = topics(pipeline, demand, costs.bytes)
     sent = sum(topic.bytes_per_event for topic in carried.values()) * demand.events_per_s / 1e6
     return Plan(
-        partitions, workers, carried,
-        cpu_cores=sum(it.cpu_cores for it in workers.values()),
-        memory_gb=sum(it.replicas * it.memory_mb for it in workers.values()) / 1000,
+        partitions, found_workers, carried,
+        cpu_cores=sum(it.cpu_cores for it in found_workers.values()),
+        memory_gb=sum(it.replicas * it.memory_mb for it in found_workers.values()) / 1000,
         disk_gb=sum(it.disk_gb for it in carried.values()),
         in_mb_per_s=sent, replication_mb_per_s=sent * (demand.replication - 1),
         out_mb_per_s=read_bytes(pipeline, carried) * demand.events_per_s / 1e6,
@@ -112,12 +114,22 @@ def plan(pipeline: Pipeline, demand: Demand, costs: UnitCosts) -> Plan:
     )  # fmt: skip
 
 
+def _all(pipeline: Pipeline) -> dict[str, tuple[str, ...]]:
+    """Each worker and what it runs, the weighting agent's too."""
+    return {**workers(pipeline), WEIGH: (WEIGH,)}
+
+
+def _event_us(pipeline: Pipeline, components: Sequence[str], costs: UnitCosts) -> float:
+    """Of an event in a worker; components that are fused are counted as if apart."""
+    return sum(costs.workers[kind_of(pipeline, name)].event_us for name in components)
+
+
 def _workers(
-    pipeline: Pipeline, name: str, demand: Demand, costs: UnitCosts, busy: float
+    pipeline: Pipeline, components: Sequence[str], demand: Demand, costs: UnitCosts, busy: float
 ) -> Workers:
-    kind = kind_of(pipeline, name)
+    kind = kind_of(pipeline, components[0])
     cost = costs.workers[kind]
-    load = demand.events_per_s * cost.event_us / 1e6
+    load = demand.events_per_s * _event_us(pipeline, components, costs) / 1e6
     replicas = _replicas(load, busy)
     memory_mb = cost.memory_mb
     if kind in ("windowed", "keyed"):
@@ -134,11 +146,12 @@ def _partitions(pipeline: Pipeline, replicas: int) -> int:
 
 
 def _path(pipeline: Pipeline) -> list[str]:
-    """The longest way from an event to its decision."""
+    """The longest way from an event to its decision, worker by worker."""
+    of = {it: name for name, members in workers(pipeline).items() for it in members}
     longest: dict[str, list[str]] = {EVENTS: []}
     for name in in_order(pipeline):
         before = max((longest[it] for it in pipeline.component(name).inputs), key=len)
-        longest[name] = [*before, name]
+        longest[name] = before if of[name] in before else [*before, of[name]]
     return [*max((longest[it] for it in pipeline.weighting.inputs), key=len), WEIGH]
 
 
@@ -148,10 +161,11 @@ def _wait(
     """Along the longest way, hop by hop; events of a keyed component take a hop more."""
     cycles: list[Cycle] = []
     rates: list[float] = []
+    members = _all(pipeline)
     for name in _path(pipeline):
-        kind = kind_of(pipeline, name)
-        event_us = costs.workers[kind].event_us
-        for _ in range(2 if kind == "keyed" else 1):
+        event_us = _event_us(pipeline, members[name], costs)
+        keyed = kind_of(pipeline, members[name][0]) == "keyed"
+        for _ in range(2 if keyed else 1):
             cycles.append(costs.hop.model_copy(update={"event_us": event_us}))
             rates.append(rate / replicas[name])
     return wait(cycles, rates, max(1, partitions // max(replicas.values())))
@@ -161,8 +175,8 @@ def _at(pipeline: Pipeline, costs: UnitCosts, demand: Demand, busy: float) -> Wa
     """When every worker is busy for that share of its time, or less."""
     rate = demand.events_per_s
     replicas = {
-        name: _replicas(rate * costs.workers[kind_of(pipeline, name)].event_us / 1e6, busy)
-        for name in (*in_order(pipeline), WEIGH)
+        name: _replicas(rate * _event_us(pipeline, members, costs) / 1e6, busy)
+        for name, members in _all(pipeline).items()
     }
     partitions = _partitions(pipeline, max(replicas.values()))
     return _wait(pipeline, costs, rate, replicas, partitions)
@@ -180,6 +194,8 @@ def _warnings(
         _NOT_MODELLED,
         "dead letters, redriven events, outcomes and snapshots of windows are not counted",
     ]
+    if pipeline.fuse:
+        found.append("components that are fused are counted as if each read its topics itself")
     own = [spec.name for spec in pipeline.components if spec.import_path is not None]
     if own:
         found.append(f"what {', '.join(own)} does itself is not known: counted as a small model")

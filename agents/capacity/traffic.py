@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agents.capacity.unit_costs import Bytes
 from topics.pipeline import Pipeline
 from topics.topology import Topology
+from topics.workers import inputs_of, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ def topics(pipeline: Pipeline, demand: Demand, size: Bytes) -> Mapping[str, Topi
 def read_bytes(pipeline: Pipeline, carried: Mapping[str, Topic]) -> float:
     """Bytes that are read for an event: every topic by each that needs it, decisions once."""
     topology = Topology.of(pipeline)
-    reads = [it for spec in pipeline.components for it in spec.inputs] + pipeline.weighting.inputs
+    fused = workers(pipeline).values()
+    reads = [it for members in fused for it in inputs_of(pipeline, members)]
+    reads += pipeline.weighting.inputs
     read = sum(carried[topology.stage(it)].bytes_per_event for it in reads)
     read += sum(carried[topology.keyed(name)].bytes_per_event for name in topology.repartitioned)
     return read + carried[topology.decisions].bytes_per_event

@@ -12,7 +12,7 @@ from agents.commands.shared import stdout
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
-    from topics.graph import Finding, Location
+    from topics.finding import Finding, Location
     from topics.pipeline_file import PipelineFile
 
 
@@ -59,7 +59,7 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
     from agents.components import import_component
     from models.registry import Registry
     from models.session import ModelSession
-    from topics.graph import Finding
+    from topics.finding import Finding
     from topics.settings import HomeSettings
 
     registry = Registry(HomeSettings().registry)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.topology import WEIGH, Topology
+from topics.workers import workers
 
 Manifest = dict[str, Any]
 DnsName = Annotated[
@@ -53,8 +54,8 @@ class Cluster(BaseModel):
 
 
 def components(pipeline: Pipeline) -> tuple[str, ...]:
-    """What runs, each in pods of its own: the components and the weighting agent."""
-    return (*(spec.name for spec in pipeline.components), WEIGH)
+    """What runs, each in pods of its own: the workers of components, and the weighting agent."""
+    return (*workers(pipeline), WEIGH)
 
 
 def workload_name(pipeline: Pipeline, component: str) -> str:

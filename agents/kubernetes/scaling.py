@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from agents.kubernetes.names import Cluster, Manifest, labels, manifest, user, workload_name
 from topics.acls import SCALER
 from topics.pipeline import Pipeline
-from topics.topology import WEIGH, Topology
+from topics.topology import Topology
+from topics.workers import inputs_of, workers
 
 EVENTS_PER_WORKER = 20_000
 """Uncommitted events a worker may have: a third of what one did in a second in `make bench`."""
@@ -33,10 +34,8 @@ def lag_sources(pipeline: Pipeline, component: str) -> Iterator[tuple[str, str]]
             yield topology.group(f"{component}.keyed"), source
         yield topology.group(component), topology.keyed(component)
         return
-    inputs = (
-        pipeline.weighting.inputs if component == WEIGH else pipeline.component(component).inputs
-    )
-    for name in inputs:
+    members = workers(pipeline).get(component, ())
+    for name in inputs_of(pipeline, members) if members else pipeline.weighting.inputs:
         yield topology.group(component), topology.stage(name)
 
 

@@ -20,7 +20,7 @@ from agents.kubernetes.names import (
     workload_name,
 )
 from topics.pipeline import Pipeline
-from topics.topology import WEIGH
+from topics.workers import workers
 
 GRACE_S = 30
 """From SIGTERM to SIGKILL: twice what a worker gets on one machine (agents.worker_process)."""
@@ -93,7 +93,8 @@ def _pod(pipeline: Pipeline, component: str, cluster: Cluster) -> Manifest:
 def _container(pipeline: Pipeline, component: str, cluster: Cluster) -> Manifest:
     health = {"httpGet": {"path": "/healthz", "port": "metrics"}, "timeoutSeconds": 3}
     ready = {"httpGet": {"path": "/readyz", "port": "metrics"}, "timeoutSeconds": 3}
-    stateful = component != WEIGH and bool(pipeline.component(component).windowed)
+    members = workers(pipeline).get(component, ())
+    stateful = any(pipeline.component(name).windowed for name in members)
     return {
         "name": "worker",
         "image": cluster.image,

@@ -12,7 +12,7 @@ from models.session import Singles
 from models.stage_outputs import StageOutputs
 from models.training_data import TrainingData
 from models.weighting import combine
-from topics.graph import in_order
+from topics.flow import in_order
 from topics.pipeline import Pipeline
 
 Components = Mapping[str, Component]

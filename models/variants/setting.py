@@ -13,7 +13,7 @@ from models.registry import ModelVersion, Registry
 from models.variants.errors import NothingToOptimise
 from models.variants.kinds import FP32
 from models.variants.scene import Components
-from topics.graph import in_order
+from topics.flow import in_order
 from topics.pipeline import Pipeline
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from tests.benchmarks.card_events import STAGES
 from tests.benchmarks.machine import ROOT
 from tests.benchmarks.model_files import PIPELINE, ModelFiles
 from tests.benchmarks.processes import Command, PeerEnded
@@ -19,9 +20,11 @@ PEERS = Path(__file__).with_name("peers")
 ANABRANCH = "anabranch"
 TWO = f"{ANABRANCH}-two"
 """Two workers, as two cores are there; Kafka Streams has two threads."""
+FUSED = f"{ANABRANCH}-fused"
+"""One worker runs all three stages, `fuse:`; it still writes their topics. Not for one stage."""
 RAW = "raw"
-NAMES = (ANABRANCH, TWO, RAW, "stock-faust", "quix", "bytewax", "kafka-streams")
-OURS = (ANABRANCH, TWO)
+NAMES = (ANABRANCH, FUSED, TWO, RAW, "stock-faust", "quix", "bytewax", "kafka-streams")
+OURS = (ANABRANCH, FUSED, TWO)
 _MODULES = {
     RAW: "raw", "stock-faust": "stock_faust", "quix": "quix", "bytewax": "bytewax_flow"
 }  # fmt: skip
@@ -57,7 +60,8 @@ def command(peer: str, run: Run) -> Command:
     if own:
         return _command(run, own, *run.flags)
     if name in OURS and run.workload == "w1":
-        return pipeline_command(renamed(run.files, run.prefix, run.folder), run)
+        fuse = STAGES if name == FUSED else ()
+        return pipeline_command(renamed(run.files, run.prefix, run.folder, fuse), run)
     if name in OURS:
         return _command(run, sys.executable, "-m", "tests.benchmarks.crayfish", *run.flags)
     if name in _MODULES:
@@ -83,11 +87,15 @@ def _command(run: Run, *words: str) -> Command:
     return Command(words, environment, ROOT)
 
 
-def renamed(files: ModelFiles, name: str, folder: Path) -> Path:
-    """The pipeline file by another name, whose topics are NAME.*, with its models, in *folder*."""
+def renamed(files: ModelFiles, name: str, folder: Path, fuse: Sequence[str] = ()) -> Path:
+    """The pipeline file by another name, whose topics are NAME.*, with its models, in *folder*.
+
+    One worker runs the components that are to be fused.
+    """
     content = yaml.safe_load(PIPELINE.read_text())
     path = folder / "pipeline.yaml"
-    path.write_text(yaml.safe_dump(content | {"pipeline": name}, sort_keys=False))
+    changed = content | {"pipeline": name, "fuse": list(fuse)}
+    path.write_text(yaml.safe_dump(changed, sort_keys=False))
     registry = folder / "registry"
     if not (registry / name).exists():
         shutil.copytree(files.home / "registry" / content["pipeline"], registry / name)

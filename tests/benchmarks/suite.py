@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.benchmarks import micro, w3, w4, w5, workload
 from tests.benchmarks.contest import TROUBLE, commands_of, contest, said
-from tests.benchmarks.peer_commands import ANABRANCH
+from tests.benchmarks.peer_commands import ANABRANCH, FUSED
 from tests.benchmarks.results import Results
 from tests.benchmarks.session import Bench
 
@@ -68,25 +68,32 @@ class Benchmark:
         peers, repeats = len(self._options.peers), self._options.repeats
         growth = len(list(w4.cases())) * min(repeats, _GROWTH_REPEATS)
         return {
-            "w1": peers * repeats, "w2": 2 * peers * repeats, "w3": len(w3.RATES) + peers - 1,
+            "w1": peers * repeats, "w2": 2 * len(self._of_one_stage) * repeats,
+            "w3": len(w3.wanted(self._sorted)),
             "w4": growth + 1, "w5": 2 * min(repeats, _STARTS) + 1, "micro": len(micro.ROWS),
         }[part]  # fmt: skip
 
-    def _contest(self, load: workload.Workload, advance: Advance) -> None:
-        options = self._options
-        found = contest(self._bench, load, options.peers, options.repeats, advance)
+    @property
+    def _of_one_stage(self) -> list[str]:
+        return [peer for peer in self._options.peers if peer != FUSED]
+
+    @property
+    def _sorted(self) -> list[str]:
+        return sorted(self._options.peers, key=lambda peer: peer != ANABRANCH)
+
+    def _contest(self, load: workload.Workload, peers: Sequence[str], advance: Advance) -> None:
+        found = contest(self._bench, load, peers, self._options.repeats, advance)
         self._results.contests[load.title] = found
 
     def _w1(self, advance: Advance) -> None:
-        self._contest(self._cards, advance)
+        self._contest(self._cards, self._options.peers, advance)
 
     def _w2(self, advance: Advance) -> None:
-        self._contest(workload.crayfish_text(self._bench.files), advance)
-        self._contest(workload.crayfish_tensor(self._bench.files), advance)
+        self._contest(workload.crayfish_text(self._bench.files), self._of_one_stage, advance)
+        self._contest(workload.crayfish_tensor(self._bench.files), self._of_one_stage, advance)
 
     def _w3(self, advance: Advance) -> None:
-        peers = sorted(self._options.peers, key=lambda peer: peer != ANABRANCH)
-        self._results.latencies = w3.latencies(self._bench, self._cards, peers, advance)
+        self._results.latencies = w3.latencies(self._bench, self._cards, self._sorted, advance)
 
     def _w4(self, advance: Advance) -> None:
         repeats, minutes = self._options.repeats, self._options.memory_minutes

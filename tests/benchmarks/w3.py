@@ -20,12 +20,13 @@ from tests.benchmarks.decision_check import DecisionCheck
 from tests.benchmarks.figures import percentiles
 from tests.benchmarks.load import Event
 from tests.benchmarks.pacing import NotPublished, publish_paced
+from tests.benchmarks.peer_commands import FUSED
 from tests.benchmarks.reader import Reader
 from tests.benchmarks.session import START_TIMEOUT_S, Bench, Session, session
 from tests.benchmarks.workload import Workload
 
 RATES = (100.0, 1000.0, 5000.0)
-"""Events a second, for anabranch."""
+"""Events a second, for Anabranch."""
 PEERS_RATE = 1000.0
 SECONDS = 20.0
 _WARM_S = 5.0
@@ -89,15 +90,23 @@ def latency(bench: Bench, workload: Workload, peer: str, rate: float) -> Latency
 def latencies(
     bench: Bench, workload: Workload, peers: Sequence[str], advance: Callable[[str], None]
 ) -> list[Latency]:
-    """Anabranch, or whoever is first, at all RATES; the others at one."""
-    wanted = [(peers[0], rate) for rate in RATES] + [(peer, PEERS_RATE) for peer in peers[1:]]
+    """What everybody who is `wanted` takes."""
     results = []
-    for peer, rate in wanted:
+    for peer, rate in wanted(peers):
         found = latency(bench, workload, peer, rate)
         results.append(found)
         told = found.trouble or f"p50 {found.ms['p50']:.1f} ms, p99 {found.ms['p99']:.1f} ms"
         advance(f"W3 latency: {found.peer} at {rate:,.0f}/s {told}")
     return results
+
+
+def wanted(peers: Sequence[str]) -> list[tuple[str, float]]:
+    """Anabranch, or whoever is first, and fused Anabranch at all RATES; the others at one."""
+    return [
+        (peer, rate)
+        for peer in peers
+        for rate in (RATES if peer in (peers[0], FUSED) else (PEERS_RATE,))
+    ]
 
 
 async def _latencies(

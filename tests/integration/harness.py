@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from topics.pipeline import Pipeline
 from topics.pipeline_file import PipelineFile, find_pipeline, load_pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
+from topics.wire import decode
 
 PATIENCE_S = 120.0
 
@@ -207,6 +209,19 @@ async def decisions_of(broker: BrokerSettings, pipeline: Pipeline) -> list[dict[
     """All decision records, parsed."""
     topic = Topology.of(pipeline).decisions
     return [json.loads(record.value) for record in await records_of(broker, topic)]
+
+
+async def outputs_of(
+    broker: BrokerSettings, own: Trained, names: Sequence[str]
+) -> dict[tuple[int, int], list[float]]:
+    """The outputs of some components side by side, by source coordinates."""
+    found: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for name in names:
+        for record in await records_of(broker, Topology.of(own.pipeline).stage(name)):
+            batch = decode(record.value, dict(record.headers))
+            for offset, row in zip(batch.rows.offsets.tolist(), batch.output, strict=True):
+                found[batch.partition, offset] += row.tolist()
+    return found
 
 
 async def decided(broker: BrokerSettings, pipeline: Pipeline, count: int) -> None:

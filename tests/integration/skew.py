@@ -12,7 +12,7 @@ from models.simulators import LabelledEvent
 from models.stage_outputs import StageOutputs
 from models.training_data import with_windows
 from tests.integration.harness import Trained, decisions_of, records_of
-from topics.graph import in_order
+from topics.flow import in_order
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 from topics.wire import decode

@@ -16,7 +16,7 @@ from tests.conformance import check_component
 from tests.integration.harness import Trained
 from tests.integration.velocity import LargeAmount
 from topics.events import EventDecoder
-from topics.graph import in_order
+from topics.flow import in_order
 
 ROWS = 300
 

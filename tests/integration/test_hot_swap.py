@@ -27,12 +27,14 @@ from agents.promotion_errors import IsChampion, NothingToRollBack
 from agents.protection import protected_by
 from agents.publishing import producer, publish_chunk
 from agents.slot import in_share
+from models.model_component import ModelComponent
 from models.registry import WEIGHTS
 from models.training import TrainingData, train
 from tests.integration.harness import (
     Trained,
     decided,
     decisions_of,
+    outputs_of,
     pipeline_running,
     publish,
     publish_raw,
@@ -268,6 +270,7 @@ async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its
     session = open_component(
         two.pipeline.with_version(FOREST, 2), FOREST, two.registry, two.home
     ).component
+    assert isinstance(session, ModelComponent)
     inputs = await outputs_of(broker, two, ["features", "terminals"])
     for batch in batches:
         assert batch.challenger is not None
@@ -275,7 +278,7 @@ async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its
         assert batch.challenged.all()
         assert batch.challenger.model == f"{FOREST}@2"
         x = np.array([inputs[batch.partition, at] for at in batch.rows.offsets.tolist()])
-        assert (session._session.signal(x.astype(np.float32)) == batch.signal).all()  # type: ignore[attr-defined]
+        assert (session.session.signal(x.astype(np.float32)) == batch.signal).all()
     compared = sum(
         metrics.registry.get_sample_value(
             "anabranch_shadow_rows_total",
@@ -347,19 +350,6 @@ async def publish_outcomes(
     async with producer(broker) as kafka:
         chunk = [(key, value.encode()) for key, value in outcomes]
         await publish_chunk(kafka, topology.outcomes, topology.partitions, chunk)
-
-
-async def outputs_of(
-    broker: BrokerSettings, own: Trained, names: Sequence[str]
-) -> dict[tuple[int, int], list[float]]:
-    """The outputs of some components side by side, by source coordinates."""
-    found: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for name in names:
-        for record in await records_of(broker, Topology.of(own.pipeline).stage(name)):
-            batch = decode(record.value, dict(record.headers))
-            for offset, row in zip(batch.rows.offsets.tolist(), batch.output, strict=True):
-                found[batch.partition, offset] += row.tolist()
-    return found
 
 
 async def test_a_canary_decides_for_the_same_share_of_keys_all_the_time(

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
 from topics.decision import rfc3339
+from topics.event_schema import EventSchema
 from topics.events import DecodedEvents, EventDecoder, _parsed_ms, milliseconds
-from topics.pipeline import EventSchema
 
 AT = "2018-04-01T00:00:31Z"
 AT_MS = 1522540831000

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from topics.errors import AnabranchError
-from topics.graph import in_order
+from topics.flow import in_order
 from topics.pipeline import Pipeline
 from topics.pipeline_file import PipelineFileError, PipelineNotFound, find_pipeline, load_pipeline
 

@@ -31,7 +31,7 @@ from models.training_errors import (
 )
 from models.training_report import cutoffs
 from topics.errors import AnabranchError
-from topics.graph import in_order
+from topics.flow import in_order
 from topics.pipeline import Pipeline
 from topics.pipeline_file import load_pipeline
 

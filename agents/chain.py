@@ -1,0 +1,168 @@
+"""The components that one worker runs on the same rows: mostly one; several where they are fused.
+
+They follow each other in the order of the flow, and each writes its own topic, also in that order:
+so of two that follow each other the later one is never ahead on the broker. After a crash the
+earlier one may be. Then what it has written stands, and the later one reads that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from agents.alignment import StageRows, aligned, failures_of
+from agents.errands import joined_of
+from agents.fused_models import FusedModels
+from agents.join import Joined
+from agents.recorded import Recorded
+from agents.slot import Made, Slot
+from agents.stage_metrics import StageMetrics
+from agents.stage_writer import StageWriter
+from agents.tail import TailReader
+from agents.worker import Wiring
+from models.component import Batch, StageOutput
+from topics.feature import EVENTS
+from topics.redrive import Errand
+from topics.stage_batch import Failure, Ints, Rows, StageBatch
+from topics.workers import worker_name
+
+
+class Decoded(NamedTuple):
+    """What a component that reads events is given of N rows."""
+
+    batch: Batch
+    """The valid events' columns."""
+    valid: Ints
+    """Which of the N rows they are."""
+    failures: Mapping[int, Failure]
+    """Why the others are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Rows of one source partition, and what there is to read of them."""
+
+    partition: int
+    covers_from: int
+    rows: Rows
+    stages: Mapping[str, StageRows] = field(default_factory=dict)
+    events: Decoded | None = None
+
+    @classmethod
+    def of(cls, partition: int, joined: Joined) -> Given:
+        """Joined rows."""
+        return cls(partition, joined.covers_from, joined.rows, joined.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the components."""
+
+    name: str
+    inputs: Sequence[str]
+    slot: Slot
+    writer: StageWriter
+
+
+class Chain:
+    """Runs the components of a worker and writes what they make."""
+
+    def __init__(
+        self, wiring: Wiring, slots: Mapping[str, Slot], metrics: Mapping[str, StageMetrics]
+    ) -> None:
+        inputs = {name: wiring.pipeline.component(name).inputs for name in slots}
+        self._members: dict[str, Member] = {}
+        for name, slot in slots.items():
+            writer = StageWriter(wiring.observed_by(metrics[name]), name, slot)
+            self._members[name] = Member(name, inputs[name], slot, writer)
+        self._fused = None
+        if len(slots) > 1:
+            self._fused = FusedModels(worker_name([*slots]), self._members, wiring.metrics)
+        self._read = {it for names in inputs.values() for it in names}
+        self._recorded: dict[int, dict[str, tuple[int, Recorded]]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The components, in the order of the flow."""
+        return [*self._members]
+
+    async def open(self, tail: TailReader, partition: int) -> int:
+        """The highest source offset that every component's topic has an output for; -1 for none."""
+        writers = {name: member.writer for name, member in self._members.items()}
+        done = {name: await it.last_written(tail, partition) for name, it in writers.items()}
+        least = min(done.values())
+        self._recorded[partition] = {
+            name: (last, await Recorded.after(tail, writers[name].topic, partition, least))
+            for name, last in done.items()
+            if last > least
+        }
+        return least
+
+    async def write(self, given: Given) -> None:
+        """Write what the components make of the rows, but for what they have written before."""
+        ready: Mapping[str, Made] = {}
+        if self._fused is not None and not self._recorded[given.partition]:
+            ready = await self._fused.run(given)
+        stages = dict(given.stages)
+        new: list[tuple[Member, StageBatch]] = []
+        for member in self._members.values():
+            batch = await self._made(member, given, stages, ready.get(member.name))
+            parts, n = await self._standing(member, given)
+            if n < len(batch):
+                new.append((member, batch[n:]))
+                parts.append(batch[n:])
+            if member.name in self._read:
+                stages[member.name] = aligned(member.name, parts, given.rows.offsets)
+        for member, batch in new:
+            await member.writer.write([batch])
+
+    async def only(self, name: str, given: Given) -> StageBatch:
+        """What one component makes of the rows; nothing is written."""
+        return await self._made(self._members[name], given, given.stages, None)
+
+    async def redriven(self, name: str, errand: Errand) -> StageBatch:
+        """What a component that reads others makes of a redriven event."""
+        joined = joined_of(errand, self._members[name].inputs)
+        return await self.only(name, Given.of(errand.partition, joined))
+
+    async def _made(
+        self, member: Member, given: Given, stages: Mapping[str, StageRows], made: Made | None
+    ) -> StageBatch:
+        """Rows that every input of the component has are transformed, the others are absent.
+
+        *made* has the outputs, if they are there already.
+        """
+        n = len(given.rows)
+        failures: Mapping[int, Failure]
+        if given.events is not None and EVENTS in member.inputs:
+            batch, rows, failures = given.events
+        else:
+            read = {name: stages[name] for name in member.inputs}
+            rows = np.flatnonzero(np.logical_and.reduce([it.present for it in read.values()]))
+            batch, failures = _batch(read, rows, n), failures_of(read)
+        if made is None:
+            made = await member.writer.transform(batch, rows, n)
+        return member.writer.batch(given.partition, given.covers_from, given.rows, made, failures)
+
+    async def _standing(self, member: Member, given: Given) -> tuple[list[StageBatch], int]:
+        """What the component has written of the first rows before, and how many these are."""
+        recorded = self._recorded[given.partition]
+        if member.name not in recorded:
+            return [], 0
+        last, outputs = recorded[member.name]
+        n = int(given.rows.offsets.searchsorted(last, "right"))
+        if n < len(given.rows):
+            del recorded[member.name]  # the rest is new
+        return (await outputs.of(given.rows.offsets[:n]) if n else []), n
+
+
+def _batch(read: Mapping[str, StageRows], rows: Ints, n: int) -> Batch:
+    """The inputs' outputs for *rows* of N."""
+    if len(rows) == n:
+        inputs = {name: StageOutput(it.output, it.signal) for name, it in read.items()}
+    else:
+        inputs = {name: StageOutput(it.output[rows], it.signal[rows]) for name, it in read.items()}
+    return Batch(rows=len(rows), inputs=inputs)

@@ -1,0 +1,80 @@
+"""What a component has written already, read again by those that are behind it."""
+
+from __future__ import annotations
+
+import numpy as np
+from aiokafka.structs import ConsumerRecord
+
+from agents.tail import GAP, TailReader, readable
+from topics.errors import WireError
+from topics.stage_batch import Ints, StageBatch
+from topics.wire import decode
+
+_FEW = 8
+
+
+class Recorded:
+    """The outputs of a component in one partition, from a source offset on, as they stand."""
+
+    def __init__(self, tail: TailReader, topic: str, partition: int, position: int) -> None:
+        self._tail = tail
+        self._topic = topic
+        self._partition = partition
+        self._position = position
+        self._next: list[StageBatch] = []
+
+    @classmethod
+    async def after(cls, tail: TailReader, topic: str, partition: int, offset: int) -> Recorded:
+        """The outputs for source offsets behind *offset*: where they begin is looked for."""
+        first, end = await tail.bounds(topic, partition)
+        start, back = end, GAP
+        while start > first:
+            start = max(first, end - back)
+            records = await tail.between(topic, partition, start, min(end, start + _FEW))
+            offsets = readable(records, _first_source_offset)
+            if offsets and offsets[0] <= offset + 1:
+                break
+            back *= 2
+        return cls(tail, topic, partition, start)
+
+    async def of(self, offsets: Ints) -> list[StageBatch]:
+        """The outputs for these source offsets (N,), ascending, and behind those asked before."""
+        found: list[StageBatch] = []
+        last = int(offsets[-1])
+        while not self._next or self._next[-1].covers_to < last:
+            if not await self._read_on():
+                break
+        waiting, self._next = self._next, []
+        for batch in waiting:
+            n = int(batch.rows.offsets.searchsorted(last, "right"))
+            found += _only(batch[:n], offsets)
+            if n < len(batch):
+                self._next.append(batch[n:])
+        return found
+
+    async def _read_on(self) -> bool:
+        """Read the next records; False when there are no more."""
+        _, end = await self._tail.bounds(self._topic, self._partition)
+        if self._position >= end:
+            return False
+        until = min(end, self._position + GAP)
+        for record in await self._tail.between(self._topic, self._partition, self._position, until):
+            try:
+                self._next.append(decode(record.value, dict(record.headers)))
+            except WireError:
+                continue  # not ours: everybody else who reads the topic says so
+        self._position = until
+        return True
+
+
+def _first_source_offset(record: ConsumerRecord) -> int:
+    return int(decode(record.value, dict(record.headers)).rows.offsets[0])
+
+
+def _only(batch: StageBatch, offsets: Ints) -> list[StageBatch]:
+    """The batch's rows of these offsets, in runs."""
+    wanted = np.isin(batch.rows.offsets, offsets)
+    if not wanted.any():
+        return []
+    edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False)).tolist()
+    return [batch[start:stop] for start, stop in zip(edges[::2], edges[1::2], strict=True)]

@@ -1,0 +1,21 @@
+"""Components whose signal an ONNX model makes."""
+
+from __future__ import annotations
+
+from models.component import Batch, Component, Floats, StageOutput
+from models.session import ModelSession
+
+
+class ModelComponent(Component):
+    """Runs its model over its inputs' outputs, side by side in the order of `from:`."""
+
+    def __init__(self, session: ModelSession) -> None:
+        self.session = session
+
+    def vector(self, batch: Batch) -> Floats:
+        """What the model reads, (N, F)."""
+        return batch.matrix()
+
+    def transform(self, batch: Batch) -> StageOutput:
+        """Output, float32 (N, 1), and signal (N,) are what the model says."""
+        return StageOutput.of_signal(self.session.signal(batch.matrix()))
