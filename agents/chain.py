@@ -1,8 +1,8 @@
 """The components that one worker runs on the same rows: mostly one; several where they are fused.
 
-They follow each other in the order of the flow, and each writes its own topic, also in that order:
-so of two that follow each other the later one is never ahead on the broker. After a crash the
-earlier one may be. Then what it has written stands, and the later one reads that.
+They follow each other in the order of the flow, and each writes its own topic, what it reads first:
+so on the broker none is ahead of what it reads. After a crash one may be behind. Then what the
+others have written stands, and it reads that.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from agents.slot import Made, Slot
 from agents.stage_metrics import StageMetrics
 from agents.stage_writer import StageWriter
 from agents.tail import TailReader
-from agents.worker import Wiring
+from agents.worker import Wiring, all_done
 from models.component import Batch, StageOutput
 from topics.feature import EVENTS
+from topics.flow import in_generations
 from topics.redrive import Errand
 from topics.stage_batch import Failure, Ints, Rows, StageBatch
 from topics.workers import worker_name
@@ -81,6 +82,8 @@ class Chain:
         self._fused = None
         if len(slots) > 1:
             self._fused = FusedModels(worker_name([*slots]), self._members, wiring.metrics)
+        flow = ([it for it in names if it in slots] for names in in_generations(wiring.pipeline))
+        self._generations = [names for names in flow if names]
         self._read = {it for names in inputs.values() for it in names}
         self._recorded: dict[int, dict[str, tuple[int, Recorded]]] = {}
 
@@ -107,17 +110,17 @@ class Chain:
         if self._fused is not None and not self._recorded[given.partition]:
             ready = await self._fused.run(given)
         stages = dict(given.stages)
-        new: list[tuple[Member, StageBatch]] = []
+        new: dict[str, StageBatch] = {}
         for member in self._members.values():
             batch = await self._made(member, given, stages, ready.get(member.name))
             parts, n = await self._standing(member, given)
             if n < len(batch):
-                new.append((member, batch[n:]))
-                parts.append(batch[n:])
+                new[member.name] = batch[n:]
+                parts.append(new[member.name])
             if member.name in self._read:
                 stages[member.name] = aligned(member.name, parts, given.rows.offsets)
-        for member, batch in new:
-            await member.writer.write([batch])
+        for names in self._generations:
+            await all_done([self._members[it].writer.write([new[it]]) for it in names if it in new])
 
     async def only(self, name: str, given: Given) -> StageBatch:
         """What one component makes of the rows; nothing is written."""

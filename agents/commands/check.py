@@ -39,6 +39,7 @@ def check(
     """
     from topics.pipeline import Pipeline
     from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.workers import workers
 
     if schema:
         typer.echo(json.dumps(Pipeline.model_json_schema(by_alias=True), indent=2))
@@ -48,10 +49,10 @@ def check(
     file = load_pipeline(find_pipeline(pipeline))
     if findings := _deep_findings(file):
         raise file.error(findings)
-    count = len(file.pipeline.components)
-    stdout.print(
-        f"{file.path}: {count} components, {file.pipeline.partitions} partitions, all well"
-    )
+    found = f"{len(file.pipeline.components)} components"
+    if file.pipeline.fuse:
+        found += f" in {len(workers(file.pipeline))} workers"
+    stdout.print(f"{file.path}: {found}, {file.pipeline.partitions} partitions, all well")
 
 
 def _deep_findings(file: PipelineFile) -> list[Finding]:

@@ -36,8 +36,8 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Run only this component (may be given several times); "
-            "the weighting agent is called weigh.",
+            help="Run only this component, and those that are fused with it (may be given several "
+            "times); the weighting agent is called weigh.",
         ),
     ] = None,
     broker: BrokerOption = None,

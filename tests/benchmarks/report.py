@@ -84,12 +84,26 @@ def latency_table(latencies: Sequence[Latency]) -> list[str]:
         [
             found.peer, f"{found.rate:,.0f}",
             *(f"{found.ms[name]:,.1f}" if found.ms else "–" for name in shown),
-            found.trouble or "",
+            _ends([run["p99"] for run in found.runs]), str(len(found.runs)), found.trouble or "",
         ]
         for found in latencies
     ]  # fmt: skip
-    heads = ["peer", "events/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", ""]
+    heads = [
+        "peer",
+        "events/s",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "max ms",
+        "p99 of runs",
+        "runs",
+        "",
+    ]
     return table(heads, rows)
+
+
+def _ends(values: Sequence[float]) -> str:
+    return f"{min(values):,.1f}–{max(values):,.1f}" if values else "–"
 
 
 def growth_table(points: Sequence[Point]) -> list[str]:

@@ -16,7 +16,6 @@ from tests.benchmarks.results import Results
 from tests.benchmarks.session import Bench
 
 PARTS = ("w1", "w2", "w3", "w4", "w5", "micro")
-_GROWTH_REPEATS = 3
 _STARTS = 5
 
 Advance = Callable[[str], None]
@@ -66,10 +65,10 @@ class Benchmark:
 
     def _total(self, part: str) -> int:
         peers, repeats = len(self._options.peers), self._options.repeats
-        growth = len(list(w4.cases())) * min(repeats, _GROWTH_REPEATS)
+        growth = len(list(w4.cases())) * repeats
         return {
             "w1": peers * repeats, "w2": 2 * len(self._of_one_stage) * repeats,
-            "w3": len(w3.wanted(self._sorted)),
+            "w3": len(w3.wanted(self._sorted)) * repeats,
             "w4": growth + 1, "w5": 2 * min(repeats, _STARTS) + 1, "micro": len(micro.ROWS),
         }[part]  # fmt: skip
 
@@ -93,11 +92,13 @@ class Benchmark:
         self._contest(workload.crayfish_tensor(self._bench.files), self._of_one_stage, advance)
 
     def _w3(self, advance: Advance) -> None:
-        self._results.latencies = w3.latencies(self._bench, self._cards, self._sorted, advance)
+        self._results.latencies = w3.latencies(
+            self._bench, self._cards, self._sorted, self._options.repeats, advance
+        )
 
     def _w4(self, advance: Advance) -> None:
         repeats, minutes = self._options.repeats, self._options.memory_minutes
-        self._results.points = w4.points(self._bench, min(repeats, _GROWTH_REPEATS), advance)
+        self._results.points = w4.points(self._bench, repeats, advance)
         if not minutes:
             return advance("W4 memory: not asked for")
         found = w4.memory(self._bench, self._cards, minutes, commands_of(ANABRANCH))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from statistics import median
 from threading import Event as Flag
 
 import numpy as np
@@ -47,13 +48,20 @@ class NotSustained(Exception):
 
 @dataclass(slots=True)
 class Latency:
-    """How long a peer took, in milliseconds, by percentile."""
+    """How long a peer took, in milliseconds, by percentile: medians of its runs."""
 
     peer: str
     rate: float
-    events: int = 0
-    ms: dict[str, float] = field(default_factory=dict)
+    runs: list[dict[str, float]] = field(default_factory=list)
+    """Percentile → milliseconds, of each run."""
     trouble: str | None = None
+    """Why the last run that came to nothing did."""
+
+    @property
+    def ms(self) -> dict[str, float]:
+        """Empty when no run came to anything."""
+        names = self.runs[0] if self.runs else ()
+        return {name: median(run[name] for run in self.runs) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,28 +84,23 @@ class _Stream:
         return cls(events, lanes, reference.expected(cards))
 
 
-def latency(bench: Bench, workload: Workload, peer: str, rate: float) -> Latency:
-    """The latencies of *peer* at *rate* events a second; or why it has none."""
-    found = Latency(label_of(peer), rate)
-    try:
-        values = asyncio.run(_latencies(bench, workload, peer, rate))
-        found.events, found.ms = len(values), percentiles(values)
-    except (*TROUBLE, NotPublished, NotSustained) as exc:
-        found.trouble = said(exc)
-    return found
-
-
 def latencies(
-    bench: Bench, workload: Workload, peers: Sequence[str], advance: Callable[[str], None]
-) -> list[Latency]:
-    """What everybody who is `wanted` takes."""
-    results = []
-    for peer, rate in wanted(peers):
-        found = latency(bench, workload, peer, rate)
-        results.append(found)
-        told = found.trouble or f"p50 {found.ms['p50']:.1f} ms, p99 {found.ms['p99']:.1f} ms"
-        advance(f"W3 latency: {found.peer} at {rate:,.0f}/s {told}")
-    return results
+    bench: Bench, workload: Workload, peers: Sequence[str], repeats: int,
+    advance: Callable[[str], None],
+) -> list[Latency]:  # fmt: skip
+    """What everybody who is `wanted` takes, so many times in turns."""
+    found = {(peer, rate): Latency(label_of(peer), rate) for peer, rate in wanted(peers)}
+    for _ in range(repeats):
+        for (peer, rate), latency in found.items():
+            try:
+                ms = percentiles(asyncio.run(_latencies(bench, workload, peer, rate)))
+            except (*TROUBLE, NotPublished, NotSustained) as exc:
+                latency.trouble = told = said(exc)
+            else:
+                latency.runs.append(ms)
+                told = f"p50 {ms['p50']:.1f} ms, p99 {ms['p99']:.1f} ms"
+            advance(f"W3 latency: {latency.peer} at {rate:,.0f}/s {told}")
+    return list(found.values())
 
 
 def wanted(peers: Sequence[str]) -> list[tuple[str, float]]:

@@ -146,14 +146,20 @@ async def test_fused_components_write_the_bits_that_they_write_apart(
         assert (audit.total.lost, audit.total.duplicated, audit.total.dead) == (0, 0, 2)
         parts = [spec.name for spec in it.pipeline.components]
         signals = {name: await models_of(broker, it, name) for name in parts}
-        outputs = {name: await outputs_of(broker, it, [name]) for name in parts}
+        # How many zeros stand for a row without an output depends on its micro-batch.
+        outputs = {
+            name: {
+                at: row for at, row in (await outputs_of(broker, it, [name])).items() if any(row)
+            }
+            for name in parts
+        }
         found.append({"signals": signals, "outputs": outputs})
     assert found[0] == found[1]
     assert is_in_one_session(metrics, together, "-".join(names))
-    rows = {"pipeline": together.pipeline.name, "outcome": "output"}
+    labels = {"pipeline": together.pipeline.name, "outcome": "output"}
     for name in names:
         written = metrics.registry.get_sample_value(
-            "anabranch_rows_total", {**rows, "component": name}
+            "anabranch_rows_total", {**labels, "component": name}
         )
         assert written == EVENTS - 2
 
