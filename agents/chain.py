@@ -8,15 +8,14 @@ others have written stands, and it reads that.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from agents.alignment import StageRows, aligned, failures_of
 from agents.errands import joined_of
 from agents.fused_models import FusedModels
-from agents.join import Joined
+from agents.given import Given
 from agents.recorded import Recorded
 from agents.slot import Made, Slot
 from agents.stage_metrics import StageMetrics
@@ -27,35 +26,7 @@ from models.component import Batch, StageOutput
 from topics.feature import EVENTS
 from topics.flow import in_generations
 from topics.redrive import Errand
-from topics.stage_batch import Failure, Ints, Rows, StageBatch
-from topics.workers import worker_name
-
-
-class Decoded(NamedTuple):
-    """What a component that reads events is given of N rows."""
-
-    batch: Batch
-    """The valid events' columns."""
-    valid: Ints
-    """Which of the N rows they are."""
-    failures: Mapping[int, Failure]
-    """Why the others are not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """Rows of one source partition, and what there is to read of them."""
-
-    partition: int
-    covers_from: int
-    rows: Rows
-    stages: Mapping[str, StageRows] = field(default_factory=dict)
-    events: Decoded | None = None
-
-    @classmethod
-    def of(cls, partition: int, joined: Joined) -> Given:
-        """Joined rows."""
-        return cls(partition, joined.covers_from, joined.rows, joined.stages)
+from topics.stage_batch import Failure, Ints, StageBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +52,7 @@ class Chain:
             self._members[name] = Member(name, inputs[name], slot, writer)
         self._fused = None
         if len(slots) > 1:
-            self._fused = FusedModels(worker_name([*slots]), self._members, wiring.metrics)
+            self._fused = FusedModels(wiring, slots)
         flow = ([it for it in names if it in slots] for names in in_generations(wiring.pipeline))
         self._generations = [names for names in flow if names]
         self._read = {it for names in inputs.values() for it in names}

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from agents.components import OpenComponent
+from agents.given import Given
 from agents.inference import Inference
-from agents.slot import Made
-from agents.stage_metrics import StageMetrics
+from agents.slot import Made, Slot
 from agents.transforming import checked, spread
+from agents.worker import Wiring
 from models.component import StageOutput
-from models.fusing import FusedSession, Part
+from models.fusing import FusedSession, block_of, parts_of
 from models.model_component import ModelComponent
 from models.registry_errors import RegistryError
-from models.session import Singles
-from topics.feature import EVENTS
+from models.session import ModelSession, Singles
 from topics.stage_batch import Floats, Ints
-
-if TYPE_CHECKING:
-    from agents.chain import Given, Member
+from topics.workers import worker_name
 
 log = logging.getLogger(__name__)
 
@@ -53,22 +50,25 @@ class FusedModels:
 
     They run one by one while one of them has a challenger, where a row lacks an input of some of
     them or an output, and until the session of what is in service now is there: it is made aside.
+    One that fails is not used again until another version is in service.
     """
 
-    def __init__(self, worker: str, members: Mapping[str, Member], metrics: StageMetrics) -> None:
-        self._worker = worker
-        self._members = members
-        self._metrics = metrics
-        self._inference = Inference(metrics)
-        self._of: tuple[Champions, Mapping[str, int]] | None = None
+    def __init__(self, wiring: Wiring, slots: Mapping[str, Slot]) -> None:
+        self._worker = worker_name([*slots])
+        self._pipeline = wiring.pipeline
+        self._slots = slots
+        self._metrics = wiring.metrics
+        self._inference = Inference(wiring.metrics)
+        self._of: Champions = {}
+        self._widths: Mapping[str, int] = {}
         self._session: FusedSession | None = None
         self._merging: asyncio.Task[None] | None = None
 
     async def run(self, given: Given) -> dict[str, Made]:
         """What each component makes of the rows; empty when they are to run one by one."""
-        if any(member.slot.challenge is not None for member in self._members.values()):
+        if any(slot.challenge is not None for slot in self._slots.values()):
             return {}
-        champions = {name: member.slot.champion for name, member in self._members.items()}
+        champions = {name: slot.champion for name, slot in self._slots.items()}
         try:
             read = self._read(given, champions)
             if read is None or not len(read.rows):
@@ -79,7 +79,8 @@ class FusedModels:
             n = len(given.rows)
             return await self._inference.run(lambda: _made(session, champions, read, n), n)
         except Exception:  # whatever it is: one by one it comes out which component's it is
-            log.exception("%s: not in one session", self._worker)
+            log.exception("%s: its components run one by one from now on", self._worker)
+            self._use(None)
             return {}
 
     def _read(self, given: Given, champions: Champions) -> _Read | None:
@@ -90,57 +91,48 @@ class FusedModels:
             if not isinstance(first.component, ModelComponent) or not batch.rows:
                 return None
             features = first.component.vector(batch)
-            blocks = {_block(name): features.astype(np.float32, copy=False)}
+            blocks = {block_of(name): features.astype(np.float32, copy=False)}
             return _Read(rows, blocks, name, features)
         present = [stage.present for stage in given.stages.values()]
         if any((it != present[0]).any() for it in present):
             return None
         rows = np.flatnonzero(present[0])
         blocks = {
-            _block(name): stage.output[rows].astype(np.float32, copy=False)
+            block_of(name): stage.output[rows].astype(np.float32, copy=False)
             for name, stage in given.stages.items()
         }
         return _Read(rows, blocks)
 
     def _session_of(self, champions: Champions, widths: Mapping[str, int]) -> FusedSession | None:
         """The session, if it is there; otherwise it is begun to be made."""
-        if self._of != (champions, widths):
-            self._of = champions, widths
-            self._session = None
-            self._metrics.observe_fused(in_one=False)
+        if self._of != champions:
+            self._of, self._widths = champions, widths
+            self._use(None)
             self._merging = asyncio.create_task(self._merge(champions, widths))
-        return self._session
+        return self._session if widths == self._widths else None
 
     async def _merge(self, champions: Champions, widths: Mapping[str, int]) -> None:
         try:
-            parts = [self._part(name, it, champions) for name, it in champions.items()]
+            parts = parts_of(self._pipeline, _sessions(champions))
             session = await asyncio.to_thread(FusedSession.of, parts, widths)
         except Exception as exc:  # graphs of any kind: what is wrong with one must end no worker
             log.warning("%s: its components run one by one: %s", self._worker, exc)
             return
-        if self._of == (champions, widths):
-            self._session = session
-            self._metrics.observe_fused(in_one=True)
+        if self._of == champions:
+            self._use(session)
 
-    def _part(self, name: str, opened: OpenComponent, champions: Champions) -> Part:
+    def _use(self, session: FusedSession | None) -> None:
+        self._session = session
+        self._metrics.observe_fused(in_one=session is not None)
+
+
+def _sessions(champions: Champions) -> dict[str, ModelSession]:
+    found: dict[str, ModelSession] = {}
+    for name, opened in champions.items():
         if not isinstance(opened.component, ModelComponent):
             raise RegistryError(f"{name} has no ONNX model")
-        inputs = self._members[name].inputs
-        return Part(name, opened.component.session, self._tensors(name, inputs, champions))
-
-    def _tensors(self, name: str, inputs: Sequence[str], champions: Champions) -> list[str]:
-        """What the model of *name* reads: signals of others, blocks from outside."""
-        if EVENTS in inputs:
-            return [_block(name)]
-        passes_features_on = {it for it in champions if EVENTS in self._members[it].inputs}
-        return [
-            it if it in champions and it not in passes_features_on else _block(it) for it in inputs
-        ]
-
-
-def _block(name: str) -> str:
-    """What the columns that component *name* passes on are called in a graph."""
-    return f"{name}.output"
+        found[name] = opened.component.session
+    return found
 
 
 def _made(session: FusedSession, champions: Champions, read: _Read, n: int) -> dict[str, Made]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from agents.chain import Chain, Given
+from agents.chain import Chain
 from agents.errands import StageErrands
+from agents.given import Given
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
 from agents.worker import Wiring

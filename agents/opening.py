@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from agents.components import OpenComponent
 from agents.deployed import open_challenge, open_deployed, open_deployed_weights, open_weights
-from agents.runner import Parts
+from agents.parts import Parts
 from agents.terms import Terms
 from models.model_inputs import ModelOutOfDate, reads
 from models.registry import Registry, WeightsVersion

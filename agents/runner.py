@@ -6,37 +6,25 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from agents.app import StageApp, add_agent, create_app
-from agents.chain import Chain
-from agents.components import OpenComponent
+from agents.app import StageApp
+from agents.assembling import repartition_app, worker_app
 from agents.in_step import InStep
-from agents.joined_stage import JoinedStage
-from agents.keyed_stage import KeyedStage
 from agents.liveness import Standing
 from agents.metrics import Metrics
-from agents.repartition import Repartition
-from agents.slot import Challenge, Slot
-from agents.source_stage import SourceStage
+from agents.parts import Parts, Slots
 from agents.stage_metrics import StageMetrics
-from agents.terms import Terms, TermsSlot
-from agents.weigh import Weigher
-from agents.worker import Wiring, Worker
+from agents.worker import Worker
 from topics.errors import AnabranchError, BrokerUnreachable
-from topics.feature import EVENTS
-from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
-from topics.topology import WEIGH, Topology
-from topics.workers import inputs_of, workers
+from topics.topology import Topology
 
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 4.0
 _LAG_EVERY_S = 0.5
-_EVENT_RECORDS = 4096
-_BATCH_RECORDS = 16
 
 
 class StopTimeout(AnabranchError):
@@ -47,46 +35,6 @@ class StopTimeout(AnabranchError):
             f"{', '.join(sorted(groups))} did not stop within {waited_s:.0f} s and were left; "
             "rows that they had not committed are read again after a restart"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a pipeline is run with."""
-
-    pipeline: Pipeline
-    components: Mapping[str, OpenComponent]
-    """Loaded components by name; those that run here."""
-    terms: Terms | None
-    """For the weighting agent; None when it does not run here."""
-    challenges: Mapping[str, Challenge] = field(default_factory=dict)
-    """By component, where one is under way: its share of keys is the same after a restart."""
-
-    def workers(self) -> dict[str, tuple[str, ...]]:
-        """Name → components of each worker that runs here; the weighting agent's has none."""
-        found = {
-            name: members
-            for name, members in workers(self.pipeline).items()
-            if self.components.keys() >= {*members}
-        }
-        return found if self.terms is None else {**found, WEIGH: ()}
-
-
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """What the components of this process run now."""
-
-    components: Mapping[str, Slot]
-    terms: TermsSlot | None
-    """The weighting agent's; None when it does not run here."""
-
-    @classmethod
-    def of(cls, parts: Parts) -> Slots:
-        """Slots that hold *parts*."""
-        components = {
-            name: Slot(opened, parts.challenges.get(name))
-            for name, opened in parts.components.items()
-        }
-        return cls(components, None if parts.terms is None else TermsSlot(parts.terms))
 
 
 @dataclass(slots=True)
@@ -141,18 +89,18 @@ async def running(
     parts: Parts, settings: BrokerSettings, metrics: Metrics
 ) -> AsyncIterator[Running]:
     """Start the components, yield when each owns its partitions, stop them in the end."""
-    started: dict[str, tuple[StageApp, Worker[object]]] = {}
+    started: dict[str, tuple[StageApp, Worker[Any]]] = {}
     stages: dict[str, StageMetrics] = {}
     slots = Slots.of(parts)
     in_step = InStep()
     for name, members in parts.workers().items():
         for it in dict.fromkeys((name, *members)):
             stages[it] = StageMetrics(metrics, parts.pipeline.name, it)
-        started[name] = _wired(parts, name, settings, stages, in_step, slots)
+        started[name] = worker_app(parts, name, settings, stages, in_step, slots)
         if name in Topology.of(parts.pipeline).repartitioned:
             before = f"{name}.keyed"
             stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
-            started[before] = _repartition(parts, name, settings, stages[before])
+            started[before] = repartition_app(parts, name, settings, stages[before])
     apps = {name: app for name, (app, _) in started.items()}
     tails = [worker.tail for _, worker in started.values()]
     try:
@@ -172,59 +120,6 @@ async def running(
         await _stop(list(apps.values()))
     finally:
         await asyncio.gather(*(tail.stop() for tail in tails))
-
-
-def _wired(
-    parts: Parts, name: str, settings: BrokerSettings, stages: Mapping[str, StageMetrics],
-    in_step: InStep, slots: Slots,
-) -> tuple[StageApp, Worker[object]]:  # fmt: skip
-    topology = Topology.of(parts.pipeline)
-    keyed = name in topology.repartitioned
-    members = parts.workers()[name]
-    inputs = inputs_of(parts.pipeline, members) if members else parts.pipeline.weighting.inputs
-    reads_events = list(inputs) == [EVENTS] and not keyed
-    app = create_app(
-        topology.group(name), settings,
-        max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
-    )  # fmt: skip
-    wiring = Wiring(parts.pipeline, app, settings, stages[name], in_step)
-    if reads_events and parts.terms is not None:
-        app.batches.turn = in_step.turn
-    for member in members:
-        stages[member].observe_model(slots.components[member].champion.model)
-    worker = _worker(wiring, name, stages, slots, {it: slots.components[it] for it in members})
-    topics = [topology.keyed(name)] if keyed else [topology.stage(stage) for stage in inputs]
-    add_agent(app, [*topics, topology.redrive], worker.handle)
-    return app, worker
-
-
-def _worker(
-    wiring: Wiring, name: str, stages: Mapping[str, StageMetrics], slots: Slots,
-    members: Mapping[str, Slot],
-) -> Worker[Any]:  # fmt: skip
-    if name == WEIGH:
-        if slots.terms is None:
-            raise ValueError("the weighting agent needs weights")
-        terms = slots.terms.terms.weights
-        wiring.metrics.observe_terms(terms.values, terms.version)
-        return Weigher(wiring, slots.terms)
-    if name in wiring.topology.repartitioned:
-        return KeyedStage(wiring, name, members[name])
-    chain = Chain(wiring, members, stages)
-    kind = SourceStage if EVENTS in inputs_of(wiring.pipeline, chain.names) else JoinedStage
-    return kind(wiring, chain)
-
-
-def _repartition(
-    parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics
-) -> tuple[StageApp, Worker[object]]:
-    """What deals events and outcomes out to component *name*."""
-    topology = Topology.of(parts.pipeline)
-    group = topology.group(f"{name}.keyed")
-    app = create_app(group, settings, max_records=_EVENT_RECORDS)
-    worker = Repartition(Wiring(parts.pipeline, app, settings, metrics), name)
-    add_agent(app, topology.sources_of(name), worker.handle)
-    return app, worker  # type: ignore[return-value]  # any state
 
 
 async def _start(apps: Mapping[str, StageApp], settings: BrokerSettings) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.chain import Chain, Decoded, Given
+from agents.chain import Chain
 from agents.coverage import check_continues, covered_from
 from agents.errands import StageErrands
+from agents.given import Decoded, Given
 from agents.past import Past, orders_of
 from agents.redriven_past import glimpsed, is_caught_up
 from agents.rewinding import Resumption

@@ -14,6 +14,8 @@ import numpy as np
 
 from models.registry_errors import RegistryError
 from models.session import ModelSession, Singles, filled, opened
+from topics.feature import EVENTS
+from topics.pipeline import Pipeline
 
 if TYPE_CHECKING:
     import onnx
@@ -38,6 +40,28 @@ class Part:
     session: ModelSession
     inputs: Sequence[str]
     """Parts before it, whose signals it reads, and blocks of columns from outside, in order."""
+
+
+def block_of(component: str) -> str:
+    """What the columns that a component passes on are called in a graph."""
+    return f"{component}.output"
+
+
+def parts_of(pipeline: Pipeline, sessions: Mapping[str, ModelSession]) -> list[Part]:
+    """Parts of these components, which follow each other in the order of the flow.
+
+    What passes on more than its signal is a block to those that read it: components from outside,
+    and the one that reads events, which itself reads that block.
+    """
+    specs = {name: pipeline.component(name) for name in sessions}
+    signals = {name for name, spec in specs.items() if EVENTS not in spec.inputs}
+
+    def tensors(name: str) -> list[str]:
+        if name not in signals:
+            return [block_of(name)]
+        return [it if it in signals else block_of(it) for it in specs[name].inputs]
+
+    return [Part(name, session, tensors(name)) for name, session in sessions.items()]
 
 
 class FusedSession:

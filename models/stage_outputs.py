@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.component import Batch, Component, StageOutput
+from models.component import Batch, Component, Floats, StageOutput
 from models.features import FeatureVector
 from models.training_data import TrainingData
 from models.training_errors import ComponentFailed
@@ -52,6 +52,10 @@ class StageOutputs:
     def signals(self, names: Sequence[str], rows: slice) -> NDArray[np.float32]:
         """The signals of stages *names*, side by side, (rows, S)."""
         return np.stack([self._outputs[name].signal[rows] for name in names], axis=1)
+
+    def output(self, name: str) -> Floats:
+        """What a stage passes on, (N, F)."""
+        return self._outputs[name].output
 
     def batch(self, name: str, rows: slice) -> Batch:
         """The batch that serving would give component *name* for *rows*."""

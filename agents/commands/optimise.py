@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.commands.shared import JsonOption, stderr, stdout
 
 if TYPE_CHECKING:
-    from models.variants.table import ComponentVariants, OptimiseReport, Variant
+    from models.variants.table import ComponentVariants, Fused, OptimiseReport, Variant
 
 _SIMULATED_ROWS = 150_000
 
@@ -52,7 +52,8 @@ def optimise(
     scales from real rows), and networks with a quarter to three quarters of their hidden units
     pruned. Chosen is the fastest that is faster than fp32 beyond noise, stays within the
     tolerances of the pipeline file (optimise:), flips no more of the pipeline's decisions
-    than they allow, and gives a row the same bits in any batch. Often that is fp32.
+    than they allow, and gives a row the same bits in any batch. Often that is fp32. Components
+    that the file fuses (fuse:) are also measured as one session against one by one.
 
     Times are processor time of one thread, in turns with fp32. The rows are those of
     `anabranch train` with the same --data or --seed: the first 60 % calibrate, the last 20 %
@@ -124,6 +125,8 @@ def print_report(report: OptimiseReport) -> None:
     """Print a table for each component, and what is chosen."""
     for component in report.components:
         _print_component(component, report)
+    for fused in report.fused:
+        stdout.print(_fused_in_words(fused), markup=False, highlight=False, soft_wrap=True)
     stdout.print(
         f"{report.machine}: {report.rows:,} held-out rows, {report.calibration_rows:,} to "
         f"calibrate; µs of one thread a row, and × fp32; {report.seconds:.1f} s"
@@ -152,6 +155,14 @@ def _print_component(component: ComponentVariants, report: OptimiseReport) -> No
     stdout.print(table, soft_wrap=True)
     stdout.print(_chosen_in_words(component, report.pipeline), markup=False, soft_wrap=True)
     stdout.print()
+
+
+def _fused_in_words(fused: Fused) -> str:
+    names = ", ".join(fused.components)
+    if fused.speed is None:
+        return f"{names}: fused, but one by one: {fused.refused}"
+    times = ", ".join(f"{ratio:.2f} at {size}" for size, ratio in fused.speed.ratio.items())
+    return f"{names} in one session, as fused: the same bits; × one by one: {times} rows"
 
 
 def _cells(variant: Variant, sizes: int) -> list[str]:

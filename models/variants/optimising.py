@@ -18,6 +18,7 @@ from models.registry import ModelVersion
 from models.session import ModelSession, Singles
 from models.splits import blocks
 from models.training_data import TrainingData, with_windows
+from models.variants.fused import fused_ones
 from models.variants.gate import winner
 from models.variants.kinds import FP32
 from models.variants.making import Made, made
@@ -68,6 +69,12 @@ def optimise(
             )  # fmt: skip
         chosen = {name: winner(it.table) for name, it in found.items()}
         flips = _agreed(chosen, found, judged, setting.pipeline.optimise.max_flips, opened)
+    fused = []
+    if only is None and setting.pipeline.fuse:
+        progress("fused", 0.0)
+        as_they_are = components_of(setting, originals)
+        fused = fused_ones(setting.pipeline, as_they_are, judged, seed=seed)
+        progress("fused", 1.0)
     components = [
         ComponentVariants(
             component=name, version=originals[name].version, digest=originals[name].digest,
@@ -77,8 +84,8 @@ def optimise(
     ]  # fmt: skip
     report = OptimiseReport(
         pipeline=setting.pipeline.name, rows=judged.data.rows, machine=_machine(),
-        calibration_rows=calibration.data.rows, components=components, flips_together=flips,
-        seconds=time.perf_counter() - started,
+        calibration_rows=calibration.data.rows, components=components, fused=fused,
+        flips_together=flips, seconds=time.perf_counter() - started,
     )  # fmt: skip
     return report, {
         name: Kept(found[name].candidates[it], calibration.model_input(name))

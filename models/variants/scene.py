@@ -45,6 +45,10 @@ class Scene:
         """What the model of component *name* reads, (N, F)."""
         return self._stages.model_input(name, slice(0, self.data.rows))
 
+    def passed_on(self, name: str) -> Singles:
+        """What component *name* gives to those that read it, (N, F)."""
+        return self._stages.output(name).astype(np.float32)
+
     def signal(self, name: str) -> Singles:
         """What component *name* says, (N,)."""
         return self._stages.signals([name], slice(0, self.data.rows))[:, 0]

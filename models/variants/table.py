@@ -85,6 +85,16 @@ class ComponentVariants(_Record):
         raise KeyError(name)
 
 
+class Fused(_Record):
+    """Components that the pipeline fuses: their models one by one, and in one session."""
+
+    components: list[str]
+    speed: Speed | None = None
+    """Of the one session; ratios are to the models one by one, whose bits it gives."""
+    refused: str | None = None
+    """Why there is no such session."""
+
+
 class OptimiseReport(_Record):
     """What `anabranch models optimise` found."""
 
@@ -94,6 +104,8 @@ class OptimiseReport(_Record):
     calibration_rows: int
     machine: str
     components: list[ComponentVariants]
+    fused: list[Fused] = []
+    """As they are without variants; only for a pipeline as a whole."""
     flips_together: int
     """Decisions that are others with all chosen variants in place at once."""
     seconds: float

@@ -21,6 +21,7 @@ from tests.benchmarks.report import markdown
 from tests.benchmarks.results import Results
 from tests.benchmarks.session import Bench
 from tests.benchmarks.suite import PARTS, Benchmark, Options
+from tests.benchmarks.w3 import RATES
 
 _LEAST_MINUTES = 0.5
 
@@ -57,7 +58,7 @@ def _options(given: argparse.Namespace) -> Options:
         )  # fmt: skip
     return Options(
         parts=given.only, peers=given.peers or NAMES, repeats=given.repeats,
-        target_s=5.0, warm_s=3.0, memory_minutes=given.memory_minutes,
+        target_s=5.0, warm_s=3.0, memory_minutes=given.memory_minutes, rates=given.rates,
     )  # fmt: skip
 
 
@@ -101,6 +102,8 @@ def _arguments() -> argparse.Namespace:
     add("--repeats", type=int, default=5, help="runs of each peer [5]")
     add("--peers", nargs="+", metavar="NAME",
         help=f"these [{' '.join(NAMES)}]; NAME=EXECUTABLE for one of your own")  # fmt: skip
+    add("--rates", type=float, nargs="+", default=RATES, metavar="N",
+        help="events a second of W3, for Anabranch [100 1000 5000]")  # fmt: skip
     add(
         "--memory-minutes",
         type=float,

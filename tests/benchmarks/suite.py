@@ -31,6 +31,7 @@ class Options:
     target_s: float
     warm_s: float
     memory_minutes: float
+    rates: Sequence[float] = w3.RATES
 
 
 class Benchmark:
@@ -68,7 +69,7 @@ class Benchmark:
         growth = len(list(w4.cases())) * repeats
         return {
             "w1": peers * repeats, "w2": 2 * len(self._of_one_stage) * repeats,
-            "w3": len(w3.wanted(self._sorted)) * repeats,
+            "w3": len(self._rated) * repeats,
             "w4": growth + 1, "w5": 2 * min(repeats, _STARTS) + 1, "micro": len(micro.ROWS),
         }[part]  # fmt: skip
 
@@ -77,8 +78,9 @@ class Benchmark:
         return [peer for peer in self._options.peers if peer != FUSED]
 
     @property
-    def _sorted(self) -> list[str]:
-        return sorted(self._options.peers, key=lambda peer: peer != ANABRANCH)
+    def _rated(self) -> list[tuple[str, float]]:
+        peers = sorted(self._options.peers, key=lambda peer: peer != ANABRANCH)
+        return w3.wanted(peers, self._options.rates)
 
     def _contest(self, load: workload.Workload, peers: Sequence[str], advance: Advance) -> None:
         found = contest(self._bench, load, peers, self._options.repeats, advance)
@@ -93,7 +95,7 @@ class Benchmark:
 
     def _w3(self, advance: Advance) -> None:
         self._results.latencies = w3.latencies(
-            self._bench, self._cards, self._sorted, self._options.repeats, advance
+            self._bench, self._cards, self._rated, self._options.repeats, advance
         )
 
     def _w4(self, advance: Advance) -> None:

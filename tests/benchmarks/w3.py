@@ -85,11 +85,11 @@ class _Stream:
 
 
 def latencies(
-    bench: Bench, workload: Workload, peers: Sequence[str], repeats: int,
+    bench: Bench, workload: Workload, of: Sequence[tuple[str, float]], repeats: int,
     advance: Callable[[str], None],
 ) -> list[Latency]:  # fmt: skip
-    """What everybody who is `wanted` takes, so many times in turns."""
-    found = {(peer, rate): Latency(label_of(peer), rate) for peer, rate in wanted(peers)}
+    """What peers take at rates, so many times in turns."""
+    found = {(peer, rate): Latency(label_of(peer), rate) for peer, rate in of}
     for _ in range(repeats):
         for (peer, rate), latency in found.items():
             try:
@@ -103,12 +103,12 @@ def latencies(
     return list(found.values())
 
 
-def wanted(peers: Sequence[str]) -> list[tuple[str, float]]:
-    """Anabranch, or whoever is first, and fused Anabranch at all RATES; the others at one."""
+def wanted(peers: Sequence[str], rates: Sequence[float]) -> list[tuple[str, float]]:
+    """Anabranch, or whoever is first, and fused Anabranch at all *rates*; the others at one."""
     return [
         (peer, rate)
         for peer in peers
-        for rate in (RATES if peer in (peers[0], FUSED) else (PEERS_RATE,))
+        for rate in (rates if peer in (peers[0], FUSED) else (PEERS_RATE,))
     ]
 
 

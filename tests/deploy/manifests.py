@@ -14,23 +14,31 @@ import yaml
 from agents.kubernetes.files import base, overlays, write
 from agents.kubernetes.names import Cluster
 from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.pipeline_file import find_pipeline
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "deploy" / "kubernetes" / "card-fraud"
-NAMES = ("card-fraud", "machine-maintenance", "road-risk", "tumour-triage")
+FUSED = "card-fraud, fused"
+NAMES = ("card-fraud", FUSED, "machine-maintenance", "road-risk", "tumour-triage")
 
 Manifest = dict[str, Any]
 
 
+def source(name: str) -> str:
+    """The text of a pipeline file."""
+    if name == FUSED:
+        return source("card-fraud") + "\nfuse: [risk-linear, risk-forest, decision]\n"
+    return find_pipeline(name).read_text()
+
+
 def pipeline(name: str) -> Pipeline:
-    return load_pipeline(find_pipeline(name)).pipeline
+    return Pipeline.model_validate(yaml.safe_load(source(name)))
 
 
 def generated(name: str) -> Mapping[str, str]:
     """Path → content of everything that is written for pipeline *name*."""
     made = pipeline(name)
-    return {**base(made, find_pipeline(name).read_text(), Cluster()), **overlays(made, Cluster())}
+    return {**base(made, source(name), Cluster()), **overlays(made, Cluster())}
 
 
 def resources(name: str) -> list[Manifest]:
@@ -49,7 +57,7 @@ def of_kind(found: list[Manifest], kind: str) -> dict[str, Manifest]:
 
 
 def written(name: str, folder: Path) -> Path:
-    write(folder, pipeline(name), find_pipeline(name).read_text(), Cluster())
+    write(folder, pipeline(name), source(name), Cluster())
     return folder
 
 

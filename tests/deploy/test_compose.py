@@ -221,6 +221,18 @@ def test_every_pipeline_of_ours_has_a_compose_file(name: str, tmp_path: Path) ->
     assert set(found) == {*workers(pipeline), *SERVICES}
 
 
+def test_components_that_are_fused_are_one_service_and_one_user(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    text = Path("deploy/pipelines/card-fraud.yaml").read_text()
+    mine.write_text(text + "\nfuse: [risk-linear, risk-forest, decision]\n")
+    name = "risk-linear-risk-forest-decision"
+    found = yaml.safe_load(written(tmp_path, str(mine)))["services"]
+    assert set(found) - {*SERVICES} == {"features", "terminals", name, "weigh"}
+    assert options(found[name]["command"])["component"] == [name]
+    secure = yaml.safe_load(written(tmp_path, str(mine), "--secure"))["services"]
+    assert secure[name]["environment"]["ANABRANCH_SASL_USERNAME"] == f"card-fraud.{name}"
+
+
 def test_a_component_cannot_be_called_like_another_service() -> None:
     first, *rest = PIPELINE.components
     kafka = PIPELINE.model_copy(

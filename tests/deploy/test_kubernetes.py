@@ -19,6 +19,7 @@ from agents.kubernetes.scaling import lag_sources
 from agents.kubernetes.workload import GRACE_S
 from tests.deploy.manifests import (
     COMMITTED,
+    FUSED,
     NAMES,
     Manifest,
     built,
@@ -167,6 +168,19 @@ def test_components_scale_on_the_lag_of_groups_and_topics_that_are_theirs(name: 
             assert {group, topic} <= seen
 
 
+def test_components_that_are_fused_run_in_one_pod_that_scales_on_what_they_read_from_outside() -> (
+    None
+):
+    name = "risk-linear-risk-forest-decision"
+    pod = pods(FUSED)[f"card-fraud-{name}"]
+    words = pod["containers"][0]["args"]
+    assert words[words.index("--component") + 1] == name
+    assert list(lag_sources(pipeline(FUSED), name)) == [
+        (f"card-fraud.{name}", "card-fraud.features"),
+        (f"card-fraud.{name}", "card-fraud.terminals"),
+    ]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_component_has_more_workers_than_there_are_partitions(name: str) -> None:
     for it in of_kind(resources(name), "ScaledObject").values():
@@ -206,7 +220,7 @@ def test_what_pods_refer_to_is_made_here_or_by_strimzi(name: str) -> None:
     for pod in pods(name).values():
         for volume in pod["volumes"]:
             assert volume.get("configMap", {"name": f"{name}-pipeline"})["name"] in maps
-            claim = volume.get("persistentVolumeClaim", {"claimName": f"{name}-registry"})
+            claim = volume.get("persistentVolumeClaim", {"claimName": f"{pipeline(name).name}-registry"})
             assert claim["claimName"] in claims
             secret = volume.get("secret", {"secretName": "kafka-cluster-ca-cert"})["secretName"]
             assert secret in {*users, "kafka-cluster-ca-cert"}

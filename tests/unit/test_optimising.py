@@ -13,6 +13,7 @@ from agents.deployed import open_weights
 from models.component import Batch, Component, StageOutput
 from models.registry import Registry
 from models.variants.errors import NoDrawing, NothingToOptimise
+from models.variants.fused import fused_ones
 from models.variants.optimising import optimise, register
 from models.variants.plot import check_drawable, draw
 from models.variants.scene import Scene
@@ -150,3 +151,20 @@ def test_where_no_plot_can_be_drawn_is_said_beforehand(
 ) -> None:
     with pytest.raises(NoDrawing, match=words):
         check_drawable(tmp_path / path)
+
+
+@pytest.mark.parametrize("first", ["features", "risk-linear"])
+def test_what_a_pipeline_fuses_is_measured_as_one_session(setting: Setting, first: str) -> None:
+    groups = [[first, "risk-forest", "decision"]]
+    if first == "features":
+        groups[0].insert(1, "risk-linear")
+    pipeline = setting.pipeline.model_copy(update={"fuse": groups})
+    components = components_of(setting, originals_of(setting, None))
+    scene = Scene(pipeline, transactions(), components, setting.weights)
+    (found,) = fused_ones(pipeline, components, scene, seed=0)
+    assert found.components == groups[0]
+    assert found.refused is None
+    assert found.speed is not None
+    assert found.speed.us_per_row.keys() == {256}
+    (own,) = fused_ones(pipeline, {**components, "risk-forest": Constant()}, scene, seed=0)
+    assert own.refused == "risk-forest has no ONNX model"

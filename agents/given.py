@@ -1,0 +1,39 @@
+"""What a worker's components are given: rows, and all that there is to read of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agents.alignment import StageRows
+from agents.join import Joined
+from models.component import Batch
+from topics.stage_batch import Failure, Ints, Rows
+
+
+class Decoded(NamedTuple):
+    """What a component that reads events is given of N rows."""
+
+    batch: Batch
+    """The valid events' columns."""
+    valid: Ints
+    """Which of the N rows they are."""
+    failures: Mapping[int, Failure]
+    """Why the others are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Rows of one source partition, and what there is to read of them."""
+
+    partition: int
+    covers_from: int
+    rows: Rows
+    stages: Mapping[str, StageRows] = field(default_factory=dict)
+    events: Decoded | None = None
+
+    @classmethod
+    def of(cls, partition: int, joined: Joined) -> Given:
+        """Joined rows."""
+        return cls(partition, joined.covers_from, joined.rows, joined.stages)
