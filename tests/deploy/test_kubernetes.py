@@ -196,7 +196,7 @@ def test_no_secret_is_written_down() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kustomization_names_files_that_are_there_and_patches_what_is_there(name: str) -> None:
-    files, found = generated(name), resources(name)
+    files, found, prefix = generated(name), resources(name), pipeline(name).name
     base: Any = yaml.safe_load(files["base/kustomization.yaml"])
     assert {f"base/{it}" for it in base["resources"]} | {
         "base/kustomization.yaml", "base/pipeline.yaml"
@@ -219,8 +219,8 @@ def test_what_pods_refer_to_is_made_here_or_by_strimzi(name: str) -> None:
     claims, users = of_kind(found, "PersistentVolumeClaim"), of_kind(found, "KafkaUser")
     for pod in pods(name).values():
         for volume in pod["volumes"]:
-            assert volume.get("configMap", {"name": f"{name}-pipeline"})["name"] in maps
-            claim = volume.get("persistentVolumeClaim", {"claimName": f"{pipeline(name).name}-registry"})
+            assert volume.get("configMap", {"name": f"{prefix}-pipeline"})["name"] in maps
+            claim = volume.get("persistentVolumeClaim", {"claimName": f"{prefix}-registry"})
             assert claim["claimName"] in claims
             secret = volume.get("secret", {"secretName": "kafka-cluster-ca-cert"})["secretName"]
             assert secret in {*users, "kafka-cluster-ca-cert"}
