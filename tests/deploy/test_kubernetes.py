@@ -196,7 +196,7 @@ def test_no_secret_is_written_down() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kustomization_names_files_that_are_there_and_patches_what_is_there(name: str) -> None:
-    files, found, prefix = generated(name), resources(name), pipeline(name).name
+    files, found = generated(name), resources(name)
     base: Any = yaml.safe_load(files["base/kustomization.yaml"])
     assert {f"base/{it}" for it in base["resources"]} | {
         "base/kustomization.yaml", "base/pipeline.yaml"
@@ -213,7 +213,7 @@ def test_a_kustomization_names_files_that_are_there_and_patches_what_is_there(na
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_pods_refer_to_is_made_here_or_by_strimzi(name: str) -> None:
-    files, found = generated(name), resources(name)
+    files, found, prefix = generated(name), resources(name), pipeline(name).name
     base: Any = yaml.safe_load(files["base/kustomization.yaml"])
     maps = {it["name"] for it in base["configMapGenerator"]}
     claims, users = of_kind(found, "PersistentVolumeClaim"), of_kind(found, "KafkaUser")
