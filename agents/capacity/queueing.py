@@ -6,7 +6,8 @@ with V the time of a cycle besides its events, a the partitions that something c
 of an event (Takagi, *Analysis of Polling Systems*, 1986, the gated vacation model with constant
 vacations). An event comes at any point of a cycle, so it takes between T and 2·T; one that comes to
 an idle worker takes T. Hops add up, as if independent (Kleinrock); their tail is that of a normal
-distribution with their variances, and beside it the machine's own pauses, measured.
+distribution with their variances. Beside it are the machine's own pauses, which are measured: they
+grow with what a cycle holds, because what comes in a pause has to be caught up with.
 """
 
 from __future__ import annotations
@@ -64,4 +65,8 @@ def wait(cycles: Sequence[Cycle], rates: Sequence[float], partitions: int) -> Wa
     busy = [min(1.0, rate * length / 1000) for rate, length in zip(rates, lengths, strict=True)]
     middle = sum(length * (1 + share / 2) for length, share in zip(lengths, busy, strict=True))
     spread = sqrt(sum(length**2 / 12 for length in lengths))
-    return Wait(middle, middle + _P99 * spread + max(cycle.jitter_ms for cycle in cycles))
+    pauses = (
+        cycle.jitter_ms + cycle.jitter_event_us / 1000 * rate * length / 1000
+        for (cycle, rate), length in zip(hops, lengths, strict=True)
+    )
+    return Wait(middle, middle + _P99 * spread + max(pauses))

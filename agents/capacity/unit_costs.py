@@ -38,7 +38,9 @@ class Cycle(Strict):
     event_us: Positive
     """For every event in it."""
     jitter_ms: Annotated[float, Field(ge=0)]
-    """What the slowest of a hundred events waited beyond the model: the machine's own pauses."""
+    """What the slowest of a hundred events waits beyond the model: the machine's own pauses."""
+    jitter_event_us: Annotated[float, Field(ge=0)] = 0
+    """And how much more for every event in a cycle: what comes in a pause has to be caught up."""
     measured: str
 
 

@@ -1,24 +1,25 @@
 """The cycle of `anabranch plan` from measured latencies, and how far its forecast is from them.
 
-    python -m tests.benchmarks.calibrating .bench/results.json
+    make bench ARGS="--only w3 --out .bench"
+    make bench ARGS="--only w3 --rates 300 2500 --peers anabranch --out .bench-more"
+    python -m tests.benchmarks.calibrating .bench/results.json .bench-more/results.json
 
-The lengths of a cycle are fitted to the medians at the lowest and the highest rate of W3, and the
-jitter to the 99th percentiles there, so that the larger of the two relative errors is as small as
-can be. What lies between is forecast from these alone: that is the test of the model.
+The first file is fitted: the lengths of a cycle to its medians, the machine's pauses to its 99th
+percentiles, each by least squares of relative errors. The other files are forecast from that alone:
+they are the test of the model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 from scipy.optimize import least_squares
 
-from agents.capacity.queueing import Wait, wait
+from agents.capacity.queueing import wait
 from agents.capacity.unit_costs import Cycle, unit_costs
 from tests.benchmarks.peer_commands import ANABRANCH
 
@@ -39,30 +40,38 @@ def latencies(results: Path, peer: str = ANABRANCH) -> Latencies:
 
 
 def fitted(measured: Latencies, event_us: float) -> Cycle:
-    """The cycle that fits the lowest and the highest rate of *measured*."""
-    ends = [min(measured), max(measured)]
+    """The cycle that fits all of *measured* best, at *event_us* an event."""
 
-    def errors(lengths: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[float]:
-        cycle = _cycle(float(lengths[0]), float(lengths[1]), event_us)
-        return [forecast(cycle, rate).p50_ms / measured[rate]["p50"] - 1 for rate in ends]
+    def with_lengths(lengths: Sequence[float]) -> Cycle:
+        base_ms, partition_ms = map(float, lengths)
+        return Cycle(
+            base_ms=base_ms, partition_ms=partition_ms, event_us=event_us, jitter_ms=0,
+            measured="here",
+        )  # fmt: skip
 
-    base_ms, partition_ms = least_squares(errors, [4.0, 1.0], bounds=([0.1, 0.0], [1e3, 1e3])).x
-    cycle = _cycle(float(base_ms), float(partition_ms), event_us)
-    least = [(forecast(cycle, rate).p99_ms, measured[rate]["p99"]) for rate in ends]
-    # (m1 + j) / q1 - 1 = 1 - (m2 + j) / q2: as far above the one as below the other.
-    jitter_ms = (2 - sum(m / q for m, q in least)) / sum(1 / q for _, q in least)
-    return cycle.model_copy(update={"jitter_ms": max(0.0, jitter_ms)})
+    def with_pauses(pauses: Sequence[float]) -> Cycle:
+        jitter_ms, jitter_event_us = map(float, pauses)
+        changes = {"jitter_ms": jitter_ms, "jitter_event_us": jitter_event_us}
+        return cycle.model_copy(update=changes)
 
-
-def _cycle(base_ms: float, partition_ms: float, event_us: float) -> Cycle:
-    return Cycle(
-        base_ms=base_ms, partition_ms=partition_ms, event_us=event_us, jitter_ms=0, measured="here"
-    )
+    cycle = with_lengths(_least(lambda it: _errors(with_lengths(it), measured, "p50"), [4, 1]))
+    return with_pauses(_least(lambda it: _errors(with_pauses(it), measured, "p99"), [5, 100]))
 
 
-def forecast(cycle: Cycle, rate: float) -> Wait:
-    """Of everything in one process."""
-    return wait([cycle], [rate], PARTITIONS)
+def _least(errors: Callable[[Sequence[float]], list[float]], start: list[float]) -> list[float]:
+    found: list[float] = least_squares(errors, start, bounds=(0.01, 1e4)).x.tolist()
+    return found
+
+
+def _errors(cycle: Cycle, measured: Latencies, name: str) -> list[float]:
+    """How far forecasts are from what was measured, as shares of that."""
+    return [forecast(cycle, rate)[name] / ms[name] - 1 for rate, ms in measured.items()]
+
+
+def forecast(cycle: Cycle, rate: float) -> dict[str, float]:
+    """Percentile → milliseconds, of everything in one process."""
+    found = wait([cycle], [rate], PARTITIONS)
+    return {"p50": found.p50_ms, "p99": found.p99_ms}
 
 
 def main() -> None:
@@ -70,20 +79,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", type=Path, help="results.json of make bench")
+    parser.add_argument("results", type=Path, nargs="+", help="results.json of make bench")
     parser.add_argument("--peer", default=ANABRANCH, help="anabranch, or anabranch-fused")
     given = parser.parse_args()
-    measured = latencies(given.results, given.peer)
-    cycle = fitted(measured, unit_costs().together.event_us)
-    print(f"base {cycle.base_ms:.2f} ms, partition {cycle.partition_ms:.2f} ms, "
-          f"jitter {cycle.jitter_ms:.1f} ms")  # fmt: skip
-    for rate, ms in measured.items():
-        found = forecast(cycle, rate)
-        said = "fitted" if rate in (min(measured), max(measured)) else "not seen by the fit"
-        for name, value in (("p50", found.p50_ms), ("p99", found.p99_ms)):
-            off = value / ms[name] - 1
-            print(f"{rate:6,.0f}/s {name} {ms[name]:5.1f} ms, forecast {value:5.1f} "
-                  f"({off:+.0%}, {said})")  # fmt: skip
+    first, *others = (latencies(path, given.peer) for path in given.results)
+    cycle = fitted(first, unit_costs().together.event_us)
+    print(f"base {cycle.base_ms:.2f} ms, partition {cycle.partition_ms:.2f} ms, jitter "
+          f"{cycle.jitter_ms:.1f} ms and {cycle.jitter_event_us:.0f} µs an event")  # fmt: skip
+    for said, measured in (("fitted", first), *(("not seen by the fit", it) for it in others)):
+        for rate, ms in measured.items():
+            for name, value in forecast(cycle, rate).items():
+                off = value / ms[name] - 1
+                print(f"{rate:6,.0f}/s {name} {ms[name]:5.1f} ms, forecast {value:5.1f} "
+                      f"({off:+.0%}, {said})")  # fmt: skip
 
 
 if __name__ == "__main__":

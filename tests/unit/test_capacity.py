@@ -20,9 +20,6 @@ from topics.pipeline_file import find_pipeline, load_pipeline
 COSTS = unit_costs()
 CARD_FRAUD = load_pipeline(find_pipeline("card-fraud")).pipeline
 TOLERANCE = 0.20
-NOT_WITHIN = {("p99_ms", 1000.0): 0.26}
-"""Where the forecast is further off than asked for, and by how much at most: at 1,000 events/s the
-slowest events waited less than both those at 100 and at 5,000, which the model cannot know."""
 CORES = 2
 PARTITIONS = 4
 
@@ -38,14 +35,12 @@ def forecast(point: Point) -> float:
 
 @pytest.mark.parametrize("point", COSTS.points, ids=lambda it: f"{it.what}-{it.events_per_s}")
 def test_the_forecast_is_near_what_was_measured(point: Point) -> None:
-    off = abs(forecast(point) / point.measured_value - 1)
-    assert off <= NOT_WITHIN.get((point.what, point.events_per_s or 0), TOLERANCE)
+    assert abs(forecast(point) / point.measured_value - 1) <= TOLERANCE
 
 
-def test_where_the_forecast_is_known_to_be_off_it_still_is() -> None:
-    for point in COSTS.points:
-        if (point.what, point.events_per_s) in NOT_WITHIN:
-            assert abs(forecast(point) / point.measured_value - 1) > TOLERANCE
+def test_some_points_are_there_that_no_cost_was_fitted_to() -> None:
+    unseen = [it for it in COSTS.points if it.events_per_s and "no cost was fitted" in it.source]
+    assert {it.events_per_s for it in unseen} == {300, 2500}
 
 
 def planned(rate: float, p99_ms: float = 1000.0, pipeline: Pipeline = CARD_FRAUD) -> Plan:
@@ -98,6 +93,22 @@ def test_components_are_of_the_kinds_that_were_measured() -> None:
         "features": "windowed", "terminals": "keyed", "risk-linear": "joined",
         "risk-forest": "joined", "decision": "joined", "weigh": "weigh",
     }  # fmt: skip
+
+
+def test_fused_components_are_one_worker_and_a_hop_less() -> None:
+    names = ["risk-linear", "risk-forest", "decision"]
+    fused = planned(1000, pipeline=CARD_FRAUD.model_copy(update={"fuse": [names]}))
+    apart = planned(1000)
+    assert list(fused.components) == ["features", "terminals", "-".join(names), "weigh"]
+    assert fused.p50_ms < apart.p50_ms
+    assert fused.out_mb_per_s < apart.out_mb_per_s
+    assert fused.in_mb_per_s == apart.in_mb_per_s, "each still writes its topic"
+    assert fused.components["-".join(names)].busy > apart.components["decision"].busy
+
+
+def test_what_comes_in_a_pause_has_to_be_caught_up_with() -> None:
+    few, many = (wait([COSTS.together], [rate], PARTITIONS) for rate in (1000, 5000))
+    assert many.p99_ms - many.p50_ms > 1.5 * (few.p99_ms - few.p50_ms)
 
 
 @pytest.mark.parametrize("rate", [100.0, 1_000_000.0])
