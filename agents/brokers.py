@@ -6,13 +6,18 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from topics import embedded
 from topics.clients import close
@@ -27,6 +32,7 @@ from topics.errors import (
     TopicMismatch,
     TopicMissing,
     TopicNotFound,
+    TopicNotMade,
 )
 from topics.settings import BrokerSettings, HomeSettings
 from topics.topic_configs import topic_configs
@@ -34,6 +40,8 @@ from topics.topology import Topology
 
 DEFAULT_WAIT_S = 30.0
 _ADDRESS_FILE = "embedded-broker.json"
+_TOLD_WITHIN_S = 10.0
+"""How long a broker may take to tell of a topic that its controller has made."""
 
 
 def broker_settings(broker: str | None, home: HomeSettings) -> BrokerSettings | None:
@@ -160,7 +168,7 @@ async def ensure_topics(
     """Make the pipeline's topics that do not exist yet; the names of those that were made.
 
     Topics that we may not see are somebody else's to make. Raises TopicMismatch when one exists
-    with another partition count.
+    with another partition count, TopicNotMade.
     """
     if settings.embedded:
         if topology.partitions != embedded.PARTITIONS:
@@ -179,17 +187,34 @@ async def ensure_topics(
 
 
 async def _create(
-    settings: BrokerSettings, topology: Topology, topics: list[str], replication: int
+    settings: BrokerSettings, topology: Topology, topics: Sequence[str], replication: int
 ) -> None:
+    """Make *topics*, as far as we may; returns when the broker tells of them.
+
+    Raises TopicNotMade.
+    """
     configs = topic_configs(topology)
+    new = [
+        NewTopic(
+            topic, topology.partitions, replication, topic_configs=dict(configs.get(topic, {}))
+        )
+        for topic in topics
+    ]
+    if not new:
+        return
     async with _admin(settings) as admin:
-        for topic in topics:
-            config = configs.get(topic, {})
-            new = NewTopic(topic, topology.partitions, replication, topic_configs=dict(config))
-            try:
-                await admin.create_topics([new])
-            except TopicAlreadyExistsError:
-                continue  # another worker was faster
+        answer = await admin.create_topics(new)
+        made = []
+        for topic, error, *said in answer.topic_errors:
+            if error in (0, TopicAlreadyExistsError.errno):  # another worker may have been faster
+                made.append(topic)
+            elif error != TopicAuthorizationFailedError.errno:
+                raise TopicNotMade(topic, next(filter(None, said), for_code(error).__name__))
+        deadline = time.monotonic() + _TOLD_WITHIN_S
+        while made and time.monotonic() < deadline:
+            if all(it["error_code"] == 0 for it in await admin.describe_topics(made)):
+                return
+            await asyncio.sleep(0.05)
 
 
 async def _replication(settings: BrokerSettings, topic: str) -> int:

@@ -18,7 +18,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
 from agents.brokers import topic_names
-from agents.following import follower
+from agents.following import ends_of, follower
 from topics.batches import write_batches
 from topics.clients import close
 from topics.connection import client_options
@@ -55,10 +55,11 @@ class ControlTopic:
     async def __aenter__(self) -> Self:
         """Read all that is there. Raises TopicMissing."""
         await self.check_topic(self.topic)
+        end = (await ends_of(self._settings, [self._on]))[self._on]
         self._consumer = await self._open.enter_async_context(
             follower(self._settings, [self.topic], PARTITION + 1, from_start=True, wait_ms=_WAIT_MS)
         )
-        await self.catch_up()
+        await self._read_to(end)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -86,7 +87,9 @@ class ControlTopic:
 
     async def catch_up(self) -> None:
         """Read to what is the end now."""
-        end = (await self._consumer.end_offsets([self._on]))[self._on]
+        await self._read_to((await ends_of(self._settings, [self._on]))[self._on])
+
+    async def _read_to(self, end: int) -> None:
         while await self._consumer.position(self._on) < end:
             await self.more()
 

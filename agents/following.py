@@ -45,6 +45,24 @@ async def follower(
         await close(consumer)
 
 
+async def ends_of(
+    settings: BrokerSettings, partitions: Sequence[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The next offsets to be written, asked for on a connection of its own.
+
+    A broker answers a connection's requests in order: on a follower's, once its fetch has waited.
+    """
+    consumer = aiokafka.AIOKafkaConsumer(
+        **client_options(settings), isolation_level="read_committed"
+    )
+    await consumer.start()
+    try:
+        found: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+        return found
+    finally:
+        await close(consumer)
+
+
 async def read_until(
     consumer: aiokafka.AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
 ) -> AsyncIterator[tuple[TopicPartition, list[ConsumerRecord]]]:

@@ -22,6 +22,7 @@
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
     │   ├── TopicMissing      a topic of a pipeline does not exist, or is hidden from us
+    │   ├── TopicNotMade      the broker makes no such topic
     │   ├── WriteTimeout      the broker did not confirm what was written
     │   ├── TopicRecreated    a source topic is another than the one that was read before
     │   └── TopicMismatch     a topic has another partition count than the pipeline
@@ -146,6 +147,13 @@ class TopicMissing(BrokerError):
             "--create` makes a pipeline's topics, `anabranch models shadow` that of a challenger; "
             "`anabranch topics PIPELINE --acls` writes out who has to be allowed what"
         )
+
+
+class TopicNotMade(BrokerError):
+    """The broker makes no such topic."""
+
+    def __init__(self, topic: str, reason: str) -> None:
+        super().__init__(f"the broker does not make topic {topic}: {reason}")
 
 
 class WriteTimeout(BrokerError):

@@ -10,7 +10,7 @@ import time
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from agents.brokers import ensure_topics
+from agents.brokers import ensure_topics, topic_names
 from tests.integration.harness import (
     Trained,
     decisions_of,
@@ -25,7 +25,7 @@ from tests.integration.harness import (
 )
 from tests.integration.test_bad_input import BAD
 from topics.batches import Record
-from topics.errors import TopicMismatch
+from topics.errors import TopicMismatch, TopicNotMade
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -134,3 +134,16 @@ async def test_a_topic_with_another_partition_count_is_refused(
         await ensure_topics(broker, topology)
     with worker_process(own, broker) as worker:
         assert worker.wait(timeout=30) == 1
+
+
+async def test_topics_are_told_of_once_they_are_made_and_one_that_cannot_be_made_is_said(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    name = f"{own.pipeline.name}-wide"
+    wide = Topology.of(own.pipeline.model_copy(update={"pipeline": name, "partitions": 16}))
+    assert set(await ensure_topics(broker, wide)) == set(wide.all)
+    assert await topic_names(broker, wide.all) == set(wide.all)
+    assert await ensure_topics(broker, wide) == []
+    other = Topology.of(own.pipeline.model_copy(update={"pipeline": f"{name}-copied"}))
+    with pytest.raises(TopicNotMade, match=f"does not make topic {name}-copied.events: .*eplicat"):
+        await ensure_topics(broker, other, replication=3)
