@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-_TRIED_ROWS = 64
+_TRIED_ROWS = (4, 64, 512)
+"""onnxruntime may work small and large batches out in other ways."""
 _COLUMN = "as_column"
 
 
@@ -86,14 +87,15 @@ class FusedSession:
             raise NotFusable(names, "that needs `pip install anabranch[fuse]`") from exc
         fused = cls(opened(content, " and ".join(names)), names)
         rng = np.random.default_rng(0)
-        blocks = {
-            name: rng.normal(size=(_TRIED_ROWS, width)).astype(np.float32)
-            for name, width in widths.items()
-        }
-        together, alone = fused.signals(blocks), one_by_one(parts, blocks)
-        for name in names:
-            if (together[name].view(np.int32) != alone[name].view(np.int32)).any():
-                raise NotFusable(names, f"the signal of {name} has other bits then")
+        for rows in _TRIED_ROWS:
+            blocks = {
+                name: rng.normal(size=(rows, width)).astype(np.float32)
+                for name, width in widths.items()
+            }
+            together, alone = fused.signals(blocks), one_by_one(parts, blocks)
+            for name in names:
+                if (together[name].view(np.int32) != alone[name].view(np.int32)).any():
+                    raise NotFusable(names, f"the signal of {name} has other bits then")
         return fused
 
     def signals(self, blocks: Mapping[str, Singles]) -> dict[str, Singles]:
