@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.components import OpenComponent
+from agents.extract_features import ExtractFeatures
 from agents.given import Given
 from agents.inference import Inference
 from agents.slot import Made, Slot
@@ -88,7 +89,7 @@ class FusedModels:
         if given.events is not None:
             batch, rows, _ = given.events
             name, first = next(iter(champions.items()))
-            if not isinstance(first.component, ModelComponent) or not batch.rows:
+            if not isinstance(first.component, ExtractFeatures) or not batch.rows:
                 return None
             features = first.component.vector(batch)
             blocks = {block_of(name): features.astype(np.float32, copy=False)}

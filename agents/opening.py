@@ -52,7 +52,7 @@ def open_parts(
 
 
 def _wanted(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
-    """The components of all workers that are asked for, by their names or one of these's."""
+    """The components of the workers that are asked for, each by its name or a component's."""
     members = {**workers(pipeline), WEIGH: (WEIGH,)}
     found: dict[str, None] = {}
     for name in members if only is None else only:

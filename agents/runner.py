@@ -74,10 +74,12 @@ class Running:
 
     async def failed(self) -> tuple[str, BaseException]:
         """Wait until a component fails."""
-        await asyncio.wait(
-            [asyncio.ensure_future(app.failed.wait()) for app in self.apps.values()],
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        waits = [asyncio.ensure_future(app.failed.wait()) for app in self.apps.values()]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         found = self.failure()
         if found is None:
             raise RuntimeError("an app says that it failed, but not why")

@@ -39,7 +39,7 @@ class StageWriter:
         self._shadow_topic = wiring.topology.shadow(name)
         self._thresholds = np.array(list(wiring.pipeline.policy.thresholds.values()))
         self._events = wiring.topology.events
-        self.inference = Inference(wiring.metrics)
+        self._inference = Inference(wiring.metrics)
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
         """The highest source offset that the topic has an output for; -1 for none."""
@@ -52,7 +52,7 @@ class StageWriter:
     async def transform(self, batch: Batch, rows: Ints, n: int) -> Made:
         """Run the component over *batch*, whose rows are *rows* of N."""
         champion, challenge = self._slot.champion, self._slot.challenge  # of this moment
-        made = await self.inference.run(lambda: made_by(champion, challenge, batch), batch.rows)
+        made = await self._inference.run(lambda: made_by(champion, challenge, batch), batch.rows)
         return made.changed(lambda done: spread(done, rows, n))
 
     def batch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.component import Batch, Component, Floats, StageOutput
+from models.component import Batch, Component, StageOutput
 from models.session import ModelSession
 
 
@@ -11,10 +11,6 @@ class ModelComponent(Component):
 
     def __init__(self, session: ModelSession) -> None:
         self.session = session
-
-    def vector(self, batch: Batch) -> Floats:
-        """What the model reads, (N, F)."""
-        return batch.matrix()
 
     def transform(self, batch: Batch) -> StageOutput:
         """Output, float32 (N, 1), and signal (N,) are what the model says."""

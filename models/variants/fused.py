@@ -32,7 +32,7 @@ def fused_ones(
         }
         without = [name for name in names if name not in sessions]
         if without:
-            refused = f"{' and '.join(without)} has no ONNX model"
+            refused = f"no ONNX model: {', '.join(without)}"
             found.append(Fused(components=list(names), refused=refused))
         else:
             found.append(_measured(pipeline, sessions, scene, seed))

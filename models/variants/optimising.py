@@ -72,8 +72,7 @@ def optimise(
     fused = []
     if only is None and setting.pipeline.fuse:
         progress("fused", 0.0)
-        as_they_are = components_of(setting, originals)
-        fused = fused_ones(setting.pipeline, as_they_are, judged, seed=seed)
+        fused = fused_ones(setting.pipeline, judged.components, judged, seed=seed)
         progress("fused", 1.0)
     components = [
         ComponentVariants(

@@ -31,7 +31,7 @@ class Scene:
         progress: Progress = lambda _: None,
     ) -> None:
         """Run every component. Raises ComponentFailed."""
-        self._pipeline, self._components = pipeline, components
+        self._pipeline, self.components = pipeline, components
         self._alpha = np.array([weights[name] for name in pipeline.weighting.inputs])
         self._thresholds = np.array(list(pipeline.policy.thresholds.values()))
         self.data = data
@@ -64,7 +64,7 @@ class Scene:
                 stages.take(name, self._stages)
                 continue
             changed.add(name)
-            stages.run(name, replaced.get(name, self._components[name]), lambda _: None)
+            stages.run(name, replaced.get(name, self.components[name]), lambda _: None)
         return int((self._decided(stages) != self._decisions).sum())
 
     def _decided(self, stages: StageOutputs) -> NDArray[np.intp]:

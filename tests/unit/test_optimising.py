@@ -167,4 +167,4 @@ def test_what_a_pipeline_fuses_is_measured_as_one_session(setting: Setting, firs
     assert found.speed is not None
     assert found.speed.us_per_row.keys() == {256}
     (own,) = fused_ones(pipeline, {**components, "risk-forest": Constant()}, scene, seed=0)
-    assert own.refused == "risk-forest has no ONNX model"
+    assert own.refused == "no ONNX model: risk-forest"
