@@ -214,13 +214,19 @@ async def decisions_of(broker: BrokerSettings, pipeline: Pipeline) -> list[dict[
 async def outputs_of(
     broker: BrokerSettings, own: Trained, names: Sequence[str]
 ) -> dict[tuple[int, int], list[float]]:
-    """The outputs of some components side by side, by source coordinates."""
+    """The outputs of some components side by side, by source coordinates.
+
+    A repartitioned one may write a row again after a crash: joins take the first, and so does this.
+    """
     found: dict[tuple[int, int], list[float]] = defaultdict(list)
     for name in names:
+        seen = set[tuple[int, int]]()
         for record in await records_of(broker, Topology.of(own.pipeline).stage(name)):
             batch = decode(record.value, dict(record.headers))
             for offset, row in zip(batch.rows.offsets.tolist(), batch.output, strict=True):
-                found[batch.partition, offset] += row.tolist()
+                if (batch.partition, offset) not in seen:
+                    seen.add((batch.partition, offset))
+                    found[batch.partition, offset] += row.tolist()
     return found
 
 
