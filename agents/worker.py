@@ -20,6 +20,7 @@ from topics.fetch import Fetch
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.stage_batch import Bools, Ints
+from topics.status import PartitionStatus
 from topics.topology import Topology
 
 State = TypeVar("State")
@@ -97,6 +98,10 @@ class Worker(Generic[State]):
     def waits(self) -> bool:
         """Time alone may give this worker something to do: it gets ticks while nothing comes."""
         return False
+
+    def status(self) -> list[PartitionStatus]:
+        """What there is to say of each partition that this worker owns."""
+        return [PartitionStatus(partition=p, state="working") for p, _ in self.states()]
 
     async def open_state(self, partition: int) -> State:
         """The state of a source partition that this worker has just been given."""
