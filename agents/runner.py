@@ -109,11 +109,13 @@ async def running(
         await asyncio.gather(*(tail.start() for tail in tails))
         await _start(apps, settings)
         workers = Running(apps, metrics, stages, slots)
-        observing = asyncio.create_task(workers.observe_lag())
+        tasks = [asyncio.create_task(workers.observe_lag())]
+        tasks += [asyncio.create_task(_beat(app, worker)) for app, worker in started.values()]
         try:
             yield workers
         finally:
-            observing.cancel()
+            for task in tasks:
+                task.cancel()
     except BaseException:
         with suppress(StopTimeout):  # what went wrong before is what matters
             await _stop(list(apps.values()))
@@ -122,6 +124,14 @@ async def running(
         await _stop(list(apps.values()))
     finally:
         await asyncio.gather(*(tail.stop() for tail in tails))
+
+
+async def _beat(app: StageApp, worker: Worker[Any]) -> None:
+    """Give the worker's signs of life; an error in that ends it, or it would be taken for dead."""
+    try:
+        await worker.beat()
+    except Exception as exc:  # the boundary of a task: nobody else would hear of it
+        app.fail(exc)
 
 
 async def _start(apps: Mapping[str, StageApp], settings: BrokerSettings) -> None:
