@@ -104,11 +104,10 @@ async def _run(
     metrics = Metrics()
     file, registry, only = what
     check_time_outs(file.pipeline, settings)
-    topology, weighting = Topology.of(file.pipeline), file.pipeline.weighting
+    topology = Topology.of(file.pipeline)
     await wait_for_broker(settings, wait_s)
     await ensure_topics(settings, topology)
-    # Whoever is replaced before it is given up must not be taken for stuck before that.
-    liveness = Liveness(max(settings.stuck_after_s, 2 * weighting.stall_timeout_s))
+    liveness = Liveness(settings.stuck_after_s)
     guard(liveness)
 
     async def serve(up: asyncio.Event) -> None:

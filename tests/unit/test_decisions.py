@@ -118,7 +118,6 @@ def test_a_record_is_a_decision_with_everything_that_led_to_it() -> None:
         "degraded": False,
         "missing": [],
         "missing_because": {},
-        "missing_because": {},
         "weights": 4,
         "policy": "p@3",
         "source": {"topic": "p.events", "partition": 2, "offset": 10},
