@@ -93,9 +93,9 @@ class Chain:
             return
         offsets = given.rows.offsets
         for start, stop, passed_over in trial.parts(offsets):
-            if not passed_over:
-                first, last = int(offsets[start]), int(offsets[stop - 1])
-                await all_done([it.tries(given.partition, first, last) for it in self.pulses])
+            # Also of what is passed over: so it shows that whoever tried it last has ended.
+            first, last = int(offsets[start]), int(offsets[stop - 1])
+            await all_done([it.tries(given.partition, first, last) for it in self.pulses])
             await self._write(given[start:stop], passed_over)
         if len(offsets) and trial.is_over(int(offsets[-1])):
             del self._trials[given.partition]
