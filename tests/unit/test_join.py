@@ -152,7 +152,7 @@ def test_a_stage_whose_workers_end_at_row_after_row_is_down_until_it_gets_on() -
         join.hear(tried, ("tb", position := position + 1), at(1))
         join.pop()
         assert join.close(at(1), anyone) is None
-    join.hear(beat("b", 2, worker="w5", tried=(2, 2)), ("tb", position := position + 1), at(1))
+    join.hear(beat("b", 1, worker="w5", tried=(2, 2)), ("tb", position := position + 1), at(1))
     join.pop()
     assert offsets(join.close(at(1), anyone)) == list(range(2, 40))
     for row in range(2, 41):
