@@ -77,7 +77,7 @@ async def test_two_replicas_are_replaced_one_after_the_other_by_another_version(
             await asyncio.sleep(3)
         await scene.ended(EVENTS)
     await judge(scene, None)
-    stages = {
+    stages: set[tuple[str, ...]] = {
         tuple(decision["contributions"])  # type: ignore[arg-type]
         for decision in await decisions_of(kafka, old.pipeline)
     }
