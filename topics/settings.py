@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -86,7 +87,8 @@ class BrokerSettings(_Settings):
     instance_id: str | None = None
     """A name that a worker keeps when it is started again within its session's time: its partitions
     wait for it then (static membership). No other worker of the same components may have it: the
-    one that had it ends, and the new one waits for as long as that takes to be heard."""
+    one that had it ends, and the new one waits for as long as that takes to be heard. `@hostname`
+    stands for the name of the machine, or of the container."""
     session_timeout_s: float = Field(default=10.0, ge=6, le=300)
     """A worker without a heartbeat for this long loses its partitions."""
     give_up_s: float = Field(default=60.0, ge=1)
@@ -97,6 +99,11 @@ class BrokerSettings(_Settings):
     """How often the offsets of finished rows are committed."""
     security: SecuritySettings = Field(default_factory=SecuritySettings, exclude=True)
     """From the environment of its own: a child process inherits it, a dump does not show it."""
+
+    @field_validator("instance_id")
+    @classmethod
+    def _named_by_the_host(cls, instance_id: str | None) -> str | None:
+        return socket.gethostname() if instance_id == "@hostname" else instance_id
 
     @model_validator(mode="after")
     def _give_up_after_sessions_end(self) -> Self:
