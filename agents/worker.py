@@ -92,13 +92,14 @@ class Worker(Generic[State]):
         self.clock = AttendedClock(lambda: wiring.app.batches.silent_s > deaf_after_s)
         self._states: dict[int, State] = {}
         self._generation: int | None = None
+        self.owned: list[int] = []
+        """The partitions that are this worker's, ascending."""
         self._progress: tuple[int, int] = (0, 0)
         self._progressed_at = time.monotonic()
         self._fetches = 0
 
-    @property
-    def owned(self) -> list[int]:
-        """The partitions that are this worker's, ascending."""
+    def _assigned(self) -> list[int]:
+        """The partitions of which every source is assigned to this worker, ascending."""
         assigned = self.wiring.app.batches.assignment()
         return [
             partition
@@ -111,6 +112,7 @@ class Worker(Generic[State]):
         if fetch.generation != self._generation:
             self._states.clear()
             self._generation = fetch.generation
+            self.owned = self._assigned()
             if self.errands is not None:
                 self.errands.forget()
         self._fetches += 1
