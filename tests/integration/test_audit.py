@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents.auditing import audit_topics
@@ -101,17 +102,25 @@ async def test_a_running_audit_shows_lost_and_duplicated_records_as_metrics(
     assert (total["lost"], total["duplicated"], total["in_flight"]) == (2, 1, 4)
 
 
-async def test_a_record_about_an_event_that_cannot_exist_is_skipped_not_counted(
-    trained: Trained, broker: BrokerSettings
+@pytest.mark.parametrize("offset", [1, 2**61])
+async def test_an_end_of_an_event_that_the_topic_does_not_have_fails_the_audit(
+    trained: Trained, broker: BrokerSettings, offset: int
 ) -> None:
     topology = Topology.of(trained.pipeline)
     await ensure_topics(broker, topology)
     now_ms = int(time.time() * 1000)
     await publish_raw(broker, topology.events, 0, [Record(b"k", b"{}", now_ms)])
-    await publish_raw(broker, topology.decisions, 0, ends(topology, [0, 2**61, -1]))
+    await publish_raw(broker, topology.decisions, 0, ends(topology, [0, -1]))
     audit = await audit_topics(broker, topology, None)
-    assert audit.passed
-    assert (audit.total.inputs, audit.total.decided) == (1, 1)
+    assert audit.passed, "a record that is no decision is left out"
+    assert "1 records" in audit.notes[0]
+    await publish_raw(broker, topology.decisions, 0, ends(topology, [offset]))
+    audit = await audit_topics(broker, topology, None)
+    assert not audit.passed
+    assert (audit.total.inputs, audit.total.decided, audit.total.lost) == (1, 1, 0)
+    (problem,) = audit.problems
+    assert f"offset {offset} ended" in problem
+    assert f"{topology.events}[0] ends at 1" in problem
 
 
 def test_metrics_of_an_audit_that_does_not_follow_are_refused(trained: Trained) -> None:
