@@ -184,31 +184,46 @@ class Book:
         """The partitions."""
         return sorted(self._partitions)
 
-    def account(self, number: int, read_to: int | None) -> Account:
-        """How the records of a partition stand."""
+    def account(self, number: int, read_to: int | None, ended_to: int) -> Account:
+        """How the records of a partition stand; see `agents.ledger.View`."""
         known = self._partitions[number]
         missing = [
             t.missing for tp, t in self._topics.items() if tp.partition == number and t.missing
         ]
-        view = View(known.gone, [*known.unseen, *missing], known.gaps, read_to)
+        view = View(known.gone, [*known.unseen, *missing], known.gaps, read_to, ended_to)
         return self.ledger.account(number, view)
 
     def first_seen(self, number: int) -> int:
         """The first source offset that was read, or would be."""
         return max((end for _, end in self._partitions[number].gone), default=0)
 
-    def unread_behind(self) -> list[int]:
-        """Partitions in which records are gone behind the last decision: in flight, or unread."""
-        return [n for n in self.numbers() if self.first_seen(n) > self.ledger.last_decided(n) + 1]
+    def gone_behind(self) -> dict[int, int]:
+        """Partitions in which records are gone behind the last decision: in flight, or unread.
+
+        With the last source offset of each that has an end.
+        """
+        return {
+            number: self._last_end(number)
+            for number in self.numbers()
+            if self.first_seen(number) > self.ledger.last_decided(number) + 1
+        }
+
+    def _last_end(self, number: int) -> int:
+        return max(
+            (
+                topic.frontier
+                for tp, topic in self._topics.items()
+                if tp.partition == number and tp.topic != self._topology.events
+            ),
+            default=-1,
+        )
 
     def far_ends(self, events: Offsets) -> dict[int, int]:
         """Partition → the highest source offset that has an end, where the events end before it."""
         tops: dict[int, int] = {}
         for number, partition in self._partitions.items():
             at = TopicPartition(self._topology.events, number)
-            read = [t.frontier for tp, t in self._topics.items() if tp.partition == number
-                    and tp.topic != at.topic]  # fmt: skip
-            top = max(partition.far, *read, -1)
+            top = max(partition.far, self._last_end(number))
             if top >= events.get(at, 0):
                 tops[number] = top
         return tops

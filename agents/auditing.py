@@ -191,17 +191,15 @@ class _Running:
 
     async def waits(self) -> bool:
         """Whether a moment will tell more: events that are gone may be in a worker's hand."""
-        if unread := self._book.unread_behind():
-            await self._commits.look(unread)
-            return self._commits.waits(unread)
-        return False
+        await self._commits.look(self._book.gone_behind())
+        return self._commits.moves()
 
     async def result(self) -> Audit:
         """The books as they stand."""
         book, topology = self._book, self.topology
-        waits = await self.waits()
+        await self._commits.look(book.gone_behind())
         accounts = {
-            number: book.account(number, None if waits else self._commits.read_to(number))
+            number: book.account(number, *self._commits.standing(number, book.first_seen(number)))
             for number in book.numbers()
         }
         total = sum(accounts.values(), Account())

@@ -65,6 +65,9 @@ class View:
     """Not every offset was a record: transactions were used."""
     read_to: int | None = None
     """Records from here on were not read by the pipeline; None where nobody knows."""
+    ended_to: int = -1
+    """What is gone before this has an end by now, or will have none, also behind the last decision:
+    a dead letter of a later record is old enough."""
 
 
 class Ledger:
@@ -182,7 +185,7 @@ class _Segments:
 
     def __init__(self, view: View, last_decided: int) -> None:
         edges = {edge for ranges in (view.gone, view.blind) for one in ranges for edge in one}
-        self.cuts = sorted({0, last_decided + 1, *edges} | {view.read_to or 0})
+        self.cuts = sorted({0, last_decided + 1, *edges, view.read_to or 0, max(view.ended_to, 0)})
         self._view = view
         self._last_decided = last_decided
 
@@ -215,6 +218,8 @@ class _Segments:
             return "lost" if there else "expired_unread"
         if there:
             return "in_flight"
+        if offset < view.ended_to:
+            return "expired_unread"
         if view.read_to is None:
             return "unjudged"
         return "in_flight" if offset < view.read_to else "expired_unread"

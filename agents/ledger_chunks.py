@@ -78,7 +78,7 @@ class Chunks:
         self._open: OrderedDict[int, Rows] = OrderedDict()
         self._compressed: dict[int, _Compressed] = {}
         self._last = _Compressed(b"", Counts())
-        """What was compressed last: the next chunk is most often the same, and then takes no memory."""
+        """What was compressed last: the next chunk is most often the same, and takes no memory."""
         self.beyond: dict[tuple[int, int], int] = {}
         """Row and offset → how many ends there are beyond what a chunk can count."""
 

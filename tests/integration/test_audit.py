@@ -17,9 +17,17 @@ from contextlib import contextmanager
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agents.auditing import audit_topics
+from agents.auditing import Audit, audit_topics
 from agents.brokers import ensure_topics
-from tests.integration.harness import PATIENCE_S, Trained, publish_raw
+from tests.integration.harness import (
+    PATIENCE_S,
+    Trained,
+    pipeline_running,
+    publish,
+    publish_raw,
+    settled,
+    simulated,
+)
 from tests.integration.test_cli import anabranch
 from topics import decision
 from topics.batches import Record
@@ -81,6 +89,32 @@ def ends(topology: Topology, offsets: list[int]) -> list[Record]:
     return [Record(b"k", b"{}", now_ms, [("ce_id", source.encode())]) for source in sources]
 
 
+async def running_audits_agree(own: Trained, broker: BrokerSettings) -> None:
+    """Start running audits at several moments of a stream: none may say that a record is lost."""
+    topology, events = Topology.of(own.pipeline), 12_000
+    stop, said = asyncio.Event(), list[Audit]()
+    async with pipeline_running(own, broker):
+        stream = asyncio.create_task(
+            publish(broker, own.pipeline, simulated(own.pipeline, events), 2000)
+        )
+        running = list[asyncio.Task[Audit]]()
+        while not stream.done():
+            running.append(asyncio.create_task(audit_topics(broker, topology, stop, said.append)))
+            plain = await audit_topics(broker, topology, None)
+            assert plain.passed, plain
+            await asyncio.sleep(1.1)
+        await stream
+        await settled(broker, own.pipeline, events)
+        stop.set()
+        results = await asyncio.gather(*running)
+    assert len(running) > 2
+    assert any(audit.total.in_flight for audit in said), "the audits were beside the stream"
+    assert [audit for audit in said if not audit.passed] == []
+    plain = await audit_topics(broker, topology, None)
+    assert [audit for audit in results if audit != plain] == []
+    assert plain.total.decided == plain.total.inputs == events
+
+
 async def test_a_running_audit_shows_lost_and_duplicated_records_as_metrics(
     trained: Trained, broker: BrokerSettings
 ) -> None:
@@ -121,6 +155,40 @@ async def test_an_end_of_an_event_that_the_topic_does_not_have_fails_the_audit(
     (problem,) = audit.problems
     assert f"offset {offset} ended" in problem
     assert f"{topology.events}[0] ends at 1" in problem
+
+
+async def test_events_that_the_embedded_broker_drops_before_they_are_read_fail_the_audit(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    """12 MB of wide rows on one partition, of which it keeps 5: then the pipeline is started."""
+    topology = Topology.of(trained.pipeline)
+    await ensure_topics(broker, topology)
+    _, event = simulated(trained.pipeline, 1)[0]
+    wide = [("note", b"x" * 3000)]
+    await publish_raw(
+        broker, topology.events, 0, [Record(b"k", event, int(time.time() * 1000), wide)] * 4000
+    )
+    async with pipeline_running(trained, broker):
+        deadline = time.monotonic() + PATIENCE_S
+        while (audit := await audit_topics(broker, topology, None)).total.in_flight:
+            assert time.monotonic() < deadline, audit
+            await asyncio.sleep(0.3)
+    total = audit.total
+    assert not audit.passed
+    assert total.expired_unread > 1000
+    assert total.expired_unread + total.decided == 4000
+    assert (total.lost, total.duplicated, total.unjudged) == (0, 0, 0)
+    done = await asyncio.to_thread(
+        anabranch, trained, "audit", str(trained.file.path), "--broker", broker.broker
+    )
+    assert done.returncode == 1
+    assert "never read" in done.stdout
+
+
+async def test_running_audits_that_start_beside_a_stream_say_what_an_audit_says(
+    trained: Trained, broker: BrokerSettings
+) -> None:
+    await running_audits_agree(trained, broker)
 
 
 def test_metrics_of_an_audit_that_does_not_follow_are_refused(trained: Trained) -> None:

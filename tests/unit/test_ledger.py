@@ -124,6 +124,12 @@ def test_what_is_gone_behind_the_last_decision_is_in_flight_as_far_as_it_was_rea
     assert ledger.account(0, View(gone=[(0, 8)])).unjudged == 6, "nobody knows how far it was read"
 
 
+def test_what_is_gone_before_an_old_dead_letter_has_no_end_to_come() -> None:
+    ledger = ledger_of([8, 9], decided=[0, 1], dead=[8])
+    account = ledger.account(0, View(gone=[(0, 8)], read_to=9, ended_to=8))
+    assert account == Account(inputs=2, dead=1, in_flight=1, expired=2, expired_unread=6)
+
+
 def test_what_is_gone_may_have_been_markers_where_there_are_transactions() -> None:
     ledger = ledger_of([5], decided=[0, 1, 4, 5])
     account = ledger.account(0, View(gone=[(0, 5)], gaps=True, read_to=5))
