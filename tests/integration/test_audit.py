@@ -13,12 +13,16 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents.auditing import Audit, audit_topics
 from agents.brokers import ensure_topics
+from agents.commands.publish import publish_events
 from tests.integration.harness import (
     PATIENCE_S,
     Trained,
@@ -31,6 +35,8 @@ from tests.integration.harness import (
 from tests.integration.test_cli import anabranch
 from topics import decision
 from topics.batches import Record
+from topics.embedded import MAX_IN_FLIGHT
+from topics.pipeline_file import load_pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -158,7 +164,7 @@ async def test_an_end_of_an_event_that_the_topic_does_not_have_fails_the_audit(
 
 
 async def test_events_that_the_embedded_broker_drops_before_they_are_read_fail_the_audit(
-    trained: Trained, broker: BrokerSettings
+    trained: Trained, broker: BrokerSettings, tmp_path: Path
 ) -> None:
     """12 MB of wide rows on one partition, of which it keeps 5: then the pipeline is started."""
     topology = Topology.of(trained.pipeline)
@@ -183,6 +189,44 @@ async def test_events_that_the_embedded_broker_drops_before_they_are_read_fail_t
     )
     assert done.returncode == 1
     assert "never read" in done.stdout
+    # And nobody waits behind them for ever.
+    more = tmp_path / "more.jsonl"
+    more.write_bytes(b"\n".join(value for _, value in simulated(trained.pipeline, 10)))
+    done = await asyncio.to_thread(
+        anabranch, trained, "publish", str(trained.file.path), str(more),
+        "--broker", broker.broker, "--max-in-flight", "1000",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"{total.expired_unread:,} events have no decision and will get none" in " ".join(
+        done.stderr.split()
+    )
+
+
+async def test_what_publish_writes_is_read_before_the_embedded_broker_drops_it(
+    trained: Trained, broker: BrokerSettings, tmp_path: Path
+) -> None:
+    """30 MB of events for one partition, whose stages' rows are as wide."""
+    content = yaml.safe_load(trained.file.path.read_text())
+    content["event"]["fields"][trained.pipeline.event.id]["max_length"] = 5000
+    path = tmp_path / "wide.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    wide = replace(trained, file=load_pipeline(path))
+    topology, count = Topology.of(wide.pipeline), 8000
+    ids = (f"{number:06d}{'x' * 3500}" for number in range(count))
+    (_, value), *_ = simulated(trained.pipeline, 1)
+    event = json.loads(value)
+    events = (({**event, trained.pipeline.event.id: each}, None) for each in ids)
+    async with pipeline_running(wide, broker):
+        published = await publish_events(
+            wide.pipeline, broker, events, count, None, None, MAX_IN_FLIGHT
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while (audit := await audit_topics(broker, topology, None)).total.in_flight:
+            assert time.monotonic() < deadline, audit
+            await asyncio.sleep(0.3)
+    assert published == audit.written.events == audit.written.decisions == count
+    assert audit.passed
+    assert audit.total.expired + audit.total.unjudged > 0, "more than the broker keeps"
 
 
 async def test_running_audits_that_start_beside_a_stream_say_what_an_audit_says(
