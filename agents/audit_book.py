@@ -46,6 +46,8 @@ class _Partition:
 
     gone: list[tuple[int, int]] = field(default_factory=list)
     unseen: list[tuple[int, int]] = field(default_factory=list)
+    ends_gone: int = 0
+    """Records that the ends' topics held before what was read of them."""
     gaps: bool = False
     strange: int = 0
     far: int = -1
@@ -111,7 +113,9 @@ class Book:
         partition, topic = self._partitions[tp.partition], self._topics[tp]
         if tp.topic == self._topology.events:
             partition.gone.append((start, first))
-        elif topic.missing is None:
+            return
+        partition.ends_gone += first - start
+        if topic.missing is None:
             topic.missing = (topic.frontier + 1, 2**63)
 
     def take(self, tp: TopicPartition, batches: Iterable[RecordBatch]) -> list[Ends]:
@@ -190,7 +194,9 @@ class Book:
         missing = [
             t.missing for tp, t in self._topics.items() if tp.partition == number and t.missing
         ]
-        view = View(known.gone, [*known.unseen, *missing], known.gaps, read_to, ended_to)
+        view = View(
+            known.gone, [*known.unseen, *missing], known.ends_gone, known.gaps, read_to, ended_to
+        )
         return self.ledger.account(number, view)
 
     def first_seen(self, number: int) -> int:

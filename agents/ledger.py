@@ -59,8 +59,10 @@ class View:
 
     gone: Ranges = ()
     """Source offsets that were gone before they could be read: each may have been a record."""
-    blind: Ranges = ()
+    unseen: Ranges = ()
     """Source offsets whose ends may be gone."""
+    ends_gone: int | None = None
+    """So many ends are gone, at most: of more offsets than that the ends were never there."""
     gaps: bool = False
     """Not every offset was a record: transactions were used."""
     read_to: int | None = None
@@ -127,13 +129,26 @@ class Ledger:
         """The state of one partition, as far as it can be seen."""
         chunks = self._chunks.get(partition, Chunks())
         segments = _Segments(view or View(), self.last_decided(partition))
-        account = Account()
+        account, open_there, open_gone = Account(), 0, 0
         for at, counts in enumerate(segment_counts(chunks, segments.cuts)):
-            account += segments.account(at, counts)
+            segment = segments.account(at, counts)
+            account += segment
+            if segments.has_passed(at):
+                open_there += counts.open
+                open_gone += segment.unjudged - counts.open
         for (_, offset), number in chunks.beyond.items():
             if segments.is_gone(offset) or _column(chunks, offset)[ENTERED]:
                 account = account.more(duplicated=number)
-        return account + self._redriven(partition, chunks, segments)
+        change = self._redriven(partition, chunks, segments)
+        account += change
+        if view is None or view.ends_gone is None:
+            return account
+        # No more ends can be gone than there were: pigeons and their holes.
+        surplus = open_there + open_gone + change.unjudged - view.ends_gone
+        if surplus <= 0:
+            return account
+        unread = min(surplus, open_gone)
+        return account.more(unjudged=-surplus, expired_unread=unread, lost=surplus - unread)
 
     def partitions(self) -> list[int]:
         """The partitions that the ledger knows."""
@@ -184,7 +199,7 @@ class _Segments:
     """Stretches of source offsets that are judged alike."""
 
     def __init__(self, view: View, last_decided: int) -> None:
-        edges = {edge for ranges in (view.gone, view.blind) for one in ranges for edge in one}
+        edges = {edge for ranges in (view.gone, view.unseen) for one in ranges for edge in one}
         self.cuts = sorted({0, last_decided + 1, *edges, view.read_to or 0, max(view.ended_to, 0)})
         self._view = view
         self._last_decided = last_decided
@@ -205,6 +220,12 @@ class _Segments:
             **{self.standing(first, there=False): missing},
         )  # fmt: skip
 
+    def has_passed(self, at: int) -> bool:
+        """Every record of the stretch from a cut on must have ended, and only ends may be gone."""
+        first, view = self.cuts[at], self._view
+        may_be_none = self.is_gone(first) and view.gaps
+        return first <= self._last_decided and _within(view.unseen, first) and not may_be_none
+
     def is_gone(self, offset: int) -> bool:
         """Its record, if there was one, was gone before it could be read."""
         return _within(self._view.gone, offset)
@@ -212,7 +233,7 @@ class _Segments:
     def standing(self, offset: int, *, there: bool) -> str:
         """What a source offset without an end is, whose record is *there* or gone."""
         view = self._view
-        if _within(view.blind, offset) or (not there and view.gaps):
+        if _within(view.unseen, offset) or (not there and view.gaps):
             return "unjudged"
         if offset <= self._last_decided:
             return "lost" if there else "expired_unread"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -100,9 +101,9 @@ def test_what_is_seen_is_counted_with_its_duplicates() -> None:
 
 def test_an_end_that_may_be_gone_is_not_missed() -> None:
     ledger = ledger_of([0, 1, 2, 3, 4], decided=[2, 2, 4], dead=[1])
-    account = ledger.account(0, View(blind=[(0, 2)]))
+    account = ledger.account(0, View(unseen=[(0, 2)]))
     assert account == Account(inputs=5, decided=2, dead=1, lost=1, duplicated=1, unjudged=1)
-    assert ledger.account(0, View(blind=[(0, 10)])).unjudged == 2
+    assert ledger.account(0, View(unseen=[(0, 10)])).unjudged == 2
     assert ledger.account(0) == Account(inputs=5, decided=2, dead=1, lost=2, duplicated=1)
 
 
@@ -138,8 +139,29 @@ def test_what_is_gone_may_have_been_markers_where_there_are_transactions() -> No
 
 def test_what_is_gone_and_could_have_had_an_end_that_is_gone_too_is_not_judged() -> None:
     ledger = ledger_of([90], decided=[60, 61, 90])
-    account = ledger.account(0, View(gone=[(0, 90)], blind=[(0, 60)], read_to=91))
+    account = ledger.account(0, View(gone=[(0, 90)], unseen=[(0, 60)], read_to=91))
     assert account == Account(inputs=1, decided=1, expired=2, expired_unread=28, unjudged=60)
+
+
+def test_more_cannot_have_ended_than_there_are_ends_that_are_gone() -> None:
+    ledger = ledger_of([60, 61, 90], decided=[70, 90])
+    view = View(gone=[(0, 60)], unseen=[(0, 70)], read_to=91, ends_gone=55)
+    account = ledger.account(0, view)
+    assert account == Account(inputs=3, decided=1, expired_unread=7, unjudged=55)
+    account = ledger.account(0, replace(view, ends_gone=1))
+    assert account == Account(inputs=3, decided=1, lost=1, expired_unread=60, unjudged=1)
+    assert ledger.account(0, replace(view, ends_gone=62)).unjudged == 62
+    ledger.end_again(0, 3, 2, decided=True)
+    account = ledger.account(0, view)
+    assert (account.unjudged, account.expired, account.expired_unread) == (55, 1, 6)
+    account = ledger.account(0, replace(view, gaps=True))
+    assert (account.unjudged, account.expired_unread) == (61, 0), "they may have been markers"
+
+
+def test_what_may_be_in_flight_is_not_held_against_the_ends_that_are_gone() -> None:
+    ledger = ledger_of([0, 1, 2], dead=[1])
+    view = View(unseen=[(0, 3)], ends_gone=0)
+    assert ledger.account(0, view) == Account(inputs=3, dead=1, unjudged=2)
 
 
 def test_a_redriven_record_that_is_gone_has_an_end() -> None:
@@ -255,7 +277,7 @@ def model(  # noqa: C901  # a list of cases, as plain as they come
         elif gone and ends:
             account = account.more(expired=1)
         if (there or gone) and not ends:
-            if within(view.blind, offset):
+            if within(view.unseen, offset):
                 account = account.more(unjudged=1)
             elif there:
                 account = account.more(lost=int(offset < last), in_flight=int(offset > last))
@@ -282,20 +304,20 @@ ranges_of_offsets = st.lists(
         max_size=12,
     ),
     gone=st.integers(0, 14),
-    blind=ranges_of_offsets,
+    unseen=ranges_of_offsets,
     read_to=st.integers(0, 20),
 )
 def test_the_ledger_agrees_with_plain_counting(
-    entries: list[tuple[Kind, int, list[int]]], gone: int, blind: Ranges, read_to: int
+    entries: list[tuple[Kind, int, list[int]]], gone: int, unseen: Ranges, read_to: int
 ) -> None:
     # Where the bounds of chunks are must not matter: they are moved into the middle.
     ledger, shift = Ledger(), SIZE - 7
     for kind, partition, offsets in entries:
         getattr(ledger, kind)(partition, iter([offset + shift for offset in offsets]))
-    view = View([(0, gone)], blind, read_to=read_to)
+    view = View([(0, gone)], unseen, read_to=read_to)
     for partition in range(2):
         moved = View(
-            [(shift, gone + shift)], [(a + shift, b + shift) for a, b in blind],
+            [(shift, gone + shift)], [(a + shift, b + shift) for a, b in unseen],
             read_to=read_to + shift,
         )  # fmt: skip
         assert ledger.account(partition, moved) == model(entries, partition, view)
@@ -325,7 +347,7 @@ def test_memory_is_for_what_is_unsettled_not_for_offsets() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     n = step * steps
-    account = ledger.account(0, View(gone=[(0, FAR)], blind=[(0, FAR)], read_to=FAR))
+    account = ledger.account(0, View(gone=[(0, FAR)], unseen=[(0, FAR)], read_to=FAR))
     assert account == Account(
         inputs=n, decided=n - n // 1000 - 1, dead=n // 1000, lost=1, unjudged=FAR
     )
