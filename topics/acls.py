@@ -46,6 +46,7 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     needed += _may(topology.group(OPERATOR), "write", topology.redrive, topology.control)
     groups = dict.fromkeys(acl.name for acl in needed if acl.resource == "group")
     needed += [Acl(topology.group(SCALER), "describe", "group", name) for name in groups]
+    needed += [Acl(topology.group(OPERATOR), "describe", "group", name) for name in groups]
     needed += _may(topology.group(SCALER), "describe", *topology.all)
     return needed
 

@@ -18,6 +18,9 @@ PARTITIONS = 4
 MAX_IN_FLIGHT = 8_000
 """Events without a decision yet, so that no topic outgrows what a partition keeps."""
 
+KEPT_BYTES = 5 * 2**20
+"""Of each partition; the oldest record batches beyond that are dropped."""
+
 FETCH_WAIT_MS = 10
 """The mock holds an empty fetch for its whole wait even when data arrives meanwhile."""
 
