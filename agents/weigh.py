@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from faust.types import TP
 
 from agents.coverage import check_continues
 from agents.join import Joined, PartitionJoin
@@ -40,7 +41,8 @@ class Weigher(JoinedWorker):
         topology = self.topology
         ends = await self.tail.last_read(topology.decisions, partition, decided_offset)
         decided = max(ends, default=-1)
-        await check_continues(self.tail, topology.events, partition, decided)
+        made_of_it = [TP(topology.decisions, partition)]
+        await check_continues(self.tail, topology.events, partition, decided, made_of_it)
         self._dead[partition] = await self._dead_after(partition, decided)
         return self.new_join(decided)
 

@@ -13,7 +13,7 @@ from faust.exceptions import NotReady
 from faust.transport.drivers import aiokafka as driver
 from mode import Service
 
-from topics.batches import Record
+from topics.batches import Headers, Record
 from topics.consumer import MicroBatchConsumer
 from topics.leased_writer import LeasedWriter
 
@@ -54,7 +54,8 @@ class BatchProducer(driver.Producer):
         """
         if self._writer is None:
             raise NotReady("the producer is not started yet")
-        await self._writer.write(topic, partition, records)
+        made: MicroBatchTransport = self.transport  # type: ignore[assignment]  # ours
+        await self._writer.write(topic, partition, records, made.common_headers.get(topic))
 
 
 class MicroBatchTransport(driver.Transport):
@@ -62,6 +63,9 @@ class MicroBatchTransport(driver.Transport):
 
     security: Mapping[str, Any]
     """How clients protect their connections, see `topics.connection`."""
+
+    common_headers: Mapping[str, Headers] = {}
+    """Topic → what every record that is written there has among its headers."""
 
     Consumer = MicroBatchConsumer
     Producer = BatchProducer

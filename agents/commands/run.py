@@ -93,9 +93,11 @@ async def _run(
     from agents.metrics import Metrics
     from agents.monitoring import serving
     from agents.opening import open_parts
+    from agents.refusal import TOLD_FOR_S, told
     from agents.runner import running
     from agents.supervision import first_of, interruptible, raise_failure, raise_stuck
     from agents.swapping import Swapper
+    from agents.topic_watch import raise_changed
     from topics.topology import Topology
 
     stopping = asyncio.Event()
@@ -103,8 +105,6 @@ async def _run(
     metrics = Metrics()
     file, registry, only = what
     topology, weighting = Topology.of(file.pipeline), file.pipeline.weighting
-    await wait_for_broker(settings, wait_s)
-    await ensure_topics(settings, topology)
     # A row may wait for a stage until its deadline, and backlog for one that makes progress.
     longest_s = 2 * weighting.deadline_ms / 1000 + weighting.stall_timeout_s
     liveness = Liveness(max(settings.stuck_after_s, longest_s))
@@ -125,6 +125,7 @@ async def _run(
                 stopping.wait,
                 lambda: raise_failure(workers, settings),
                 lambda: raise_stuck(workers, liveness),
+                lambda: raise_changed(workers.topics),
                 swapper.follow,
             ]
             if as_json:
@@ -139,7 +140,11 @@ async def _run(
             host, number = port
             number = stack.enter_context(serving(host, number, metrics.registry, liveness))
             stderr.print(f"metrics and health on http://{host}:{number}/metrics, /healthz, /readyz")
-        await interruptible(serve, stopping)
+        for_s = 0.0 if port is None else TOLD_FOR_S
+        async with told(topology.pipeline, metrics, liveness, stopping, for_s):
+            await wait_for_broker(settings, wait_s)
+            await ensure_topics(settings, topology)
+            await interruptible(serve, stopping)
     if not as_json:
         stderr.print("stopped; what was done is committed")
 
