@@ -118,7 +118,7 @@ async def running(
         if not settings.embedded:  # its topics cannot be made anew, and it keeps few bytes
             headers = headers_by_topic(topology, watch.known)
             for app in apps.values():
-                app.producer_transport.common_headers = headers  # type: ignore[attr-defined]  # ours
+                app.writer.common_headers = headers
         await _start(apps, settings)
         workers = Running(apps, metrics, stages, slots, watch)
         observing = asyncio.create_task(workers.observe_lag())

@@ -23,6 +23,8 @@ _CHUNK = 100
 GAP = 100
 """Records this close together are read in one go."""
 _FETCH_WAIT_MS = 10
+_LOOK_MS = 20
+"""A fetch of nothing but markers moves the position, and wakes nobody up."""
 
 
 class TailReader:
@@ -145,7 +147,7 @@ class TailReader:
         self._kafka.seek(tp, start)
         try:
             while await self._kafka.position(tp) < end:
-                fetched = await self._kafka.getmany(tp, timeout_ms=1000)
+                fetched = await self._kafka.getmany(tp, timeout_ms=_LOOK_MS)
                 yield [record for record in fetched.get(tp, []) if record.offset < end]
         finally:
             self._kafka.unsubscribe()  # or it would go on fetching for nobody

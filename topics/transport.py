@@ -21,6 +21,8 @@ from topics.leased_writer import LeasedWriter
 class BatchProducer(driver.Producer):
     """An idempotent producer that writes record batches while its app's lease lasts."""
 
+    common_headers: Mapping[str, Headers] = {}
+    """Topic → what every record that is written there has among its headers."""
     _writer: LeasedWriter | None = None
 
     def _settings_extra(self) -> Mapping[str, Any]:
@@ -54,8 +56,7 @@ class BatchProducer(driver.Producer):
         """
         if self._writer is None:
             raise NotReady("the producer is not started yet")
-        made: MicroBatchTransport = self.transport  # type: ignore[assignment]  # ours
-        await self._writer.write(topic, partition, records, made.common_headers.get(topic))
+        await self._writer.write(topic, partition, records, self.common_headers.get(topic))
 
 
 class MicroBatchTransport(driver.Transport):
@@ -63,9 +64,6 @@ class MicroBatchTransport(driver.Transport):
 
     security: Mapping[str, Any]
     """How clients protect their connections, see `topics.connection`."""
-
-    common_headers: Mapping[str, Headers] = {}
-    """Topic → what every record that is written there has among its headers."""
 
     Consumer = MicroBatchConsumer
     Producer = BatchProducer

@@ -72,10 +72,10 @@ def run(
     from topics.settings import HomeSettings
 
     home = HomeSettings()
+    settings = broker_settings(broker, home)
     file = load_pipeline(find_pipeline(pipeline))
     registry = Registry(home.registry)
     check_trained(file.pipeline, registry, component)  # said before a broker is waited for
-    settings = broker_settings(broker, home)
     with ExitStack() as stack:
         if settings is None:
             settings = stack.enter_context(started_embedded(home))
