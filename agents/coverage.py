@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from faust.types import TP
 
-from agents.source_identity import check_identity
+from agents.source_identity import TopicReader, check_identity
 from agents.tail import TailReader
 from topics.errors import TopicRecreated
 
@@ -33,7 +33,7 @@ async def covered_from(tail: TailReader, tp: TP, expected: int | None, offset: i
 
 
 async def check_continues(
-    tail: TailReader, topic: str, partition: int, done: int, outputs: Iterable[TP] = ()
+    tail: TopicReader, topic: str, partition: int, done: int, outputs: Iterable[TP] = ()
 ) -> None:
     """Raise TopicRecreated when a source is not the topic that was dealt with up to offset *done*.
 

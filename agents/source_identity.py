@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.tail import TailReader
 from topics.batches import Headers
 from topics.decision import Decision, attempt_of, rfc3339
 from topics.errors import TopicRecreated, WireError
@@ -40,6 +39,21 @@ _APART = 100
 """Rows further apart than this are not compared at once: all between them would be read."""
 _PLAIN = re.compile(rb"[\w.:-]+")
 """An event id that JSON writes as it is."""
+
+
+class TopicReader(Protocol):
+    """What tells of topics: `agents.tail.TailReader`."""
+
+    async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity | None]:
+        """What the broker says of *topics*; None of one that does not exist."""
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset that is still there, and the next to be written."""
+
+    async def between(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> list[ConsumerRecord]:
+        """The records with offsets in [start, end) that are still there."""
 
 
 class Mark(NamedTuple):
@@ -90,7 +104,7 @@ class Output(NamedTuple):
     """Its rows, in the order of the source."""
 
 
-async def check_identity(tail: TailReader, source: TP, outputs: Iterable[TP]) -> None:
+async def check_identity(tail: TopicReader, source: TP, outputs: Iterable[TP]) -> None:
     """Raise TopicRecreated when *source* is not the topic that *outputs* were made of."""
     identity = (await tail.identities([source.topic])).get(source.topic)
     current = None if identity is None else identity.id
@@ -109,7 +123,7 @@ async def check_identity(tail: TailReader, source: TP, outputs: Iterable[TP]) ->
                 )
 
 
-async def _newest(tail: TailReader, output: TP) -> list[Output]:
+async def _newest(tail: TopicReader, output: TP) -> list[Output]:
     """The last records of *output* with rows of the pipeline.
 
     Behind them may be what has no rows, is somebody else's, or a transaction's marker.
@@ -125,7 +139,7 @@ async def _newest(tail: TailReader, output: TP) -> list[Output]:
     return []
 
 
-async def _oldest(tail: TailReader, output: TP) -> list[Output]:
+async def _oldest(tail: TopicReader, output: TP) -> list[Output]:
     """Of the first records of *output* those with rows of the pipeline."""
     first, _ = await tail.bounds(output.topic, output.partition)
     records = await tail.between(output.topic, output.partition, first, first + _RECORDS)
@@ -179,7 +193,7 @@ def _decided(record: ConsumerRecord) -> tuple[TP, list[Mark]]:
     return TP(source.topic, source.partition), [mark]
 
 
-async def _compare(tail: TailReader, source: TP, marks: Sequence[Mark]) -> None:
+async def _compare(tail: TopicReader, source: TP, marks: Sequence[Mark]) -> None:
     """Raise TopicRecreated when a source record is another than its mark says.
 
     What retention or compaction has removed is no sign of anything.

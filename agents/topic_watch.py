@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.tail import TailReader
+from agents.source_identity import TopicReader
 from topics.errors import TopicMismatch, TopicMissing, TopicRecreated
 from topics.topic_identity import TopicIdentity
 from topics.topology import Topology
@@ -42,7 +42,7 @@ class TopicWatch:
     """Compares the topics of a pipeline with what they were when it was made."""
 
     def __init__(
-        self, tail: TailReader, topology: Topology, known: Mapping[str, TopicIdentity | None]
+        self, tail: TopicReader, topology: Topology, known: Mapping[str, TopicIdentity | None]
     ) -> None:
         self._tail = tail
         self._topology = topology
@@ -51,7 +51,7 @@ class TopicWatch:
         self._last: dict[TP, _LastRecord] = {}
 
     @classmethod
-    async def begin(cls, tail: TailReader, topology: Topology) -> TopicWatch:
+    async def begin(cls, tail: TopicReader, topology: Topology) -> TopicWatch:
         """Remember the topics as they are now."""
         watch = cls(tail, topology, await tail.identities(topology.all))
         await watch.look()
