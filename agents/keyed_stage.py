@@ -79,7 +79,8 @@ class KeyedStage(Worker[Shard]):
         for source in range(pipeline.partitions):
             for topic in self._sources:
                 reached = past.of(topic, source)
-                await check_continues(self.tail, topic, source, reached.offset)
+                made_of_it = [self._log(partition)] if source == partition else []
+                await check_continues(self.tail, topic, source, reached.offset, made_of_it)
                 order.start_after(
                     source, reached.offset, reached.clock_ms,
                     outcomes=topic == self.topology.outcomes,

@@ -15,7 +15,10 @@ from agents.in_step import InStep
 from agents.liveness import Standing
 from agents.metrics import Metrics
 from agents.parts import Parts, Slots
+from agents.source_identity import headers_by_topic
 from agents.stage_metrics import StageMetrics
+from agents.tail import TailReader
+from agents.topic_watch import TopicWatch
 from agents.worker import Worker
 from topics.errors import AnabranchError, BrokerUnreachable
 from topics.settings import BrokerSettings
@@ -45,6 +48,8 @@ class Running:
     metrics: Metrics
     stages: dict[str, StageMetrics]
     slots: Slots
+    topics: TopicWatch
+    """What its topics were before the first record was read."""
 
     def failure(self) -> tuple[str, BaseException] | None:
         """The component that failed, and why; None while all are well."""
@@ -104,11 +109,18 @@ async def running(
             stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
             started[before] = repartition_app(parts, name, settings, stages[before])
     apps = {name: app for name, (app, _) in started.items()}
-    tails = [worker.tail for _, worker in started.values()]
+    own = TailReader(settings)
+    tails = [own, *(worker.tail for _, worker in started.values())]
+    topology = Topology.of(parts.pipeline)
     try:
         await asyncio.gather(*(tail.start() for tail in tails))
+        watch = await TopicWatch.begin(own, topology)
+        if not settings.embedded:  # its topics cannot be made anew, and it keeps few bytes
+            headers = headers_by_topic(topology, watch.known)
+            for app in apps.values():
+                app.writer.common_headers = headers
         await _start(apps, settings)
-        workers = Running(apps, metrics, stages, slots)
+        workers = Running(apps, metrics, stages, slots, watch)
         tasks = [asyncio.create_task(workers.observe_lag())]
         tasks += [asyncio.create_task(_beat(app, worker)) for app, worker in started.values()]
         try:

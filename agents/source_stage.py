@@ -69,7 +69,8 @@ class SourceStage(Worker[_Progress]):
     async def open_state(self, partition: int) -> _Progress:
         """Continue after what the components' topics already answer for."""
         done = await self._chain.open(self.tail, partition)
-        await check_continues(self.tail, self.topology.events, partition, done)
+        made_of_it = [TP(self.topology.stage(name), partition) for name in self._chain.names]
+        await check_continues(self.tail, self.topology.events, partition, done, made_of_it)
         expected = done + 1 if done >= 0 else None
         progress = _Progress(done, expected, past=None, resumption=Resumption(None))
         if self._snapshots is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -13,6 +14,7 @@ from topics.clients import close
 from topics.connection import client_options
 from topics.errors import WireError
 from topics.settings import BrokerSettings
+from topics.topic_identity import TopicIdentity, topic_identities
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,8 @@ _CHUNK = 100
 GAP = 100
 """Records this close together are read in one go."""
 _FETCH_WAIT_MS = 10
+_LOOK_MS = 20
+"""A fetch of nothing but markers moves the position, and wakes nobody up."""
 
 
 class TailReader:
@@ -81,6 +85,25 @@ class TailReader:
             ):
                 yield records
 
+    async def holds_records(self, topic: str, partition: int, start: int, end: int) -> bool:
+        """Whether offsets [start, end) hold any record that can be read.
+
+        Transactions' markers, records of aborted ones, and what was deleted or compacted away are
+        none; records of a transaction that is still open are none yet.
+        """
+        async with self._reading:
+            first, after_last = await self.bounds(topic, partition)
+            tp = TopicPartition(topic, partition)
+            async with aclosing(self._read(tp, max(start, first), min(end, after_last))) as reading:
+                async for records in reading:
+                    if records:
+                        return True
+        return False
+
+    async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity | None]:
+        """What the broker says of *topics*, see `topics.topic_identity`."""
+        return await topic_identities(self._kafka._client, topics)
+
     async def ends(self, topics: Iterable[str], partitions: int) -> dict[tuple[str, int], int]:
         """The next offset to be written, of all partitions of *topics*."""
         wanted = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
@@ -117,20 +140,16 @@ class TailReader:
                 found += records
         return found
 
-    async def holds_records(self, topic: str, partition: int, start: int, end: int) -> bool:
-        """Whether [start, end) holds any record; transaction markers and aborted ones are none."""
-        return bool(await self.between(topic, partition, start, end))
-
     async def _read(
         self, tp: TopicPartition, start: int, end: int
-    ) -> AsyncIterator[list[ConsumerRecord]]:
+    ) -> AsyncGenerator[list[ConsumerRecord]]:
         if start >= end:
             return
         self._kafka.assign([tp])
         self._kafka.seek(tp, start)
         try:
             while await self._kafka.position(tp) < end:
-                fetched = await self._kafka.getmany(tp, timeout_ms=1000)
+                fetched = await self._kafka.getmany(tp, timeout_ms=_LOOK_MS)
                 self.records_read += len(fetched.get(tp, ()))
                 yield [record for record in fetched.get(tp, []) if record.offset < end]
         finally:

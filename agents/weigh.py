@@ -65,7 +65,8 @@ class Weigher(JoinedWorker):
         topology = self.topology
         ends = await self.tail.last_read(topology.decisions, partition, decided_offset)
         decided = max(ends, default=-1)
-        await check_continues(self.tail, topology.events, partition, decided)
+        made_of_it = [TP(topology.decisions, partition)]
+        await check_continues(self.tail, topology.events, partition, decided, made_of_it)
         self._dead[partition] = await self._dead_after(partition, decided)
         return self.new_join(partition, decided)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from topics.broker_address import checked_addresses
 from topics.errors import InvalidSettings
 
 PREFIX = "ANABRANCH_"
@@ -105,6 +106,11 @@ class BrokerSettings(_Settings):
     def _named_by_the_host(cls, instance_id: str | None) -> str | None:
         return socket.gethostname() if instance_id == "@hostname" else instance_id
 
+    @field_validator("broker")
+    @classmethod
+    def _is_addresses(cls, broker: str) -> str:
+        return ",".join(checked_addresses(broker))
+
     @model_validator(mode="after")
     def _give_up_after_sessions_end(self) -> Self:
         # A group waits for the session of a member that died before it lets others join.
@@ -115,7 +121,7 @@ class BrokerSettings(_Settings):
     @property
     def addresses(self) -> list[str]:
         """The brokers, one host:port each."""
-        return [address.strip() for address in self.broker.split(",") if address.strip()]
+        return self.broker.split(",")
 
 
 class HomeSettings(_Settings):

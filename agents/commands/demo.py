@@ -68,7 +68,7 @@ def demo(
 
       anabranch demo --headless --json | jq .unaccounted
     """
-    from agents.brokers import started_embedded
+    from agents.brokers import started_embedded, wait_for_broker
     from agents.commands.train import train_if_needed
     from agents.demo import simulator_of
     from agents.opening import open_parts
@@ -81,6 +81,8 @@ def demo(
     live = not headless and not as_json and stdout.is_terminal
     file = load_pipeline(find_pipeline(pipeline))
     simulator_of(file.pipeline)  # says that there is none before minutes of training
+    if broker is not None:
+        run_async(wait_for_broker(BrokerSettings(broker=broker)))  # the same
     registry = Registry(HomeSettings().registry)
     train_if_needed(file, registry)
     open_parts(file, registry)  # says what is wrong with a model before a process is started

@@ -70,11 +70,15 @@ def evaluate(
 
       anabranch evaluate card-fraud --data handbook --train 2018-07-11/7 --json | jq .auc
     """
+    from agents.brokers import wait_for_broker
     from agents.evaluation_data import transactions_in
     from models.evaluation import Weeks
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.settings import BrokerSettings
 
+    if broker is not None:
+        run_async(wait_for_broker(BrokerSettings(broker=broker)))  # said before minutes of training
     start, days = _start_and_days(train)
     weeks = Weeks(start, days, delay, test)
     streamed_from = None if events_from is None else _date(events_from, "--events-from")

@@ -49,7 +49,7 @@ def _chunk(pipeline_path: Path) -> tuple[RowsOfEvents, DecisionWriter, Scale]:
     return (
         RowsOfEvents.of(_CHUNK),
         DecisionWriter(pipeline, weights),
-        Scale(pipeline.weighting, weights),
+        Scale(pipeline, weights),
     )
 
 

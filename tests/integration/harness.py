@@ -89,12 +89,13 @@ def trained_small(
 _numbers = count(1)
 
 
-def renamed(trained: Trained, home: Path) -> Trained:
+def renamed(trained: Trained, home: Path, partitions: int = 4) -> Trained:
     """The pipeline with its models by a name that no other test has, in *home*."""
     content = yaml.safe_load(trained.file.path.read_text())
     name = f"{trained.pipeline.name}-{next(_numbers)}"
     path = home / "pipeline.yaml"
-    path.write_text(yaml.safe_dump(content | {"pipeline": name}, sort_keys=False))
+    content |= {"pipeline": name, "partitions": partitions}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     root = home / "registry"
     shutil.copytree(trained.home / "registry" / trained.pipeline.name, root / name)
     return Trained(home, load_pipeline(path), Registry(root))
@@ -119,7 +120,7 @@ async def pipeline_running(
 
 @contextmanager
 def worker_process(
-    trained: Trained, broker: BrokerSettings, *components: str
+    trained: Trained, broker: BrokerSettings, *components: str, words: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`anabranch run` as a process of its own; killed in the end if it still runs.
 
@@ -128,7 +129,7 @@ def worker_process(
     named = [word for name in components for word in ("--component", name)]
     with TemporaryFile() as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agents", "run", str(trained.file.path), *named],
+            [sys.executable, "-m", "agents", "run", str(trained.file.path), *named, *words],
             env={
                 **os.environ,
                 "ANABRANCH_HOME": str(trained.home),
@@ -194,10 +195,12 @@ async def settled(broker: BrokerSettings, pipeline: Pipeline, events: int) -> Au
         await asyncio.sleep(0.3)
 
 
-async def records_of(broker: BrokerSettings, topic: str) -> list[ConsumerRecord]:
+async def records_of(
+    broker: BrokerSettings, topic: str, partitions: int = 4
+) -> list[ConsumerRecord]:
     """All records of a topic but heartbeats, read by an ordinary consumer."""
     found: list[ConsumerRecord] = []
-    async with follower(broker, (topic,), 4, from_start=True) as consumer:
+    async with follower(broker, (topic,), partitions, from_start=True) as consumer:
         ends = await consumer.end_offsets(sorted(consumer.assignment()))
         async for _, records in read_until(consumer, ends):
             found += [record for record in records if HEARTBEAT not in dict(record.headers)]
