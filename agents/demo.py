@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from agents.pacing import paced_by
 from agents.streaming import Stream
+from agents.worker_process import WorkerProcess
 from models.simulators import CALM, SIMULATORS, LabelledEvent, Scenario, Simulator
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
@@ -23,8 +24,8 @@ from topics.settings import BrokerSettings
 Floats = NDArray[np.float64]
 
 _SHOWN = 8
-_QUIET_S = 30.0
-"""The demo ends without the rest when nothing has ended for this long."""
+_PATIENCE_S = 300
+"""The demo ends without the rest when nothing has moved for this long."""
 
 
 class NoSimulator(AnabranchError):
@@ -83,6 +84,7 @@ class Demo(Stream):
     async def run(
         self,
         settings: BrokerSettings,
+        workers: WorkerProcess,
         events: int,
         seed: int,
         scenario: Scenario = CALM,
@@ -92,7 +94,7 @@ class Demo(Stream):
     ) -> None:
         """Publish *events* simulated events and wait for their ends.
 
-        Raises NoSimulator.
+        Raises NoSimulator and WorkersEnded.
         """
         simulate = simulator_of(self.pipeline)
 
@@ -102,7 +104,7 @@ class Demo(Stream):
                 yield labelled
 
         labelled, pace = paced_by(simulated(), self.pipeline.event.time, rate, speed)
-        await self.stream(settings, labelled, pace=pace, quiet_s=_QUIET_S)
+        await self.stream(settings, labelled, workers, pace=pace, patience_s=_PATIENCE_S)
 
     def decided(self, decision: Mapping[str, Any]) -> None:
         """Keep what the summary and the live view need of a decision record."""
