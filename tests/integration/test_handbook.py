@@ -46,7 +46,7 @@ UNTIL = date.fromisoformat(os.environ.get("ANABRANCH_HANDBOOK_UNTIL", "2018-05-1
 Doubles = NDArray[np.float64]
 TOLERANCE = 1e-9
 IN_FLIGHT = 8000
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 COLUMNS: Mapping[str, list[str]] = {
     "features": [*CALENDAR, *CUSTOMER],  # behind the amount
     "terminals": TERMINAL,
