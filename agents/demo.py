@@ -64,6 +64,7 @@ class Summary(BaseModel):
     dead_letters: int
     unaccounted: int
     duplicates: int
+    degraded: int
     throughput_eps: float
     latency_ms: Latency
     auc: float | None
@@ -129,6 +130,7 @@ class Demo(Stream):
             dead_letters=account.dead,
             unaccounted=account.unaccounted,
             duplicates=account.duplicated,
+            degraded=self.degraded,
             throughput_eps=round(account.inputs / self.seconds, 1) if self.seconds else 0.0,
             latency_ms=Latency(p50=_percentile(latencies, 50), p99=_percentile(latencies, 99)),
             auc=auc,

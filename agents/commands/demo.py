@@ -56,7 +56,8 @@ def demo(
     """Run a whole pipeline on simulated events and account for every one of them.
 
     Trains the pipeline first if it has no model yet, and starts an embedded broker unless
-    --broker is given. Ctrl-C ends early with the summary so far.
+    --broker is given. Rows wait for every stage, however slow the machine. Ctrl-C ends early
+    with the summary so far.
 
     Examples:
       anabranch demo
@@ -125,7 +126,7 @@ async def _demo(
     await ensure_topics(settings, Topology.of(pipeline))
 
     async def serve(up: asyncio.Event) -> None:
-        async with worker_process(file.path, registry.root, settings) as workers:
+        async with worker_process(file.path, registry.root, settings, "--no-deadline") as workers:
             up.set()
             if not quiet:
                 stderr.print(

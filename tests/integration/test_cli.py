@@ -24,7 +24,7 @@ from topics.topology import Topology
 
 SUMMARY_KEYS = [
     "pipeline", "events", "decisions", "dead_letters", "unaccounted", "duplicates",
-    "throughput_eps", "latency_ms", "auc", "average_precision",
+    "degraded", "throughput_eps", "latency_ms", "auc", "average_precision",
 ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_the_demo_accounts_for_every_event_in_one_json_object(trained: Trained) 
     assert list(summary) == SUMMARY_KEYS
     assert summary["events"] == 3000
     assert summary["decisions"] + summary["dead_letters"] == 3000
-    assert summary["unaccounted"] == summary["duplicates"] == 0
+    assert summary["unaccounted"] == summary["duplicates"] == summary["degraded"] == 0
     assert summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     assert 0.5 < summary["auc"] <= 1
 

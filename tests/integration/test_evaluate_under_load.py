@@ -1,4 +1,4 @@
-"""`anabranch evaluate` where a stage is far slower than the file's deadline, fails, or dies."""
+"""`evaluate` and `demo` where a stage is far slower than the file's deadline, fails, or dies."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def pipeline_file(home: Path, **options: float) -> Path:
 def evaluated(home: Path, path: Path, data: Path) -> subprocess.CompletedProcess[str]:
     return anabranch_in(
         home, "evaluate", str(path), "--data", str(data), *DAYS_ASKED,
-        "--registry", str(home / "registry"), "--json", timeout=170,
+        "--registry", str(home / "registry"), "--json",
     )  # fmt: skip
 
 
@@ -166,6 +166,16 @@ def test_a_slow_stage_costs_time_and_no_digit_of_the_figures(
         said = np.append(values[tested], [0.0])  # an event without a decision alarms nobody
         assert figures[name]["auc"] == roc_auc_score(labels, said), name
         assert figures[name]["average_precision"] == average_precision_score(labels, said), name
+
+
+def test_a_demo_whose_stage_is_slow_degrades_nothing(tmp_path: Path) -> None:
+    path = str(pipeline_file(tmp_path, seconds=3 * DEADLINE_MS / 1000))
+    done = anabranch_in(tmp_path, "train", path, "--rows", "20000")
+    assert done.returncode == 0, done.stderr
+    done = anabranch_in(tmp_path, "demo", path, "--events", "3000", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["events"], found["decisions"], found["degraded"]) == (3000, 3000, 0)
 
 
 def test_there_are_no_figures_where_a_stage_fails_on_valid_events(
