@@ -50,6 +50,13 @@ def run(
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the broker.")
     ] = 30.0,
+    no_deadline: Annotated[
+        bool,
+        typer.Option(
+            "--no-deadline",
+            help="Rows wait for every stage, whatever the file's weighting says of late ones.",
+        ),
+    ] = False,
 ) -> None:
     """Run a pipeline's components until Ctrl-C or SIGTERM; what is done is committed then.
 
@@ -66,6 +73,7 @@ def run(
       anabranch run card-fraud --json | jq --unbuffered .components.weigh.lag
     """  # fmt: skip
     from agents.brokers import broker_settings, started_embedded
+    from agents.no_deadline import without_deadline
     from agents.opening import check_trained
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
@@ -74,6 +82,8 @@ def run(
     home = HomeSettings()
     settings = broker_settings(broker, home)
     file = load_pipeline(find_pipeline(pipeline))
+    if no_deadline:
+        file = without_deadline(file)
     registry = Registry(home.registry)
     check_trained(file.pipeline, registry, component)  # said before a broker is waited for
     with ExitStack() as stack:

@@ -68,7 +68,7 @@ def served_at(process: subprocess.Popen[str]) -> str:
 def states(url: str) -> dict[str, float]:
     """Records of all partitions, by state."""
     found: dict[str, float] = {}
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # our own process
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310  # our own process
         for family in text_string_to_metric_families(answer.read().decode()):
             for sample in family.samples:
                 if sample.name == "anabranch_audit_records":
@@ -136,7 +136,7 @@ async def test_a_running_audit_shows_lost_and_duplicated_records_as_metrics(
         await publish_raw(broker, topology.decisions, 0, ends(topology, [5, 2]))
         await shown(url, decided=4, in_flight=4, lost=2, duplicated=1)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, err
     total = json.loads(out)["total"]
     assert (total["lost"], total["duplicated"], total["in_flight"]) == (2, 1, 4)
