@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,10 +32,13 @@ class ErrandOutputs(Mapping[str, StageBatch]):
     Asking raises WireError when it is no output.
     """
 
-    __slots__ = ("_contents",)
+    __slots__ = ("_contents", "_present")
 
-    def __init__(self, contents: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, contents: Mapping[str, bytes], present: Mapping[str, bool] | None = None
+    ) -> None:
         self._contents = dict(contents)
+        self._present = present or {}
 
     @classmethod
     def of(cls, outputs: Mapping[str, StageBatch]) -> ErrandOutputs:
@@ -48,6 +53,9 @@ class ErrandOutputs(Mapping[str, StageBatch]):
             raise WireError(f"not an output of {component}, but of {batch.component}")
         return batch
 
+    def __contains__(self, component: object) -> bool:
+        return component in self._contents  # a Mapping would decode it
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._contents)
 
@@ -58,6 +66,17 @@ class ErrandOutputs(Mapping[str, StageBatch]):
     def contents(self) -> Mapping[str, bytes]:
         """The JSON of each."""
         return self._contents
+
+    def is_present(self, component: str) -> bool:
+        """The component has an output that is not absent; known without decoding, or decoded."""
+        if component not in self._contents:
+            return False
+        known = self._present.get(component)
+        return bool(self[component].present.all()) if known is None else known
+
+    def only(self, components: Collection[str]) -> ErrandOutputs:
+        """Those of some components."""
+        return ErrandOutputs({name: self._contents[name] for name in components}, self._present)
 
     def with_content(self, component: str, content: bytes) -> ErrandOutputs:
         """The same, and one more."""
@@ -74,8 +93,8 @@ def component_of(content: bytes | None) -> str:
     return decode(content, {}).component
 
 
-def contents_of(batch: StageBatch) -> list[bytes]:
-    """Each row (N) of *batch* as the output that an errand about it carries.
+def contents_of(batch: StageBatch, rows: Sequence[int] | None = None) -> list[bytes]:
+    """Each row (N) of *batch*, or only some, as the output that an errand about it carries.
 
     Raises WireError for an output that JSON cannot hold.
     """
@@ -94,7 +113,9 @@ def contents_of(batch: StageBatch) -> list[bytes]:
     }  # fmt: skip
     challenger = {} if batch.challenger is None else {"challenger": list(batch.challenger)}
     made: list[bytes] = []
-    for row, offset in enumerate(batch.rows.offsets.tolist()):
+    offsets = batch.rows.offsets.tolist()
+    for row in range(len(offsets)) if rows is None else rows:
+        offset = offsets[row]
         parameters = about | {"covers_from": offset, "covers_to": offset}
         parameters |= {"failures": reasons.get(row, []), **challenger}
         outputs = [head | {"data": column[row]}
@@ -114,23 +135,67 @@ def batches_of(
     Each batch has the rows of one model and one shape, in order. Raises WireError when any of
     them is no output of one row, or is about another event.
     """
-    alike: defaultdict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    wanted: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
+    alike: dict[tuple[Any, ...], _Alike] = {}
     try:
         for content, source in zip(contents, sources, strict=True):
             document = orjson.loads(content)
             kind = _kind(document)
             if kind[:3] != (source.topic, source.partition, component):
                 raise ValueError("it is of another event or component")
-            alike[kind].append(document)
-            wanted[kind].append(source.offset)
-        batches = [_batch(documents) for documents in alike.values()]
+            if kind not in alike:
+                alike[kind] = _Alike(document)
+            alike[kind].add(document, source.offset)
+        batches = [some.batch() for some in alike.values()]
     except _MALFORMED as exc:
         raise WireError(f"not an output of one row: {exc or type(exc).__name__}") from exc
-    for batch, offsets in zip(batches, wanted.values(), strict=True):
-        if batch.rows.offsets.tolist() != offsets:
+    for batch, some in zip(batches, alike.values(), strict=True):
+        if batch.rows.offsets.tolist() != some.offsets:
             raise WireError(f"not an errand: its output of {batch.component} is of another event")
     return batches
+
+
+@dataclass(slots=True)
+class _Alike:
+    """What outputs say that make one batch, column by column: no document is kept but the first."""
+
+    first: dict[str, Any]
+    data: list[list[Any]] = field(init=False)
+    """Of each tensor."""
+    sizes: list[int] = field(init=False)
+    """How many values of each tensor are one row's."""
+    offsets: list[int] = field(default_factory=list)
+    """What they should be about."""
+    failures: list[list[Any]] = field(default_factory=list)
+    covers_to: int = -1
+
+    def __post_init__(self) -> None:
+        shapes = [head["shape"] for head in self.first["outputs"]]
+        for rows, *shape in shapes:
+            if rows != 1 or not all(isinstance(size, int) and size >= 0 for size in shape):
+                raise ValueError(f"a tensor has the shape {[rows, *shape]}")
+        self.data = [[] for _ in shapes]
+        self.sizes = [prod(shape) for shape in shapes]
+
+    def add(self, document: dict[str, Any], offset: int) -> None:
+        """One more row."""
+        about = document["parameters"]
+        self.failures += [[len(self.offsets), *why[1:]] for why in about["failures"]]
+        self.covers_to = about["covers_to"]
+        self.offsets.append(offset)
+        for tensor, values, size in zip(document["outputs"], self.data, self.sizes, strict=True):
+            values.extend(tensor["data"])
+            if len(values) != size * len(self.offsets):
+                raise ValueError(f"tensor {tensor['name']!r} has another size than its shape")
+
+    def batch(self) -> StageBatch:
+        """The batch."""
+        tensors, n = {}, len(self.offsets)
+        for head, data in zip(self.first["outputs"], self.data, strict=True):
+            shape = (n, *head["shape"][1:])
+            tensors[head["name"]] = tensor_of_list(head["datatype"], shape, data)
+        about = {"failures": self.failures, "covers_to": self.covers_to}
+        header = self.first | {"parameters": self.first["parameters"] | about}
+        return batch_of_tensors(header, tensors)
 
 
 def _kind(document: dict[str, Any]) -> tuple[Any, ...]:
@@ -142,25 +207,6 @@ def _kind(document: dict[str, Any]) -> tuple[Any, ...]:
         ModelRef(*about.get("challenger") or ("", "", "")),
         *((it["name"], it["datatype"], *it["shape"]) for it in document["outputs"]),
     )  # fmt: skip
-
-
-def _batch(documents: Sequence[dict[str, Any]]) -> StageBatch:
-    """Documents of one kind as a batch."""
-    first, n = documents[0], len(documents)
-    tensors = {}
-    for place, head in enumerate(first["outputs"]):
-        rows, *shape = head["shape"]
-        if rows != 1 or not all(isinstance(size, int) and size >= 0 for size in shape):
-            raise ValueError(f"tensor {head['name']!r} has the shape {head['shape']}")
-        data = [value for it in documents for value in it["outputs"][place]["data"]]
-        tensors[head["name"]] = tensor_of_list(head["datatype"], (n, *shape), data)
-    failures = [
-        [row, *why[1:]] for row, it in enumerate(documents) for why in it["parameters"]["failures"]
-    ]
-    about = first["parameters"] | {
-        "failures": failures, "covers_to": documents[-1]["parameters"]["covers_to"],
-    }  # fmt: skip
-    return batch_of_tensors(first | {"parameters": about}, tensors)
 
 
 def _data(tensor: Any) -> list[list[Any]]:

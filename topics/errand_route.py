@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from topics.errand_outputs import ErrandOutputs
 from topics.events import EventDecoder
 from topics.feature import EVENTS
 from topics.flow import in_order
@@ -50,12 +51,11 @@ class ErrandRoute:
                 where[places[row]] = lane_of(str(entity), self._topology.partitions)
         return where
 
-    def kept(self, outputs: Mapping[str, StageBatch]) -> dict[str, StageBatch]:
+    def kept(self, outputs: Mapping[str, StageBatch]) -> ErrandOutputs:
         """Outputs that need not be made again: they are there, and all they were made of too."""
-        found: dict[str, StageBatch] = {}
+        known, kept = ErrandOutputs.of(outputs), set[str]()
         for name in self._order:
-            inputs = self._pipeline.component(name).inputs
-            batch = outputs.get(name)
-            if batch is not None and batch.present.all() and found.keys() >= {*inputs} - {EVENTS}:
-                found[name] = batch
-        return found
+            inputs = {*self._pipeline.component(name).inputs} - {EVENTS}
+            if inputs <= kept and known.is_present(name):
+                kept.add(name)
+        return known.only([name for name in self._order if name in kept])
