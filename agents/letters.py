@@ -27,6 +27,8 @@ _ATTEMPT, _PUBLISHED = f"{_PREFIX}attempt", f"{_PREFIX}published-ms"
 _ORIGINAL = f"{_PREFIX}original"
 _BYTES, _DIGEST = f"{_PREFIX}{dead_letters.BYTES}", f"{_PREFIX}{dead_letters.DIGEST}"
 
+_LONGEST_ID = 256
+
 State = Literal["dead", "waiting", "healed", "given up", "no original"]
 
 
@@ -219,5 +221,5 @@ def _event_id(value: bytes | None, field: str) -> str:
         return ""
     for content in (event, event.get("data") if isinstance(event, dict) else None):
         if isinstance(content, dict) and field in content:
-            return str(content[field])
+            return str(content[field])[:_LONGEST_ID]
     return ""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHOWN = 200
 """Lines of `list`, unless more are asked for."""
 _SHOWN_LEFT = 10
+_LONGEST_KEY = 256
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
 _WHY_SKIPPED = {
     "healed": "have their decision already",
@@ -35,7 +36,7 @@ def described(letters: Letters, letter: Letter, attempts: int) -> dict[str, Any]
     return {
         "place": letter.place,
         "event_id": letter.event_id,
-        "key": None if letter.key is None else letter.key.decode(errors="replace"),
+        "key": _short(letter.key),
         "stage": letter.stage,
         "class": letter.error,
         "reason": letter.reason,
@@ -91,6 +92,13 @@ def print_content(letter: Letter) -> None:
 
 def _line(name: str, value: object) -> None:
     stdout.print(f"{name:<9} {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(key: bytes | None) -> str | None:
+    """A key as text, with its beginning only if it is long: it may have megabytes."""
+    if key is None or len(key) <= _LONGEST_KEY:
+        return None if key is None else key.decode(errors="replace")
+    return f"{key[:_LONGEST_KEY].decode(errors='replace')}… ({len(key):,} bytes)"
 
 
 def write_lines(letters: Letters, chosen: Sequence[Letter], attempts: int) -> None:
