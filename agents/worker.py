@@ -69,8 +69,10 @@ class Errands(Protocol):
     def forget(self) -> None:
         """Partitions may have new owners: what was read is read again."""
 
-    async def deal(self, fetched: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
-        """Deal with records of the redrive topic; returns when what they lead to is written."""
+    async def deal(
+        self, fetched: Mapping[TP, Sequence[ConsumerRecord]], *, events_flow: bool
+    ) -> None:
+        """Deal with records of the redrive topic, for a share of the time while events flow."""
 
 
 class Worker(Generic[State]):
@@ -128,7 +130,7 @@ class Worker(Generic[State]):
         if others or not redriven:
             await self.process(Fetch(others, fetch.generation))
         if self.errands is not None and (redriven or self.errands.waits):
-            await self.errands.deal(redriven)
+            await self.errands.deal(redriven, events_flow=bool(fetch.records))
         errand_waits = self.errands is not None and self.errands.waits
         self.wiring.app.batches.wants_ticks = errand_waits or self.waits()
 

@@ -230,7 +230,7 @@ async def test_what_is_no_errand_ends_nothing_and_one_that_nobody_deals_with_goe
         letters = await read_letters(broker, own.pipeline, payloads=True)
         letter, other, *_ = [it for it in letters.newest.values() if it.partition == 2]
         selection = Selection(going=[letter])
-        (errand,) = errands(own.pipeline, selection, letters, {})
+        (errand,) = errands(own.pipeline, selection, {})
         alive = next(o for o in range(EVENTS) if Identity(2, o) not in letters.newest)
         source = errand.about.source
         forged = [
