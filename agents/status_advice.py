@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
@@ -18,6 +18,8 @@ class Advice(NamedTuple):
 
     wrong: str
     remedy: str
+    command: str = ""
+    """What does it, if one command does."""
 
 
 def advice(status: PipelineStatus, pipeline: str) -> list[Advice]:
@@ -27,7 +29,7 @@ def advice(status: PipelineStatus, pipeline: str) -> list[Advice]:
     if status.missing_topics:
         found.append(Advice(
             f"there is no topic {', '.join(status.missing_topics)}",
-            f"make it: anabranch topics {argument} --create",
+            "make it", f"anabranch topics {argument} --create",
         ))  # fmt: skip
     if status.clock_ahead_s:
         found.append(Advice(
@@ -43,8 +45,8 @@ def advice(status: PipelineStatus, pipeline: str) -> list[Advice]:
         for it in worker.refused:
             found.append(Advice(
                 f"{it.component}@{it.version} should run and is refused: {it.reason}",
-                f"promote one that can be used, or: anabranch models rollback "
-                f"{argument}/{it.component}",
+                "promote one that can be used, or go back",
+                f"anabranch models rollback {argument}/{it.component}",
             ))  # fmt: skip
     found += [
         Advice(
@@ -65,17 +67,18 @@ def _about_down(status: PipelineStatus, worker: Worker, argument: str) -> Iterat
         yield Advice(
             f"{_partitions(down)} of {worker.worker} {_have(down)} no owner, though "
             f"{_processes(worker)} of it",
-            "a rebalance passes by itself; if this stays, read the workers' logs, or start "
-            f"another: {start}",
+            "a rebalance passes by itself; if this stays, read the workers' logs, or start another",
+            start,
         )
     elif not worker.processes:
-        yield Advice(f"{worker.worker} is down: no worker of it has reported", f"start it: {start}")
+        yield Advice(f"{worker.worker} is down: no worker of it has reported", "start it", start)
     else:
         last = worker.processes[0]
         yield Advice(
             f"{worker.worker} is down: nothing was heard of {last.process}, the last to run it, "
             f"for {duration(last.heard_s)}",
-            f"its log says why it ended; start it: {start}",
+            "its log says why it ended; start it",
+            start,
         )
 
 
@@ -109,41 +112,43 @@ def _about_waits(status: PipelineStatus, worker: Worker, argument: str) -> Itera
                 f"{worker.worker} ({_partitions(partitions)}) goes on without {stage}, which has "
                 f"been {'down' if longest.down else 'waited for'} for {duration(longest.for_s)}"
             )
-        yield Advice(wrong, _remedy(status, longest, partitions, argument))
+        yield Advice(wrong, *_remedy(status, longest, partitions, argument))
 
 
 def _remedy(
     status: PipelineStatus, wait: Wait, partitions: Sequence[Partition], argument: str
-) -> str:
-    if wait.why:
-        return f"its log says why: {wait.why}"
+) -> tuple[str, ...]:
+    """What to do about a wait, and the command that does it, if there is one."""
     name, _, lane = wait.stage.partition("[")
     of = [it for it in status.workers.values() if name in (it.worker, *it.components)]
     if not of:
-        return "look for what writes its topic"
+        return (wait.why or "look for what writes its topic",)
     numbers = {it.partition for it in partitions}
     if lane.removesuffix("]").isdecimal():
         numbers = {int(lane.removesuffix("]"))}
-    return _about_awaited(of[-1], numbers, argument)  # what deals events out to it comes before
-
-
-def _about_awaited(worker: Worker, partitions: Collection[int], argument: str) -> str:
-    """What to do about a worker of which nothing comes in these partitions."""
-    theirs = [it for it in worker.partitions if it.partition in partitions]
+    worker = of[-1]  # what deals events out to it comes before
+    theirs = [it for it in worker.partitions if it.partition in numbers]
     if any(it.state == "down" for it in theirs):
-        return f"{worker.worker} is down, see there"
+        return (f"{worker.worker} is down, see there",)
+    if wait.why:
+        return (f"its log says why: {wait.why}",)
+    return _about_living(worker, theirs, argument)
+
+
+def _about_living(worker: Worker, theirs: Sequence[Partition], argument: str) -> tuple[str, ...]:
+    """What to do about a worker that runs these partitions, and gives nothing for some rows."""
     if any(it.state == "starting" for it in theirs):
-        return f"{worker.worker} is starting: its log says how far it has come"
+        return (f"{worker.worker} is starting: its log says how far it has come",)
     others = dict.fromkeys(it.stage for partition in theirs for it in partition.waiting_for)
     if others:
-        return f"{worker.worker} itself waits for {', '.join(others)}, see there"
+        return (f"{worker.worker} itself waits for {', '.join(others)}, see there",)
     behind = sum(it.lag or 0 for it in theirs)
     if behind:
         return (
-            f"{worker.worker} runs and is {behind:,} records behind: wait, or give it another "
-            f"worker: anabranch run {argument} --component {worker.component}"
+            f"{worker.worker} runs and is {behind:,} records behind: wait, or run another",
+            f"anabranch run {argument} --component {worker.component}",
         )
-    return f"{worker.worker} runs and has nothing to do: read its log, and restart it"
+    return (f"{worker.worker} runs and has nothing to do: read its log, and restart it",)
 
 
 def _processes(worker: Worker) -> str:

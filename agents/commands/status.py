@@ -116,4 +116,4 @@ def _screen(
         with Live(console=stdout, auto_refresh=False, vertical_overflow="visible") as screen:
             yield lambda it: screen.update(rendered(it, advice(it, argument)), refresh=True)
     else:
-        yield lambda it: stdout.print(rendered(it, advice(it, argument)), soft_wrap=False)
+        yield lambda it: stdout.print(rendered(it, advice(it, argument)), crop=False)

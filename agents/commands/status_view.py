@@ -5,22 +5,24 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from agents.pipeline_status import Partition, PipelineStatus, Worker
 from agents.status_advice import Advice, clock, duration, ranges
 
-_WIDTH = 80
+_WIDTH, _INDENT = 80, "  "
 _STYLES = {"up": "green", "starting": "cyan", "waiting": "yellow", "down": "red"}
 _DIGEST = len("sha256:") + 12
 
 
 def rendered(status: PipelineStatus, todo: Sequence[Advice]) -> Group:
     """Tables of workers and versions, and what to do."""
-    return Group(_workers(status.workers.values()), Text(), _versions(status.workers.values()),
-                 Text(), _advice(status, todo))  # fmt: skip
+    parts: list[RenderableType] = [_workers(status.workers.values()), Text()]
+    if any(worker.in_service for worker in status.workers.values()):
+        parts += [_versions(status.workers.values()), Text()]
+    return Group(*parts, *_advice(status, todo))
 
 
 def _workers(workers: Iterable[Worker]) -> Table:
@@ -80,19 +82,24 @@ def _versions(workers: Iterable[Worker]) -> Table:
     return table
 
 
-def _advice(status: PipelineStatus, todo: Sequence[Advice]) -> Text:
-    said = Text()
+def _advice(status: PipelineStatus, todo: Sequence[Advice]) -> list[Text]:
+    """A line or more for each; a command is never broken."""
+    said: list[Text] = []
     if status.well:
-        said.append(f"{plain(status.pipeline)}: all is well\n", style="green")
+        said.append(Text(f"{plain(status.pipeline)}: all is well", style="green"))
     for it in todo:
-        said.append(_filled(it.wrong, "") + "\n", style="bold")
-        said.append(_filled(it.remedy, "  ") + "\n")
-    said.right_crop(1)
+        said += [Text(line, style="bold") for line in _lines(it.wrong)]
+        together = f"{it.remedy}: {it.command}" if it.command else it.remedy
+        if it.command and len(together) > _WIDTH - len(_INDENT):
+            lines = [*_lines(f"{it.remedy}:", _INDENT), 2 * _INDENT + plain(it.command)]
+        else:
+            lines = _lines(together, _INDENT)
+        said += [Text(line, no_wrap=True, overflow="ignore") for line in lines]
     return said
 
 
-def _filled(text: str, indent: str) -> str:
-    return textwrap.fill(
+def _lines(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(
         plain(text), _WIDTH, initial_indent=indent, subsequent_indent=indent,
         break_on_hyphens=False,
     )  # fmt: skip
