@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ class Demo(Stream):
     def decided(self, decision: Mapping[str, Any]) -> None:
         """Keep what the summary and the live view need of a decision record."""
         self.by_decision[decision["decision"]] += 1
-        self._scores.append(decision["score"])
+        self._scores.append(nan if decision["score"] is None else decision["score"])
         self._latencies.append(decision["latency_ms"])
         self.recent.append(decision)
 

@@ -35,7 +35,7 @@ def joined_of(errand: Errand, inputs: Sequence[str]) -> Joined:
     if rows is None:
         raise WireError(f"not an errand: {errand.about.next} needs outputs")
     parts = {name: [errand.outputs[name]] if name in errand.outputs else [] for name in inputs}
-    stages = {name: aligned(name, batches, rows.offsets) for name, batches in parts.items()}
+    stages = {name: aligned(batches, rows.offsets) for name, batches in parts.items()}
     return Joined(rows, stages, {}, errand.offset, 0)
 
 

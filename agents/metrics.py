@@ -85,7 +85,13 @@ class Metrics:
         )
         self.early = Counter(
             "anabranch_early_rows_total",
-            "Rows that could not wait for a source that lags: their windows may lack its last rows",
+            "Rows that did not wait for a source that is down: their windows may lack its rows",
+            _LABELS,
+            registry=on,
+        )
+        self.late_answers = Counter(
+            "anabranch_late_answers_total",
+            "Rows that a stage answered after they had ended without it",
             _LABELS,
             registry=on,
         )

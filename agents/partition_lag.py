@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from faust.types import TP
 
 from topics.consumer import MicroBatchConsumer
 
 
-def partition_lag(consumer: MicroBatchConsumer, topics: Sequence[str]) -> dict[int, int]:
-    """Each partition that the worker owns, which is in all of *topics* → records left to do.
-
-    Those of other topics that it has of the partition count too.
-    """
-    assigned = consumer.assignment()
-    owned = set.intersection(
-        *({tp.partition for tp in assigned if tp.topic == topic} for topic in topics)
-    )
-    behind = dict.fromkeys(sorted(owned), 0)
-    for tp in assigned:
+def partition_lag(consumer: MicroBatchConsumer, owned: Iterable[int]) -> dict[int, int]:
+    """Each partition that is *owned* → records left to do, of all its topics."""
+    behind = dict.fromkeys(owned, 0)
+    for tp in consumer.assignment():
         if tp.partition in behind:
-            behind[tp.partition] += max(0, consumer.highwater(tp) - _done(consumer, tp))
+            behind[tp.partition] += max(0, consumer.stable_end(tp) - _done(consumer, tp))
     return behind
 
 

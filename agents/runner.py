@@ -117,13 +117,14 @@ async def running(
         await asyncio.gather(*(tail.start() for tail in tails))
         workers = Running(apps, metrics, stages, slots, {n: it for n, (_, it) in started.items()})
         status = StatusWriter(workers, parts.pipeline, control)
-        observing = [asyncio.create_task(task()) for task in (workers.observe_lag, status.follow)]
+        tasks = [asyncio.create_task(task()) for task in (workers.observe_lag, status.follow)]
         try:
             await _start(apps, settings)
             workers.ready = True
+            tasks += [asyncio.create_task(_beat(app, worker)) for app, worker in started.values()]
             yield workers
         finally:
-            for task in observing:
+            for task in tasks:
                 task.cancel()
     except BaseException:
         with suppress(StopTimeout):  # what went wrong before is what matters
@@ -134,6 +135,14 @@ async def running(
         await status.end()
     finally:
         await asyncio.gather(*(tail.stop() for tail in tails))
+
+
+async def _beat(app: StageApp, worker: Worker[Any]) -> None:
+    """Give the worker's signs of life; an error in that ends it, or it would be taken for dead."""
+    try:
+        await worker.beat()
+    except Exception as exc:  # the boundary of a task: nobody else would hear of it
+        app.fail(exc)
 
 
 async def _start(apps: Mapping[str, StageApp], settings: BrokerSettings) -> None:

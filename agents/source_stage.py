@@ -22,6 +22,7 @@ from agents.past import Past, orders_of
 from agents.redriven_past import glimpsed, is_caught_up
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
+from agents.stage_pulse import StagePulse
 from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column
 from models.windows import Ints, WindowPlan
@@ -49,7 +50,7 @@ class SourceStage(Worker[_Progress]):
     """Runs a component over the events of its partitions, and those that are fused with it."""
 
     def __init__(self, wiring: Wiring, chain: Chain) -> None:
-        super().__init__(wiring)
+        super().__init__(wiring, [wiring.topology.events])
         self._chain = chain
         self._name, *others = chain.names
         runs = {name: partial(chain.redriven, name) for name in others}
@@ -60,6 +61,10 @@ class SourceStage(Worker[_Progress]):
         if wiring.pipeline.component(self._name).windowed:
             self._plan = WindowPlan(wiring.pipeline, self._name)
             self._snapshots = SnapshotStore(wiring, self._name, self._plan)
+
+    def pulses(self) -> Sequence[StagePulse]:
+        """Those of its components."""
+        return self._chain.pulses
 
     async def open_state(self, partition: int) -> _Progress:
         """Continue after what the components' topics already answer for."""

@@ -93,6 +93,10 @@ class StageMetrics:
         """*rows* were let go before all sources had come as far as they."""
         self._own(self.metrics.early).inc(rows)
 
+    def observe_late_answers(self, rows: int) -> None:
+        """*rows* were answered by a stage after they had ended without it."""
+        self._own(self.metrics.late_answers).inc(rows)
+
     def observe_lag(self, records: int) -> None:
         """*records* wait on the topics that the component reads."""
         self.stats.lag = records

@@ -130,8 +130,9 @@ class StatusWriter:
         """
         if not self._running.ready:
             return []
-        lag = partition_lag(self._running.apps[name].batches, self._readers[name].topics)
-        said = {status.partition: status for status in self._running.workers[name].status()}
+        worker = self._running.workers[name]
+        lag = partition_lag(self._running.apps[name].batches, worker.owned)
+        said = {status.partition: status for status in worker.status()}
         return [
             (said.get(p) or PartitionStatus(partition=p, state="starting" if behind else "working"))
             .model_copy(update={"lag": behind})
@@ -171,6 +172,8 @@ class StatusWriter:
             return set(self._pipeline.weighting.inputs)
         if name.endswith(KEYED):
             return set()  # it reads sources
+        if f"{name}{KEYED}" in self._readers:
+            return {f"{name}{KEYED}"}
         return set(inputs_of(self._pipeline, self._readers[name].members)) - {EVENTS}
 
     def _in_service(self, name: str) -> tuple[InService, ...]:

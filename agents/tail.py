@@ -39,6 +39,8 @@ class TailReader:
             max_partition_fetch_bytes=16 * 2**20,
         )
         self._reading = asyncio.Lock()
+        self.records_read = 0
+        """So far: a start-up that reads on makes progress."""
 
     async def start(self) -> None:
         """Connect."""
@@ -115,6 +117,10 @@ class TailReader:
                 found += records
         return found
 
+    async def holds_records(self, topic: str, partition: int, start: int, end: int) -> bool:
+        """Whether [start, end) holds any record; transaction markers and aborted ones are none."""
+        return bool(await self.between(topic, partition, start, end))
+
     async def _read(
         self, tp: TopicPartition, start: int, end: int
     ) -> AsyncIterator[list[ConsumerRecord]]:
@@ -125,6 +131,7 @@ class TailReader:
         try:
             while await self._kafka.position(tp) < end:
                 fetched = await self._kafka.getmany(tp, timeout_ms=1000)
+                self.records_read += len(fetched.get(tp, ()))
                 yield [record for record in fetched.get(tp, []) if record.offset < end]
         finally:
             self._kafka.unsubscribe()  # or it would go on fetching for nobody

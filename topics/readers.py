@@ -20,7 +20,7 @@ class Reader(NamedTuple):
     members: tuple[str, ...]
     """The components that it runs; the weighting agent by its name."""
     topics: tuple[str, ...]
-    """What it reads: it owns a partition when it has that of all of them."""
+    """What its rows come from. It also reads the redrive topic, and may read the sources."""
 
 
 def readers(pipeline: Pipeline) -> dict[str, Reader]:

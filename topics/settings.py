@@ -87,7 +87,7 @@ class BrokerSettings(_Settings):
     """A name that a worker keeps when it is started again within its session's time: its partitions
     wait for it then (static membership). No other worker of the same components may have it: the
     one that had it ends, and the new one waits for as long as that takes to be heard."""
-    session_timeout_s: float = Field(default=30.0, ge=6, le=300)
+    session_timeout_s: float = Field(default=10.0, ge=6, le=300)
     """A worker without a heartbeat for this long loses its partitions."""
     give_up_s: float = Field(default=60.0, ge=1)
     """A worker that the broker has not answered for this long ends with exit code 1."""

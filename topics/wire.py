@@ -107,6 +107,8 @@ def _tensors(batch: StageBatch) -> dict[str, Tensor]:
         tensors["entity"] = batch.entities
     if batch.challenged is not None:
         tensors["challenged"] = batch.challenged
+    if batch.early is not None:
+        tensors["early"] = batch.early
     return tensors
 
 
@@ -207,6 +209,7 @@ def _batch(header: dict[str, Any], tensors: dict[str, Tensor]) -> StageBatch:
         lane=None if about.get("lane") is None else _integer(about, "lane", _MAX_PARTITION),
         covers_to=_integer(about, "covers_to", _MAX_OFFSET),
         entities=_column(tensors, "entity", n) if "entity" in tensors else None,
+        early=_array(tensors, "early", "b", 1, n) if "early" in tensors else None,
         **_challenge(about, tensors, n),
     )
 

@@ -96,18 +96,18 @@ async def _run(
     from agents.runner import running
     from agents.supervision import first_of, interruptible, raise_failure, raise_stuck
     from agents.swapping import Swapper
+    from agents.time_outs import check_time_outs
     from topics.topology import Topology
 
     stopping = asyncio.Event()
     until_signalled(stopping)
     metrics = Metrics()
     file, registry, only = what
-    topology, weighting = Topology.of(file.pipeline), file.pipeline.weighting
+    check_time_outs(file.pipeline, settings)
+    topology = Topology.of(file.pipeline)
     await wait_for_broker(settings, wait_s)
     await ensure_topics(settings, topology)
-    # A row may wait for a stage until its deadline, and backlog for one that makes progress.
-    longest_s = 2 * weighting.deadline_ms / 1000 + weighting.stall_timeout_s
-    liveness = Liveness(max(settings.stuck_after_s, longest_s))
+    liveness = Liveness(settings.stuck_after_s)
     guard(liveness)
 
     async def serve(up: asyncio.Event) -> None:

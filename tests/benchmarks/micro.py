@@ -12,7 +12,7 @@ import orjson
 from aiokafka.structs import ConsumerRecord
 
 from agents.decisions import DecisionWriter, Weights
-from agents.join import Joined, PartitionJoin
+from agents.join import Joined, Moment, PartitionJoin
 from agents.source_stage import source_rows
 from agents.weighing import Scale
 from tests.benchmarks.card_events import STAGES, CardEvents
@@ -62,12 +62,11 @@ class _Rows:
 
     def joined(self) -> Joined:
         """The stages' batches, pushed into a fresh join and popped at once."""
-        join = PartitionJoin(
-            STAGES, done=-1, now=0.0, deadline_s=60.0, stall_timeout_s=10.0, max_rows=50_000
-        )
+        at = Moment(0.0, 0.0, lambda _: False)
+        join = PartitionJoin(STAGES, done=-1, at=at, stall_timeout_s=30.0, max_rows=50_000)
         for batch in self.batches:
-            join.push(batch, (batch.component, 1), 0.0)
-        joined = join.pop(0.0)
+            join.push(batch, (batch.component, 1), at)
+        joined = join.pop()
         if joined is None or len(joined.rows) != len(self.records):
             raise ValueError("the join did not give all rows")
         return joined
@@ -141,7 +140,7 @@ def _as_fetched(rows: Rows) -> Rows:
 def _decisions(rows: _Rows) -> Callable[[], object]:
     """Weighing joined rows, and their decision records."""
     weights = Weights({"features": 0.1, "risk": 0.3, "decision": 0.6}, 1)
-    scale = Scale(rows.pipeline.weighting, weights)
+    scale = Scale(rows.pipeline, weights)
     writer = DecisionWriter(rows.pipeline, weights)
     joined, every = rows.joined(), np.arange(len(rows.records))
 

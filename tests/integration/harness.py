@@ -37,6 +37,7 @@ from models.registry import Registry
 from models.simulators import SIMULATORS
 from models.training import train
 from topics.batches import Record, write_batches
+from topics.heartbeat import HEADER as HEARTBEAT
 from topics.pipeline import Pipeline
 from topics.pipeline_file import PipelineFile, find_pipeline, load_pipeline
 from topics.settings import BrokerSettings
@@ -76,8 +77,6 @@ def trained_small(
         parameters = component.get("model", {}).get("parameters", {})
         if "n_estimators" in parameters:
             parameters["n_estimators"] = min(trees, parameters["n_estimators"])
-    # A busy machine may take seconds for a batch: these tests are about losing nothing.
-    content["weighting"]["deadline_ms"] = 60_000
     edit(content)
     path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -196,12 +195,12 @@ async def settled(broker: BrokerSettings, pipeline: Pipeline, events: int) -> Au
 
 
 async def records_of(broker: BrokerSettings, topic: str) -> list[ConsumerRecord]:
-    """All records of a topic, read by an ordinary consumer."""
+    """All records of a topic but heartbeats, read by an ordinary consumer."""
     found: list[ConsumerRecord] = []
     async with follower(broker, (topic,), 4, from_start=True) as consumer:
         ends = await consumer.end_offsets(sorted(consumer.assignment()))
         async for _, records in read_until(consumer, ends):
-            found += records
+            found += [record for record in records if HEARTBEAT not in dict(record.headers)]
     return found
 
 

@@ -58,7 +58,6 @@ pipeline: own
 weighting:
   from: [large, mendable]
   weights: {{large: 0.75, mendable: 0.25}}
-  deadline_ms: 60000
   missing: fail
 policy: {{thresholds: {{decline: 0.5}}}}
 """

@@ -72,7 +72,6 @@ def stateless(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A pipeline whose components could all be fused."""
     home = tmp_path_factory.mktemp("stateless")
     content = yaml.safe_load(STATELESS.read_text())
-    content["weighting"]["deadline_ms"] = 60_000
     path = home / "stateless.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     file, registry = load_pipeline(path), Registry(home / "registry")

@@ -28,7 +28,7 @@ pipeline: hanging
     import: tests.integration.velocity:Hanging
     options: {{flag: {flag}}}
     from: [events]
-weighting: {{from: [large], weights: {{large: 1.0}}, deadline_ms: 500, stall_timeout_s: 1}}
+weighting: {{from: [large], weights: {{large: 1.0}}}}
 policy: {{thresholds: {{decline: 0.5}}}}
 """
 

@@ -48,8 +48,6 @@ def with_visits(content: Any) -> None:
                  "key": "terminal_id", "features": [visits]}  # fmt: skip
     content["components"].insert(2, component)
     content["components"][3]["from"].append("visits")
-    # A small broker gives one record at a time to a worker that catches up.
-    content["weighting"] |= {"deadline_ms": 600_000, "stall_timeout_s": 600}
 
 
 def transactions() -> list[LabelledEvent]:

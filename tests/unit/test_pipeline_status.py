@@ -277,7 +277,8 @@ def test_a_refused_version_of_a_living_worker_is_told_and_a_dead_ones_is_not() -
     assert todo(status) == [
         (
             "risk-forest@2 should run and is refused: risk-forest@1 runs instead: x | "
-            "promote one that can be used, or go back | anabranch models rollback card-fraud/risk-forest"
+            "promote one that can be used, or go back | "
+            "anabranch models rollback card-fraud/risk-forest"
         )
     ]
     assert "risk-forest@1" in shown(status)
