@@ -208,7 +208,7 @@ def _partition(
     starting = [it for it in alive.values() if it.report.state == "starting"]
     ages = [
         _age_s(it, now_ms) for _, it in newest_first
-        if any(status.partition == number for status in it.report.partitions)
+        if not alive or any(status.partition == number for status in it.report.partitions)
     ]  # fmt: skip
     if starting:
         report = starting[0].report

@@ -131,7 +131,9 @@ def _remedy(
     if any(it.state == "down" for it in theirs):
         return (f"{worker.worker} is down, see there",)
     if wait.why:
-        return (f"its log says why: {wait.why}",)
+        starts = any(it.state == "starting" for it in theirs)
+        now = f"{worker.worker} is starting again" if starts else "its log says more"
+        return (f"{wait.why}; {now}",)
     return _about_living(worker, theirs, argument)
 
 

@@ -146,6 +146,12 @@ def test_silence_up_to_the_stall_time_out_is_up_and_beyond_it_is_down_since_the_
     ]
 
 
+def test_a_worker_that_ended_while_it_started_is_down_since_then() -> None:
+    status = status_of(all_well(decision=report([], ago_s=40, state="starting")))
+    assert states(status, "decision") == ["down", "down"]
+    assert [it.for_s for it in status.workers["decision"].partitions] == [40, 40]
+
+
 def test_a_partition_without_an_owner_is_down_though_the_component_runs() -> None:
     status = status_of(all_well(weigh=report(working(0))))
     assert states(status, "weigh") == ["up", "down"]
@@ -262,8 +268,17 @@ def test_a_stage_that_is_down_and_no_longer_waited_for_is_not_well_and_its_reaso
     assert states(status, "weigh") == ["up", "up"]
     assert not status.well
     (said,) = todo(status)
-    assert said.endswith(f"features, which has been down for 1.7 min | its log says why: {why}")
+    assert said.endswith(f"features, which has been down for 1.7 min | {why}; its log says more")
     assert "up without features (down)" in shown(status)
+
+
+def test_a_stage_that_ends_again_and_again_is_said_to_be_starting_again_and_why() -> None:
+    why = "it ended 3 times at card-fraud.events[0]@812"
+    said = all_well(
+        decision=report([], state="starting", up_s=2),
+        weigh=report([waiting("decision", 0, 50, down=True, why=why), *working(1)]),
+    )
+    assert todo(status_of(said))[-1].endswith(f"{why}; decision is starting again")
 
 
 def test_a_refused_version_of_a_living_worker_is_told_and_a_dead_ones_is_not() -> None:
