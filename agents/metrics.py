@@ -118,7 +118,7 @@ class Metrics:
         )
         self.waiting_seconds = Gauge(
             "anabranch_waiting_seconds",
-            "For how long rows have waited for a stage: in the partition where it is longest",
+            "For how long a stage that rows wait for has answered none, in the worst partition",
             (*_LABELS, "stage"),
             registry=on,
         )
