@@ -110,6 +110,24 @@ class Metrics:
         self.in_flight = Gauge(
             "anabranch_join_rows", "Rows that wait at the join", ("pipeline",), registry=on
         )
+        self.waiting_rows = Gauge(
+            "anabranch_waiting_rows",
+            "Rows that wait for a stage",
+            (*_LABELS, "stage"),
+            registry=on,
+        )
+        self.waiting_seconds = Gauge(
+            "anabranch_waiting_seconds",
+            "For how long a stage that rows wait for has answered none, in the worst partition",
+            (*_LABELS, "stage"),
+            registry=on,
+        )
+        self.stage_down = Gauge(
+            "anabranch_stage_down",
+            "1 while a stage is down, as the component that reads it finds, else 0",
+            (*_LABELS, "stage"),
+            registry=on,
+        )
         self.events = Counter(
             "anabranch_events_total", "Events by their end", ("pipeline", "outcome"), registry=on
         )

@@ -124,7 +124,10 @@ async def _run(
         async with (
             ControlTopic(settings, topology) as control,
             running(
-                open_parts(file, registry, only, await control.state_at_start()), settings, metrics
+                open_parts(file, registry, only, await control.state_at_start()),
+                settings,
+                metrics,
+                control,
             ) as workers,
         ):
             swapper = Swapper(control, file, registry, workers)

@@ -40,7 +40,8 @@ def overview() -> dashboard.Dashboard:
         [
             ("Now", [*_flow_now(), *_ends_now()]),
             ("Events and their latency", [*_events(), *_latency()]),
-            ("What waits and what died", _ends()),
+            ("Who waits for whom", _waits()),
+            ("What is left to do and what died", _ends()),
             ("Proof", _proof()),
         ],
         component=False,
@@ -146,6 +147,37 @@ def _latency() -> list[Panel]:
         lines(quantiles, SECONDS, *shown, limits=[0.25]),
         lines(burn, COUNT, *burns, limits=[1, 6, 14.4]),
     ]
+
+
+def _waits() -> list[Panel]:
+    rows = Text(
+        "Rows that wait",
+        "Held by a component until the stage has answered. They come and go; if they stay, see "
+        "which stage answers none: `anabranch status PIPELINE` says what to do.",
+        "AnabranchRowsWait",
+    )
+    longest = Text(
+        "Longest wait",
+        "For how long a stage that rows wait for has answered none, in the worst partition. Above "
+        "30 s somebody is called: start that stage, or mend it.",
+        "AnabranchRowsWait",
+    )
+    down = Text(
+        "Stages that are down",
+        "1 while a component finds that the stage gives neither answers nor signs of life. It "
+        "must be started; meanwhile decisions are degraded, or wait.",
+        "AnabranchStageDown",
+    )
+    where, by = '{pipeline=~"$pipeline"}', "by (pipeline, component, stage)"
+    name = "{{pipeline}}: {{component}} for {{stage}}"
+    return [
+        lines(rows, COUNT, Query(f"sum {by} (anabranch_waiting_rows{where})", name), width=8),
+        lines(
+            longest, SECONDS, Query(f"max {by} (anabranch_waiting_seconds{where})", name),
+            limits=[30], width=8,
+        ),
+        lines(down, COUNT, Query(f"max {by} (anabranch_stage_down{where})", name), width=8),
+    ]  # fmt: skip
 
 
 def _ends() -> list[Panel]:

@@ -114,7 +114,7 @@ async def pipeline_running(
     await ensure_topics(broker, topology)
     async with ControlTopic(broker, topology) as control:
         parts = open_parts(trained.file, trained.registry, state=await control.state_at_start())
-        async with running(parts, broker, metrics or Metrics()) as workers:
+        async with running(parts, broker, metrics or Metrics(), control) as workers:
             swapper = Swapper(control, trained.file, trained.registry, workers)
             following = asyncio.create_task(swapper.follow())
             yield workers

@@ -180,11 +180,11 @@ async def test_a_version_of_one_of_them_takes_over_while_events_flow(
             async with flowing(broker, own.pipeline, seed=11) as flow:
                 await publish(broker, own.pipeline, events[:EVENTS], 4000)
                 await decided(broker, own.pipeline, EVENTS)
-                before = dict(control.state.workers)
+                before = dict(control.reports.workers)
                 await ours.challenge("risk-forest", 2, share=0.3)
                 assert await ours.reports("risk-forest", 2, before, wait_s=PATIENCE_S)
                 await flow.goes_on()
-                before = dict(control.state.workers)
+                before = dict(control.reports.workers)
                 await ours.promote("risk-forest", 2)
                 assert await ours.reports("risk-forest", 2, before, wait_s=PATIENCE_S)
                 await flow.goes_on()
