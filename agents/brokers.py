@@ -80,13 +80,23 @@ def embedded_address(home: HomeSettings) -> str | None:
 
 @contextmanager
 def started_embedded(home: HomeSettings | None) -> Iterator[BrokerSettings]:
-    """An embedded broker; with *home*, other commands find its address there."""
+    """An embedded broker; with *home*, other commands find its address there.
+
+    Without it, it is for workers that the caller starts and whose end it sees: a silent one is a
+    busy machine then, nobody is to take its place, and nobody gives up.
+    """
     with EmbeddedBroker() as broker:
+        settings = BrokerSettings(broker=broker.address, embedded=True)
+        if home is None:
+            settings = BrokerSettings(
+                broker=broker.address, embedded=True,
+                session_timeout_s=120, give_up_s=600, stuck_after_s=600,
+            )  # fmt: skip
         note = None if home is None else home.home / _ADDRESS_FILE
         if note is not None:
             _announce(note, broker.address)
         try:
-            yield BrokerSettings(broker=broker.address, embedded=True)
+            yield settings
         finally:
             if note is not None:
                 note.unlink(missing_ok=True)

@@ -41,7 +41,7 @@ class Repartition(Worker[dict[str, int]]):
     """
 
     def __init__(self, wiring: Wiring, name: str) -> None:
-        super().__init__(wiring)
+        super().__init__(wiring, wiring.topology.sources_of(name))
         self._name = name
         self._plan = WindowPlan(wiring.pipeline, name)
         self._events = EventDecoder(wiring.pipeline.event)

@@ -225,7 +225,7 @@ class TopicRecreated(BrokerError):
     def __init__(self, topic: str, evidence: str, pipeline: str) -> None:
         self.topic = topic
         anew = f"{evidence}: {topic} was deleted and made anew"
-        if topic in (f"{pipeline}.control", f"{pipeline}.redrive") or topic.endswith(".state"):
+        if topic.rpartition(".")[2] in ("control", "redrive", "reports", "state"):
             super().__init__(f"{anew}, what was on it is gone; start the workers again")
             return
         super().__init__(

@@ -50,6 +50,13 @@ def run(
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the broker.")
     ] = 30.0,
+    no_deadline: Annotated[
+        bool,
+        typer.Option(
+            "--no-deadline",
+            help="Rows wait for every stage, whatever the file's weighting says of late ones.",
+        ),
+    ] = False,
 ) -> None:
     """Run a pipeline's components until Ctrl-C or SIGTERM; what is done is committed then.
 
@@ -66,6 +73,7 @@ def run(
       anabranch run card-fraud --json | jq --unbuffered .components.weigh.lag
     """  # fmt: skip
     from agents.brokers import broker_settings, started_embedded
+    from agents.no_deadline import without_deadline
     from agents.opening import check_trained
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
@@ -74,6 +82,8 @@ def run(
     home = HomeSettings()
     settings = broker_settings(broker, home)
     file = load_pipeline(find_pipeline(pipeline))
+    if no_deadline:
+        file = without_deadline(file)
     registry = Registry(home.registry)
     check_trained(file.pipeline, registry, component)  # said before a broker is waited for
     with ExitStack() as stack:
@@ -97,6 +107,7 @@ async def _run(
     from agents.runner import running
     from agents.supervision import first_of, interruptible, raise_failure, raise_stuck
     from agents.swapping import Swapper
+    from agents.time_outs import check_time_outs
     from agents.topic_watch import raise_changed
     from topics.topology import Topology
 
@@ -104,17 +115,19 @@ async def _run(
     until_signalled(stopping)
     metrics = Metrics()
     file, registry, only = what
-    topology, weighting = Topology.of(file.pipeline), file.pipeline.weighting
-    # A row may wait for a stage until its deadline, and backlog for one that makes progress.
-    longest_s = 2 * weighting.deadline_ms / 1000 + weighting.stall_timeout_s
-    liveness = Liveness(max(settings.stuck_after_s, longest_s))
+    check_time_outs(file.pipeline, settings)
+    topology = Topology.of(file.pipeline)
+    liveness = Liveness(settings.stuck_after_s)
     guard(liveness)
 
     async def serve(up: asyncio.Event) -> None:
         async with (
             ControlTopic(settings, topology) as control,
             running(
-                open_parts(file, registry, only, await control.state_at_start()), settings, metrics
+                open_parts(file, registry, only, await control.state_at_start()),
+                settings,
+                metrics,
+                control,
             ) as workers,
         ):
             swapper = Swapper(control, file, registry, workers)
