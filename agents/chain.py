@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.alignment import StageRows, aligned, failures_of
-from agents.errands import joined_of
+from agents.errand_rows import joined_rows
+from agents.errands import Answer
 from agents.fused_models import FusedModels
 from agents.given import Given
 from agents.recorded import Recorded
@@ -93,9 +94,9 @@ class Chain:
             return
         offsets = given.rows.offsets
         for start, stop, passed_over in trial.parts(offsets):
-            if not passed_over:
-                first, last = int(offsets[start]), int(offsets[stop - 1])
-                await all_done([it.tries(given.partition, first, last) for it in self.pulses])
+            # Also of what is passed over: so it shows that whoever tried it last has ended.
+            first, last = int(offsets[start]), int(offsets[stop - 1])
+            await all_done([it.tries(given.partition, first, last) for it in self.pulses])
             await self._write(given[start:stop], passed_over)
         if len(offsets) and trial.is_over(int(offsets[-1])):
             del self._trials[given.partition]
@@ -126,10 +127,12 @@ class Chain:
         """What one component makes of the rows; nothing is written."""
         return await self._made(self._members[name], given, given.stages, None)
 
-    async def redriven(self, name: str, errand: Errand) -> StageBatch:
-        """What a component that reads others makes of a redriven event."""
-        joined = joined_of(errand, self._members[name].inputs)
-        return await self.only(name, Given.of(errand.partition, joined))
+    async def redriven(self, name: str, errands: Sequence[Errand]) -> Answer:
+        """What a component that reads others makes of redriven events of one partition."""
+        _, joined, refused = joined_rows(errands, self._members[name].inputs)
+        if joined is None:
+            return Answer(None, refused)
+        return Answer(await self.only(name, Given.of(errands[0].partition, joined)), refused)
 
     async def _made(
         self, member: Member, given: Given, stages: Mapping[str, StageRows], made: Made | None

@@ -1,6 +1,10 @@
 """What a component does about the redrive topic: its part of an errand, then it passes it on.
 
-Errands are few and travel beside the stream: events on their first way are not touched.
+Errands travel beside the stream, many at a time. Events on their first way come first: while they
+flow, errands get a share of a worker's time, and no more than some milliseconds of it at once.
+
+An errand that cannot be dealt with yet is put aside; those behind it go on. After a restart all
+from the first that waited are read again: the weighting agent ends each attempt once.
 """
 
 from __future__ import annotations
@@ -10,86 +14,215 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.alignment import aligned
-from agents.join import Joined
-from agents.worker import Wiring, all_done
+from agents.errand_rows import Refusals
+from agents.letter_writer import write_while_they_fit
+from agents.worker import Wiring
 from topics.batches import Record
+from topics.errand_outputs import contents_of
 from topics.errand_route import ErrandRoute
 from topics.errors import WireError
-from topics.redrive import Errand, decoded, encoded
+from topics.redrive import Errand, encoded, next_of, opened
 from topics.stage_batch import StageBatch
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[Errand], Awaitable[StageBatch | None]]
-"""Runs a component on an errand's event; None when it cannot do so yet."""
+SHARE = 0.2
+"""Of a worker's time, that errands may take while events flow."""
+_SAVED_S = 0.05
+"""So much of that share is kept for later, at most."""
+_AT_ONCE_WHILE_EVENTS_FLOW = 128
+_AT_ONCE = 512
+_AT_A_STRETCH_S = 0.03
+"""Without events, errands are dealt with for so long: then it is time to look for events."""
+_LOOK_AGAIN_S = 0.1
+"""How often it is tried again to deal with errands that wait."""
+_MOST_HELD = 4000
+"""With so many errands of a partition in memory, no more of it are read."""
 
 
-def joined_of(errand: Errand, inputs: Sequence[str]) -> Joined:
-    """An errand's event as a join would hand it on; WireError when it has no output at all."""
-    rows = next((batch.rows for batch in errand.outputs.values()), None)
-    if rows is None:
-        raise WireError(f"not an errand: {errand.about.next} needs outputs")
-    parts = {name: [errand.outputs[name]] if name in errand.outputs else [] for name in inputs}
-    stages = {name: aligned(batches, rows.offsets) for name, batches in parts.items()}
-    return Joined(rows, stages, {}, errand.offset, 0)
+Addressed = tuple[ConsumerRecord, Errand]
+"""A record, and its errand."""
+
+
+class Answer(NamedTuple):
+    """What a component makes of errands; those that it says nothing of cannot be dealt with yet."""
+
+    outputs: StageBatch | None
+    refused: Refusals = {}  # noqa: RUF012  # never changed
+
+
+Run = Callable[[Sequence[Errand]], Awaitable[Answer]]
+"""Runs a component on events of one source partition; their offsets ascend."""
+
+
+@dataclass(slots=True)
+class _Backlog:
+    """What is to be done of one partition of the redrive topic."""
+
+    read_to: int = 0
+    """Behind the last record that was read."""
+    queue: deque[ConsumerRecord] = field(default_factory=deque)
+    waiting: list[ConsumerRecord] = field(default_factory=list)
+    """Those that could not be dealt with, before any in the queue."""
+    try_at: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """All records before this offset are dealt with."""
+        first = next(iter([*self.waiting[:1], *islice(self.queue, 1)]), None)
+        return self.read_to if first is None else first.offset
+
+    def taken(self, most: int, now: float) -> list[ConsumerRecord]:
+        """Up to *most* records to deal with now."""
+        if self.waiting and now >= self.try_at:
+            again, self.waiting = self.waiting[:most], self.waiting[most:]
+            return again
+        return [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
+
+    def put_aside(self, records: Sequence[ConsumerRecord], now: float) -> None:
+        """These are to be tried again."""
+        if records:
+            self.waiting = sorted([*self.waiting, *records], key=lambda record: record.offset)
+            self.try_at = now + _LOOK_AGAIN_S
 
 
 class Errands(ABC):
-    """Reads the redrive topic in order; a record that has to wait holds up those behind it."""
+    """Reads the redrive topic and deals with what is addressed here."""
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
         self.route = ErrandRoute(wiring.pipeline)
         self._topic = wiring.topology.redrive
-        self._queues: dict[int, deque[ConsumerRecord]] = {}
+        self._backlogs: dict[int, _Backlog] = {}
+        self._credit_s = 0.0
+        self._credited_at = time.monotonic()
 
     @property
     def waits(self) -> bool:
-        """Some errand cannot be dealt with yet."""
-        return any(self._queues.values())
+        """Some errand has not been dealt with yet."""
+        return any(it.queue or it.waiting for it in self._backlogs.values())
 
     def forget(self) -> None:
         """Partitions may have new owners: what was read is read again."""
-        self._queues.clear()
+        self._backlogs.clear()
 
-    async def deal(self, fetched: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
-        """Deal with records of the redrive topic; returns when what they lead to is written."""
+    async def deal(
+        self, fetched: Mapping[TP, Sequence[ConsumerRecord]], *, events_flow: bool
+    ) -> None:
+        """Deal with records of the redrive topic; what they lead to is written then.
+
+        Not with all of them at once: what is left is for the next call, which comes with the
+        next fetch, or soon (see `waits`).
+        """
         for tp, records in fetched.items():
-            self._queues.setdefault(tp.partition, deque()).extend(records)
-        for partition, queue in self._queues.items():
-            last = queue[-1].offset if queue else 0
-            if queue and await self.work_off(partition, queue):
-                after = queue[0].offset if queue else last + 1
-                self.wiring.app.batches.done({TP(self._topic, partition): after})
+            backlog = self._backlogs.setdefault(tp.partition, _Backlog())
+            backlog.queue.extend(record for record in records if self.is_for_us(record))
+            backlog.read_to = records[-1].offset + 1
+        if self._may_begin(events_flow=events_flow):
+            await self._work_off(events_flow=events_flow)
+        for partition, backlog in self._backlogs.items():
+            self.wiring.app.batches.done({TP(self._topic, partition): backlog.done})
+        full = {
+            TP(self._topic, partition)
+            for partition, it in self._backlogs.items()
+            if len(it.queue) + len(it.waiting) >= _MOST_HELD
+        }
+        self.wiring.app.batches.pause_only(full, "errands")
+
+    def _may_begin(self, *, events_flow: bool) -> bool:
+        now = time.monotonic()
+        earned = (now - self._credited_at) * SHARE
+        self._credited_at = now
+        self._credit_s = min(_SAVED_S, self._credit_s + earned)
+        return not events_flow or self._credit_s > 0
+
+    async def _work_off(self, *, events_flow: bool) -> None:
+        """One batch of each partition while events flow, else as many as there is time for."""
+        most = _AT_ONCE_WHILE_EVENTS_FLOW if events_flow else _AT_ONCE
+        started = time.monotonic()
+        for turn in count():
+            now = time.monotonic()
+            if turn and (events_flow or now - started > _AT_A_STRETCH_S):
+                break
+            taken = {p: it.taken(most, now) for p, it in self._backlogs.items()}
+            if not any(taken.values()):
+                break
+            for partition, records in taken.items():
+                if records:
+                    aside = await self.run(records)
+                    self._backlogs[partition].put_aside(aside, time.monotonic())
+        if events_flow:
+            self._credit_s -= time.monotonic() - started
 
     @abstractmethod
-    async def work_off(self, partition: int, queue: deque[ConsumerRecord]) -> bool:
-        """Take off *queue* what can be dealt with; False when that is nothing."""
+    def is_for_us(self, record: ConsumerRecord) -> bool:
+        """The record has to be dealt with here, as far as it says; most have not."""
+
+    @abstractmethod
+    async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """Deal with records of one partition; those that cannot be dealt with yet."""
 
     async def pass_on(self, errands: Sequence[Errand]) -> None:
-        """Write errands to those that are to deal with them next."""
-        now_ms, records = int(time.time() * 1000), defaultdict[int, list[Record]](list)
-        for errand in errands:
-            records[self.route.partition(errand)].append(encoded(errand, now_ms))
-        write = self.wiring.app.writer.write
-        await all_done([write(self._topic, at, batch) for at, batch in records.items()])
+        """Write errands to those that are to deal with them next.
 
-    def decoded(self, record: ConsumerRecord) -> Errand:
-        """The errand of a record; WireError for one that is none of this pipeline's."""
-        errand = decoded(record.key, record.value, record.headers)
+        One that has grown too large for the topic goes to its end instead.
+        """
+        by_partition = defaultdict[int, list[Errand]](list)
+        for errand, partition in zip(errands, self.route.partitions(errands), strict=True):
+            by_partition[partition].append(errand)
+        refused: list[Errand] = []
+        for partition, some in by_partition.items():
+            left = some
+            while left:
+                written = await self._send(partition, left)
+                refused += left[written : written + 1]
+                left = left[written + 1 :]
+        for errand in refused:
+            reason = f"with what is known of it, it is larger than {self._topic} takes a record"
+            log.warning("%s@%d: %s", errand.about.source.topic, errand.offset, reason)
+            await self._send(errand.partition, [errand.refusal(reason)])
+
+    async def _send(self, partition: int, errands: Sequence[Errand]) -> int:
+        async def write(records: Sequence[Record]) -> None:
+            await self.wiring.app.writer.write(self._topic, partition, records)
+
+        now_ms = int(time.time() * 1000)
+        return await write_while_they_fit(write, [encoded(errand, now_ms) for errand in errands])
+
+    def opened(
+        self, records: Sequence[ConsumerRecord]
+    ) -> tuple[list[Addressed], list[tuple[ConsumerRecord, WireError]]]:
+        """The errands of records, and the records that are none of this pipeline's, and why."""
+        good: list[Addressed] = []
+        bad: list[tuple[ConsumerRecord, WireError]] = []
         topology = self.wiring.topology
-        of = errand.about.source
-        if of.topic != topology.events or of.partition >= topology.partitions:
-            raise WireError(f"not an errand: its source is {of.topic}[{of.partition}]")
-        known = errand.about.next is not None and self.route.knows(errand.about.next)
-        if known and self.route.partition(errand) != record.partition:
-            raise WireError(f"not an errand: {errand.about.next} reads it on another partition")
-        return errand
+        for record in records:
+            try:
+                errand = opened(record.key, record.value, record.headers)
+                of = errand.about.source
+                if of.topic != topology.events or of.partition >= topology.partitions:
+                    raise WireError(f"not an errand: its source is {of.topic}[{of.partition}]")
+            except WireError as exc:
+                bad.append((record, exc))
+            else:
+                good.append((record, errand))
+        where = self.route.partitions([errand for _, errand in good])
+        here: list[Addressed] = []
+        for (record, errand), partition in zip(good, where, strict=True):
+            known = errand.about.next is not None and self.route.knows(errand.about.next)
+            if known and partition != record.partition:
+                why = f"not an errand: {errand.about.next} reads it on another partition"
+                bad.append((record, WireError(why)))
+            else:
+                here.append((record, errand))
+        return here, bad
 
     def skip(self, record: ConsumerRecord, exc: WireError) -> None:
         """Say that a record is no errand that can be dealt with."""
@@ -103,46 +236,46 @@ class StageErrands(Errands):
     def __init__(self, wiring: Wiring, runs: Mapping[str, Run]) -> None:
         super().__init__(wiring)
         self._runs = runs
-        self._held: set[TP] = set()
 
-    async def work_off(self, partition: int, queue: deque[ConsumerRecord]) -> bool:
-        """Run the components, row by row; the errands go on to the next."""
-        onward: list[Errand] = []
-        before = len(queue)
-        while queue:
-            if (addressed := self._addressed(queue[0])) is not None:
-                errand, run = addressed
-                try:
-                    made = await run(errand)
-                except WireError as exc:
-                    self.skip(queue[0], exc)
+    def is_for_us(self, record: ConsumerRecord) -> bool:
+        """It is addressed to one of the components."""
+        return next_of(record.headers) in self._runs
+
+    async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """Run the components on all events at once; the errands go on to the next."""
+        left, _ = self.opened(records)  # the weighting agent reads all records, and says so
+        aside: list[ConsumerRecord] = []
+        while left:
+            name, some, left = alike(left)
+            outputs, refused = await self._runs[name]([errand for _, errand in some])
+            by_offset = dict(zip(outputs.rows.offsets.tolist(), contents_of(outputs), strict=True)
+                             if outputs is not None else ())  # fmt: skip
+            onward: list[Errand] = []
+            for record, errand in some:
+                if errand.offset in refused:
+                    self.skip(record, refused[errand.offset])
+                elif errand.offset in by_offset:
+                    done = errand.with_content(name, by_offset[errand.offset])
+                    onward.append(self.route.onward(done))
                 else:
-                    if made is None:
-                        break
-                    onward.append(self.route.onward(errand.with_output(made)))
-            queue.popleft()
-        if onward:
-            await self.pass_on(onward)
-        self._pause(TP(self._topic, partition), waits=bool(queue))
-        return len(queue) < before
+                    aside.append(record)
+            if onward:
+                await self.pass_on(onward)
+        return aside
 
-    def _addressed(self, record: ConsumerRecord) -> tuple[Errand, Run] | None:
-        """The record's errand, and how to run what is next; None when that is not here."""
-        try:
-            errand = self.decoded(record)
-        except WireError:
-            return None  # the weighting agent reads all records, and says so
-        run = self._runs.get(errand.about.next or "")
-        return None if run is None else (errand, run)
 
-    def _pause(self, tp: TP, *, waits: bool) -> None:
-        """Read no more behind an errand that waits: it is not stuck."""
-        held = self._held | {tp} if waits else self._held - {tp}
-        if held != self._held:
-            self._held = held
-            self.wiring.app.batches.pause_only(held)
+def alike(errands: Sequence[Addressed]) -> tuple[str, list[Addressed], list[Addressed]]:
+    """A component, errands to it about events of one partition by offset, and the other errands.
 
-    def forget(self) -> None:
-        """Partitions may have new owners: what was read is read again."""
-        super().forget()
-        self._held = set()
+    Of several about one event only one is among the first.
+    """
+    kind = (errands[0][1].about.next, errands[0][1].partition)
+    some: dict[int, Addressed] = {}
+    rest: list[Addressed] = []
+    for pair in errands:
+        of = pair[1]
+        if (of.about.next, of.partition) == kind and of.offset not in some:
+            some[of.offset] = pair
+        else:
+            rest.append(pair)
+    return kind[0] or "", [some[offset] for offset in sorted(some)], rest

@@ -49,6 +49,8 @@ class Joined:
     """The first source offset that these rows answer for."""
     unaccounted: int
     """Source offsets in front of or between the rows that no stage answered for."""
+    overdue_to: int = -1
+    """Rows up to this source offset have waited for as long as they may."""
 
     def failures(self) -> dict[int, Failure]:
         """Row → why it is absent somewhere, see `failures_of`."""
@@ -258,7 +260,7 @@ class PartitionJoin:
         if limit <= done:
             self._blocked = blocked
             return None
-        return self._leave(limit, self._stage_reasons(reasons))
+        return self._leave(limit, self._stage_reasons(reasons), overdue)
 
     def _covers_to(self) -> int:
         """Up to where some input has told of every row."""
@@ -272,18 +274,23 @@ class PartitionJoin:
             if lane.frontier >= covered:
                 continue
             unread = at.unread(lane.stage)
-            if lane.down(at.attended, self._stall_timeout_s, unread=unread) or (
-                lane.frontier < self._done and lane.heard and not unread
-            ):
+            if lane.down(at.attended, self._stall_timeout_s, unread=unread):
                 reasons[key] = "down"
+            elif self._is_behind(lane) and not unread:
+                reasons[key] = lane.left_as or "down"
         return reasons
+
+    def _is_behind(self, lane: Lane) -> bool:
+        """Rows have ended without its answer, and it has not caught up with them."""
+        return lane.frontier < self._done and (lane.heard or lane.left_as is not None)
 
     def _stage_reasons(self, reasons: Mapping[LaneKey, Reason]) -> dict[str, Reason]:
         """Why rows are without an answer, by stage: those that are not down are late."""
-        return {
-            stage: "down" if any((stage, lane.number) in reasons for lane in lanes) else "late"
-            for stage, lanes in self._stages.items()
-        }
+        found: dict[str, Reason] = {}
+        for stage, lanes in self._stages.items():
+            known = {reasons.get((stage, lane.number), "late") for lane in lanes}
+            found[stage] = "down" if "down" in known else "late"
+        return found
 
     def _overdue_to(self, arrived_by: float) -> int:
         """The last row that came so early, and all before it."""
@@ -320,7 +327,9 @@ class PartitionJoin:
             return limit
         return int(rows.offsets[int(np.argmin(enough))]) - 1
 
-    def _leave(self, limit: int, reasons: Mapping[str, Reason]) -> Joined | None:
+    def _leave(
+        self, limit: int, reasons: Mapping[str, Reason], overdue_to: int = -1
+    ) -> Joined | None:
         """All rows up to source offset *limit*."""
         self._blocked = None
         parts = {key: lane.take(limit) for key, lane in self._lanes.items()}
@@ -329,6 +338,11 @@ class PartitionJoin:
         everything = [*parts.values(), *([source] if source else [])]
         unaccounted = self._count_unaccounted(everything)
         self._done = max(self._done, limit)
+        for lane in self._lanes.values():
+            if lane.frontier >= self._done:
+                lane.left_as = None
+            elif lane.stage in reasons:
+                lane.left_as = reasons[lane.stage]
         rows = self._rows_of(list(parts.values()), source)
         if not len(rows):
             return Joined(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
@@ -341,7 +355,7 @@ class PartitionJoin:
             for stage, lanes in self._stages.items()
         }
         covers_from = min(part.covered[0][0] for part in everything if part.batches)
-        return Joined(rows, stages, positions, covers_from, unaccounted)
+        return Joined(rows, stages, positions, covers_from, unaccounted, overdue_to)
 
     def _rows_of(self, parts: Sequence[LanePart], source: LanePart | None) -> Rows:
         known = [[batch.rows for batch in part.batches]
@@ -393,7 +407,7 @@ class PartitionJoin:
         for lane in self._lanes.values():
             unread = at.unread(lane.stage)
             down = lane.down(at.attended, self._stall_timeout_s, unread=unread)
-            if not down and lane.heard and lane.frontier < self._done and not unread:
+            if not down and self._is_behind(lane) and not unread:
                 down = f"it was down, and has come to offset {lane.frontier} of {self._done}"
             if lane.frontier < furthest or down:
                 arrived = min((t for offset, t in known if offset > lane.frontier), default=at.now)

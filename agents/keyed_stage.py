@@ -16,10 +16,11 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.coverage import check_continues
-from agents.errands import StageErrands
+from agents.errand_rows import Refusals
+from agents.errands import Answer, StageErrands
 from agents.event_time import EventTimeOrder, Released
 from agents.past import Past
-from agents.redriven_past import glimpsed, is_caught_up
+from agents.redriven_past import caught_up, glimpsed
 from agents.rewinding import Resumption
 from agents.shard import Shard
 from agents.slot import Made, Slot
@@ -79,7 +80,8 @@ class KeyedStage(Worker[Shard]):
         for source in range(pipeline.partitions):
             for topic in self._sources:
                 reached = past.of(topic, source)
-                await check_continues(self.tail, topic, source, reached.offset)
+                made_of_it = [self._log(partition)] if source == partition else []
+                await check_continues(self.tail, topic, source, reached.offset, made_of_it)
                 order.start_after(
                     source, reached.offset, reached.clock_ms,
                     outcomes=topic == self.topology.outcomes,
@@ -261,21 +263,27 @@ class KeyedStage(Worker[Shard]):
         early = np.concatenate([part.early_rows() for part, _ in parts])
         return replace(batch, early=early) if early.any() else batch
 
-    async def _redriven(self, errand: Errand) -> StageBatch | None:
-        """What the component makes of a redriven event, once its past is here."""
-        decoded = self._events.decode([errand])
+    async def _redriven(self, errands: Sequence[Errand]) -> Answer:
+        """What the component makes of redriven events of one lane, of those whose past is here."""
+        decoded = self._events.decode(errands)
+        refused: Refusals = {}
         windowed: dict[str, Column] = {}
         if len(decoded.valid):
             lane = lane_of(self._plan.entities(decoded.columns)[0], self.topology.partitions)
             shard = await self.state(lane)
-            if not await is_caught_up(self, shard.past, shard.resumption, self._log(lane), errand):
-                return None
-            windowed = glimpsed(shard.past, self._plan, decoded, errand)
+            errands, refused = await caught_up(
+                self, shard.past, shard.resumption, self._log(lane), errands
+            )
+            if not errands:
+                return Answer(None, refused)
+            decoded = self._events.decode(errands)
+            windowed = glimpsed(shard.past, self._plan, decoded, errands)
         batch = Batch(rows=len(decoded.valid), columns=windowed)
-        made = await self._writer.transform(batch, decoded.valid, 1)
+        made = await self._writer.transform(batch, decoded.valid, len(errands))
         failures = {it.row: it._replace(component=self._name) for it in decoded.failures}
-        rows = source_rows([errand], decoded)
-        return self._writer.batch(errand.partition, errand.offset, rows, made, failures)
+        rows, first = source_rows(errands, decoded), errands[0]
+        output = self._writer.batch(first.partition, first.offset, rows, made, failures)
+        return Answer(output, refused)
 
     async def _save_if_due(self, partition: int, shard: Shard) -> None:
         if not shard.past.snapshot_is_due():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 import numpy as np
 
 from agents.letters import Identity, Letter
 from agents.tail import TailReader
+from topics.errand_outputs import ErrandOutputs, contents_of
 from topics.errors import WireError
 from topics.settings import BrokerSettings
 from topics.stage_batch import StageBatch
@@ -20,74 +20,67 @@ from topics.wire import decode
 _SLACK_MS = 60_000
 """Clocks of producers and workers may differ by so much."""
 
-Outputs = dict[Identity, dict[str, StageBatch]]
+Outputs = Mapping[Identity, Mapping[str, StageBatch]]
 
 
 async def known_outputs(
-    settings: BrokerSettings,
-    topology: Topology,
-    letters: Iterable[Letter],
-    advance: Callable[[], None],
+    settings: BrokerSettings, topology: Topology, letters: Iterable[Letter]
 ) -> Outputs:
-    """Source record → component → its output of one row, of those that are still there.
-
-    One pass over each stage topic's partition that matters, from when the first of the letters'
-    events was published; `advance` is called after each of the `passes`.
-    """
-    found: Outputs = defaultdict(dict)
-    wanted = _by_partition(letters)
-    if not wanted:
-        return found
+    """Source record → component → its output of one row, of those that are still there."""
     tail = TailReader(settings)
     await tail.start()
     try:
-        for name in topology.components:
-            for partition, of in wanted.items():
-                async for batch in _outputs(tail, topology, name, partition, of):
-                    found[Identity(partition, batch.covers_to)][name] = batch
-                advance()
+        return await find_outputs(tail, topology, letters)
     finally:
         await tail.stop()
-    return found
 
 
-def passes(topology: Topology, letters: Iterable[Letter]) -> int:
-    """How many partitions are read."""
-    return len(topology.components) * len(_by_partition(letters))
+async def find_outputs(
+    tail: TailReader, topology: Topology, letters: Iterable[Letter]
+) -> dict[Identity, ErrandOutputs]:
+    """Like `known_outputs`, with a reader that is there.
 
-
-def _by_partition(letters: Iterable[Letter]) -> dict[int, list[Letter]]:
-    found = defaultdict[int, list[Letter]](list)
+    One pass over each stage topic's partition that matters, from when the first of the letters'
+    events was published until it is behind the last of them.
+    """
+    contents: defaultdict[Identity, dict[str, bytes]] = defaultdict(dict)
+    present: defaultdict[Identity, dict[str, bool]] = defaultdict(dict)
+    by_partition = defaultdict[int, list[Letter]](list)
     for letter in letters:
-        found[letter.source.partition].append(letter)
-    return found
+        by_partition[letter.source.partition].append(letter)
+    for name in topology.components:
+        for partition, of in by_partition.items():
+            async for source, content, is_present in _outputs(tail, topology, name, partition, of):
+                contents[source].setdefault(name, content)
+                present[source].setdefault(name, is_present)
+    return {source: ErrandOutputs(it, present[source]) for source, it in contents.items()}
 
 
 async def _outputs(
-    tail: TailReader, topology: Topology, name: str, partition: int, letters: list[Letter]
-) -> AsyncIterator[StageBatch]:
-    """The one-row outputs of component *name* for the letters' events."""
-    missing = {letter.source.offset for letter in letters}
+    tail: TailReader, topology: Topology, name: str, partition: int, letters: Sequence[Letter]
+) -> AsyncIterator[tuple[Identity, bytes, bool]]:
+    """The outputs of component *name* for the letters' events, and which of them are present."""
+    topic = topology.stage(name)
+    wanted = np.unique(np.array([letter.source.offset for letter in letters], np.int64))
+    lanes = topology.partitions if name in topology.repartitioned else 1
+    reached = dict.fromkeys(range(lanes), -1)
+    """Lane → the last source offset that it has answered for, as far as it was read."""
     since_ms = min(letter.published_ms for letter in letters) - _SLACK_MS
-    start = await tail.since(topology.stage(name), partition, since_ms)
-    async with aclosing(tail.chunks(topology.stage(name), partition, start)) as chunks:
+    start = await tail.since(topic, partition, since_ms)
+    async with aclosing(tail.chunks(topic, partition, start)) as chunks:
         async for records in chunks:
             for record in records:
                 try:
                     batch = decode(record.value, dict(record.headers))
                 except WireError:
                     continue
-                for row in _rows(batch, missing):
-                    offset = int(batch.rows.offsets[row])
-                    missing.discard(offset)
-                    yield replace(
-                        batch[row : row + 1], covers_from=offset, covers_to=offset, lane=None
-                    )
-            if not missing:
+                reached[batch.lane or 0] = batch.covers_to
+                offsets = batch.rows.offsets
+                at = wanted.searchsorted(offsets)
+                rows = np.flatnonzero(wanted.take(at, mode="clip") == offsets).tolist()
+                for row, content in zip(
+                    rows, contents_of(batch, rows) if rows else [], strict=True
+                ):
+                    yield Identity(partition, int(offsets[row])), content, bool(batch.present[row])
+            if min(reached.values()) >= wanted[-1]:
                 return
-
-
-def _rows(batch: StageBatch, wanted: set[int]) -> list[int]:
-    """The rows of *wanted* source offsets."""
-    there: list[int] = np.flatnonzero(np.isin(batch.rows.offsets, list(wanted))).tolist()
-    return there

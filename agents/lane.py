@@ -6,15 +6,19 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from agents.alignment import Reason
 from topics.heartbeat import Heartbeat
 from topics.stage_batch import StageBatch
 
 Position = tuple[Hashable, int]
 """Where a batch came from: a topic-partition, and the offset to commit after it."""
 
-ENDINGS = 3
-"""A component is down when so many of its workers, one after the other, tried the same rows and
-were not heard of again."""
+ENDINGS = 5
+"""A component is down when so many of its workers, one after the other, said that they were about
+to run on rows, and gave no answer to them. One row that ends its workers ends four at most before
+it is passed over, see `agents.trial`."""
+_GETS_ON = 2
+"""So many answers in a row to what nobody has said to try show that it gets on again."""
 
 
 @dataclass(slots=True)
@@ -61,10 +65,16 @@ class Lane:
     """It has said how far it is; before that, its frontier is the join's."""
     batches: deque[Pending] = field(default_factory=deque)
     rows: int = 0
+    left_as: Reason | None = None
+    """Why rows have ended without its answer, until it has caught up with them."""
     _heartbeat: Heartbeat | None = None
     """The last one, if nothing came after it."""
-    _tried_by: set[str] = field(default_factory=set)
-    """Workers that were about to run on the rows behind the frontier."""
+    _trying: str | None = None
+    """The worker that has said to run on rows which have no answer yet."""
+    _ended: int = 0
+    """Workers, one after the other, that were trying when the next one came."""
+    _untried: int = 0
+    """Answers since then to what nobody has said to try."""
 
     @property
     def name(self) -> str:
@@ -77,8 +87,9 @@ class Lane:
         self._heartbeat = heartbeat
         if heartbeat.frontier >= 0:
             self._advance(heartbeat.frontier, now)
-        if heartbeat.tried is not None and heartbeat.frontier == self.frontier:
-            self._tried_by.add(heartbeat.worker)
+        if heartbeat.tried is not None:
+            self._ended += self._trying not in (None, heartbeat.worker)
+            self._trying, self._untried = heartbeat.worker, 0
 
     def push(self, pending: Pending, done: int, now: float, attended: float) -> int:
         """Take in a batch; rows up to offset *done*, or that came before, are dropped.
@@ -93,6 +104,11 @@ class Lane:
         known = int(offsets.searchsorted(max(self.frontier, self.opened), "right"))
         first = max(known, int(offsets.searchsorted(done, "right")))
         self._advance(batch.covers_to, now)
+        if self._trying is None:
+            self._untried += 1
+            if self._untried >= _GETS_ON:
+                self._ended = 0
+        self._trying = None
         pending.batch = batch[first:] if first else batch
         self.batches.append(pending)
         self.rows += len(pending.batch)
@@ -105,12 +121,11 @@ class Lane:
             return
         self.frontier = frontier
         self.progressed_at = now
-        self._tried_by.clear()
 
     def down(self, attended: float, stall_timeout_s: float, *, unread: bool) -> str:
         """Why it is down; empty while it is not. What is *unread* may be a sign of life."""
-        if len(self._tried_by) >= ENDINGS:
-            return f"{len(self._tried_by)} of its workers ended at the rows behind {self.frontier}"
+        if self._ended >= ENDINGS:
+            return f"{self._ended} of its workers ended, the last at the row behind {self.frontier}"
         said = self._heartbeat
         if said is not None and said.state == "waiting" and said.down:
             return f"it waits for {', '.join(said.waiting_for)}, which is down"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import orjson
@@ -14,9 +16,18 @@ from topics import dead_letters
 from topics.batches import Headers
 from topics.errors import AnabranchError, WireError
 from topics.pipeline import Pipeline
-from topics.redrive import End, Errand, about_of, decoded, without_ours
+from topics.redrive import End, about_of, without_ours
 from topics.settings import BrokerSettings
 from topics.topology import WEIGH, Topology
+
+_PREFIX = dead_letters.PREFIX
+_TOPIC, _PARTITION, _OFFSET = (f"{_PREFIX}{it}" for it in ("topic", "partition", "offset"))
+_STAGE, _CLASS, _REASON = (f"{_PREFIX}{it}" for it in ("stage", "class", "reason"))
+_ATTEMPT, _PUBLISHED = f"{_PREFIX}attempt", f"{_PREFIX}published-ms"
+_ORIGINAL = f"{_PREFIX}original"
+_BYTES, _DIGEST = f"{_PREFIX}{dead_letters.BYTES}", f"{_PREFIX}{dead_letters.DIGEST}"
+
+_LONGEST_ID = 256
 
 State = Literal["dead", "waiting", "healed", "given up", "no original"]
 
@@ -38,8 +49,7 @@ class Identity(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """One dead letter."""
 
     partition: int
@@ -51,7 +61,7 @@ class Letter:
     error: str
     reason: str
     original: str
-    """Why the original record is not in it; empty when it is."""
+    """Why the original record is not in it, or not whole; empty when it is."""
     published_ms: int
     event_id: str
     """Empty when the value does not say."""
@@ -59,6 +69,10 @@ class Letter:
     value: bytes | None
     headers: Headers
     """The original ones."""
+    digest: str = ""
+    """Of the original record, where only a part is in it: see `topics.dead_letters.digest_of`."""
+    size: int = 0
+    """Bytes of the original record, then."""
 
     @property
     def place(self) -> str:
@@ -66,19 +80,35 @@ class Letter:
         return f"{self.partition}@{self.offset}"
 
     @classmethod
-    def of(cls, record: ConsumerRecord, id_field: str) -> Letter:
-        """The dead letter of a record; KeyError or ValueError when it is none."""
-        prefix = dead_letters.PREFIX
-        about = {name.removeprefix(prefix): (content or b"").decode(errors="replace")
-                 for name, content in record.headers if name.startswith(prefix)}  # fmt: skip
-        _, *source = dead_letters.source_of(record.headers)
+    def of(cls, record: ConsumerRecord, id_field: str, *, payload: bool = True) -> Letter:
+        """The dead letter of a record; KeyError or ValueError when it is none.
+
+        Value and headers only with *payload*.
+        """
+        about = dict(record.headers)
+        try:
+            source = Identity(int(about[_PARTITION]), int(about[_OFFSET]))
+            published_ms = int(about.get(_PUBLISHED, record.timestamp))
+            attempt, size = int(about[_ATTEMPT]), int(about.get(_BYTES, 0))
+            about[_TOPIC].decode()
+        except (TypeError, AttributeError) as exc:  # a header's value may be null
+            raise ValueError(f"not a dead letter: {exc}") from exc
+        headers: Headers = []
+        if payload:
+            theirs = [it for it in record.headers if not it[0].startswith(dead_letters.PREFIX)]
+            headers = without_ours(theirs)
         return cls(
-            record.partition, record.offset, record.timestamp, Identity(*source),
-            int(about["attempt"]), about["stage"], about["class"], about["reason"],
-            about.get("original", ""), int(about.get("published-ms", record.timestamp)),
-            _event_id(record.value, id_field), record.key, record.value,
-            without_ours([it for it in record.headers if not it[0].startswith(prefix)]),
+            record.partition, record.offset, record.timestamp, source, attempt,
+            _text(about[_STAGE]), _text(about[_CLASS]), _text(about[_REASON]),
+            _text(about.get(_ORIGINAL)), published_ms, _event_id(record.value, id_field),
+            record.key, record.value if payload else None, headers, _text(about.get(_DIGEST)), size,
         )  # fmt: skip
+
+
+@lru_cache(maxsize=10_000)
+def _text(content: bytes | None) -> str:
+    """Many letters say the same: it is decoded, and held in memory, once."""
+    return (content or b"").decode(errors="replace")
 
 
 @dataclass(slots=True)
@@ -89,38 +119,39 @@ class Letters:
     newest: dict[Identity, Letter] = field(default_factory=dict)
     ends: dict[tuple[Identity, int], End] = field(default_factory=dict)
     """Source and attempt → how that one ended."""
-    last: dict[tuple[Identity, int], Errand] = field(default_factory=dict)
-    """Source and attempt → the errand as it went to the weighting agent, with all outputs."""
+    last: dict[tuple[Identity, int], tuple[int, int]] = field(default_factory=dict)
+    """Source and attempt → partition and offset of the errand as it went to the weighting agent,
+    with all outputs, on the redrive topic."""
     waits_for: dict[tuple[Identity, int], tuple[int, str]] = field(default_factory=dict)
     """Source and attempt → when it was last written, and for which component."""
 
     def add_letter(self, record: ConsumerRecord, *, payloads: bool) -> None:
         """Take in a record of the dead-letters topic; one that is not ours is left out."""
         try:
-            letter = Letter.of(record, self.id_field)
+            letter = Letter.of(record, self.id_field, payload=payloads)
         except (KeyError, ValueError):
             return
         known = self.newest.get(letter.source)
         if known is None or known.attempt < letter.attempt:
-            kept = letter if payloads else replace(letter, value=None, headers=[])
-            self.newest[letter.source] = kept
+            self.newest[letter.source] = letter
 
     def add_errand(self, record: ConsumerRecord) -> None:
         """Take in a record of the redrive topic; one that is not ours is left out."""
         try:
             about = about_of(record.headers)
-            source = Identity(about.source.partition, about.source.offset)
-            at = (source, about.attempt)
-            if about.end is not None:
-                self.ends[at] = about.end
-            elif about.next is not None:
-                self.waits_for[at] = max(
-                    self.waits_for.get(at, (0, "")), (record.timestamp, about.next)
-                )
-                if about.next == WEIGH:
-                    self.last[at] = decoded(None, None, record.headers)
         except WireError:
             return
+        source = Identity(about.source.partition, about.source.offset)
+        at = (source, about.attempt)
+        if about.end is not None:
+            self.ends[at] = about.end
+            self.waits_for.pop(at, None)
+        elif about.next is not None:
+            if at not in self.ends:
+                written = (record.timestamp, about.next)
+                self.waits_for[at] = max(self.waits_for.get(at, (0, "")), written)
+            if about.next == WEIGH:
+                self.last[at] = (record.partition, record.offset)
 
     def state(self, letter: Letter, attempts: int) -> State:
         """What is to be said of the newest letter of a source record."""
@@ -129,7 +160,7 @@ class Letters:
             return "healed"
         if again in self.ends or again in self.waits_for:
             return "waiting"
-        if letter.original:
+        if letter.original and not letter.digest:
             return "no original"
         return "dead" if letter.attempt < attempts else "given up"
 
@@ -146,7 +177,7 @@ class Letters:
                 if (stage is None or letter.stage == stage)
                 and (reason is None or reason.lower() in f"{letter.error} {letter.reason}".lower())
             ),
-            key=lambda letter: (letter.written_ms, letter.partition, letter.offset),
+            key=itemgetter(2, 0, 1),  # written_ms, partition, offset
         )
 
 
@@ -190,5 +221,5 @@ def _event_id(value: bytes | None, field: str) -> str:
         return ""
     for content in (event, event.get("data") if isinstance(event, dict) else None):
         if isinstance(content, dict) and field in content:
-            return str(content[field])
+            return str(content[field])[:_LONGEST_ID]
     return ""

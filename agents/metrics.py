@@ -155,6 +155,12 @@ class Metrics:
             ("pipeline",),
             registry=on,
         )
+        self.topic_mismatch = Gauge(
+            "anabranch_topic_mismatch",
+            "1 while a worker refuses a topic: it was made anew, is gone, or has other partitions",
+            ("pipeline", "topic", "reason"),
+            registry=on,
+        )
         self.weight = Gauge("anabranch_weight", "Weight α of a stage", _LABELS, registry=on)
         self.swaps = Counter(
             "anabranch_swaps_total",

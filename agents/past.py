@@ -65,9 +65,11 @@ class Past:
         self.now_ms = max(self.now_ms, int(np.median(np.minimum(times_ms, published_ms))))
         return self.windows.observe(entities, times_ms, orders, values.astype(np.float64))
 
-    def glimpse(self, entity: str, time_ms: int, order: int, values: Floats) -> dict[str, Column]:
-        """The windowed features of one event in its turn, which is not taken in."""
-        return self.windows.glimpse(entity, time_ms, order, values.astype(np.float64))
+    def glimpses(
+        self, entities: list[str], times_ms: Ints, orders: Ints, values: Floats
+    ) -> dict[str, Column]:
+        """The windowed features of events (N), each in its turn; none is taken in."""
+        return self.windows.glimpses(entities, times_ms, orders, values.astype(np.float64))
 
     def learn(self, entities: list[str], times_ms: Ints, orders: Ints, outcomes: Floats) -> None:
         """Take in outcomes."""

@@ -2,58 +2,41 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
 
-from agents.errands import Errands, joined_of
+from agents.ended_attempts import EndedAttempts
+from agents.errand_rows import joined_rows
+from agents.errands import Addressed, Errands, alike
+from agents.letter_writer import LetterWriter
 from agents.tail import TailReader, ranges
 from agents.terms import TermsSlot
 from agents.weighing import causes_of_death
 from agents.worker import Wiring
 from topics import dead_letters
 from topics.batches import Record
-from topics.dead_letters import dead_letter
-from topics.ends import attempt_at
+from topics.dead_letters import Original, dead_letter
+from topics.ends_summary import is_summary
 from topics.errors import WireError
-from topics.redrive import About, End, Errand, about_of, encoded
+from topics.redrive import About, End, Errand, about_of, encoded, next_of
+from topics.stage_batch import Failure
 from topics.topology import WEIGH
 
-log = logging.getLogger(__name__)
-
-_SLACK_MS = 60_000
-"""The clocks of workers may differ by so much."""
+TOO_LARGE = "RecordTooLarge"
 
 
 @dataclass(slots=True)
-class _Ends:
-    """How the redriven events of one partition have ended."""
+class _Written:
+    """What errands of one partition lead to."""
 
-    by_attempt: defaultdict[int, dict[int, End]] = field(default_factory=lambda: defaultdict(dict))
-    """Source offset → attempt → end."""
-    noted: set[tuple[int, int]] = field(default_factory=set)
-    """Source offset and attempt of those that the redrive topic says so of."""
-
-    def add(self, offset: int, attempt: int, end: End) -> None:
-        self.by_attempt[offset][attempt] = end
-
-    def of(self, about: About) -> End | None:
-        """How this attempt has ended; None when it is to be ended now.
-
-        Raises WireError when a later one has, or when the event has its decision.
-        """
-        ends = self.by_attempt.get(about.source.offset, {})
-        if about.attempt in ends:
-            return ends[about.attempt]
-        if "decision" in ends.values() or max(ends, default=1) > about.attempt:
-            raise WireError("not an errand any more: its event has ended by another attempt")
-        return None
+    letters: list[Record] = field(default_factory=list)
+    decisions: list[Record] = field(default_factory=list)
+    notes: list[Record] = field(default_factory=list)
 
 
 class RedriveEnds(Errands):
@@ -63,123 +46,163 @@ class RedriveEnds(Errands):
         super().__init__(wiring)
         self._tail = tail
         self._slot = slot
-        self._ends: dict[int, _Ends] = {}
+        self._ends: dict[int, EndedAttempts] = {}
+        self._letters = LetterWriter(wiring.app, wiring.topology.dead_letters)
 
     def forget(self) -> None:
         """Another worker may end errands in the meantime: what has ended is read again."""
         super().forget()
         self._ends.clear()
 
-    async def work_off(self, partition: int, queue: deque[ConsumerRecord]) -> bool:
-        """End what is addressed here; what is addressed to nobody goes on to who is next."""
-        come: list[tuple[ConsumerRecord, Errand]] = []
-        strays: list[Errand] = []
-        for record in queue:
-            try:
-                errand = self.decoded(record)
-            except WireError as exc:
-                self.skip(record, exc)
-                continue
-            if errand.about.next == WEIGH:
-                come.append((record, errand))
-            elif errand.about.next and not self.route.knows(errand.about.next):
-                strays.append(self.route.onward(errand))
-        if come:
-            await self._end(partition, come)
-        if strays:
-            await self.pass_on(strays)
-        queue.clear()
-        return True
+    def is_for_us(self, record: ConsumerRecord) -> bool:
+        """It has come to its end, or is addressed to nobody; or it is a summary, or no errand."""
+        component = next_of(record.headers)
+        if component is not None:
+            return component == WEIGH or not self.route.knows(component)
+        try:
+            return about_of(record.headers).end is None
+        except WireError:
+            return True
 
-    async def _end(self, partition: int, come: Sequence[tuple[ConsumerRecord, Errand]]) -> None:
+    async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """End what is addressed here; what is addressed to nobody goes on to who is next."""
+        partition = records[0].partition
+        summaries = [record for record in records if is_summary(record.headers)]
+        for record in summaries:
+            if partition in self._ends:
+                self._ends[partition].read_back(record)
+        errands, bad = self.opened([record for record in records if record not in summaries])
+        for record, exc in bad:
+            self.skip(record, exc)
+        left = [pair for pair in errands if pair[1].about.next == WEIGH]
+        while left:
+            _, some, left = alike(left)
+            await self._end(partition, some)
+        strays = [errand for _, errand in errands if errand.about.next != WEIGH]
+        if strays:
+            await self.pass_on([self.route.onward(errand) for errand in strays])
+        return ()
+
+    async def _end(self, partition: int, come: Sequence[Addressed]) -> None:
+        """End errands about different events, by ascending offset."""
         if partition not in self._ends:
-            since_ms = min(record.timestamp for record, _ in come) - _SLACK_MS
-            self._ends[partition] = await self._ended_since(partition, since_ms)
+            self._ends[partition] = await EndedAttempts.read(
+                self._tail, self.wiring.topology, partition,
+                min(record.timestamp for record, _ in come),
+            )  # fmt: skip
         ends, now_ms = self._ends[partition], int(time.time() * 1000)
-        letters = await self._letters(partition, [errand.about.letter for _, errand in come])
-        written: dict[End, list[Record]] = {"dead-letter": [], "decision": []}
-        notes: list[Record] = []
-        for record, errand in come:
-            at = (errand.offset, errand.about.attempt)
+        letters = await self._dead_letters(partition, [it.about.letter for _, it in come])
+        known = ends.of([errand.about for _, errand in come])
+        written, ending = _Written(), list[Addressed]()
+        for (record, errand), attempts in zip(come, known, strict=True):
             try:
                 _check_letter(errand.about, letters)
-                end = ends.of(errand.about)
-                if end is None:
-                    end, made = self._judged(errand, now_ms)
-                    written[end].append(made)
-                    ends.add(*at, end)
-                    self.wiring.metrics.observe_redriven(end)
+                end = _end_of(errand.about, attempts)
             except WireError as exc:
                 self.skip(record, exc)
                 continue
-            if at not in ends.noted:
-                ends.noted.add(at)
-                notes.append(encoded(errand.ended(end), now_ms))
-        # The note last: what a crash leaves without one is found by `_ended_since`.
+            if end is None:
+                ending.append((record, errand))
+            elif not ends.is_noted(errand.about):
+                self._note(ends, errand, end, written, now_ms)
+        for errand, end in await self._judged(partition, ending, written, now_ms):
+            ends.add(errand.about, end)
+            self._note(ends, errand, end, written, now_ms)
+            self.wiring.metrics.observe_redriven(end)
+        if (summary := ends.summary(now_ms)) is not None:
+            written.notes.append(summary)
+        # The note last: what a crash leaves without one is found by `EndedAttempts.read`.
         topology = self.wiring.topology
-        await self._write(topology.dead_letters, partition, written["dead-letter"])
-        await self._write(topology.decisions, partition, written["decision"])
-        await self._write(topology.redrive, partition, notes)
+        await self._letters.write(partition, written.letters)
+        await self._write(topology.decisions, partition, written.decisions)
+        await self._write(topology.redrive, partition, written.notes)
+
+    def _note(
+        self, ends: EndedAttempts, errand: Errand, end: End, written: _Written, now_ms: int
+    ) -> None:
+        written.notes.append(encoded(errand.ended(end), now_ms))
+        ends.note(errand.about)
 
     async def _write(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         if records:
             await self.wiring.app.writer.write(topic, partition, records)
 
-    def _judged(self, errand: Errand, now_ms: int) -> tuple[End, Record]:
-        """The end of an errand, and its record."""
-        attempt = errand.about.attempt
-        joined = joined_of(errand, self.wiring.pipeline.weighting.inputs)
-        verdict, row = self._slot.terms.scale.verdict(joined), np.array([0])
-        if verdict.decidable[0]:
-            made = self._slot.terms.decisions.records(
-                errand.partition, joined, row, verdict.weighed, now_ms, attempt=attempt
+    async def _judged(
+        self, partition: int, ending: Sequence[Addressed], written: _Written, now_ms: int
+    ) -> list[tuple[Errand, End]]:
+        """How errands end; their decisions and dead letters are added to *written*."""
+        ended: list[tuple[Errand, End]] = []
+        refused = [errand for _, errand in ending if errand.refused is not None]
+        originals = await self._originals(partition, [it.offset for it in refused])
+        for errand in refused:
+            cause = Failure(0, WEIGH, TOO_LARGE, errand.refused or "")
+            original = originals.get(errand.offset)
+            written.letters.append(_letter(cause, errand, original, now_ms))
+            ended.append((errand, "dead-letter"))
+        whole = [errand for _, errand in ending if errand.refused is None]
+        errands, joined, bad = joined_rows(whole, self.wiring.pipeline.weighting.inputs)
+        for record, errand in ending:
+            if errand.offset in bad:
+                self.skip(record, bad[errand.offset])
+        if joined is None:
+            return ended
+        terms = self._slot.terms
+        verdict = terms.scale.verdict(joined)
+        attempts = np.array([errand.about.attempt for errand in errands])
+        for attempt in np.unique(attempts).tolist():
+            rows = np.flatnonzero(verdict.decidable & (attempts == attempt))
+            written.decisions += terms.decisions.records(
+                partition, joined, rows, verdict.weighed, now_ms, attempt=attempt
             )
-            return "decision", next(made)
-        source = errand.about.source
-        cause = causes_of_death(joined, verdict, row)[0]
-        original = (errand.key, errand.value, errand.headers)
-        return "dead-letter", dead_letter(
-            cause, (source.topic, source.partition, source.offset), original, now_ms,
-            published_ms=errand.about.published_ms, attempt=attempt,
-        )  # fmt: skip
+            ended += [(errands[row], "decision") for row in rows.tolist()]
+        for cause in causes_of_death(joined, verdict, np.flatnonzero(~verdict.decidable)):
+            errand = errands[cause.row]
+            original = (errand.key, errand.value, errand.headers)
+            written.letters.append(_letter(cause, errand, original, now_ms))
+            ended.append((errand, "dead-letter"))
+        return ended
 
-    async def _letters(
+    async def _originals(self, partition: int, offsets: Sequence[int]) -> dict[int, Original]:
+        """The source records, by offset, of errands that came without them."""
+        topic, found = self.wiring.topology.events, dict[int, Original]()
+        for offset in offsets:
+            for record in await self._tail.between(topic, partition, offset, offset + 1):
+                found[offset] = (record.key, record.value, record.headers)
+        return found
+
+    async def _dead_letters(
         self, partition: int, offsets: Sequence[int]
     ) -> dict[int, ConsumerRecord | None]:
         """Dead letters by offset: None for one that retention has deleted, none that never was."""
         topic = self.wiring.topology.dead_letters
         first, end = await self._tail.bounds(topic, partition)
         found: dict[int, ConsumerRecord | None] = {o: None for o in offsets if o < first}
-        there = sorted({offset for offset in offsets if first <= offset < end})
-        for start, stop in ranges(there):
-            records = await self._tail.between(topic, partition, start, stop)
-            found.update((record.offset, record) for record in records)
+        there = {offset for offset in offsets if first <= offset < end}
+        for start, stop in ranges(sorted(there)):
+            async with aclosing(self._tail.between_chunks(topic, partition, start, stop)) as chunks:
+                async for records in chunks:
+                    found.update((it.offset, it) for it in records if it.offset in there)
         return found
 
-    async def _ended_since(self, partition: int, since_ms: int) -> _Ends:
-        """What the redrive topic says, and what was written but not noted before a crash."""
-        ends, topology = _Ends(), self.wiring.topology
-        async for records in self._tail.chunks(topology.redrive, partition, 0):
-            for record in records:
-                with suppress(WireError):
-                    about = about_of(record.headers)
-                    if about.end is not None:
-                        ends.add(about.source.offset, about.attempt, about.end)
-                        ends.noted.add((about.source.offset, about.attempt))
-        await self._add(ends, topology.decisions, partition, since_ms, "decision")
-        await self._add(ends, topology.dead_letters, partition, since_ms, "dead-letter")
-        return ends
 
-    async def _add(
-        self, ends: _Ends, topic: str, partition: int, since_ms: int, end: End
-    ) -> None:  # fmt: skip
-        start = await self._tail.since(topic, partition, since_ms)
-        async for records in self._tail.chunks(topic, partition, start):
-            for record in records:
-                with suppress(KeyError, ValueError):  # others' records
-                    offset, attempt = attempt_at(record, is_decision=end == "decision")
-                    if attempt > 1:
-                        ends.add(offset, attempt, end)
+def _letter(cause: Failure, errand: Errand, original: Original | None, now_ms: int) -> Record:
+    source = errand.about.source
+    return dead_letter(
+        cause, (source.topic, source.partition, source.offset), original, now_ms,
+        published_ms=errand.about.published_ms, attempt=errand.about.attempt,
+    )  # fmt: skip
+
+
+def _end_of(about: About, attempts: Mapping[int, End]) -> End | None:
+    """How this attempt has ended, by all *attempts* that have; None when it is to be ended now.
+
+    Raises WireError when a later one has, or when the event has its decision.
+    """
+    if about.attempt in attempts:
+        return attempts[about.attempt]
+    if "decision" in attempts.values() or max(attempts, default=1) > about.attempt:
+        raise WireError("not an errand any more: its event has ended by another attempt")
+    return None
 
 
 def _check_letter(about: About, letters: Mapping[int, ConsumerRecord | None]) -> None:

@@ -16,8 +16,11 @@ from agents.in_step import InStep
 from agents.liveness import Standing
 from agents.metrics import Metrics
 from agents.parts import Parts, Slots
+from agents.source_identity import headers_by_topic
 from agents.stage_metrics import StageMetrics
 from agents.status_writer import StatusWriter
+from agents.tail import TailReader
+from agents.topic_watch import TopicWatch
 from agents.worker import Worker
 from topics.errors import AnabranchError, BrokerUnreachable
 from topics.settings import BrokerSettings
@@ -47,6 +50,8 @@ class Running:
     metrics: Metrics
     stages: dict[str, StageMetrics]
     slots: Slots
+    topics: TopicWatch
+    """What its topics were before the first record was read."""
     workers: Mapping[str, Worker[Any]]
     ready: bool = False
     """Every component has joined its consumer group."""
@@ -112,16 +117,25 @@ async def running(
             stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
             started[before] = repartition_app(parts, name, settings, stages[before])
     apps = {name: app for name, (app, _) in started.items()}
-    tails = [worker.tail for _, worker in started.values()]
+    own = TailReader(settings)
+    tails = [own, *(worker.tail for _, worker in started.values())]
+    topology = Topology.of(parts.pipeline)
     try:
         await asyncio.gather(*(tail.start() for tail in tails))
-        workers = Running(apps, metrics, stages, slots, {n: it for n, (_, it) in started.items()})
+        watch = await TopicWatch.begin(own, topology)
+        if not settings.embedded:  # its topics cannot be made anew, and it keeps few bytes
+            headers = headers_by_topic(topology, watch.known)
+            for app in apps.values():
+                app.writer.common_headers = headers
+        workers = Running(
+            apps, metrics, stages, slots, watch, {n: it for n, (_, it) in started.items()}
+        )
         status = StatusWriter(workers, parts.pipeline, control)
         tasks = [asyncio.create_task(task()) for task in (workers.observe_lag, status.follow)]
+        tasks += [asyncio.create_task(_beat(app, worker)) for app, worker in started.values()]
         try:
             await _start(apps, settings)
             workers.ready = True
-            tasks += [asyncio.create_task(_beat(app, worker)) for app, worker in started.values()]
             yield workers
         finally:
             for task in tasks:

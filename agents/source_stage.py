@@ -16,10 +16,11 @@ from faust.types import TP
 
 from agents.chain import Chain
 from agents.coverage import check_continues, covered_from
-from agents.errands import StageErrands
+from agents.errand_rows import Refusals
+from agents.errands import Answer, StageErrands
 from agents.given import Decoded, Given
 from agents.past import Past, orders_of
-from agents.redriven_past import glimpsed, is_caught_up
+from agents.redriven_past import caught_up, glimpsed
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
 from agents.stage_pulse import StagePulse
@@ -30,7 +31,7 @@ from topics.bytes_column import BytesColumn
 from topics.events import DecodedEvents, EventDecoder
 from topics.fetch import Fetch
 from topics.redrive import Errand
-from topics.stage_batch import Rows, StageBatch
+from topics.stage_batch import Rows
 
 
 @dataclass(slots=True)
@@ -69,7 +70,8 @@ class SourceStage(Worker[_Progress]):
     async def open_state(self, partition: int) -> _Progress:
         """Continue after what the components' topics already answer for."""
         done = await self._chain.open(self.tail, partition)
-        await check_continues(self.tail, self.topology.events, partition, done)
+        made_of_it = [TP(self.topology.stage(name), partition) for name in self._chain.names]
+        await check_continues(self.tail, self.topology.events, partition, done, made_of_it)
         expected = done + 1 if done >= 0 else None
         progress = _Progress(done, expected, past=None, resumption=Resumption(None))
         if self._snapshots is not None:
@@ -137,21 +139,23 @@ class SourceStage(Worker[_Progress]):
         events = Decoded(batch, decoded.valid, failures)
         return Given(partition, covers_from, rows, events=events)
 
-    async def _redriven(self, errand: Errand) -> StageBatch | None:
-        """What the component makes of a redriven event, once its past is here."""
-        decoded = self._decoder.decode([errand])
-        windowed: Mapping[str, Column] = {}
-        if self._snapshots is not None and len(decoded.valid):
-            progress = await self.state(errand.partition)
-            past, log_of = progress.past, TP(self.topology.events, errand.partition)
-            if past is None or not await is_caught_up(
-                self, past, progress.resumption, log_of, errand
-            ):
-                return None
-            windowed = glimpsed(past, self._plan, decoded, errand)
-        rows = source_rows([errand], decoded)
-        given = self._given(errand.partition, errand.offset, rows, decoded, windowed)
-        return await self._chain.only(self._name, given)
+    async def _redriven(self, errands: Sequence[Errand]) -> Answer:
+        """What the component makes of redriven events, of those whose past is here."""
+        refused: Refusals = {}
+        partition, past = errands[0].partition, None
+        if self._snapshots is not None:
+            progress = await self.state(partition)
+            past, log_of = progress.past, TP(self.topology.events, partition)
+            if past is None:
+                return Answer(None)
+            errands, refused = await caught_up(self, past, progress.resumption, log_of, errands)
+        if not errands:
+            return Answer(None, refused)
+        decoded = self._decoder.decode(errands)
+        windowed = {} if past is None else glimpsed(past, self._plan, decoded, errands)
+        rows = source_rows(errands, decoded)
+        given = self._given(partition, errands[0].offset, rows, decoded, windowed)
+        return Answer(await self._chain.only(self._name, given), refused)
 
     def _observed(
         self, past: Past, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -13,20 +14,32 @@ from topics.clients import close
 from topics.connection import client_options
 from topics.errors import WireError
 from topics.settings import BrokerSettings
+from topics.topic_identity import TopicIdentity, topic_identities
 
 log = logging.getLogger(__name__)
 
 _LAST = 8
-_CHUNK = 100
+_GROWTH = 4
+_FURTHEST = 2**16
+"""Looking back from the end, steps grow so much each time, to so many offsets at most."""
+_CHUNK = 2000
+"""So many records are decoded at once: others have their turn in between, and memory is bounded."""
 GAP = 100
 """Records this close together are read in one go."""
 _FETCH_WAIT_MS = 10
+_LOOK_MS = 20
+"""A fetch of nothing but markers moves the position, and wakes nobody up."""
+_ANY_OFFSET = 2**63
 
 
 class TailReader:
     """Reads the ends of partitions; also single records by offset."""
 
+    records_read: int
+    """Grows with every record: who reads a lot at its start is not stuck."""
+
     def __init__(self, settings: BrokerSettings) -> None:
+        self.records_read = 0
         self._embedded = settings.embedded
         self._kafka = aiokafka.AIOKafkaConsumer(
             **client_options(settings),
@@ -67,19 +80,33 @@ class TailReader:
         found = (await self._kafka.offsets_for_times({tp: time_ms}))[tp]
         return end if found is None else int(found.offset)
 
-    async def chunks(
+    def chunks(
         self, topic: str, partition: int, start: int
     ) -> AsyncGenerator[list[ConsumerRecord]]:
-        """The records from offset *start* on, to what is the end now, a fetch at a time.
+        """The records from offset *start* on, to what is the end now, some at a time.
 
         Nothing else can be read before the last was taken or the iterator was closed.
         """
+        return self.between_chunks(topic, partition, start, _ANY_OFFSET)
+
+    async def holds_records(self, topic: str, partition: int, start: int, end: int) -> bool:
+        """Whether offsets [start, end) hold any record that can be read.
+
+        Transactions' markers, records of aborted ones, and what was deleted or compacted away are
+        none; records of a transaction that is still open are none yet.
+        """
         async with self._reading:
-            first, end = await self.bounds(topic, partition)
-            async for records in self._read(
-                TopicPartition(topic, partition), max(first, start), end
-            ):
-                yield records
+            first, after_last = await self.bounds(topic, partition)
+            tp = TopicPartition(topic, partition)
+            async with aclosing(self._read(tp, max(start, first), min(end, after_last))) as reading:
+                async for records in reading:
+                    if records:
+                        return True
+        return False
+
+    async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity | None]:
+        """What the broker says of *topics*, see `topics.topic_identity`."""
+        return await topic_identities(self._kafka._client, topics)
 
     async def ends(self, topics: Iterable[str], partitions: int) -> dict[tuple[str, int], int]:
         """The next offset to be written, of all partitions of *topics*."""
@@ -95,44 +122,69 @@ class TailReader:
         """What *read* finds in the partition's last records; a record that is not ours is skipped.
 
         Looks further back while there are only others' records, ones that *read* finds nothing
-        in, or transaction markers.
+        in, or transaction markers. However many these are, each is read once.
+        """
+        async for start, end in self.backwards(topic, partition):
+            found: list[int] = []
+            async with aclosing(self.between_chunks(topic, partition, start, end)) as chunks:
+                async for records in chunks:
+                    found += readable(records, read)
+            if found:
+                return found
+        return []
+
+    async def backwards(self, topic: str, partition: int) -> AsyncGenerator[tuple[int, int]]:
+        """Ranges of offsets, [start, end), from the end of a partition back to its beginning.
+
+        They adjoin, and grow.
         """
         first, end = await self.bounds(topic, partition)
-        start = max(first, end - _LAST)
-        while True:
-            found = readable(await self.between(topic, partition, start, end), read)
-            if found or start == first:
-                return found
-            start = max(first, start - _CHUNK)
+        step = _LAST
+        while end > first:
+            start = max(first, end - step)
+            yield start, end
+            end, step = start, min(step * _GROWTH, _FURTHEST)
 
     async def between(
         self, topic: str, partition: int, start: int, end: int
     ) -> list[ConsumerRecord]:
         """The records with offsets in [start, end) that are still there."""
-        tp = TopicPartition(topic, partition)
         found: list[ConsumerRecord] = []
-        async with self._reading:
-            first, after_last = await self.bounds(topic, partition)
-            async for records in self._read(tp, max(start, first), min(end, after_last)):
+        async with aclosing(self.between_chunks(topic, partition, start, end)) as chunks:
+            async for records in chunks:
                 found += records
         return found
 
-    async def holds_records(self, topic: str, partition: int, start: int, end: int) -> bool:
-        """Whether [start, end) holds any record; transaction markers and aborted ones are none."""
-        return bool(await self.between(topic, partition, start, end))
+    async def between_chunks(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> AsyncGenerator[list[ConsumerRecord]]:
+        """The records with offsets in [start, end) that are still there, some at a time.
+
+        Nothing else can be read before the last was taken or the iterator was closed.
+        """
+        async with self._reading:
+            first, after_last = await self.bounds(topic, partition)
+            tp = TopicPartition(topic, partition)
+            reading = self._read(tp, max(start, first), min(end, after_last))
+            async with aclosing(reading) as chunks:
+                async for records in chunks:
+                    yield records
 
     async def _read(
         self, tp: TopicPartition, start: int, end: int
-    ) -> AsyncIterator[list[ConsumerRecord]]:
+    ) -> AsyncGenerator[list[ConsumerRecord]]:
         if start >= end:
             return
         self._kafka.assign([tp])
         self._kafka.seek(tp, start)
         try:
-            while await self._kafka.position(tp) < end:
-                fetched = await self._kafka.getmany(tp, timeout_ms=1000)
-                self.records_read += len(fetched.get(tp, ()))
-                yield [record for record in fetched.get(tp, []) if record.offset < end]
+            while (position := await self._kafka.position(tp)) < end:
+                most = min(_CHUNK, end - position)
+                fetched = await self._kafka.getmany(tp, timeout_ms=_LOOK_MS, max_records=most)
+                records = fetched.get(tp, [])
+                self.records_read += len(records)
+                yield [record for record in records if record.offset < end]
+                await asyncio.sleep(0)  # what was fetched before is given without any wait
         finally:
             self._kafka.unsubscribe()  # or it would go on fetching for nobody
 

@@ -63,7 +63,7 @@ class Scale:
         if self._has_fallback:
             for stage in stages:
                 if stage.unanswered == "late":
-                    fallback |= ~stage.delivered
+                    fallback |= ~stage.delivered & (joined.rows.offsets <= joined.overdue_to)
         decidable = self.quorum(present) | fallback
         return Verdict(present, decidable, fallback, combine(signals, present, self._alpha))
 

@@ -69,8 +69,10 @@ class Errands(Protocol):
     def forget(self) -> None:
         """Partitions may have new owners: what was read is read again."""
 
-    async def deal(self, fetched: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
-        """Deal with records of the redrive topic; returns when what they lead to is written."""
+    async def deal(
+        self, fetched: Mapping[TP, Sequence[ConsumerRecord]], *, events_flow: bool
+    ) -> None:
+        """Deal with records of the redrive topic, for a share of the time while events flow."""
 
 
 class Worker(Generic[State]):
@@ -92,13 +94,14 @@ class Worker(Generic[State]):
         self.clock = AttendedClock(lambda: wiring.app.batches.silent_s > deaf_after_s)
         self._states: dict[int, State] = {}
         self._generation: int | None = None
+        self.owned: list[int] = []
+        """The partitions that are this worker's, ascending."""
         self._progress: tuple[int, int] = (0, 0)
         self._progressed_at = time.monotonic()
         self._fetches = 0
 
-    @property
-    def owned(self) -> list[int]:
-        """The partitions that are this worker's, ascending."""
+    def _assigned(self) -> list[int]:
+        """The partitions of which every source is assigned to this worker, ascending."""
         assigned = self.wiring.app.batches.assignment()
         return [
             partition
@@ -111,6 +114,7 @@ class Worker(Generic[State]):
         if fetch.generation != self._generation:
             self._states.clear()
             self._generation = fetch.generation
+            self.owned = self._assigned()
             if self.errands is not None:
                 self.errands.forget()
         self._fetches += 1
@@ -126,7 +130,7 @@ class Worker(Generic[State]):
         if others or not redriven:
             await self.process(Fetch(others, fetch.generation))
         if self.errands is not None and (redriven or self.errands.waits):
-            await self.errands.deal(redriven)
+            await self.errands.deal(redriven, events_flow=bool(fetch.records))
         errand_waits = self.errands is not None and self.errands.waits
         self.wiring.app.batches.wants_ticks = errand_waits or self.waits()
 

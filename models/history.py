@@ -107,26 +107,47 @@ class History:
     def glimpse(
         self, key: str, time_ms: int, order: int, values: Doubles, aggregates: Sequence[Aggregate]
     ) -> Doubles:
-        """The aggregates (A,) that a row sees in its turn among those that are here.
+        """The aggregates (A,) that one row sees in its turn, see `glimpses`."""
+        moment = np.array([time_ms], np.int64), np.array([order], np.int64)
+        answers: Doubles = self.glimpses([key], *moment, values[None], aggregates)[0]
+        return answers
+
+    def glimpses(
+        self,
+        keys: Sequence[str],
+        times_ms: Ints,
+        orders: Ints,
+        values: Doubles,
+        aggregates: Sequence[Aggregate],
+    ) -> Doubles:
+        """The aggregates (N, A) that each row sees in its turn among those that are here.
 
         That is itself, and what is before it by time and order; an entry of the same order is
-        the row as it came first. Nothing is added or counted.
+        the row as it came first. Nothing is added or counted, and no row sees another.
         """
         alone = History(
             width=self._width, keep_ms=self._keep_ms, lateness_ms=self._lateness_ms,
             max_entries=self._max_entries,
         )  # fmt: skip
-        slot = self._slots.get(key)
-        if slot is not None:
-            times, orders, columns = self._store.visible(slot)
-            before = (times < time_ms) | (times == time_ms) & (orders < order)
-            before &= orders != order  # the row itself, as it came before
+        own_keys = [str(row) for row in range(len(keys))]
+        past_keys: list[str] = []
+        past: list[tuple[Ints, Ints, Doubles]] = []
+        for row, (key, time_ms, order) in enumerate(
+            zip(keys, times_ms.tolist(), orders.tolist(), strict=True)
+        ):
+            slot = self._slots.get(key)
+            if slot is None:
+                continue
+            times, of, columns = self._store.visible(slot)
+            before = (times < time_ms) | (times == time_ms) & (of < order)
+            before &= of != order  # the row itself, as it came before
             n = int(before.sum())
             kept = np.array([column[before] for column in columns]).reshape(self._width, n).T
-            alone.add([key] * n, times[before], orders[before], kept)
-        moment = np.array([time_ms], np.int64), np.array([order], np.int64)
-        answers: Doubles = alone.observe([key], *moment, values[None], aggregates)[0]
-        return answers
+            past_keys += [own_keys[row]] * n
+            past.append((times[before], of[before], kept))
+        if past:
+            alone.add(past_keys, *(np.concatenate(part) for part in zip(*past, strict=True)))
+        return alone.observe(own_keys, times_ms, orders, values, aggregates)
 
     def floor(self, key: str) -> int | None:
         """The time at or before which the key's entries are forgotten; None for a new key."""

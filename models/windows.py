@@ -108,16 +108,18 @@ class Windows:
             )
         return dict(zip(self.plan.columns, found.T, strict=True))
 
-    def glimpse(self, entity: str, time_ms: int, order: int, values: Doubles) -> dict[str, Column]:
-        """The features' columns (1,) of one event in its turn; nothing is added, see `History`."""
-        found = np.zeros((1, len(self.plan.columns)))
+    def glimpses(
+        self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Doubles
+    ) -> dict[str, Column]:
+        """The features' columns (N,) of events, each in its turn, see `History`; none is added."""
+        found = np.zeros((len(entities), len(self.plan.columns)))
         if self.plan.of_events:
-            found[0, self.plan.at_events] = self._events.glimpse(
-                entity, time_ms, order, values, self.plan.of_events
+            found[:, self.plan.at_events] = self._events.glimpses(
+                entities, times_ms, orders, values, self.plan.of_events
             )
         if self.plan.of_outcomes:
             found[:, self.plan.at_outcomes] = self._outcomes.look_up(
-                [entity], np.array([time_ms], np.int64), self.plan.of_outcomes
+                entities, times_ms, self.plan.of_outcomes
             )
         return dict(zip(self.plan.columns, found.T, strict=True))
 

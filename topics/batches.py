@@ -7,8 +7,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import LeaderNotAvailableError, TopicAuthorizationFailedError
-from aiokafka.structs import RecordMetadata
+from aiokafka.errors import (
+    LeaderNotAvailableError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.structs import RecordMetadata, TopicPartition
 
 from topics.errors import NotAuthorized, WriteTimeout
 
@@ -16,6 +20,11 @@ TIMEOUT_S = 60.0
 """An idempotent aiokafka producer retries for ever: a broker may be away for this long."""
 
 _LOOK_AGAIN_S = 0.1
+
+_OVERHEAD = 61 + 25
+"""Bytes of a record batch's header, and of a record's own numbers."""
+_LONGEST_LENGTH = 5
+"""Bytes that say how long a part of a record is."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -28,18 +37,31 @@ class Record(NamedTuple):
     timestamp_ms: int
     headers: Headers = []  # noqa: RUF012  # aiokafka takes only a list, and never changes it
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes at most, alone in its record batch."""
+        named = (part for name, it in self.headers for part in (name.encode(), it or b""))
+        parts = [self.key or b"", self.value or b"", *named]
+        return _OVERHEAD + sum(map(len, parts)) + _LONGEST_LENGTH * len(parts)
+
 
 async def write_batches(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
+    producer: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    records: Iterable[Record],
+    headers: Headers | None = None,
 ) -> list[tuple[int, int]]:
     """Append *records* in order; returns when all in-sync replicas have them.
 
-    The result is (first offset, count) of each record batch. Raises KafkaError, NotAuthorized,
-    or WriteTimeout when the broker does not confirm in time: some may be written then.
+    *headers* are added to those of each record. The result is (first offset, count) of each
+    record batch. Raises KafkaError, NotAuthorized, or WriteTimeout when the broker does not
+    confirm in time: some may be written then. After MessageSizeTooLargeError the batch with that
+    record is not, and the producer can go on.
     """
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            return await _write(producer, topic, partition, records)
+            return await _write(producer, topic, partition, records, headers or [])
     except TopicAuthorizationFailedError as exc:
         raise NotAuthorized(topic, "to be written by us") from exc
     except TimeoutError as exc:
@@ -58,7 +80,11 @@ async def _has_leaders(producer: AIOKafkaProducer, topic: str) -> None:
 
 
 async def _write(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
+    producer: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    records: Iterable[Record],
+    common: Headers,
 ) -> list[tuple[int, int]]:
     await _has_leaders(producer, topic)
     written: list[tuple[int, int]] = []
@@ -70,11 +96,15 @@ async def _write(
         sent: asyncio.Future[RecordMetadata] = await producer.send_batch(
             batch, topic, partition=partition
         )
-        written.append(((await sent).offset, count))
+        try:
+            written.append(((await sent).offset, count))
+        except MessageSizeTooLargeError:
+            _not_sent(producer, TopicPartition(topic, partition), count)
+            raise
 
     batch = producer.create_batch()
     for key, value, timestamp_ms, headers in records:
-        row = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers}
+        row = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers + common}
         if batch.append(**row) is None:
             await send()
             batch = producer.create_batch()
@@ -82,3 +112,14 @@ async def _write(
     if batch.record_count():
         await send()
     return written
+
+
+def _not_sent(producer: AIOKafkaProducer, tp: TopicPartition, count: int) -> None:
+    """Have an idempotent *producer* forget a batch that the broker has refused for its size.
+
+    aiokafka counts records as it sends them: the broker would refuse all later batches of the
+    partition for a gap in their sequence.
+    """
+    counts = producer._txn_manager  # noqa: SLF001  # it has no call for that
+    if counts is not None:
+        counts.increment_sequence_number(tp, -count)

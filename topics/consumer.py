@@ -34,6 +34,7 @@ class MicroBatchConsumer(FetchReader):
         super().on_init()
         self._done: dict[TP, int] = {}
         self._held: set[TP] = set()
+        self._held_by: dict[str, set[TP]] = {}
         self._handling = -1
         self._gave_up_waiting = False
         self._took_up_at = 0.0
@@ -130,8 +131,10 @@ class MicroBatchConsumer(FetchReader):
         self._given.pop(tp, None)
         self.kafka.seek(aiokafka_tp(tp), offset)
 
-    def pause_only(self, partitions: set[TP]) -> None:
-        """Read on from all partitions but these."""
+    def pause_only(self, partitions: set[TP], reader: str = "events") -> None:
+        """Read on from all partitions but these, as far as *reader* has a say in it."""
+        self._held_by[reader] = partitions
+        partitions = set().union(*self._held_by.values())
         if partitions == self._held:
             return
         self.pause_partitions(partitions - self._held)
@@ -190,4 +193,5 @@ class MicroBatchConsumer(FetchReader):
         self._given.clear()
         self._held.clear()
         self.excused.clear()
+        self._held_by.clear()
         await super().on_partitions_revoked(revoked)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
+from topics.errand_outputs import ErrandOutputs
 from topics.events import EventDecoder
 from topics.feature import EVENTS
 from topics.flow import in_order
@@ -33,21 +35,27 @@ class ErrandRoute:
 
     def partition(self, errand: Errand) -> int:
         """The source's partition; for a repartitioned component, that of its key."""
-        name = errand.about.next
-        if name not in self._topology.repartitioned:
-            return errand.partition
-        decoded = self._events.decode([errand])
-        if not len(decoded.valid):
-            return errand.partition
-        entity = decoded.columns[self._pipeline.entity(name)].tolist()[0]
-        return lane_of(str(entity), self._topology.partitions)
+        return self.partitions([errand])[0]
 
-    def kept(self, outputs: Mapping[str, StageBatch]) -> dict[str, StageBatch]:
+    def partitions(self, errands: Sequence[Errand]) -> list[int]:
+        """The partition of each errand (N), see `partition`."""
+        where = [errand.partition for errand in errands]
+        by_key = defaultdict[str, list[int]](list)
+        for place, errand in enumerate(errands):
+            if errand.about.next in self._topology.repartitioned:
+                by_key[errand.about.next].append(place)
+        for name, places in by_key.items():
+            decoded = self._events.decode([errands[place] for place in places])
+            entities = decoded.columns[self._pipeline.entity(name)].tolist()
+            for row, entity in zip(decoded.valid.tolist(), entities, strict=True):
+                where[places[row]] = lane_of(str(entity), self._topology.partitions)
+        return where
+
+    def kept(self, outputs: Mapping[str, StageBatch]) -> ErrandOutputs:
         """Outputs that need not be made again: they are there, and all they were made of too."""
-        found: dict[str, StageBatch] = {}
+        known, kept = ErrandOutputs.of(outputs), set[str]()
         for name in self._order:
-            inputs = self._pipeline.component(name).inputs
-            batch = outputs.get(name)
-            if batch is not None and batch.present.all() and found.keys() >= {*inputs} - {EVENTS}:
-                found[name] = batch
-        return found
+            inputs = {*self._pipeline.component(name).inputs} - {EVENTS}
+            if inputs <= kept and known.is_present(name):
+                kept.add(name)
+        return known.only([name for name in self._order if name in kept])

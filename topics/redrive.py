@@ -12,16 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, Self
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from topics.batches import Headers, Record
 from topics.decision import Source
+from topics.errand_outputs import ErrandOutputs, component_of, contents_of
 from topics.errors import WireError
 from topics.stage_batch import StageBatch
-from topics.wire import decode, encode
+from topics.topology import WEIGH
 
 PREFIX = "x-redrive"
 OUTPUT = f"{PREFIX}-output"
+REFUSED = f"{PREFIX}-refused"
 
 End = Literal["decision", "dead-letter"]
 _Milliseconds = Annotated[int, Field(ge=-(2**62), le=2**62)]
@@ -62,6 +65,8 @@ class Errand:
     """The original ones."""
     outputs: Mapping[str, StageBatch] = field(default_factory=dict)
     """Of one row each, by component; absent in it where the component failed."""
+    refused: str | None = None
+    """Why it goes no further, and is to end in another dead letter: it has grown too large."""
 
     @property
     def offset(self) -> int:
@@ -84,7 +89,17 @@ class Errand:
 
     def with_output(self, batch: StageBatch) -> Errand:
         """The errand with one more output."""
-        return replace(self, outputs={**self.outputs, batch.component: batch})
+        (content,) = contents_of(batch)
+        return self.with_content(batch.component, content)
+
+    def with_content(self, component: str, content: bytes) -> Errand:
+        """The errand with one more output, which is encoded already."""
+        known = ErrandOutputs.of(self.outputs)
+        return replace(self, outputs=known.with_content(component, content))
+
+    def refusal(self, reason: str) -> Errand:
+        """It goes to the weighting agent without all that may be large, to be ended there."""
+        return Errand(self.to(WEIGH).about, None, None, refused=reason)
 
     def ended(self, end: End) -> Errand:
         """The note that it has ended."""
@@ -96,21 +111,50 @@ def encoded(errand: Errand, now_ms: int) -> Record:
     headers: Headers = without_ours(errand.headers)
     headers.append((PREFIX, errand.about.model_dump_json().encode()))
     # As JSON: every output that is present is finite, and people can read what is known.
-    headers += [(OUTPUT, encode(batch, "json")[0]) for batch in errand.outputs.values()]
+    contents = ErrandOutputs.of(errand.outputs).contents
+    headers += [(OUTPUT, content) for content in contents.values()]
+    if errand.refused is not None:
+        headers.append((REFUSED, errand.refused.encode()))
     return Record(errand.key, errand.value, now_ms, headers)
 
 
 def decoded(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Errand:
     """The errand of a record; WireError, with the reason, for anything else."""
-    about = about_of(headers)
-    outputs: dict[str, StageBatch] = {}
-    for content in (content for name, content in headers if name == OUTPUT):
-        batch = decode(content, {})
-        source = (batch.topic, batch.partition, *batch.rows.offsets.tolist())
-        if source != (about.source.topic, about.source.partition, about.source.offset):
+    errand = opened(key, value, headers)
+    of = errand.about.source
+    for batch in errand.outputs.values():
+        if (batch.topic, batch.partition, *batch.rows.offsets.tolist()) != (
+            of.topic, of.partition, of.offset,
+        ):  # fmt: skip
             raise WireError(f"not an errand: its output of {batch.component} is of another event")
-        outputs[batch.component] = batch
-    return Errand(about, key, value, without_ours(headers), outputs)
+    return errand
+
+
+def opened(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Errand:
+    """Like `decoded`, but its outputs are not looked at: asking for one may raise WireError."""
+    about = about_of(headers)
+    contents = {component_of(it): it for name, it in headers if name == OUTPUT}
+    refused = next((it for name, it in headers if name == REFUSED), None)
+    return Errand(
+        about, key, value, without_ours(headers), ErrandOutputs(contents),
+        None if refused is None else refused.decode(errors="replace"),
+    )  # fmt: skip
+
+
+def next_of(headers: Sequence[tuple[str, bytes]]) -> str | None:
+    """Whom an errand is addressed to, as far as its record says; None for anything else.
+
+    It costs a tenth of `about_of`: every component reads all errands of its partitions.
+    """
+    for name, content in headers:
+        if name == PREFIX:
+            try:
+                about = orjson.loads(content or b"")
+            except orjson.JSONDecodeError:
+                return None
+            component = about.get("next") if isinstance(about, dict) else None
+            return component if isinstance(component, str) else None
+    return None
 
 
 def about_of(headers: Sequence[tuple[str, bytes]]) -> About:

@@ -40,7 +40,7 @@ Tensor = NDArray[Any] | BytesColumn
 
 def encode(batch: StageBatch, codec: Codec = "binary") -> tuple[bytes, list[tuple[str, bytes]]]:
     """The record value and headers of *batch*."""
-    tensors = _tensors(batch)
+    tensors = tensors_of(batch)
     header: dict[str, Any] = {
         "model_name": batch.component,
         "model_version": batch.model.model,
@@ -58,12 +58,12 @@ def encode(batch: StageBatch, codec: Codec = "binary") -> tuple[bytes, list[tupl
     if batch.challenger is not None:
         header["parameters"]["challenger"] = list(batch.challenger)
     if codec == "json":
-        header["outputs"] = [_described(name, tensor) | {"data": _listed(tensor)}
+        header["outputs"] = [described(name, tensor) | {"data": _listed(tensor)}
                              for name, tensor in tensors.items()]  # fmt: skip
         return orjson.dumps(header), [(CONTENT_TYPE, b"application/json")]
     blobs = [_raw(tensor) for tensor in tensors.values()]
     header["outputs"] = [
-        _described(name, tensor) | {"parameters": {"binary_data_size": len(blob)}}
+        described(name, tensor) | {"parameters": {"binary_data_size": len(blob)}}
         for (name, tensor), blob in zip(tensors.items(), blobs, strict=True)
     ]
     head = orjson.dumps(header)
@@ -83,12 +83,13 @@ def decode(value: bytes | None, headers: Mapping[str, bytes]) -> StageBatch:
             raise ValueError(f"the header length {length} does not fit {len(value)} bytes")
         header = orjson.loads(value[:length])
         tensors = _read_tensors(header["outputs"], memoryview(value)[length:])
-        return _batch(header, tensors)
+        return batch_of_tensors(header, tensors)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise WireError(f"not a stage batch: {exc or type(exc).__name__}") from exc
 
 
-def _tensors(batch: StageBatch) -> dict[str, Tensor]:
+def tensors_of(batch: StageBatch) -> dict[str, Tensor]:
+    """What is written of *batch*, by name and in this order."""
     rows = batch.rows
     tensors: dict[str, Tensor] = {
         "source_offset": rows.offsets,
@@ -112,7 +113,8 @@ def _tensors(batch: StageBatch) -> dict[str, Tensor]:
     return tensors
 
 
-def _described(name: str, tensor: Tensor) -> dict[str, Any]:
+def described(name: str, tensor: Tensor) -> dict[str, Any]:
+    """Name, shape and data type of a tensor, as `outputs` has them."""
     if isinstance(tensor, BytesColumn):
         return {"name": name, "shape": [len(tensor)], "datatype": "BYTES"}
     return {"name": name, "shape": list(tensor.shape), "datatype": _NAMES[tensor.dtype]}
@@ -140,7 +142,7 @@ def _read_tensors(outputs: list[dict[str, Any]], raw: memoryview) -> dict[str, T
         if not all(isinstance(n, int) and 0 <= n <= MAX_ROWS for n in shape):
             raise ValueError(f"tensor {output['name']!r} has the shape {shape}")
         if "data" in output:
-            tensors[output["name"]] = _from_list(output["datatype"], shape, output["data"])
+            tensors[output["name"]] = tensor_of_list(output["datatype"], shape, output["data"])
             continue
         size = output["parameters"]["binary_data_size"]
         if not isinstance(size, int) or size < 0 or at + size > len(raw):
@@ -158,7 +160,8 @@ def _from_raw(datatype: str, shape: tuple[int, ...], raw: memoryview) -> Tensor:
     return np.frombuffer(raw, dtype=_DTYPES[datatype]).reshape(shape)
 
 
-def _from_list(datatype: str, shape: tuple[int, ...], data: list[Any]) -> Tensor:
+def tensor_of_list(datatype: str, shape: tuple[int, ...], data: list[Any]) -> Tensor:
+    """The tensor of a JSON `data`; ValueError, KeyError or TypeError when it is none."""
     if datatype == "BYTES":
         items = [base64.b64decode(item, validate=True) for item in data]
         if shape != (len(items),):
@@ -168,7 +171,8 @@ def _from_list(datatype: str, shape: tuple[int, ...], data: list[Any]) -> Tensor
         return np.array(data, dtype=_DTYPES[datatype]).reshape(shape)
 
 
-def _batch(header: dict[str, Any], tensors: dict[str, Tensor]) -> StageBatch:
+def batch_of_tensors(header: dict[str, Any], tensors: dict[str, Tensor]) -> StageBatch:
+    """The stage batch of a header and its tensors; ValueError, KeyError or TypeError for others."""
     about = header["parameters"]
     offsets = _array(tensors, "source_offset", "i", 1)
     n = len(offsets)

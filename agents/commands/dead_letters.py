@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,15 +20,18 @@ from agents.commands.shared import (
     PipelineArgument,
     run_async,
     stderr,
+    until_signalled,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agents.editing import Edit
     from agents.letters import Letter, Letters
-    from agents.redriving import Attempt, Selection
+    from agents.redrive_sending import Sent
+    from agents.redriving import Selection
     from topics.pipeline import Pipeline
-    from topics.redrive import End
+    from topics.redrive import Errand
     from topics.settings import BrokerSettings
     from topics.topology import Topology
 
@@ -53,6 +59,15 @@ AttemptsOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option("--limit", "-n", min=1, help="So many at most, the oldest first.")
 ]
+ListLimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        "-n",
+        min=1,
+        help=f"So many at most, the oldest first; {view.SHOWN} without it, or all with --json.",
+    ),
+]
 
 
 @app.command("list")
@@ -60,7 +75,7 @@ def list_letters(
     pipeline: PipelineArgument,
     reason: ReasonOption = None,
     stage: StageOption = None,
-    limit: LimitOption = None,
+    limit: ListLimitOption = None,
     healed: Annotated[
         bool, typer.Option("--all", help="Also those that have got their decision since.")
     ] = False,
@@ -78,15 +93,14 @@ def list_letters(
       anabranch dead-letters list card-fraud --json | jq -r .reason | sort | uniq -c
     """
     opened, _, settings = _opened(pipeline, broker)
-    letters: Letters = run_async(_read(settings, opened, payloads=False))
+    letters: Letters = run_async(_read(settings, opened))
     chosen = [
         letter
         for letter in letters.selected(reason, stage)
         if healed or letters.state(letter, attempts) != "healed"
     ]
     if as_json:
-        for letter in chosen[:limit]:
-            typer.echo(view.dumped(view.described(letters, letter, attempts)))
+        view.write_lines(letters, chosen[:limit], attempts)
     else:
         view.print_list(letters, chosen, limit, attempts)
 
@@ -135,8 +149,23 @@ def redrive(
         bool, typer.Option("--wait/--no-wait", help="Follow each event to its end.")
     ] = True,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to follow.")
+        float,
+        typer.Option(
+            "--timeout",
+            min=0,
+            metavar="SECONDS",
+            help="When no event has ended for so long, none is waited for any more.",
+        ),
     ] = 60.0,
+    rate: Annotated[
+        float,
+        typer.Option(
+            "--rate",
+            min=0.1,
+            metavar="N",
+            help="So many events a second, at most: live events share the workers with them.",
+        ),
+    ] = 1000.0,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
@@ -144,8 +173,9 @@ def redrive(
     """Send dead letters through the pipeline again, from the stage that failed.
 
     An event keeps its identity, and the outputs of the stages that succeeded; with --edit all
-    stages compute. Each attempt at an event ends once, however often this is run. Exit code 1
-    when an event was left, died again, or has not ended in time.
+    stages compute. Each attempt at an event ends once, however often this is run: after Ctrl-C,
+    or a crash, the same command sends what has not gone yet. Exit code 1 when an event was left,
+    not sent, died again, or has not ended in time.
 
     Examples:
       anabranch dead-letters redrive card-fraud --stage risk-forest
@@ -155,30 +185,33 @@ def redrive(
       anabranch dead-letters redrive card-fraud --limit 1 --dry-run
     """
     from agents.editing import Edit
-    from agents.redriving import select
+    from agents.redriving import due
 
     edited = None if edit is None else Edit(edit)
     opened, _, settings = _opened(pipeline, broker)
-    letters: Letters = run_async(_read(settings, opened, payloads=True))
-    selection = select(
-        opened, letters, letters.selected(reason, stage),
-        attempts=attempts, again=again, edit=edited,
+    letters: Letters = run_async(_read(settings, opened))
+    going, skipped = due(
+        letters, letters.selected(reason, stage), attempts=attempts, again=again
     )  # fmt: skip
-    selection.going = selection.going[:limit]
     if not as_json:
-        view.print_selection(selection)
-    count = len(selection.going)
+        view.print_skipped(skipped)
+    count = len(going) if limit is None else min(limit, len(going))
     if count and not (yes or dry_run or as_json) and sys.stdin.isatty():
         typer.confirm(f"redrive {count:,} dead letters?", abort=True)
-    ends: Mapping[Attempt, End] = {}
-    if count and not dry_run:
-        ends = run_async(_redrive(settings, opened, selection, letters, timeout if wait else None))
-    summary = view.summed(selection, ends, dry_run=dry_run)
+    plan = _Plan(opened, letters, going, edited, limit, rate, timeout if wait else None)
+    done = run_async(_redrive(settings, plan, dry_run=dry_run)) if count else _Done()
+    summary = view.summed(
+        done.selected, done.sent, skipped=skipped, edited=edited is not None, dry_run=dry_run,
+        not_sent=done.not_sent,
+    )  # fmt: skip
     if as_json:
         typer.echo(view.dumped(summary))
     else:
+        view.print_left(summary["left"])
         view.print_summary(summary, waited=wait)
-    if selection.left or summary["dead_again"] or (wait and summary["waiting"]):
+    if summary["left"] or summary["not_sent"] or summary["dead_again"] or (
+        wait and summary["waiting"]
+    ):  # fmt: skip
         raise typer.Exit(1)
 
 
@@ -202,41 +235,103 @@ def _opened(pipeline: str, broker: str | None) -> tuple[Pipeline, Topology, Brok
     return opened, Topology.of(opened), settings
 
 
-async def _read(settings: BrokerSettings, pipeline: Pipeline, *, payloads: bool) -> Letters:
+async def _read(settings: BrokerSettings, pipeline: Pipeline) -> Letters:
     from agents.brokers import wait_for_broker
     from agents.letters import read_letters
 
     await wait_for_broker(settings)
-    with stderr.status("reading dead letters"):
-        return await read_letters(settings, pipeline, payloads=payloads)
+    # Letters refer to nothing that refers to them, but the collector would look at all of them
+    # again and again as they become more: that takes as long as reading them.
+    gc.disable()
+    try:
+        with stderr.status("reading dead letters"):
+            return await read_letters(settings, pipeline, payloads=False)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
-async def _redrive(
-    settings: BrokerSettings, pipeline: Pipeline, selection: Selection, letters: Letters,
-    follow_s: float | None,
-) -> Mapping[Attempt, End]:  # fmt: skip
-    """Write the errands; with *follow_s*, how those that end in this time have ended."""
-    from agents.known_outputs import known_outputs, passes
-    from agents.redriving import errands, send, send_and_follow
-    from topics.topology import Topology
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be redriven, and how."""
 
-    topology = Topology.of(pipeline)
-    first = [] if selection.edited else [it for it in selection.going if it.attempt == 1]
-    with _progress("finding outputs", passes(topology, first)) as advance:
-        outputs = await known_outputs(settings, topology, first, advance)
-    made = errands(pipeline, selection, letters, outputs)
-    if follow_s is None:
-        await send(settings, pipeline, made)
-        return {}
-    with _progress("redriving", len(made)) as advance:
-        return await send_and_follow(settings, pipeline, made, timeout_s=follow_s, advance=advance)
+    pipeline: Pipeline
+    letters: Letters
+    going: Sequence[Letter]
+    edit: Edit | None
+    limit: int | None
+    rate: float
+    quiet_s: float | None
+
+
+@dataclass(slots=True)
+class _Done:
+    """What came of it."""
+
+    selected: list[Selection] = field(default_factory=list)
+    sent: Sent | None = None
+    not_sent: int = 0
+    """Letters that are due and have not gone, because it was stopped."""
+
+
+async def _redrive(settings: BrokerSettings, plan: _Plan, *, dry_run: bool) -> _Done:
+    """Select and, unless it is a dry run, send; the letters are read some at a time."""
+    from agents.redrive_sending import prepared_ahead, send_and_follow
+    from agents.redriving import LetterReader
+    from agents.tail import TailReader
+
+    done, stopping, tail = _Done(), asyncio.Event(), TailReader(settings)
+    until_signalled(stopping)
+    reader = LetterReader(tail, plan.pipeline, plan.letters)
+
+    async def parts() -> AsyncIterator[Sequence[Errand]]:
+        async for selection in reader.selections(plan.going, plan.edit, most=plan.limit):
+            made = [] if dry_run else await reader.errands(selection)
+            selection.going = [it._replace(value=None, headers=[]) for it in selection.going]
+            done.selected.append(selection)
+            yield made
+
+    await tail.start()
+    try:
+        if dry_run:
+            async for _ in parts():
+                pass
+            return done
+        total = len(plan.going) if plan.limit is None else min(plan.limit, len(plan.going))
+        with _progress("redriving", total) as advance:
+            done.sent = await send_and_follow(
+                settings, plan.pipeline, prepared_ahead(parts()), rate=plan.rate,
+                quiet_s=plan.quiet_s, stopping=stopping, advance=advance,
+            )  # fmt: skip
+        left = sum(len(selection.left) for selection in done.selected)
+        tried = len(done.sent.gone) + len(done.sent.refused) + left
+        done.not_sent = max(0, total - tried)
+        return done
+    finally:
+        await tail.stop()
 
 
 @contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, where that is a terminal."""
-    from rich.progress import Progress
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, with how many a second, where that is a terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(),
+               TimeRemainingColumn())  # fmt: skip
+    shown = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+    with shown as progress:
         task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
+        yield lambda more: progress.advance(task, more)

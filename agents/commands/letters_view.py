@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,11 +14,14 @@ from rich.table import Table
 from agents.commands.shared import stderr, stdout
 
 if TYPE_CHECKING:
-    from agents.letters import Letter, Letters
-    from agents.redriving import Attempt, Selection
-    from topics.redrive import End
+    from agents.letters import Letter, Letters, State
+    from agents.redrive_sending import Sent
+    from agents.redriving import Selection
 
+SHOWN = 200
+"""Lines of `list`, unless more are asked for."""
 _SHOWN_LEFT = 10
+_LONGEST_KEY = 256
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
 _WHY_SKIPPED = {
     "healed": "have their decision already",
@@ -32,7 +36,7 @@ def described(letters: Letters, letter: Letter, attempts: int) -> dict[str, Any]
     return {
         "place": letter.place,
         "event_id": letter.event_id,
-        "key": None if letter.key is None else letter.key.decode(errors="replace"),
+        "key": _short(letter.key),
         "stage": letter.stage,
         "class": letter.error,
         "reason": letter.reason,
@@ -40,6 +44,7 @@ def described(letters: Letters, letter: Letter, attempts: int) -> dict[str, Any]
         "state": letters.state(letter, attempts),
         "waits_for": letters.waiting_for(letter) or None,
         "source": {"partition": letter.source.partition, "offset": letter.source.offset},
+        "cut": letter.size or None,
         "age_s": round(time.time() - letter.written_ms / 1000, 1),
     }
 
@@ -60,6 +65,7 @@ def content(letter: Letter) -> dict[str, Any]:
         "class": letter.error,
         "reason": letter.reason,
         "original": letter.original or "below",
+        **({"bytes": letter.size, "sha256": letter.digest} if letter.digest else {}),
         "key": None if letter.key is None else letter.key.decode(errors="replace"),
         "headers": {name: (held or b"").decode(errors="replace") for name, held in letter.headers},
         "value": value,
@@ -88,6 +94,20 @@ def _line(name: str, value: object) -> None:
     stdout.print(f"{name:<9} {value}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _short(key: bytes | None) -> str | None:
+    """A key as text, with its beginning only if it is long: it may have megabytes."""
+    if key is None or len(key) <= _LONGEST_KEY:
+        return None if key is None else key.decode(errors="replace")
+    return f"{key[:_LONGEST_KEY].decode(errors='replace')}… ({len(key):,} bytes)"
+
+
+def write_lines(letters: Letters, chosen: Sequence[Letter], attempts: int) -> None:
+    """What `list --json` writes."""
+    lines = (dumped(described(letters, letter, attempts)) + "\n" for letter in chosen)
+    while some := list(islice(lines, 1000)):
+        typer.echo("".join(some), nl=False)
+
+
 def print_list(
     letters: Letters, chosen: Sequence[Letter], limit: int | None, attempts: int
 ) -> None:
@@ -95,7 +115,8 @@ def print_list(
     table = Table(box=None, pad_edge=False)
     for name in ("place", "event", "key", "stage", "class", "reason", "attempt", "state", "age"):
         table.add_column(name, justify="right" if name in ("attempt", "age") else "left")
-    for letter in chosen[:limit]:
+    shown = chosen[: limit or SHOWN]
+    for letter in shown:
         line = described(letters, letter, attempts)
         state = line["state"]
         if line["waits_for"]:
@@ -107,6 +128,8 @@ def print_list(
     states = Counter(letters.state(letter, attempts) for letter in chosen)
     counts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     stdout.print(f"{len(chosen):,} dead letters: {counts}" if chosen else "no dead letters")
+    if (more := len(chosen) - len(shown)) > 0 and limit is None:
+        stdout.print(f"{more:,} more are not shown: --limit shows more, --json all")
 
 
 def _plain(text: str) -> str:
@@ -121,39 +144,59 @@ def _age(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def print_selection(selection: Selection) -> None:
-    """Which dead letters do not go, and why."""
-    for state, count in sorted(selection.skipped.items()):
+def print_skipped(skipped: Mapping[State, int]) -> None:
+    """Which dead letters do not go because of their state."""
+    for state, count in sorted(skipped.items()):
         stderr.print(f"{count:,} {_WHY_SKIPPED[state]}", highlight=False)
-    for letter, why in selection.left[:_SHOWN_LEFT]:
-        text = f"left: {letter.place} ({letter.event_id or 'no id'}): {why}"
+
+
+def print_left(left: Sequence[Mapping[str, str]]) -> None:
+    """Which dead letters did not go though they were due, and why."""
+    for letter in left[:_SHOWN_LEFT]:
+        text = f"left: {letter['place']} ({letter['event_id'] or 'no id'}): {letter['why']}"
         stderr.print(text, markup=False, highlight=False, soft_wrap=True)
-    if (more := len(selection.left) - _SHOWN_LEFT) > 0:
+    if (more := len(left) - _SHOWN_LEFT) > 0:
         stderr.print(f"left: {more:,} more", highlight=False)
 
 
-def summed(selection: Selection, ends: Mapping[Attempt, End], *, dry_run: bool) -> dict[str, Any]:
+def summed(
+    selected: Sequence[Selection], sent: Sent | None, *, skipped: Mapping[State, int],
+    edited: bool, dry_run: bool, not_sent: int,
+) -> dict[str, Any]:  # fmt: skip
     """What `redrive` came to."""
-    by_end = Counter(ends.values())
-    going = len(selection.going)
+    left = [
+        {"place": letter.place, "event_id": letter.event_id, "why": why}
+        for selection in selected
+        for letter, why in selection.left
+    ]
+    by_end: Counter[str] = Counter()
+    gone = 0
+    if sent is not None:
+        by_end, gone = Counter(sent.ends.values()), len(sent.gone)
+        left += [
+            {"place": f"{errand.partition}@{errand.about.letter}", "event_id": "", "why": why}
+            for errand, why in sent.refused
+        ]
+    going = sum(len(selection.going) for selection in selected)
     return {
-        "redriven": 0 if dry_run else going,
+        "redriven": gone,
         "would_be_redriven": going if dry_run else 0,
-        "edited": selection.edited,
+        "edited": edited,
         "decided": by_end["decision"],
         "dead_again": by_end["dead-letter"],
-        "waiting": 0 if dry_run else going - len(ends),
-        "skipped": dict(selection.skipped),
-        "left": [{"place": letter.place, "why": why} for letter, why in selection.left],
+        "waiting": gone - sum(by_end.values()),
+        "not_sent": not_sent,
+        "skipped": dict(skipped),
+        "left": left,
     }
 
 
 def print_summary(summary: Mapping[str, Any], *, waited: bool) -> None:
-    """The last line of `redrive`."""
+    """The last lines of `redrive`."""
     if summary["would_be_redriven"]:
         stdout.print(f"would redrive {summary['would_be_redriven']:,} dead letters")
     elif not summary["redriven"]:
-        stdout.print("nothing to redrive")
+        stdout.print("nothing to redrive" if not summary["not_sent"] else "nothing was redriven")
     elif not waited:
         stdout.print(f"{summary['redriven']:,} redriven; `dead-letters list` says how they end")
     else:
@@ -161,3 +204,5 @@ def print_summary(summary: Mapping[str, Any], *, waited: bool) -> None:
             f"{summary['redriven']:,} redriven: {summary['decided']:,} decided, "
             f"{summary['dead_again']:,} dead again, {summary['waiting']:,} still waiting"
         )
+    if summary["not_sent"]:
+        stdout.print(f"{summary['not_sent']:,} have not gone: the same command sends them")

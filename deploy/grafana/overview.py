@@ -228,14 +228,14 @@ def _proof() -> list[Panel]:
     )
     audit = Text(
         "Audit",
-        "Source records as the topics themselves tell, by `anabranch audit --follow`. Lost and "
-        "duplicated must be 0.",
+        "Source records as the topics themselves tell, by `anabranch audit --follow`. Lost, "
+        "duplicated and expired unread must be 0.",
         "AnabranchAuditFailed",
     )
     alerts = Text("Alerts", "Firing, or about to. Each has a page of its name among the runbooks.")
     states = (
         'sum by (pipeline, state) (anabranch_audit_records{pipeline=~"$pipeline",'
-        'state=~"lost|duplicated|in_flight|dead"})'
+        'state=~"lost|duplicated|expired_unread|in_flight|dead"})'
     )
     waiting = 'sum by (pipeline) (anabranch_join_rows{pipeline=~"$pipeline"})'
     return [

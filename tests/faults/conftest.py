@@ -42,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--seeds", type=int, default=1, help="how often each seeded fault is tried")
     group.addoption("--long", action="store_true", help="long faults for as long as they are meant")
+    group.addoption("--short-burst", action="store_true", help="60,000 events, not 400,000")
     group.addoption("--table", metavar="FILE", help="write the results there, as .md or .json")
 
 
@@ -93,6 +94,13 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def events() -> list[LabelledEvent]:
     """Two months of 60 customers: outcomes are known, and windows reach back."""
     return list(islice(simulate(3, customers=60, terminals=80, radius=30.0), EVENTS))
+
+
+@pytest.fixture(scope="session")
+def many(request: pytest.FixtureRequest) -> list[LabelledEvent]:
+    """A burst: 400,000 events, or with --short-burst 60,000."""
+    count = 60_000 if request.config.getoption("--short-burst", False) else 400_000
+    return list(islice(simulate(4, customers=5000, terminals=10_000, radius=5.0), count))
 
 
 @pytest.fixture(scope="session")

@@ -115,9 +115,15 @@ class Scene:
     """Seconds until an event that was published after the fault had ended, in every partition."""
     _workers: list[Workers] = field(default_factory=list)
 
-    def workers(self, *components: str, words: Sequence[str] = (), **settings: str) -> Workers:
-        """Start components in a process of their own, which ends with the scene."""
-        made = Workers(self.trained, self.broker, components, settings, words)
+    def workers(
+        self, *components: str, words: Sequence[str] = (), of: Trained | None = None,
+        **settings: str,
+    ) -> Workers:  # fmt: skip
+        """Start components in a process of their own, which ends with the scene.
+
+        They are those of the scene's pipeline file, or of another version *of* it.
+        """
+        made = Workers(of or self.trained, self.broker, components, settings, words)
         made.start()
         self._workers.append(made)
         return made

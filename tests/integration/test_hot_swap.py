@@ -31,6 +31,7 @@ from models.model_component import ModelComponent
 from models.registry import WEIGHTS
 from models.training import TrainingData, train
 from tests.integration.harness import (
+    PATIENCE_S,
     Trained,
     decided,
     decisions_of,
@@ -135,7 +136,7 @@ def forest_of(decision: dict[str, Any]) -> str:
 
 
 async def said_by_workers(ours: Promoter, what: str, version: int, before: Reports) -> str:
-    reports = await ours.reports(what, version, before, wait_s=20)
+    reports = await ours.reports(what, version, before, wait_s=PATIENCE_S)
     (report,) = reports.values()
     return f"{report.state} {report.reason}".strip()
 

@@ -13,7 +13,6 @@ from topics.redrive import Errand, decoded
 from topics.settings import BrokerSettings
 from topics.topology import WEIGH, Topology
 
-pytestmark = pytest.mark.timeout(240)
 SPOILT = 4
 
 

@@ -28,7 +28,6 @@ from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
-pytestmark = pytest.mark.timeout(240)
 STATEFUL = ("features", "terminals", "visits")
 EVENTS = 3500  # about a month of 60 customers: outcomes are known, and windows reach back
 CHUNK = 50

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Sequence
 
 import orjson
 
 from agents.editing import Edit
 from agents.known_outputs import known_outputs
 from agents.letters import Identity, Letter, read_letters
-from agents.redriving import errands, select, send_and_follow
+from agents.redrive_sending import send_and_follow
+from agents.redriving import errands, select
 from tests.integration.harness import (
     Trained,
     pipeline_running,
@@ -19,11 +21,16 @@ from tests.integration.harness import (
     simulated,
 )
 from topics.batches import Record
+from topics.redrive import Errand
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
 EVENTS = 60
 SPOILT = 41
+
+
+async def one_part(errands: Sequence[Errand]) -> AsyncIterator[Sequence[Errand]]:
+    yield errands
 
 
 def letter_about(offset: int, published_ms: int) -> Letter:
@@ -52,11 +59,9 @@ async def test_a_mended_event_is_decided_once_and_known_outputs_are_found_by_the
                 own.pipeline, letters, letters.selected(None, None), attempts=3, again=False,
                 edit=Edit(".amount |= tonumber"),
             )  # fmt: skip
-            made = errands(own.pipeline, selection, letters, {})
-            ends = await send_and_follow(
-                broker, own.pipeline, made, timeout_s=60, advance=lambda: None
-            )
-            assert set(ends.values()) == {"decision" for _ in made}
+            made = errands(own.pipeline, selection, {})
+            sent = await send_and_follow(broker, own.pipeline, one_part(made), quiet_s=60)
+            assert [*sent.ends.values()] == ["decision" for _ in made]
         assert selection.skipped == {"healed": 1}
     audit = await settled(broker, own.pipeline, EVENTS)
     assert audit.passed
@@ -64,7 +69,7 @@ async def test_a_mended_event_is_decided_once_and_known_outputs_are_found_by_the
     assert len(await records_of(broker, topology.decisions)) == EVENTS
 
     wanted = [letter_about(offset, now_ms) for offset in (0, SPOILT, EVENTS - 1)]
-    found = await known_outputs(broker, topology, wanted, lambda: None)
+    found = await known_outputs(broker, topology, wanted)
     for letter in wanted:
         outputs = found[letter.source]
         assert outputs.keys() == {*topology.components}
@@ -72,4 +77,4 @@ async def test_a_mended_event_is_decided_once_and_known_outputs_are_found_by_the
         assert present == {letter.source.offset != SPOILT}
         assert {int(batch.rows.offsets[0]) for batch in outputs.values()} == {letter.source.offset}
     late = [letter_about(0, now_ms + 3_600_000)]
-    assert not await known_outputs(broker, topology, late, lambda: None)
+    assert not await known_outputs(broker, topology, late)

@@ -254,3 +254,17 @@ def test_a_glimpse_is_what_the_row_would_have_seen_in_its_turn_and_changes_nothi
     wanted = observed(fed(forever.history(), rows.taken(turn[:place])), row, asked)
     assert seen.tobytes() == wanted.tobytes()
     assert (list(history.chunks(1_000_000)), history.late) == before
+
+
+@quick
+@given(streams(), questions())
+def test_many_glimpses_at_once_are_those_of_one_row_after_the_other(
+    rows: Rows, asked: list[Aggregate]
+) -> None:
+    history = fed(Bounds(keep_ms=10_000, lateness_ms=10_000, max_entries=10_000).history(), rows)
+    seen = history.glimpses(rows.keys, rows.times, rows.orders, rows.values, asked)
+    for row in range(len(rows)):
+        alone = history.glimpse(
+            rows.keys[row], int(rows.times[row]), int(rows.orders[row]), rows.values[row], asked
+        )
+        assert seen[row].tobytes() == alone.tobytes()

@@ -120,21 +120,46 @@ def test_a_stage_whose_workers_end_again_and_again_at_one_row_is_down() -> None:
     join.push(batch_of("a", [0, 1]), ("ta", 1), at(0))
     join.push(batch_of("b", [0]), ("tb", 1), at(0))
     assert offsets(join.pop()) == [0]
-    for number in range(3):
+    for number in range(6):
         assert join.close(at(1), anyone) is None
         join.hear(beat("b", 0, worker=f"w{number}", tried=(1, 9)), ("tb", number + 2), at(1))
     assert offsets(join.close(at(1), anyone)) == [1]
 
 
-def test_workers_that_come_further_each_time_are_not_down() -> None:
+def test_workers_that_answer_what_they_have_tried_are_not_down() -> None:
     join = new_join()
     join.push(batch_of("a", list(range(9))), ("ta", 1), at(0))
-    for number in range(6):
+    for number in range(8):
         tried = beat("b", number - 1, worker=f"w{number}", tried=(number, 9))
         join.hear(tried, ("tb", 2 * number), at(1))
         assert join.close(at(1), anyone) is None
         join.push(batch_of("b", [number]), ("tb", 2 * number + 1), at(1))
         assert offsets(join.pop()) == [number]
+
+
+def test_a_stage_whose_workers_end_at_row_after_row_is_down_until_it_gets_on() -> None:
+    join = new_join()
+    join.push(batch_of("a", list(range(40))), ("ta", 1), at(0))
+    position = 0
+    for worker in range(5):  # every second one passes over a row, and ends at the next
+        row = (worker + 1) // 2
+        if worker % 2:
+            passed = beat("b", row - 2, worker=f"w{worker}", tried=(row - 1, row - 1))
+            join.hear(passed, ("tb", position := position + 1), at(1))
+            join.push(batch_of("b", [row - 1], absent=[0]), ("tb", position := position + 1), at(1))
+            assert offsets(join.pop()) == [row - 1]
+        tried = beat("b", row - 1, worker=f"w{worker}", tried=(row, row))
+        join.hear(tried, ("tb", position := position + 1), at(1))
+        join.pop()
+        assert join.close(at(1), anyone) is None
+    join.hear(beat("b", 1, worker="w5", tried=(2, 2)), ("tb", position := position + 1), at(1))
+    join.pop()
+    assert offsets(join.close(at(1), anyone)) == list(range(2, 40))
+    for row in range(2, 41):
+        join.push(batch_of("b", [row]), ("tb", position := position + 1), at(2))
+    join.push(batch_of("a", [40, 41]), ("ta", 2), at(2))
+    assert offsets(join.pop()) == [40]
+    assert join.close(at(2), anyone) is None, "it gets on: row 41 waits for it"
 
 
 def test_without_a_quorum_rows_wait_for_the_stage_that_is_down() -> None:
@@ -210,7 +235,11 @@ def test_after_the_deadline_what_has_not_answered_is_late() -> None:
     joined = join.close(at(5), anyone, deadline_s=5)
     assert offsets(joined) == [0], "row 1 came at 3"
     assert joined is not None
-    assert joined.stages["b"].unanswered == "late"
+    assert (joined.stages["b"].unanswered, joined.overdue_to) == ("late", 0)
+    behind = join.close(at(5.1), anyone, deadline_s=5)
+    assert offsets(behind) == [1], "it does not count until it has caught up"
+    assert behind is not None
+    assert (behind.stages["b"].unanswered, behind.overdue_to) == ("late", 0)
 
 
 def test_a_late_row_waits_for_a_quorum_unless_it_needs_none() -> None:

@@ -1,0 +1,125 @@
+"""Many dead letters: a start behind them, a list of them, and all of them redriven."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from agents.letters import read_letters
+from agents.tail import TailReader
+from tests.integration.harness import (
+    Trained,
+    decided,
+    pipeline_running,
+    publish_raw,
+    records_of,
+    settled,
+    simulated,
+    worker_process,
+)
+from tests.integration.test_dead_letters import run
+from topics.batches import Record
+from topics.dead_letters import dead_letter
+from topics.decision import ATTEMPT
+from topics.settings import BrokerSettings
+from topics.stage_batch import Failure
+from topics.topology import Topology
+
+LETTERS = 200_000
+REDRIVEN = 60_000
+PARTITION = 2
+
+
+def letters_about(topology: Topology, records: list[Record], first: int) -> list[Record]:
+    """Their dead letters, as the weighting agent writes them."""
+    return [
+        dead_letter(
+            Failure(0, "features", "ArithmeticError", "thirteen"),
+            (topology.events, PARTITION, first + row), (record.key, record.value, ()),
+            record.timestamp_ms, published_ms=record.timestamp_ms,
+        )
+        for row, record in enumerate(records)
+    ]  # fmt: skip
+
+
+def events_of(own: Trained, count: int) -> list[Record]:
+    now_ms = int(time.time() * 1000)
+    return [Record(key, value, now_ms) for key, value in simulated(own.pipeline, count)]
+
+
+@pytest.mark.timeout(300)
+async def test_the_weighting_agent_starts_behind_200_000_dead_letters(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(own.pipeline)
+    events = events_of(own, 3)
+    async with pipeline_running(own, broker):
+        await publish_raw(broker, topology.events, PARTITION, events[:2])
+        await settled(broker, own.pipeline, 2)
+    spoilt = [Record(b"k", b"{}", events[0].timestamp_ms)] * LETTERS
+    await publish_raw(broker, topology.events, PARTITION, [*spoilt, events[2]])
+    await publish_raw(broker, topology.dead_letters, PARTITION, letters_about(topology, spoilt, 2))
+    with worker_process(own, broker):
+        await decided(broker, own.pipeline, 3)
+        audit = await settled(broker, own.pipeline, LETTERS + 3)
+    assert (audit.total.decided, audit.total.dead) == (3, LETTERS)
+    assert audit.passed
+
+
+@pytest.mark.timeout(300)
+async def test_the_weighting_agent_starts_behind_60_000_redriven_decisions(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(own.pipeline)
+    events = events_of(own, 3)
+    async with pipeline_running(own, broker):
+        await publish_raw(broker, topology.events, PARTITION, events[:2])
+        await settled(broker, own.pipeline, 2)
+    first, *_ = await records_of(broker, topology.decisions)
+    again = Record(first.key, first.value, 1, [*first.headers, (ATTEMPT, b"2")])
+    await publish_raw(broker, topology.decisions, PARTITION, [again] * REDRIVEN)
+    tail = TailReader(broker)
+    await tail.start()
+    before = tail.records_read
+    found = await tail.last_read(topology.decisions, PARTITION, lambda record: (
+        None if any(name == ATTEMPT for name, _ in record.headers) else record.offset
+    ))  # fmt: skip
+    assert found == [0, 1]
+    assert tail.records_read - before == REDRIVEN + 2
+    await tail.stop()
+    with worker_process(own, broker):
+        await publish_raw(broker, topology.events, PARTITION, events[2:])
+        await decided(broker, own.pipeline, REDRIVEN + 3)
+
+
+@pytest.mark.timeout(300)
+async def test_what_a_killed_command_has_not_sent_the_next_one_sends(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    count = 3000
+    topology = Topology.of(own.pipeline)
+    async with pipeline_running(own, broker):
+        await publish_raw(broker, topology.events, PARTITION, events_of(own, 1))
+        await settled(broker, own.pipeline, 1)
+    events = events_of(own, count)
+    await publish_raw(broker, topology.dead_letters, PARTITION, letters_about(topology, events, 1))
+    await publish_raw(broker, topology.events, PARTITION, events)
+    async with pipeline_running(own, broker):
+        slow = asyncio.create_task(run(own, broker, "redrive", "--rate", "200", "--timeout", "1"))
+        await decided(broker, own.pipeline, count // 10)
+        slow.cancel()  # of waiting for it; the command itself goes on, beside the next
+        code, said = await run(own, broker, "redrive")
+        assert code == 0
+        assert 0 < said["redriven"] < count
+        assert said["skipped"].keys() <= {"waiting", "healed"}
+        audit = await settled(broker, own.pipeline, count + 1)
+        assert audit.passed
+        assert audit.total.redriven == count
+        letters = await read_letters(broker, own.pipeline, payloads=False)
+        states = {letters.state(letter, 3) for letter in letters.newest.values()}
+        assert states == {"healed"}
+    attempts = [record for record in await records_of(broker, topology.decisions)
+                if dict(record.headers).get(ATTEMPT)]  # fmt: skip
+    assert len(attempts) == count
