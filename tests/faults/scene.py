@@ -59,7 +59,7 @@ class Workers:
 
     async def up(self) -> None:
         """Wait until its components own partitions."""
-        while self.said is None or "running on" not in self.said.read_text():
+        while self.said is None or "running on" not in self.said.read_text():  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
 
     def signal(self, number: signal.Signals) -> None:
