@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,12 @@ from topics.stage_batch import (
     concat_failures,
 )
 
-MISSING = "StageMissing"
+Reason = Literal["down", "late", "unknown"]
+"""Why a stage has given no answer to a row."""
+ERRORS: Mapping[Reason, str] = {
+    "down": "StageDown", "late": "StageLate", "unknown": "StageMissing",
+}  # fmt: skip
+"""Reason → the class of error that a dead letter names."""
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 NO_ROWS = Rows(
@@ -47,6 +52,23 @@ class StageRows:
     models: tuple[ModelRun, ...]
     """Ascending; empty when the stage delivered nothing."""
     failures: tuple[Failure, ...]
+    """Of rows that it has answered by saying that it has no output."""
+    delivered: Bools
+    """Which rows it has answered, by an output or a failure."""
+    unanswered: Reason = "unknown"
+    """Why it has not answered the others."""
+
+    def __getitem__(self, rows: slice) -> StageRows:
+        start, stop, _ = rows.indices(len(self.present))
+        begun = [run for run in self.models if run.start <= start][-1:]
+        within = [run for run in self.models if start < run.start < stop]
+        return StageRows(
+            self.present[rows], self.output[rows], self.signal[rows],
+            tuple(ModelRun(max(0, run.start - start), run.model) for run in [*begun, *within]),
+            tuple(failure._replace(row=failure.row - start) for failure in self.failures
+                  if start <= failure.row < stop),
+            self.delivered[rows], self.unanswered,
+        )  # fmt: skip
 
 
 def failures_of(stages: Mapping[str, StageRows]) -> dict[int, Failure]:
@@ -94,16 +116,16 @@ def _picked(column: BytesColumn, rows: Ints) -> BytesColumn:
     return BytesColumn.of([items[row] for row in rows])
 
 
-def aligned(stage: str, parts: list[StageBatch], offsets: Ints) -> StageRows:
+def aligned(parts: list[StageBatch], offsets: Ints, unanswered: Reason = "unknown") -> StageRows:
     """A stage's rows at their place among *offsets*; rows that it did not deliver are absent.
 
     *parts* may be of several lanes, in any order.
     """
     n = len(offsets)
     if not parts:
-        late = tuple(_missing(stage, row) for row in range(n))
         nothing = np.zeros(n, np.float32)
-        return StageRows(np.zeros(n, np.bool_), nothing[:, None], nothing, (), late)
+        nobody = np.zeros(n, np.bool_)
+        return StageRows(nobody, nothing[:, None], nothing, (), (), nobody.copy(), unanswered)
     present = np.concatenate([part.present for part in parts])
     output = _stacked_outputs(parts)
     signal = np.concatenate([part.signal for part in parts])
@@ -112,14 +134,13 @@ def aligned(stage: str, parts: list[StageBatch], offsets: Ints) -> StageRows:
     at = offsets.searchsorted(own)
     models = _model_runs(parts, at)
     if len(own) == n and bool((own == offsets).all()):
-        return StageRows(present, output, signal, models, failures)
-    failures = tuple(failure._replace(row=int(at[failure.row])) for failure in failures)
+        return StageRows(present, output, signal, models, failures, np.ones(n, np.bool_))
+    failures = tuple(sorted(failure._replace(row=int(at[failure.row])) for failure in failures))
     delivered = np.zeros(n, np.bool_)
     delivered[at] = True
-    late = tuple(_missing(stage, row) for row in np.flatnonzero(~delivered).tolist())
     return StageRows(
         _scattered(present, at, n), _scattered(output, at, n), _scattered(signal, at, n),
-        models, tuple(sorted((*failures, *late))),
+        models, failures, delivered, unanswered,
     )  # fmt: skip
 
 
@@ -157,10 +178,6 @@ def _which_models(part: StageBatch, models: list[ModelRef]) -> Ints:
     return np.where(
         part.challenged, models.index(part.challenger), models.index(part.model)
     ).astype(np.int64)
-
-
-def _missing(stage: str, row: int) -> Failure:
-    return Failure(row, stage, MISSING, f"{stage} gave no output before the deadline")
 
 
 def _scattered(values: NDArray[_Scalar], at: Ints, n: int) -> NDArray[_Scalar]:

@@ -46,8 +46,7 @@ def worker_app(
     for member in members:
         stages[member].observe_model(slots.components[member].champion.model)
     worker = _worker(wiring, name, stages, slots, {it: slots.components[it] for it in members})
-    topics = [topology.keyed(name)] if keyed else [topology.stage(stage) for stage in inputs]
-    add_agent(app, [*topics, topology.redrive], worker.handle)
+    add_agent(app, [*worker.sources, topology.redrive], worker.handle)
     return app, worker
 
 

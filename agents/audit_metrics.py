@@ -14,8 +14,15 @@ class AuditMetrics:
         self.registry = CollectorRegistry()
         self._records = Gauge(
             "anabranch_audit_records",
-            "Source records by how they ended, as the topics tell; lost and duplicated must be 0",
+            "Source records by how they ended, as the topics tell; lost, duplicated and "
+            "expired_unread must be 0",
             ("pipeline", "partition", "state"),
+            registry=self.registry,
+        )
+        self._problems = Gauge(
+            "anabranch_audit_problems",
+            "What is wrong with the topics themselves: partitions, made anew, compacted; must be 0",
+            ("pipeline",),
             registry=self.registry,
         )
         self._passed_at = Gauge(
@@ -26,8 +33,9 @@ class AuditMetrics:
         )
 
     def observe(self, audit: Audit) -> None:
-        """Show what a pass has found."""
+        """Show the result of a pass."""
         for partition, account in audit.partitions.items():
             for state, records in account.model_dump().items():
                 self._records.labels(audit.pipeline, str(partition), state).set(records)
+        self._problems.labels(audit.pipeline).set(len(audit.problems))
         self._passed_at.labels(audit.pipeline).set_to_current_time()

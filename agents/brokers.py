@@ -26,6 +26,7 @@ from topics.embedded import EmbeddedBroker
 from topics.errors import (
     BrokerUnreachable,
     CertificateRefused,
+    HostUnknown,
     LoginRefused,
     NoBroker,
     NotAuthorized,
@@ -34,6 +35,7 @@ from topics.errors import (
     TopicNotFound,
     TopicNotMade,
 )
+from topics.reachability import listeners, unknown_host, unreachable
 from topics.settings import BrokerSettings, HomeSettings
 from topics.topic_configs import topic_configs
 from topics.topology import Topology
@@ -42,12 +44,15 @@ DEFAULT_WAIT_S = 30.0
 _ADDRESS_FILE = "embedded-broker.json"
 _TOLD_WITHIN_S = 10.0
 """How long a broker may take to tell of a topic that its controller has made."""
+_LEFT_WITHIN_S = 10.0
+"""A broker that is gone is one of its cluster for its session's time (9 s by default)."""
 
 
 def broker_settings(broker: str | None, home: HomeSettings) -> BrokerSettings | None:
     """Settings for *broker*, ANABRANCH_BROKER, or the embedded broker of a running `run`."""
     running = embedded_address(home)
-    address = broker or os.environ.get("ANABRANCH_BROKER") or running
+    named = os.environ.get("ANABRANCH_BROKER") if broker is None else broker
+    address = running if named is None else named
     if address is None:
         return None
     if address == running:
@@ -75,13 +80,23 @@ def embedded_address(home: HomeSettings) -> str | None:
 
 @contextmanager
 def started_embedded(home: HomeSettings | None) -> Iterator[BrokerSettings]:
-    """An embedded broker; with *home*, other commands find its address there."""
+    """An embedded broker; with *home*, other commands find its address there.
+
+    Without it, it is for workers that the caller starts and whose end it sees: a silent one is a
+    busy machine then, nobody is to take its place, and nobody gives up.
+    """
     with EmbeddedBroker() as broker:
+        settings = BrokerSettings(broker=broker.address, embedded=True)
+        if home is None:
+            settings = BrokerSettings(
+                broker=broker.address, embedded=True,
+                session_timeout_s=120, give_up_s=600, stuck_after_s=600,
+            )  # fmt: skip
         note = None if home is None else home.home / _ADDRESS_FILE
         if note is not None:
             _announce(note, broker.address)
         try:
-            yield BrokerSettings(broker=broker.address, embedded=True)
+            yield settings
         finally:
             if note is not None:
                 note.unlink(missing_ok=True)
@@ -95,24 +110,34 @@ def _announce(note: Path, address: str) -> None:
 
 
 async def wait_for_broker(settings: BrokerSettings, wait_s: float = DEFAULT_WAIT_S) -> None:
-    """Return when the broker answers; BrokerUnreachable after *wait_s*."""
-    deadline = time.monotonic() + wait_s
+    """Return when the broker answers, and can be reached where it wants clients to.
+
+    Raises BrokerUnreachable after *wait_s*; at once what waiting does not mend: HostUnknown,
+    ListenerUnreachable, CertificateRefused, LoginRefused.
+    """
+    began = time.monotonic()
     while True:
         probe = AIOKafkaProducer(**client_options(settings), request_timeout_ms=5000)
         try:
             await probe.start()
         except (KafkaError, OSError) as exc:
-            refused = await refusal(settings)
-            if isinstance(refused, CertificateRefused | LoginRefused):
-                raise refused from exc  # waiting does not mend that
-            if time.monotonic() >= deadline:
-                unreachable = BrokerUnreachable(settings.broker, wait_s, str(exc))
-                raise refused or unreachable from exc
-            await asyncio.sleep(1)
+            refused = await unknown_host(settings) or await refusal(settings)
+            if isinstance(refused, HostUnknown | CertificateRefused | LoginRefused):
+                raise refused from exc
+            cause = str(exc)
         else:
-            return
+            tried = await listeners(probe.client.cluster.brokers())
+            patient = time.monotonic() < began + min(wait_s, _LEFT_WITHIN_S)
+            if wrong := unreachable(settings, tried, patient=patient):
+                raise wrong
+            if all(it.resolved for it in tried) and not all(it.cause for it in tried):
+                return
+            refused, cause = None, "; ".join(it.cause for it in tried if it.cause)
         finally:
             await close(probe)
+        if time.monotonic() >= began + wait_s:
+            raise refused or BrokerUnreachable(settings.broker, wait_s, cause)
+        await asyncio.sleep(1)
 
 
 async def partition_counts(settings: BrokerSettings, topology: Topology) -> Mapping[str, int]:

@@ -20,8 +20,10 @@ from agents.given import Given
 from agents.recorded import Recorded
 from agents.slot import Made, Slot
 from agents.stage_metrics import StageMetrics
+from agents.stage_pulse import StagePulse
 from agents.stage_writer import StageWriter
 from agents.tail import TailReader
+from agents.trial import WORKER_ENDED, Trial
 from agents.worker import Wiring, all_done
 from models.component import Batch, StageOutput
 from topics.feature import EVENTS
@@ -58,6 +60,12 @@ class Chain:
         self._generations = [names for names in flow if names]
         self._read = {it for names in inputs.values() for it in names}
         self._recorded: dict[int, dict[str, tuple[int, Recorded]]] = {}
+        self._trials: dict[int, Trial] = {}
+
+    @property
+    def pulses(self) -> list[StagePulse]:
+        """What the components say on their topics."""
+        return [member.writer.pulse for member in self._members.values()]
 
     @property
     def names(self) -> list[str]:
@@ -74,23 +82,44 @@ class Chain:
             for name, last in done.items()
             if last > least
         }
+        behind = next(writers[name] for name, last in done.items() if last == least)
+        self._trials[partition] = await Trial.of(tail, behind.topic, partition, least)
         return least
 
     async def write(self, given: Given) -> None:
         """Write what the components make of the rows, but for what they have written before."""
+        trial = self._trials.get(given.partition)
+        if trial is None:
+            await self._write(given)
+            return
+        offsets = given.rows.offsets
+        for start, stop, passed_over in trial.parts(offsets):
+            # Also of what is passed over: so it shows that whoever tried it last has ended.
+            first, last = int(offsets[start]), int(offsets[stop - 1])
+            await all_done([it.tries(given.partition, first, last) for it in self.pulses])
+            await self._write(given[start:stop], passed_over)
+        if len(offsets) and trial.is_over(int(offsets[-1])):
+            del self._trials[given.partition]
+
+    async def _write(self, given: Given, passed_over: str = "") -> None:
+        """Write the rows; with a reason to pass them over, that they are absent."""
         ready: Mapping[str, Made] = {}
-        if self._fused is not None and not self._recorded[given.partition]:
+        alone = passed_over or self._recorded[given.partition]
+        if self._fused is not None and not alone:
             ready = await self._fused.run(given)
         stages = dict(given.stages)
         new: dict[str, StageBatch] = {}
         for member in self._members.values():
-            batch = await self._made(member, given, stages, ready.get(member.name))
+            if passed_over:
+                batch = await self._absent(member, given, passed_over)
+            else:
+                batch = await self._made(member, given, stages, ready.get(member.name))
             parts, n = await self._standing(member, given)
             if n < len(batch):
                 new[member.name] = batch[n:]
                 parts.append(new[member.name])
             if member.name in self._read:
-                stages[member.name] = aligned(member.name, parts, given.rows.offsets)
+                stages[member.name] = aligned(parts, given.rows.offsets)
         for names in self._generations:
             await all_done([self._members[it].writer.write([new[it]]) for it in names if it in new])
 
@@ -123,6 +152,15 @@ class Chain:
         if made is None:
             made = await member.writer.transform(batch, rows, n)
         return member.writer.batch(given.partition, given.covers_from, given.rows, made, failures)
+
+    async def _absent(self, member: Member, given: Given, reason: str) -> StageBatch:
+        """Rows that are not to be run on."""
+        n = len(given.rows)
+        failures = {row: Failure(row, member.name, WORKER_ENDED, reason) for row in range(n)}
+        nothing = await member.writer.transform(Batch(0), np.empty(0, np.int64), n)
+        return member.writer.batch(
+            given.partition, given.covers_from, given.rows, nothing, failures
+        )
 
     async def _standing(self, member: Member, given: Given) -> tuple[list[StageBatch], int]:
         """What the component has written of the first rows before, and how many these are."""

@@ -25,6 +25,7 @@ from agents.commands.service import canary, promote, rollback, shadow
 from agents.commands.service_log import log
 from agents.commands.shared import configure_logging, stderr
 from agents.commands.simulate import simulate
+from agents.commands.status import status
 from agents.commands.topics import topics
 from agents.commands.train import train
 from agents.commands.tune import tune
@@ -52,7 +53,8 @@ def options(
 
 
 for command in (
-    demo, init, train, tune, check, plan, run, publish, simulate, watch, topics, audit, evaluate,
+    demo, init, train, tune, check, plan, run, status, publish, simulate, watch, topics, audit,
+    evaluate,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(dead_letters, name="dead-letters")

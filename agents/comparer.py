@@ -101,9 +101,11 @@ class Comparer:
             self._match(at)
 
     def decided(self, decision: Decision) -> None:
-        """Take in a decision; one made without either of the models is left out."""
+        """Take in a decision; one without a score, or without either model, is left out."""
         part = decision.contributions.get(self.component)
         if part is None or part.model not in (self.champion, self.challenger):
+            return
+        if decision.score is None:
             return
         at = (decision.source.partition, decision.source.offset)
         by_champion = part.model == self.champion

@@ -100,6 +100,7 @@ def _shared(layout: Layout) -> Iterator[str]:
     yield from (
         "  environment:",
         f"    ANABRANCH_BROKER: {BROKER}",
+        '    ANABRANCH_INSTANCE_ID: "@hostname"  # a container keeps it when it is started again',
         "  init: true",
         "  read_only: true",
         "  tmpfs: [/tmp]",

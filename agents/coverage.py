@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from faust.types import TP
 
+from agents.source_identity import TopicReader, check_identity
 from agents.tail import TailReader
 from topics.errors import TopicRecreated
 
@@ -30,12 +32,20 @@ async def covered_from(tail: TailReader, tp: TP, expected: int | None, offset: i
     return expected  # compaction or transaction markers: no records there
 
 
-async def check_continues(tail: TailReader, topic: str, partition: int, done: int) -> None:
-    """Raise TopicRecreated when a source ends before offset *done*, which has its output already.
+async def check_continues(
+    tail: TopicReader, topic: str, partition: int, done: int, outputs: Iterable[TP] = ()
+) -> None:
+    """Raise TopicRecreated when a source is not the topic that was dealt with up to offset *done*.
 
-    Its records are others than those that were dealt with, though their offsets are the same.
+    Its records are others then, though their offsets are the same. *outputs* are what was made of
+    the partition: they tell of a topic that was made anew, however far it has grown.
     """
     if done >= 0:
         _, end = await tail.bounds(topic, partition)
         if end <= done:
-            raise TopicRecreated(topic, partition, end, done)
+            raise TopicRecreated(
+                topic,
+                f"{topic}[{partition}] ends at offset {end}, but offset {done} has been dealt with",
+                topic.rpartition(".")[0],
+            )
+    await check_identity(tail, TP(topic, partition), outputs)

@@ -15,7 +15,7 @@ from models.weighting import Weighed
 from topics.batches import Headers, Record
 from topics.decision import ATTEMPT, rfc3339, rfc3339_all, source_id
 from topics.pipeline import Pipeline
-from topics.stage_batch import Ints
+from topics.stage_batch import Bools, Ints
 from topics.topology import Topology
 
 
@@ -38,6 +38,7 @@ class DecisionWriter:
         self._weights = weights
         self._policy = f"{pipeline.name}@{policy.version}"
         self._decisions = [policy.otherwise, *policy.thresholds]
+        self._fallback = pipeline.weighting.fallback
         self._thresholds = np.array(list(policy.thresholds.values()))
         self._fixed_headers: Headers = [
             ("content-type", b"application/json"),
@@ -55,8 +56,12 @@ class DecisionWriter:
         now_ms: int,
         *,
         attempt: int = 1,
+        fallback: Bools | None = None,
     ) -> Iterator[Record]:
-        """The decision records of *rows*, in order; a later *attempt* is named in a header."""
+        """The decision records of *rows*, in order; a later *attempt* is named in a header.
+
+        Rows that are *fallback* (N,) get the pipeline file's decision for what is late.
+        """
         keys, ids = joined.rows.keys.items(), joined.rows.ids.items()
         traces = joined.rows.traces.items() if joined.rows.traces is not None else None
         offsets, times = joined.rows.offsets.tolist(), rfc3339_all(joined.rows.event_time_ms)
@@ -68,17 +73,21 @@ class DecisionWriter:
         fixed_headers = [("ce_time", decided_at.encode()), *self._fixed_headers]
         if attempt > 1:
             fixed_headers.append((ATTEMPT, b"%d" % attempt))
+        late = np.zeros(len(offsets), np.bool_) if fallback is None else fallback
         for row in rows.tolist():
             contributions, missing = stages.row(row)
+            is_late = bool(late[row])
             source = {"topic": self._events, "partition": partition, "offset": offsets[row]}
             value = orjson.dumps({
                 "event_id": ids[row].decode(errors="replace"),
                 "pipeline": self._pipeline,
-                "decision": self._decisions[reached[row]],
-                "score": scores[row],
-                "contributions": contributions,
+                "decision": self._fallback if is_late else self._decisions[reached[row]],
+                "decided_by": "late" if is_late else "score",
+                "score": None if is_late else scores[row],
+                "contributions": {} if is_late else contributions,
                 "degraded": bool(missing),
-                "missing": missing,
+                "missing": [*missing],
+                "missing_because": missing,
                 "weights": self._weights.version,
                 "policy": self._policy,
                 "source": source,
@@ -106,17 +115,19 @@ class _StageColumns:
                 weighed.contributions[:, column].tolist(),
                 [run.start for run in stage.models],
                 [run.model._asdict() for run in stage.models],
+                stage.delivered.tolist(),
+                stage.unanswered,
             )
             for column, (name, stage) in enumerate(joined.stages.items())
         ]
 
-    def row(self, row: int) -> tuple[dict[str, Any], list[str]]:
-        """The contributions of a row by stage, and the stages that are missing."""
+    def row(self, row: int) -> tuple[dict[str, Any], dict[str, str]]:
+        """The contributions of a row by stage, and the stages that are missing, each with why."""
         contributions: dict[str, Any] = {}
-        missing: list[str] = []
-        for name, present, signals, weights, shares, starts, models in self._stages:
+        missing: dict[str, str] = {}
+        for name, present, signals, weights, shares, starts, models, answered, why in self._stages:
             if not present[row]:
-                missing.append(name)
+                missing[name] = "failed" if answered[row] else why
                 continue
             model = models[0] if len(models) == 1 else models[bisect_right(starts, row) - 1]
             contributions[name] = {

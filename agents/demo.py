@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from agents.pacing import paced_by
 from agents.streaming import Stream
+from agents.worker_process import WorkerProcess
 from models.simulators import CALM, SIMULATORS, LabelledEvent, Scenario, Simulator
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
@@ -23,8 +25,8 @@ from topics.settings import BrokerSettings
 Floats = NDArray[np.float64]
 
 _SHOWN = 8
-_QUIET_S = 30.0
-"""The demo ends without the rest when nothing has ended for this long."""
+_PATIENCE_S = 300
+"""The demo ends without the rest when nothing has moved for this long."""
 
 
 class NoSimulator(AnabranchError):
@@ -63,6 +65,7 @@ class Summary(BaseModel):
     dead_letters: int
     unaccounted: int
     duplicates: int
+    degraded: int
     throughput_eps: float
     latency_ms: Latency
     auc: float | None
@@ -83,6 +86,7 @@ class Demo(Stream):
     async def run(
         self,
         settings: BrokerSettings,
+        workers: WorkerProcess,
         events: int,
         seed: int,
         scenario: Scenario = CALM,
@@ -92,7 +96,7 @@ class Demo(Stream):
     ) -> None:
         """Publish *events* simulated events and wait for their ends.
 
-        Raises NoSimulator.
+        Raises NoSimulator and WorkersEnded.
         """
         simulate = simulator_of(self.pipeline)
 
@@ -102,12 +106,12 @@ class Demo(Stream):
                 yield labelled
 
         labelled, pace = paced_by(simulated(), self.pipeline.event.time, rate, speed)
-        await self.stream(settings, labelled, pace=pace, quiet_s=_QUIET_S)
+        await self.stream(settings, labelled, workers, pace=pace, patience_s=_PATIENCE_S)
 
     def decided(self, decision: Mapping[str, Any]) -> None:
         """Keep what the summary and the live view need of a decision record."""
         self.by_decision[decision["decision"]] += 1
-        self._scores.append(decision["score"])
+        self._scores.append(nan if decision["score"] is None else decision["score"])
         self._latencies.append(decision["latency_ms"])
         self.recent.append(decision)
 
@@ -127,6 +131,7 @@ class Demo(Stream):
             dead_letters=account.dead,
             unaccounted=account.unaccounted,
             duplicates=account.duplicated,
+            degraded=self.degraded,
             throughput_eps=round(account.inputs / self.seconds, 1) if self.seconds else 0.0,
             latency_ms=Latency(p50=_percentile(latencies, 50), p99=_percentile(latencies, 99)),
             auc=auc,

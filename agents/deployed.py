@@ -1,4 +1,10 @@
-"""Opening what the control topic says is in service."""
+"""Opening what the control topic says is in service, or the last that is good instead.
+
+A control record may name what is not there any more: a version that was deleted, one with another
+digest, weights that do not fit the pipeline file. That stops no start. What was in service before
+runs then, or else the newest version in the registry that can be used. It is logged, and
+`agents.swapping`, which tries the record again, counts it and reports it as refused.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +26,6 @@ from topics.pipeline import ComponentSpec, Pipeline
 
 log = logging.getLogger(__name__)
 
-V = TypeVar("V")
 T = TypeVar("T")
 
 
@@ -70,17 +75,34 @@ def open_version(
 def open_deployed(
     pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
 ) -> OpenComponent:
-    """Component *name* as it is deployed: the champion, or what was before it if that fails.
+    """Component *name* as it is deployed: the champion, or the last version that is good.
 
-    Raises RegistryError when neither can be used, ComponentNotLoadable.
+    Raises RegistryError when none can be used, ComponentNotLoadable.
     """
     spec = pipeline.component(name)
     pinned = spec.model is not None and spec.model.version is not None
     if deployment.champion is None or pinned:
         return open_component(pipeline, name, registry, folder)
-    versions = [deployment.champion, *([deployment.previous] if deployment.previous else [])]
+
+    def promoted(version: VersionRef) -> Callable[[], OpenComponent]:
+        return lambda: open_version(pipeline, name, version, registry, folder)
+
+    def registered(version: int) -> Callable[[], OpenComponent]:
+        def opened() -> OpenComponent:
+            digest = registry.get(pipeline.name, name, version).digest
+            return promoted(VersionRef(version=version, digest=digest))()
+
+        return opened
+
+    if spec.model is None or spec.model.estimator is None:  # the file has become another one's
+        others = [lambda: open_component(pipeline, name, registry, folder)]
+    else:
+        others = [registered(it) for it in reversed(registry.versions(pipeline.name, name))]
+    before = [promoted(deployment.previous)] if deployment.previous else []
     return _first_usable(
-        name, versions, lambda it: open_version(pipeline, name, it, registry, folder)
+        f"{name}@{deployment.champion.version}",
+        [promoted(deployment.champion), *before, *others],
+        lambda opened: f"{opened.model.model} ({opened.model.digest})",
     )
 
 
@@ -103,24 +125,42 @@ def open_challenge(
 def open_deployed_weights(
     pipeline: Pipeline, registry: Registry, deployment: WeightsDeployment | None
 ) -> Weights:
-    """The weights as they are deployed, or what was before them if those cannot be used.
+    """The weights as they are deployed, or the last version that is good.
 
-    Raises WeightsOutOfDate, or models.registry.ModelNotFound.
+    Raises WeightsOutOfDate, or models.registry.ModelNotFound, when none can be used.
     """
     if deployment is None:
         return open_weights(pipeline, registry)
-    versions = [deployment.version, *([deployment.previous] if deployment.previous else [])]
-    return _first_usable(WEIGHTS, versions, lambda it: open_weights(pipeline, registry, it))
+
+    def registered(version: int) -> Callable[[], Weights]:
+        return lambda: open_weights(pipeline, registry, version)
+
+    before = [deployment.previous] if deployment.previous else []
+    versions = [deployment.version, *before, *reversed(registry.weights_versions(pipeline.name))]
+    return _first_usable(
+        f"{WEIGHTS}@{deployment.version}",
+        [registered(it) for it in dict.fromkeys(versions)],
+        lambda weights: f"{WEIGHTS}@{weights.version}",
+    )
 
 
-def _first_usable(what: str, versions: Sequence[V], opened: Callable[[V], T]) -> T:
-    """The first of *versions* that opens; the last one's RegistryError when none does."""
-    for version in versions[:-1]:
+def _first_usable(promoted: str, ways: Sequence[Callable[[], T]], named: Callable[[T], str]) -> T:
+    """What the first of *ways* opens that does; the first one's RegistryError when none does.
+
+    What is opened instead of what was *promoted* is logged by the name that it is given.
+    """
+    refused: list[RegistryError] = []
+    for way in ways:
         try:
-            return opened(version)
+            opened = way()
         except RegistryError as exc:
-            log.warning("%s cannot be used as promoted, what was before goes on: %s", what, exc)
-    return opened(versions[-1])
+            refused.append(exc)
+            continue
+        if refused:
+            log.warning("%s is promoted, but cannot be used (%s): %s runs instead",
+                        promoted, refused[0], named(opened))  # fmt: skip
+        return opened
+    raise refused[0]
 
 
 def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = None) -> Weights:

@@ -58,7 +58,7 @@ def _joined(errands: Sequence[Errand], inputs: Sequence[str]) -> Joined:
             others[name].append(errand)
     known = [*parts.values(), *(_outputs(name, of) for name, of in others.items())]
     rows = _rows([batch.rows for batches in known for batch in batches])
-    stages = {name: aligned(name, batches, rows.offsets) for name, batches in parts.items()}
+    stages = {name: aligned(batches, rows.offsets) for name, batches in parts.items()}
     return Joined(rows, stages, {}, errands[0].offset, 0)
 
 

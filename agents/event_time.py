@@ -2,7 +2,9 @@
 
 A source partition is in order by itself, but one may be read ahead of another. A row waits
 until every source has come as far as it has, or has nothing more to give: then its past is
-complete, and the same whichever worker was faster.
+complete, and the same whichever worker was faster. There is no clock but one: a source that has
+more, but has given nothing for the stall time-out, is down. What is let go without it is early,
+and marked so.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from topics.stage_batch import Ints, StageBatch
+from topics.stage_batch import Bools, Ints, StageBatch
 
 BEGINNING = -(2**60)
 END = 2**60
@@ -25,7 +27,6 @@ class _Held:
     clocks_ms: Ints
     """Of each row: the highest event time of its source up to it."""
     position: int
-    arrived_at: float
 
 
 @dataclass(slots=True)
@@ -49,7 +50,11 @@ class Released:
     position: int
     """Where the batch is in the log."""
     early: int
-    """Of its rows, the last so many were let go before every source had come as far as they."""
+    """Of its rows, the last so many were let go without a source that is down."""
+
+    def early_rows(self) -> Bools:
+        """Which of the rows (N,) these are."""
+        return np.arange(len(self.batch)) >= len(self.batch) - self.early
 
 
 class EventTimeOrder:
@@ -60,14 +65,12 @@ class EventTimeOrder:
     """
 
     def __init__(
-        self, partitions: int, *, outcome_delay_ms: int | None, hold_s: float,
-        stall_timeout_s: float,
-    ) -> None:  # fmt: skip
+        self, partitions: int, *, outcome_delay_ms: int | None, stall_timeout_s: float
+    ) -> None:
         self._events = [_Source(-1, BEGINNING) for _ in range(partitions)]
         outcome_sources = 0 if outcome_delay_ms is None else partitions
         self._outcomes = [_Source(-1, BEGINNING) for _ in range(outcome_sources)]
         self._delay_ms = outcome_delay_ms or 0
-        self._hold_s = hold_s
         self._stall_timeout_s = stall_timeout_s
 
     def start_after(self, partition: int, offset: int, clock_ms: int, *, outcomes: bool) -> None:
@@ -75,13 +78,17 @@ class EventTimeOrder:
         source = (self._outcomes if outcomes else self._events)[partition]
         source.offset, source.clock_ms = offset, clock_ms
 
-    def push(self, batch: StageBatch, position: int, now: float) -> None:
+    def offset(self, partition: int, *, outcomes: bool) -> int:
+        """How far a source has come."""
+        return (self._outcomes if outcomes else self._events)[partition].offset
+
+    def push(self, batch: StageBatch, position: int) -> None:
         """Take in a batch of events; rows that were seen before are dropped."""
         source = self._events[batch.partition]
         batch = self._unseen(source, batch)
         times = np.where(batch.present, batch.rows.event_time_ms, BEGINNING)
         clocks = np.maximum.accumulate(np.maximum(times, source.clock_ms)).astype(np.int64)
-        source.held.append(_Held(batch, clocks, position, now))
+        source.held.append(_Held(batch, clocks, position))
         self._come(source, batch)
 
     def note_outcomes(self, batch: StageBatch) -> StageBatch:
@@ -104,13 +111,12 @@ class EventTimeOrder:
     def pop(
         self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]] | None = None
     ) -> list[Released]:
-        """What need not wait any more, by source in order.
+        """What need not wait any more, by source in order; *now* in attended seconds.
 
         `ends` are the next offsets to be written of all sources, events and outcomes, asked
         for after the last push: a source that has come to its end holds nobody up.
         """
-        reached = self._reached(now, ends)
-        limit = max(reached, self._held_long_enough(now))
+        reached, limit = self._reached(now, ends)
         released: list[Released] = []
         for source in self._events:
             while source.held:
@@ -126,37 +132,51 @@ class EventTimeOrder:
                 source.held.popleft()
         return released
 
-    def _reached(self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]] | None) -> int:
-        """The event time that all sources have come to."""
-        events, outcomes = ends or ({}, {})
-        limits = [self._limit(s, events.get(p), now) for p, s in enumerate(self._events)]
-        for partition, source in enumerate(self._outcomes):
-            limits.append(self._limit(source, outcomes.get(partition), now) + self._delay_ms)
-        return min(limits)
+    def note_ends(self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]]) -> None:
+        """Take note of which sources have more to give, and since when."""
+        for sources, offsets in zip((self._events, self._outcomes), ends, strict=True):
+            for partition, source in enumerate(sources):
+                if partition not in offsets:
+                    continue
+                if source.offset >= offsets[partition] - 1:
+                    source.behind_since = None
+                elif source.behind_since is None:
+                    source.behind_since = now
 
-    def _limit(self, source: _Source, end: int | None, now: float) -> int:
-        """Before which time nothing more is to be expected; more of the same time may come."""
-        if end is not None:
-            if source.offset >= end - 1:
-                source.behind_since = None
-                return END
-            if source.behind_since is None:
-                source.behind_since = now
-            if now - source.behind_since > self._stall_timeout_s:
-                return END
-        return source.clock_ms - 1
+    def behind_s(self, partition: int, now: float) -> float:
+        """For how long an event source has had more to give, and has given nothing."""
+        since = self._events[partition].behind_since
+        return 0.0 if since is None else now - since
 
-    def _held_long_enough(self, now: float) -> int:
-        """Rows that were not late when they were read wait no longer than this, come what may."""
-        limit = BEGINNING
-        for source in self._events:
-            for held in source.held:
-                if held.arrived_at + self._hold_s > now:
-                    break
-                live = np.flatnonzero(~held.batch.rows.backlog)
-                if len(live):
-                    limit = max(limit, int(held.clocks_ms[live[-1]]))
-        return limit
+    def lagging(self, now: float) -> float:
+        """The longest that any source has had more to give, and has given nothing."""
+        known = [s.behind_since for s in (*self._events, *self._outcomes)]
+        return max((now - since for since in known if since is not None), default=0.0)
+
+    def is_down(self, behind_s: float) -> bool:
+        """Whether a source that has been behind for so long is not waited for any more."""
+        return behind_s > self._stall_timeout_s
+
+    def _reached(
+        self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]] | None
+    ) -> tuple[int, int]:
+        """The event time that all sources have come to, and the one that those not down have."""
+        if ends is not None:
+            self.note_ends(now, ends)
+        reached, limit = END, END
+        for sources, delay_ms, known in (
+            (self._events, 0, ends and ends[0]), (self._outcomes, self._delay_ms, ends and ends[1]),
+        ):  # fmt: skip
+            for partition, source in enumerate(sources):
+                if known and source.behind_since is None and partition in known:
+                    continue  # it has come to its end
+                # More of the same time may come.
+                come = source.clock_ms - 1 + delay_ms
+                reached = min(reached, come)
+                behind_s = 0.0 if source.behind_since is None else now - source.behind_since
+                if known is None or not self.is_down(behind_s):
+                    limit = min(limit, come)
+        return reached, limit
 
     @staticmethod
     def _unseen(source: _Source, batch: StageBatch) -> StageBatch:

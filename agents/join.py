@@ -3,21 +3,38 @@
 Every stage batch names the source offsets of its rows and covers every row that its stage
 read. So per source partition the stages' outputs merge by offset, and what is complete
 leaves as a prefix. State is only what is in flight.
+
+The join has no clock: a row leaves when every stage has answered it. Only the weighing agent ends
+rows that have an answer less, by `close`: where the stage is down (or, if the pipeline file says
+so, late), and what is there is a quorum. Three rules keep that safe:
+
+- a range of offsets is closed only as far as some input has told of every row in it;
+- a stage that is alive is waited for, however far it is behind, unless rows that it has not
+  answered have ended already: then it counts again from the row where it has caught up;
+- a silence counts only while this worker listens (`agents.attended_clock`), and has read all that
+  the stage has written.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from agents.alignment import NO_ROWS, StageRows, aligned, failures_of, union
-from topics.stage_batch import Failure, Rows, StageBatch
+from agents.alignment import NO_ROWS, Reason, StageRows, aligned, failures_of, union
+from agents.lane import Lane, LanePart, Pending, Position
+from topics.heartbeat import Heartbeat
+from topics.stage_batch import Bools, Failure, ModelRef, Rows, StageBatch
 
-Position = tuple[Hashable, int]
-"""Where a batch came from: a topic-partition, and the offset to commit after it."""
+LaneKey = tuple[str, int]
+_NOTHING = StageBatch(
+    component="", topic="", partition=0, covers_from=0, rows=NO_ROWS, present=np.zeros(0, np.bool_),
+    output=np.zeros((0, 1), np.float32), signal=np.zeros(0, np.float32), model=ModelRef("", "", ""),
+)  # fmt: skip
+"""Of a record that has no rows for the join."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,50 +49,41 @@ class Joined:
     """The first source offset that these rows answer for."""
     unaccounted: int
     """Source offsets in front of or between the rows that no stage answered for."""
+    overdue_to: int = -1
+    """Rows up to this source offset have waited for as long as they may."""
 
     def failures(self) -> dict[int, Failure]:
         """Row → why it is absent somewhere, see `failures_of`."""
         return failures_of(self.stages)
 
 
-@dataclass(slots=True)
-class _Pending:
-    batch: StageBatch
-    position: Position
-    arrived_at: float
-    finished: bool = False
+class Wait(NamedTuple):
+    """What rows wait for."""
+
+    since: float
+    """Monotonic seconds."""
+    down: str
+    """Why it is down; empty while it is not."""
 
 
-@dataclass(slots=True)
-class _Queue:
-    """One lane's batches that are not emitted yet; most stages have one lane."""
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a join has to know of the time."""
 
-    progressed_at: float
-    frontier: int
-    """The highest source offset that the lane has answered for."""
-    batches: deque[_Pending] = field(default_factory=deque)
-    rows: int = 0
-
-
-@dataclass(slots=True)
-class _Taken:
-    """What a lane gives to a prefix."""
-
-    parts: list[StageBatch] = field(default_factory=list)
-    covered: list[tuple[int, int]] = field(default_factory=list)
-    """Source offsets that it answers for, first and last."""
-
-    @property
-    def rows(self) -> int:
-        return sum(map(len, self.parts))
+    now: float
+    """Monotonic seconds."""
+    attended: float
+    """Seconds of an `AttendedClock`."""
+    unread: Callable[[str], bool]
+    """Whether an input's partition holds records that were not read yet."""
 
 
 class PartitionJoin:
     """Aligns the outputs of `stages` for one source partition.
 
-    `lanes` says of a repartitioned stage in how many parts its rows come. `done` is the
-    highest source offset that is already written: rows up to it are dropped. Times are
-    monotonic seconds, given by the caller.
+    `lanes` says of a repartitioned stage in how many parts its rows come. `source`, if given, is
+    an input that tells of every row, but is not a stage. `done` is the highest source offset that
+    is already written: rows up to it are dropped.
     """
 
     def __init__(
@@ -83,144 +91,285 @@ class PartitionJoin:
         stages: Sequence[str],
         *,
         done: int,
-        now: float,
-        deadline_s: float,
+        at: Moment,
         stall_timeout_s: float,
         max_rows: int,
         lanes: Mapping[str, int] | None = None,
+        source: str | None = None,
     ) -> None:
-        self._lanes = {stage: (lanes or {}).get(stage, 1) for stage in stages}
-        self._queues = {
-            (stage, lane): _Queue(progressed_at=now, frontier=done)
-            for stage, count in self._lanes.items()
-            for lane in range(count)
+        counts = {stage: (lanes or {}).get(stage, 1) for stage in stages}
+
+        def lane(stage: str, number: int, count: int) -> Lane:
+            return Lane(stage, number, count > 1, done, done, at.attended, at.now)
+
+        self._lanes = {
+            (stage, number): lane(stage, number, count)
+            for stage, count in counts.items()
+            for number in range(count)
         }
-        self._unfinished: dict[Hashable, deque[_Pending]] = {}
+        self._stages = {
+            stage: [self._lanes[stage, number] for number in range(count)]
+            for stage, count in counts.items()
+        }
+        self._source = None if source is None else lane(source, 0, 1)
+        self._every = [*self._lanes.values(), *([self._source] if self._source else [])]
+        self._unfinished: dict[Hashable, deque[Pending]] = {}
+        self._refused: dict[Hashable, Pending] = {}
         self._done = done
-        self._deadline_s = deadline_s
         self._stall_timeout_s = stall_timeout_s
         self._max_rows = max_rows
         self._covered_to: int | None = done if done >= 0 else None
+        self._blocked: object = None
         self.late_rows = 0
-        """Rows that came after they had been emitted without their stage."""
+        """Rows that came after they had ended without their stage, since this was last set."""
 
-    @property
-    def waits(self) -> bool:
-        """Something is in flight here."""
-        return any(queue.batches for queue in self._queues.values())
+    # -- what comes
+
+    def has_lane(self, stage: str, lane: int | None) -> bool:
+        """It is a stage and a lane that is joined here."""
+        return self._lane_of(stage, lane) is not None
+
+    def _lane_of(self, stage: str, number: int | None) -> Lane | None:
+        if self._source is not None and stage == self._source.stage:
+            return self._source
+        return self._lanes.get((stage, number or 0))
+
+    def push(self, batch: StageBatch, position: Position, at: Moment) -> None:
+        """Take in a stage's batch; rows that were seen before are dropped."""
+        lane = self._lane_of(batch.component, batch.lane)
+        if lane is None:
+            raise KeyError(batch.component)
+        pending = Pending(batch, position, at.now)
+        if self._refuses(lane, position[0]):
+            lane.heard_at = at.attended
+            if position[0] not in self._refused:
+                self._refused[position[0]] = pending
+                self._unfinished.setdefault(position[0], deque()).append(pending)
+            return
+        self.late_rows += lane.push(pending, self._done, at.now, at.attended)
+        self._unfinished.setdefault(position[0], deque()).append(pending)
+
+    def hear(self, heartbeat: Heartbeat, position: Position, at: Moment) -> None:
+        """Take note of a stage's heartbeat."""
+        lane = self._lane_of(heartbeat.component, heartbeat.lane)
+        if lane is not None:
+            refusing = position[0] in self._refused and lane is not self._slowest(lane.stage)
+            # What it claims to have answered was not taken in: it comes again.
+            lane.hear(
+                heartbeat.model_copy(update={"frontier": -1}) if refusing else heartbeat,
+                at.now, at.attended,
+            )  # fmt: skip
+        self.pass_over(position)
+
+    def pass_over(self, position: Position) -> None:
+        """A record without rows for us is dealt with as soon as those before it are."""
+        nothing = Pending(_NOTHING, position, 0.0, finished=True)
+        self._unfinished.setdefault(position[0], deque()).append(nothing)
+
+    # -- the bound
 
     @property
     def pending_rows(self) -> int:
-        """Rows of the stage that is furthest ahead."""
-        return max(
-            sum(queue.rows for (name, _), queue in self._queues.items() if name == stage)
-            for stage in self._lanes
-        )
+        """Rows of the input that is furthest ahead."""
+        rows = [sum(lane.rows for lane in lanes) for lanes in self._stages.values()]
+        return max(*rows, self._source.rows if self._source else 0)
 
-    def full_stages(self) -> set[str]:
-        """Stages that are so far ahead that their inputs should pause."""
-        return {stage for (stage, _), it in self._queues.items() if it.rows >= self._max_rows}
+    def full_inputs(self) -> set[str]:
+        """Inputs that are so far ahead that they should pause: none of them is waited for."""
+        waited_for = self._complete_to()
+        full = {
+            stage
+            for stage, lanes in self._stages.items()
+            if sum(lane.rows for lane in lanes) >= self._max_rows
+            and self._slowest(stage).frontier > waited_for
+        }
+        if self._source is not None and self._source.rows >= self._max_rows:
+            full.add(self._source.stage)
+        return full
 
-    def has_lane(self, batch: StageBatch) -> bool:
-        """The batch is of a stage and a lane that is joined here."""
-        return (batch.component, batch.lane or 0) in self._queues
+    def _slowest(self, stage: str) -> Lane:
+        lanes = [self._source] if self._source and stage == self._source.stage else None
+        return min(lanes or self._stages[stage], key=lambda lane: lane.frontier)
 
-    def push(self, batch: StageBatch, position: Position, now: float) -> None:
-        """Take in a stage's batch; rows that were seen before are dropped."""
-        queue = self._queues[batch.component, batch.lane or 0]
-        queue.progressed_at = now
-        offsets = batch.rows.offsets
-        seen = max(queue.frontier, self._done)
-        first_new = int(offsets.searchsorted(seen, "right"))
-        late = int(offsets.searchsorted(self._done, "right"))
-        self.late_rows += max(0, late - int(offsets.searchsorted(queue.frontier, "right")))
-        if first_new:
-            batch = batch[first_new:]
-        pending = _Pending(batch, position, now)
-        queue.batches.append(pending)
-        self._unfinished.setdefault(position[0], deque()).append(pending)
-        queue.rows += len(batch)
-        queue.frontier = max(queue.frontier, batch.covers_to)
+    def _refuses(self, lane: Lane, source: Hashable) -> bool:
+        """Whether a batch is not to be held, but to be read again later.
 
-    def pop(self, now: float) -> Joined | None:
-        """The longest prefix that need not wait any more; None when there is none."""
-        limit = max(self._complete_to(), self._overdue_to(now))
+        The lanes of a stage come on one partition, so those that are ahead cannot be paused while
+        one is waited for.
+        """
+        if not lane.several or lane is self._slowest(lane.stage):
+            return False
+        held = sum(each.rows for each in self._stages[lane.stage])
+        return source in self._refused or held >= self._max_rows
+
+    def read_again(self) -> dict[Hashable, int]:
+        """Where reading has to go back to, now that there is room for what was not held."""
+        found: dict[Hashable, int] = {}
+        for source, refused in list(self._refused.items()):
+            stage = refused.batch.component
+            if sum(lane.rows for lane in self._stages[stage]) < self._max_rows / 2:
+                found[source] = refused.position[1] - 1
+                del self._refused[source]
+                waiting = self._unfinished[source]
+                while waiting.pop() is not refused:
+                    pass  # they come again, and are committed then
+        return found
+
+    # -- what leaves
+
+    @property
+    def holds_rows(self) -> bool:
+        """Something is in flight here."""
+        return any(lane.batches for lane in self._every)
+
+    def pop(self) -> Joined | None:
+        """The longest prefix that every stage has answered; None when there is none."""
+        limit = self._complete_to()
         if limit <= self._done and not self._has_finished_heads():
             return None
-        taken = {lane: self._take(queue, limit) for lane, queue in self._queues.items()}
-        positions = self._finished_positions()
-        unaccounted = self._count_unaccounted(taken.values())
-        if not any(part.parts for part in taken.values()):
-            return Joined(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
-        self._done = max(self._done, limit)
-        return self._joined(taken, positions, unaccounted)
+        return self._leave(limit, {})
 
-    def _has_finished_heads(self) -> bool:
-        """Some batch has no rows (any more) that are to be joined."""
-        return any(it.batches and not len(it.batches[0].batch) for it in self._queues.values())
+    def close(
+        self,
+        at: Moment,
+        quorum: Callable[[Bools], Bools],
+        *,
+        deadline_s: float | None = None,
+        needs_quorum: bool = True,
+    ) -> Joined | None:
+        """The longest prefix whose rows need no further answer, though some have not all.
 
-    def _complete_to(self) -> int:
-        return min(queue.frontier for queue in self._queues.values())
+        *quorum* says of which stages (N, S) are present whether that is enough. With *deadline_s*
+        rows are not waited for any longer than that after they came; without *needs_quorum* not
+        even for a quorum. None when there is no such row.
+        """
+        done, covered = self._done, self._covers_to()
+        if covered <= done:
+            return None
+        reasons = self._uncounted(covered, at)
+        counted = [lane.frontier for key, lane in self._lanes.items() if key not in reasons]
+        overdue = done if deadline_s is None else self._overdue_to(at.now - deadline_s)
+        limit = max(min([covered, *counted]), min(overdue, covered))
+        if limit <= done:
+            return None
+        frontiers = tuple(lane.frontier for lane in self._every)
+        blocked = (limit, overdue, frontiers, quorum, needs_quorum)
+        if blocked == self._blocked:
+            return None
+        limit = self._enough_to(limit, quorum, done if needs_quorum else overdue)
+        if limit <= done:
+            self._blocked = blocked
+            return None
+        return self._leave(limit, self._stage_reasons(reasons), overdue)
 
-    def _overdue_to(self, now: float) -> int:
-        """The last row that has waited out its deadline, and all before it too."""
+    def _covers_to(self) -> int:
+        """Up to where some input has told of every row."""
+        frontiers = [min(lane.frontier for lane in lanes) for lanes in self._stages.values()]
+        return max([*frontiers, *([self._source.frontier] if self._source else [])])
+
+    def _uncounted(self, covered: int, at: Moment) -> dict[LaneKey, Reason]:
+        """Lanes that have answers to give, but are not waited for."""
+        reasons: dict[LaneKey, Reason] = {}
+        for key, lane in self._lanes.items():
+            if lane.frontier >= covered:
+                continue
+            unread = at.unread(lane.stage)
+            if lane.down(at.attended, self._stall_timeout_s, unread=unread):
+                reasons[key] = "down"
+            elif self._is_behind(lane) and not unread:
+                reasons[key] = lane.left_as or "down"
+        return reasons
+
+    def _is_behind(self, lane: Lane) -> bool:
+        """Rows have ended without its answer, and it has not caught up with them."""
+        return lane.frontier < self._done and (lane.heard or lane.left_as is not None)
+
+    def _stage_reasons(self, reasons: Mapping[LaneKey, Reason]) -> dict[str, Reason]:
+        """Why rows are without an answer, by stage: those that are not down are late."""
+        found: dict[str, Reason] = {}
+        for stage, lanes in self._stages.items():
+            known = {reasons.get((stage, lane.number), "late") for lane in lanes}
+            found[stage] = "down" if "down" in known else "late"
+        return found
+
+    def _overdue_to(self, arrived_by: float) -> int:
+        """The last row that came so early, and all before it."""
         overdue = self._done
-        for queue in self._queues.values():
-            for pending in queue.batches:
-                if pending.arrived_at + self._deadline_s > now:
+        for lane in self._every:
+            for pending in lane.batches:
+                if pending.arrived_at > arrived_by:
                     break
                 if len(pending.batch):
                     overdue = max(overdue, int(pending.batch.rows.offsets[-1]))
-        if overdue <= self._complete_to():
-            return overdue
-        return self._before_patient_backlog(overdue, now)
-
-    def _before_patient_backlog(self, overdue: int, now: float) -> int:
-        """Backlog waits for stages that still make progress: stop before the first such row."""
-        lead = max(self._queues.values(), key=lambda queue: (queue.frontier, queue.rows))
-        waited_for = [
-            queue.frontier
-            for queue in self._queues.values()
-            if now - self._lagging_since(queue, lead, now) <= self._stall_timeout_s
-        ]
-        if not waited_for:
-            return overdue
-        reached = min(waited_for)
-        for pending in lead.batches:
-            rows = pending.batch.rows
-            held = rows.backlog & (rows.offsets > reached) & (rows.offsets <= overdue)
-            if held.any():
-                return int(rows.offsets[int(np.argmax(held))]) - 1
         return overdue
 
-    @staticmethod
-    def _lagging_since(queue: _Queue, lead: _Queue, now: float) -> float:
-        """When the lane last made progress while there was something to do."""
-        for pending in lead.batches:
-            if len(pending.batch) and int(pending.batch.rows.offsets[-1]) > queue.frontier:
-                return max(queue.progressed_at, pending.arrived_at)
-        return now
+    def _enough_to(self, limit: int, quorum: Callable[[Bools], Bools], anyway: int) -> int:
+        """The last offset up to *limit* before the first row that lacks answers and a quorum.
 
-    @staticmethod
-    def _take(queue: _Queue, limit: int) -> _Taken:
-        """All rows up to *limit*; batches that have no more are finished."""
-        taken = _Taken()
-        while queue.batches:
-            head = queue.batches[0]
-            n = int(head.batch.rows.offsets.searchsorted(limit, "right"))
-            if n:
-                part = head.batch[:n]
-                taken.parts.append(part)
-                queue.rows -= n
-            if n < len(head.batch):
-                if n:
-                    taken.covered.append((part.covers_from, part.covers_to))
-                    head.batch = head.batch[n:]
-                break
-            taken.covered.append((head.batch.covers_from, head.batch.covers_to))
-            head.finished = True
-            queue.batches.popleft()
-        return taken
+        Rows up to offset *anyway* need none.
+        """
+        parts = {stage: [lane.peek(limit) for lane in lanes]
+                 for stage, lanes in self._stages.items()}  # fmt: skip
+        rows = self._rows_of([part for lanes in parts.values() for part in lanes],
+                             self._source.peek(limit) if self._source else None)  # fmt: skip
+        if not len(rows):
+            return limit
+        stages = [
+            aligned([batch for part in lanes for batch in part.batches], rows.offsets)
+            for lanes in parts.values()
+        ]
+        answered = np.stack([stage.delivered for stage in stages], axis=1)
+        for column, lanes_of in enumerate(self._stages.values()):
+            answered[:, column] |= rows.offsets <= min(lane.frontier for lane in lanes_of)
+        present = np.stack([stage.present for stage in stages], axis=1)
+        enough = answered.all(axis=1) | quorum(present) | (rows.offsets <= anyway)
+        if enough.all():
+            return limit
+        return int(rows.offsets[int(np.argmin(enough))]) - 1
+
+    def _leave(
+        self, limit: int, reasons: Mapping[str, Reason], overdue_to: int = -1
+    ) -> Joined | None:
+        """All rows up to source offset *limit*."""
+        self._blocked = None
+        parts = {key: lane.take(limit) for key, lane in self._lanes.items()}
+        source = self._source.take(limit) if self._source else None
+        positions = self._finished_positions()
+        everything = [*parts.values(), *([source] if source else [])]
+        unaccounted = self._count_unaccounted(everything)
+        self._done = max(self._done, limit)
+        for lane in self._lanes.values():
+            if lane.frontier >= self._done:
+                lane.left_as = None
+            elif lane.stage in reasons:
+                lane.left_as = reasons[lane.stage]
+        rows = self._rows_of(list(parts.values()), source)
+        if not len(rows):
+            return Joined(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
+        stages = {
+            stage: aligned(
+                [batch for lane in lanes for batch in parts[stage, lane.number].batches],
+                rows.offsets,
+                reasons.get(stage, "unknown"),
+            )
+            for stage, lanes in self._stages.items()
+        }
+        covers_from = min(part.covered[0][0] for part in everything if part.batches)
+        return Joined(rows, stages, positions, covers_from, unaccounted, overdue_to)
+
+    def _rows_of(self, parts: Sequence[LanePart], source: LanePart | None) -> Rows:
+        known = [[batch.rows for batch in part.batches]
+                 for part in [*parts, *([source] if source else [])] if part.batches]  # fmt: skip
+        return union(known) if known else NO_ROWS
+
+    def _has_finished_heads(self) -> bool:
+        """Some record has no rows (any more) that are to be joined."""
+        return any(lane.batches and not len(lane.batches[0].batch) for lane in self._every) or any(
+            waiting and waiting[0].finished for waiting in self._unfinished.values()
+        )
+
+    def _complete_to(self) -> int:
+        return min(lane.frontier for lane in self._lanes.values())
 
     def _finished_positions(self) -> dict[Hashable, int]:
         """What may be committed: an input's batches finish in any order, lane by lane."""
@@ -230,26 +379,43 @@ class PartitionJoin:
                 positions[source] = waiting.popleft().position[1]
         return positions
 
-    def _joined(
-        self, taken: Mapping[tuple[str, int], _Taken], positions: Mapping[Hashable, int], lost: int
-    ) -> Joined:
-        parts: dict[str, list[StageBatch]] = {stage: [] for stage in self._lanes}
-        for (stage, _), part in taken.items():
-            parts[stage] += part.parts
-        rows = union([[part.rows for part in lane.parts] for lane in taken.values() if lane.parts])
-        stages = {stage: aligned(stage, p, rows.offsets) for stage, p in parts.items()}
-        covers_from = min(lane.covered[0][0] for lane in taken.values() if lane.parts)
-        return Joined(rows, stages, positions, covers_from, lost)
-
-    def _count_unaccounted(self, taken: Collection[_Taken]) -> int:
+    def _count_unaccounted(self, parts: Collection[LanePart]) -> int:
         """Offsets that nobody answers for: a batch says which part of its source it covers."""
         lost = 0
-        longest = max(taken, key=lambda lane: lane.rows)
+        longest = max(parts, key=lambda part: part.rows)
         for first, last in longest.covered:
             if self._covered_to is not None:
                 lost += max(0, first - self._covered_to - 1)
             self._covered_to = max(-1 if self._covered_to is None else self._covered_to, last)
-        others = [last for lane in taken for _, last in lane.covered]
+        others = [last for part in parts for _, last in part.covered]
         if others:
             self._covered_to = max(-1 if self._covered_to is None else self._covered_to, *others)
         return lost
+
+    # -- what is waited for
+
+    def waits(self, at: Moment) -> dict[str, Wait]:
+        """Lanes that have not answered a row which is known here, and lanes that are down."""
+        known = [
+            (int(pending.batch.rows.offsets[-1]), pending.arrived_at)
+            for lane in self._every
+            for pending in lane.batches
+            if len(pending.batch)
+        ]
+        furthest = max((offset for offset, _ in known), default=self._done)
+        found: dict[str, Wait] = {}
+        for lane in self._lanes.values():
+            unread = at.unread(lane.stage)
+            down = lane.down(at.attended, self._stall_timeout_s, unread=unread)
+            if not down and self._is_behind(lane) and not unread:
+                down = f"it was down, and has come to offset {lane.frontier} of {self._done}"
+            if lane.frontier < furthest or down:
+                arrived = min((t for offset, t in known if offset > lane.frontier), default=at.now)
+                since = max(lane.progressed_at, arrived)
+                found[lane.name] = Wait(since, down)
+        return found
+
+    def oldest_ms(self) -> int | None:
+        """When the first row that is held was published, in milliseconds since 1970."""
+        heads = [lane.batches[0].batch.rows for lane in self._every if lane.batches]
+        return min((int(rows.published_ms[0]) for rows in heads if len(rows)), default=None)

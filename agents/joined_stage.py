@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from agents.chain import Chain
@@ -9,27 +10,32 @@ from agents.errands import StageErrands
 from agents.given import Given
 from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
+from agents.stage_pulse import StagePulse
 from agents.worker import Wiring
 from topics.workers import inputs_of
 
 
 class JoinedStage(JoinedWorker):
-    """Runs components over the joined outputs of their inputs."""
+    """Runs components over the joined outputs of their inputs.
+
+    A row waits here until every input has answered it, however long that takes: what is to be done
+    about one that does not is the weighting agent's to say.
+    """
 
     def __init__(self, wiring: Wiring, chain: Chain) -> None:
-        # Half the deadline: the weighting agent, which waits for this stage too, gives
-        # up on a row only after the whole of it.
-        super().__init__(
-            wiring, inputs_of(wiring.pipeline, chain.names),
-            wiring.pipeline.weighting.deadline_ms / 2000,
-        )  # fmt: skip
+        inputs = inputs_of(wiring.pipeline, chain.names)
+        super().__init__(wiring, inputs, [wiring.topology.stage(name) for name in inputs])
         self._chain = chain
         runs = {name: partial(chain.redriven, name) for name in chain.names}
         self.errands = StageErrands(wiring, runs)
 
+    def pulses(self) -> Sequence[StagePulse]:
+        """Those of its components."""
+        return self._chain.pulses
+
     async def open_state(self, partition: int) -> PartitionJoin:
         """Continue after what the components' topics already answer for."""
-        return self.new_join(await self._chain.open(self.tail, partition))
+        return self.new_join(partition, await self._chain.open(self.tail, partition))
 
     async def emit(self, partition: int, joined: Joined) -> None:
         """Write what the components make of the rows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
@@ -25,6 +26,7 @@ from agents.shard import Shard
 from agents.slot import Made, Slot
 from agents.snapshots import SnapshotStore
 from agents.source_stage import source_rows
+from agents.stage_pulse import StagePulse, Standing
 from agents.stage_writer import StageWriter
 from agents.worker import Wiring, Worker, all_done
 from models.component import Batch, Column
@@ -34,22 +36,23 @@ from topics.events import EventDecoder
 from topics.fetch import Fetch
 from topics.redrive import Errand
 from topics.stage_batch import Rows, StageBatch, concat_failures
+from topics.status import Awaited
 from topics.topology import lane_of
 from topics.wire import decode
 
 log = logging.getLogger(__name__)
 
-_SHARE_OF_DEADLINE = 0.25
-"""A row that is not late waits this part of the deadline for sources that lag."""
 _ASKING = 0.25
 """Asking for the ends of the sources may take this share of the time."""
+_MARKERS_AFTER_S = 0.1
+"""A source that gives nothing for so long is asked whether it holds any record at all there."""
 
 
 class KeyedStage(Worker[Shard]):
     """Runs a component of windowed features over the rows of its key's partitions."""
 
     def __init__(self, wiring: Wiring, name: str, slot: Slot) -> None:
-        super().__init__(wiring)
+        super().__init__(wiring, [wiring.topology.keyed(name)])
         self._name = name
         self._plan = WindowPlan(wiring.pipeline, name)
         self._writer = StageWriter(wiring, name, slot)
@@ -59,6 +62,10 @@ class KeyedStage(Worker[Shard]):
         self._sources = self.topology.sources_of(name)
         self._ask_at = float("-inf")
         """When the ends of the sources may be asked for again."""
+        self._look_at = float("-inf")
+        """When the sources are looked at again though nothing waits for them."""
+        self._bare: dict[tuple[str, int], tuple[int, int]] = {}
+        """Source partition → a range of offsets in which there is no record."""
 
     async def open_state(self, partition: int) -> Shard:
         """Continue from the newest snapshot."""
@@ -66,20 +73,24 @@ class KeyedStage(Worker[Shard]):
         order = EventTimeOrder(
             pipeline.partitions,
             outcome_delay_ms=self._plan.delay_ms if self._plan.of_outcomes else None,
-            hold_s=pipeline.weighting.deadline_ms / 1000 * _SHARE_OF_DEADLINE,
-            stall_timeout_s=pipeline.weighting.stall_timeout_s,
+            stall_timeout_s=self.stall_timeout_s,
         )
         found = await self._snapshots.load(self.tail, partition)
         past = found.past if found else Past.empty(self._plan)
         for source in range(pipeline.partitions):
             for topic in self._sources:
                 reached = past.of(topic, source)
-                await check_continues(self.tail, topic, source, reached.offset)
+                made_of_it = [self._log(partition)] if source == partition else []
+                await check_continues(self.tail, topic, source, reached.offset, made_of_it)
                 order.start_after(
                     source, reached.offset, reached.clock_ms,
                     outcomes=topic == self.topology.outcomes,
                 )  # fmt: skip
-        return Shard(past, order, Resumption(found.next_offset if found else 0))
+        shard = Shard(past, order, Resumption(found.next_offset if found else 0))
+        # At once: what lies between the snapshot and what is committed has come, and must not look
+        # as if its sources kept it back.
+        await shard.resumption.take_up(self, self._log(partition))
+        return shard
 
     async def process(self, fetch: Fetch) -> None:
         """Take in what was fetched, write what need not wait any more."""
@@ -120,7 +131,7 @@ class KeyedStage(Worker[Shard]):
             if batch.topic == self.topology.outcomes:
                 shard.learn(shard.order.note_outcomes(batch))
             else:
-                shard.order.push(batch, record.offset, time.monotonic())
+                shard.order.push(batch, record.offset)
         shard.next_offset = records[-1].offset + 1
 
     def _decoded(self, tp: TP, record: ConsumerRecord) -> StageBatch | None:
@@ -142,22 +153,83 @@ class KeyedStage(Worker[Shard]):
     async def _released(self) -> list[list[Released]]:
         """The rows of each shard whose turn has come."""
         shards = [shard for _, shard in self.states()]
-        released = [shard.order.pop(time.monotonic()) for shard in shards]
+        released = [shard.order.pop(self.clock.now()) for shard in shards]
         started = time.monotonic()
         if started >= self._ask_at and any(shard.order.first_held is not None for shard in shards):
             # A row may wait for a source that has nothing more to give. Ends that are asked for
             # now let go only what has come before.
-            ends = await self.tail.ends(self._sources, self.topology.partitions)
+            ends = await self._ends()
             asked = time.monotonic()
             self._ask_at = asked + (asked - started) * (1 / _ASKING - 1)
-            events, outcomes = (
-                {p: end for (of, p), end in ends.items() if of == topic}
-                for topic in (self.topology.events, self.topology.outcomes)
-            )
             for shard, parts in zip(shards, released, strict=True):
-                parts.extend(shard.order.pop(asked, (events, outcomes)))
+                parts.extend(shard.order.pop(self.clock.now(), ends))
         self.wiring.metrics.observe_early(sum(it.early for parts in released for it in parts))
         return released
+
+    async def _ends(self) -> tuple[dict[int, int], dict[int, int]]:
+        """The next offsets of all event sources, and of all outcome sources.
+
+        Offsets at the end that hold no record (a transaction's marker) are none to wait for.
+        """
+        ends = await self.tail.ends(self._sources, self.topology.partitions)
+        now = self.clock.now()
+        for _, shard in self.states():
+            for (topic, partition), end in list(ends.items()):
+                offset = shard.order.offset(partition, outcomes=topic == self.topology.outcomes)
+                lags_s = shard.order.lagging(now)
+                if offset + 1 < end and lags_s > _MARKERS_AFTER_S:
+                    if self._bare.get((topic, partition)) != (offset + 1, end):
+                        if await self.tail.holds_records(topic, partition, offset + 1, end):
+                            continue
+                        self._bare[topic, partition] = (offset + 1, end)
+                    ends[topic, partition] = offset + 1
+        events, outcomes = (
+            {p: end for (of, p), end in ends.items() if of == topic}
+            for topic in (self.topology.events, self.topology.outcomes)
+        )
+        return events, outcomes
+
+    def pulses(self) -> Sequence[StagePulse]:
+        """The component's."""
+        return (self._writer.pulse,)
+
+    def standing(self, partition: int) -> Standing:
+        """What the rows of one partition of the key wait for."""
+        shard = self._states.get(partition)
+        if shard is None:
+            return Standing("starting")
+        behind_s = shard.order.lagging(self.clock.now())
+        if shard.order.first_held is None or not behind_s:
+            return Standing("working", rows=shard.order.rows)
+        return Standing("waiting", self._awaited(behind_s, shard), shard.order.rows)
+
+    def _awaited(self, behind_s: float, shard: Shard) -> dict[str, Awaited]:
+        since_ms = max(0, int((time.time() - behind_s) * 1000))
+        return {f"{self._name}.keyed": Awaited(
+            since_ms=since_ms, down=shard.order.is_down(behind_s),
+            why=f"events that were published have not come for {behind_s:.0f} s",
+        )}  # fmt: skip
+
+    async def give_signs(self, interval_s: float) -> None:
+        """One for each source, in the lane of each partition of the key."""
+        if self._states and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + interval_s / 2
+            ends = await self._ends()
+            for _, shard in self.states():
+                shard.order.note_ends(self.clock.now(), ends)
+        for lane in self.owned:
+            for source in range(self.topology.partitions):
+                standing = self._standing_with(self._states.get(lane), source)
+                await self._writer.pulse.beat(source, standing, interval_s, lane)
+
+    def _standing_with(self, shard: Shard | None, source: int) -> Standing:
+        """What rows of one source wait for: those of a source that does not come at all."""
+        if shard is None:
+            return Standing("starting")
+        behind_s = shard.order.behind_s(source, self.clock.now())
+        if not shard.order.is_down(behind_s):
+            return Standing("working")
+        return Standing("waiting", self._awaited(behind_s, shard))
 
     async def _made(
         self, lane: int, shard: Shard, released: Sequence[Released]
@@ -171,23 +243,25 @@ class KeyedStage(Worker[Shard]):
         rows = np.flatnonzero(present)
         batch = Batch(rows=len(rows), columns={name: it[rows] for name, it in columns.items()})
         made = await self._writer.transform(batch, rows, len(present))
-        by_source: dict[int, list[tuple[StageBatch, int]]] = {}
+        by_source: dict[int, list[tuple[Released, int]]] = {}
         at = 0
         for part in released:
             if part.position >= (shard.written_before or 0):
-                by_source.setdefault(part.batch.partition, []).append((part.batch, at))
+                by_source.setdefault(part.batch.partition, []).append((part, at))
             at += len(part.batch)
         return [self._batch(lane, made, parts) for parts in by_source.values()]
 
-    def _batch(self, lane: int, made: Made, parts: Sequence[tuple[StageBatch, int]]) -> StageBatch:
+    def _batch(self, lane: int, made: Made, parts: Sequence[tuple[Released, int]]) -> StageBatch:
         """The outputs of one source's rows, which begin in *made* where each part says."""
-        batches = [batch for batch, _ in parts]
-        at = np.concatenate([np.arange(start, start + len(batch)) for batch, start in parts])
-        return self._writer.batch(
+        batches = [part.batch for part, _ in parts]
+        at = np.concatenate([np.arange(start, start + len(it.batch)) for it, start in parts])
+        batch = self._writer.batch(
             batches[0].partition, batches[0].covers_from, Rows.concat([b.rows for b in batches]),
             made.picked(at), {failure.row: failure for failure in concat_failures(batches)},
             covers_to=batches[-1].covers_to, lane=lane,
         )  # fmt: skip
+        early = np.concatenate([part.early_rows() for part, _ in parts])
+        return replace(batch, early=early) if early.any() else batch
 
     async def _redriven(self, errands: Sequence[Errand]) -> Answer:
         """What the component makes of redriven events of one lane, of those whose past is here."""

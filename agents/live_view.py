@@ -79,7 +79,8 @@ def _decisions(recent: Sequence[Mapping[str, Any]], policy: Any) -> Panel:
         )
         table.add_row(
             record["event_id"], Text(record["decision"], style=style),
-            f"{record['score']:.3f} = {parts}", f"{record['latency_ms']:.0f}",
+            "late" if record["score"] is None else f"{record['score']:.3f} = {parts}",
+            f"{record['latency_ms']:.0f}",
         )  # fmt: skip
     return Panel(table, title="last decisions", title_align="left")
 

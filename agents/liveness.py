@@ -50,6 +50,8 @@ class Liveness:
     clock: Callable[[], float] = time.monotonic
     ready: bool = False
     """Every component owns its partitions."""
+    refused: str | None = None
+    """Why this process goes no further, see `agents.refusal`."""
     _since: dict[tuple[str, TP], tuple[tuple[int, int], float]] = field(default_factory=dict)
     _looked_at: float | None = None
 

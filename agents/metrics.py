@@ -85,7 +85,13 @@ class Metrics:
         )
         self.early = Counter(
             "anabranch_early_rows_total",
-            "Rows that could not wait for a source that lags: their windows may lack its last rows",
+            "Rows that did not wait for a source that is down: their windows may lack its rows",
+            _LABELS,
+            registry=on,
+        )
+        self.late_answers = Counter(
+            "anabranch_late_answers_total",
+            "Rows that a stage answered after they had ended without it",
             _LABELS,
             registry=on,
         )
@@ -103,6 +109,24 @@ class Metrics:
         )
         self.in_flight = Gauge(
             "anabranch_join_rows", "Rows that wait at the join", ("pipeline",), registry=on
+        )
+        self.waiting_rows = Gauge(
+            "anabranch_waiting_rows",
+            "Rows that wait for a stage",
+            (*_LABELS, "stage"),
+            registry=on,
+        )
+        self.waiting_seconds = Gauge(
+            "anabranch_waiting_seconds",
+            "For how long a stage that rows wait for has answered none, in the worst partition",
+            (*_LABELS, "stage"),
+            registry=on,
+        )
+        self.stage_down = Gauge(
+            "anabranch_stage_down",
+            "1 while a stage is down, as the component that reads it finds, else 0",
+            (*_LABELS, "stage"),
+            registry=on,
         )
         self.events = Counter(
             "anabranch_events_total", "Events by their end", ("pipeline", "outcome"), registry=on
@@ -129,6 +153,12 @@ class Metrics:
             "anabranch_unaccounted_events",
             "Events that ended in neither decision nor dead letter",
             ("pipeline",),
+            registry=on,
+        )
+        self.topic_mismatch = Gauge(
+            "anabranch_topic_mismatch",
+            "1 while a worker refuses a topic: it was made anew, is gone, or has other partitions",
+            ("pipeline", "topic", "reason"),
             registry=on,
         )
         self.weight = Gauge("anabranch_weight", "Weight α of a stage", _LABELS, registry=on)

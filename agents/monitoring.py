@@ -1,7 +1,8 @@
 """The worker's HTTP port: metrics for Prometheus, and whether it is alive and ready.
 
 /metrics   Prometheus text format
-/healthz   200 while every component gets on, 503 and the reasons when one is stuck
+/healthz   200 while every component gets on, 503 and the reasons when one is stuck or has refused
+           the topics
 /readyz    200 once every component owns its partitions
 """
 
@@ -63,8 +64,9 @@ def serving(host: str, port: int, registry: CollectorRegistry, liveness: Livenes
 
 def _routed(metrics: WSGIApplication, liveness: Liveness) -> WSGIApplication:
     def health() -> tuple[bool, dict[str, object]]:
-        stuck = liveness.stuck()
-        return not stuck, {"live": not stuck, "stuck": stuck}
+        stuck, refused = liveness.stuck(), liveness.refused
+        live = not stuck and refused is None
+        return live, {"live": live, "stuck": stuck, "refused": refused}
 
     def readiness() -> tuple[bool, dict[str, object]]:
         return liveness.ready, {"ready": liveness.ready}

@@ -30,10 +30,10 @@ from topics.control import (
     PolicyDeployment,
     VersionRef,
     WeightsDeployment,
-    WorkerReport,
     deploy_key,
 )
 from topics.pipeline_file import PipelineFile
+from topics.reports import WorkerReport
 
 _OTHERS_S = 1.5
 """For so long another worker's report is waited for."""
@@ -47,6 +47,7 @@ class Promoter:
 
     def __init__(self, control: ControlTopic, file: PipelineFile, registry: Registry) -> None:
         self._control = control
+        control.listen()
         self._file = file
         self._pipeline = file.pipeline
         self._registry = registry
@@ -178,7 +179,7 @@ class Promoter:
             await self._control.more()
             said = {
                 worker: report
-                for (component, worker), report in self._control.state.workers.items()
+                for (component, worker), report in self._control.reports.workers.items()
                 if (component, report.version) == (what, version)
                 and before.get((component, worker)) != report
             }
@@ -210,7 +211,7 @@ class Promoter:
         """The version with which a worker has begun last."""
         begun = [
             (first.at, version)
-            for (component, version, _), first in self._control.state.firsts.items()
+            for (component, version, _), first in self._control.reports.firsts.items()
             if component == what and version > 0
         ]
         return max(begun)[1] if begun else None

@@ -7,6 +7,7 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.tail import GAP, TailReader, readable
 from topics.errors import WireError
+from topics.heartbeat import HEADER, heartbeat_of
 from topics.stage_batch import Ints, StageBatch
 from topics.wire import decode
 
@@ -59,16 +60,24 @@ class Recorded:
             return False
         until = min(end, self._position + GAP)
         for record in await self._tail.between(self._topic, self._partition, self._position, until):
+            headers = dict(record.headers)
+            if HEADER in headers:
+                continue
             try:
-                self._next.append(decode(record.value, dict(record.headers)))
+                self._next.append(decode(record.value, headers))
             except WireError:
                 continue  # not ours: everybody else who reads the topic says so
         self._position = until
         return True
 
 
-def _first_source_offset(record: ConsumerRecord) -> int:
-    return int(decode(record.value, dict(record.headers)).rows.offsets[0])
+def _first_source_offset(record: ConsumerRecord) -> int | None:
+    """The first source offset that this record, or the next one, may be about."""
+    headers = dict(record.headers)
+    heartbeat = heartbeat_of(record.value, headers)
+    if heartbeat is not None:
+        return heartbeat.frontier + 1 if heartbeat.frontier >= 0 else None
+    return int(decode(record.value, headers).rows.offsets[0])
 
 
 def _only(batch: StageBatch, offsets: Ints) -> list[StageBatch]:

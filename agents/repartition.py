@@ -15,7 +15,7 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.coverage import covered_from
+from agents.coverage import check_continues, covered_from
 from agents.source_stage import source_rows
 from agents.stage_writer import encoded_records
 from agents.worker import Wiring, Worker, all_done, is_backlog
@@ -41,7 +41,7 @@ class Repartition(Worker[dict[str, int]]):
     """
 
     def __init__(self, wiring: Wiring, name: str) -> None:
-        super().__init__(wiring)
+        super().__init__(wiring, wiring.topology.sources_of(name))
         self._name = name
         self._plan = WindowPlan(wiring.pipeline, name)
         self._events = EventDecoder(wiring.pipeline.event)
@@ -49,8 +49,10 @@ class Repartition(Worker[dict[str, int]]):
         self._deadline_ms = wiring.pipeline.weighting.deadline_ms
         self._topic = self.topology.keyed(name)
 
-    async def open_state(self, partition: int) -> dict[str, int]:  # noqa: ARG002  # its interface
+    async def open_state(self, partition: int) -> dict[str, int]:
         """Nothing is expected before the first record."""
+        for topic in self.topology.sources_of(self._name):
+            await check_continues(self.tail, topic, partition, -1, [TP(self._topic, partition)])
         return {}
 
     async def process(self, fetch: Fetch) -> None:

@@ -11,11 +11,16 @@ from typing import Any
 
 from agents.app import StageApp
 from agents.assembling import repartition_app, worker_app
+from agents.control_topic import ControlTopic
 from agents.in_step import InStep
 from agents.liveness import Standing
 from agents.metrics import Metrics
 from agents.parts import Parts, Slots
+from agents.source_identity import headers_by_topic
 from agents.stage_metrics import StageMetrics
+from agents.status_writer import StatusWriter
+from agents.tail import TailReader
+from agents.topic_watch import TopicWatch
 from agents.worker import Worker
 from topics.errors import AnabranchError, BrokerUnreachable
 from topics.settings import BrokerSettings
@@ -45,6 +50,11 @@ class Running:
     metrics: Metrics
     stages: dict[str, StageMetrics]
     slots: Slots
+    topics: TopicWatch
+    """What its topics were before the first record was read."""
+    workers: Mapping[str, Worker[Any]]
+    ready: bool = False
+    """Every component has joined its consumer group."""
 
     def failure(self) -> tuple[str, BaseException] | None:
         """The component that failed, and why; None while all are well."""
@@ -68,7 +78,7 @@ class Running:
     async def observe_lag(self) -> None:
         """Note each component's lag again and again, for ever."""
         while True:
-            for name, app in self.apps.items():
+            for name, app in self.apps.items() if self.ready else ():
                 self.stages[name].observe_lag(app.batches.lag())
             await asyncio.sleep(_LAG_EVERY_S)
 
@@ -88,9 +98,12 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    parts: Parts, settings: BrokerSettings, metrics: Metrics
+    parts: Parts, settings: BrokerSettings, metrics: Metrics, control: ControlTopic | None = None
 ) -> AsyncIterator[Running]:
-    """Start the components, yield when each owns its partitions, stop them in the end."""
+    """Start the components, yield when each owns its partitions, stop them in the end.
+
+    With *control* they say on the reports topic how they fare, from the start on.
+    """
     started: dict[str, tuple[StageApp, Worker[Any]]] = {}
     stages: dict[str, StageMetrics] = {}
     slots = Slots.of(parts)
@@ -104,24 +117,46 @@ async def running(
             stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
             started[before] = repartition_app(parts, name, settings, stages[before])
     apps = {name: app for name, (app, _) in started.items()}
-    tails = [worker.tail for _, worker in started.values()]
+    own = TailReader(settings)
+    tails = [own, *(worker.tail for _, worker in started.values())]
+    topology = Topology.of(parts.pipeline)
     try:
         await asyncio.gather(*(tail.start() for tail in tails))
-        await _start(apps, settings)
-        workers = Running(apps, metrics, stages, slots)
-        observing = asyncio.create_task(workers.observe_lag())
+        watch = await TopicWatch.begin(own, topology)
+        if not settings.embedded:  # its topics cannot be made anew, and it keeps few bytes
+            headers = headers_by_topic(topology, watch.known)
+            for app in apps.values():
+                app.writer.common_headers = headers
+        workers = Running(
+            apps, metrics, stages, slots, watch, {n: it for n, (_, it) in started.items()}
+        )
+        status = StatusWriter(workers, parts.pipeline, control)
+        tasks = [asyncio.create_task(task()) for task in (workers.observe_lag, status.follow)]
+        tasks += [asyncio.create_task(_beat(app, worker)) for app, worker in started.values()]
         try:
+            await _start(apps, settings)
+            workers.ready = True
             yield workers
         finally:
-            observing.cancel()
+            for task in tasks:
+                task.cancel()
     except BaseException:
         with suppress(StopTimeout):  # what went wrong before is what matters
             await _stop(list(apps.values()))
         raise
     else:
         await _stop(list(apps.values()))
+        await status.end()
     finally:
         await asyncio.gather(*(tail.stop() for tail in tails))
+
+
+async def _beat(app: StageApp, worker: Worker[Any]) -> None:
+    """Give the worker's signs of life; an error in that ends it, or it would be taken for dead."""
+    try:
+        await worker.beat()
+    except Exception as exc:  # the boundary of a task: nobody else would hear of it
+        app.fail(exc)
 
 
 async def _start(apps: Mapping[str, StageApp], settings: BrokerSettings) -> None:

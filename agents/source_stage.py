@@ -23,6 +23,7 @@ from agents.past import Past, orders_of
 from agents.redriven_past import caught_up, glimpsed
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
+from agents.stage_pulse import StagePulse
 from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column
 from models.windows import Ints, WindowPlan
@@ -50,7 +51,7 @@ class SourceStage(Worker[_Progress]):
     """Runs a component over the events of its partitions, and those that are fused with it."""
 
     def __init__(self, wiring: Wiring, chain: Chain) -> None:
-        super().__init__(wiring)
+        super().__init__(wiring, [wiring.topology.events])
         self._chain = chain
         self._name, *others = chain.names
         runs = {name: partial(chain.redriven, name) for name in others}
@@ -62,10 +63,15 @@ class SourceStage(Worker[_Progress]):
             self._plan = WindowPlan(wiring.pipeline, self._name)
             self._snapshots = SnapshotStore(wiring, self._name, self._plan)
 
+    def pulses(self) -> Sequence[StagePulse]:
+        """Those of its components."""
+        return self._chain.pulses
+
     async def open_state(self, partition: int) -> _Progress:
         """Continue after what the components' topics already answer for."""
         done = await self._chain.open(self.tail, partition)
-        await check_continues(self.tail, self.topology.events, partition, done)
+        made_of_it = [TP(self.topology.stage(name), partition) for name in self._chain.names]
+        await check_continues(self.tail, self.topology.events, partition, done, made_of_it)
         expected = done + 1 if done >= 0 else None
         progress = _Progress(done, expected, past=None, resumption=Resumption(None))
         if self._snapshots is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,14 @@ class StageStats:
     batches: int = 0
     lag: int = 0
     busy_s: float = 0.0
+
+
+class Wait(NamedTuple):
+    """What a component waits for of one stage."""
+
+    rows: int = 0
+    seconds: float = 0.0
+    down: bool = False
 
 
 @dataclass(slots=True)
@@ -84,6 +92,10 @@ class StageMetrics:
     def observe_early(self, rows: int) -> None:
         """*rows* were let go before all sources had come as far as they."""
         self._own(self.metrics.early).inc(rows)
+
+    def observe_late_answers(self, rows: int) -> None:
+        """*rows* were answered by a stage after they had ended without it."""
+        self._own(self.metrics.late_answers).inc(rows)
 
     def observe_lag(self, records: int) -> None:
         """*records* wait on the topics that the component reads."""
@@ -144,6 +156,13 @@ class StageMetrics:
         """*waiting* rows are in the join; *unaccounted* more events were found missing."""
         self._of(self.metrics.in_flight).set(waiting)
         self._of(self.metrics.unaccounted).inc(unaccounted)
+
+    def observe_waits(self, waits: Mapping[str, Wait]) -> None:
+        """What rows of the component wait for now, by stage; all stages that it reads."""
+        for stage, wait in waits.items():
+            self._own(self.metrics.waiting_rows, stage).set(wait.rows)
+            self._own(self.metrics.waiting_seconds, stage).set(wait.seconds)
+            self._own(self.metrics.stage_down, stage).set(wait.down)
 
     def observe_terms(self, weights: Mapping[str, float], version: int) -> None:
         """The weights in use, by stage."""

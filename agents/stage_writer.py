@@ -13,12 +13,15 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.inference import Inference
 from agents.slot import Made, Slot, exchanged, in_share, made_by
+from agents.stage_pulse import StagePulse
 from agents.tail import TailReader
 from agents.transforming import Transformed, spread
 from agents.worker import Wiring
 from models.component import Batch
 from topics.batches import Record
+from topics.bytes_column import BytesColumn
 from topics.errors import BrokerError, LeaseLost
+from topics.heartbeat import heartbeat_of
 from topics.stage_batch import Failure, Ints, Rows, StageBatch
 from topics.wire import Codec, decode, encode
 
@@ -26,6 +29,9 @@ log = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES = 900_000
 """A stage batch larger than this is split; brokers refuse records over 1 MB by default."""
+OUTPUT_TOO_LARGE = "OutputTooLarge"
+_SHORT = 1024
+"""So many bytes are kept of an id or key that goes with an output that is too large."""
 
 
 class StageWriter:
@@ -40,14 +46,14 @@ class StageWriter:
         self._thresholds = np.array(list(wiring.pipeline.policy.thresholds.values()))
         self._events = wiring.topology.events
         self._inference = Inference(wiring.metrics)
+        self.pulse = StagePulse(wiring.app, name, self.topic)
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
         """The highest source offset that the topic has an output for; -1 for none."""
-
-        def source_offset(record: ConsumerRecord) -> int:
-            return int(decode(record.value, dict(record.headers)).rows.offsets[-1])
-
-        return max(await tail.last_read(self.topic, partition, source_offset), default=-1)
+        ends = await tail.last_read(self.topic, partition, answered_to)
+        last = max(ends, default=-1)
+        self.pulse.opened(partition, last)
+        return last
 
     async def transform(self, batch: Batch, rows: Ints, n: int) -> Made:
         """Run the component over *batch*, whose rows are *rows* of N."""
@@ -115,6 +121,7 @@ class StageWriter:
         await self._wiring.app.writer.write(self.topic, partition, records)
         for batch in batches:
             self._wiring.metrics.observe_rows(batch.present, batch.failures)
+            self.pulse.wrote(partition, batch.lane, batch.covers_to)
             if len(batch):
                 self._slot.written(batch.model, partition, int(batch.rows.offsets[0]))
         await self._write_shadows(partition, [it.shadow for it in batches if it.shadow is not None])
@@ -138,10 +145,45 @@ class StageWriter:
             self._wiring.metrics.observe_swap("refused")
 
 
+def answered_to(record: ConsumerRecord) -> int | None:
+    """Up to which source offset the topic has answers, as a record of it says; None if not.
+
+    Raises WireError for one that is neither a stage batch nor a heartbeat.
+    """
+    headers = dict(record.headers)
+    heartbeat = heartbeat_of(record.value, headers)
+    if heartbeat is not None:
+        return heartbeat.frontier if heartbeat.frontier >= 0 else None
+    return int(decode(record.value, headers).rows.offsets[-1])
+
+
 def encoded_records(batch: StageBatch, codec: Codec) -> list[Record]:
-    """The batch as one record, or as several when it is large."""
+    """The batch as one record, or as several when it is large.
+
+    A row that is too large for a record of its own is absent.
+    """
     value, headers = encode(batch, codec)
-    if len(value) <= MAX_RECORD_BYTES or len(batch) <= 1:
+    if len(value) <= MAX_RECORD_BYTES or not len(batch):
+        return [Record(None, value, int(time.time() * 1000), headers)]
+    if len(batch) == 1:
+        value, headers = encode(_without_output(batch, len(value)), codec)
         return [Record(None, value, int(time.time() * 1000), headers)]
     half = len(batch) // 2
     return encoded_records(batch[:half], codec) + encoded_records(batch[half:], codec)
+
+
+def _without_output(batch: StageBatch, size: int) -> StageBatch:
+    """A batch of one row, which would take *size* bytes, without what makes it large."""
+    reason = f"its output takes {size:,} bytes, and a record {MAX_RECORD_BYTES:,} at most"
+    rows = batch.rows
+    short = replace(
+        rows,
+        ids=BytesColumn.of([rows.ids.items()[0][:_SHORT]]),
+        keys=BytesColumn.of([rows.keys.items()[0][:_SHORT]]),
+    )
+    return replace(
+        batch, rows=short, present=np.zeros(1, np.bool_), output=np.zeros((1, 1), np.float32),
+        signal=np.zeros(1, np.float32), shadow=None,
+        entities=None if batch.entities is None else BytesColumn.of([b""]),
+        failures=(Failure(0, batch.component, OUTPUT_TOO_LARGE, reason),),
+    )  # fmt: skip

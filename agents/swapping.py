@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiokafka.errors import KafkaError
@@ -12,24 +13,16 @@ from pydantic import BaseModel
 from agents.components import OpenComponent
 from agents.control_topic import WORKER, ControlTopic, now
 from agents.deployed import open_version, open_weights
+from agents.promotion_errors import FixedWeights
 from agents.runner import Running
 from agents.slot import Challenge, Note, Slot
 from agents.stage_metrics import StageMetrics
 from agents.terms import Terms, TermsSlot
 from models.registry import Registry
-from topics.control import (
-    POLICY,
-    WEIGHTS,
-    Challenger,
-    Deployment,
-    FirstOffset,
-    VersionRef,
-    WorkerReport,
-    first_key,
-    worker_key,
-)
+from topics.control import POLICY, WEIGHTS, Challenger, Deployment, VersionRef
 from topics.errors import AnabranchError
 from topics.pipeline_file import PipelineFile
+from topics.reports import FirstOffset, WorkerReport, first_key, worker_key
 from topics.stage_batch import ModelRef
 from topics.topology import WEIGH, Topology
 
@@ -38,9 +31,9 @@ log = logging.getLogger(__name__)
 _AGAIN_S = 1.0
 
 
-def _named(name: str, version: VersionRef) -> str:
-    """What decisions call a version."""
-    return f"{name}@{version.version}"
+def _is(model: ModelRef, name: str, wanted: VersionRef) -> bool:
+    """Whether *model* is the version that is wanted of component *name*, to the bit."""
+    return (model.model, model.digest) == (f"{name}@{wanted.version}", wanted.digest)
 
 
 class Swapper:
@@ -64,8 +57,10 @@ class Swapper:
         self._tried: dict[str, object] = {}
         """What was last asked for, by component: it is tried once."""
         self._notes: dict[str, BaseModel] = {}
+        self._notes_from = 0.0
+        """When notes are written next (monotonic seconds)."""
         self._failed: dict[str, str] = {}
-        """What fails at the moment, by step."""
+        """What fails at the moment, by topic."""
         for name, slot in self._components.items():
             slot.note = self._noted(name)
         if self._terms is not None:
@@ -79,21 +74,24 @@ class Swapper:
         while True:
             await self._do()
             # Events do not wait for what is told about models, and swaps not for what is told
-            # of them: a worker may read the topic, but not be allowed to write it.
-            told = await self._unless_it_fails(self._write_notes)
-            if not (await self._unless_it_fails(self._control.more) and told):
+            # of them: there may be no reports topic, or this worker may not write it.
+            read = await self._unless_it_fails(self._control.topic, self._control.more)
+            if not read:
                 await asyncio.sleep(_AGAIN_S)
+            if time.monotonic() >= self._notes_from:
+                told = await self._unless_it_fails(self._control.reports_topic, self._write_notes)
+                self._notes_from = time.monotonic() + (0 if told else _AGAIN_S)
 
-    async def _unless_it_fails(self, step: Callable[[], Awaitable[object]]) -> bool:
+    async def _unless_it_fails(self, topic: str, step: Callable[[], Awaitable[object]]) -> bool:
         """Whether *step* has succeeded; a failure is logged when it is another than before."""
         try:
             await step()
         except (AnabranchError, KafkaError) as exc:
-            if self._failed.get(step.__name__) != str(exc):
-                self._failed[step.__name__] = str(exc)
-                log.warning("%s: %s", self._control.topic, exc)
+            if self._failed.get(topic) != str(exc):
+                self._failed[topic] = str(exc)
+                log.warning("%s: %s", topic, exc)
             return False
-        self._failed.pop(step.__name__, None)
+        self._failed.pop(topic, None)
         return True
 
     async def _do(self) -> None:
@@ -114,10 +112,10 @@ class Swapper:
             slot.champion = opened
             self._metrics[name].observe_model(opened.model)
 
-        if slot.champion.model.model == _named(name, wanted):
+        if _is(slot.champion.model, name, wanted):
             self._report(name, wanted.version)
         else:
-            await self._swap(name, wanted, put)
+            await self._swap(name, wanted, put, lambda: f"{slot.champion.model.model} runs instead")
 
     async def _swap_challenger(self, name: str, slot: Slot, wanted: Challenger | None) -> None:
         if wanted is None:
@@ -127,7 +125,7 @@ class Swapper:
         if not self._is_new(f"{name} challenger", wanted):
             return
         runs = slot.challenge
-        if runs is not None and runs.opened.model.model == _named(name, wanted):
+        if runs is not None and _is(runs.opened.model, name, wanted):
             slot.challenge = runs._replace(share=wanted.share)
             self._report(name, wanted.version)
             return
@@ -135,12 +133,15 @@ class Swapper:
         def put(opened: OpenComponent) -> None:
             slot.challenge = Challenge(opened, wanted.share)
 
-        if not await self._swap(name, wanted, put, self._topology.shadow(name)):
+        def alone() -> str:
+            return f"{slot.champion.model.model} runs alone"
+
+        if not await self._swap(name, wanted, put, alone, self._topology.shadow(name)):
             slot.challenge = None  # the one that runs is not asked for any more
 
     async def _swap(
         self, name: str, wanted: VersionRef, put: Callable[[OpenComponent], None],
-        needs_topic: str | None = None,
+        instead: Callable[[], str], needs_topic: str | None = None,
     ) -> bool:  # fmt: skip
         async def opened() -> None:
             if needs_topic is not None:
@@ -151,7 +152,7 @@ class Swapper:
             )
             put(found)
 
-        return await self._attempt(name, name, wanted.version, opened)
+        return await self._attempt(name, name, wanted.version, opened, instead)
 
     async def _swap_terms(self, slot: TermsSlot) -> None:
         state = self._control.state
@@ -162,16 +163,24 @@ class Swapper:
                 weights = await asyncio.to_thread(
                     open_weights, self._pipeline, self._registry, version
                 )
+                if weights.version != version:
+                    raise FixedWeights(self._pipeline.name)
                 self._put(slot, Terms.of(self._pipeline, weights, slot.terms.policy))
 
-            await self._attempt(WEIGHTS, WEIGH, version, weighed)
+            def other_weights() -> str:
+                return f"{WEIGHTS}@{slot.terms.weights.version} weigh instead"
+
+            await self._attempt(WEIGHTS, WEIGH, version, weighed, other_weights)
         if state.policy is not None and self._is_new(POLICY, state.policy):
             policy = state.policy.policy
 
             async def decided() -> None:
                 self._put(slot, Terms.of(self._pipeline, slot.terms.weights, policy))
 
-            await self._attempt(POLICY, WEIGH, policy.version, decided)
+            def other_policy() -> str:
+                return f"{POLICY}@{slot.terms.policy.version} decides instead"
+
+            await self._attempt(POLICY, WEIGH, policy.version, decided, other_policy)
 
     def _put(self, slot: TermsSlot, terms: Terms) -> None:
         if (terms.weights, terms.policy) != (slot.terms.weights, slot.terms.policy):
@@ -179,16 +188,18 @@ class Swapper:
             self._metrics[WEIGH].observe_terms(terms.weights.values, terms.weights.version)
 
     async def _attempt(
-        self, what: str, component: str, version: int, change: Callable[[], Awaitable[None]]
-    ) -> bool:
+        self, what: str, component: str, version: int, change: Callable[[], Awaitable[None]],
+        instead: Callable[[], str],
+    ) -> bool:  # fmt: skip
         """Make a change, or refuse it and go on as before; whether it was made. It is told."""
         metrics: StageMetrics = self._metrics[component]
         try:
             await change()
         except Exception as exc:  # whatever is wrong with a version, it must not end a worker
             metrics.observe_swap("refused")
-            log.warning("%s@%d is refused, what ran before goes on: %s", what, version, exc)
-            self._report(what, version, str(exc))
+            runs = instead()
+            log.warning("%s@%d is refused, %s: %s", what, version, runs, exc)
+            self._report(what, version, f"{runs}: {exc}")
             return False
         metrics.observe_swap("swapped")
         log.info("%s@%d runs", what, version)
@@ -222,11 +233,11 @@ class Swapper:
 
     def _note_first(self, at: tuple[str, int, int], offset: int, takes_over: bool) -> None:
         """Remember to say where a version has begun: again if it has come back."""
-        if takes_over or at not in self._control.state.firsts:
+        if takes_over or at not in self._control.reports.firsts:
             self._notes[first_key(*at)] = FirstOffset(offset=offset, worker=WORKER, at=now())
 
     async def _write_notes(self) -> None:
         notes: Mapping[str, BaseModel] = dict(self._notes)
-        if notes:
-            await self._control.write(notes)
+        if notes and await self._control.has_reports():  # the status writer says if not
+            await self._control.report(notes)
             self._notes = {key: it for key, it in self._notes.items() if notes.get(key) is not it}

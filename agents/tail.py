@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 
 import aiokafka
@@ -14,6 +14,7 @@ from topics.clients import close
 from topics.connection import client_options
 from topics.errors import WireError
 from topics.settings import BrokerSettings
+from topics.topic_identity import TopicIdentity, topic_identities
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ _CHUNK = 2000
 GAP = 100
 """Records this close together are read in one go."""
 _FETCH_WAIT_MS = 10
+_LOOK_MS = 20
+"""A fetch of nothing but markers moves the position, and wakes nobody up."""
 _ANY_OFFSET = 2**63
 
 
@@ -49,6 +52,8 @@ class TailReader:
             max_partition_fetch_bytes=16 * 2**20,
         )
         self._reading = asyncio.Lock()
+        self.records_read = 0
+        """So far: a start-up that reads on makes progress."""
 
     async def start(self) -> None:
         """Connect."""
@@ -83,6 +88,25 @@ class TailReader:
         Nothing else can be read before the last was taken or the iterator was closed.
         """
         return self.between_chunks(topic, partition, start, _ANY_OFFSET)
+
+    async def holds_records(self, topic: str, partition: int, start: int, end: int) -> bool:
+        """Whether offsets [start, end) hold any record that can be read.
+
+        Transactions' markers, records of aborted ones, and what was deleted or compacted away are
+        none; records of a transaction that is still open are none yet.
+        """
+        async with self._reading:
+            first, after_last = await self.bounds(topic, partition)
+            tp = TopicPartition(topic, partition)
+            async with aclosing(self._read(tp, max(start, first), min(end, after_last))) as reading:
+                async for records in reading:
+                    if records:
+                        return True
+        return False
+
+    async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity | None]:
+        """What the broker says of *topics*, see `topics.topic_identity`."""
+        return await topic_identities(self._kafka._client, topics)
 
     async def ends(self, topics: Iterable[str], partitions: int) -> dict[tuple[str, int], int]:
         """The next offset to be written, of all partitions of *topics*."""
@@ -156,7 +180,7 @@ class TailReader:
         try:
             while (position := await self._kafka.position(tp)) < end:
                 most = min(_CHUNK, end - position)
-                fetched = await self._kafka.getmany(tp, timeout_ms=1000, max_records=most)
+                fetched = await self._kafka.getmany(tp, timeout_ms=_LOOK_MS, max_records=most)
                 records = fetched.get(tp, [])
                 self.records_read += len(records)
                 yield [record for record in records if record.offset < end]

@@ -25,9 +25,7 @@ class Terms:
         """The terms by which *pipeline* decides; its own policy without another."""
         policy = policy or pipeline.policy
         pipeline = pipeline.model_copy(update={"policy": policy})
-        return cls(
-            weights, policy, Scale(pipeline.weighting, weights), DecisionWriter(pipeline, weights)
-        )
+        return cls(weights, policy, Scale(pipeline, weights), DecisionWriter(pipeline, weights))
 
 
 class NoteOfTerms(Protocol):

@@ -10,24 +10,49 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from aiokafka.structs import ConsumerRecord
+from faust.types import TP
 
 from agents.burials import Burials
 from agents.coverage import check_continues
-from agents.join import Joined, PartitionJoin
+from agents.join import Joined, Moment, PartitionJoin
 from agents.joined_worker import JoinedWorker
 from agents.redrive_ends import RedriveEnds
+from agents.source_stage import source_rows
 from agents.terms import TermsSlot
 from agents.weighing import causes_of_death
 from agents.worker import Wiring
 from topics.ends import decided_offset
+from topics.events import EventDecoder
+from topics.feature import EVENTS
+from topics.pipeline import Pipeline
+from topics.stage_batch import ModelRef, StageBatch
+
+
+def hears_of_events(pipeline: Pipeline) -> bool:
+    """Whether the weighting agent has to read the events too, for the offsets of all rows.
+
+    So it is where every stage comes in lanes, each of which knows only its own rows, and where a
+    row has to be answered in time, whoever has said anything about it.
+    """
+    inputs = pipeline.weighting.inputs
+    in_lanes = all(pipeline.is_repartitioned(name) for name in inputs)
+    return in_lanes or pipeline.weighting.fallback is not None
 
 
 class Weigher(JoinedWorker):
     """Joins all weighted stages, weighs them, writes decisions and dead letters."""
 
     def __init__(self, wiring: Wiring, slot: TermsSlot) -> None:
-        weighting = wiring.pipeline.weighting
-        super().__init__(wiring, weighting.inputs, weighting.deadline_ms / 1000)
+        weighting, topology = wiring.pipeline.weighting, wiring.topology
+        if hears_of_events(wiring.pipeline):
+            self.source = EVENTS
+        inputs = weighting.inputs
+        sources = [*([EVENTS] if self.source else []), *inputs]
+        super().__init__(wiring, inputs, [topology.stage(name) for name in sources])
+        self._deadline_s = weighting.deadline_s
+        self._needs_quorum = weighting.fallback is None
+        self._events = EventDecoder(wiring.pipeline.event)
         self._slot = slot
         self.errands = RedriveEnds(wiring, self.tail, slot)
         self._burials = Burials(wiring, self.tail)
@@ -37,8 +62,28 @@ class Weigher(JoinedWorker):
         topology = self.topology
         ends = await self.tail.last_read(topology.decisions, partition, decided_offset)
         decided = max(ends, default=-1)
-        await check_continues(self.tail, topology.events, partition, decided)
-        return self.new_join(await self._burials.open(partition, decided))
+        made_of_it = [TP(topology.decisions, partition)]
+        await check_continues(self.tail, topology.events, partition, decided, made_of_it)
+        return self.new_join(partition, await self._burials.open(partition, decided))
+
+    def decoded(self, tp: TP, record: ConsumerRecord, headers: dict[str, bytes]) -> StageBatch:
+        """The rows of a stage batch; an event is a row that nobody has answered yet."""
+        if tp.topic != self.topology.events:
+            return super().decoded(tp, record, headers)
+        rows = source_rows([record], self._events.decode([record]))
+        nothing = np.zeros(1, np.float32)
+        return StageBatch(
+            component=EVENTS, topic=tp.topic, partition=tp.partition, covers_from=record.offset,
+            rows=rows, present=np.ones(1, np.bool_), output=nothing[:, None], signal=nothing,
+            model=ModelRef(EVENTS, "", "code"),
+        )  # fmt: skip
+
+    def closed(self, join: PartitionJoin, at: Moment) -> Joined | None:
+        """Rows that lack answers of stages that are down, or late, and have a quorum."""
+        return join.close(
+            at, self._slot.terms.scale.quorum, deadline_s=self._deadline_s,
+            needs_quorum=self._needs_quorum,
+        )  # fmt: skip
 
     async def emit(self, partition: int, joined: Joined) -> None:
         """End the joined rows: dead letters first, then decisions."""
@@ -51,7 +96,9 @@ class Weigher(JoinedWorker):
         await self._burials.bury(partition, joined.rows, causes)
         now_ms = int(time.time() * 1000)
         rows = np.flatnonzero(verdict.decidable & ~buried)
-        records = terms.decisions.records(partition, joined, rows, verdict.weighed, now_ms)
+        records = terms.decisions.records(
+            partition, joined, rows, verdict.weighed, now_ms, fallback=verdict.fallback
+        )
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
         if len(rows):
             self._slot.decided(terms, partition, int(joined.rows.offsets[rows[0]]))

@@ -1,21 +1,26 @@
-"""What every worker does: remember how far it got in each partition."""
+"""What every worker does: own partitions, remember how far it got in each, give signs of life."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.app import StageApp
+from agents.attended_clock import AttendedClock
 from agents.in_step import InStep
 from agents.stage_metrics import StageMetrics
+from agents.stage_pulse import StagePulse, Standing
 from agents.tail import TailReader
+from topics.errors import BrokerError, LeaseLost
 from topics.fetch import Fetch
 from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
@@ -23,7 +28,14 @@ from topics.stage_batch import Bools, Ints
 from topics.status import PartitionStatus
 from topics.topology import Topology
 
+log = logging.getLogger(__name__)
+
 State = TypeVar("State")
+
+_HEARTBEATS = 4
+"""In the time after which a silent component is down."""
+_BEAT_S = 1.0
+"""How often a worker looks whether a heartbeat is due, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +76,59 @@ class Errands(Protocol):
 
 
 class Worker(Generic[State]):
-    """Keeps one `State` per source partition, opened from what the broker already holds."""
+    """Keeps one `State` per source partition, opened from what the broker already holds.
+
+    A partition is this worker's while *all* of its `sources` are assigned to it: with workers of
+    another version of the pipeline file beside it some may be read by nobody for a time.
+    """
 
     errands: Errands | None = None
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, wiring: Wiring, sources: Sequence[str]) -> None:
         self.wiring = wiring
         self.topology = wiring.topology
         self.tail = TailReader(wiring.settings)
+        self.sources = sources
+        self.stall_timeout_s = wiring.pipeline.weighting.stall_timeout_s
+        deaf_after_s = wiring.settings.session_timeout_s / 3
+        self.clock = AttendedClock(lambda: wiring.app.batches.silent_s > deaf_after_s)
         self._states: dict[int, State] = {}
         self._generation: int | None = None
+        self.owned: list[int] = []
+        """The partitions that are this worker's, ascending."""
+        self._progress: tuple[int, int] = (0, 0)
+        self._progressed_at = time.monotonic()
+        self._fetches = 0
+
+    def _assigned(self) -> list[int]:
+        """The partitions of which every source is assigned to this worker, ascending."""
+        assigned = self.wiring.app.batches.assignment()
+        return [
+            partition
+            for partition in range(self.topology.partitions)
+            if all(TP(topic, partition) in assigned for topic in self.sources)
+        ]
 
     async def handle(self, fetch: Fetch) -> None:
         """Deal with one fetch; returns when its output is on the broker."""
         if fetch.generation != self._generation:
             self._states.clear()
             self._generation = fetch.generation
+            self.owned = self._assigned()
             if self.errands is not None:
                 self.errands.forget()
+        self._fetches += 1
+        # Also those that nothing has come for: what they are silent about is known of all others.
+        for partition in self.owned:
+            await self.state(partition)
         redriven = {tp: it for tp, it in fetch.records.items() if tp.topic == self.topology.redrive}
-        if redriven:
-            others = {tp: it for tp, it in fetch.records.items() if tp not in redriven}
-            fetch = Fetch(others, fetch.generation)
-        if fetch.records or not redriven:
-            await self.process(fetch)
+        others = {
+            tp: records
+            for tp, records in fetch.records.items()
+            if tp not in redriven and tp.partition in self._states
+        }
+        if others or not redriven:
+            await self.process(Fetch(others, fetch.generation))
         if self.errands is not None and (redriven or self.errands.waits):
             await self.errands.deal(redriven, events_flow=bool(fetch.records))
         errand_waits = self.errands is not None and self.errands.waits
@@ -100,10 +141,6 @@ class Worker(Generic[State]):
     def waits(self) -> bool:
         """Time alone may give this worker something to do: it gets ticks while nothing comes."""
         return False
-
-    def status(self) -> list[PartitionStatus]:
-        """What there is to say of each partition that this worker owns."""
-        return [PartitionStatus(partition=p, state="working") for p, _ in self.states()]
 
     async def open_state(self, partition: int) -> State:
         """The state of a source partition that this worker has just been given."""
@@ -118,6 +155,59 @@ class Worker(Generic[State]):
     def states(self) -> list[tuple[int, State]]:
         """All open states, by partition."""
         return sorted(self._states.items(), key=lambda item: item[0])
+
+    # -- what it says of itself
+
+    def pulses(self) -> Sequence[StagePulse]:
+        """The topics that it writes, for signs of life; none for what writes no stage topic."""
+        return ()
+
+    def standing(self, partition: int) -> Standing:
+        """What is to be said of one of its partitions."""
+        return Standing("working" if partition in self._states else "starting")
+
+    def status(self) -> list[PartitionStatus]:
+        """What there is to say of each partition that this worker owns."""
+        return [
+            self.standing(partition).status(partition)
+            for partition in (self.owned if self.is_current else ())
+        ]
+
+    @property
+    def is_current(self) -> bool:
+        """It knows of its last assignment; what it says otherwise may be another's by now."""
+        return self._generation == self.wiring.app.consumer_generation_id
+
+    async def beat(self) -> None:
+        """Give a sign of life for every partition, whenever one is due, for ever.
+
+        A worker that hangs gives none: it may take the stall time-out for a fetch, and longer
+        only as long as it reads.
+        """
+        interval_s = self.stall_timeout_s / _HEARTBEATS
+        while True:
+            await asyncio.sleep(min(_BEAT_S, interval_s / 2))
+            if not self.is_current or self._hangs():
+                continue
+            try:
+                await self.give_signs(interval_s)
+            except LeaseLost:
+                continue  # a rebalance: whoever has the partitions now speaks for them
+            except (BrokerError, KafkaError) as exc:
+                log.warning("%s: no heartbeat written: %s", self.wiring.app.conf.id, exc)
+
+    async def give_signs(self, interval_s: float) -> None:
+        """Write a heartbeat wherever nothing was written for *interval_s*, or something is new."""
+        for partition in self.owned:
+            standing = self.standing(partition)
+            for pulse in self.pulses():
+                await pulse.beat(partition, standing, interval_s)
+
+    def _hangs(self) -> bool:
+        progress = (self._fetches, self.tail.records_read)
+        if progress != self._progress or not self.wiring.app.batches.busy_s():
+            self._progress, self._progressed_at = progress, time.monotonic()
+        return time.monotonic() - self._progressed_at > self.stall_timeout_s
 
 
 async def all_done(jobs: Sequence[Awaitable[None]]) -> None:

@@ -55,6 +55,14 @@ class WorkerProcess:
     """What each component has done so far, as of at most a second ago."""
     _up: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def progress(self) -> tuple[tuple[int, int], ...]:
+        """Of each component, the rows and batches that it has dealt with: equal, nothing moves."""
+        return tuple((it.rows, it.batches) for it in self.stages.values())
+
+    def lags(self) -> Mapping[str, int]:
+        """Components that have not read all that waits for them, and how many records that is."""
+        return {name: it.lag for name, it in self.stages.items() if it.lag}
+
     async def up(self) -> None:
         """Return when every component owns its partitions. Raises WorkersEnded."""
         await first_of(self._up.wait, self.ended)
@@ -81,16 +89,17 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker_process(
-    pipeline_file: Path, registry: Path | str, settings: BrokerSettings
+    pipeline_file: Path, registry: Path | str, settings: BrokerSettings, *options: str
 ) -> AsyncIterator[WorkerProcess]:
     """All components of a pipeline in one child process; yields once they own their partitions.
 
-    The child ends with its parent, however that ends: nobody reads its status lines any more.
+    *options* are further ones of `anabranch run`. The child ends with its parent, however that
+    ends: nobody reads its status lines any more.
     Raises WorkersEnded.
     """
     workers = WorkerProcess(
         await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "agents", "run", str(pipeline_file), "--json",
+            sys.executable, "-P", "-m", "agents", "run", str(pipeline_file), "--json", *options,
             env={**os.environ, **_environment(registry, settings)},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             limit=_LONGEST_LINE,

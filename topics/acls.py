@@ -32,8 +32,8 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     """What every worker needs, each under a user of its own: `<pipeline>.<component>`.
 
     Besides, `<pipeline>.producer` publishes events and outcomes, `<pipeline>.consumer` reads
-    decisions, `<pipeline>.operator` audits, watches, redrives dead letters and promotes, and
-    `<pipeline>.scaler` sees how far each consumer group is behind, and no record.
+    decisions, `<pipeline>.operator` audits, watches, redrives dead letters, promotes and looks at
+    the status, and `<pipeline>.scaler` sees how far each consumer group is behind, and no record.
     """
     topology = Topology.of(pipeline)
     needed = [acl for name, of in workers(pipeline).items() for acl in _worker(pipeline, name, of)]
@@ -43,9 +43,12 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     needed += _may(topology.group(OPERATOR), "read", *topology.all)
     challenges = [topology.shadow(spec.name) for spec in pipeline.components if spec.model]
     needed += _may(topology.group(OPERATOR), "read", *challenges)
-    needed += _may(topology.group(OPERATOR), "write", topology.redrive, topology.control)
+    needed += _may(
+        topology.group(OPERATOR), "write", topology.redrive, topology.control, topology.reports
+    )
     groups = dict.fromkeys(acl.name for acl in needed if acl.resource == "group")
-    needed += [Acl(topology.group(SCALER), "describe", "group", name) for name in groups]
+    for who in (OPERATOR, SCALER):
+        needed += [Acl(topology.group(who), "describe", "group", name) for name in groups]
     needed += _may(topology.group(SCALER), "describe", *topology.all)
     return needed
 
@@ -58,7 +61,8 @@ def _worker(pipeline: Pipeline, name: str, components: Sequence[str]) -> Iterato
     if EVENTS in read:
         inputs += topology.sources_of(name)
     outputs = [topology.stage(it) for it in components]
-    outputs += [topology.redrive, topology.control]
+    outputs += [topology.redrive, topology.reports]
+    inputs.append(topology.control)
     outputs += [topology.shadow(spec.name) for spec in specs if spec.model is not None]
     if name in topology.repartitioned:
         outputs.append(topology.keyed(name))
@@ -73,9 +77,10 @@ def _weigher(pipeline: Pipeline) -> Iterator[Acl]:
     topology = Topology.of(pipeline)
     who = topology.group(WEIGH)
     stages = [topology.stage(stage) for stage in pipeline.weighting.inputs]
-    ends = (topology.decisions, topology.dead_letters, topology.redrive, topology.control)
+    ends = (topology.decisions, topology.dead_letters, topology.redrive, topology.reports)
     yield Acl(who, "read", "group", topology.group(WEIGH))
-    yield from _may(who, "read", *stages, topology.events, *ends)  # a dead letter repeats its event
+    # A dead letter repeats its event.
+    yield from _may(who, "read", *stages, topology.events, topology.control, *ends)
     yield from _may(who, "write", *ends)
 
 

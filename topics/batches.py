@@ -46,17 +46,22 @@ class Record(NamedTuple):
 
 
 async def write_batches(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
+    producer: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    records: Iterable[Record],
+    headers: Headers | None = None,
 ) -> list[tuple[int, int]]:
     """Append *records* in order; returns when all in-sync replicas have them.
 
-    The result is (first offset, count) of each record batch. Raises KafkaError, NotAuthorized,
-    or WriteTimeout when the broker does not confirm in time: some may be written then. After
-    MessageSizeTooLargeError the batch with that record is not, and the producer can go on.
+    *headers* are added to those of each record. The result is (first offset, count) of each
+    record batch. Raises KafkaError, NotAuthorized, or WriteTimeout when the broker does not
+    confirm in time: some may be written then. After MessageSizeTooLargeError the batch with that
+    record is not, and the producer can go on.
     """
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            return await _write(producer, topic, partition, records)
+            return await _write(producer, topic, partition, records, headers or [])
     except TopicAuthorizationFailedError as exc:
         raise NotAuthorized(topic, "to be written by us") from exc
     except TimeoutError as exc:
@@ -75,7 +80,11 @@ async def _has_leaders(producer: AIOKafkaProducer, topic: str) -> None:
 
 
 async def _write(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
+    producer: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    records: Iterable[Record],
+    common: Headers,
 ) -> list[tuple[int, int]]:
     await _has_leaders(producer, topic)
     written: list[tuple[int, int]] = []
@@ -95,7 +104,7 @@ async def _write(
 
     batch = producer.create_batch()
     for key, value, timestamp_ms, headers in records:
-        row = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers}
+        row = {"key": key, "value": value, "timestamp": timestamp_ms, "headers": headers + common}
         if batch.append(**row) is None:
             await send()
             batch = producer.create_batch()

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
+from topics.broker_address import parsed
 from topics.errors import (
     BrokerError,
     CertificateRefused,
@@ -103,10 +104,10 @@ async def refusal(settings: BrokerSettings) -> BrokerError | None:
     """
     options = client_options(settings)
     for address in options.pop("bootstrap_servers"):
-        host, _, port = address.rpartition(":")
+        host, port = parsed(address)
         try:
             async with asyncio.timeout(_PROBE_S):
-                connection = await create_conn(host, int(port), **options)
+                connection = await create_conn(host, port, **options)
             connection.close()
         except ssl.SSLCertVerificationError as exc:
             return CertificateRefused(address, _said(exc))
@@ -117,7 +118,7 @@ async def refusal(settings: BrokerSettings) -> BrokerError | None:
         except KafkaError as exc:
             if "closed" in str(exc):
                 return ProtocolMismatch(address, str(exc))
-        except (OSError, TimeoutError, ValueError):
+        except OSError:
             continue
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,6 +37,7 @@ class MicroBatchConsumer(FetchReader):
         self._held_by: dict[str, set[TP]] = {}
         self._handling = -1
         self._gave_up_waiting = False
+        self._took_up_at = 0.0
         self.working = asyncio.Lock()
 
     # -- the lease
@@ -57,6 +59,7 @@ class MicroBatchConsumer(FetchReader):
     async def handling(self, fetch: Fetch) -> AsyncIterator[bool]:
         """Hold off rebalances while *fetch* is dealt with; False when it is out of date."""
         async with self.working:
+            self._took_up_at = time.monotonic()
             self._handling = fetch.generation
             self._gave_up_waiting = False
             try:
@@ -92,7 +95,7 @@ class MicroBatchConsumer(FetchReader):
             done = self._done.get(tp)
             if done is None:  # nothing yet since the assignment: count from what is committed
                 done = self._committed_offset[tp] or 0
-            behind += max(0, self.highwater(tp) - done)
+            behind += max(0, self.stable_end(tp) - done)
         return behind
 
     def committed(self, tp: TP) -> int:
@@ -102,17 +105,24 @@ class MicroBatchConsumer(FetchReader):
     def standing(self) -> dict[TP, tuple[int, int]]:
         """Partitions with something to do → the offset that is dealt with, and the one given.
 
-        A partition that the worker has paused is not its own concern.
+        A partition that the worker has paused is not its own concern, nor are rows that wait for
+        another component's answer: then only what it has not read yet is.
         """
         found: dict[TP, tuple[int, int]] = {}
         for tp in self.assignment() - self._held if self.flow_active else ():
             given = self._given.get(tp, 0)
             done = self._done.get(tp, self._committed_offset[tp] or 0)
             assigned = self.kafka._subscription.subscription.assignment
-            unread = assigned.state_value(aiokafka_tp(tp))
-            if given > done or (unread.has_valid_position and unread.position < self.highwater(tp)):
+            state = assigned.state_value(aiokafka_tp(tp))
+            unread = state.has_valid_position and state.position < self.stable_end(tp)
+            excused = tp in self.excused and not self.working.locked()
+            if (given > done and not excused) or unread:
                 found[tp] = (done, given)
         return found
+
+    def busy_s(self) -> float:
+        """For how long the fetch in hand has been dealt with; 0 when there is none."""
+        return time.monotonic() - self._took_up_at if self.working.locked() else 0.0
 
     def rewind(self, tp: TP, offset: int) -> None:
         """Read the partition again from *offset* on. Raises LeaseLost when it is another's now."""
@@ -182,5 +192,6 @@ class MicroBatchConsumer(FetchReader):
         self._done.clear()
         self._given.clear()
         self._held.clear()
+        self.excused.clear()
         self._held_by.clear()
         await super().on_partitions_revoked(revoked)

@@ -1,35 +1,32 @@
-"""The control topic: which versions are in service, and what has come of it.
+"""The control topic: which versions are in service.
 
 `<pipeline>.control` is compacted, and all its records are on partition 0, so everybody reads them
 in one order. A record is what its key is about, as it is now:
 
-    deploy/<component>                     Deployment: what the component's workers shall run
-    weights, policy                        WeightsDeployment, PolicyDeployment
-    worker/<component>/<worker>            WorkerReport: what a worker does run, or has refused
-    first/<component>/<version>/<partition>  FirstOffset: from which source row on
-    audit/<time>-<token>                   AuditEntry: who did what, when and why
+    deploy/<component>      Deployment: what the component's workers shall run
+    weights, policy         WeightsDeployment, PolicyDeployment
+    audit/<time>-<token>    AuditEntry: who did what, when and why
+
+Workers only read it; what they say of it is on `<pipeline>.reports`, see `topics.reports`. Older
+ones said it here, so records of theirs may still be among these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from topics.batches import Record
 from topics.errors import WireError
 from topics.policy import Policy
+from topics.reports import Text, Version
 
-PARTITION = 0
 WEIGHTS, POLICY = "weights", "policy"
 """What the weighting agent swaps, named like a component."""
 
-Version = Annotated[int, Field(ge=1)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Text = Annotated[str, Field(max_length=1000)]
 Action = Literal["promote", "rollback", "shadow", "canary", "end-challenge"]
 
 
@@ -75,27 +72,6 @@ class PolicyDeployment(_Said):
     previous: Policy | None = None
 
 
-class WorkerReport(_Said):
-    """What a worker says of the last thing that it was to run, as champion or challenger."""
-
-    version: Version
-    state: Literal["running", "refused"]
-    reason: Text = ""
-    at: str
-
-
-class FirstOffset(_Said):
-    """The first source row of a partition that was dealt with under a version.
-
-    When the version comes back, the row with which it does. A repartitioned component's rows come
-    in lanes: it is the first row of the lane that was first.
-    """
-
-    offset: Annotated[int, Field(ge=0, le=2**62)]
-    worker: Text
-    at: str
-
-
 class AuditEntry(_Said):
     """Who did what, when and why."""
 
@@ -118,10 +94,6 @@ class ControlState:
     deployments: dict[str, Deployment] = field(default_factory=dict)
     weights: WeightsDeployment | None = None
     policy: PolicyDeployment | None = None
-    workers: dict[tuple[str, str], WorkerReport] = field(default_factory=dict)
-    """By component and worker."""
-    firsts: dict[tuple[str, int, int], FirstOffset] = field(default_factory=dict)
-    """By component, version and partition."""
     audit: list[AuditEntry] = field(default_factory=list)
 
     def deployment(self, component: str) -> Deployment:
@@ -146,11 +118,6 @@ class ControlState:
                 self.weights = WeightsDeployment.model_validate_json(value)
             case "policy", []:
                 self.policy = PolicyDeployment.model_validate_json(value)
-            case "worker", [component, worker]:
-                self.workers[component, worker] = WorkerReport.model_validate_json(value)
-            case "first", [component, version, partition]:
-                at = (component, int(version), int(partition))
-                self.firsts[at] = FirstOffset.model_validate_json(value)
             case "audit", [_]:
                 self.audit.append(AuditEntry.model_validate_json(value))
             case _:
@@ -162,25 +129,6 @@ def deploy_key(component: str) -> str:
     return f"deploy/{component}"
 
 
-def worker_key(component: str, worker: str) -> str:
-    """The key of a WorkerReport."""
-    return f"worker/{component}/{worker}"
-
-
-def first_key(component: str, version: int, partition: int) -> str:
-    """The key of a FirstOffset."""
-    return f"first/{component}/{version}/{partition}"
-
-
 def audit_key(entry: AuditEntry, token: str) -> str:
     """The key of an AuditEntry: one that no other has, or compaction would drop one of them."""
     return f"audit/{entry.at}-{token}"
-
-
-def records(said: Mapping[str, BaseModel], now_ms: int) -> list[Record]:
-    """Records by key, in order."""
-    headers: list[tuple[str, Any]] = [("content-type", b"application/json")]
-    return [
-        Record(key.encode(), value.model_dump_json(exclude_defaults=True).encode(), now_ms, headers)
-        for key, value in said.items()
-    ]

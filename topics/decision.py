@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ _LAST_MS = 253_402_300_799_999
 ATTEMPT = "x-redrive-attempt"
 """Header of a decision about an event that was redriven: which attempt it was."""
 
+Missing = Literal["failed", "down", "late", "unknown"]
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 
 
@@ -47,11 +48,16 @@ class Decision(_Frozen):
     event_id: str
     pipeline: str
     decision: str
-    score: Share
+    decided_by: Literal["score", "late"] = "score"
+    """late: some stage had not answered by the deadline, and the pipeline file has a decision for
+    that; there is no score then."""
+    score: Share | None
     contributions: dict[str, Contribution]
     degraded: bool
     """Some stage gave no signal; the weights are those of the rest, renormalised."""
     missing: list[str]
+    missing_because: dict[str, Missing] = Field(default_factory=dict)
+    """Each missing stage, and whether it failed on the event, was down, or was late."""
     weights: Annotated[int, Field(ge=0)]
     """Version of the weights; 0 for weights fixed in the pipeline file."""
     policy: str

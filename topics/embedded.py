@@ -18,8 +18,16 @@ PARTITIONS = 4
 MAX_IN_FLIGHT = 8_000
 """Events without a decision yet, so that no topic outgrows what a partition keeps."""
 
+KEPT_BYTES = 5 * 2**20
+"""Of each partition; the oldest record batches beyond that are dropped."""
+MAX_BYTES_IN_FLIGHT = 3_500_000
+"""Of those, in one partition: what a topic holds of them at most is less than it keeps."""
+
 FETCH_WAIT_MS = 10
 """The mock holds an empty fetch for its whole wait even when data arrives meanwhile."""
+
+_START_S = 60
+"""How long the cluster may take to start: it is a matter of milliseconds, and of who else runs."""
 
 LEADER_WAIT_S = 0.5
 """The mock refuses followers that sync after their group's leader: all join again then."""
@@ -42,7 +50,7 @@ class EmbeddedBroker:
         self._owner = Producer(
             {"bootstrap.servers": "embedded:1", "test.mock.num.brokers": 1, "log_level": 0}
         )
-        node = next(iter(self._owner.list_topics(timeout=10).brokers.values()))
+        node = next(iter(self._owner.list_topics(timeout=_START_S).brokers.values()))
         self.address = f"{node.host}:{node.port}"
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
     AnabranchError
     ├── MissingExtra          an optional dependency is not installed
     ├── InvalidSettings       settings from the environment or flags are wrong
+    │   └── InvalidAddress    a broker's address is not host:port
     ├── PipelineFileError     a pipeline file is wrong (topics.pipeline_file)
     ├── RegistryError         a model or weights cannot be had (models.registry, models.session)
     ├── DatasetError          a data file cannot be used (models.dataset_errors)
@@ -16,6 +17,8 @@
     ├── PromotionError        a version cannot be put into service (agents.promotion_errors)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
+    │   ├── HostUnknown       the name in the broker's address cannot be resolved
+    │   ├── ListenerUnreachable the broker tells clients an address that they cannot reach
     │   ├── CertificateRefused, LoginRefused, ProtocolMismatch   broker or we have no trust
     │   ├── NotAuthorized     the broker knows us, but does not let us do that
     │   ├── GrantRefused      the broker adds no ACL (agents.granting)
@@ -24,7 +27,7 @@
     │   ├── TopicMissing      a topic of a pipeline does not exist, or is hidden from us
     │   ├── TopicNotMade      the broker makes no such topic
     │   ├── WriteTimeout      the broker did not confirm what was written
-    │   ├── TopicRecreated    a source topic is another than the one that was read before
+    │   ├── TopicRecreated    a topic is another than the one that was dealt with before
     │   └── TopicMismatch     a topic has another partition count than the pipeline
     ├── WireError             bytes on a stage topic are not a stage batch
     └── LeaseLost             this worker no longer owns the partition it wants to write
@@ -35,7 +38,10 @@ The command line prints such an error as one line and ends with exit code 1.
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_USER = re.compile(r"//[^/]*@")
 
 
 class AnabranchError(Exception):
@@ -66,6 +72,18 @@ class InvalidSettings(AnabranchError):
         # A rule about several settings has no name; its reason names them.
         said = [reason if name == "ANABRANCH_" else f"{name}: {reason}" for name, reason in wrong]
         super().__init__("; ".join(text.replace("Value error, ", "") for text in said))
+
+
+class InvalidAddress(InvalidSettings):
+    """What was given as a broker's address is none."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        address = _USER.sub("//", address)  # a password may be in it
+        AnabranchError.__init__(
+            self,
+            f"broker address {address!r} {reason} (it is given by --broker or ANABRANCH_BROKER, as "
+            "HOST:PORT; several with commas)",
+        )
 
 
 class BrokerError(AnabranchError):
@@ -121,6 +139,27 @@ class BrokerUnreachable(BrokerError):
         )
 
 
+class HostUnknown(BrokerError):
+    """The name in a broker's address cannot be resolved."""
+
+    def __init__(self, address: str, cause: str) -> None:
+        super().__init__(
+            f"no address is known for the host of broker {address} ({cause}): check how it is "
+            "written in --broker or ANABRANCH_BROKER, and that this machine can resolve it"
+        )
+
+
+class ListenerUnreachable(BrokerError):
+    """A broker answers, but tells clients to go on at an address that they cannot reach."""
+
+    def __init__(self, bootstrap: str, node: int | str, address: str, cause: str) -> None:
+        super().__init__(
+            f"{bootstrap} answers, but tells clients to use broker {node} at {address}, which "
+            f"cannot be reached from here ({cause}): set advertised.listeners of that broker to an "
+            "address that this machine reaches, or make the name known here (DNS, /etc/hosts)"
+        )
+
+
 class NoBroker(BrokerError):
     """No broker was named, and no embedded one runs."""
 
@@ -142,6 +181,7 @@ class TopicMissing(BrokerError):
     """A topic that belongs to a pipeline does not exist, or is hidden from us."""
 
     def __init__(self, topic: str) -> None:
+        self.topic = topic
         super().__init__(
             f"topic {topic} does not exist, or we may not see it: `anabranch topics PIPELINE "
             "--create` makes a pipeline's topics, `anabranch models shadow` that of a challenger; "
@@ -170,20 +210,25 @@ class TopicMismatch(BrokerError):
     """A topic has another partition count than the pipeline file says."""
 
     def __init__(self, topic: str, found: int, wanted: int) -> None:
+        self.topic = topic
         super().__init__(
             f"topic {topic} has {found} partitions, the pipeline file says {wanted}: every "
-            "topic of a pipeline needs the same count; change the file or recreate the topic"
+            "topic of a pipeline needs the same count. Where nothing has run yet, make the topic "
+            "again or change the file; else go on under a new name, as deploy/operations.md says "
+            "under 'More partitions'"
         )
 
 
 class TopicRecreated(BrokerError):
-    """A source topic is another than the one that was read before."""
+    """A topic is another than the one by its name that workers have dealt with."""
 
-    def __init__(self, topic: str, partition: int, end: int, done: int) -> None:
+    def __init__(self, topic: str, evidence: str, pipeline: str) -> None:
+        self.topic = topic
         super().__init__(
-            f"{topic}[{partition}] ends at offset {end}, but offset {done} has been dealt with: "
-            "the topic was deleted and made anew, and its events would be taken for those of "
-            "before; delete the pipeline's other topics too, or give the pipeline a new name"
+            f"{evidence}: {topic} was deleted and made anew, and new records would be taken for "
+            f"those of before. End the workers of {pipeline}, delete its consumer groups "
+            f"({pipeline}.…) and all of its topics but its sources and {pipeline}.control, and "
+            "start it again; or give the pipeline a new name"
         )
 
 

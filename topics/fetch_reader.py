@@ -38,7 +38,11 @@ class FetchReader(GroupMember):
 
     def on_init(self) -> None:
         super().on_init()
+        self.excused: set[TP] = set()
+        """Said by the worker: partitions whose rows wait for others. Nothing is wrong with it."""
         self._given: dict[TP, int] = {}
+        self._ticked: int | None = None
+        """The generation that the agent has heard of: it gets a tick when a new one begins."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -80,9 +84,12 @@ class FetchReader(GroupMember):
             for tp in records.keys() & assigned:
                 self._give_back(tp, records[tp][0].offset)
             return None
-        if not assigned or not (records or self.wants_ticks):
+        is_news = generation != self._ticked
+        if not assigned or not (records or self.wants_ticks or is_news):
             return None
+        self._ticked = generation
         self._given |= {tp: found[-1].offset + 1 for tp, found in records.items()}
+        self.excused -= records.keys()
         tp = next(iter(records), None) or next(iter(assigned))
         return self._message(tp, Fetch(records, generation))
 
@@ -123,7 +130,7 @@ class FetchReader(GroupMember):
         """How many records follow these in those of their partitions that are still owned."""
         owned = self.assignment()  # a rebalance may have come since they were fetched
         return sum(
-            max(0, self.highwater(tp) - found[-1].offset - 1)
+            max(0, self.stable_end(tp) - found[-1].offset - 1)
             for tp, found in records.items()
             if tp in owned
         )
@@ -132,9 +139,25 @@ class FetchReader(GroupMember):
         """How many records have come that were not fetched yet, as far as is known."""
         assigned = self.kafka._subscription.subscription.assignment
         states = [assigned.state_value(tp) for tp in assigned.tps] if assigned else []
-        return sum(
-            max(0, (it.highwater or 0) - it.position) for it in states if it.has_valid_position
-        )
+        return sum(max(0, _stable_end(it) - it.position) for it in states if it.has_valid_position)
+
+    def stable_end(self, tp: TP) -> int:
+        """Up to where the partition can be read, as of the last fetch.
+
+        What is behind is of transactions that are still open, and may be for a quarter of an hour.
+        """
+        stable: int | None = self.kafka.last_stable_offset(aiokafka_tp(tp))
+        # A broker that knows no transactions says -1.
+        return stable if stable is not None and stable >= 0 else self.highwater(tp)
+
+    def has_unread(self, tp: TP) -> bool:
+        """The partition holds records that were not fetched yet, or was not looked at yet."""
+        assigned = self.kafka._subscription.subscription.assignment
+        if assigned is None or aiokafka_tp(tp) not in assigned.tps:
+            return True
+        state = assigned.state_value(aiokafka_tp(tp))
+        looked_at = state.has_valid_position and state.highwater is not None
+        return not looked_at or state.position < _stable_end(state)
 
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
         offset = fetch.records[tp][0].offset if fetch.records else 0
@@ -151,6 +174,12 @@ class FetchReader(GroupMember):
             tp=tp,
             generation_id=fetch.generation,
         )
+
+
+def _stable_end(state: Any) -> int:
+    """The last stable offset that a broker has told of; one that knows no transactions tells -1."""
+    stable: int | None = state.lso
+    return stable if stable is not None and stable >= 0 else (state.highwater or 0)
 
 
 def _add(records: dict[TP, list[ConsumerRecord]], more: Mapping[TP, list[ConsumerRecord]]) -> None:

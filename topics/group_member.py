@@ -24,6 +24,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
+from topics.assignor import PartitionNumberAssignor
 from topics.clients import close
 from topics.errors import NameTaken, NotAuthorized
 from topics.group_errors import FencedInstanceId, is_unknown
@@ -72,8 +73,9 @@ class GroupMember(Consumer):
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
-            # Range gives partition p of every topic to the same member: the join needs that.
-            partition_assignment_strategy=[RangePartitionAssignor],
+            # The second is for workers of earlier versions, which know no other: a group uses what
+            # all of its members know.
+            partition_assignment_strategy=[PartitionNumberAssignor, RangePartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset=conf.consumer_auto_offset_reset,
             # Producers of events may use transactions: what they abort never happened.

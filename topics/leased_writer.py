@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.produce import ProduceRequest
 
-from topics.batches import Record, write_batches
+from topics.batches import Headers, Record, write_batches
 from topics.errors import LeaseLost
 
 _LOOK_S = 0.1
@@ -41,8 +41,14 @@ class LeasedWriter:
         """Why nothing more can be written: the producer has lost count of what it has sent."""
         self._guard_requests()
 
-    async def write(self, topic: str, partition: int, records: Iterable[Record]) -> None:
-        """Append *records* in order; returns when all in-sync replicas have them.
+    async def write(
+        self,
+        topic: str,
+        partition: int,
+        records: Iterable[Record],
+        headers: Headers | None = None,
+    ) -> None:
+        """Append *records*, each with *headers* too; returns when all in-sync replicas have them.
 
         Raises LeaseLost, and KafkaError when the broker does not confirm: some may be written
         then, but none after this has raised LeaseLost.
@@ -50,7 +56,7 @@ class LeasedWriter:
         self._check()
         self._under_way += 1
         try:
-            await write_batches(self._producer, topic, partition, records)
+            await write_batches(self._producer, topic, partition, records, headers)
         except Refused:
             self._check()
             raise

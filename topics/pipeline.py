@@ -96,6 +96,11 @@ class ComponentSpec(Strict):
         return self
 
     @property
+    def is_labelled(self) -> bool:
+        """Its signal was fitted on labels, or is the user's own; a novelty signal is neither."""
+        return self.kind != "extract_features"
+
+    @property
     def windowed(self) -> list[Feature]:
         """The features that look at the past."""
         return [feature for feature in self.features or [] if feature.over is not None]
@@ -121,18 +126,69 @@ Fuse = Annotated[
 ]
 
 
+class Fallback(Strict):
+    """What is decided about an event that has to be answered before every stage has."""
+
+    fallback: Annotated[str, Field(description="One of the policy's decisions; without a score.")]
+
+
+Late = Literal["wait", "degrade"] | Fallback
+Quorum = Literal["labelled"] | Annotated[float, Field(gt=0, le=1)]
+
+
 class Weighting(Strict):
     """How the weighting agent merges the stage outputs: y = Σ α·y, α ≥ 0, Σα = 1."""
 
     inputs: Annotated[list[str], Field(alias="from", min_length=1)]
     weights: Weights = "learned"
-    deadline_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 1000
-    """How long a row waits at the join for a missing stage."""
-    stall_timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    """A stage with lag and without progress for this long counts as missing for backlog."""
+    late: Annotated[
+        Late,
+        Field(
+            description="What happens to a row that a stage has not answered deadline_ms after the "
+            "weighting agent has heard of it. wait: nothing, it waits until the stage answers or "
+            "is down. degrade: it is decided without that stage, as if that were down. {fallback: "
+            "DECISION}: it gets that decision, and no score."
+        ),
+    ] = "wait"
+    deadline_ms: Annotated[
+        int, Field(ge=1, le=3_600_000, description="For late: how long a row may be waited for.")
+    ] = 5000
+    stall_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0, le=86_400,
+            description="A stage is down when it has given neither output nor heartbeat for this "
+            "long, or waits for one that is down. At least twice ANABRANCH_SESSION_TIMEOUT_S and "
+            "10 s, so that a worker that was killed is replaced before it is given up.",
+        ),
+    ] = 30.0  # fmt: skip
+    quorum: Annotated[
+        Quorum | None,
+        Field(
+            description="What is enough for a decision where a stage failed or is down: a share of "
+            "the weights, or labelled: one stage with a weight that was fitted on labels. "
+            "By default labelled, with missing: fail every stage."
+        ),
+    ] = None
+    missing: Annotated[
+        Literal["renormalise", "fail"],
+        Field(
+            description="What a stage's failure on a row leads to: the weights of the others are "
+            "scaled up, or the row is a dead letter."
+        ),
+    ] = "renormalise"
     max_in_flight: Annotated[int, Field(ge=1)] = 50_000
-    """Rows that the join holds per partition before it pauses the faster inputs."""
-    missing: Literal["renormalise", "fail"] = "renormalise"
+    """Rows that a join holds per partition before it pauses the faster inputs."""
+
+    @property
+    def fallback(self) -> str | None:
+        """The decision about rows that are late; None when there is none."""
+        return self.late.fallback if isinstance(self.late, Fallback) else None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """How long a row may be waited for; None for as long as it takes."""
+        return None if self.late == "wait" else self.deadline_ms / 1000
 
     @model_validator(mode="after")
     def _fixed_weights_sum_to_one(self) -> Self:
@@ -143,6 +199,20 @@ class Weighting(Strict):
         total = sum(self.weights.values())
         if abs(total - 1) > 1e-9:
             raise ValueError(f"weights must sum to 1, these sum to {total:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _missing_stages_are_dealt_with_in_one_way(self) -> Self:
+        if self.missing == "fail" and self.quorum not in (None, 1):
+            raise ValueError(
+                f"missing: fail wants every stage, so quorum: {self.quorum} is never enough: leave "
+                "quorum out, or say missing: renormalise"
+            )
+        if self.missing == "fail" and self.late == "degrade":
+            raise ValueError(
+                "late: degrade decides without a stage, which missing: fail forbids: say late: "
+                "wait or late: {fallback: DECISION}, or missing: renormalise"
+            )
         return self
 
 
@@ -167,6 +237,16 @@ class Pipeline(Strict):
     weighting: Weighting
     policy: Policy
     optimise: Tolerances = Tolerances()
+
+    @model_validator(mode="after")
+    def _fallback_is_a_decision(self) -> Self:
+        fallback, known = self.weighting.fallback, [self.policy.otherwise, *self.policy.thresholds]
+        if fallback is not None and fallback not in known:
+            raise ValueError(
+                f"weighting.late: fallback: {fallback!r} is none of the policy's decisions: "
+                f"{', '.join(known)}"
+            )
+        return self
 
     @property
     def name(self) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from topics.broker_address import checked_addresses
 from topics.errors import InvalidSettings
 
 PREFIX = "ANABRANCH_"
@@ -86,8 +88,9 @@ class BrokerSettings(_Settings):
     instance_id: str | None = None
     """A name that a worker keeps when it is started again within its session's time: its partitions
     wait for it then (static membership). No other worker of the same components may have it: the
-    one that had it ends, and the new one waits for as long as that takes to be heard."""
-    session_timeout_s: float = Field(default=30.0, ge=6, le=300)
+    one that had it ends, and the new one waits for as long as that takes to be heard. `@hostname`
+    stands for the name of the machine, or of the container."""
+    session_timeout_s: float = Field(default=10.0, ge=6, le=300)
     """A worker without a heartbeat for this long loses its partitions."""
     give_up_s: float = Field(default=60.0, ge=1)
     """A worker that the broker has not answered for this long ends with exit code 1."""
@@ -97,6 +100,16 @@ class BrokerSettings(_Settings):
     """How often the offsets of finished rows are committed."""
     security: SecuritySettings = Field(default_factory=SecuritySettings, exclude=True)
     """From the environment of its own: a child process inherits it, a dump does not show it."""
+
+    @field_validator("instance_id")
+    @classmethod
+    def _named_by_the_host(cls, instance_id: str | None) -> str | None:
+        return socket.gethostname() if instance_id == "@hostname" else instance_id
+
+    @field_validator("broker")
+    @classmethod
+    def _is_addresses(cls, broker: str) -> str:
+        return ",".join(checked_addresses(broker))
 
     @model_validator(mode="after")
     def _give_up_after_sessions_end(self) -> Self:
@@ -108,7 +121,7 @@ class BrokerSettings(_Settings):
     @property
     def addresses(self) -> list[str]:
         """The brokers, one host:port each."""
-        return [address.strip() for address in self.broker.split(",") if address.strip()]
+        return self.broker.split(",")
 
 
 class HomeSettings(_Settings):

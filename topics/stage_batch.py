@@ -130,6 +130,9 @@ class StageBatch:
     """The model that has made the rows that are `challenged`; `model` has made the others."""
     challenged: Bools | None = None
     """Given with `challenger` (N,)."""
+    early: Bools | None = None
+    """Of a repartitioned component: rows that did not wait for a source which was down (N,); their
+    past may be incomplete. Given where there are any."""
     shadow: StageBatch | None = None
     """The same rows, each by the other of the two models: for comparison. It does not travel with
     this batch, but on a topic of its own."""
@@ -161,6 +164,7 @@ class StageBatch:
             ),
             entities=None if self.entities is None else self.entities[start:stop],
             challenged=None if self.challenged is None else self.challenged[start:stop],
+            early=None if self.early is None else self.early[start:stop],
             shadow=None,
         )
 

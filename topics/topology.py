@@ -12,8 +12,8 @@ WEIGH = "weigh"
 """The weighting agent's name as a component: its consumer group, its metrics."""
 
 RESERVED = (
-    EVENTS, OUTCOMES, "decisions", "dead-letters", "redrive", "control", "explanations", "shadow",
-    "weights", "policy", WEIGH,
+    EVENTS, OUTCOMES, "decisions", "dead-letters", "redrive", "control", "reports", "explanations",
+    "shadow", "weights", "policy", WEIGH,
 )  # fmt: skip
 """What no component may be called: other topics, agents, and keys of the control topic."""
 
@@ -82,6 +82,11 @@ class Topology:
         """Which models, weights and policy are in service; compacted, see `topics.control`."""
         return f"{self.pipeline}.control"
 
+    @property
+    def reports(self) -> str:
+        """What workers say of themselves; compacted, see `topics.reports`."""
+        return f"{self.pipeline}.reports"
+
     def shadow(self, name: str) -> str:
         """What a challenger of component *name* says of rows that it does not decide."""
         return f"{self.pipeline}.shadow.{name}"
@@ -114,6 +119,7 @@ class Topology:
             self.dead_letters,
             self.redrive,
             self.control,
+            self.reports,
         )
 
 

@@ -13,7 +13,7 @@ from faust.exceptions import NotReady
 from faust.transport.drivers import aiokafka as driver
 from mode import Service
 
-from topics.batches import Record
+from topics.batches import Headers, Record
 from topics.consumer import MicroBatchConsumer
 from topics.leased_writer import LeasedWriter
 
@@ -21,6 +21,8 @@ from topics.leased_writer import LeasedWriter
 class BatchProducer(driver.Producer):
     """An idempotent producer that writes record batches while its app's lease lasts."""
 
+    common_headers: Mapping[str, Headers] = {}
+    """Topic → what every record that is written there has among its headers."""
     _writer: LeasedWriter | None = None
 
     def _settings_extra(self) -> Mapping[str, Any]:
@@ -54,7 +56,7 @@ class BatchProducer(driver.Producer):
         """
         if self._writer is None:
             raise NotReady("the producer is not started yet")
-        await self._writer.write(topic, partition, records)
+        await self._writer.write(topic, partition, records, self.common_headers.get(topic))
 
 
 class MicroBatchTransport(driver.Transport):

@@ -108,6 +108,8 @@ def tensors_of(batch: StageBatch) -> dict[str, Tensor]:
         tensors["entity"] = batch.entities
     if batch.challenged is not None:
         tensors["challenged"] = batch.challenged
+    if batch.early is not None:
+        tensors["early"] = batch.early
     return tensors
 
 
@@ -211,6 +213,7 @@ def batch_of_tensors(header: dict[str, Any], tensors: dict[str, Tensor]) -> Stag
         lane=None if about.get("lane") is None else _integer(about, "lane", _MAX_PARTITION),
         covers_to=_integer(about, "covers_to", _MAX_OFFSET),
         entities=_column(tensors, "entity", n) if "entity" in tensors else None,
+        early=_array(tensors, "early", "b", 1, n) if "early" in tensors else None,
         **_challenge(about, tensors, n),
     )
 

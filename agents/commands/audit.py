@@ -44,10 +44,12 @@ def audit(
 ) -> None:
     """Read events, decisions and dead letters, and account for every source record.
 
-    Exit code 1 when a record is lost or ended twice. Records that are in flight are not
-    lost: let the pipeline finish first. What retention has deleted is counted as expired:
-    it is compared by number only. A dead letter that was redriven counts as what came of it,
-    once for each attempt.
+    Exit code 1 when a record is lost or ended twice, when the broker has dropped one that was
+    never read (expired unread), and when a topic is not what it was: other partitions than the
+    pipeline file says, made anew, compacted. Records that are in flight are not lost: let the
+    pipeline finish first. What retention has deleted after its end is expired: all is well. What
+    nobody can say anything of, since its end may have been deleted too, is unjudged. A dead letter
+    that was redriven counts as what came of it, once for each attempt.
 
     Examples:
       anabranch audit card-fraud
@@ -79,12 +81,12 @@ def audit(
     with ExitStack() as stack:
         port = None if metrics_port is None else (metrics_host, metrics_port)
         show = None if port is None else stack.enter_context(_showing(port, settings))
-        found: Audit = run_async(main(show))
+        result: Audit = run_async(main(show))
     if as_json:
-        typer.echo(found.model_dump_json())
+        typer.echo(result.model_dump_json())
     else:
-        _print(found)
-    if not found.passed:
+        _print(result)
+    if not result.passed:
         raise typer.Exit(1)
 
 
@@ -107,20 +109,41 @@ def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callab
         yield show
 
 
-def _print(found: Audit) -> None:
+def _print(result: Audit) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("partition")
-    names = ("inputs", "decided", "dead", "in_flight", "lost", "duplicated", "redriven", "expired")
+    names = list(type(result.total).model_fields)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
-    for partition, account in found.partitions.items():
+    for partition, account in result.partitions.items():
         table.add_row(str(partition), *(f"{getattr(account, name):,}" for name in names))
-    table.add_row("total", *(f"{getattr(found.total, name):,}" for name in names), style="bold")
+    table.add_row("total", *(f"{getattr(result.total, name):,}" for name in names), style="bold")
     stdout.print(table)
     stdout.print(
-        f"ever written: {found.written.events:,} events, {found.written.decisions:,} decisions, "
-        f"{found.written.dead_letters:,} dead letters"
+        f"ever written: {result.written.events:,} events, {result.written.decisions:,} decisions, "
+        f"{result.written.dead_letters:,} dead letters"
     )
-    stdout.print("every event ended exactly once" if found.passed and not found.total.in_flight
-                 else "nothing lost or duplicated; some events are still in flight"
-                 if found.passed else "FAILED: events are lost or ended twice")  # fmt: skip
+    for note in result.notes:
+        stdout.print(f"note: {note}", markup=False, soft_wrap=True)
+    for problem in result.problems:
+        stdout.print(f"problem: {problem}", markup=False, soft_wrap=True)
+    stdout.print(_verdict(result))
+
+
+def _verdict(result: Audit) -> str:
+    """The result in one line."""
+    total = result.total
+    wrong = {
+        "lost": total.lost, "ended twice": total.duplicated,
+        "dropped by the broker and never read": total.expired_unread,
+    }  # fmt: skip
+    said = [f"{number:,} {what}" for what, number in wrong.items() if number]
+    if result.problems:
+        said.append("the topics are not what they were, see above")
+    if said:
+        return f"FAILED: {', '.join(said)}"
+    if total.in_flight:
+        return "nothing lost or duplicated; some events are still in flight"
+    if total.unjudged:
+        return "every event that can be judged ended exactly once"
+    return "every event ended exactly once"

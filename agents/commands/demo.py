@@ -24,6 +24,7 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from agents.demo import Demo
+    from agents.worker_process import WorkerProcess
     from models.registry import Registry
     from topics.pipeline_file import PipelineFile
     from topics.settings import BrokerSettings
@@ -55,7 +56,8 @@ def demo(
     """Run a whole pipeline on simulated events and account for every one of them.
 
     Trains the pipeline first if it has no model yet, and starts an embedded broker unless
-    --broker is given. Ctrl-C ends early with the summary so far.
+    --broker is given. Rows wait for every stage, however slow the machine. Ctrl-C ends early
+    with the summary so far.
 
     Examples:
       anabranch demo
@@ -68,7 +70,7 @@ def demo(
 
       anabranch demo --headless --json | jq .unaccounted
     """
-    from agents.brokers import started_embedded
+    from agents.brokers import started_embedded, wait_for_broker
     from agents.commands.train import train_if_needed
     from agents.demo import simulator_of
     from agents.opening import open_parts
@@ -81,6 +83,8 @@ def demo(
     live = not headless and not as_json and stdout.is_terminal
     file = load_pipeline(find_pipeline(pipeline))
     simulator_of(file.pipeline)  # says that there is none before minutes of training
+    if broker is not None:
+        run_async(wait_for_broker(BrokerSettings(broker=broker)))  # the same
     registry = Registry(HomeSettings().registry)
     train_if_needed(file, registry)
     open_parts(file, registry)  # says what is wrong with a model before a process is started
@@ -93,8 +97,8 @@ def demo(
             rate = _LIVE_RATE
         scenario = Scenario(drift=drift, incidents=(Incident(),) if incident else ())
 
-        async def stream(demo: Demo) -> None:
-            await demo.run(settings, events, seed, scenario, rate=rate, speed=speed)
+        async def stream(demo: Demo, workers: WorkerProcess) -> None:
+            await demo.run(settings, workers, events, seed, scenario, rate=rate, speed=speed)
 
         done = run_async(_demo(file, registry, settings, stream, events, live=live, quiet=as_json))
     _report(done, as_json=as_json)
@@ -102,7 +106,8 @@ def demo(
 
 async def _demo(
     file: PipelineFile, registry: Registry, settings: BrokerSettings,
-    stream: Callable[[Demo], Awaitable[None]], events: int, *, live: bool, quiet: bool,
+    stream: Callable[[Demo, WorkerProcess], Awaitable[None]], events: int,
+    *, live: bool, quiet: bool,
 ) -> Demo:  # fmt: skip
     from rich.live import Live
 
@@ -123,7 +128,7 @@ async def _demo(
     await ensure_topics(settings, Topology.of(pipeline))
 
     async def serve(up: asyncio.Event) -> None:
-        async with worker_process(file.path, registry.root, settings) as workers:
+        async with worker_process(file.path, registry.root, settings, "--no-deadline") as workers:
             up.set()
             if not quiet:
                 stderr.print(
@@ -137,11 +142,7 @@ async def _demo(
                             view, console=stdout, refresh_per_second=4, get_renderable=view.__rich__
                         )
                     )
-                await first_of(
-                    lambda: stream(demo),
-                    demo.stopping.wait,
-                    workers.ended,
-                )
+                await first_of(lambda: stream(demo, workers), demo.stopping.wait)
 
     await interruptible(serve, demo.stopping)
     return demo

@@ -63,18 +63,24 @@ def evaluate(
 
     Between training and test lie the days until labels are known; customers (event keys) with
     a fraud known by then are not tested. Every figure is computed from the decisions topic.
-    An embedded broker is started unless --broker is given.
+    Rows wait for every stage, whatever the file says of late ones: figures are of the models,
+    however slow the machine. Exit code 1, and no figures, when a valid event lacks a stage or
+    its decision. An embedded broker is started unless --broker is given.
 
     Examples:
       anabranch evaluate card-fraud --data handbook
 
       anabranch evaluate card-fraud --data handbook --train 2018-07-11/7 --json | jq .auc
     """
+    from agents.brokers import wait_for_broker
     from agents.evaluation_data import transactions_in
     from models.evaluation import Weeks
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.settings import BrokerSettings
 
+    if broker is not None:
+        run_async(wait_for_broker(BrokerSettings(broker=broker)))  # said before minutes of training
     start, days = _start_and_days(train)
     weeks = Weeks(start, days, delay, test)
     streamed_from = None if events_from is None else _date(events_from, "--events-from")
@@ -90,6 +96,11 @@ def evaluate(
         models = Registry(kept)
         evaluation, tested = _prepared(file, models, path, weeks, streamed_from, seed, bars)
         settings = _settings(stack, broker)
+        stderr.print(
+            f"every event waits for every stage here, whatever {file.path} says of late ones "
+            f"(weighting.deadline_ms {file.pipeline.weighting.deadline_ms:,})",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
         run_async(_stream(file, models, settings, evaluation, bars))
     _report(evaluation, weeks, tested, as_json=as_json)
 
@@ -195,13 +206,12 @@ async def _stream(
             await asyncio.sleep(0.1)
 
     async def serve(up: asyncio.Event) -> None:
-        async with worker_process(file.path, registry.root, settings) as workers:
+        async with worker_process(file.path, registry.root, settings, "--no-deadline") as workers:
             up.set()
             await first_of(
-                lambda: evaluation.run(settings),
+                lambda: evaluation.run(settings, workers),
                 show,
                 evaluation.stopping.wait,
-                workers.ended,
             )
 
     await interruptible(serve, evaluation.stopping)
@@ -211,34 +221,36 @@ async def _stream(
 
 
 def _report(evaluation: Evaluation, weeks: Weeks, tested: Any, *, as_json: bool) -> None:
-    """Print the figures; exit code 1 when an event has no end, or several."""
+    """Print the figures, if every valid event has been judged by every stage.
+
+    Exit code 1 when an event has several ends. Raises NotWhole when there are no figures.
+    """
     import json
 
-    from agents.evaluating import COMPOSED
+    from agents.evaluating import COMPOSED, NotWhole
     from agents.evaluation_data import outcomes_of_events
     from agents.evaluation_table import figures_table
     from models.evaluation import scored
 
     outcomes = outcomes_of_events(evaluation.events).of(tested)
-    rows = {name: scored(outcomes, said[tested]) for name, said in evaluation.scores().items()}
-    account = evaluation.ledger.total()
+    account, shortfall = evaluation.ledger.total(), evaluation.shortfall()
     counts = {
         "events": account.inputs, "decisions": account.decided, "dead_letters": account.dead,
         "unaccounted": account.unaccounted, "duplicates": account.duplicated,
-        "degraded": evaluation.degraded,
+        "degraded": shortfall.degraded,
         "tested": len(outcomes.labels), "positives": int(outcomes.labels.sum()),
     }  # fmt: skip
+    said = evaluation.scores()
+    rows = {} if shortfall else {it: scored(outcomes, said[it][tested]) for it in said}
     if as_json:
-        composed = rows.pop(COMPOSED).model_dump()
-        others = {name: row.model_dump() for name, row in rows.items()}
-        typer.echo(json.dumps({**composed, "rows": others, **counts}))
+        composed = rows.pop(COMPOSED).model_dump() if rows else {}
+        others = {"rows": {name: row.model_dump() for name, row in rows.items()}} if rows else {}
+        typer.echo(json.dumps({**composed, **others, **counts}))
     else:
-        stdout.print(figures_table(rows, weeks))
+        if rows:
+            stdout.print(figures_table(rows, weeks))
         stdout.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
-    if evaluation.degraded:
-        stderr.print(
-            f"{evaluation.degraded:,} decisions lack a stage, which counts as signal 0: the stream "
-            "was faster than its components (raise weighting.deadline_ms)"
-        )
-    if account.unaccounted or account.duplicated:
+    if shortfall:
+        raise NotWhole(shortfall)
+    if account.duplicated:
         raise typer.Exit(1)

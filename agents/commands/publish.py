@@ -48,8 +48,9 @@ def publish(
         typer.Option(
             min=1,
             metavar="N",
-            help="Wait while N events have no decision yet. "
-            "[default: 8000 on the embedded broker, otherwise no limit]",
+            help="Wait while N events have no decision yet; exit code 1 when they will get none. "
+            "[default: 8000 on the embedded broker, and no more bytes than it keeps; otherwise "
+            "no limit]",
         ),
     ] = None,
     broker: BrokerOption = None,
@@ -144,6 +145,7 @@ async def publish_events(
     """
     from agents import publishing
     from agents.brokers import ensure_topics, wait_for_broker
+    from agents.embedded_room import parts_in_bytes
     from agents.in_flight import InFlight
     from agents.outcomes import OutcomePublisher
     from agents.pacing import paced_by
@@ -159,7 +161,11 @@ async def publish_events(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn(),
     ]  # fmt: skip
-    async with publishing.producer(settings) as kafka, InFlight.of(settings, topology) as in_flight:
+    async with (
+        publishing.producer(settings) as kafka,
+        InFlight.of(settings, topology) as in_flight,
+        parts_in_bytes(settings, topology, in_flight) as parts,
+    ):
         room = None if max_in_flight is None else in_flight.room(max_in_flight)
         with Progress(*columns, console=stderr) as bars:
             task = bars.add_task(topology.events, total=total, rate=0.0)
@@ -171,9 +177,12 @@ async def publish_events(
                 most=min(publishing.CHUNK, max_in_flight or publishing.CHUNK),
             ):  # fmt: skip
                 await outcomes.publish_known(kafka)
-                await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
-                count += len(chunk)
-                bars.update(task, completed=count, rate=count / (time.monotonic() - began))
+                async for part in parts(chunk, stopping):
+                    await publishing.publish_chunk(
+                        kafka, topology.events, topology.partitions, part
+                    )
+                    count += len(part)
+                    bars.update(task, completed=count, rate=count / (time.monotonic() - began))
             if not stopping.is_set():
                 await outcomes.publish_rest(kafka)
     return count

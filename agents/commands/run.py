@@ -50,6 +50,13 @@ def run(
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the broker.")
     ] = 30.0,
+    no_deadline: Annotated[
+        bool,
+        typer.Option(
+            "--no-deadline",
+            help="Rows wait for every stage, whatever the file's weighting says of late ones.",
+        ),
+    ] = False,
 ) -> None:
     """Run a pipeline's components until Ctrl-C or SIGTERM; what is done is committed then.
 
@@ -66,16 +73,19 @@ def run(
       anabranch run card-fraud --json | jq --unbuffered .components.weigh.lag
     """  # fmt: skip
     from agents.brokers import broker_settings, started_embedded
+    from agents.no_deadline import without_deadline
     from agents.opening import check_trained
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     home = HomeSettings()
+    settings = broker_settings(broker, home)
     file = load_pipeline(find_pipeline(pipeline))
+    if no_deadline:
+        file = without_deadline(file)
     registry = Registry(home.registry)
     check_trained(file.pipeline, registry, component)  # said before a broker is waited for
-    settings = broker_settings(broker, home)
     with ExitStack() as stack:
         if settings is None:
             settings = stack.enter_context(started_embedded(home))
@@ -93,28 +103,31 @@ async def _run(
     from agents.metrics import Metrics
     from agents.monitoring import serving
     from agents.opening import open_parts
+    from agents.refusal import TOLD_FOR_S, told
     from agents.runner import running
     from agents.supervision import first_of, interruptible, raise_failure, raise_stuck
     from agents.swapping import Swapper
+    from agents.time_outs import check_time_outs
+    from agents.topic_watch import raise_changed
     from topics.topology import Topology
 
     stopping = asyncio.Event()
     until_signalled(stopping)
     metrics = Metrics()
     file, registry, only = what
-    topology, weighting = Topology.of(file.pipeline), file.pipeline.weighting
-    await wait_for_broker(settings, wait_s)
-    await ensure_topics(settings, topology)
-    # A row may wait for a stage until its deadline, and backlog for one that makes progress.
-    longest_s = 2 * weighting.deadline_ms / 1000 + weighting.stall_timeout_s
-    liveness = Liveness(max(settings.stuck_after_s, longest_s))
+    check_time_outs(file.pipeline, settings)
+    topology = Topology.of(file.pipeline)
+    liveness = Liveness(settings.stuck_after_s)
     guard(liveness)
 
     async def serve(up: asyncio.Event) -> None:
         async with (
             ControlTopic(settings, topology) as control,
             running(
-                open_parts(file, registry, only, await control.state_at_start()), settings, metrics
+                open_parts(file, registry, only, await control.state_at_start()),
+                settings,
+                metrics,
+                control,
             ) as workers,
         ):
             swapper = Swapper(control, file, registry, workers)
@@ -125,6 +138,7 @@ async def _run(
                 stopping.wait,
                 lambda: raise_failure(workers, settings),
                 lambda: raise_stuck(workers, liveness),
+                lambda: raise_changed(workers.topics),
                 swapper.follow,
             ]
             if as_json:
@@ -139,7 +153,11 @@ async def _run(
             host, number = port
             number = stack.enter_context(serving(host, number, metrics.registry, liveness))
             stderr.print(f"metrics and health on http://{host}:{number}/metrics, /healthz, /readyz")
-        await interruptible(serve, stopping)
+        for_s = 0.0 if port is None else TOLD_FOR_S
+        async with told(topology.pipeline, metrics, liveness, stopping, for_s):
+            await wait_for_broker(settings, wait_s)
+            await ensure_topics(settings, topology)
+            await interruptible(serve, stopping)
     if not as_json:
         stderr.print("stopped; what was done is committed")
 

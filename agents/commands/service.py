@@ -180,7 +180,8 @@ def _changed(
             promoter = Promoter(control, file, Registry(HomeSettings().registry))
             if shadows:
                 await ensure_shadow_topic(settings, Topology.of(file.pipeline), wanted.component)
-            before = dict(control.state.workers)
+            await control.tidy()
+            before = dict(control.reports.workers)
             version = await do(promoter)
             reports = await promoter.reports(wanted.component, version, before, wait_s)
             return {

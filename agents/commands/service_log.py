@@ -1,4 +1,4 @@
-"""`anabranch models log`: what the control topic says of a pipeline."""
+"""`anabranch models log`: what the control and reports topics say of a pipeline."""
 
 from __future__ import annotations
 
@@ -26,19 +26,23 @@ def log(
     """
     import json
 
+    from agents.control_topic import now_ms
+
     async def read() -> ControlTopic:
         async with controlling(pipeline, broker) as (_, control):
+            control.reports.forget(now_ms())
             return control
 
-    state = run_async(read()).state
+    control: ControlTopic = run_async(read())
+    state, reports = control.state, control.reports
     if as_json:
         typer.echo(json.dumps({
             "audit": [entry.model_dump() for entry in state.audit],
             "deployments": {name: it.model_dump() for name, it in state.deployments.items()},
             "workers": [{"component": name, "worker": worker, **it.model_dump()}
-                        for (name, worker), it in state.workers.items()],
+                        for (name, worker), it in reports.workers.items()],
             "firsts": [{"component": name, "version": version, "partition": p, **it.model_dump()}
-                       for (name, version, p), it in state.firsts.items()],
+                       for (name, version, p), it in reports.firsts.items()],
         }))  # fmt: skip
     else:
         _print_log(state.audit)

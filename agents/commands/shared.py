@@ -25,11 +25,23 @@ PipelineArgument = Annotated[
         metavar="PIPELINE", help="Name of a file in deploy/pipelines, or path of a pipeline file."
     ),
 ]
+
+
+def _checked_broker(broker: str | None) -> str | None:
+    """The broker as it was given. Raises InvalidAddress, before a command has done anything."""
+    from topics.broker_address import checked_addresses
+
+    if broker is not None:
+        checked_addresses(broker)
+    return broker
+
+
 BrokerOption = Annotated[
     str | None,
     typer.Option(
         "--broker",
         metavar="HOST:PORT",
+        callback=_checked_broker,
         help="Kafka broker; without it ANABRANCH_BROKER, or the embedded broker.",
     ),
 ]

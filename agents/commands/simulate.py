@@ -43,8 +43,9 @@ def simulate(
         typer.Option(
             min=1,
             metavar="N",
-            help="Wait while N events have no decision yet. "
-            "[default: 8000 on the embedded broker, otherwise no limit]",
+            help="Wait while N events have no decision yet; exit code 1 when they will get none. "
+            "[default: 8000 on the embedded broker, and no more bytes than it keeps; otherwise "
+            "no limit]",
         ),
     ] = None,
     broker: BrokerOption = None,

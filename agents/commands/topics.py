@@ -78,12 +78,14 @@ def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> Non
     import json
 
     from topics.acls import acls, commands
+    from topics.broker_address import checked_addresses
 
     needed = acls(pipeline)
     if as_json:
         typer.echo(json.dumps([acl._asdict() for acl in needed]))
         return
-    address = broker or os.environ.get("ANABRANCH_BROKER", "localhost:9092")
+    named = os.environ.get("ANABRANCH_BROKER", "localhost:9092") if broker is None else broker
+    address = ",".join(checked_addresses(named))
     for line in commands(needed, address):
         typer.echo(line)
 

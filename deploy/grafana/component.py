@@ -20,6 +20,7 @@ def component() -> dashboard.Dashboard:
         "`weigh` is the weighting agent.",
         [
             ("Rows", _rows()),
+            ("Waits", _waits()),
             ("Time", _time()),
             ("Windows", _windows()),
         ],
@@ -70,6 +71,28 @@ def _rows() -> list[Panel]:
         lines(failures, ROWS, errors),
         lines(lag, RECORDS, Query(lagging, _NAME)),
         lines(skipped, RECORDS, Query(f"{_by('', odd)} or {none}", _NAME)),
+    ]
+
+
+def _waits() -> list[Panel]:
+    rows = Text(
+        "Rows that wait",
+        "Held until the stage has answered, over all partitions. If they stay, look at that stage "
+        "next: rows wait where their stage does.",
+        "AnabranchRowsWait",
+    )
+    longest = Text(
+        "Longest wait",
+        "For how long the stage has answered none while rows wait for it. A stage that works off a "
+        "backlog answers all the time; one that does not is down, starting or hangs.",
+        "AnabranchRowsWait",
+    )
+    name = f"{_NAME} for {{{{stage}}}}"
+    held = _by(", stage", f"anabranch_waiting_rows{{{_CHOSEN}}}")
+    seconds = f"max by (pipeline, component, stage) (anabranch_waiting_seconds{{{_CHOSEN}}})"
+    return [
+        lines(rows, COUNT, Query(held, name)),
+        lines(longest, SECONDS, Query(seconds, name), limits=[30]),
     ]
 
 

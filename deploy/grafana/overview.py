@@ -40,7 +40,8 @@ def overview() -> dashboard.Dashboard:
         [
             ("Now", [*_flow_now(), *_ends_now()]),
             ("Events and their latency", [*_events(), *_latency()]),
-            ("What waits and what died", _ends()),
+            ("Who waits for whom", _waits()),
+            ("What is left to do and what died", _ends()),
             ("Proof", _proof()),
         ],
         component=False,
@@ -148,6 +149,37 @@ def _latency() -> list[Panel]:
     ]
 
 
+def _waits() -> list[Panel]:
+    rows = Text(
+        "Rows that wait",
+        "Held by a component until the stage has answered. They come and go; if they stay, see "
+        "which stage answers none: `anabranch status PIPELINE` says what to do.",
+        "AnabranchRowsWait",
+    )
+    longest = Text(
+        "Longest wait",
+        "For how long a stage that rows wait for has answered none, in the worst partition. Above "
+        "30 s somebody is called: start that stage, or mend it.",
+        "AnabranchRowsWait",
+    )
+    down = Text(
+        "Stages that are down",
+        "1 while a component finds that the stage gives neither answers nor signs of life. It "
+        "must be started; meanwhile decisions are degraded, or wait.",
+        "AnabranchStageDown",
+    )
+    where, by = '{pipeline=~"$pipeline"}', "by (pipeline, component, stage)"
+    name = "{{pipeline}}: {{component}} for {{stage}}"
+    return [
+        lines(rows, COUNT, Query(f"sum {by} (anabranch_waiting_rows{where})", name), width=8),
+        lines(
+            longest, SECONDS, Query(f"max {by} (anabranch_waiting_seconds{where})", name),
+            limits=[30], width=8,
+        ),
+        lines(down, COUNT, Query(f"max {by} (anabranch_stage_down{where})", name), width=8),
+    ]  # fmt: skip
+
+
 def _ends() -> list[Panel]:
     lag = Text(
         "Lag",
@@ -196,14 +228,14 @@ def _proof() -> list[Panel]:
     )
     audit = Text(
         "Audit",
-        "Source records as the topics themselves tell, by `anabranch audit --follow`. Lost and "
-        "duplicated must be 0.",
+        "Source records as the topics themselves tell, by `anabranch audit --follow`. Lost, "
+        "duplicated and expired unread must be 0.",
         "AnabranchAuditFailed",
     )
     alerts = Text("Alerts", "Firing, or about to. Each has a page of its name among the runbooks.")
     states = (
         'sum by (pipeline, state) (anabranch_audit_records{pipeline=~"$pipeline",'
-        'state=~"lost|duplicated|in_flight|dead"})'
+        'state=~"lost|duplicated|expired_unread|in_flight|dead"})'
     )
     waiting = 'sum by (pipeline) (anabranch_join_rows{pipeline=~"$pipeline"})'
     return [

@@ -12,7 +12,7 @@ import orjson
 from aiokafka.structs import ConsumerRecord
 
 from agents.decisions import DecisionWriter, Weights
-from agents.join import Joined, PartitionJoin
+from agents.join import Joined, Moment, PartitionJoin
 from agents.source_stage import source_rows
 from agents.weighing import Scale
 from tests.benchmarks.card_events import STAGES, CardEvents
@@ -34,7 +34,7 @@ _NOW_MS = 1_522_540_831_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class RowsOfEvents:
     """N events and what the stages say about them."""
 
     pipeline: Pipeline
@@ -43,7 +43,7 @@ class _Rows:
     """One of each stage."""
 
     @classmethod
-    def of(cls, n: int) -> _Rows:
+    def of(cls, n: int) -> RowsOfEvents:
         """The first *n* events, all valid."""
         pipeline = load_pipeline(PIPELINE).pipeline
         events = islice(CardEvents().events(), n)
@@ -62,12 +62,11 @@ class _Rows:
 
     def joined(self) -> Joined:
         """The stages' batches, pushed into a fresh join and popped at once."""
-        join = PartitionJoin(
-            STAGES, done=-1, now=0.0, deadline_s=60.0, stall_timeout_s=10.0, max_rows=50_000
-        )
+        at = Moment(0.0, 0.0, lambda _: False)
+        join = PartitionJoin(STAGES, done=-1, at=at, stall_timeout_s=30.0, max_rows=50_000)
         for batch in self.batches:
-            join.push(batch, (batch.component, 1), 0.0)
-        joined = join.pop(0.0)
+            join.push(batch, (batch.component, 1), at)
+        joined = join.pop()
         if joined is None or len(joined.rows) != len(self.records):
             raise ValueError("the join did not give all rows")
         return joined
@@ -85,7 +84,7 @@ def measured(advance: Callable[[str], None]) -> dict[str, dict[int, float]]:
     """Microseconds a row, by what is done and by the rows of a batch; the best of many times."""
     found: dict[str, dict[int, float]] = {}
     for n in ROWS:
-        for name, action in _actions(_Rows.of(n)):
+        for name, action in _actions(RowsOfEvents.of(n)):
             found.setdefault(name, {})[n] = best_s(action) / n * 1e6
         advance(f"micro: batches of {n}")
     return found
@@ -110,7 +109,7 @@ def best_s(action: Callable[[], object]) -> float:
     return min(times)
 
 
-def _actions(rows: _Rows) -> Iterator[tuple[str, Callable[[], object]]]:
+def _actions(rows: RowsOfEvents) -> Iterator[tuple[str, Callable[[], object]]]:
     """What is timed, by name."""
     decision = orjson.dumps({"event_id": "tx-00000017", "score": 0.87, "pipeline": "card-fraud"})
     n = len(rows.records)
@@ -138,10 +137,10 @@ def _as_fetched(rows: Rows) -> Rows:
     return replace(rows, ids=BytesColumn(bytes(rows.ids), n), keys=BytesColumn(bytes(rows.keys), n))
 
 
-def _decisions(rows: _Rows) -> Callable[[], object]:
+def _decisions(rows: RowsOfEvents) -> Callable[[], object]:
     """Weighing joined rows, and their decision records."""
     weights = Weights({"features": 0.1, "risk": 0.3, "decision": 0.6}, 1)
-    scale = Scale(rows.pipeline.weighting, weights)
+    scale = Scale(rows.pipeline, weights)
     writer = DecisionWriter(rows.pipeline, weights)
     joined, every = rows.joined(), np.arange(len(rows.records))
 
@@ -153,7 +152,7 @@ def _decisions(rows: _Rows) -> Callable[[], object]:
     return decide
 
 
-def _dead_letters(rows: _Rows) -> Callable[[], object]:
+def _dead_letters(rows: RowsOfEvents) -> Callable[[], object]:
     """Invalid events refused, and their dead letters."""
     decoder = EventDecoder(rows.pipeline.event)
     bad = [replace(record, value=b'{"amount": -1}') for record in rows.records]

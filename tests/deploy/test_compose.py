@@ -150,7 +150,8 @@ def test_nothing_listens_beyond_this_machine_and_any_component_can_be_scaled() -
         assert "container_name" not in service
     for name in COMPONENTS:
         assert "ports" not in services()[name]
-        assert "ANABRANCH_INSTANCE_ID" not in services()[name]["environment"]
+        # Each replica has a host name, so they are not one name for all.
+        assert services()[name]["environment"]["ANABRANCH_INSTANCE_ID"] == "@hostname"
 
 
 def test_ours_write_nowhere_but_where_they_must_and_every_service_is_limited() -> None:

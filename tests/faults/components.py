@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -47,3 +48,23 @@ class NotANumber(Component):
 
     def transform(self, batch: Batch) -> StageOutput:
         return StageOutput.of_signal(np.full(batch.rows, np.nan))
+
+
+class Poisoned(Component):
+    """What it is given; but one amount takes the whole process along, as native code can."""
+
+    def __init__(self, cents: int) -> None:
+        self._cents = cents
+
+    def transform(self, batch: Batch) -> StageOutput:
+        amounts = batch.inputs["amount"].output[:, 0]
+        if (np.round(amounts * 100_000) == self._cents).any():
+            os._exit(17)
+        return StageOutput.of_signal(amounts)
+
+
+class Ending(Component):
+    """It never gets as far as an answer."""
+
+    def transform(self, batch: Batch) -> StageOutput:
+        os._exit(18)

@@ -38,9 +38,7 @@ pipeline: load-{number}
 weighting:
   from: [amount, second]
   weights: {{amount: 0.5, second: 0.5}}
-  deadline_ms: 600000
-  stall_timeout_s: 600
-  max_in_flight: 1000
+  max_in_flight: 1000  # so few that a join that held more would be seen among 8,000 events
 policy: {{thresholds: {{decline: 0.5}}}}
 """
 COMPONENTS = ("amount", "second", "weigh")
@@ -120,11 +118,8 @@ async def test_handler_that_hangs(
 ) -> None:
     flag = tmp_path / "hang"
     trained = pipeline_with(tmp_path, "Hanging", flag=str(flag))
-    # The least that a stuck component may take here: twice the deadline and the stall's time.
-    text = trained.file.path.read_text().replace("600000", "1000").replace("600", "1")
-    trained.file.path.write_text(text)
-    trained = Trained(tmp_path, load_pipeline(trained.file.path), trained.registry)
     async with streaming(trained, kafka, events, rate=RATE) as scene:
+        # Two minutes by default: it is about that the process ends, not about when.
         workers = scene.workers("amount", "second", stuck_after_s="5")
         scene.workers("weigh")
         await scene.ended(EVENTS // 16)
@@ -134,9 +129,7 @@ async def test_handler_that_hangs(
         workers.start()
         await scene.recovered()
         await scene.ended(EVENTS)
-    # Live events are decided without the stage that hangs, and say so: their ends are what counts.
-    scene.may_degrade = True
-    await judge(scene, None)
+    await judge(scene, amounts(events))
 
 
 async def test_two_workers_with_one_static_member_id(
@@ -159,12 +152,12 @@ async def test_two_workers_with_one_static_member_id(
 
 
 async def test_two_versions_of_a_component_in_one_group(
-    pipeline: Trained, patient: Trained, kafka: BrokerSettings, events: list[LabelledEvent],
+    pipeline: Trained, shipped: Trained, kafka: BrokerSettings, events: list[LabelledEvent],
     judge: Judge, tmp_path: Path,
 ) -> None:  # fmt: skip
     newer = Registry(tmp_path / "newer")
     shutil.copytree(pipeline.registry.root, newer.root)
-    data = training_data.simulated(patient.pipeline, rows=60_000, seed=1)
+    data = training_data.simulated(shipped.pipeline, rows=60_000, seed=1)
     await asyncio.to_thread(
         train, pipeline.pipeline, tmp_path, data, newer, open_component=open_component
     )

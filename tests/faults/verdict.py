@@ -31,7 +31,11 @@ class Verdict:
 
     events: int
     lost: int
+    """Event ids that neither a decision nor a dead letter is about."""
     duplicated: int
+    """Ends of an event id beyond its first."""
+    dead: int
+    """Dead letters."""
     wrong: int
     """Decisions that are not what one process says of the same events without any broker."""
     degraded: int
@@ -40,8 +44,9 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Every event ended once, in order, and as it does without faults."""
-        return not (self.lost or self.duplicated or self.wrong or self.degraded or self.disordered)
+        """Every event got one decision, in order, and as it does without faults."""
+        return not (self.lost or self.duplicated or self.dead or self.wrong or self.degraded
+                    or self.disordered)  # fmt: skip
 
 
 async def judged(trained: Trained, broker: BrokerSettings, reference: Reference | None) -> Verdict:
@@ -50,19 +55,31 @@ async def judged(trained: Trained, broker: BrokerSettings, reference: Reference 
     Without a *reference* any signals are right: more than one model has decided.
     """
     topology = Topology.of(trained.pipeline)
-    events = {(r.partition, r.offset) for r in await records_of(broker, topology.events)}
+    identity = trained.pipeline.event.id
+    events = {_id(record, identity) for record in await records_of(broker, topology.events)}
     decisions = [json.loads(r.value) for r in await records_of(broker, topology.decisions)]
     decided = [(d["source"]["partition"], d["source"]["offset"]) for d in decisions]
-    dead = [_source_of_letter(r) for r in await records_of(broker, topology.dead_letters)]
-    ends = Counter([*decided, *dead])
+    dead = [_id(record, identity) for record in await records_of(broker, topology.dead_letters)]
+    ends = Counter([*(decision["event_id"] for decision in decisions), *dead])
     return Verdict(
         events=len(events),
         lost=len(events - ends.keys()),
         duplicated=sum(n - 1 for n in ends.values()) + len(ends.keys() - events),
+        dead=len(dead),
         wrong=sum(not _is_right(decision, reference) for decision in decisions),
         degraded=sum(decision["degraded"] for decision in decisions),
         disordered=_disordered(decided),
     )
+
+
+def _id(record: ConsumerRecord, field: str) -> str:
+    """The id that the event itself says; an invalid event's coordinates, if it says none."""
+    headers = dict(record.headers)
+    try:
+        return str(json.loads(record.value or b"")[field])
+    except (ValueError, KeyError, TypeError):
+        partition = int(headers.get("x-error-partition", record.partition))
+        return f"{partition}@{int(headers.get('x-error-offset', record.offset))}"
 
 
 def _source_of_letter(record: ConsumerRecord) -> Source:

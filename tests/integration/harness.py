@@ -28,6 +28,7 @@ from agents.brokers import ensure_topics, wait_for_broker
 from agents.components import open_component
 from agents.control_topic import ControlTopic
 from agents.following import follower, read_until
+from agents.in_flight import InFlight
 from agents.metrics import Metrics
 from agents.opening import open_parts
 from agents.pacing import AtRate
@@ -37,18 +38,22 @@ from models.registry import Registry
 from models.simulators import SIMULATORS
 from models.training import train
 from topics.batches import Record, write_batches
+from topics.heartbeat import HEADER as HEARTBEAT
 from topics.pipeline import Pipeline
 from topics.pipeline_file import PipelineFile, find_pipeline, load_pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 from topics.wire import decode
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
+"""For what has to come sooner or later; a busy machine takes its time."""
 
 EVERYTHING = ["features", "terminals", "risk-linear", "risk-forest", "decision", "weigh"]
 """What the card-fraud pipeline runs, by component."""
 
 RESTART_EVENTS = 8000
+
+_TRICKLE, _AHEAD = 100.0, 50
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,6 @@ def trained_small(
         parameters = component.get("model", {}).get("parameters", {})
         if "n_estimators" in parameters:
             parameters["n_estimators"] = min(trees, parameters["n_estimators"])
-    # A busy machine may take seconds for a batch: these tests are about losing nothing.
-    content["weighting"]["deadline_ms"] = 60_000
     edit(content)
     path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -90,12 +93,13 @@ def trained_small(
 _numbers = count(1)
 
 
-def renamed(trained: Trained, home: Path) -> Trained:
+def renamed(trained: Trained, home: Path, partitions: int = 4) -> Trained:
     """The pipeline with its models by a name that no other test has, in *home*."""
     content = yaml.safe_load(trained.file.path.read_text())
     name = f"{trained.pipeline.name}-{next(_numbers)}"
     path = home / "pipeline.yaml"
-    path.write_text(yaml.safe_dump(content | {"pipeline": name}, sort_keys=False))
+    content |= {"pipeline": name, "partitions": partitions}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     root = home / "registry"
     shutil.copytree(trained.home / "registry" / trained.pipeline.name, root / name)
     return Trained(home, load_pipeline(path), Registry(root))
@@ -110,7 +114,7 @@ async def pipeline_running(
     await ensure_topics(broker, topology)
     async with ControlTopic(broker, topology) as control:
         parts = open_parts(trained.file, trained.registry, state=await control.state_at_start())
-        async with running(parts, broker, metrics or Metrics()) as workers:
+        async with running(parts, broker, metrics or Metrics(), control) as workers:
             swapper = Swapper(control, trained.file, trained.registry, workers)
             following = asyncio.create_task(swapper.follow())
             yield workers
@@ -120,7 +124,7 @@ async def pipeline_running(
 
 @contextmanager
 def worker_process(
-    trained: Trained, broker: BrokerSettings, *components: str
+    trained: Trained, broker: BrokerSettings, *components: str, words: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`anabranch run` as a process of its own; killed in the end if it still runs.
 
@@ -129,7 +133,7 @@ def worker_process(
     named = [word for name in components for word in ("--component", name)]
     with TemporaryFile() as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agents", "run", str(trained.file.path), *named],
+            [sys.executable, "-m", "agents", "run", str(trained.file.path), *named, *words],
             env={
                 **os.environ,
                 "ANABRANCH_HOME": str(trained.home),
@@ -154,7 +158,7 @@ def worker_process(
 def stopped(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
     """Send *number* and wait; the exit code."""
     process.send_signal(number)
-    return process.wait(timeout=20)
+    return process.wait(timeout=PATIENCE_S)
 
 
 def simulated(pipeline: Pipeline, count: int, seed: int = 7) -> list[tuple[bytes, bytes]]:
@@ -173,6 +177,45 @@ async def publish(
     async with publishing.producer(broker) as kafka:
         async for chunk in publishing.paced(events, pace=AtRate(rate), room=None):
             await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
+
+
+class Flow:
+    """Events that go on and on, and how many there were."""
+
+    def __init__(self) -> None:
+        self.published = 0
+        self.ending = asyncio.Event()
+
+    async def goes_on(self, events: int = 20) -> None:
+        """Wait until so many more are published: some flow before, and some after."""
+        wanted = self.published + events
+        async with asyncio.timeout(PATIENCE_S):
+            while self.published < wanted:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def flowing(broker: BrokerSettings, pipeline: Pipeline, seed: int) -> AsyncIterator[Flow]:
+    """A trickle of events until the body ends, few ahead of their decisions, however slow it is."""
+    topology, flow = Topology.of(pipeline), Flow()
+    endless = (labelled.event for labelled in SIMULATORS["card-fraud"](seed))
+    events = (publishing.encoded(event, pipeline.event.key) for event in endless)
+
+    async def flows() -> None:
+        async with publishing.producer(broker) as kafka, InFlight.of(broker, topology) as ahead:
+            async for chunk in publishing.paced(
+                events, pace=AtRate(_TRICKLE), room=ahead.room(_AHEAD), most=_AHEAD,
+                stopping=flow.ending,
+            ):  # fmt: skip
+                await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
+                flow.published += len(chunk)
+
+    task = asyncio.create_task(flows())
+    try:
+        yield flow
+    finally:
+        flow.ending.set()
+        await task
 
 
 async def publish_raw(
@@ -195,13 +238,15 @@ async def settled(broker: BrokerSettings, pipeline: Pipeline, events: int) -> Au
         await asyncio.sleep(0.3)
 
 
-async def records_of(broker: BrokerSettings, topic: str) -> list[ConsumerRecord]:
-    """All records of a topic, read by an ordinary consumer."""
+async def records_of(
+    broker: BrokerSettings, topic: str, partitions: int = 4
+) -> list[ConsumerRecord]:
+    """All records of a topic but heartbeats, read by an ordinary consumer."""
     found: list[ConsumerRecord] = []
-    async with follower(broker, (topic,), 4, from_start=True) as consumer:
+    async with follower(broker, (topic,), partitions, from_start=True) as consumer:
         ends = await consumer.end_offsets(sorted(consumer.assignment()))
         async for _, records in read_until(consumer, ends):
-            found += records
+            found += [record for record in records if HEARTBEAT not in dict(record.headers)]
     return found
 
 
@@ -232,14 +277,18 @@ async def outputs_of(
 
 async def decided(broker: BrokerSettings, pipeline: Pipeline, count: int) -> None:
     """Wait until *count* decisions are written."""
+    await written(broker, Topology.of(pipeline).decisions, count)
+
+
+async def written(broker: BrokerSettings, topic: str, count: int) -> None:
+    """Wait until *count* records have been written on *topic*."""
     deadline = time.monotonic() + PATIENCE_S
-    topology = Topology.of(pipeline)
-    async with follower(broker, (topology.decisions,), 4, from_start=False) as consumer:
+    async with follower(broker, (topic,), 4, from_start=False) as consumer:
         while True:
             ends = await consumer.end_offsets(sorted(consumer.assignment()))
             if sum(ends.values()) >= count:
                 return
-            assert time.monotonic() < deadline, f"{sum(ends.values())} of {count} decisions"
+            assert time.monotonic() < deadline, f"{sum(ends.values())} of {count} on {topic}"
             await asyncio.sleep(0.02)
 
 

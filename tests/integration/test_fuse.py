@@ -26,10 +26,12 @@ from models.registry import Registry
 from models.training import train
 from tests.integration.harness import (
     EVERYTHING,
+    PATIENCE_S,
     RESTART_EVENTS,
     Trained,
     decided,
     decisions_of,
+    flowing,
     outputs_of,
     pipeline_running,
     publish,
@@ -72,7 +74,6 @@ def stateless(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A pipeline whose components could all be fused."""
     home = tmp_path_factory.mktemp("stateless")
     content = yaml.safe_load(STATELESS.read_text())
-    content["weighting"]["deadline_ms"] = 60_000
     path = home / "stateless.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     file, registry = load_pipeline(path), Registry(home / "registry")
@@ -168,7 +169,7 @@ async def test_a_version_of_one_of_them_takes_over_while_events_flow(
     own: Trained, trained: Trained, broker: BrokerSettings
 ) -> None:
     second(own, trained, "risk-forest")
-    metrics = Metrics()
+    metrics, events = Metrics(), simulated(own.pipeline, 2 * EVENTS)
     topology = Topology.of(own.pipeline)
     await ensure_topics(broker, topology)
     await ensure_shadow_topic(broker, topology, "risk-forest")
@@ -176,23 +177,23 @@ async def test_a_version_of_one_of_them_takes_over_while_events_flow(
         ours = Promoter(control, own.file, own.registry)
         await ours.promote("risk-forest", 1)
         async with pipeline_running(own, broker, metrics):
-            published = asyncio.create_task(
-                publish(broker, own.pipeline, simulated(own.pipeline, 3 * EVENTS), 1500)
-            )
-            await decided(broker, own.pipeline, EVENTS // 2)
-            before = dict(control.state.workers)
-            await ours.challenge("risk-forest", 2, share=0.3)
-            await ours.reports("risk-forest", 2, before, wait_s=20)
-            await decided(broker, own.pipeline, EVENTS)
-            assert not published.done()
-            before = dict(control.state.workers)
-            await ours.promote("risk-forest", 2)
-            await ours.reports("risk-forest", 2, before, wait_s=20)
-            await published
-            audit = await settled(broker, own.pipeline, 3 * EVENTS)
+            async with flowing(broker, own.pipeline, seed=11) as flow:
+                await publish(broker, own.pipeline, events[:EVENTS], 4000)
+                await decided(broker, own.pipeline, EVENTS)
+                before = dict(control.reports.workers)
+                await ours.challenge("risk-forest", 2, share=0.3)
+                assert await ours.reports("risk-forest", 2, before, wait_s=PATIENCE_S)
+                await flow.goes_on()
+                before = dict(control.reports.workers)
+                await ours.promote("risk-forest", 2)
+                assert await ours.reports("risk-forest", 2, before, wait_s=PATIENCE_S)
+                await flow.goes_on()
+                await publish(broker, own.pipeline, events[EVENTS:], 4000)
+            total = 2 * EVENTS + flow.published
+            audit = await settled(broker, own.pipeline, total)
             assert is_in_one_session(metrics, own, WORKER)
-    assert (audit.total.lost, audit.total.duplicated, audit.total.decided) == (0, 0, 3 * EVENTS)
-    await check_decisions_follow(broker, own, 3 * EVENTS)
+    assert (audit.total.lost, audit.total.duplicated, audit.total.decided) == (0, 0, total)
+    await check_decisions_follow(broker, own, total)
     models = await models_of(broker, own, "risk-forest")
     share = Counter(model for model, _ in models.values())
     assert share["risk-forest@1"] > EVENTS / 2
@@ -267,8 +268,9 @@ async def test_from_apart_to_fused_and_back_nothing_is_lost_or_made_twice(
     await ensure_topics(broker, Topology.of(own.pipeline))
     async with running(open_parts(before.file, before.registry, only), broker, Metrics()):
         await publish(broker, own.pipeline, events[:EVENTS], 4000)
-        while len(await models_of(broker, own, "risk-forest")) < EVENTS:  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(await models_of(broker, own, "risk-forest")) < EVENTS:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
     for turn, it in enumerate((own, before), start=2):
         async with pipeline_running(it, broker):
             part = events[EVENTS * (turn - 1) : EVENTS * turn]

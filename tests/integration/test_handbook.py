@@ -33,6 +33,7 @@ from models.windows import over_all_rows
 from tests.integration.handbook import CALENDAR, CUSTOMER, TERMINAL, Handbook, folder
 from tests.integration.harness import Trained, stopped, worker_process
 from tests.integration.test_cli import anabranch
+from topics.heartbeat import HEADER as HEARTBEAT
 from topics.pipeline import Pipeline
 from topics.pipeline_file import find_pipeline, load_pipeline
 from topics.settings import BrokerSettings
@@ -40,13 +41,13 @@ from topics.stage_batch import StageBatch
 from topics.topology import Topology
 from topics.wire import decode
 
-pytestmark = [pytest.mark.handbook, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.handbook, pytest.mark.timeout(1800)]
 
 UNTIL = date.fromisoformat(os.environ.get("ANABRANCH_HANDBOOK_UNTIL", "2018-05-18"))
 Doubles = NDArray[np.float64]
 TOLERANCE = 1e-9
 IN_FLIGHT = 8000
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 COLUMNS: Mapping[str, list[str]] = {
     "features": [*CALENDAR, *CUSTOMER],  # behind the amount
     "terminals": TERMINAL,
@@ -67,8 +68,6 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         component.pop("model", None)
     content["weighting"] = {
         "from": [*COLUMNS], "weights": {"features": 0.5, "terminals": 0.5},
-        # A worker that comes back may take long to catch up: until then no row is let go.
-        "deadline_ms": 3_600_000, "stall_timeout_s": 600,
     }  # fmt: skip
     home = tmp_path_factory.mktemp("handbook")
     path = home / "card-fraud.yaml"
@@ -143,7 +142,9 @@ class Stream:
             while True:
                 for records in (await consumer.getmany(timeout_ms=200)).values():
                     for record in records:
-                        self._compare(decode(record.value, dict(record.headers)))
+                        headers = dict(record.headers)
+                        if HEARTBEAT not in headers:
+                            self._compare(decode(record.value, headers))
 
     def _compare(self, batch: StageBatch) -> None:
         assert batch.present.all()
@@ -207,7 +208,7 @@ async def test_the_stream_reproduces_the_handbook_s_features(
 def test_decisions_are_ahead_of_the_handbook_s_best_models() -> None:
     done = anabranch(
         None, "evaluate", "card-fraud", "--data", str(folder()),
-        "--train", "2018-07-25/7", "--delay", "7", "--test", "7", "--json", timeout=600,
+        "--train", "2018-07-25/7", "--delay", "7", "--test", "7", "--json", timeout=1500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -31,6 +31,7 @@ from models.model_component import ModelComponent
 from models.registry import WEIGHTS
 from models.training import TrainingData, train
 from tests.integration.harness import (
+    PATIENCE_S,
     Trained,
     decided,
     decisions_of,
@@ -46,9 +47,10 @@ from tests.integration.harness import (
 from tests.integration.test_cli import anabranch
 from topics.batches import Record
 from topics.bytes_column import BytesColumn
-from topics.control import Deployment, VersionRef, deploy_key
+from topics.control import Deployment, VersionRef, WeightsDeployment, deploy_key
 from topics.outcomes import outcome_fields, outcome_of
 from topics.policy import Policy
+from topics.reports import WorkerReport
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 from topics.wire import decode
@@ -134,7 +136,7 @@ def forest_of(decision: dict[str, Any]) -> str:
 
 
 async def said_by_workers(ours: Promoter, what: str, version: int, before: Reports) -> str:
-    reports = await ours.reports(what, version, before, wait_s=20)
+    reports = await ours.reports(what, version, before, wait_s=PATIENCE_S)
     (report,) = reports.values()
     return f"{report.state} {report.reason}".strip()
 
@@ -145,20 +147,20 @@ async def test_a_promoted_version_takes_over_once_at_the_offset_that_is_noted(
     await deployed(two, broker, 1)
 
     async def change(ours: Promoter, _: ControlTopic) -> None:
-        before = dict(ours._control.state.workers)
+        before = dict(ours._control.reports.workers)
         await ours.promote(FOREST, 2, "a test")
         assert await said_by_workers(ours, FOREST, 2, before) == "running"
 
     decisions = await streamed(two, broker, change)
     async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
-        state = control.state
+        state, noted = control.state, control.reports.firsts
     seen = by_partition(decisions, forest_of)
     assert {rows[-1][1] for rows in seen.values()} == {f"{FOREST}@2"}
     for partition, rows in seen.items():
         models = [model for _, model in rows]
         assert models == sorted(models), "once a version is replaced it never comes back"
         firsts = [offset for offset, model in rows if model.endswith("@2")]
-        assert state.firsts[FOREST, 2, partition].offset == firsts[0]
+        assert noted[FOREST, 2, partition].offset == firsts[0]
     assert [(it.action, it.version, it.before) for it in state.audit] == [
         ("promote", 1, None), ("promote", 2, 1),
     ]  # fmt: skip
@@ -178,7 +180,7 @@ async def test_a_rollback_brings_the_version_before_back(
 
     async def change(ours: Promoter, _: ControlTopic) -> None:
         await ours.promote(FOREST, 2)
-        before = dict(ours._control.state.workers)
+        before = dict(ours._control.reports.workers)
         assert (await ours.rollback(FOREST, "it was worse")).version == 1
         assert await said_by_workers(ours, FOREST, 1, before) == "running"
 
@@ -186,7 +188,7 @@ async def test_a_rollback_brings_the_version_before_back(
     seen = by_partition(decisions, forest_of)
     assert {rows[-1][1] for rows in seen.values()} == {f"{FOREST}@1"}
     async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
-        firsts = control.state.firsts
+        firsts = control.reports.firsts
     for partition, rows in seen.items():
         back = [at for (at, model), (_, before) in zip(rows[1:], rows, strict=False)
                 if model.endswith("@1") and before.endswith("@2")]  # fmt: skip
@@ -208,7 +210,7 @@ async def test_a_version_that_was_tampered_with_is_refused_and_the_old_one_goes_
                 break
         with pytest.raises(Exception, match="changed"):
             await ours.promote(FOREST, 2)
-        before = dict(ours._control.state.workers)
+        before = dict(ours._control.reports.workers)
         wanted = VersionRef(version=2, digest=good.digest)
         await control.write({deploy_key(FOREST): Deployment(champion=wanted)})
         assert (await said_by_workers(ours, FOREST, 2, before)).startswith("refused")
@@ -227,7 +229,7 @@ async def test_weights_and_policy_swap_the_same_way(two: Trained, broker: Broker
     policy = Policy(version=7, otherwise="fine", thresholds={"stop": 0.0001})
 
     async def change(ours: Promoter, _: ControlTopic) -> None:
-        before = dict(ours._control.state.workers)
+        before = dict(ours._control.reports.workers)
         await ours.promote_weights(second.version)
         assert await said_by_workers(ours, "weights", second.version, before) == "running"
         ours._pipeline = two.pipeline.model_copy(update={"policy": policy})
@@ -258,7 +260,7 @@ async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its
     await ensure_shadow_topic(broker, topology, FOREST)
 
     async def change(ours: Promoter, _: ControlTopic) -> None:
-        before = dict(ours._control.state.workers)
+        before = dict(ours._control.reports.workers)
         await ours.challenge(FOREST, 2)
         assert await said_by_workers(ours, FOREST, 2, before) == "running"
 
@@ -463,6 +465,135 @@ async def test_weights_that_cannot_be_used_leave_those_of_before_after_a_restart
     async with pipeline_running(two, broker) as workers:
         assert workers.slots.terms is not None
         assert workers.slots.terms.terms.weights.version == first.version
+
+
+async def reports_of(own: Trained, broker: BrokerSettings, what: str) -> list[WorkerReport]:
+    """What workers say of a component's or the weights' version, once one has."""
+    async with ControlTopic(broker, Topology.of(own.pipeline)) as control:
+        control.listen()
+        while not (
+            said := [it for (name, _), it in control.reports.workers.items() if name == what]
+        ):
+            await control.more()
+        return said
+
+
+async def runs_after_a_start(
+    own: Trained, broker: BrokerSettings, metrics: Metrics
+) -> tuple[str, str, str]:
+    """What runs of the forest after a start, and what its worker says of what should."""
+    async with pipeline_running(own, broker, metrics) as workers:
+        (report,) = await reports_of(own, broker, FOREST)
+        model = workers.slots.components[FOREST].champion.model.model
+    return model, report.state, report.reason
+
+
+def refusals(own: Trained, metrics: Metrics, component: str) -> float | None:
+    labels = {"pipeline": own.pipeline.name, "component": component, "result": "refused"}
+    return metrics.registry.get_sample_value("anabranch_swaps_total", labels)
+
+
+async def test_versions_that_are_gone_leave_the_newest_that_is_there_and_it_is_said(
+    two: Trained, broker: BrokerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = Metrics()
+    gone = VersionRef(version=7, digest="sha256:" + "7" * 64)
+    before = VersionRef(version=6, digest="sha256:" + "6" * 64)
+    await ensure_topics(broker, Topology.of(two.pipeline))
+    async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
+        await control.write({deploy_key(FOREST): Deployment(champion=gone, previous=before)})
+    model, state, reason = await runs_after_a_start(two, broker, metrics)
+    assert (model, state) == (f"{FOREST}@2", "refused")
+    assert reason.startswith(f"{FOREST}@2 runs instead: no model of {FOREST}@7")
+    assert refusals(two, metrics, FOREST) == 1
+    assert f"{FOREST}@7 is promoted, but cannot be used" in caplog.text
+    assert f"{FOREST}@2 (sha256:" in caplog.text
+
+
+async def test_a_version_with_another_digest_is_not_taken_for_the_promoted_one(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    metrics = Metrics()
+    other = VersionRef(version=2, digest="sha256:" + "2" * 64)
+    first = two.registry.get(two.pipeline.name, FOREST, 1)
+    before = VersionRef(version=1, digest=first.digest)
+    await ensure_topics(broker, Topology.of(two.pipeline))
+    async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
+        await control.write({deploy_key(FOREST): Deployment(champion=other, previous=before)})
+    model, state, reason = await runs_after_a_start(two, broker, metrics)
+    assert (model, state) == (f"{FOREST}@1", "refused")
+    assert "in this registry, but sha256:222" in reason
+    async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
+        await control.write({deploy_key(FOREST): Deployment(champion=other)})
+    model, state, reason = await runs_after_a_start(two, broker, metrics)
+    assert (model, state) == (f"{FOREST}@2", "refused"), "the same number, another model"
+    assert refusals(two, metrics, FOREST) == 2
+
+
+async def test_weights_that_do_not_fit_leave_the_newest_that_do(
+    two: Trained, broker: BrokerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    name, metrics = two.pipeline.name, Metrics()
+    good = two.registry.weights(name)
+    values = {**good.card.values, "gone": 0.0}
+    others = [
+        two.registry.add_weights(name, good.card.model_copy(update={"values": values})).version
+        for _ in range(3)
+    ]
+    deployed_weights = WeightsDeployment(version=others[1], previous=others[0])
+    await ensure_topics(broker, Topology.of(two.pipeline))
+    async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
+        await control.write({"weights": deployed_weights})
+    async with pipeline_running(two, broker, metrics) as workers:
+        (report,) = await reports_of(two, broker, "weights")
+        assert report.state == "refused"
+        assert report.reason.startswith(f"weights@{good.version} weigh instead: ")
+        assert refusals(two, metrics, "weigh") == 1
+        assert workers.slots.terms is not None
+        assert workers.slots.terms.terms.weights.version == good.version
+    assert f"weights@{good.version} runs instead" in caplog.text
+
+
+async def test_reports_of_older_workers_on_the_control_topic_are_still_read(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(two.pipeline)
+    await ensure_topics(broker, topology)
+    report = {"version": 1, "state": "refused", "reason": "too old", "at": "2026-01-01"}
+    said = [
+        (b"worker/risk-forest/old-1", json.dumps(report).encode()),
+        (b"first/risk-forest/1/0", b'{"offset": 12, "worker": "old-1", "at": "2026-01-01"}'),
+    ]
+    now_ms = int(time.time() * 1000)
+    await publish_raw(broker, topology.control, 0, [Record(k, v, now_ms) for k, v in said])
+    words = ("models", "log", str(two.file.path), "--json")
+    done = await asyncio.to_thread(anabranch, two, *words, broker=broker.broker)
+    found = json.loads(done.stdout)
+    assert [(it["worker"], it["reason"]) for it in found["workers"]] == [("old-1", "too old")]
+    assert [(it["version"], it["offset"]) for it in found["firsts"]] == [(1, 12)]
+
+
+async def test_a_worker_that_ends_in_order_takes_its_reports_back_and_writes_no_control_record(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(two.pipeline)
+    await deployed(two, broker, 1)
+    before = len(await records_of(broker, topology.control))
+    events = simulated(two.pipeline, 200)
+    async with pipeline_running(two, broker):
+        await publish(broker, two.pipeline, events, 2000)
+        await settled(broker, two.pipeline, len(events))
+        async with ControlTopic(broker, topology) as control:
+            control.listen()
+            while len(control.reports.statuses) < 7 or not control.reports.workers:
+                await control.more()
+            names = {name for name, _ in control.reports.statuses}
+    assert names == {"features", "terminals", "terminals.keyed", "risk-linear", FOREST, "decision",
+                     "weigh"}  # fmt: skip
+    async with ControlTopic(broker, topology) as control:
+        assert (control.reports.statuses, control.reports.workers) == ({}, {})
+        assert {name for name, *_ in control.reports.firsts} >= {FOREST, "decision"}
+    assert len(await records_of(broker, topology.control)) == before
 
 
 async def test_gc_leaves_what_is_in_service(

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.protocol.produce import ProduceRequest
 
 from agents.commands.shared import run_async
-from tests.integration.harness import records_of
+from tests.integration.harness import PATIENCE_S, records_of
 from topics.batches import Record
 from topics.connection import client_options
 from topics.errors import LeaseLost
@@ -64,8 +64,9 @@ async def write_that_outlives_the_lease(broker: BrokerSettings, *, connected: bo
             for connection in producer.client._conns.values():
                 connection.close()
         leased.clear()
-        await asyncio.sleep(0.5)
-        assert writer.severed is not None
+        async with asyncio.timeout(PATIENCE_S):
+            while writer.severed is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         network.set()
         with pytest.raises(LeaseLost):
             await writing

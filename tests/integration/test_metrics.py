@@ -7,6 +7,8 @@ import time
 
 from agents.metrics import Metrics
 from tests.integration.harness import (
+    EVERYTHING,
+    PATIENCE_S,
     Trained,
     pipeline_running,
     publish,
@@ -21,15 +23,20 @@ from topics.topology import Topology
 
 async def test_metrics_tell_what_happened(trained: Trained, broker: BrokerSettings) -> None:
     metrics = Metrics()
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, {"pipeline": "card-fraud", **labels})
+
     bad = [Record(b"k", b"nonsense", int(time.time() * 1000)) for _ in range(3)]
     async with pipeline_running(trained, broker, metrics):
         await publish(broker, trained.pipeline, simulated(trained.pipeline, 400), 4000)
         await publish_raw(broker, Topology.of(trained.pipeline).events, 0, bad)
         await settled(broker, trained.pipeline, 403)
-        await asyncio.sleep(1)  # lag is looked at twice a second
-
-    def value(name: str, **labels: str) -> float | None:
-        return metrics.registry.get_sample_value(name, {"pipeline": "card-fraud", **labels})
+        async with asyncio.timeout(PATIENCE_S):  # lag is looked at now and then
+            while any(  # noqa: ASYNC110
+                value("anabranch_consumer_lag_records", component=name) for name in EVERYTHING
+            ):
+                await asyncio.sleep(0.1)
 
     assert value("anabranch_events_total", outcome="decision") == 400
     assert value("anabranch_events_total", outcome="dead-letter") == 3

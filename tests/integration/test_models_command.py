@@ -41,7 +41,7 @@ pipeline: imported
     kind: assess_risk
     from: [features]
     model: {{estimator: sklearn.linear_model.LogisticRegression{version}}}
-weighting: {{from: [risk], weights: {{risk: 1.0}}, deadline_ms: 60000}}
+weighting: {{from: [risk], weights: {{risk: 1.0}}}}
 policy: {{thresholds: {{decline: 0.6}}}}
 """
 

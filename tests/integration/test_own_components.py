@@ -44,7 +44,6 @@ codec: {codec}
 weighting:
   from: [large, unlucky]
   weights: {{large: 0.75, unlucky: 0.25}}
-  deadline_ms: 60000
   missing: {missing}
 policy: {{thresholds: {{decline: 0.5}}}}
 """

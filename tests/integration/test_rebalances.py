@@ -11,6 +11,7 @@ import pytest
 from agents.app import add_agent, create_app
 from agents.brokers import ensure_topics
 from tests.integration.harness import (
+    PATIENCE_S,
     Trained,
     pipeline_running,
     publish,
@@ -52,7 +53,7 @@ async def test_a_service_that_dies_below_an_app_is_the_apps_failure(
     try:
         async with pipeline_running(trained, broker) as workers:
             workers.apps["features"].batches._getmany = broken  # type: ignore[method-assign, assignment]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 name, cause = await workers.failed()
             assert name == "features"
             assert "the fetch broke" in str(cause)
@@ -73,7 +74,7 @@ async def test_workers_that_join_together_need_to_do_so_once(
     for app in apps:
         add_agent(app, [topology.events], nothing)
     await asyncio.gather(*(app.start() for app in apps))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while (owned := sorted(len(app.batches.assignment()) for app in apps)) != [1, 1, 2]:
         assert time.monotonic() < deadline, f"partitions by worker: {owned}"
         await asyncio.sleep(0.1)

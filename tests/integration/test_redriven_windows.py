@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from models.simulators import LabelledEvent
@@ -15,20 +13,14 @@ from topics.redrive import Errand, decoded
 from topics.settings import BrokerSettings
 from topics.topology import WEIGH, Topology
 
-pytestmark = pytest.mark.timeout(240)
 SPOILT = 4
-
-
-def patient(content: Any) -> None:
-    # A small broker gives one record at a time to a worker that catches up.
-    content["weighting"] |= {"deadline_ms": 600_000, "stall_timeout_s": 600}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Card fraud with windows by the partition key, and by another."""
     home = tmp_path_factory.mktemp("redriven")
-    return trained_small("card-fraud", home, rows=60_000, trees=5, edit=patient)
+    return trained_small("card-fraud", home, rows=60_000, trees=5)
 
 
 def spoilt(labelled: list[LabelledEvent]) -> tuple[list[int], list[LabelledEvent]]:

@@ -28,7 +28,6 @@ from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
-pytestmark = pytest.mark.timeout(240)
 STATEFUL = ("features", "terminals", "visits")
 EVENTS = 3500  # about a month of 60 customers: outcomes are known, and windows reach back
 CHUNK = 50
@@ -48,8 +47,6 @@ def with_visits(content: Any) -> None:
                  "key": "terminal_id", "features": [visits]}  # fmt: skip
     content["components"].insert(2, component)
     content["components"][3]["from"].append("visits")
-    # A small broker gives one record at a time to a worker that catches up.
-    content["weighting"] |= {"deadline_ms": 600_000, "stall_timeout_s": 600}
 
 
 def transactions() -> list[LabelledEvent]:

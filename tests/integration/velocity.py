@@ -41,13 +41,19 @@ class Unlucky(Component):
 
 
 class Mendable(Component):
-    """Fails on a quarter of the amounts as long as the file *flag* is there; counts its rows."""
+    """Fails on a quarter of the amounts as long as the file *flag* is there; counts its rows.
 
-    def __init__(self, flag: str, counter: str) -> None:
+    It never comes back as long as the file *halt* is there.
+    """
+
+    def __init__(self, flag: str, counter: str, halt: str) -> None:
         self._flag = Path(flag)
         self._counter = Path(counter)
+        self._halt = Path(halt)
 
     def transform(self, batch: Batch) -> StageOutput:
+        while self._halt.exists():
+            time.sleep(0.1)
         amounts = batch.inputs["features"].output[:, 0]
         if self._flag.exists() and (np.round(amounts * 100) % 4 == 0).any():
             raise ArithmeticError("a multiple of four")

@@ -113,12 +113,13 @@ async def test_a_challenger_without_its_topic_is_refused_at_once_and_events_are_
             challenger=Challenger(version=added.version, digest=added.digest, share=0.5),
         )
         await control.write({deploy_key(FOREST): wanted})
+        control.listen()
         with worker_process(own, broker):
             audit = await settled(broker, pipeline, 500)
-            while not control.state.workers:
+            while not control.reports.workers:
                 await control.more()
     assert audit.total.decided == 500
-    (report,) = control.state.workers.values()
+    (report,) = control.reports.workers.values()
     assert report.state == "refused"
     assert topology.shadow(FOREST) in report.reason
     decisions: list[dict[str, Any]] = await decisions_of(broker, pipeline)

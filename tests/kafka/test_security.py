@@ -7,13 +7,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it does not say what it exports
     AclBindingFilter,
     AclOperation,
@@ -26,9 +29,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it does not
     UserScramCredentialUpsertion,
 )
 
+from agents.auditing import audit_topics
 from agents.brokers import ensure_topics
-from tests.integration.harness import EVERYTHING, Trained, publish, renamed, settled, simulated
+from tests.integration.harness import (
+    EVERYTHING,
+    Trained,
+    publish,
+    publish_raw,
+    renamed,
+    settled,
+    simulated,
+)
 from tests.kafka.secured import PASSWORD, Secured, secured_broker
+from topics.batches import Record
 from topics.topology import Topology
 
 EVENTS = 1000
@@ -41,7 +54,7 @@ def own(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="module")
 def secured(own: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    users = [Topology.of(own.pipeline).group(name) for name in EVERYTHING]
+    users = [Topology.of(own.pipeline).group(name) for name in (*EVERYTHING, "operator")]
     with secured_broker(tmp_path_factory.mktemp("secured"), users) as secured:
         asyncio.run(ensure_topics(secured.admin, Topology.of(own.pipeline)))
         admin = AdminClient({"bootstrap.servers": secured.admin.broker})
@@ -116,6 +129,72 @@ async def test_a_pipeline_runs_with_the_acls_that_are_written_out_and_tells_nobo
     assert "running on localhost" in said
     assert PASSWORD not in said
     assert not any(value.decode() in said for _, value in events), "an event's content is logged"
+
+
+async def status_when(
+    own: Trained, secured: Secured, holds: Callable[[dict[str, set[str]]], bool]
+) -> dict[str, Any]:
+    """What `status --json` says to an operator once that holds of each worker's states."""
+    while True:
+        operator = login(own, secured, "operator")
+        done = await asyncio.to_thread(anabranch, own, operator, "status", "--json")
+        assert done.stdout, done.stderr
+        workers: dict[str, Any] = json.loads(done.stdout)["workers"]
+        if holds({name: {it["state"] for it in of["partitions"]} for name, of in workers.items()}):
+            return workers
+
+
+async def test_workers_may_not_say_what_is_in_service_and_an_operator_sees_how_they_fare(
+    own: Trained, secured: Secured, tmp_path: Path
+) -> None:
+    topology, settings = Topology.of(own.pipeline), login(own, secured, "decision")
+    with component(own, settings, "decision", tmp_path):
+        workers = await status_when(
+            own, secured, lambda it: it["decision"] == {"up"} and it["features"] == {"down"}
+        )
+    assert all(it["lag"] is not None for it in workers["features"]["partitions"])
+    (version,) = workers["decision"]["in_service"]
+    assert version["version"] == "decision@1"
+    client = Producer({
+        "bootstrap.servers": settings["BROKER"], "security.protocol": "SASL_SSL",
+        "ssl.ca.location": secured.pem("ca"), "sasl.mechanism": "PLAIN",
+        "sasl.username": settings["SASL_USERNAME"], "sasl.password": PASSWORD,
+    })  # fmt: skip
+    refused: dict[str, bool] = {}
+
+    def told(error: KafkaError | None, message: Message) -> None:
+        refused[str(message.topic())] = error is not None
+
+    for topic in (topology.control, topology.reports):
+        client.produce(topic, b"{}", b"nonsense", 0, told)
+    client.flush(20)
+    assert refused == {topology.control: True, topology.reports: False}
+
+
+async def test_without_a_reports_topic_workers_run_on_say_so_once_and_report_when_it_is_there(
+    own: Trained, secured: Secured, tmp_path: Path
+) -> None:
+    topology = Topology.of(own.pipeline)
+    admin = AdminClient({"bootstrap.servers": secured.admin.broker})
+    admin.delete_topics([topology.reports])[topology.reports].result(30)
+    before = (await audit_topics(secured.admin, topology, None)).total
+    now_ms = int(time.time() * 1000)
+    events = [Record(key, value, now_ms) for key, value in simulated(own.pipeline, 200, seed=3)]
+    with ExitStack() as stack:
+        for name in EVERYTHING:
+            stack.enter_context(component(own, login(own, secured, name), name, tmp_path))
+        await publish_raw(secured.admin, topology.events, 0, events)
+        audit = await settled(secured.admin, own.pipeline, before.inputs + len(events))
+        assert audit.total.decided == before.decided + len(events)
+        done = anabranch(own, login(own, secured, "operator"), "status")
+        assert done.returncode == 1
+        assert f"topic {topology.reports} does not exist" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        await ensure_topics(secured.admin, topology)
+        await status_when(own, secured, lambda it: set.union(*it.values()) == {"up"})
+    for name in EVERYTHING:
+        said = (tmp_path / f"{name}.txt").read_text()
+        assert said.count(topology.reports) == 1, said
 
 
 async def test_a_component_that_reads_another_topic_is_refused_and_says_what_is_missing(

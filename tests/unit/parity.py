@@ -31,6 +31,8 @@ Bools = NDArray[np.bool_]
 REFUSALS = (NotExportable, ExportMismatch, BatchDependent)
 _PROCESSES = 4000
 _MOVED_ROWS = 1500
+_TIE = 1e-4
+"""Neighbours whose distances differ by less, of the larger one: float32 has 1e-7."""
 
 
 class OneHotLinear(Pipeline):  # type: ignore[misc]  # scikit-learn is Any
@@ -69,6 +71,8 @@ class Family(NamedTuple):
     data: tuple[str, ...] = ("breast cancer", "digits", "machines")
     refused: tuple[str, ...] = ()
     """Data sets for which it gets no ONNX form."""
+    neighbours: int = 0
+    """How many neighbours its signal is made of: rows where others are as near are left out."""
 
     @property
     def name(self) -> str:
@@ -90,7 +94,7 @@ FAMILIES = [
     Family("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 40}),
     Family("sklearn.ensemble.AdaBoostClassifier", {"n_estimators": 20}),
     Family("sklearn.ensemble.BaggingClassifier"),
-    Family("sklearn.neighbors.KNeighborsClassifier"),
+    Family("sklearn.neighbors.KNeighborsClassifier", neighbours=5),
     Family("sklearn.neural_network.MLPClassifier", {"max_iter": 1000}),
     Family("sklearn.svm.SVC", {"probability": True}),
     Family("sklearn.calibration.CalibratedClassifierCV"),
@@ -99,7 +103,7 @@ FAMILIES = [
     Family(_OWN + "OrdinalTree"),
     Family("sklearn.ensemble.IsolationForest", {"n_estimators": 50}),
     Family("sklearn.mixture.GaussianMixture", {"n_components": 2, "reg_covar": 0.01}),
-    Family("sklearn.neighbors.LocalOutlierFactor", {"novelty": True}, refused=("digits",)),
+    Family("sklearn.neighbors.LocalOutlierFactor", {"novelty": True}, neighbours=20),
     Family("sklearn.svm.OneClassSVM", {"nu": 0.1}),
     Family("sklearn.linear_model.SGDOneClassSVM"),
     Family("sklearn.covariance.EllipticEnvelope", refused=_ALL),
@@ -157,6 +161,8 @@ def measured(family: Family, dataset: str) -> Parity:
         warnings.simplefilter("ignore")  # SVC says that its probabilities are to go
         estimator = load_estimator(family.path, family.parameters, seed=0)
         fitted = fit(estimator, x, y if is_supervised(estimator) else None)
+        if family.neighbours:
+            x = x[_without_ties(fitted, x, family.neighbours)]
         try:
             model = export(fitted, x)
         except REFUSALS as exc:
@@ -164,6 +170,19 @@ def measured(family: Family, dataset: str) -> Parity:
     session = ModelSession.of(model, family.name)
     difference = np.abs(session.signal(x) - _expected(fitted, x)).max()
     return Parity("", float(difference), moving_rows(session.signal, x[:_MOVED_ROWS]))
+
+
+def _without_ties(fitted: Pipeline, x: Singles, neighbours: int) -> Bools:
+    """The rows (N,) whose nearest *neighbours* among *x* are nearer than any other row is.
+
+    Of two that are as near to the last bits, the processor's instructions choose.
+    """
+    scaled = np.asarray(fitted[:-1].transform(x), np.float64)
+    distances = np.stack([np.sqrt(((scaled - row) ** 2).sum(axis=1)) for row in scaled])
+    last, next_one = np.partition(distances, (neighbours - 1, neighbours), axis=1)[
+        :, neighbours - 1 : neighbours + 1
+    ].T
+    return np.asarray(next_one - last > _TIE * next_one)
 
 
 def _expected(fitted: Pipeline, x: Singles) -> NDArray[np.floating]:
@@ -182,7 +201,8 @@ def row(family: Family, found: Mapping[str, Parity]) -> str:
         return f"| {family.name} | no | | |"
     most = max(it.difference for it in found.values())
     stable = "no" if any(it.moving for it in found.values()) else "yes"
-    converts = f"not on {', '.join(refused)}" if refused else "yes"
+    converts = "without ties" if family.neighbours else "yes"
+    converts = f"not on {', '.join(refused)}" if refused else converts
     return f"| {family.name} | {converts} | {most:.0e} | {stable} |"
 
 

@@ -47,6 +47,23 @@ def test_only_producers_write_events() -> None:
     assert [who for who, may in allowed().items() if ("write", "events") in may] == ["producer"]
 
 
+def test_workers_read_what_is_in_service_and_only_operators_say_it() -> None:
+    workers = set(allowed()) - {"producer", "consumer", "operator", "scaler"}
+    assert workers == {"features", "terminals", "risk-linear", "risk-forest", "decision", "weigh"}
+    for who, may in allowed().items():
+        assert (("read", "control") in may) == (who in {*workers, "operator"})
+        assert (("write", "control") in may) == (who == "operator")
+        assert ({("read", "reports"), ("write", "reports")} <= may) == (
+            who in {*workers, "operator"}
+        )
+
+
+def test_an_operator_sees_how_far_each_group_is_but_is_in_none() -> None:
+    may = allowed()["operator"]
+    assert {("describe", "group weigh"), ("describe", "group terminals.keyed")} <= may
+    assert not [what for operation, what in may if operation != "describe" and "group" in what]
+
+
 def test_every_topic_is_written_by_somebody_and_read_by_somebody() -> None:
     for operation in ("read", "write"):
         names = {acl.name for acl in acls(PIPELINE) if acl.operation == operation}

@@ -36,6 +36,9 @@ class Broker:
         assert tp in self.owned, "aiokafka: Partition is not assigned"
         return 100
 
+    def last_stable_offset(self, tp: TopicPartition) -> int:
+        return self.highwater(tp)
+
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self.read_from.append(offset)
 

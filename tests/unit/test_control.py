@@ -11,17 +11,13 @@ from topics.control import (
     Challenger,
     ControlState,
     Deployment,
-    FirstOffset,
     VersionRef,
     WeightsDeployment,
-    WorkerReport,
     audit_key,
     deploy_key,
-    first_key,
-    records,
-    worker_key,
 )
 from topics.errors import WireError
+from topics.reports import records
 
 DIGEST = "sha256:" + "0" * 64
 ENTRY = AuditEntry(
@@ -35,13 +31,10 @@ def test_a_state_is_what_was_written() -> None:
         previous=VersionRef(version=1, digest=DIGEST),
         challenger=Challenger(version=3, digest=DIGEST, share=0.05),
     )  # fmt: skip
-    report = WorkerReport(version=2, state="refused", reason="no such file", at="2026-01-01")
-    first = FirstOffset(offset=812, worker="w", at="2026-01-01")
     state = ControlState()
     for record in records(
         {
             deploy_key("risk"): deployment, "weights": WeightsDeployment(version=4),
-            worker_key("risk", "w"): report, first_key("risk", 2, 3): first,
             audit_key(ENTRY, "aa"): ENTRY,
         },
         0,
@@ -50,8 +43,6 @@ def test_a_state_is_what_was_written() -> None:
     assert state.deployment("risk") == deployment
     assert state.deployment("another") == Deployment()
     assert state.weights == WeightsDeployment(version=4)
-    assert state.workers == {("risk", "w"): report}
-    assert state.firsts == {("risk", 2, 3): first}
     assert state.audit == [ENTRY]
 
 
@@ -63,7 +54,7 @@ def test_a_state_is_what_was_written() -> None:
         (b"deploy/a/b", b"{}"),
         (b"deploy/risk", b'{"champion": {"version": 0, "digest": "x"}}'),
         (b"deploy/risk", b'{"challenger": {"version": 1, "digest": "sha256:", "share": 2}}'),
-        (b"first/risk/one/0", b'{"offset": 1, "worker": "w", "at": ""}'),
+        (b"worker/risk/w", b'{"version": 1, "state": "running", "at": ""}'),
         (b"weights", b"NaN"),
         (b"\xff/risk", b"{}"),
     ],

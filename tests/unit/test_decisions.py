@@ -58,7 +58,7 @@ def stage(
     present = np.array([signal is not None for signal in signals], np.bool_)
     signal = np.array([signal or 0 for signal in signals], np.float32)
     runs = (ModelRun(0, model_of(name)),) if models is None else models
-    return StageRows(present, signal[:, None], signal, runs, ())
+    return StageRows(present, signal[:, None], signal, runs, (), np.ones(len(signals), np.bool_))
 
 
 def joined_of(stages: dict[str, StageRows], rows: Rows | None = None) -> Joined:
@@ -103,6 +103,7 @@ def test_a_record_is_a_decision_with_everything_that_led_to_it() -> None:
         "event_id": "event-10",
         "pipeline": "p",
         "decision": "review",
+        "decided_by": "score",
         "score": 0.3125,
         "contributions": {
             "a": {
@@ -116,6 +117,7 @@ def test_a_record_is_a_decision_with_everything_that_led_to_it() -> None:
         },
         "degraded": False,
         "missing": [],
+        "missing_because": {},
         "weights": 4,
         "policy": "p@3",
         "source": {"topic": "p.events", "partition": 2, "offset": 10},

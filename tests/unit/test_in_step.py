@@ -13,7 +13,7 @@ from agents.in_step import InStep
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_step, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(in_step, "PATIENCE_S", 3600.0)
 
 
 async def waited(steps: InStep) -> bool:

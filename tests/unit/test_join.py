@@ -1,26 +1,55 @@
+"""The join: what leaves it when, whatever comes in whichever order."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.alignment import MISSING
-from agents.join import Joined, PartitionJoin
+from agents.join import Joined, Moment, PartitionJoin
 from tests.unit.stage_batches import batch_of
-from topics.stage_batch import ModelRef
+from topics.heartbeat import Heartbeat
+from topics.stage_batch import Bools, ModelRef
+from topics.status import State
 
-DEADLINE_S = 1.0
 STALL_S = 10.0
 
 
+def at(seconds: float, *, unread: bool = False) -> Moment:
+    return Moment(seconds, seconds, lambda _: unread)
+
+
 def new_join(
-    stages: Sequence[str] = ("a", "b"), *, done: int = -1, rows: int = 1000
-) -> PartitionJoin:
+    stages: Sequence[str] = ("a", "b"), *, done: int = -1, rows: int = 1000,
+    lanes: dict[str, int] | None = None, source: str | None = None,
+) -> PartitionJoin:  # fmt: skip
     return PartitionJoin(
-        stages, done=done, now=0.0, deadline_s=DEADLINE_S, stall_timeout_s=STALL_S, max_rows=rows
-    )
+        stages, done=done, at=at(0), stall_timeout_s=STALL_S, max_rows=rows, lanes=lanes,
+        source=source,
+    )  # fmt: skip
+
+
+def beat(
+    stage: str, frontier: int = -1, *, state: State = "working", down: bool = False,
+    worker: str = "w", tried: tuple[int, int] | None = None, lane: int | None = None,
+) -> Heartbeat:  # fmt: skip
+    return Heartbeat(
+        component=stage, partition=0, worker=worker, state=state, frontier=frontier,
+        waiting_for=["x"] if state == "waiting" else [], down=down, tried=tried, lane=lane,
+    )  # fmt: skip
+
+
+def anyone(present: Bools) -> Bools:
+    """One stage is enough."""
+    return np.asarray(present.any(axis=1))
+
+
+def the_second(present: Bools) -> Bools:
+    """The second stage is needed."""
+    return np.asarray(present[:, 1])
 
 
 def offsets(joined: Joined | None) -> list[int]:
@@ -29,10 +58,10 @@ def offsets(joined: Joined | None) -> list[int]:
 
 def test_rows_leave_when_every_stage_has_them() -> None:
     join = new_join()
-    join.push(batch_of("a", [0, 1, 2]), ("ta", 1), 0.0)
-    assert join.pop(0.0) is None
-    join.push(batch_of("b", [0, 1]), ("tb", 1), 0.0)
-    joined = join.pop(0.0)
+    join.push(batch_of("a", [0, 1, 2]), ("ta", 1), at(0))
+    assert join.pop() is None
+    join.push(batch_of("b", [0, 1]), ("tb", 1), at(0))
+    joined = join.pop()
     assert offsets(joined) == [0, 1]
     assert joined is not None
     assert joined.positions == {"tb": 1}, "a's batch is not used up"
@@ -41,98 +70,227 @@ def test_rows_leave_when_every_stage_has_them() -> None:
 
 def test_a_position_is_given_when_the_last_row_of_its_batch_leaves() -> None:
     join = new_join()
-    join.push(batch_of("a", [0, 1, 2]), ("ta", 7), 0.0)
-    join.push(batch_of("b", [0, 1]), ("tb", 3), 0.0)
-    join.pop(0.0)
-    join.push(batch_of("b", [2]), ("tb", 4), 0.0)
-    joined = join.pop(0.0)
+    join.push(batch_of("a", [0, 1, 2]), ("ta", 7), at(0))
+    join.push(batch_of("b", [0, 1]), ("tb", 3), at(0))
+    join.pop()
+    join.push(batch_of("b", [2]), ("tb", 4), at(0))
+    joined = join.pop()
     assert joined is not None
     assert joined.positions == {"ta": 7, "tb": 4}
 
 
-def test_after_the_deadline_rows_leave_without_the_missing_stage() -> None:
+def test_time_alone_never_lets_a_row_leave_without_a_stage_that_lives() -> None:
     join = new_join()
-    join.push(batch_of("a", [0, 1]), ("ta", 1), 0.0)
-    assert join.pop(0.9) is None
-    joined = join.pop(1.0)
+    join.push(batch_of("a", [0, 1]), ("ta", 1), at(0))
+    for second in range(0, 4000, 5):
+        join.hear(beat("b"), ("tb", second + 1), at(second))
+        assert offsets(join.pop()) == []
+        assert join.close(at(second + 1), anyone) is None
+
+
+def test_a_stage_that_gives_no_sign_of_life_is_down_and_its_rows_say_so() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0, 1]), ("ta", 1), at(0))
+    assert join.close(at(STALL_S), anyone) is None
+    joined = join.close(at(STALL_S + 0.1), anyone)
     assert offsets(joined) == [0, 1]
     assert joined is not None
-    assert not joined.stages["b"].present.any()
-    assert joined.failures()[0].error == MISSING
-    assert joined.failures()[0].component == "b"
+    assert joined.stages["b"].unanswered == "down"
+    assert not joined.stages["b"].delivered.any()
 
 
-def test_a_stage_that_comes_too_late_is_dropped_and_counted() -> None:
+def test_what_a_stage_has_written_and_nobody_has_read_yet_is_a_sign_of_life() -> None:
     join = new_join()
-    join.push(batch_of("a", [0, 1]), ("ta", 1), 0.0)
-    join.pop(1.0)
-    join.push(batch_of("b", [0, 1]), ("tb", 1), 1.5)
-    late = join.pop(1.5)
-    assert offsets(late) == []
-    assert late is not None
-    assert late.positions == {"tb": 1}, "its input is used up all the same"
-    assert join.late_rows == 2
+    join.push(batch_of("a", [0]), ("ta", 1), at(0))
+    assert join.close(at(100, unread=True), anyone) is None
+    assert offsets(join.close(at(100), anyone)) == [0]
 
 
-def test_the_deadline_counts_from_a_rows_first_arrival() -> None:
-    join = new_join(["a", "b", "c"])
-    join.push(batch_of("a", [0]), ("ta", 1), 0.0)
-    join.push(batch_of("b", [0, 1]), ("tb", 1), 0.8)
-    joined = join.pop(1.0)
-    assert offsets(joined) == [0], "row 1 arrived at 0.8"
+def test_a_stage_that_waits_for_one_that_is_down_is_down_at_once() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0]), ("ta", 1), at(0))
+    join.hear(beat("b", state="waiting"), ("tb", 1), at(1))
+    assert join.close(at(1), anyone) is None, "what it waits for lives"
+    join.hear(beat("b", state="waiting", down=True), ("tb", 2), at(2))
+    assert offsets(join.close(at(2), anyone)) == [0]
+
+
+def test_a_stage_whose_workers_end_again_and_again_at_one_row_is_down() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0, 1]), ("ta", 1), at(0))
+    join.push(batch_of("b", [0]), ("tb", 1), at(0))
+    assert offsets(join.pop()) == [0]
+    for number in range(6):
+        assert join.close(at(1), anyone) is None
+        join.hear(beat("b", 0, worker=f"w{number}", tried=(1, 9)), ("tb", number + 2), at(1))
+    assert offsets(join.close(at(1), anyone)) == [1]
+
+
+def test_workers_that_answer_what_they_have_tried_are_not_down() -> None:
+    join = new_join()
+    join.push(batch_of("a", list(range(9))), ("ta", 1), at(0))
+    for number in range(8):
+        tried = beat("b", number - 1, worker=f"w{number}", tried=(number, 9))
+        join.hear(tried, ("tb", 2 * number), at(1))
+        assert join.close(at(1), anyone) is None
+        join.push(batch_of("b", [number]), ("tb", 2 * number + 1), at(1))
+        assert offsets(join.pop()) == [number]
+
+
+def test_a_stage_whose_workers_end_at_row_after_row_is_down_until_it_gets_on() -> None:
+    join = new_join()
+    join.push(batch_of("a", list(range(40))), ("ta", 1), at(0))
+    position = 0
+    for worker in range(5):  # every second one passes over a row, and ends at the next
+        row = (worker + 1) // 2
+        if worker % 2:
+            passed = beat("b", row - 2, worker=f"w{worker}", tried=(row - 1, row - 1))
+            join.hear(passed, ("tb", position := position + 1), at(1))
+            join.push(batch_of("b", [row - 1], absent=[0]), ("tb", position := position + 1), at(1))
+            assert offsets(join.pop()) == [row - 1]
+        tried = beat("b", row - 1, worker=f"w{worker}", tried=(row, row))
+        join.hear(tried, ("tb", position := position + 1), at(1))
+        join.pop()
+        assert join.close(at(1), anyone) is None
+    join.hear(beat("b", 1, worker="w5", tried=(2, 2)), ("tb", position := position + 1), at(1))
+    join.pop()
+    assert offsets(join.close(at(1), anyone)) == list(range(2, 40))
+    for row in range(2, 41):
+        join.push(batch_of("b", [row]), ("tb", position := position + 1), at(2))
+    join.push(batch_of("a", [40, 41]), ("ta", 2), at(2))
+    assert offsets(join.pop()) == [40]
+    assert join.close(at(2), anyone) is None, "it gets on: row 41 waits for it"
+
+
+def test_without_a_quorum_rows_wait_for_the_stage_that_is_down() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0, 1, 2]), ("ta", 1), at(0))
+    join.push(batch_of("b", [0]), ("tb", 1), at(0))
+    assert offsets(join.pop()) == [0]
+    assert join.close(at(1000), the_second) is None
+    assert join.waits(at(1000))["b"].down
+    join.push(batch_of("b", [1, 2]), ("tb", 2), at(2000))
+    assert offsets(join.pop()) == [1, 2], "it is back, and nothing was decided without it"
+
+
+def test_rows_leave_only_up_to_the_first_that_has_no_quorum() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0, 1, 2, 3], absent=[2]), ("ta", 1), at(0))
+    assert offsets(join.close(at(11), anyone)) == [0, 1]
+    assert join.close(at(12), anyone) is None
+    join.push(batch_of("b", [0, 1, 2]), ("tb", 1), at(13))
+    assert offsets(join.pop()) == [2]
+
+
+def test_a_stage_that_was_down_counts_again_from_the_row_where_it_has_caught_up() -> None:
+    join = new_join()
+    join.push(batch_of("a", list(range(10))), ("ta", 1), at(0))
+    assert offsets(join.close(at(11), anyone)) == list(range(10))
+    join.push(batch_of("b", [0, 1, 2, 3]), ("tb", 1), at(12))
+    assert join.late_rows == 4
+    join.push(batch_of("a", [10, 11]), ("ta", 2), at(12))
+    assert offsets(join.close(at(12), anyone)) == [10, 11], "live rows do not wait for its backlog"
+    join.push(batch_of("b", list(range(4, 13))), ("tb", 2), at(13))
+    join.push(batch_of("a", [12, 13]), ("ta", 3), at(13))
+    assert offsets(join.pop()) == [12]
+    assert join.close(at(14), anyone) is None, "it has caught up: row 13 waits for it"
+
+
+def test_a_stage_that_is_found_behind_what_has_ended_at_a_restart_is_not_waited_for() -> None:
+    join = new_join(done=9)
+    join.push(batch_of("b", [3, 4]), ("tb", 1), at(0, unread=True))
+    join.push(batch_of("a", [10]), ("ta", 1), at(0))
+    assert join.close(at(0, unread=True), anyone) is None, "more of b may be there to read"
+    assert offsets(join.close(at(0), anyone)) == [10]
+    assert join.late_rows == 0, "what had ended before is late for nobody"
+
+
+def test_a_range_is_closed_only_as_far_as_somebody_knows_every_row_in_it() -> None:
+    join = new_join(["b"], lanes={"b": 2})
+    join.push(replace(batch_of("b", [1, 3], covers_from=0), lane=0), ("tb", 1), at(0))
+    assert join.close(at(100), anyone) is None, "lane 1 may have rows 0 and 2"
+    join.push(replace(batch_of("b", [0, 2], covers_from=0), lane=1), ("tb", 2), at(101))
+    assert offsets(join.pop()) == [0, 1, 2], "row 3 may not be the last of lane 1"
+
+
+def test_source_offsets_tell_of_rows_that_no_lane_has_brought() -> None:
+    join = new_join(["b"], lanes={"b": 2}, source="events")
+    join.push(batch_of("events", [0, 1, 2, 3]), ("te", 1), at(0))
+    join.push(replace(batch_of("b", [1, 3], covers_from=0), lane=0), ("tb", 1), at(0))
+    assert join.close(at(100), anyone) is None, "row 0 has no quorum"
+    joined = join.close(at(100), lambda present: np.ones(len(present), np.bool_))
     assert joined is not None
-    assert joined.stages["b"].present.tolist() == [True]
-    assert offsets(join.pop(1.8)) == [1]
+    assert offsets(joined) == [0, 1, 2, 3]
+    assert list(joined.stages) == ["b"], "the source is no stage"
+    assert joined.stages["b"].present.tolist() == [False, True, False, True]
 
 
-def test_backlog_waits_for_a_stage_that_makes_progress() -> None:
+def test_after_the_deadline_what_has_not_answered_is_late() -> None:
     join = new_join()
-    join.push(batch_of("a", list(range(10)), backlog=True), ("ta", 1), 0.0)
-    join.push(batch_of("b", [0, 1], backlog=True), ("tb", 1), 5.0)
-    assert offsets(join.pop(5.0)) == [0, 1]
-    assert join.pop(14.9) is None, "b made progress less than the stall timeout ago"
-    assert offsets(join.pop(15.1)) == list(range(2, 10)), "b is stalled"
+    join.push(batch_of("a", [0]), ("ta", 1), at(0))
+    join.push(batch_of("a", [1]), ("ta", 2), at(3))
+    for second in range(5):
+        join.hear(beat("b"), ("tb", second), at(second))
+    assert join.close(at(4.9), anyone, deadline_s=5) is None
+    joined = join.close(at(5), anyone, deadline_s=5)
+    assert offsets(joined) == [0], "row 1 came at 3"
+    assert joined is not None
+    assert (joined.stages["b"].unanswered, joined.overdue_to) == ("late", 0)
+    behind = join.close(at(5.1), anyone, deadline_s=5)
+    assert offsets(behind) == [1], "it does not count until it has caught up"
+    assert behind is not None
+    assert (behind.stages["b"].unanswered, behind.overdue_to) == ("late", 0)
 
 
-def test_an_idle_stage_is_not_stalled_when_backlog_arrives() -> None:
+def test_a_late_row_waits_for_a_quorum_unless_it_needs_none() -> None:
     join = new_join()
-    join.push(batch_of("a", [0], backlog=True), ("ta", 1), 1000.0)
-    assert join.pop(1002.0) is None
-    assert offsets(join.pop(1010.1)) == [0]
-
-
-def test_a_live_row_behind_waiting_backlog_waits_too() -> None:
-    join = new_join()
-    join.push(batch_of("a", [0], backlog=True), ("ta", 1), 0.0)
-    join.push(batch_of("a", [1]), ("ta", 2), 0.0)
-    assert join.pop(5.0) is None, "order: row 1 may not leave before row 0"
+    join.push(batch_of("a", [0]), ("ta", 1), at(0))
+    join.hear(beat("b"), ("tb", 1), at(0))
+    assert join.close(at(6), the_second, deadline_s=5) is None
+    assert offsets(join.close(at(6), the_second, deadline_s=5, needs_quorum=False)) == [0]
 
 
 def test_rows_that_are_already_written_are_dropped() -> None:
     join = new_join(done=5)
-    join.push(batch_of("a", [4, 5, 6]), ("ta", 1), 0.0)
-    join.push(batch_of("b", [5, 6]), ("tb", 1), 0.0)
-    assert offsets(join.pop(0.0)) == [6]
+    join.push(batch_of("a", [4, 5, 6]), ("ta", 1), at(0))
+    join.push(batch_of("b", [5, 6]), ("tb", 1), at(0))
+    assert offsets(join.pop()) == [6]
 
 
 def test_a_batch_that_comes_twice_counts_once() -> None:
     join = new_join()
     for position in (1, 2):
-        join.push(batch_of("a", [0, 1]), ("ta", position), 0.0)
-    join.push(batch_of("b", [0, 1]), ("tb", 1), 0.0)
-    joined = join.pop(0.0)
+        join.push(batch_of("a", [0, 1]), ("ta", position), at(0))
+    join.push(batch_of("b", [0, 1]), ("tb", 1), at(0))
+    joined = join.pop()
     assert offsets(joined) == [0, 1]
     assert joined is not None
     assert joined.positions == {"ta": 2, "tb": 1}
 
 
+def test_heartbeats_and_foreign_records_are_committed_behind_what_came_before_them() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0]), ("ta", 1), at(0))
+    join.hear(beat("a", 0), ("ta", 2), at(0))
+    join.pass_over(("ta", 3))
+    assert join.pop() is None
+    join.hear(beat("b"), ("tb", 1), at(0))
+    alone = join.pop()
+    assert alone is not None
+    assert alone.positions == {"tb": 1}
+    join.push(batch_of("b", [0]), ("tb", 2), at(0))
+    joined = join.pop()
+    assert joined is not None
+    assert joined.positions == {"ta": 3, "tb": 2}
+
+
 def test_failures_keep_their_row_through_slicing_and_joining() -> None:
     join = new_join()
-    join.push(batch_of("a", [0, 1, 2, 3], absent=[3]), ("ta", 1), 0.0)
-    join.push(batch_of("b", [0, 1]), ("tb", 1), 0.0)
-    join.pop(0.0)
-    join.push(batch_of("b", [2, 3]), ("tb", 2), 0.0)
-    joined = join.pop(0.0)
+    join.push(batch_of("a", [0, 1, 2, 3], absent=[3]), ("ta", 1), at(0))
+    join.push(batch_of("b", [0, 1]), ("tb", 1), at(0))
+    join.pop()
+    join.push(batch_of("b", [2, 3]), ("tb", 2), at(0))
+    joined = join.pop()
     assert joined is not None
     assert joined.stages["a"].present.tolist() == [True, False]
     assert joined.failures()[1].reason == "row 3"
@@ -140,49 +298,91 @@ def test_failures_keep_their_row_through_slicing_and_joining() -> None:
 
 def test_a_model_change_between_batches_is_kept_by_row() -> None:
     join = new_join(["a"])
-    join.push(batch_of("a", [0, 1]), ("ta", 1), 0.0)
-    join.push(batch_of("a", [2], model=ModelRef("a@2", "sha256:11", "fp32")), ("ta", 2), 0.0)
-    joined = join.pop(0.0)
+    join.push(batch_of("a", [0, 1]), ("ta", 1), at(0))
+    join.push(batch_of("a", [2], model=ModelRef("a@2", "sha256:11", "fp32")), ("ta", 2), at(0))
+    joined = join.pop()
     assert joined is not None
-    assert [(run.start, run.model.model) for run in joined.stages["a"].models] == [
-        (0, "features@1"),
-        (2, "a@2"),
+    runs = joined.stages["a"].models
+    assert [(run.start, run.model.model) for run in runs] == [(0, "features@1"), (2, "a@2")]
+    parts = [joined.stages["a"][1:], joined.stages["a"][:2]]
+    assert [[(run.start, run.model.model) for run in part.models] for part in parts] == [
+        [(0, "features@1"), (1, "a@2")],
+        [(0, "features@1")],
     ]
 
 
 def test_a_batch_without_any_output_joins_others_of_another_width() -> None:
     join = new_join(["a"])
-    join.push(batch_of("a", [0], absent=[0]), ("ta", 1), 0.0)
-    join.push(batch_of("a", [1], width=5), ("ta", 2), 0.0)
-    joined = join.pop(0.0)
+    join.push(batch_of("a", [0], absent=[0]), ("ta", 1), at(0))
+    join.push(batch_of("a", [1], width=5), ("ta", 2), at(0))
+    joined = join.pop()
     assert joined is not None
     assert joined.stages["a"].output.shape == (2, 5)
 
 
 def test_source_offsets_that_nobody_answers_for_are_counted() -> None:
     join = new_join(["a"], done=9)
-    join.push(batch_of("a", [10, 11], covers_from=10), ("ta", 1), 0.0)
-    joined = join.pop(0.0)
+    join.push(batch_of("a", [10, 11], covers_from=10), ("ta", 1), at(0))
+    joined = join.pop()
     assert joined is not None
     assert joined.unaccounted == 0
-    join.push(batch_of("a", [20], covers_from=18), ("ta", 2), 0.0)
-    joined = join.pop(0.0)
+    join.push(batch_of("a", [20], covers_from=18), ("ta", 2), at(0))
+    joined = join.pop()
     assert joined is not None
     assert joined.unaccounted == 6
 
 
 def test_a_compacted_gap_inside_what_a_batch_covers_is_no_loss() -> None:
     join = new_join(["a"], done=9)
-    join.push(batch_of("a", [15, 20], covers_from=10), ("ta", 1), 0.0)
-    joined = join.pop(0.0)
+    join.push(batch_of("a", [15, 20], covers_from=10), ("ta", 1), at(0))
+    joined = join.pop()
     assert joined is not None
     assert joined.unaccounted == 0
 
 
-def test_a_stage_that_runs_ahead_is_full() -> None:
+def test_an_input_that_runs_ahead_is_full_and_one_that_is_waited_for_never() -> None:
     join = new_join(rows=3)
-    join.push(batch_of("a", [0, 1, 2]), ("ta", 1), 0.0)
-    assert join.full_stages() == {"a"}
+    join.push(batch_of("a", [0, 1, 2]), ("ta", 1), at(0))
+    assert join.full_inputs() == {"a"}
+    join.push(batch_of("b", [0, 1, 2]), ("tb", 1), at(0))
+    assert join.full_inputs() == set()
+
+
+def lane_batch(lane: int, rows: list[int], covers_from: int, covers_to: int) -> object:
+    return replace(
+        batch_of("b", rows, covers_from=covers_from), lane=lane, covers_to=covers_to
+    )  # fmt: skip
+
+
+def test_lanes_that_are_ahead_are_not_held_without_bound_but_read_again() -> None:
+    """A log of two lanes, one of which is silent for long: memory stays, and no row is lost."""
+    log: list[tuple[int, list[int]]] = [(0, [n]) for n in range(0, 200, 2)]
+    log += [(1, [n]) for n in range(1, 200, 2)]
+    join = new_join(["a", "b"], rows=10, lanes={"b": 2})
+    seen: list[int] = []
+    committed, position, most = 0, 0, 0
+    join.push(batch_of("a", list(range(200))), ("ta", 1), at(0))
+    for _ in range(10_000):
+        if position < len(log):
+            lane, rows = log[position]
+            # Lane 0 answers for the odd row behind its own, which is the other's.
+            batch = lane_batch(lane, rows, rows[0] - lane, rows[0] + 1 - lane)
+            join.push(batch, ("tb", position + 1), at(0))  # type: ignore[arg-type]
+            position += 1
+        while (joined := join.pop()) is not None:
+            seen += offsets(joined)
+            for source, to in joined.positions.items():
+                assert source == "ta" or to >= committed
+                committed = int(to) if source == "tb" else committed
+        most = max(most, sum(lane.rows for lane in join._stages["b"]))
+        for source, offset in join.read_again().items():
+            assert source == "tb"
+            assert offset >= committed, "what is committed is not read again"
+            position = offset
+        if len(seen) == 200:
+            break
+    assert seen == list(range(200))
+    assert most <= 11
 
 
 @st.composite
@@ -206,12 +406,30 @@ def test_every_row_leaves_once_in_order_whatever_the_batches(
     seen: list[int] = []
     for position, (stage, part) in enumerate(delivered):
         for _ in range(1 + twice):
-            join.push(batch_of(stage, part), (stage, position), 0.0)
-        while (joined := join.pop(0.0)) is not None:
+            join.push(batch_of(stage, part), (stage, position), at(0))
+        while (joined := join.pop()) is not None:
             for rows in joined.stages.values():
                 assert rows.present.all()
                 expected = (joined.rows.offsets / 1000).astype(np.float32)
                 np.testing.assert_array_equal(rows.signal, expected)
             assert joined.rows.ids.items() == [b"event-%d" % o for o in joined.rows.offsets]
             seen += offsets(joined)
+    assert seen == sorted({offset for _, part in delivered for offset in part})
+
+
+@given(deliveries(), st.lists(st.integers(0, 40), min_size=1, max_size=30))
+def test_whatever_is_down_whenever_every_known_row_leaves_once_and_in_order(
+    delivered: list[tuple[str, list[int]]], pauses: list[int]
+) -> None:
+    """Stages stop and come back; what any of them ever brought leaves exactly once."""
+    join = new_join(["a", "b", "c"])
+    seen: list[int] = []
+    now = 0.0
+    for position, (stage, part) in enumerate(delivered):
+        now += pauses[position % len(pauses)]
+        join.push(batch_of(stage, part), (stage, position), at(now))
+        while (joined := join.pop() or join.close(at(now), anyone)) is not None:
+            seen += offsets(joined)
+    while (joined := join.pop() or join.close(at(now + 100), anyone)) is not None:
+        seen += offsets(joined)
     assert seen == sorted({offset for _, part in delivered for offset in part})

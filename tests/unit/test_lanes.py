@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.join import PartitionJoin
+from agents.join import Moment, PartitionJoin
 from agents.repartition import dealt
 from tests.unit.stage_batches import batch_of
 from topics.bytes_column import BytesColumn
@@ -16,10 +16,12 @@ from topics.stage_batch import StageBatch
 from topics.topology import lane_of
 from topics.wire import decode, encode
 
+NOW = Moment(0.0, 0.0, lambda _: False)
+
 
 def join_of(lanes: int) -> PartitionJoin:
     return PartitionJoin(
-        ["a", "b"], done=-1, now=0.0, deadline_s=1.0, stall_timeout_s=10.0, max_rows=1000,
+        ["a", "b"], done=-1, at=NOW, stall_timeout_s=10.0, max_rows=1000,
         lanes={"b": lanes},
     )  # fmt: skip
 
@@ -33,12 +35,12 @@ def in_lanes(offsets: list[int], lanes: list[int], count: int) -> list[StageBatc
 
 def test_rows_wait_for_the_lane_that_they_are_in_and_for_those_that_say_they_have_none() -> None:
     join = join_of(2)
-    join.push(batch_of("a", [0, 1, 2]), ("ta", 1), 0.0)
+    join.push(batch_of("a", [0, 1, 2]), ("ta", 1), NOW)
     first, second = in_lanes([0, 1, 2], [0, 0, 0], 2)
-    join.push(first, ("tb", 1), 0.0)
-    assert join.pop(0.0) is None, "the other lane may have some of them"
-    join.push(second, ("tb", 2), 0.0)
-    joined = join.pop(0.0)
+    join.push(first, ("tb", 1), NOW)
+    assert join.pop() is None, "the other lane may have some of them"
+    join.push(second, ("tb", 2), NOW)
+    joined = join.pop()
     assert joined is not None
     assert joined.rows.offsets.tolist() == [0, 1, 2]
     assert joined.stages["b"].present.all()
@@ -49,10 +51,10 @@ def test_rows_wait_for_the_lane_that_they_are_in_and_for_those_that_say_they_hav
 def test_a_position_behind_a_batch_of_another_lane_that_is_not_used_up_is_not_given() -> None:
     join = join_of(2)
     early, late = in_lanes([0, 1], [0, 1], 2)
-    join.push(in_lanes([0, 1, 2, 3], [0, 0, 0, 0], 2)[0], ("tb", 1), 0.0)
-    join.push(late, ("tb", 2), 0.0)
-    join.push(batch_of("a", [0, 1]), ("ta", 1), 0.0)
-    joined = join.pop(0.0)
+    join.push(in_lanes([0, 1, 2, 3], [0, 0, 0, 0], 2)[0], ("tb", 1), NOW)
+    join.push(late, ("tb", 2), NOW)
+    join.push(batch_of("a", [0, 1]), ("ta", 1), NOW)
+    joined = join.pop()
     assert joined is not None
     assert joined.positions == {"ta": 1}, "the first batch of tb has rows left"
     assert len(early) == 1
@@ -73,7 +75,7 @@ def test_lanes_come_back_as_the_stage_that_was_dealt_out(
         lanes = [lane for lane, _ in rows[start:stop]]
         batches += in_lanes(list(range(start, stop)), lanes, 4)
     by_lane = [[batch for batch in batches if batch.lane == lane] for lane in range(4)]
-    join.push(batch_of("a", list(range(len(rows)))), ("ta", 1), 0.0)
+    join.push(batch_of("a", list(range(len(rows)))), ("ta", 1), NOW)
     position = 0
     seen: list[int] = []
     signal: list[float] = []
@@ -81,8 +83,8 @@ def test_lanes_come_back_as_the_stage_that_was_dealt_out(
     while any(by_lane):
         lane = random.choice([lane for lane in range(4) if by_lane[lane]])  # type: ignore[attr-defined]
         position += 1
-        join.push(by_lane[lane].pop(0), ("tb", position), 0.0)
-        while (joined := join.pop(0.0)) is not None:
+        join.push(by_lane[lane].pop(0), ("tb", position), NOW)
+        while (joined := join.pop()) is not None:
             seen += joined.rows.offsets.tolist()
             signal += joined.stages["b"].signal.tolist() if len(joined.rows) else []
             given_up.update(joined.positions)

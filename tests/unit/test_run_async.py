@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 
 import pytest
 
@@ -47,11 +47,19 @@ def test_what_went_wrong_is_told_though_something_is_left_behind() -> None:
 
 
 def test_a_thread_that_hangs_is_left_behind() -> None:
+    hanging, release, ended = (threading.Event() for _ in range(3))
+
+    def hang() -> None:
+        hanging.set()
+        release.wait(60)  # whoever waits for this thread waits so long, and sees its end
+        ended.set()
+
     async def main() -> None:
-        waiting = asyncio.create_task(asyncio.to_thread(time.sleep, 2))
-        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(asyncio.to_thread(hang))
+        while not hanging.is_set():  # noqa: ASYNC110  # it is set in another thread
+            await asyncio.sleep(0.01)
         waiting.cancel()
 
-    began = time.monotonic()
     run_async(main())
-    assert time.monotonic() - began < 1
+    assert not ended.is_set()
+    release.set()

@@ -105,7 +105,7 @@ def test_a_batch_of_two_models_travels_and_names_the_model_of_each_row() -> None
         found = decode(value, dict(headers))
         assert found.challenger == THEIRS
         assert found.challenged is not None
-        runs = aligned("risk", [found[1:]], found.rows.offsets[1:]).models
+        runs = aligned([found[1:]], found.rows.offsets[1:]).models
         assert [(run.start, run.model.model) for run in runs] == [
             (0, "risk@2"), (2, "risk@1"), (3, "risk@2"),
         ]  # fmt: skip

@@ -1,0 +1,119 @@
+"""`anabranch status`: how every component of a pipeline fares, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.commands.shared import (
+    BrokerOption,
+    PipelineArgument,
+    run_async,
+    stdout,
+    until_signalled,
+)
+
+if TYPE_CHECKING:
+    from agents.pipeline_status import PipelineStatus
+    from topics.pipeline import Pipeline
+    from topics.settings import BrokerSettings
+
+_BROKER_WAIT_S = 10.0
+
+
+def status(
+    pipeline: PipelineArgument,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew every second until Ctrl-C.")
+    ] = False,
+    broker: BrokerOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout; with --watch, one a line.")
+    ] = False,
+) -> None:
+    """Say of each component and partition whether it works, waits or is down, and what to do.
+
+    Exit code 1 when something is down, or rows have waited longer than the pipeline's
+    stall_timeout_s. A worker that was not heard of for that time is down, and so is a partition
+    that no worker owns. Rows are those that are held because they wait, with the age of the
+    oldest; lag is records left to do, where nobody owns the partition by what was committed.
+
+    What workers say is on <pipeline>.reports. How old it is, is told by the clocks of the brokers
+    and of this machine: they should agree within a second or two.
+
+    Examples:
+      anabranch status card-fraud
+
+      anabranch status card-fraud --watch --broker kafka:9092
+
+      anabranch status card-fraud --json | jq '.advice[].remedy'
+    """  # fmt: skip
+    from agents.brokers import needed_broker
+    from topics.pipeline_file import find_pipeline, load_pipeline
+
+    settings = needed_broker(broker)
+    found = load_pipeline(find_pipeline(pipeline)).pipeline
+    well: bool = run_async(_status(pipeline, found, settings, watch=watch, as_json=as_json))
+    if not well:
+        raise typer.Exit(1)
+
+
+async def _status(
+    argument: str, pipeline: Pipeline, settings: BrokerSettings, *, watch: bool, as_json: bool
+) -> bool:
+    """Show the status; whether all is well in the end."""
+    from agents.brokers import wait_for_broker
+    from agents.control_topic import ControlTopic
+    from agents.status_reader import StatusReader
+    from agents.supervision import first_of
+    from topics.topology import Topology
+
+    stopping = asyncio.Event()
+    until_signalled(stopping)
+    await wait_for_broker(settings, _BROKER_WAIT_S)
+    well = False
+
+    async def look() -> None:
+        nonlocal well
+        async with ControlTopic(settings, Topology.of(pipeline)) as control:
+            reader = StatusReader(pipeline, settings, control)
+            found = await reader.first()
+            with _screen(argument, live=watch, as_json=as_json) as show:
+                show(found)
+                well = found.well
+                await control.tidy()
+                while watch:
+                    found = await reader.next()
+                    show(found)
+                    well = found.well
+
+    await first_of(look, stopping.wait)
+    return well
+
+
+@contextmanager
+def _screen(
+    argument: str, *, live: bool, as_json: bool
+) -> Iterator[Callable[[PipelineStatus], None]]:
+    """Where a status is shown: as JSON, as tables, or as tables in the place of those before."""
+    from rich.live import Live
+
+    from agents.commands.status_view import rendered
+    from agents.status_advice import advice
+
+    def print_json(status: PipelineStatus) -> None:
+        todo = [it._asdict() for it in advice(status, argument)]
+        typer.echo(json.dumps({**status.model_dump(), "advice": todo}))
+
+    if as_json:
+        yield print_json
+    elif live and stdout.is_terminal:
+        with Live(console=stdout, auto_refresh=False, vertical_overflow="visible") as screen:
+            yield lambda it: screen.update(rendered(it, advice(it, argument)), refresh=True)
+    else:
+        yield lambda it: stdout.print(rendered(it, advice(it, argument)), crop=False)

@@ -1,0 +1,169 @@
+"""Which source offsets the decisions of a record batch are about, read off many at a time.
+
+A decision's first header is `ce_id`; what follows is the same from record to record. So the bytes
+are read column by column, as the format has them, record by record nothing but where each begins.
+A batch in which any record is otherwise is no such batch: it is for the full decoder, which alone
+says what is a decision. Nothing is searched for: what looks like a header in a key, a value or
+another header is passed over by its length.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topics.decision import ATTEMPT
+
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+_DIGITS = 18
+"""So many always fit into 63 bits."""
+_ID_HEADER = np.frombuffer(b"\x0ace_id", np.uint8)
+"""A header's key with its length before it."""
+_OTHERWISE = (b"ce_id", ATTEMPT.encode())
+_MORE = 0x80
+"""In a byte of a number: another one follows."""
+_LAST_SHIFT = 56
+
+
+class Unusual(Exception):
+    """The batch is not what the weighing agent writes of first attempts."""
+
+
+def decided_offsets(body: bytes, count: int, topic: str, partition: int) -> tuple[Ints, Ints]:
+    """Of *count* records: offset deltas in the batch, and the source offsets they decide (N,).
+
+    Raises Unusual where only the full decoder can say.
+    """
+    try:
+        return _columns(body, count, f"{topic}/{partition}/".encode())
+    except IndexError as exc:
+        raise Unusual from exc
+
+
+def _columns(body: bytes, count: int, prefix: bytes) -> tuple[Ints, Ints]:
+    begins, ends = _bounds(body, count)
+    column = np.frombuffer(body, np.uint8)
+    _, at = _varints(column, begins + 1)  # behind the attributes: the timestamp
+    deltas, at = _varints(column, at)
+    for _ in ("key", "value"):
+        length, at = _varints(column, at)
+        at += np.maximum(length, 0)  # -1 is null
+    headers, at = _varints(column, at)
+    if (_rows(column, at, len(_ID_HEADER)) != _ID_HEADER).any():
+        raise Unusual
+    length, at = _varints(column, at + len(_ID_HEADER))
+    tails = at + np.maximum(length, 0)
+    if (tails > ends).any():
+        raise Unusual
+    _check_tails(body, tails.tolist(), ends.tolist(), headers - 1)
+    return deltas, _numbers(column, at, length, prefix)
+
+
+def _bounds(body: bytes, count: int) -> tuple[Ints, Ints]:
+    """Where each record begins, behind its length, and where it ends."""
+    begins, ends, at, size = list[int](), list[int](), 0, len(body)
+    for _ in range(count):
+        low = body[at]
+        if low < _MORE:
+            length, at = low, at + 1
+        elif (middle := body[at + 1]) < _MORE:
+            length, at = low & 0x7F | middle << 7, at + 2
+        else:
+            length, at = low & 0x7F | (middle & 0x7F) << 7 | body[at + 2] << 14, at + 3
+            if body[at - 1] >= _MORE:
+                raise Unusual  # a megabyte of a decision
+        if length & 1:  # negative
+            raise Unusual
+        begins.append(at)
+        at += length >> 1
+        ends.append(at)
+    if at != size:
+        raise Unusual
+    return np.array(begins, np.int64), np.array(ends, np.int64)
+
+
+def _varints(column: Bytes, at: Ints) -> tuple[Ints, Ints]:
+    """The numbers that begin at these places (N,), and the places behind them."""
+    byte = column[at]
+    value: Ints = (byte & 0x7F).astype(np.int64)
+    at = at + 1
+    more = byte >= _MORE
+    shift = 7
+    while more.any():
+        if shift > _LAST_SHIFT:
+            raise Unusual
+        which = np.flatnonzero(more)
+        byte = column[at[which]]
+        value[which] |= (byte & 0x7F).astype(np.int64) << shift
+        at[which] += 1
+        more[which] = byte >= _MORE
+        shift += 7
+    return (value >> 1) ^ -(value & 1), at
+
+
+def _rows(column: Bytes, at: Ints, width: int) -> Bytes:
+    """*width* bytes from each of the places on (N, width)."""
+    rows: Bytes = column[at[:, None] + np.arange(width)]
+    return rows
+
+
+def _check_tails(body: bytes, begins: list[int], ends: list[int], headers: Ints) -> None:
+    """Raise Unusual unless each tail is so many whole headers that change no meaning."""
+    known: dict[bytes, int] = {}
+    numbers = list[int]()
+    for begin, end in zip(begins, ends, strict=True):
+        tail = body[begin:end]
+        number = known.get(tail)
+        if number is None:
+            number = known[tail] = _headers_in(tail)
+        numbers.append(number)
+    if (np.array(numbers, np.int64) != headers).any():
+        raise Unusual
+
+
+def _headers_in(tail: bytes) -> int:
+    at, number, size = 0, 0, len(tail)
+    while at < size:
+        length, at = _varint(tail, at)
+        if length < 0 or tail[at : at + length] in _OTHERWISE:
+            raise Unusual
+        at += length
+        length, at = _varint(tail, at)
+        at += max(length, 0)
+        number += 1
+    if at != size:
+        raise Unusual
+    return number
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < _MORE:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+        if shift > _LAST_SHIFT:
+            raise Unusual
+
+
+def _numbers(column: Bytes, at: Ints, length: Ints, prefix: bytes) -> Ints:
+    """The numbers behind *prefix* in texts of these lengths (N,); all have to be plain."""
+    digits = length - len(prefix)
+    if (digits < 1).any() or (digits > _DIGITS).any():
+        raise Unusual
+    if (_rows(column, at, len(prefix)) != np.frombuffer(prefix, np.uint8)).any():
+        raise Unusual
+    value = np.zeros(len(at), np.int64)
+    first = at + len(prefix)
+    for place in range(int(digits.max(initial=0))):
+        inside = place < digits
+        digit = column[np.where(inside, first + place, 0)].astype(np.int64) - ord("0")
+        if (inside & ((digit < 0) | (digit > 9))).any():  # a digit
+            raise Unusual
+        value = np.where(inside, value * 10 + digit, value)
+    return value

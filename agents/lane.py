@@ -1,0 +1,165 @@
+"""One lane of one of a join's inputs: what it has answered, and whether it is alive."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from agents.alignment import Reason
+from topics.heartbeat import Heartbeat
+from topics.stage_batch import StageBatch
+
+Position = tuple[Hashable, int]
+"""Where a batch came from: a topic-partition, and the offset to commit after it."""
+
+ENDINGS = 5
+"""A component is down when so many of its workers, one after the other, said that they were about
+to run on rows, and gave no answer to them. One row that ends its workers ends four at most before
+it is passed over, see `agents.trial`."""
+_GETS_ON = 2
+"""So many answers in a row to what nobody has said to try show that it gets on again."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """A batch that came, as far as its rows have not left the join."""
+
+    batch: StageBatch
+    position: Position
+    arrived_at: float
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class LanePart:
+    """What a lane gives to a prefix of rows."""
+
+    batches: list[StageBatch] = field(default_factory=list)
+    covered: list[tuple[int, int]] = field(default_factory=list)
+    """Source offsets that it answers for, first and last."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it gives."""
+        return sum(map(len, self.batches))
+
+
+@dataclass(slots=True)
+class Lane:
+    """Most stages have one lane; a repartitioned one has one for each partition of its key."""
+
+    stage: str
+    number: int
+    several: bool
+    """Its stage has more lanes than this one."""
+    opened: int
+    """The highest source offset that had ended when the join was opened."""
+    frontier: int
+    """The highest source offset that it has answered, as far as is known."""
+    heard_at: float
+    """When it last gave a sign of life (attended seconds)."""
+    progressed_at: float
+    """When it last answered rows (monotonic seconds)."""
+    heard: bool = False
+    """It has said how far it is; before that, its frontier is the join's."""
+    batches: deque[Pending] = field(default_factory=deque)
+    rows: int = 0
+    left_as: Reason | None = None
+    """Why rows have ended without its answer, until it has caught up with them."""
+    _heartbeat: Heartbeat | None = None
+    """The last one, if nothing came after it."""
+    _trying: str | None = None
+    """The worker that has said to run on rows which have no answer yet."""
+    _ended: int = 0
+    """Workers, one after the other, that were trying when the next one came."""
+    _untried: int = 0
+    """Answers since then to what nobody has said to try."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.stage}[{self.number}]" if self.several else self.stage
+
+    def hear(self, heartbeat: Heartbeat, now: float, attended: float) -> None:
+        """Take note of a heartbeat."""
+        self.heard_at = attended
+        self._heartbeat = heartbeat
+        if heartbeat.frontier >= 0:
+            self._advance(heartbeat.frontier, now)
+        if heartbeat.tried is not None:
+            self._ended += self._trying not in (None, heartbeat.worker)
+            self._trying, self._untried = heartbeat.worker, 0
+
+    def push(self, pending: Pending, done: int, now: float, attended: float) -> int:
+        """Take in a batch; rows up to offset *done*, or that came before, are dropped.
+
+        Returns how many of its rows are new to the lane, but came when the join was *done* with
+        them.
+        """
+        self.heard_at = attended
+        self._heartbeat = None
+        batch, offsets = pending.batch, pending.batch.rows.offsets
+        # What had ended when the join was opened is read again, and late for nobody.
+        known = int(offsets.searchsorted(max(self.frontier, self.opened), "right"))
+        first = max(known, int(offsets.searchsorted(done, "right")))
+        self._advance(batch.covers_to, now)
+        if self._trying is None:
+            self._untried += 1
+            if self._untried >= _GETS_ON:
+                self._ended = 0
+        self._trying = None
+        pending.batch = batch[first:] if first else batch
+        self.batches.append(pending)
+        self.rows += len(pending.batch)
+        return first - known
+
+    def _advance(self, frontier: int, now: float) -> None:
+        if not self.heard:
+            self.frontier, self.heard = frontier, True
+        elif frontier <= self.frontier:
+            return
+        self.frontier = frontier
+        self.progressed_at = now
+
+    def down(self, attended: float, stall_timeout_s: float, *, unread: bool) -> str:
+        """Why it is down; empty while it is not. What is *unread* may be a sign of life."""
+        if self._ended >= ENDINGS:
+            return f"{self._ended} of its workers ended, the last at the row behind {self.frontier}"
+        said = self._heartbeat
+        if said is not None and said.state == "waiting" and said.down:
+            return f"it waits for {', '.join(said.waiting_for)}, which is down"
+        silent_s = attended - self.heard_at
+        if silent_s > stall_timeout_s and not unread:
+            return f"neither output nor sign of life for {silent_s:.0f} s"
+        return ""
+
+    def peek(self, limit: int) -> LanePart:
+        """All rows up to source offset *limit*; they stay."""
+        part = LanePart()
+        for pending in self.batches:
+            n = int(pending.batch.rows.offsets.searchsorted(limit, "right"))
+            if n:
+                part.batches.append(pending.batch[:n])
+            if n < len(pending.batch):
+                break
+        return part
+
+    def take(self, limit: int) -> LanePart:
+        """All rows up to source offset *limit*; batches that have no more are finished."""
+        part = LanePart()
+        while self.batches:
+            head = self.batches[0]
+            n = int(head.batch.rows.offsets.searchsorted(limit, "right"))
+            self.rows -= n
+            if n:
+                part.batches.append(head.batch[:n])
+            if n < len(head.batch):
+                if n:
+                    part.covered.append((head.batch.covers_from, part.batches[-1].covers_to))
+                    head.batch = head.batch[n:]
+                break
+            part.covered.append((head.batch.covers_from, head.batch.covers_to))
+            head.finished = True
+            self.batches.popleft()
+        return part

@@ -1,0 +1,253 @@
+"""A stage that is away: rows wait for it, and only what is really down is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.simulators import LabelledEvent
+from tests.faults.conftest import EVENTS, Judge
+from tests.faults.scene import Workers, streaming
+from tests.faults.test_load import amounts, memory_mb, pipeline_with
+from tests.faults.test_workers import EVERYTHING, KINDS, RATE
+from tests.faults.verdict import Reference
+from tests.integration.harness import Trained, decisions_of
+from topics.pipeline_file import load_pipeline
+from topics.settings import BrokerSettings
+
+SUPERVISOR_S = 2.0
+"""So long a supervisor takes to start a worker again."""
+
+
+def reasons(decisions: Sequence[Mapping[str, Any]]) -> Counter[tuple[str, str]]:
+    """How many decisions lack which stage, and why."""
+    return Counter(why for decision in decisions for why in decision["missing_because"].items())
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+async def test_one_component_is_ended_and_started_again(
+    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
+    reference: Reference, name: str, number: signal.Signals,
+) -> None:  # fmt: skip
+    async with streaming(pipeline, kafka, events, rate=RATE) as scene:
+        workers = {each: scene.workers(each) for each in EVERYTHING}
+        await scene.ended(EVENTS // 16)
+        workers[name].signal(number)
+        await workers[name].ended(15)
+        await asyncio.sleep(SUPERVISOR_S)
+        workers[name].start()
+        await scene.recovered()
+        await scene.ended(EVENTS)
+    await judge(scene, reference)
+
+
+async def test_two_components_are_killed_at_once(
+    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
+    reference: Reference, seed: int,
+) -> None:  # fmt: skip
+    random = Random(seed)
+    async with streaming(pipeline, kafka, events, rate=RATE) as scene:
+        workers = [scene.workers(*kind) for kind in KINDS]
+        await scene.ended(EVENTS // 16)
+        victims = random.sample(workers, 2)
+        for victim in victims:
+            await victim.killed()
+        await asyncio.sleep(SUPERVISOR_S)
+        for victim in victims:
+            victim.start()
+        await scene.recovered()
+        await scene.ended(EVENTS)
+    await judge(scene, reference)
+
+
+async def test_features_killed_while_one_lane_is_frozen(
+    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
+    reference: Reference,
+) -> None:  # fmt: skip
+    async with streaming(pipeline, kafka, events, rate=RATE) as scene:
+        features = scene.workers("features")
+        lanes = [scene.workers("terminals") for _ in range(2)]
+        scene.workers("risk-linear", "risk-forest", "decision", "weigh")
+        await scene.ended(EVENTS // 16)
+        lanes[0].signal(signal.SIGSTOP)
+        await features.killed()
+        await asyncio.sleep(9)
+        features.start()
+        await asyncio.sleep(13)
+        lanes[0].signal(signal.SIGCONT)
+        async with lanes[0].supervision():
+            await scene.recovered()
+            await scene.ended(EVENTS)
+    await judge(scene, reference)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", ["features", "terminals", "risk-linear", "weigh"])
+async def test_a_worker_frozen_for_10_s(
+    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
+    reference: Reference, name: str,
+) -> None:  # fmt: skip
+    async with streaming(pipeline, kafka, events, rate=RATE) as scene:
+        frozen = scene.workers(name)
+        scene.workers(*(each for each in EVERYTHING if each != name))
+        await scene.ended(EVENTS // 16)
+        async with frozen.supervision():
+            frozen.signal(signal.SIGSTOP)
+            await asyncio.sleep(10)
+            frozen.signal(signal.SIGCONT)
+            await scene.recovered()
+            await scene.ended(EVENTS)
+    await judge(scene, reference)
+
+
+async def test_a_stage_that_is_down_is_missing_until_it_has_caught_up(
+    request: pytest.FixtureRequest, pipeline: Trained, kafka: BrokerSettings,
+    events: list[LabelledEvent], judge: Judge,
+) -> None:  # fmt: skip
+    """risk-forest is away for longer than the stall time-out, and with it what reads it."""
+    away_s = 3600.0 if request.config.getoption("--long", False) else 60.0
+    async with streaming(pipeline, kafka, events, rate=EVENTS / (away_s + 90)) as scene:
+        forest = scene.workers("risk-forest")
+        others = scene.workers(*(each for each in EVERYTHING if each != "risk-forest"))
+        await scene.ended(EVENTS // 32)
+        before = memory_mb(others)
+        await forest.killed()
+        await asyncio.sleep(away_s)
+        assert memory_mb(others) < before + 30, "what waits should be on the broker"
+        forest.start()
+        await scene.recovered()
+        await scene.ended(EVENTS)
+    scene.may_degrade = True
+    await judge(scene, None)
+    decisions = await decisions_of(kafka, pipeline.pipeline)
+    missing = reasons(decisions)
+    assert set(missing) == {("risk-forest", "down"), ("decision", "down")}
+    last = sorted(decisions, key=lambda decision: str(decision["decided_at"]))[-EVENTS // 16 :]
+    assert not any(decision["degraded"] for decision in last), "it counts again at the end"
+
+
+async def test_nothing_is_decided_by_a_novelty_signal_alone(
+    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
+    reference: Reference,
+) -> None:  # fmt: skip
+    """Every stage that was fitted on labels is away for longer than the stall time-out."""
+    labelled = ("risk-linear", "risk-forest", "decision")
+    async with streaming(pipeline, kafka, events, rate=EVENTS / 100) as scene:
+        away = scene.workers(*labelled)
+        scene.workers("features", "terminals", "weigh")
+        await scene.ended(EVENTS // 16)
+        await away.killed()
+        ended = sum(scene.progress.ended)
+        await asyncio.sleep(45)
+        assert sum(scene.progress.ended) < ended + EVENTS // 16, "rows should wait"
+        away.start()
+        await scene.recovered()
+        await scene.ended(EVENTS)
+    await judge(scene, reference)
+
+
+@pytest.mark.core
+async def test_a_row_that_ends_every_worker_is_passed_over(
+    tmp_path: Path, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge
+) -> None:
+    victim = events[EVENTS // 8]
+    cents = round(float(str(victim.event["amount"])) * 100)
+    poison = {
+        str(each.event["transaction_id"])
+        for each in events
+        if round(float(np.float32(float(str(each.event["amount"])) / 1000)) * 100_000) == cents
+    }
+    trained = pipeline_with(tmp_path, "Poisoned", cents=cents)
+    async with streaming(trained, kafka, events, rate=RATE) as scene:
+        scene.workers("amount", "weigh")
+        poisoned = scene.workers("second")
+        async with poisoned.supervision():
+            await scene.ended(EVENTS)
+        assert 17 in poisoned.exits
+        assert len(poisoned.exits) <= 4 * len(poison) + 1
+    scene.may_degrade = True
+    expected = {
+        row: {"amount": said["amount"]} if row in poison else said
+        for row, said in amounts(events).items()
+    }
+    await judge(scene, expected)
+    decisions = await decisions_of(kafka, trained.pipeline)
+    degraded = {str(each["event_id"]): each["missing_because"] for each in decisions
+                if each["degraded"]}  # fmt: skip
+    assert degraded == {key: {"second": "failed"} for key in poison}
+
+
+async def test_a_stage_that_ends_at_every_row_is_down(
+    tmp_path: Path, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge
+) -> None:
+    trained = pipeline_with(tmp_path, "Ending")
+    some = events[: EVENTS // 8]
+    async with streaming(trained, kafka, some, rate=RATE) as scene:
+        scene.workers("amount", "weigh")
+        ending = scene.workers("second")
+        async with ending.supervision():
+            await scene.ended(len(some))
+    scene.may_degrade = True
+    await judge(scene, {row: {"amount": said["amount"]} for row, said in amounts(some).items()})
+    missing = reasons(await decisions_of(kafka, trained.pipeline))
+    assert {stage for stage, _ in missing} == {"second"}
+    assert missing["second", "down"] > len(some) / 2
+
+
+def with_late(trained: Trained, late: str, home: Path) -> Trained:
+    """The pipeline with another `late:` and a deadline that is soon over."""
+    path = home / "late.yaml"
+    text = trained.file.path.read_text()
+    path.write_text(text.replace("  max_in_flight", f"  late: {late}\n  max_in_flight"))
+    return Trained(home, load_pipeline(path), trained.registry)
+
+
+@pytest.mark.parametrize("late", ["degrade", "{fallback: decline}"])
+async def test_where_somebody_must_answer_in_time_a_late_stage_is_not_waited_for(
+    tmp_path: Path, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge, late: str
+) -> None:
+    """A stage is frozen for 8 s: longer than the deadline, shorter than the stall time-out."""
+    trained = with_late(pipeline_with(tmp_path, "Slow", flag="/nowhere", us_per_row=0), late,
+                        tmp_path)  # fmt: skip
+    async with streaming(trained, kafka, events, rate=RATE) as scene:
+        scene.workers("amount", "weigh")
+        frozen = scene.workers("second")
+        await scene.ended(EVENTS // 16)
+        frozen.signal(signal.SIGSTOP)
+        await asyncio.sleep(8)
+        frozen.signal(signal.SIGCONT)
+        await scene.recovered()
+        await scene.ended(EVENTS)
+    scene.may_degrade = True
+    decisions = await decisions_of(kafka, trained.pipeline)
+    missing = reasons(decisions)
+    assert set(missing) == {("second", "late")}
+    assert RATE < missing["second", "late"] < EVENTS / 2
+    if late == "degrade":
+        await judge(scene, None)
+        return
+    by_late = [each for each in decisions if each["decided_by"] == "late"]
+    assert by_late
+    assert all((each["decision"], each["score"]) == ("decline", None) for each in by_late)
+    assert len({each["event_id"] for each in decisions}) == len(decisions) == EVENTS
+
+
+@pytest.mark.core
+async def test_a_burst_to_one_healthy_process(
+    request: pytest.FixtureRequest, pipeline: Trained, kafka: BrokerSettings,
+    many: list[LabelledEvent], judge: Judge,
+) -> None:  # fmt: skip
+    async with streaming(pipeline, kafka, many, rate=1e9) as scene:
+        workers: Workers = scene.workers(*EVERYTHING)
+        await scene.ended(len(many))
+        assert workers.exits == []
+    await judge(scene, None)

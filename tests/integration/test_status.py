@@ -1,0 +1,174 @@
+"""`anabranch status` beside pipelines of which only a part runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agents.brokers import ensure_topics
+from agents.control_topic import ControlTopic
+from agents.metrics import Metrics
+from agents.opening import open_parts
+from agents.runner import running
+from tests.integration.harness import (
+    EVERYTHING,
+    Trained,
+    publish,
+    publish_raw,
+    records_of,
+    renamed,
+    settled,
+    simulated,
+    stopped,
+    worker_process,
+)
+from tests.integration.test_cli import anabranch
+from topics.batches import Record
+from topics.pipeline_file import PipelineFile, load_pipeline
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+
+EVENTS = 300
+AWAY = ("risk-forest", "decision")
+
+
+async def status(own: Trained, broker: BrokerSettings, file: Path | None = None) -> dict[str, Any]:
+    """What the command prints as JSON; its exit code says whether all is well."""
+    words = ("status", str(file or own.file.path), "--json")
+    done = await asyncio.to_thread(anabranch, own, *words, broker=broker.broker)
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if found["well"] else 1), done.stderr
+    return found
+
+
+def states(found: dict[str, Any], worker: str) -> set[str]:
+    return {it["state"] for it in found["workers"][worker]["partitions"]}
+
+
+def gauge(metrics: Metrics, own: Trained, name: str, stage: str) -> float | None:
+    labels = {"pipeline": own.pipeline.name, "component": "weigh", "stage": stage}
+    return metrics.registry.get_sample_value(f"anabranch_{name}", labels)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while True:
+        if holds():
+            return
+        await asyncio.sleep(0.1)
+
+
+def with_stall_timeout(own: Trained, seconds: float) -> PipelineFile:
+    """The pipeline's file with another stall time-out, beside it."""
+    content = yaml.safe_load(own.file.path.read_text())
+    content["weighting"]["stall_timeout_s"] = seconds
+    path = own.file.path.with_name(f"stall-{seconds:g}.yaml")
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return load_pipeline(path)
+
+
+async def test_who_is_away_and_who_waits_for_them_is_said_until_they_have_come(
+    trained: Trained, broker: BrokerSettings, tmp_path: Path
+) -> None:
+    own = renamed(trained, tmp_path)
+    # However slow the machine is, rows still wait when they are looked at.
+    own = replace(own, file=with_stall_timeout(own, 600))
+    topology, metrics = Topology.of(own.pipeline), Metrics()
+    await ensure_topics(broker, topology)
+    here = [name for name in EVERYTHING if name not in AWAY]
+    async with (
+        ControlTopic(broker, topology) as control,
+        running(open_parts(own.file, own.registry, here), broker, metrics, control),
+    ):
+        await publish(broker, own.pipeline, simulated(own.pipeline, EVENTS), 2000)
+        while "waiting" not in states(found := await status(own, broker), "weigh"):
+            pass
+        assert not found["well"]
+        for name in AWAY:
+            assert states(found, name) == {"down"}
+            start = f"anabranch run {own.file.path} --component {name}"
+            assert start in [it["command"] for it in found["advice"]]
+        for name in ("features", "terminals", "terminals.keyed", "risk-linear"):
+            assert states(found, name) == {"up"}
+        waits = [it for it in found["workers"]["weigh"]["partitions"] if it["state"] == "waiting"]
+        assert {wait["stage"] for it in waits for wait in it["waiting_for"]} <= {*AWAY}
+        assert all(it["rows"] > 0 and it["oldest_s"] > 0 for it in waits)
+        await until(lambda: (gauge(metrics, own, "waiting_rows", AWAY[0]) or 0) == EVENTS)
+        assert (gauge(metrics, own, "waiting_seconds", AWAY[0]) or 0) > 0
+        async with (
+            ControlTopic(broker, topology) as theirs,
+            running(open_parts(own.file, own.registry, AWAY), broker, Metrics(), theirs),
+        ):
+            audit = await settled(broker, own.pipeline, EVENTS)
+            assert audit.total.decided == EVENTS
+            while not (found := await status(own, broker))["well"]:
+                pass
+            assert all(states(found, name) == {"up"} for name in found["workers"])
+            assert found["advice"] == []
+            versions = {it["what"]: it["version"] for worker in found["workers"].values()
+                        for it in worker["in_service"]}  # fmt: skip
+            assert versions["risk-forest"] == "risk-forest@1"
+            assert versions["policy"] == f"{own.pipeline.name}@{own.pipeline.policy.version}"
+            names = ("waiting_rows", "waiting_seconds", "stage_down")
+            await until(lambda: [gauge(metrics, own, it, AWAY[0]) for it in names] == [0, 0, 0])
+
+
+async def test_a_worker_that_is_killed_is_down_since_then_and_one_that_ends_in_order_leaves_none(
+    trained: Trained, broker: BrokerSettings, tmp_path: Path
+) -> None:
+    own = renamed(trained, tmp_path)
+    # What is looked at is not how long a worker may be silent: that takes 30 s as it is.
+    impatient = with_stall_timeout(own, 6).path
+    with worker_process(own, broker, "decision", "risk-forest") as worker:
+        while states(await status(own, broker, impatient), "decision") != {"up"}:
+            pass
+        stopped(worker, signal.SIGKILL)
+        while states(found := await status(own, broker, impatient), "decision") != {"down"}:
+            pass
+    decision = found["workers"]["decision"]
+    assert all(it["for_s"] >= 6 and it["since"] for it in decision["partitions"])
+    (process,) = decision["processes"]
+    wrongs = [it["wrong"] for it in found["advice"]]
+    assert any(f"nothing was heard of {process['process']}" in wrong for wrong in wrongs)
+    with worker_process(own, broker, "decision") as worker:
+        while states(found := await status(own, broker, impatient), "decision") != {"up"}:
+            pass
+        (again,) = found["workers"]["decision"]["processes"]
+        assert again["process"] != process["process"], "its predecessor's entry is gone"
+        assert [it["process"] for it in found["workers"]["risk-forest"]["processes"]] == [
+            process["process"]
+        ]
+        assert stopped(worker, signal.SIGTERM) == 0
+    found = await status(own, broker, impatient)
+    assert found["workers"]["decision"]["processes"] == []
+
+
+async def test_what_others_write_on_the_reports_topic_is_passed_over(
+    trained: Trained, broker: BrokerSettings, tmp_path: Path
+) -> None:
+    own = renamed(trained, tmp_path)
+    topology = Topology.of(own.pipeline)
+    await ensure_topics(broker, topology)
+    nonsense = [(b"status/weigh/x", b"{"), (b"\xff", b"x"), (None, b""), (b"status/weigh", b"[]"),
+                (b"status/weigh/y", b'{"state": "running", "started_ms": 0, "said_ms": 0}'),
+                (b"deploy/risk-forest", b"{}")]  # fmt: skip
+    await publish_raw(broker, topology.reports, 0, [Record(k, v, 1) for k, v in nonsense])
+    found = await status(own, broker)
+    assert states(found, "weigh") == {"down"}
+    assert {it["component"] for it in found["workers"].values()} == {*EVERYTHING}
+    reports = await records_of(broker, topology.reports)
+    # y said so in 1970: it is forgotten, and deleted.
+    assert [record.value for record in reports if record.key == b"status/weigh/y"][-1] is None
+
+
+def test_without_a_broker_one_sentence_says_so(trained: Trained, tmp_path: Path) -> None:
+    done = anabranch(trained, "status", str(trained.file.path), broker="127.0.0.1:1")
+    assert done.returncode == 1
+    assert "no Kafka broker answers at 127.0.0.1:1" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

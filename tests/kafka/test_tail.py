@@ -1,0 +1,90 @@
+"""Whether a range of offsets holds records, where transactions leave markers behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from agents.tail import TailReader
+from tests.kafka.topics_changed import create_topic, delete_records
+from topics.settings import BrokerSettings
+
+
+@pytest.fixture
+async def tail(kafka: BrokerSettings) -> AsyncIterator[TailReader]:
+    reader = TailReader(kafka)
+    await reader.start()
+    yield reader
+    await reader.stop()
+
+
+@pytest.fixture
+async def topic(kafka: BrokerSettings) -> str:
+    name = f"held-{time.monotonic_ns()}"
+    await create_topic(kafka, name, 1)
+    return name
+
+
+@pytest.fixture
+async def producer(kafka: BrokerSettings) -> AsyncIterator[AIOKafkaProducer]:
+    made = AIOKafkaProducer(
+        bootstrap_servers=kafka.addresses, transactional_id=f"t-{time.monotonic_ns()}"
+    )
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def _send(producer: AIOKafkaProducer, topic: str, count: int) -> None:
+    for _ in range(count):
+        await producer.send_and_wait(topic, b"value", partition=0)
+
+
+async def test_a_marker_at_the_end_of_a_partition_is_no_record(
+    tail: TailReader, topic: str, producer: AIOKafkaProducer
+) -> None:
+    async with producer.transaction():
+        await _send(producer, topic, 3)
+    assert await tail.bounds(topic, 0) == (0, 4)
+    assert await tail.holds_records(topic, 0, 0, 4)
+    assert await tail.holds_records(topic, 0, 2, 3)
+    assert not await tail.holds_records(topic, 0, 3, 4)
+    assert not await tail.holds_records(topic, 0, 2, 2)
+    assert not await tail.holds_records(topic, 0, 4, 100)
+
+
+async def test_aborted_records_are_none_and_those_between_them_are(
+    tail: TailReader, topic: str, producer: AIOKafkaProducer
+) -> None:
+    for aborted in (True, False, True, True):
+        await producer.begin_transaction()
+        await _send(producer, topic, 2)
+        await (producer.abort_transaction() if aborted else producer.commit_transaction())
+    assert await tail.bounds(topic, 0) == (0, 12)
+    assert not await tail.holds_records(topic, 0, 0, 3)
+    assert await tail.holds_records(topic, 0, 0, 4)
+    assert await tail.holds_records(topic, 0, 4, 5)
+    assert not await tail.holds_records(topic, 0, 5, 12)
+
+
+async def test_records_of_a_transaction_that_is_open_are_none_yet(
+    tail: TailReader, topic: str, producer: AIOKafkaProducer
+) -> None:
+    await producer.begin_transaction()
+    await _send(producer, topic, 2)
+    assert not await tail.holds_records(topic, 0, 0, 2)
+    await producer.commit_transaction()
+    assert await tail.holds_records(topic, 0, 0, 2)
+
+
+async def test_deleted_records_are_none(
+    tail: TailReader, topic: str, producer: AIOKafkaProducer, kafka: BrokerSettings
+) -> None:
+    async with producer.transaction():
+        await _send(producer, topic, 5)
+    await delete_records(kafka, topic, 0, before=3)
+    assert not await tail.holds_records(topic, 0, 0, 3)
+    assert await tail.holds_records(topic, 0, 0, 4)
