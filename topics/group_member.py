@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import aiokafka
@@ -46,6 +46,8 @@ class GroupMember(Consumer):
     logger = logging.getLogger("mode")  # it logs a crash with its traceback; our app says why
     consumer_stopped_errors = (ConsumerStoppedError,)
     fetch_max_wait_ms = 500
+    assignors: Sequence[Any] = (PartitionNumberAssignor, RangePartitionAssignor)
+    """A group uses the first one that all of its members know; earlier versions know the second."""
     leader_wait_s = 0.0
     """How long this worker, as the leader of a group of several, lets the others sync first."""
 
@@ -73,9 +75,7 @@ class GroupMember(Consumer):
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
-            # The second is for workers of earlier versions, which know no other: a group uses what
-            # all of its members know.
-            partition_assignment_strategy=[PartitionNumberAssignor, RangePartitionAssignor],
+            partition_assignment_strategy=self.assignors,
             enable_auto_commit=False,
             auto_offset_reset=conf.consumer_auto_offset_reset,
             # Producers of events may use transactions: what they abort never happened.

@@ -251,3 +251,27 @@ async def test_a_burst_to_one_healthy_process(
         await scene.ended(len(many))
         assert workers.exits == []
     await judge(scene, None)
+
+
+async def test_one_of_three_replicas_is_killed_and_the_others_go_on(
+    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
+    reference: Reference,
+) -> None:  # fmt: skip
+    async with streaming(pipeline, kafka, events, rate=RATE) as scene:
+        scene.workers(*(each for each in EVERYTHING if each != "risk-forest"))
+        replicas = [
+            scene.workers("risk-forest", instance_id=f"risk-forest-{number}") for number in range(3)
+        ]
+        await scene.ended(EVENTS // 16)
+        before = scene.progress.ended
+        await replicas[0].killed()
+        await asyncio.sleep(6)  # less than the session: nobody has taken its partitions over
+        gone_on = [now > then + RATE / 4 for now, then in
+                   zip(scene.progress.ended, before, strict=True)]  # fmt: skip
+        assert gone_on.count(True) >= 2, (
+            "the partitions of the others stand still"
+        )
+        replicas[0].start()
+        await scene.recovered()
+        await scene.ended(EVENTS)
+    await judge(scene, reference)
