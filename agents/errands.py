@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import islice
 from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
@@ -144,22 +144,24 @@ class Errands(ABC):
         return not events_flow or self._credit_s > 0
 
     async def _work_off(self, *, events_flow: bool) -> None:
-        """One batch of each partition while events flow, else as many as there is time for."""
+        """One batch while events flow, else as many as there is time for; partitions take turns."""
         most = _AT_ONCE_WHILE_EVENTS_FLOW if events_flow else _AT_ONCE
-        started = time.monotonic()
-        for turn in count():
+        started = now = time.monotonic()
+        idle = 0
+        while idle < len(self._backlogs):
+            partition = next(iter(self._backlogs))
+            backlog = self._backlogs.pop(partition)
+            self._backlogs[partition] = backlog  # the last one to have another turn
+            if records := backlog.taken(most, now):
+                backlog.put_aside(await self.run(records), time.monotonic())
+                idle = 0
+            else:
+                idle += 1
             now = time.monotonic()
-            if turn and (events_flow or now - started > _AT_A_STRETCH_S):
+            if (records and events_flow) or now - started > _AT_A_STRETCH_S:
                 break
-            taken = {p: it.taken(most, now) for p, it in self._backlogs.items()}
-            if not any(taken.values()):
-                break
-            for partition, records in taken.items():
-                if records:
-                    aside = await self.run(records)
-                    self._backlogs[partition].put_aside(aside, time.monotonic())
         if events_flow:
-            self._credit_s -= time.monotonic() - started
+            self._credit_s -= now - started
 
     @abstractmethod
     def is_for_us(self, record: ConsumerRecord) -> bool:

@@ -66,6 +66,8 @@ class KeyedStage(Worker[Shard]):
         """When the sources are looked at again though nothing waits for them."""
         self._bare: dict[tuple[str, int], tuple[int, int]] = {}
         """Source partition → a range of offsets in which there is no record."""
+        self._stands: dict[tuple[str, int], int] = {}
+        """Source partition → an offset with a record: until that has come nothing is looked for."""
 
     async def open_state(self, partition: int) -> Shard:
         """Continue from the newest snapshot."""
@@ -178,11 +180,16 @@ class KeyedStage(Worker[Shard]):
                 offset = shard.order.offset(partition, outcomes=topic == self.topology.outcomes)
                 lags_s = shard.order.lagging(now)
                 if offset + 1 < end and lags_s > _MARKERS_AFTER_S:
-                    if self._bare.get((topic, partition)) != (offset + 1, end):
-                        if await self.tail.holds_records(topic, partition, offset + 1, end):
+                    at = topic, partition
+                    if self._bare.get(at) != (offset + 1, end):
+                        if offset < self._stands.get(at, -1):
                             continue
-                        self._bare[topic, partition] = (offset + 1, end)
-                    ends[topic, partition] = offset + 1
+                        stands = await self.tail.a_record(topic, partition, offset + 1, end)
+                        if stands is not None:
+                            self._stands[at] = stands
+                            continue
+                        self._bare[at] = (offset + 1, end)
+                    ends[at] = offset + 1
         events, outcomes = (
             {p: end for (of, p), end in ends.items() if of == topic}
             for topic in (self.topology.events, self.topology.outcomes)

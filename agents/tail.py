@@ -27,6 +27,8 @@ _CHUNK = 2000
 GAP = 100
 """Records this close together are read in one go."""
 _FETCH_WAIT_MS = 10
+_FETCH_BYTES = 2**20
+"""Mostly a few records are wanted, not what follows them; Kafka gives a larger one all the same."""
 _LOOK_MS = 20
 """A fetch of nothing but markers moves the position, and wakes nobody up."""
 _ANY_OFFSET = 2**63
@@ -49,7 +51,7 @@ class TailReader:
             # A broker answers a connection's requests in order: offsets asked for while a
             # fetch waits for records are answered when that wait is over.
             fetch_max_wait_ms=_FETCH_WAIT_MS,
-            max_partition_fetch_bytes=16 * 2**20,
+            max_partition_fetch_bytes=16 * 2**20 if settings.embedded else _FETCH_BYTES,
         )
         self._reading = asyncio.Lock()
         self.records_read = 0
@@ -90,19 +92,20 @@ class TailReader:
         return self.between_chunks(topic, partition, start, _ANY_OFFSET)
 
     async def holds_records(self, topic: str, partition: int, start: int, end: int) -> bool:
-        """Whether offsets [start, end) hold any record that can be read.
+        """Whether offsets [start, end) hold any record that can be read, see `a_record`."""
+        return await self.a_record(topic, partition, start, end) is not None
+
+    async def a_record(self, topic: str, partition: int, start: int, end: int) -> int | None:
+        """The offset of a record in [start, end), of the last that is at hand; None without any.
 
         Transactions' markers, records of aborted ones, and what was deleted or compacted away are
         none; records of a transaction that is still open are none yet.
         """
-        async with self._reading:
-            first, after_last = await self.bounds(topic, partition)
-            tp = TopicPartition(topic, partition)
-            async with aclosing(self._read(tp, max(start, first), min(end, after_last))) as reading:
-                async for records in reading:
-                    if records:
-                        return True
-        return False
+        async with aclosing(self.between_chunks(topic, partition, start, end)) as chunks:
+            async for records in chunks:
+                if records:
+                    return int(records[-1].offset)
+        return None
 
     async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity | None]:
         """What the broker says of *topics*, see `topics.topic_identity`."""

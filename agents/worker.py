@@ -130,7 +130,7 @@ class Worker(Generic[State]):
         if others or not redriven:
             await self.process(Fetch(others, fetch.generation))
         if self.errands is not None and (redriven or self.errands.waits):
-            await self.errands.deal(redriven, events_flow=bool(fetch.records))
+            await self.errands.deal(redriven, events_flow=bool(others))
         errand_waits = self.errands is not None and self.errands.waits
         self.wiring.app.batches.wants_ticks = errand_waits or self.waits()
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -20,16 +25,20 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.integration.test_dead_letters import run
+from tests.unit.stage_batches import batch_of
 from topics.batches import Record
 from topics.dead_letters import dead_letter
 from topics.decision import ATTEMPT
 from topics.settings import BrokerSettings
 from topics.stage_batch import Failure
 from topics.topology import Topology
+from topics.wire import encode
 
 LETTERS = 200_000
 REDRIVEN = 60_000
 PARTITION = 2
+ROWS = 5000
+"""Of a stage batch."""
 
 
 def letters_about(topology: Topology, records: list[Record], first: int) -> list[Record]:
@@ -44,9 +53,43 @@ def letters_about(topology: Topology, records: list[Record], first: int) -> list
     ]  # fmt: skip
 
 
+@contextmanager
+def command_process(
+    own: Trained, broker: BrokerSettings, *options: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`anabranch dead-letters redrive`, as a process of its own."""
+    words = ["dead-letters", "redrive", str(own.file.path), "--json", *options]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agents", *words],
+        env={**os.environ, "ANABRANCH_HOME": str(own.home), "ANABRANCH_BROKER": broker.broker},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def events_of(own: Trained, count: int) -> list[Record]:
     now_ms = int(time.time() * 1000)
     return [Record(key, value, now_ms) for key, value in simulated(own.pipeline, count)]
+
+
+def stage_records(topology: Topology, name: str, first: int, count: int) -> list[Record]:
+    """A component's outputs: *count* rows that it failed on, and behind them one that is there."""
+    records = []
+    for start in range(first, first + count + 1, ROWS):
+        offsets = range(start, min(start + ROWS, first + count + 1))
+        failed = [offset for offset in offsets if offset < first + count]
+        batch = batch_of(name, offsets, absent=failed)
+        lanes = range(topology.partitions) if name in topology.repartitioned else [None]
+        for lane in lanes:
+            rows = batch if not lane else replace(batch[:0], covers_to=batch.covers_to)
+            value, headers = encode(replace(
+                rows, topic=topology.events, partition=PARTITION, lane=lane,
+            ))  # fmt: skip
+            records.append(Record(None, value, 1, headers))
+    return records
 
 
 @pytest.mark.timeout(300)
@@ -61,8 +104,10 @@ async def test_the_weighting_agent_starts_behind_200_000_dead_letters(
     spoilt = [Record(b"k", b"{}", events[0].timestamp_ms)] * LETTERS
     await publish_raw(broker, topology.events, PARTITION, [*spoilt, events[2]])
     await publish_raw(broker, topology.dead_letters, PARTITION, letters_about(topology, spoilt, 2))
-    with worker_process(own, broker):
-        await decided(broker, own.pipeline, 3)
+    for name in topology.components:
+        outputs = stage_records(topology, name, 2, LETTERS)
+        await publish_raw(broker, topology.stage(name), PARTITION, outputs)
+    with worker_process(own, broker, "weigh"):
         audit = await settled(broker, own.pipeline, LETTERS + 3)
     assert (audit.total.decided, audit.total.dead) == (3, LETTERS)
     assert audit.passed
@@ -107,13 +152,15 @@ async def test_what_a_killed_command_has_not_sent_the_next_one_sends(
     await publish_raw(broker, topology.dead_letters, PARTITION, letters_about(topology, events, 1))
     await publish_raw(broker, topology.events, PARTITION, events)
     async with pipeline_running(own, broker):
-        slow = asyncio.create_task(run(own, broker, "redrive", "--rate", "200", "--timeout", "1"))
-        await decided(broker, own.pipeline, count // 10)
-        slow.cancel()  # of waiting for it; the command itself goes on, beside the next
+        with command_process(own, broker, "--rate", "200") as first:
+            await decided(broker, own.pipeline, count // 10)
+            first.kill()
+            first.wait()
         code, said = await run(own, broker, "redrive")
         assert code == 0
         assert 0 < said["redriven"] < count
         assert said["skipped"].keys() <= {"waiting", "healed"}
+        assert said["redriven"] + sum(said["skipped"].values()) == count
         audit = await settled(broker, own.pipeline, count + 1)
         assert audit.passed
         assert audit.total.redriven == count

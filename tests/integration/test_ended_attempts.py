@@ -1,0 +1,121 @@
+"""How attempts ended is read from the last summaries, however long the redrive topic is."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents import ended_attempts
+from agents.brokers import ensure_topics
+from agents.ended_attempts import EndedAttempts
+from agents.tail import TailReader
+from tests.integration.harness import publish_raw
+from topics.batches import Record
+from topics.decision import ATTEMPT, Source
+from topics.ends_summary import decoded, is_summary
+from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.redrive import About, End, Errand, encoded
+from topics.settings import BrokerSettings
+from topics.topology import WEIGH, Topology
+
+PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
+TOPOLOGY = Topology.of(PIPELINE)
+PARTITION = 1
+BATCH = 50
+BATCHES = 40
+
+
+def about(offset: int, attempt: int = 2, end: End | None = None) -> About:
+    source = Source(topic=TOPOLOGY.events, partition=PARTITION, offset=offset)
+    return About(
+        source=source, letter=1, attempt=attempt, published_ms=1,
+        next=WEIGH if end is None else None, end=end,
+    )  # fmt: skip
+
+
+def end_of(offset: int) -> End:
+    return "dead-letter" if offset % 7 == 0 else "decision"
+
+
+async def written(ends: EndedAttempts, broker: BrokerSettings, offsets: range) -> None:
+    """Errands, and notes of their ends, as the weighting agent writes them."""
+    errands = [encoded(Errand(about(offset), b"k", b"v"), 5) for offset in offsets]
+    await publish_raw(broker, TOPOLOGY.redrive, PARTITION, errands)
+    notes = []
+    for offset in offsets:
+        ends.add(about(offset), end_of(offset))
+        ends.note(about(offset))
+        notes.append(encoded(Errand(about(offset, end=end_of(offset)), None, None), 6))
+    if (summary := ends.summary(7)) is not None:
+        notes.append(summary)
+    await publish_raw(broker, TOPOLOGY.redrive, PARTITION, notes)
+
+
+async def read_back(ends: EndedAttempts, tail: TailReader) -> None:
+    """The worker reads what it has written, as it reads everything."""
+    first, end = await tail.bounds(TOPOLOGY.redrive, PARTITION)
+    for record in await tail.between(TOPOLOGY.redrive, PARTITION, max(first, end - 5), end):
+        if is_summary(record.headers):
+            ends.read_back(record)
+
+
+async def test_a_start_reads_the_last_summaries_and_knows_every_end(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ended_attempts, "SUMMARY_AFTER", 2 * BATCH)
+    await ensure_topics(broker, TOPOLOGY)
+    tail = TailReader(broker)
+    await tail.start()
+    ends = EndedAttempts()
+    for batch in range(BATCHES):
+        await written(ends, broker, range(batch * BATCH, (batch + 1) * BATCH))
+        await read_back(ends, tail)
+    # Behind the last summary: what was written before a crash, and not noted.
+    last = BATCHES * BATCH
+    unnoted = Record(None, b"{}", 9, [
+        ("ce_id", f"{TOPOLOGY.events}/{PARTITION}/{last}".encode()), (ATTEMPT, b"2"),
+    ])  # fmt: skip
+    await publish_raw(broker, TOPOLOGY.decisions, PARTITION, [unnoted])
+
+    before = tail.records_read
+    again = await EndedAttempts.read(tail, TOPOLOGY, PARTITION, 5)
+    assert tail.records_read - before < 1000 < 2 * last
+    known = again.of([about(offset) for offset in range(last + 2)])
+    assert known == [{2: end_of(offset)} for offset in range(last)] + [{2: "decision"}, {}]
+    assert all(again.is_noted(about(offset)) for offset in range(last))
+    assert not again.is_noted(about(last))
+    first, end = await tail.bounds(TOPOLOGY.redrive, PARTITION)
+    summaries = [decoded(record.value, record.headers)
+                 for record in await tail.between(TOPOLOGY.redrive, PARTITION, first, end)
+                 if is_summary(record.headers)]  # fmt: skip
+    assert len(summaries) == BATCHES // 2
+    assert max(len(summary.ends) for summary in summaries) > last // 2
+    await tail.stop()
+
+
+async def test_a_topic_without_summaries_is_read_once_and_summed_up_in_parts(
+    broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ensure_topics(broker, TOPOLOGY)
+    tail = TailReader(broker)
+    await tail.start()
+    for batch in range(8):
+        await written(EndedAttempts(), broker, range(batch * BATCH, (batch + 1) * BATCH))
+    monkeypatch.setattr(ended_attempts, "SUMMARY_AFTER", BATCH)
+    monkeypatch.setattr(ended_attempts, "MOST", 3 * BATCH)
+    ends = await EndedAttempts.read(tail, TOPOLOGY, PARTITION, 5)
+    for part in range(4):
+        if part == 2:  # a crash before all are summed up: nothing is forgotten
+            ends = await EndedAttempts.read(tail, TOPOLOGY, PARTITION, 5)
+        if (summary := ends.summary(7)) is not None:
+            await publish_raw(broker, TOPOLOGY.redrive, PARTITION, [summary])
+        await read_back(ends, tail)
+    while (summary := ends.summary(7)) is not None:
+        await publish_raw(broker, TOPOLOGY.redrive, PARTITION, [summary])
+        await read_back(ends, tail)
+    before = tail.records_read
+    again = await EndedAttempts.read(tail, TOPOLOGY, PARTITION, 5)
+    assert tail.records_read - before < 100
+    assert again.of([about(offset) for offset in range(8 * BATCH)]) == [
+        {2: end_of(offset)} for offset in range(8 * BATCH)
+    ]
+    await tail.stop()

@@ -1,0 +1,207 @@
+"""Errands get their share of a worker's time, and none of them waits for another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from faust.types import TP
+
+from agents import errands as errands_module
+from agents.errands import SHARE, Answer, StageErrands
+from tests.unit.stage_batches import batch_of
+from topics.batches import Record
+from topics.decision import Source
+from topics.errors import WireError
+from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.redrive import About, Errand, about_of, encoded
+from topics.stage_batch import StageBatch
+from topics.topology import Topology
+
+PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
+TOPOLOGY = Topology.of(PIPELINE)
+REDRIVE = TP(TOPOLOGY.redrive, 0)
+
+
+@dataclass
+class Clock:
+    """Time that passes only when somebody says so."""
+
+    now: float = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@dataclass
+class Broker:
+    """What a worker writes, commits and pauses."""
+
+    written: list[tuple[int, Record]] = field(default_factory=list)
+    positions: dict[TP, int] = field(default_factory=dict)
+    paused: set[TP] = field(default_factory=set)
+
+    async def write(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        assert topic == TOPOLOGY.redrive
+        self.written += [(partition, record) for record in records]
+
+    def done(self, positions: dict[TP, int]) -> None:
+        self.positions |= positions
+
+    def pause_only(self, partitions: set[TP], reader: str) -> None:
+        assert reader == "errands"
+        self.paused = partitions
+
+
+@dataclass
+class Stage:
+    """A component `features` that knows the past up to an offset, and takes its time."""
+
+    clock: Clock
+    broker: Broker = field(default_factory=Broker)
+    reached: int = 10**9
+    errand_s: float = 0.0001
+    sizes: list[int] = field(default_factory=list)
+
+    def errands(self) -> StageErrands:
+        app = SimpleNamespace(writer=self.broker, batches=self.broker)
+        wiring = SimpleNamespace(
+            pipeline=PIPELINE, topology=TOPOLOGY, app=app,
+            metrics=SimpleNamespace(observe_skipped=lambda: None),
+        )  # fmt: skip
+        return StageErrands(cast("Any", wiring), {"features": self.run})
+
+    async def run(self, errands: Sequence[Errand]) -> Answer:
+        self.sizes.append(len(errands))
+        self.clock.now += 0.003 + self.errand_s * len(errands)
+        offsets = [errand.offset for errand in errands]
+        assert offsets == sorted(set(offsets))
+        bad = {at: WireError("no such source record") for at in offsets if at == 13}
+        ready = [at for at in offsets if at <= self.reached and at not in bad]
+        return Answer(output_of(ready) if ready else None, bad)
+
+
+def output_of(offsets: Sequence[int]) -> StageBatch:
+    batch = batch_of("features", offsets)
+    object.__setattr__(batch, "topic", TOPOLOGY.events)
+    return batch
+
+
+def record_of(offset: int, source: int, component: str = "features", *, partition: int = 0) -> Any:
+    of = Source(topic=TOPOLOGY.events, partition=partition, offset=source)
+    about = About(source=of, letter=1, attempt=2, published_ms=1, next=component)
+    record = encoded(Errand(about, b"k", b"{}"), 5)
+    return SimpleNamespace(
+        topic=REDRIVE.topic, partition=partition, offset=offset, key=record.key, value=record.value,
+        headers=record.headers, timestamp=5,
+    )  # fmt: skip
+
+
+def sources_written(broker: Broker) -> list[int]:
+    return [about_of(record.headers).source.offset for _, record in broker.written]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(errands_module, "time", clock)
+    return clock
+
+
+async def test_while_events_flow_errands_take_their_share_and_all_go_in_the_end(
+    clock: Clock,
+) -> None:
+    stage = Stage(clock)
+    errands, records = stage.errands(), [record_of(at, at) for at in range(100, 3100)]
+    began, longest = clock.now, 0.0
+    await errands.deal({REDRIVE: records}, events_flow=True)
+    for_errands = clock.now - began
+    while errands.waits:
+        clock.now += 0.002  # the events of a fetch
+        before = clock.now
+        await errands.deal({}, events_flow=True)
+        for_errands += clock.now - before
+        longest = max(longest, clock.now - before)
+    assert for_errands <= SHARE * (clock.now - began) + longest
+    assert max(stage.sizes) <= 128
+    assert sources_written(stage.broker) == [*range(100, 3100)]
+    assert stage.broker.positions == {REDRIVE: 3100}
+
+
+async def test_without_events_errands_are_dealt_with_for_a_stretch_then_events_are_looked_for(
+    clock: Clock,
+) -> None:
+    stage = Stage(clock)
+    errands, records = stage.errands(), [record_of(at, at) for at in range(3000)]
+    began = clock.now
+    await errands.deal({REDRIVE: records}, events_flow=False)
+    assert errands.waits
+    assert len(stage.broker.written) >= 500
+    assert clock.now - began < 0.2
+
+
+async def test_one_that_waits_holds_up_no_other_and_is_read_again_after_a_crash(
+    clock: Clock,
+) -> None:
+    stage = Stage(clock, reached=8)
+    errands = stage.errands()
+    clock.now += 1
+    await errands.deal(
+        {REDRIVE: [record_of(at, source) for at, source in enumerate([3, 99, 7, 13, 5])]},
+        events_flow=True,
+    )
+    assert sources_written(stage.broker) == [3, 5, 7]
+    assert stage.broker.positions == {REDRIVE: 1}
+    assert errands.waits
+    stage.reached = 99
+    clock.now += 1
+    await errands.deal({}, events_flow=True)
+    assert sources_written(stage.broker) == [3, 5, 7, 99]
+    assert stage.broker.positions == {REDRIVE: 5}
+    assert not errands.waits
+
+
+async def test_what_is_addressed_to_others_is_passed_and_so_is_the_same_event_twice(
+    clock: Clock,
+) -> None:
+    stage = Stage(clock)
+    errands = stage.errands()
+    records = [record_of(0, 3), record_of(1, 4, "terminals"), record_of(2, 3), record_of(3, 2)]
+    await errands.deal({REDRIVE: records}, events_flow=False)
+    assert sorted(sources_written(stage.broker)) == [2, 3, 3]
+    assert stage.broker.positions == {REDRIVE: 4}
+
+
+async def test_one_partition_after_the_other_has_its_turn_while_events_flow(clock: Clock) -> None:
+    stage = Stage(clock)
+    errands = stage.errands()
+    records = {
+        TP(REDRIVE.topic, at): [record_of(n, n, partition=at) for n in range(20, 320)]
+        for at in range(4)
+    }  # fmt: skip
+    clock.now += 1
+    await errands.deal(records, events_flow=True)
+    assert sum(stage.sizes) <= 128
+    for _ in range(3):
+        clock.now += 1
+        await errands.deal({}, events_flow=True)
+    assert {partition for partition, _ in stage.broker.written} == {0, 1, 2, 3}
+
+
+async def test_with_many_that_wait_no_more_are_read(clock: Clock) -> None:
+    stage = Stage(clock, reached=-1)
+    errands = stage.errands()
+    await errands.deal({REDRIVE: [record_of(at, at) for at in range(20, 4100)]}, events_flow=False)
+    assert stage.broker.paused == {REDRIVE}
+    stage.reached = 10**6
+    for _ in range(100):
+        clock.now += 1
+        await errands.deal({}, events_flow=False)
+    assert stage.broker.paused == set()
+    assert sorted(sources_written(stage.broker)) == [*range(20, 4100)]
