@@ -91,8 +91,10 @@ async def test_features_killed_while_one_lane_is_frozen(
     await judge(scene, reference)
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", ["features", "terminals", "risk-linear", "weigh"])
+@pytest.mark.parametrize(
+    "name",
+    ["features", pytest.param("terminals", marks=pytest.mark.core), "risk-linear", "weigh"],
+)
 async def test_a_worker_frozen_for_10_s(
     pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
     reference: Reference, name: str,
