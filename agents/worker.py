@@ -115,7 +115,7 @@ class Worker(Generic[State]):
             self._states.clear()
             self._generation = fetch.generation
             self.owned = self._assigned()
-            # At once: others may come back before it has opened what it owns, and decide without it.
+            # At once: others may be back before it has opened what it owns, and decide without it.
             await self._give_signs(self.stall_timeout_s / _HEARTBEATS)
             if self.errands is not None:
                 self.errands.forget()
