@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from agents.letters import read_letters
@@ -27,6 +29,7 @@ from tests.integration.harness import (
 from tests.integration.test_dead_letters import run
 from tests.unit.stage_batches import batch_of
 from topics.batches import Record
+from topics.bytes_column import BytesColumn
 from topics.dead_letters import dead_letter
 from topics.decision import ATTEMPT
 from topics.settings import BrokerSettings
@@ -75,13 +78,21 @@ def events_of(own: Trained, count: int) -> list[Record]:
     return [Record(key, value, now_ms) for key, value in simulated(own.pipeline, count)]
 
 
-def stage_records(topology: Topology, name: str, first: int, count: int) -> list[Record]:
-    """A component's outputs: *count* rows that it failed on, and behind them one that is there."""
+def stage_records(
+    topology: Topology, name: str, first: int, count: int, last: Record
+) -> list[Record]:
+    """A component's outputs: *count* rows that it failed on, and behind them that of *last*."""
     records = []
+    event_id = json.loads(last.value or b"")["transaction_id"].encode()
     for start in range(first, first + count + 1, ROWS):
         offsets = range(start, min(start + ROWS, first + count + 1))
         failed = [offset for offset in offsets if offset < first + count]
         batch = batch_of(name, offsets, absent=failed)
+        about = replace(
+            batch.rows, ids=BytesColumn.of([event_id] * len(batch)),
+            published_ms=np.full(len(batch), last.timestamp_ms),
+        )  # fmt: skip
+        batch = replace(batch, rows=about)
         lanes = range(topology.partitions) if name in topology.repartitioned else [None]
         for lane in lanes:
             rows = batch if not lane else replace(batch[:0], covers_to=batch.covers_to)
@@ -105,7 +116,7 @@ async def test_the_weighting_agent_starts_behind_200_000_dead_letters(
     await publish_raw(broker, topology.events, PARTITION, [*spoilt, events[2]])
     await publish_raw(broker, topology.dead_letters, PARTITION, letters_about(topology, spoilt, 2))
     for name in topology.components:
-        outputs = stage_records(topology, name, 2, LETTERS)
+        outputs = stage_records(topology, name, 2, LETTERS, events[2])
         await publish_raw(broker, topology.stage(name), PARTITION, outputs)
     with worker_process(own, broker, "weigh"):
         audit = await settled(broker, own.pipeline, LETTERS + 3)
