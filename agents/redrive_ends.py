@@ -17,7 +17,7 @@ from agents.letter_writer import LetterWriter
 from agents.tail import TailReader, ranges
 from agents.terms import TermsSlot
 from agents.weighing import causes_of_death
-from agents.worker import Wiring
+from agents.worker import Wiring, all_done
 from topics import dead_letters
 from topics.batches import Record
 from topics.dead_letters import Original, dead_letter
@@ -28,6 +28,13 @@ from topics.stage_batch import Failure
 from topics.topology import WEIGH
 
 TOO_LARGE = "RecordTooLarge"
+
+_READ_AHEAD = 2000
+_MOST_SAID = 20_000
+"""Dead letters that are remembered of a partition."""
+
+_Said = tuple[str, int, int, int] | tuple[()] | None
+"""Source topic, partition, offset and attempt of a dead letter; empty when it is none."""
 
 
 @dataclass(slots=True)
@@ -47,12 +54,15 @@ class RedriveEnds(Errands):
         self._tail = tail
         self._slot = slot
         self._ends: dict[int, EndedAttempts] = {}
+        self._said: dict[int, dict[int, _Said]] = {}
+        """Partition → offset of a dead letter → what it says, of the latest that were asked for."""
         self._letters = LetterWriter(wiring.app, wiring.topology.dead_letters)
 
     def forget(self) -> None:
         """Another worker may end errands in the meantime: what has ended is read again."""
         super().forget()
         self._ends.clear()
+        self._said.clear()
 
     def is_for_us(self, record: ConsumerRecord) -> bool:
         """It has come to its end, or is addressed to nobody; or it is a summary, or no errand."""
@@ -113,8 +123,10 @@ class RedriveEnds(Errands):
             written.notes.append(summary)
         # The note last: what a crash leaves without one is found by `EndedAttempts.read`.
         topology = self.wiring.topology
-        await self._letters.write(partition, written.letters)
-        await self._write(topology.decisions, partition, written.decisions)
+        await all_done([
+            self._letters.write(partition, written.letters),
+            self._write(topology.decisions, partition, written.decisions),
+        ])  # fmt: skip
         await self._write(topology.redrive, partition, written.notes)
 
     def _note(
@@ -170,19 +182,29 @@ class RedriveEnds(Errands):
                 found[offset] = (record.key, record.value, record.headers)
         return found
 
-    async def _dead_letters(
-        self, partition: int, offsets: Sequence[int]
-    ) -> dict[int, ConsumerRecord | None]:
-        """Dead letters by offset: None for one that retention has deleted, none that never was."""
+    async def _dead_letters(self, partition: int, offsets: Sequence[int]) -> Mapping[int, _Said]:
+        """What dead letters say they are about, by offset; none that never was.
+
+        None for one that retention has deleted. Errands come mostly in the order of their
+        letters: so those that follow are read with them.
+        """
+        known = self._said.setdefault(partition, {})
+        missing = sorted({offset for offset in offsets if offset not in known})
+        if not missing:
+            return known
+        if len(known) > _MOST_SAID:
+            known.clear()
+            missing = sorted(set(offsets))
         topic = self.wiring.topology.dead_letters
-        first, end = await self._tail.bounds(topic, partition)
-        found: dict[int, ConsumerRecord | None] = {o: None for o in offsets if o < first}
-        there = {offset for offset in offsets if first <= offset < end}
-        for start, stop in ranges(sorted(there)):
-            async with aclosing(self._tail.between_chunks(topic, partition, start, stop)) as chunks:
+        first, _ = await self._tail.bounds(topic, partition)
+        known |= {offset: None for offset in missing if offset < first}
+        *spans, (start, stop) = ranges(missing)
+        for begin, end in (*spans, (start, stop + _READ_AHEAD)):
+            chunks = self._tail.between_chunks(topic, partition, begin, end)
+            async with aclosing(chunks):
                 async for records in chunks:
-                    found.update((it.offset, it) for it in records if it.offset in there)
-        return found
+                    known |= {record.offset: _said_of(record) for record in records}
+        return known
 
 
 def _letter(cause: Failure, errand: Errand, original: Original | None, now_ms: int) -> Record:
@@ -205,17 +227,22 @@ def _end_of(about: About, attempts: Mapping[int, End]) -> End | None:
     return None
 
 
-def _check_letter(about: About, letters: Mapping[int, ConsumerRecord | None]) -> None:
+def _said_of(letter: ConsumerRecord) -> _Said:
+    """Source topic, partition, offset and attempt of a dead letter; an empty tuple for none."""
+    try:
+        return *dead_letters.source_of(letter.headers), dead_letters.attempt_of(letter.headers)
+    except (KeyError, ValueError):
+        return ()
+
+
+def _check_letter(about: About, letters: Mapping[int, _Said]) -> None:
     """Raise WireError unless the errand is about what its dead letter says is dead."""
     if about.letter not in letters:
         raise WireError("not an errand: there is no such dead letter")
-    letter = letters[about.letter]
-    if letter is None:
+    said, of = letters[about.letter], about.source
+    if said is None:
         return
-    try:
-        said = (*dead_letters.source_of(letter.headers), dead_letters.attempt_of(letter.headers))
-    except (KeyError, ValueError) as exc:
-        raise WireError("not an errand: its dead letter is none") from exc
-    of = about.source
+    if not said:
+        raise WireError("not an errand: its dead letter is none")
     if said != (of.topic, of.partition, of.offset, about.attempt - 1):
         raise WireError("not an errand: its dead letter is about another event or attempt")
