@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -54,6 +55,7 @@ class RedriveEnds(Errands):
         self._tail = tail
         self._slot = slot
         self._ends: dict[int, EndedAttempts] = {}
+        self._reading: dict[int, asyncio.Task[EndedAttempts]] = {}
         self._said: dict[int, dict[int, _Said]] = {}
         """Partition → offset of a dead letter → what it says, of the latest that were asked for."""
         self._letters = LetterWriter(wiring.app, wiring.topology.dead_letters)
@@ -61,6 +63,9 @@ class RedriveEnds(Errands):
     def forget(self) -> None:
         """Another worker may end errands in the meantime: what has ended is read again."""
         super().forget()
+        for reading in self._reading.values():
+            reading.cancel()
+        self._reading.clear()
         self._ends.clear()
         self._said.clear()
 
@@ -76,7 +81,7 @@ class RedriveEnds(Errands):
 
     async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """End what is addressed here; what is addressed to nobody goes on to who is next."""
-        partition = records[0].partition
+        partition, aside = records[0].partition, list[ConsumerRecord]()
         summaries = [record for record in records if is_summary(record.headers)]
         for record in summaries:
             if partition in self._ends:
@@ -85,22 +90,37 @@ class RedriveEnds(Errands):
         for record, exc in bad:
             self.skip(record, exc)
         left = [pair for pair in errands if pair[1].about.next == WEIGH]
-        while left:
+        ends = await self._ended(partition, left) if left else None
+        if ends is None:
+            aside, left = [record for record, _ in left], []
+        while left and ends is not None:
             _, some, left = alike(left)
-            await self._end(partition, some)
+            await self._end(partition, ends, some)
         strays = [errand for _, errand in errands if errand.about.next != WEIGH]
         if strays:
             await self.pass_on([self.route.onward(errand) for errand in strays])
-        return ()
+        return aside
 
-    async def _end(self, partition: int, come: Sequence[Addressed]) -> None:
+    async def _ended(self, partition: int, come: Sequence[Addressed]) -> EndedAttempts | None:
+        """How redriven events of a partition have ended; None while that is being read.
+
+        Events do not wait for that: it may take a second.
+        """
+        if partition in self._ends:
+            return self._ends[partition]
+        if partition not in self._reading:
+            since_ms = min(record.timestamp for record, _ in come)
+            reading = EndedAttempts.read(self._tail, self.wiring.topology, partition, since_ms)
+            self._reading[partition] = asyncio.create_task(reading)
+            await asyncio.sleep(0)
+        if not self._reading[partition].done():
+            return None
+        self._ends[partition] = await self._reading.pop(partition)
+        return self._ends[partition]
+
+    async def _end(self, partition: int, ends: EndedAttempts, come: Sequence[Addressed]) -> None:
         """End errands about different events, by ascending offset."""
-        if partition not in self._ends:
-            self._ends[partition] = await EndedAttempts.read(
-                self._tail, self.wiring.topology, partition,
-                min(record.timestamp for record, _ in come),
-            )  # fmt: skip
-        ends, now_ms = self._ends[partition], int(time.time() * 1000)
+        now_ms = int(time.time() * 1000)
         letters = await self._dead_letters(partition, [it.about.letter for _, it in come])
         known = ends.of([errand.about for _, errand in come])
         written, ending = _Written(), list[Addressed]()
