@@ -37,7 +37,9 @@ SHARE = 0.2
 """Of a worker's time, that errands may take while events flow."""
 _SAVED_S = 0.05
 """So much of that share is kept for later, at most."""
-_AT_ONCE_WHILE_EVENTS_FLOW = 128
+_AT_ONCE_WHILE_EVENTS_FLOW = 256
+_EVENTS_FLOW_FOR_S = 0.5
+"""After events have come they are taken to flow for so long: more may be on their way."""
 _AT_ONCE = 512
 _AT_A_STRETCH_S = 0.03
 """Without events, errands are dealt with for so long: then it is time to look for events."""
@@ -102,7 +104,7 @@ class Errands(ABC):
         self._topic = wiring.topology.redrive
         self._backlogs: dict[int, _Backlog] = {}
         self._credit_s = 0.0
-        self._credited_at = time.monotonic()
+        self._credited_at = self._events_at = time.monotonic()
 
     @property
     def waits(self) -> bool:
@@ -119,14 +121,17 @@ class Errands(ABC):
         """Deal with records of the redrive topic; what they lead to is written then.
 
         Not with all of them at once: what is left is for the next call, which comes with the
-        next fetch, or soon (see `waits`).
+        next fetch, or soon (see `waits`). *events_flow*: events have come with these.
         """
         for tp, records in fetched.items():
             backlog = self._backlogs.setdefault(tp.partition, _Backlog())
             backlog.queue.extend(record for record in records if self.is_for_us(record))
             backlog.read_to = records[-1].offset + 1
-        if self._may_begin(events_flow=events_flow):
-            await self._work_off(events_flow=events_flow)
+        if events_flow:
+            self._events_at = time.monotonic()
+        share = time.monotonic() - self._events_at < _EVENTS_FLOW_FOR_S
+        if self._may_begin() or not share:
+            await self._work_off(share=share)
         for partition, backlog in self._backlogs.items():
             self.wiring.app.batches.done({TP(self._topic, partition): backlog.done})
         full = {
@@ -136,16 +141,20 @@ class Errands(ABC):
         }
         self.wiring.app.batches.pause_only(full, "errands")
 
-    def _may_begin(self, *, events_flow: bool) -> bool:
+    def _may_begin(self) -> bool:
+        """Errands have some of their share left."""
         now = time.monotonic()
         earned = (now - self._credited_at) * SHARE
         self._credited_at = now
         self._credit_s = min(_SAVED_S, self._credit_s + earned)
-        return not events_flow or self._credit_s > 0
+        return self._credit_s > 0
 
-    async def _work_off(self, *, events_flow: bool) -> None:
-        """One batch while events flow, else as many as there is time for; partitions take turns."""
-        most = _AT_ONCE_WHILE_EVENTS_FLOW if events_flow else _AT_ONCE
+    async def _work_off(self, *, share: bool) -> None:
+        """One batch if errands have only a *share*, else as many as there is time for.
+
+        Partitions take turns.
+        """
+        most = _AT_ONCE_WHILE_EVENTS_FLOW if share else _AT_ONCE
         started = now = time.monotonic()
         idle = 0
         while idle < len(self._backlogs):
@@ -158,9 +167,9 @@ class Errands(ABC):
             else:
                 idle += 1
             now = time.monotonic()
-            if (records and events_flow) or now - started > _AT_A_STRETCH_S:
+            if (records and share) or now - started > _AT_A_STRETCH_S:
                 break
-        if events_flow:
+        if share:
             self._credit_s -= now - started
 
     @abstractmethod

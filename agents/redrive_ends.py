@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -17,7 +18,7 @@ from agents.letter_writer import LetterWriter
 from agents.tail import TailReader, ranges
 from agents.terms import TermsSlot
 from agents.weighing import causes_of_death
-from agents.worker import Wiring
+from agents.worker import Wiring, all_done
 from topics import dead_letters
 from topics.batches import Record
 from topics.dead_letters import Original, dead_letter
@@ -28,6 +29,13 @@ from topics.stage_batch import Failure
 from topics.topology import WEIGH
 
 TOO_LARGE = "RecordTooLarge"
+
+_READ_AHEAD = 2000
+_MOST_SAID = 20_000
+"""Dead letters that are remembered of a partition."""
+
+_Said = tuple[str, int, int, int] | tuple[()] | None
+"""Source topic, partition, offset and attempt of a dead letter; empty when it is none."""
 
 
 @dataclass(slots=True)
@@ -47,12 +55,19 @@ class RedriveEnds(Errands):
         self._tail = tail
         self._slot = slot
         self._ends: dict[int, EndedAttempts] = {}
+        self._reading: dict[int, asyncio.Task[EndedAttempts]] = {}
+        self._said: dict[int, dict[int, _Said]] = {}
+        """Partition → offset of a dead letter → what it says, of the latest that were asked for."""
         self._letters = LetterWriter(wiring.app, wiring.topology.dead_letters)
 
     def forget(self) -> None:
         """Another worker may end errands in the meantime: what has ended is read again."""
         super().forget()
+        for reading in self._reading.values():
+            reading.cancel()
+        self._reading.clear()
         self._ends.clear()
+        self._said.clear()
 
     def is_for_us(self, record: ConsumerRecord) -> bool:
         """It has come to its end, or is addressed to nobody; or it is a summary, or no errand."""
@@ -66,7 +81,7 @@ class RedriveEnds(Errands):
 
     async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """End what is addressed here; what is addressed to nobody goes on to who is next."""
-        partition = records[0].partition
+        partition, aside = records[0].partition, list[ConsumerRecord]()
         summaries = [record for record in records if is_summary(record.headers)]
         for record in summaries:
             if partition in self._ends:
@@ -75,22 +90,37 @@ class RedriveEnds(Errands):
         for record, exc in bad:
             self.skip(record, exc)
         left = [pair for pair in errands if pair[1].about.next == WEIGH]
-        while left:
+        ends = await self._ended(partition, left) if left else None
+        if ends is None:
+            aside, left = [record for record, _ in left], []
+        while left and ends is not None:
             _, some, left = alike(left)
-            await self._end(partition, some)
+            await self._end(partition, ends, some)
         strays = [errand for _, errand in errands if errand.about.next != WEIGH]
         if strays:
             await self.pass_on([self.route.onward(errand) for errand in strays])
-        return ()
+        return aside
 
-    async def _end(self, partition: int, come: Sequence[Addressed]) -> None:
+    async def _ended(self, partition: int, come: Sequence[Addressed]) -> EndedAttempts | None:
+        """How redriven events of a partition have ended; None while that is being read.
+
+        Events do not wait for that: it may take a second.
+        """
+        if partition in self._ends:
+            return self._ends[partition]
+        if partition not in self._reading:
+            since_ms = min(record.timestamp for record, _ in come)
+            reading = EndedAttempts.read(self._tail, self.wiring.topology, partition, since_ms)
+            self._reading[partition] = asyncio.create_task(reading)
+            await asyncio.sleep(0)
+        if not self._reading[partition].done():
+            return None
+        self._ends[partition] = await self._reading.pop(partition)
+        return self._ends[partition]
+
+    async def _end(self, partition: int, ends: EndedAttempts, come: Sequence[Addressed]) -> None:
         """End errands about different events, by ascending offset."""
-        if partition not in self._ends:
-            self._ends[partition] = await EndedAttempts.read(
-                self._tail, self.wiring.topology, partition,
-                min(record.timestamp for record, _ in come),
-            )  # fmt: skip
-        ends, now_ms = self._ends[partition], int(time.time() * 1000)
+        now_ms = int(time.time() * 1000)
         letters = await self._dead_letters(partition, [it.about.letter for _, it in come])
         known = ends.of([errand.about for _, errand in come])
         written, ending = _Written(), list[Addressed]()
@@ -113,8 +143,10 @@ class RedriveEnds(Errands):
             written.notes.append(summary)
         # The note last: what a crash leaves without one is found by `EndedAttempts.read`.
         topology = self.wiring.topology
-        await self._letters.write(partition, written.letters)
-        await self._write(topology.decisions, partition, written.decisions)
+        await all_done([
+            self._letters.write(partition, written.letters),
+            self._write(topology.decisions, partition, written.decisions),
+        ])  # fmt: skip
         await self._write(topology.redrive, partition, written.notes)
 
     def _note(
@@ -170,19 +202,29 @@ class RedriveEnds(Errands):
                 found[offset] = (record.key, record.value, record.headers)
         return found
 
-    async def _dead_letters(
-        self, partition: int, offsets: Sequence[int]
-    ) -> dict[int, ConsumerRecord | None]:
-        """Dead letters by offset: None for one that retention has deleted, none that never was."""
+    async def _dead_letters(self, partition: int, offsets: Sequence[int]) -> Mapping[int, _Said]:
+        """What dead letters say they are about, by offset; none that never was.
+
+        None for one that retention has deleted. Errands come mostly in the order of their
+        letters: so those that follow are read with them.
+        """
+        known = self._said.setdefault(partition, {})
+        missing = sorted({offset for offset in offsets if offset not in known})
+        if not missing:
+            return known
+        if len(known) > _MOST_SAID:
+            known.clear()
+            missing = sorted(set(offsets))
         topic = self.wiring.topology.dead_letters
-        first, end = await self._tail.bounds(topic, partition)
-        found: dict[int, ConsumerRecord | None] = {o: None for o in offsets if o < first}
-        there = {offset for offset in offsets if first <= offset < end}
-        for start, stop in ranges(sorted(there)):
-            async with aclosing(self._tail.between_chunks(topic, partition, start, stop)) as chunks:
+        first, _ = await self._tail.bounds(topic, partition)
+        known |= {offset: None for offset in missing if offset < first}
+        *spans, (start, stop) = ranges(missing)
+        for begin, end in (*spans, (start, stop + _READ_AHEAD)):
+            chunks = self._tail.between_chunks(topic, partition, begin, end)
+            async with aclosing(chunks):
                 async for records in chunks:
-                    found.update((it.offset, it) for it in records if it.offset in there)
-        return found
+                    known |= {record.offset: _said_of(record) for record in records}
+        return known
 
 
 def _letter(cause: Failure, errand: Errand, original: Original | None, now_ms: int) -> Record:
@@ -205,17 +247,22 @@ def _end_of(about: About, attempts: Mapping[int, End]) -> End | None:
     return None
 
 
-def _check_letter(about: About, letters: Mapping[int, ConsumerRecord | None]) -> None:
+def _said_of(letter: ConsumerRecord) -> _Said:
+    """Source topic, partition, offset and attempt of a dead letter; an empty tuple for none."""
+    try:
+        return *dead_letters.source_of(letter.headers), dead_letters.attempt_of(letter.headers)
+    except (KeyError, ValueError):
+        return ()
+
+
+def _check_letter(about: About, letters: Mapping[int, _Said]) -> None:
     """Raise WireError unless the errand is about what its dead letter says is dead."""
     if about.letter not in letters:
         raise WireError("not an errand: there is no such dead letter")
-    letter = letters[about.letter]
-    if letter is None:
+    said, of = letters[about.letter], about.source
+    if said is None:
         return
-    try:
-        said = (*dead_letters.source_of(letter.headers), dead_letters.attempt_of(letter.headers))
-    except (KeyError, ValueError) as exc:
-        raise WireError("not an errand: its dead letter is none") from exc
-    of = about.source
+    if not said:
+        raise WireError("not an errand: its dead letter is none")
     if said != (of.topic, of.partition, of.offset, about.attempt - 1):
         raise WireError("not an errand: its dead letter is about another event or attempt")

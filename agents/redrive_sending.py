@@ -27,7 +27,7 @@ from topics.redrive import End, Errand, about_of, encoded, next_of
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
-DEFAULT_RATE = 1000
+DEFAULT_RATE = 500
 _AT_ONCE_S = 0.05
 _TICK_S = 0.02
 _LOOK_S = 0.2

@@ -165,7 +165,7 @@ def redrive(
             metavar="N",
             help="So many events a second, at most: live events share the workers with them.",
         ),
-    ] = 1000.0,
+    ] = 500.0,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
