@@ -82,8 +82,10 @@ class Chain:
             for name, last in done.items()
             if last > least
         }
-        behind = next(writers[name] for name, last in done.items() if last == least)
-        self._trials[partition] = await Trial.of(tail, behind.topic, partition, least)
+        behind = next(name for name, last in done.items() if last == least)
+        self._trials[partition] = await Trial.of(
+            tail, writers[behind].topic, partition, behind, least
+        )
         return least
 
     async def write(self, given: Given) -> None:

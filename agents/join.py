@@ -30,6 +30,9 @@ from topics.heartbeat import Heartbeat
 from topics.stage_batch import Bools, Failure, ModelRef, Rows, StageBatch
 
 LaneKey = tuple[str, int]
+_CATCH_UP_S = 1.0
+"""A lane that lacks no more than what has ended within this time is waited for."""
+_LEFT = 50
 _NOTHING = StageBatch(
     component="", topic="", partition=0, covers_from=0, rows=NO_ROWS, present=np.zeros(0, np.bool_),
     output=np.zeros((0, 1), np.float32), signal=np.zeros(0, np.float32), model=ModelRef("", "", ""),
@@ -108,7 +111,8 @@ class PartitionJoin:
         counts = {stage: (lanes or {}).get(stage, 1) for stage in stages}
 
         def lane(stage: str, number: int, count: int) -> Lane:
-            return Lane(stage, number, count > 1, done, done, at.attended, at.now)
+            laned = stage in (lanes or {})
+            return Lane(stage, number, laned, count > 1, done, done, at.attended, at.now)
 
         self._lanes = {
             (stage, number): lane(stage, number, count)
@@ -123,6 +127,12 @@ class PartitionJoin:
         self._every = [*self._lanes.values(), *([self._source] if self._source else [])]
         self._unfinished: dict[Hashable, deque[Pending]] = {}
         self._refused: dict[Hashable, Pending] = {}
+        """Input → the first of its batches that was not held."""
+        self._refused_lanes: dict[Hashable, set[LaneKey]] = {}
+        """Input → the lanes of which a batch was not held: none of their later ones is either."""
+        self._left: deque[tuple[int, float]] = deque()
+        """Rows that have ended without all answers: up to which offset, and when (monotonic)."""
+        self._now = at.now
         self._done = done
         self._stall_timeout_s = stall_timeout_s
         self._max_rows = max_rows
@@ -142,7 +152,8 @@ class PartitionJoin:
     def _lane_of(self, stage: str, number: int | None) -> Lane | None:
         if self._source is not None and stage == self._source.stage:
             return self._source
-        return self._lanes.get((stage, number or 0))
+        lane = self._lanes.get((stage, number or 0))
+        return lane if lane is not None and lane.laned == (number is not None) else None
 
     def push(self, batch: StageBatch, position: Position, at: Moment) -> None:
         """Take in a stage's batch; rows that were seen before are dropped."""
@@ -156,21 +167,26 @@ class PartitionJoin:
                 self._refused[position[0]] = pending
                 self._unfinished.setdefault(position[0], deque()).append(pending)
             return
-        self.late_rows += lane.push(pending, self._done, at.now, at.attended)
+        late = lane.push(pending, self._done, at.now, at.attended)
+        self.late_rows += 0 if lane is self._source else late
         self._unfinished.setdefault(position[0], deque()).append(pending)
 
     def hear(self, heartbeat: Heartbeat, position: Position, at: Moment) -> None:
         """Take note of a stage's heartbeat."""
         lane = self._lane_of(heartbeat.component, heartbeat.lane)
         if lane is not None:
-            refusing = position[0] in self._refused and lane is not self._slowest(lane.stage)
-            # What it claims to have answered was not taken in: it comes again.
-            lane.hear(
-                heartbeat.model_copy(update={"frontier": -1}) if refusing else heartbeat,
-                at.now, at.attended,
-            )  # fmt: skip
-            self._heard_at[lane.stage, lane.number] = self._frontiers()
+            key = (lane.stage, lane.number)
+            if key in self._refused_lanes.get(position[0], ()):
+                # What it claims to have answered was not taken in: it comes again.
+                heartbeat = heartbeat.model_copy(update={"frontier": -1})
+            lane.hear(heartbeat, at.now, at.attended)
+            self._heard_at[key] = self._frontiers()
         self.pass_over(position)
+
+    def not_listening(self, stage: str, attended: float) -> None:
+        """An input is paused: that nothing is heard of it means nothing."""
+        for lane in self._stages.get(stage, ()):
+            lane.heard_at = attended
 
     def _frontiers(self) -> dict[LaneKey, int]:
         return {key: lane.frontier for key, lane in self._lanes.items()}
@@ -211,19 +227,30 @@ class PartitionJoin:
         The lanes of a stage come on one partition, so those that are ahead cannot be paused while
         one is waited for.
         """
-        if not lane.several or lane is self._slowest(lane.stage):
+        if not lane.several:
+            return False
+        key, lanes = (lane.stage, lane.number), self._refused_lanes.setdefault(source, set())
+        if key in lanes:
+            return True
+        if lane is self._slowest(lane.stage):
             return False
         held = sum(each.rows for each in self._stages[lane.stage])
-        return source in self._refused or held >= self._max_rows
+        if source in self._refused or held >= self._max_rows:
+            lanes.add(key)
+            return True
+        return False
 
     def read_again(self) -> dict[Hashable, int]:
         """Where reading has to go back to, now that there is room for what was not held."""
         found: dict[Hashable, int] = {}
         for source, refused in list(self._refused.items()):
             stage = refused.batch.component
-            if sum(lane.rows for lane in self._stages[stage]) < self._max_rows / 2:
+            slowest = self._slowest(stage)
+            is_waited_for = (stage, slowest.number) in self._refused_lanes[source]
+            held = sum(lane.rows for lane in self._stages[stage])
+            if held < self._max_rows / 2 or is_waited_for:
                 found[source] = refused.position[1] - 1
-                del self._refused[source]
+                del self._refused[source], self._refused_lanes[source]
                 waiting = self._unfinished[source]
                 while waiting.pop() is not refused:
                     pass  # they come again, and are committed then
@@ -257,7 +284,8 @@ class PartitionJoin:
         rows are not waited for any longer than that after they came; without *needs_quorum* not
         even for a quorum. None when there is no such row.
         """
-        done, covered = self._done, self._covers_to()
+        self._now = at.now
+        done, covered = self._done, min(self._covers_to(), self._held_to())
         if covered <= done:
             return None
         reasons = self._uncounted(covered, at)
@@ -277,6 +305,15 @@ class PartitionJoin:
             return None
         return self._leave(limit, self._stage_reasons(reasons), overdue)
 
+    def _held_to(self) -> int:
+        """The last row that is known here: what an input claims beyond it is of no use yet."""
+        last = (lane.batches[-1].batch.rows.offsets for lane in self._every if lane.batches)
+        rows = max((int(offsets[-1]) for offsets in last if len(offsets)), default=self._done)
+        if rows > self._done:
+            return rows
+        every = (pending.batch for lane in self._every for pending in lane.batches)
+        return max((int(it.rows.offsets[-1]) for it in every if len(it)), default=self._done)
+
     def _covers_to(self) -> int:
         """Up to where some input has told of every row."""
         frontiers = [min(lane.frontier for lane in lanes) for lanes in self._stages.values()]
@@ -288,10 +325,11 @@ class PartitionJoin:
         for key, lane in self._lanes.items():
             if lane.frontier >= covered:
                 continue
-            unread = at.unread(lane.stage)
-            if lane.down(at.attended, self._stall_timeout_s, unread=unread):
+            if at.unread(lane.stage):
+                continue  # its answers may be among what was not read yet
+            if lane.down(at.attended, self._stall_timeout_s):
                 reasons[key] = _Uncounted("down", covered)
-            elif self._is_behind(lane) and not unread:
+            elif self._is_behind(lane):
                 reasons[key] = _Uncounted(lane.left_as or "down", covered)
             elif lane.claim():
                 reasons[key] = _Uncounted("down", self._claims_to(key))
@@ -310,8 +348,15 @@ class PartitionJoin:
         )  # fmt: skip
 
     def _is_behind(self, lane: Lane) -> bool:
-        """Rows have ended without its answer, and it has not caught up with them."""
-        return lane.frontier < self._done and (lane.heard or lane.left_as is not None)
+        """Rows have ended without its answer, and it has not caught up with them.
+
+        What has ended within the last moment it may be about to answer: were that not waited for, a
+        stream that never pauses would never wait for it again.
+        """
+        if lane.frontier >= self._done or not (lane.heard or lane.left_as is not None):
+            return False
+        since = next((at for done, at in self._left if done > lane.frontier), None)
+        return since is None or self._now - since > _CATCH_UP_S
 
     def _stage_reasons(self, reasons: Mapping[LaneKey, _Uncounted]) -> dict[str, Reason]:
         """Why rows are without an answer, by stage: those that are not down are late."""
@@ -362,12 +407,14 @@ class PartitionJoin:
     ) -> Joined | None:
         """All rows up to source offset *limit*."""
         self._blocked = None
+        known = max(self._done, min(limit, self._held_to()))
         parts = {key: lane.take(limit) for key, lane in self._lanes.items()}
         source = self._source.take(limit) if self._source else None
         positions = self._finished_positions()
         everything = [*parts.values(), *([source] if source else [])]
         unaccounted = self._count_unaccounted(everything)
-        self._done = max(self._done, limit)
+        self._done = known
+        self._remember_what_left(reasons)
         for lane in self._lanes.values():
             if lane.frontier >= self._done:
                 lane.left_as = None
@@ -387,6 +434,18 @@ class PartitionJoin:
         covers_from = min(part.covered[0][0] for part in everything if part.batches)
         return Joined(rows, stages, positions, covers_from, unaccounted, overdue_to)
 
+    def _remember_what_left(self, reasons: Mapping[str, Reason]) -> None:
+        if reasons:
+            if self._left and self._now - self._left[-1][1] < _CATCH_UP_S / 10:
+                self._left[-1] = (self._done, self._left[-1][1])
+            else:
+                self._left.append((self._done, self._now))
+        caught_up_to = min(lane.frontier for lane in self._lanes.values())
+        while self._left and self._left[0][0] <= caught_up_to:
+            self._left.popleft()
+        while len(self._left) > _LEFT:  # the oldest one stands for those behind it
+            del self._left[1]
+
     def _rows_of(self, parts: Sequence[LanePart], source: LanePart | None) -> Rows:
         known = [[batch.rows for batch in part.batches]
                  for part in [*parts, *([source] if source else [])] if part.batches]  # fmt: skip
@@ -394,9 +453,14 @@ class PartitionJoin:
 
     def _has_finished_heads(self) -> bool:
         """Some record has no rows (any more) that are to be joined."""
-        return any(lane.batches and not len(lane.batches[0].batch) for lane in self._every) or any(
-            waiting and waiting[0].finished for waiting in self._unfinished.values()
-        )
+        answered = self._complete_to()
+        for lane in self._every:
+            head = lane.batches[0].batch if lane.batches else None
+            if head is not None and not len(head):
+                if lane.several and head.covers_to > answered:
+                    continue
+                return True
+        return any(waiting and waiting[0].finished for waiting in self._unfinished.values())
 
     def _complete_to(self) -> int:
         return min(lane.frontier for lane in self._lanes.values())
@@ -435,9 +499,10 @@ class PartitionJoin:
         furthest = max((offset for offset, _ in known), default=self._done)
         found: dict[str, Wait] = {}
         for lane in self._lanes.values():
-            unread = at.unread(lane.stage)
-            down = lane.down(at.attended, self._stall_timeout_s, unread=unread) or lane.claim()
-            if not down and self._is_behind(lane) and not unread:
+            down = ""
+            if not at.unread(lane.stage):
+                down = lane.down(at.attended, self._stall_timeout_s) or lane.claim()
+            if not down and self._is_behind(lane):
                 down = f"it was down, and has come to offset {lane.frontier} of {self._done}"
             if lane.frontier < furthest or down:
                 arrived = min((t for offset, t in known if offset > lane.frontier), default=at.now)

@@ -84,7 +84,9 @@ class JoinedWorker(Worker[PartitionJoin]):
         position = (tp, record.offset + 1)
         try:
             headers = dict(record.headers)
-            heartbeat = heartbeat_of(record.value, headers)
+            # Anybody may publish events, with any headers: none of them is a heartbeat.
+            of_stage = tp.topic in self._stage_of
+            heartbeat = heartbeat_of(record.value, headers) if of_stage else None
             if heartbeat is not None:
                 said = (heartbeat.component, heartbeat.partition, heartbeat.lane)
                 self._check(tp, join, *said)
@@ -156,11 +158,11 @@ class JoinedWorker(Worker[PartitionJoin]):
     def _pause_what_runs_ahead(self) -> None:
         """Pause the inputs that are far ahead, and excuse what waits for another stage's answer."""
         batches = self.wiring.app.batches
-        paused = {
-            TP(self.topology.stage(stage), partition)
-            for partition, join in self.states()
-            for stage in join.full_inputs()
-        }
+        paused: set[TP] = set()
+        for partition, join in self.states():
+            for stage in join.full_inputs():
+                paused.add(TP(self.topology.stage(stage), partition))
+                join.not_listening(stage, self.clock.now())
         batches.pause_only(paused)
         batches.excused = {
             TP(topic, partition)

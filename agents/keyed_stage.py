@@ -88,6 +88,9 @@ class KeyedStage(Worker[Shard]):
                     source, reached.offset, reached.clock_ms,
                     outcomes=topic == self.topology.outcomes,
                 )  # fmt: skip
+        for source in range(pipeline.partitions):
+            answered = past.of(self.topology.events, source).offset
+            self._writer.pulse.reached(source, partition, answered)
         shard = Shard(past, order, Resumption(found.next_offset if found else 0))
         # At once: what lies between the snapshot and what is committed has come, and must not look
         # as if its sources kept it back.
@@ -257,6 +260,8 @@ class KeyedStage(Worker[Shard]):
         for part in released:
             if part.position >= (shard.written_before or 0):
                 by_source.setdefault(part.batch.partition, []).append((part, at))
+            else:
+                self._writer.pulse.reached(part.batch.partition, lane, part.batch.covers_to)
             at += len(part.batch)
         return [self._batch(lane, made, parts) for parts in by_source.values()]
 

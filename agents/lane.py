@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agents.alignment import Reason
+from agents.trial import WORKER_ENDED
 from topics.heartbeat import Heartbeat
 from topics.stage_batch import StageBatch
 
 Position = tuple[Hashable, int]
 """Where a batch came from: a topic-partition, and the offset to commit after it."""
 
-ENDINGS = 5
+ENDINGS = 7
 """A component is down when so many of its workers, one after the other, said that they were about
-to run on rows, and gave no answer to them. One row that ends its workers ends four at most before
+to run on rows, and gave no answer to them. One row that ends its workers ends five at most before
 it is passed over, see `agents.trial`."""
+STARTS = 10
+"""It is down, too, when so many of them, one after the other, got no further than starting."""
 _GETS_ON = 2
 """So many answers in a row to what nobody has said to try show that it gets on again."""
 
@@ -51,6 +54,8 @@ class Lane:
 
     stage: str
     number: int
+    laned: bool
+    """Its stage is repartitioned: its batches say which lane they are of."""
     several: bool
     """Its stage has more lanes than this one."""
     opened: int
@@ -75,6 +80,10 @@ class Lane:
     """Workers, one after the other, that were trying when the next one came."""
     _untried: int = 0
     """Answers since then to what nobody has said to try."""
+    _starting: str | None = None
+    """The worker that is starting, as far as is known."""
+    _starts: int = 0
+    """Workers, one after the other, of which nothing but that was heard."""
 
     @property
     def name(self) -> str:
@@ -85,6 +94,10 @@ class Lane:
         """Take note of a heartbeat."""
         self.heard_at = attended
         self._heartbeat = heartbeat
+        if heartbeat.state != "starting":
+            self._starting, self._starts = None, 0
+        elif heartbeat.worker != self._starting:
+            self._starting, self._starts = heartbeat.worker, self._starts + 1
         if heartbeat.frontier >= 0:
             self._advance(heartbeat.frontier, now)
         if heartbeat.tried is not None:
@@ -104,10 +117,15 @@ class Lane:
         known = int(offsets.searchsorted(max(self.frontier, self.opened), "right"))
         first = max(known, int(offsets.searchsorted(done, "right")))
         self._advance(batch.covers_to, now)
+        self._starting, self._starts = None, 0
         if self._trying is None:
             self._untried += 1
-            if self._untried >= _GETS_ON:
-                self._ended = 0
+        elif not all(failure.error == WORKER_ENDED for failure in batch.failures) or (
+            len(batch.failures) < len(batch)
+        ):
+            self._untried = _GETS_ON  # rows that were tried are answered, not passed over
+        if self._untried >= _GETS_ON:
+            self._ended = 0
         self._trying = None
         pending.batch = batch[first:] if first else batch
         self.batches.append(pending)
@@ -125,16 +143,18 @@ class Lane:
     def claim(self) -> str:
         """Which input it says to wait for that is down; empty when it says no such thing."""
         said = self._heartbeat
-        if said is None or said.state != "waiting" or not said.down:
+        if said is None or not said.down:
             return ""
         return f"it waits for {', '.join(said.waiting_for)}, which is down"
 
-    def down(self, attended: float, stall_timeout_s: float, *, unread: bool) -> str:
-        """Why it is down by itself; empty while it is not. What is *unread* may be a heartbeat."""
+    def down(self, attended: float, stall_timeout_s: float) -> str:
+        """Why it is down by itself; empty while it is not."""
         if self._ended >= ENDINGS:
             return f"{self._ended} of its workers ended, the last at the row behind {self.frontier}"
+        if self._starts >= STARTS:
+            return f"{self._starts} of its workers, one after the other, ended while starting"
         silent_s = attended - self.heard_at
-        if silent_s > stall_timeout_s and not unread:
+        if silent_s > stall_timeout_s:
             return f"neither output nor sign of life for {silent_s:.0f} s"
         return ""
 
@@ -162,6 +182,13 @@ class Lane:
                 if n:
                     part.covered.append((head.batch.covers_from, part.batches[-1].covers_to))
                     head.batch = head.batch[n:]
+                break
+            if self.several and head.batch.covers_to > limit:
+                # It answers for rows that are still here, though none is its own: a join that is
+                # opened anew has to hear of that again.
+                if n:
+                    part.covered.append((head.batch.covers_from, part.batches[-1].covers_to))
+                    head.batch = replace(head.batch[n:], covers_to=head.batch.covers_to)
                 break
             part.covered.append((head.batch.covers_from, head.batch.covers_to))
             head.finished = True

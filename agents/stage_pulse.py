@@ -67,6 +67,11 @@ class StagePulse:
         spoken.at, spoken.about = time.monotonic(), ("working", False)
         spoken.frontier = max(spoken.frontier, frontier)
 
+    def reached(self, partition: int, lane: int, frontier: int) -> None:
+        """Rows up to source offset *frontier* were answered by whoever had the lane before."""
+        spoken = self._spoken.setdefault((partition, lane), _Spoken())
+        spoken.frontier = max(spoken.frontier, frontier)
+
     async def beat(
         self, partition: int, standing: Standing, interval_s: float, lane: int | None = None
     ) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from aiokafka.errors import KafkaError
@@ -20,8 +21,8 @@ from agents.worker import Wiring
 from models.component import Batch
 from topics.batches import Record
 from topics.bytes_column import BytesColumn
-from topics.errors import BrokerError, LeaseLost
-from topics.heartbeat import heartbeat_of
+from topics.errors import BrokerError, LeaseLost, WireError
+from topics.heartbeat import Heartbeat, heartbeat_of
 from topics.stage_batch import Failure, Ints, Rows, StageBatch
 from topics.wire import Codec, decode, encode
 
@@ -50,7 +51,7 @@ class StageWriter:
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
         """The highest source offset that the topic has an output for; -1 for none."""
-        ends = await tail.last_read(self.topic, partition, answered_to)
+        ends = await tail.last_read(self.topic, partition, partial(answered_to, self._name))
         last = max(ends, default=-1)
         self.pulse.opened(partition, last)
         return last
@@ -145,16 +146,19 @@ class StageWriter:
             self._wiring.metrics.observe_swap("refused")
 
 
-def answered_to(record: ConsumerRecord) -> int | None:
-    """Up to which source offset the topic has answers, as a record of it says; None if not.
+def answered_to(component: str, record: ConsumerRecord) -> int | None:
+    """Up to which source offset *component* has answers, as a record of its topic says.
 
-    Raises WireError for one that is neither a stage batch nor a heartbeat.
+    None when it does not say. Raises WireError for a record that is not of the component.
     """
     headers = dict(record.headers)
     heartbeat = heartbeat_of(record.value, headers)
-    if heartbeat is not None:
-        return heartbeat.frontier if heartbeat.frontier >= 0 else None
-    return int(decode(record.value, headers).rows.offsets[-1])
+    about = decode(record.value, headers) if heartbeat is None else heartbeat
+    if (about.component, about.partition) != (component, record.partition):
+        raise WireError(f"it is of {about.component}[{about.partition}], which belongs elsewhere")
+    if isinstance(about, Heartbeat):
+        return about.frontier if about.frontier >= 0 else None
+    return int(about.rows.offsets[-1])
 
 
 def encoded_records(batch: StageBatch, codec: Codec) -> list[Record]:

@@ -4,7 +4,7 @@ A component's code may take its whole process along: a crash in native code, a c
 returns, memory that runs out. Whoever comes next gets the same rows, and ends at them too. So a
 worker says on its topic which rows it is about to run on, before the first of a partition. One
 that finds that others have said so at the same place, and were not heard of again, takes one row
-at a time. A row that two workers have ended at alone is absent, with WorkerEnded as its reason.
+at a time. A row that three workers have ended at alone is absent, with WorkerEnded as its reason.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from topics.heartbeat import Heartbeat, heartbeat_of
 from topics.stage_batch import Ints
 
 WORKER_ENDED = "WorkerEnded"
-ENDINGS = 2
-"""So many workers have to have ended, at a batch before its rows are taken one by one, and at a
-single row before it is passed over."""
+ENDINGS_AT_ROWS = 2
+"""So many workers have to have ended at a batch before its rows are taken one by one."""
+ENDINGS_AT_ROW = 3
+"""So many have to have ended at a single row before it is passed over: twice may be chance."""
 
 _LOOKED_AT = 64
 
@@ -45,11 +46,15 @@ class Trial:
             if heartbeat.tried is not None and heartbeat.worker != WORKER:
                 self._tries.setdefault(heartbeat.worker, []).append(heartbeat.tried)
         ranges = [each for tries in self._tries.values() for each in tries]
-        careful = len(self._tries) >= ENDINGS or any(first == last for first, last in ranges)
+        careful = len(self._tries) >= ENDINGS_AT_ROWS or any(
+            first == last for first, last in ranges
+        )
         self._careful_to = max((last for _, last in ranges), default=-1) if careful else -1
 
     @classmethod
-    async def of(cls, tail: TailReader, topic: str, partition: int, frontier: int) -> Trial:
+    async def of(
+        cls, tail: TailReader, topic: str, partition: int, component: str, frontier: int
+    ) -> Trial:
         """The trial of what follows source offset *frontier*, by what stands on the topic."""
         first, end = await tail.bounds(topic, partition)
         start = max(first, end - _LOOKED_AT)
@@ -59,7 +64,9 @@ class Trial:
                 heartbeat = heartbeat_of(record.value, dict(record.headers))
             except WireError:
                 continue  # joins say so
-            if heartbeat is not None and heartbeat.frontier == frontier:
+            if heartbeat is None or heartbeat.component != component:
+                continue
+            if heartbeat.partition == partition and heartbeat.frontier == frontier:
                 said.append(heartbeat)
         return cls(said)
 
@@ -77,6 +84,6 @@ class Trial:
 
     def _why_absent(self, offset: int) -> str:
         ended = sum((offset, offset) in tries for tries in self._tries.values())
-        if ended < ENDINGS:
+        if ended < ENDINGS_AT_ROW:
             return ""
         return f"{ended} workers ended while they ran on this row alone"

@@ -63,7 +63,11 @@ class Scale:
         if self._has_fallback:
             for stage in stages:
                 if stage.unanswered == "late":
-                    fallback |= ~stage.delivered & (joined.rows.offsets <= joined.overdue_to)
+                    fallback |= ~stage.delivered
+            # One that has no quorum by its deadline gets it too, whatever its stages are.
+            lacking = ~np.stack([stage.delivered for stage in stages], axis=1).all(axis=1)
+            fallback |= lacking & ~self.quorum(present)
+            fallback &= joined.rows.offsets <= joined.overdue_to
         decidable = self.quorum(present) | fallback
         return Verdict(present, decidable, fallback, combine(signals, present, self._alpha))
 

@@ -117,6 +117,7 @@ class Worker(Generic[State]):
             self.owned = self._assigned()
             # At once: others may be back before it has opened what it owns, and decide without it.
             await self._give_signs(self.stall_timeout_s / _HEARTBEATS)
+            self._leave_alone_what_is_not_owned()
             if self.errands is not None:
                 self.errands.forget()
         self._fetches += 1
@@ -135,6 +136,15 @@ class Worker(Generic[State]):
             await self.errands.deal(redriven, events_flow=bool(others))
         errand_waits = self.errands is not None and self.errands.waits
         self.wiring.app.batches.wants_ticks = errand_waits or self.waits()
+
+    def _leave_alone_what_is_not_owned(self) -> None:
+        """Members of earlier versions deal out each topic by itself."""
+        batches = self.wiring.app.batches
+        batches.pause_only(
+            {tp for tp in batches.assignment()
+             if tp.topic in self.sources and tp.partition not in self.owned},
+            reader="owner",
+        )  # fmt: skip
 
     async def process(self, fetch: Fetch) -> None:
         """The worker's own part of `handle`."""

@@ -136,9 +136,9 @@ def test_rows_are_run_on_together_unless_two_workers_have_ended_at_them() -> Non
     assert [trial.is_over(offset) for offset in (5, 6, 7)] == [False, True, True]
 
 
-def test_a_row_that_two_workers_have_ended_at_alone_is_passed_over() -> None:
+def test_a_row_that_three_workers_have_ended_at_alone_is_passed_over() -> None:
     assert parts(Trial([tried("w1", 5, 5)]), 5, 6) == [(0, 1, False), (1, 2, False)]
-    assert parts(Trial([tried("w1", 5, 5), tried("w2", 5, 5)]), 5, 6) == [
+    assert parts(Trial([tried(f"w{number}", 5, 5) for number in range(3)]), 5, 6) == [
         (0, 1, True), (1, 2, False),
     ]  # fmt: skip
 

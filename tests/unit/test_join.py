@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.join import Joined, Moment, PartitionJoin
+from agents.trial import WORKER_ENDED
 from tests.unit.stage_batches import batch_of
 from topics.heartbeat import Heartbeat
-from topics.stage_batch import Bools, ModelRef
+from topics.stage_batch import Bools, Failure, ModelRef, StageBatch
 from topics.status import State
 
 STALL_S = 10.0
@@ -113,8 +114,8 @@ def test_a_stage_that_waits_for_one_that_is_down_is_down_at_once() -> None:
     assert join.close(at(1), anyone) is None, "what it waits for lives"
     join.hear(beat("b", state="waiting", down=True), ("tb", 2), at(2))
     assert offsets(join.close(at(2), anyone)) == [0]
-    join.push(batch_of("a", [1]), ("ta", 2), at(3))
-    assert offsets(join.close(at(3), anyone)) == [1], "it is behind what has ended"
+    join.push(batch_of("a", [1]), ("ta", 2), at(4))
+    assert offsets(join.close(at(4), anyone)) == [1], "it is behind what has ended"
 
 
 def test_a_row_with_news_waits_for_a_stage_to_say_once_more_that_its_input_is_down() -> None:
@@ -135,7 +136,7 @@ def test_a_stage_whose_workers_end_again_and_again_at_one_row_is_down() -> None:
     join.push(batch_of("a", [0, 1]), ("ta", 1), at(0))
     join.push(batch_of("b", [0]), ("tb", 1), at(0))
     assert offsets(join.pop()) == [0]
-    for number in range(6):
+    for number in range(8):
         assert join.close(at(1), anyone) is None
         join.hear(beat("b", 0, worker=f"w{number}", tried=(1, 9)), ("tb", number + 2), at(1))
     assert offsets(join.close(at(1), anyone)) == [1]
@@ -152,29 +153,73 @@ def test_workers_that_answer_what_they_have_tried_are_not_down() -> None:
         assert offsets(join.pop()) == [number]
 
 
+def passed_over(row: int) -> StageBatch:
+    """What a worker writes of a row that others have ended at."""
+    failures = (Failure(0, "b", WORKER_ENDED, ""),)
+    return replace(batch_of("b", [row], absent=[row]), failures=failures)
+
+
 def test_a_stage_whose_workers_end_at_row_after_row_is_down_until_it_gets_on() -> None:
     join = new_join()
     join.push(batch_of("a", list(range(40))), ("ta", 1), at(0))
     position = 0
-    for worker in range(5):  # every second one passes over a row, and ends at the next
+
+    def said(worker: int, row: int) -> None:
+        nonlocal position
+        position += 1
+        tried = beat("b", row - 1, worker=f"w{worker}", tried=(row, row))
+        join.hear(tried, ("tb", position), at(1))
+        join.pop()
+
+    for worker in range(8):  # every second one passes over a row, and ends at the next
+        assert join.close(at(1), anyone) is None
         row = (worker + 1) // 2
         if worker % 2:
-            passed = beat("b", row - 2, worker=f"w{worker}", tried=(row - 1, row - 1))
-            join.hear(passed, ("tb", position := position + 1), at(1))
-            join.push(batch_of("b", [row - 1], absent=[0]), ("tb", position := position + 1), at(1))
+            said(worker, row - 1)
+            join.push(passed_over(row - 1), ("tb", position := position + 1), at(1))
             assert offsets(join.pop()) == [row - 1]
-        tried = beat("b", row - 1, worker=f"w{worker}", tried=(row, row))
-        join.hear(tried, ("tb", position := position + 1), at(1))
-        join.pop()
-        assert join.close(at(1), anyone) is None
-    join.hear(beat("b", 1, worker="w5", tried=(2, 2)), ("tb", position := position + 1), at(1))
-    join.pop()
-    assert offsets(join.close(at(1), anyone)) == list(range(2, 40))
-    for row in range(2, 41):
+        said(worker, row)
+    assert offsets(join.close(at(1), anyone)) == list(range(4, 40))
+    for row in range(4, 41):
         join.push(batch_of("b", [row]), ("tb", position := position + 1), at(2))
     join.push(batch_of("a", [40, 41]), ("ta", 2), at(2))
     assert offsets(join.pop()) == [40]
     assert join.close(at(2), anyone) is None, "it gets on: row 41 waits for it"
+
+
+def test_a_stage_whose_workers_end_while_starting_is_down() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0]), ("ta", 1), at(0))
+    for worker in range(10):
+        assert join.close(at(worker), anyone) is None
+        for again in range(2):
+            starting = beat("b", state="starting", worker=f"w{worker}")
+            join.hear(starting, ("tb", 2 * worker + again), at(worker))
+    assert offsets(join.close(at(10), anyone)) == [0]
+
+
+def test_a_stage_that_is_nearly_as_fast_as_the_others_counts_again_though_they_never_pause() -> (
+    None
+):
+    join, without = new_join(), 0
+    for step in range(1, 1500):  # a row every 40 ms; b was down for 30 s, and answers in 50 ms
+        now = 0.04 * step
+        join.push(batch_of("a", [step]), ("ta", step), at(now))
+        if now > 30:
+            join.push(batch_of("b", [step - 2]), ("tb", step), at(now))
+        while (joined := join.pop() or join.close(at(now), anyone)) is not None:
+            if now > 32 and len(joined.rows):
+                without += int((~joined.stages["b"].present).sum())
+    assert without == 0
+
+
+def test_what_an_input_claims_beyond_the_rows_that_are_known_is_of_no_use() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0, 1]), ("ta", 1), at(0))
+    join.hear(beat("b", 2**62), ("tb", 1), at(0))
+    assert offsets(join.pop()) == [0, 1]
+    join.push(batch_of("a", [2]), ("ta", 2), at(0))
+    assert offsets(join.pop()) == [2], "and no row is lost by it"
 
 
 def test_without_a_quorum_rows_wait_for_the_stage_that_is_down() -> None:
@@ -201,10 +246,11 @@ def test_a_stage_that_was_down_counts_again_from_the_row_where_it_has_caught_up(
     join = new_join()
     join.push(batch_of("a", list(range(10))), ("ta", 1), at(0))
     assert offsets(join.close(at(11), anyone)) == list(range(10))
-    join.push(batch_of("b", [0, 1, 2, 3]), ("tb", 1), at(12))
+    join.push(batch_of("b", [0, 1, 2, 3]), ("tb", 1), at(12.1))
     assert join.late_rows == 4
-    join.push(batch_of("a", [10, 11]), ("ta", 2), at(12))
-    assert offsets(join.close(at(12), anyone)) == [10, 11], "live rows do not wait for its backlog"
+    join.push(batch_of("a", [10, 11]), ("ta", 2), at(12.1))
+    live = join.close(at(12.1), anyone)
+    assert offsets(live) == [10, 11], "live rows do not wait for its backlog"
     join.push(batch_of("b", list(range(4, 13))), ("tb", 2), at(13))
     join.push(batch_of("a", [12, 13]), ("ta", 3), at(13))
     assert offsets(join.pop()) == [12]
@@ -251,7 +297,8 @@ def test_after_the_deadline_what_has_not_answered_is_late() -> None:
     assert offsets(joined) == [0], "row 1 came at 3"
     assert joined is not None
     assert (joined.stages["b"].unanswered, joined.overdue_to) == ("late", 0)
-    behind = join.close(at(5.1), anyone, deadline_s=5)
+    assert join.close(at(5.9), anyone, deadline_s=5) is None, "it may be about to answer"
+    behind = join.close(at(6.1), anyone, deadline_s=5)
     assert offsets(behind) == [1], "it does not count until it has caught up"
     assert behind is not None
     assert (behind.stages["b"].unanswered, behind.overdue_to) == ("late", 0)
