@@ -268,9 +268,7 @@ async def test_one_of_three_replicas_is_killed_and_the_others_go_on(
         await asyncio.sleep(6)  # less than the session: nobody has taken its partitions over
         gone_on = [now > then + RATE / 4 for now, then in
                    zip(scene.progress.ended, before, strict=True)]  # fmt: skip
-        assert gone_on.count(True) >= 2, (
-            "the partitions of the others stand still"
-        )
+        assert gone_on.count(True) >= 2, "the partitions of the others stand still"
         replicas[0].start()
         await scene.recovered()
         await scene.ended(EVENTS)

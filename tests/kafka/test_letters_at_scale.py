@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
+import orjson
 import pytest
 
 from agents.letters import read_letters
@@ -27,8 +29,10 @@ from tests.integration.harness import (
 from tests.integration.test_dead_letters import run
 from tests.unit.stage_batches import batch_of
 from topics.batches import Record
+from topics.bytes_column import BytesColumn
 from topics.dead_letters import dead_letter
 from topics.decision import ATTEMPT
+from topics.events import milliseconds
 from topics.settings import BrokerSettings
 from topics.stage_batch import Failure
 from topics.topology import Topology
@@ -75,18 +79,29 @@ def events_of(own: Trained, count: int) -> list[Record]:
     return [Record(key, value, now_ms) for key, value in simulated(own.pipeline, count)]
 
 
-def stage_records(topology: Topology, name: str, first: int, count: int) -> list[Record]:
+def stage_records(
+    topology: Topology, name: str, first: int, count: int, last: Record
+) -> list[Record]:
     """A component's outputs: *count* rows that it failed on, and behind them one that is there."""
+    event = orjson.loads(last.value or b"")
     records = []
     for start in range(first, first + count + 1, ROWS):
         offsets = range(start, min(start + ROWS, first + count + 1))
         failed = [offset for offset in offsets if offset < first + count]
         batch = batch_of(name, offsets, absent=failed)
+        n = len(batch)
+        rows = replace(
+            batch.rows, published_ms=np.full(n, last.timestamp_ms),
+            event_time_ms=np.full(n, milliseconds(event["occurred_at"])),
+            ids=BytesColumn.of([event["transaction_id"].encode()] * n),
+            keys=BytesColumn.of([last.key or b""] * n),
+        )  # fmt: skip
+        batch = replace(batch, rows=rows)
         lanes = range(topology.partitions) if name in topology.repartitioned else [None]
         for lane in lanes:
-            rows = batch if not lane else replace(batch[:0], covers_to=batch.covers_to)
+            part = batch if not lane else replace(batch[:0], covers_to=batch.covers_to)
             value, headers = encode(replace(
-                rows, topic=topology.events, partition=PARTITION, lane=lane,
+                part, topic=topology.events, partition=PARTITION, lane=lane,
             ))  # fmt: skip
             records.append(Record(None, value, 1, headers))
     return records
@@ -105,7 +120,7 @@ async def test_the_weighting_agent_starts_behind_200_000_dead_letters(
     await publish_raw(broker, topology.events, PARTITION, [*spoilt, events[2]])
     await publish_raw(broker, topology.dead_letters, PARTITION, letters_about(topology, spoilt, 2))
     for name in topology.components:
-        outputs = stage_records(topology, name, 2, LETTERS)
+        outputs = stage_records(topology, name, 2, LETTERS, events[2])
         await publish_raw(broker, topology.stage(name), PARTITION, outputs)
     with worker_process(own, broker, "weigh"):
         audit = await settled(broker, own.pipeline, LETTERS + 3)
