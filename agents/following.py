@@ -57,6 +57,8 @@ async def ends_of(
     )
     await consumer.start()
     try:
+        # All at once, or the client asks for one after the other, with a pause of 100 ms each.
+        await consumer._client.set_topics({tp.topic for tp in partitions})
         found: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
         return found
     finally:

@@ -39,10 +39,13 @@ async def group_lag(
             at = [TopicPartition(topic, p) for topic in read for p in numbers]
             try:
                 committed = await admin.list_consumer_group_offsets(group, partitions=at)
-            except KafkaError as exc:
+            except (KafkaError, AttributeError) as exc:  # aiokafka looks for what some errors lack
                 log.info("%s: its offsets are not known: %s", group, exc)
                 continue
-            for tp in at:  # what was never committed, it says as -1
+            if not committed.keys() >= {*at}:  # aiokafka passes over errors of the whole group
+                log.info("%s: its coordinator does not tell offsets now", group)
+                continue
+            for tp in at:  # what was never committed is at -1
                 left = max(0, end[tp] - max(first[tp], committed[tp].offset))
                 found[group, tp.partition] = found.get((group, tp.partition), 0) + left
     finally:

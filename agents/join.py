@@ -78,6 +78,14 @@ class Moment:
     """Whether an input's partition holds records that were not read yet."""
 
 
+class _Uncounted(NamedTuple):
+    """Why a lane is not waited for."""
+
+    reason: Reason
+    up_to: int
+    """Rows up to this source offset need not wait for it."""
+
+
 class PartitionJoin:
     """Aligns the outputs of `stages` for one source partition.
 
@@ -120,6 +128,8 @@ class PartitionJoin:
         self._max_rows = max_rows
         self._covered_to: int | None = done if done >= 0 else None
         self._blocked: object = None
+        self._heard_at: dict[LaneKey, dict[LaneKey, int]] = {}
+        """How far every lane had come when one of them last gave a heartbeat."""
         self.late_rows = 0
         """Rows that came after they had ended without their stage, since this was last set."""
 
@@ -159,7 +169,11 @@ class PartitionJoin:
                 heartbeat.model_copy(update={"frontier": -1}) if refusing else heartbeat,
                 at.now, at.attended,
             )  # fmt: skip
+            self._heard_at[lane.stage, lane.number] = self._frontiers()
         self.pass_over(position)
+
+    def _frontiers(self) -> dict[LaneKey, int]:
+        return {key: lane.frontier for key, lane in self._lanes.items()}
 
     def pass_over(self, position: Position) -> None:
         """A record without rows for us is dealt with as soon as those before it are."""
@@ -247,9 +261,10 @@ class PartitionJoin:
         if covered <= done:
             return None
         reasons = self._uncounted(covered, at)
-        counted = [lane.frontier for key, lane in self._lanes.items() if key not in reasons]
+        waited_for = [lane.frontier for key, lane in self._lanes.items() if key not in reasons]
+        claims = [reason.up_to for reason in reasons.values()]
         overdue = done if deadline_s is None else self._overdue_to(at.now - deadline_s)
-        limit = max(min([covered, *counted]), min(overdue, covered))
+        limit = max(min([covered, *waited_for, *claims]), min(overdue, covered))
         if limit <= done:
             return None
         frontiers = tuple(lane.frontier for lane in self._every)
@@ -267,28 +282,43 @@ class PartitionJoin:
         frontiers = [min(lane.frontier for lane in lanes) for lanes in self._stages.values()]
         return max([*frontiers, *([self._source.frontier] if self._source else [])])
 
-    def _uncounted(self, covered: int, at: Moment) -> dict[LaneKey, Reason]:
+    def _uncounted(self, covered: int, at: Moment) -> dict[LaneKey, _Uncounted]:
         """Lanes that have answers to give, but are not waited for."""
-        reasons: dict[LaneKey, Reason] = {}
+        reasons: dict[LaneKey, _Uncounted] = {}
         for key, lane in self._lanes.items():
             if lane.frontier >= covered:
                 continue
             unread = at.unread(lane.stage)
             if lane.down(at.attended, self._stall_timeout_s, unread=unread):
-                reasons[key] = "down"
+                reasons[key] = _Uncounted("down", covered)
             elif self._is_behind(lane) and not unread:
-                reasons[key] = lane.left_as or "down"
+                reasons[key] = _Uncounted(lane.left_as or "down", covered)
+            elif lane.claim():
+                reasons[key] = _Uncounted("down", self._claims_to(key))
         return reasons
+
+    def _claims_to(self, key: LaneKey) -> int:
+        """The last row about which there is no news since a lane said that its input is down.
+
+        What has come since may be of that input, which lives again: then the lane will answer too.
+        """
+        then = self._heard_at[key]
+        return min(
+            (then[other] for other, lane in self._lanes.items()
+             if other != key and lane.frontier > then[other]),
+            default=self._covers_to(),
+        )  # fmt: skip
 
     def _is_behind(self, lane: Lane) -> bool:
         """Rows have ended without its answer, and it has not caught up with them."""
         return lane.frontier < self._done and (lane.heard or lane.left_as is not None)
 
-    def _stage_reasons(self, reasons: Mapping[LaneKey, Reason]) -> dict[str, Reason]:
+    def _stage_reasons(self, reasons: Mapping[LaneKey, _Uncounted]) -> dict[str, Reason]:
         """Why rows are without an answer, by stage: those that are not down are late."""
         found: dict[str, Reason] = {}
         for stage, lanes in self._stages.items():
-            known = {reasons.get((stage, lane.number), "late") for lane in lanes}
+            keys = [(stage, lane.number) for lane in lanes]
+            known = {reasons[key].reason if key in reasons else "late" for key in keys}
             found[stage] = "down" if "down" in known else "late"
         return found
 
@@ -406,7 +436,7 @@ class PartitionJoin:
         found: dict[str, Wait] = {}
         for lane in self._lanes.values():
             unread = at.unread(lane.stage)
-            down = lane.down(at.attended, self._stall_timeout_s, unread=unread)
+            down = lane.down(at.attended, self._stall_timeout_s, unread=unread) or lane.claim()
             if not down and self._is_behind(lane) and not unread:
                 down = f"it was down, and has come to offset {lane.frontier} of {self._done}"
             if lane.frontier < furthest or down:

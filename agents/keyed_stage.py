@@ -224,10 +224,12 @@ class KeyedStage(Worker[Shard]):
             ends = await self._ends()
             for _, shard in self.states():
                 shard.order.note_ends(self.clock.now(), ends)
-        for lane in self.owned:
-            for source in range(self.topology.partitions):
-                standing = self._standing_with(self._states.get(lane), source)
-                await self._writer.pulse.beat(source, standing, interval_s, lane)
+        beat = self._writer.pulse.beat
+        await all_done([
+            beat(source, self._standing_with(self._states.get(lane), source), interval_s, lane)
+            for lane in self.owned
+            for source in range(self.topology.partitions)
+        ])  # fmt: skip
 
     def _standing_with(self, shard: Shard | None, source: int) -> Standing:
         """What rows of one source wait for: those of a source that does not come at all."""

@@ -122,13 +122,17 @@ class Lane:
         self.frontier = frontier
         self.progressed_at = now
 
+    def claim(self) -> str:
+        """Which input it says to wait for that is down; empty when it says no such thing."""
+        said = self._heartbeat
+        if said is None or said.state != "waiting" or not said.down:
+            return ""
+        return f"it waits for {', '.join(said.waiting_for)}, which is down"
+
     def down(self, attended: float, stall_timeout_s: float, *, unread: bool) -> str:
-        """Why it is down; empty while it is not. What is *unread* may be a sign of life."""
+        """Why it is down by itself; empty while it is not. What is *unread* may be a heartbeat."""
         if self._ended >= ENDINGS:
             return f"{self._ended} of its workers ended, the last at the row behind {self.frontier}"
-        said = self._heartbeat
-        if said is not None and said.state == "waiting" and said.down:
-            return f"it waits for {', '.join(said.waiting_for)}, which is down"
         silent_s = attended - self.heard_at
         if silent_s > stall_timeout_s and not unread:
             return f"neither output nor sign of life for {silent_s:.0f} s"

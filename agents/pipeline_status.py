@@ -17,8 +17,8 @@ from topics.reports import Heard, InService, ReportState
 from topics.status import PartitionStatus
 
 State = Literal["up", "starting", "waiting", "down"]
-_LEAST_SILENCE_S = 2.0
-"""Workers look at themselves twice a second, whatever the stall time-out."""
+_LEAST_SILENCE_S = 4.0
+"""Workers look at themselves every second, whatever the stall time-out."""
 _AHEAD_MS = 5_000
 
 

@@ -22,6 +22,7 @@ from topics.batches import Headers
 from topics.decision import Decision, attempt_of, rfc3339
 from topics.errors import TopicRecreated, WireError
 from topics.events import milliseconds
+from topics.heartbeat import heartbeat_of
 from topics.topic_identity import TopicIdentity
 from topics.topology import Topology
 from topics.wire import decode
@@ -33,6 +34,7 @@ _RECORDS = 8
 """Of an output so many records are looked at."""
 _MOST_AT_ONCE = 8192
 _DECISION = "ce_id"
+_NOWHERE = TP("", -1)
 _ROWS = 16
 """Of one record's rows so many are compared."""
 _APART = 100
@@ -160,12 +162,19 @@ def marks_of(outputs: Iterable[Output], source: TP, *, last: bool = True) -> lis
 
 
 def output_of(record: ConsumerRecord) -> Output | None:
-    """What a stage batch or a decision says of its source; None for a record that is neither."""
+    """What a stage batch, a heartbeat or a decision says of its source; None for other records.
+
+    A heartbeat tells when it comes from a worker that has compared the source, and names its id.
+    """
     try:
         headers = dict(record.headers)
-        source, marks = _decided(record) if _DECISION in headers else _batch(record)
         ids = (headers.get(SOURCE_IDS) or b"").decode()
-        return Output(source, dict(part.split("=", 1) for part in ids.split()), marks)
+        known = dict(part.split("=", 1) for part in ids.split())
+        if (heartbeat := heartbeat_of(record.value, headers)) is not None:
+            has_compared = heartbeat.frontier >= 0
+            return Output(_NOWHERE, known, ()) if known and has_compared else None
+        source, marks = _decided(record) if _DECISION in headers else _batch(record)
+        return Output(source, known, marks)
     except (WireError, ValueError):  # pydantic's is a ValueError
         return None
 

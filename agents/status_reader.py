@@ -33,6 +33,8 @@ class StatusReader:
         self._control = control
         self._lag: Mapping[tuple[str, int], int] = {}
         self._missing: list[str] = []
+        self._unowned: dict[str, list[int]] = {}
+        """The partitions whose lag was asked for."""
         self._asked_at = -float("inf")
 
     async def first(self) -> PipelineStatus:
@@ -52,9 +54,10 @@ class StatusReader:
 
     async def _status(self) -> PipelineStatus:
         found = self._now()
-        if time.monotonic() - self._asked_at > _BROKER_EVERY_S:
+        due = time.monotonic() - self._asked_at > _BROKER_EVERY_S
+        while due or unowned(found) != self._unowned:  # also when one went down while we asked
             await self._ask(found)
-            found = self._now()
+            found, due = self._now(), False
         return found
 
     def _now(self) -> PipelineStatus:
@@ -71,7 +74,7 @@ class StatusReader:
         """
         there = await partition_counts(self._settings, self._topology)
         self._missing = [topic for topic in self._topology.all if topic not in there]
-        numbers = unowned(status)
+        self._unowned = numbers = unowned(status)
         groups = {
             self._topology.group(name): self._readers[name].topics
             for name in numbers

@@ -1,8 +1,8 @@
 """How the workers of this process fare: written on the reports topic, and shown as metrics.
 
-What a worker says of its partitions is looked at twice a second. It is written every quarter of
-the stall time-out, at most every 5 s, so that a few reports may be late before a worker counts as
-down; and when a state has changed, at most once a second.
+What a worker says of its partitions is looked at every second. It is written when a state has
+changed, and else every quarter of the stall time-out, or every 5 s where that is sooner: a few
+reports may be late before a worker counts as down.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.5
-_CHANGED_S = 1.0
+_LOOK_S = 1.0
 _LONGEST_S = 5.0
 _END_S = 3.0
 """For so long a process that ends waits for its reports to be deleted."""
@@ -107,10 +106,10 @@ class StatusWriter:
             return
         in_service = {name: self._in_service(name) for name in said}
         changeable = (self._running.ready, in_service, {n: _states(it) for n, it in said.items()})
-        since_s = time.monotonic() - self._tried_at
-        if since_s < self._every_s and (changeable == self._changeable or since_s < _CHANGED_S):
+        due = time.monotonic() - self._tried_at >= self._every_s
+        if changeable == self._changeable and not due:
             return
-        self._tried_at = time.monotonic()
+        self._tried_at, self._changeable = time.monotonic(), changeable
         self._sequence += 1
         await self._control.report({
             status_key(name, WORKER): StatusReport(
@@ -120,7 +119,6 @@ class StatusWriter:
             )
             for name, partitions in said.items()
         })  # fmt: skip
-        self._changeable = changeable
         self._failures.clear()
 
     def _partitions(self, name: str) -> list[PartitionStatus]:

@@ -54,6 +54,7 @@ class Weigher(JoinedWorker):
         self._needs_quorum = weighting.fallback is None
         self._events = EventDecoder(wiring.pipeline.event)
         self._slot = slot
+        wiring.metrics.observe_late_answers(0)  # a series that is there can be alerted on
         self.errands = RedriveEnds(wiring, self.tail, slot)
         self._burials = Burials(wiring, self.tail)
 

@@ -115,6 +115,8 @@ class Worker(Generic[State]):
             self._states.clear()
             self._generation = fetch.generation
             self.owned = self._assigned()
+            # At once: others may be back before it has opened what it owns, and decide without it.
+            await self._give_signs(self.stall_timeout_s / _HEARTBEATS)
             if self.errands is not None:
                 self.errands.forget()
         self._fetches += 1
@@ -187,21 +189,24 @@ class Worker(Generic[State]):
         interval_s = self.stall_timeout_s / _HEARTBEATS
         while True:
             await asyncio.sleep(min(_BEAT_S, interval_s / 2))
-            if not self.is_current or self._hangs():
-                continue
-            try:
-                await self.give_signs(interval_s)
-            except LeaseLost:
-                continue  # a rebalance: whoever has the partitions now speaks for them
-            except (BrokerError, KafkaError) as exc:
-                log.warning("%s: no heartbeat written: %s", self.wiring.app.conf.id, exc)
+            if self.is_current and not self._hangs():
+                await self._give_signs(interval_s)
+
+    async def _give_signs(self, interval_s: float) -> None:
+        try:
+            await self.give_signs(interval_s)
+        except LeaseLost:
+            return  # a rebalance: whoever has the partitions now speaks for them
+        except (BrokerError, KafkaError) as exc:
+            log.warning("%s: no heartbeat written: %s", self.wiring.app.conf.id, exc)
 
     async def give_signs(self, interval_s: float) -> None:
         """Write a heartbeat wherever nothing was written for *interval_s*, or something is new."""
-        for partition in self.owned:
-            standing = self.standing(partition)
-            for pulse in self.pulses():
-                await pulse.beat(partition, standing, interval_s)
+        await all_done([
+            pulse.beat(partition, self.standing(partition), interval_s)
+            for partition in self.owned
+            for pulse in self.pulses()
+        ])  # fmt: skip
 
     def _hangs(self) -> bool:
         progress = (self._fetches, self.tail.records_read)

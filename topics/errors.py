@@ -224,11 +224,15 @@ class TopicRecreated(BrokerError):
 
     def __init__(self, topic: str, evidence: str, pipeline: str) -> None:
         self.topic = topic
+        anew = f"{evidence}: {topic} was deleted and made anew"
+        if topic.rpartition(".")[2] in ("control", "redrive", "reports", "state"):
+            super().__init__(f"{anew}, what was on it is gone; start the workers again")
+            return
         super().__init__(
-            f"{evidence}: {topic} was deleted and made anew, and new records would be taken for "
-            f"those of before. End the workers of {pipeline}, delete its consumer groups "
-            f"({pipeline}.…) and all of its topics but its sources and {pipeline}.control, and "
-            "start it again; or give the pipeline a new name"
+            f"{anew}, and new records would be taken for those of before. End the workers of "
+            f"{pipeline}, delete its consumer groups ({pipeline}.…) and all of its topics but its "
+            f"sources and {pipeline}.control, and start it again; or give the pipeline a new name "
+            "(deploy/runbooks/AnabranchTopicMismatch.md has the commands)"
         )
 
 

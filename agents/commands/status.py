@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -67,13 +68,16 @@ async def _status(
     argument: str, pipeline: Pipeline, settings: BrokerSettings, *, watch: bool, as_json: bool
 ) -> bool:
     """Show the status; whether all is well in the end."""
+    from aiokafka.errors import KafkaError
+
     from agents.brokers import wait_for_broker
     from agents.control_topic import ControlTopic
     from agents.status_reader import StatusReader
     from agents.supervision import first_of
+    from topics.errors import BrokerUnreachable
     from topics.topology import Topology
 
-    stopping = asyncio.Event()
+    stopping, began = asyncio.Event(), time.monotonic()
     until_signalled(stopping)
     await wait_for_broker(settings, _BROKER_WAIT_S)
     well = False
@@ -92,7 +96,10 @@ async def _status(
                     show(found)
                     well = found.well
 
-    await first_of(look, stopping.wait)
+    try:
+        await first_of(look, stopping.wait)
+    except KafkaError as exc:
+        raise BrokerUnreachable(settings.broker, time.monotonic() - began, str(exc)) from exc
     return well
 
 

@@ -148,9 +148,15 @@ def _windows() -> list[Panel]:
     )
     early = Text(
         "Early rows",
-        "A second, let go before a source that lags: their windows may lack its newest rows. Give "
-        "the source that lags another worker.",
+        "A second, let go before a source that is down: their windows may lack its newest rows. "
+        "Start the component that deals the source out.",
         "AnabranchEarlyRows",
+    )
+    answers = Text(
+        "Late answers",
+        "A second, of stages about events that have ended without them: such a stage was down, and "
+        "catches up.",
+        "AnabranchLateAnswers",
     )
     entries = Text(
         "Entries in memory",
@@ -165,4 +171,5 @@ def _windows() -> list[Panel]:
         lines(late, COUNT, Query(lateness, f"{_NAME} {{{{kind}}}}"), width=8),
         lines(early, ROWS, rows, width=8),
         lines(entries, COUNT, Query(remembered, f"{_NAME} {{{{history}}}}"), width=8),
+        lines(answers, ROWS, Query(_by("", _rate("anabranch_late_answers_total")), _NAME), width=8),
     ]

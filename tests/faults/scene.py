@@ -57,6 +57,11 @@ class Workers:
                 stderr=said, start_new_session=True,
             )  # fmt: skip
 
+    async def up(self) -> None:
+        """Wait until its components own partitions."""
+        while self.said is None or "running on" not in self.said.read_text():  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+
     def signal(self, number: signal.Signals) -> None:
         """Send *number* to the process."""
         if self.process is not None and self.process.poll() is None:

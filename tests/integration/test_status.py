@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from agents.brokers import ensure_topics
@@ -31,6 +36,7 @@ from tests.integration.harness import (
 )
 from tests.integration.test_cli import anabranch
 from topics.batches import Record
+from topics.embedded import EmbeddedBroker
 from topics.pipeline_file import PipelineFile, load_pipeline
 from topics.settings import BrokerSettings
 from topics.topology import Topology
@@ -165,6 +171,58 @@ async def test_what_others_write_on_the_reports_topic_is_passed_over(
     reports = await records_of(broker, topology.reports)
     # y said so in 1970: it is forgotten, and deleted.
     assert [record.value for record in reports if record.key == b"status/weigh/y"][-1] is None
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_it_is_watched_until_ctrl_c_and_the_exit_code_is_of_what_was_seen_last(
+    trained: Trained, tmp_path: Path, *, as_json: bool
+) -> None:
+    own = renamed(trained, tmp_path)
+    with watched(own, "--json" if as_json else "--watch") as (process, _):
+        lines = [process.stdout.readline() for _ in range(3)]  # type: ignore[union-attr]  # a pipe
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+        assert process.stderr.read() == ""  # type: ignore[union-attr]  # a pipe
+    if as_json:
+        assert [json.loads(line)["well"] for line in lines] == [False] * 3
+    else:
+        assert lines[0].split() == ["component", "partitions", "state", "rows", "oldest", "lag"]
+        assert lines[1].split()[:3] == ["features", "0-3", "down:"]
+        assert max(map(len, lines)) <= 81
+
+
+def test_a_broker_that_goes_away_while_it_is_watched_ends_it_with_one_sentence(
+    trained: Trained, tmp_path: Path
+) -> None:
+    own = renamed(trained, tmp_path)
+    with watched(own, "--json") as (process, broker):
+        assert process.stdout.readline()  # type: ignore[union-attr]  # a pipe
+        broker.close()
+        process.stdout.read()  # type: ignore[union-attr]  # to its end
+        said = process.stderr.read()  # type: ignore[union-attr]  # a pipe
+        assert process.wait(30) == 1
+    assert said.startswith("error: no Kafka broker answers at 127.0.0.1:")
+    assert len(said.strip().splitlines()) == 1
+
+
+@contextmanager
+def watched(own: Trained, option: str) -> Iterator[tuple[subprocess.Popen[str], ExitStack]]:
+    """`anabranch status --watch` beside a broker with the pipeline's topics and no worker."""
+    with ExitStack() as broker:
+        address = broker.enter_context(EmbeddedBroker()).address
+        settings = BrokerSettings(broker=address, embedded=True)
+        asyncio.run(ensure_topics(settings, Topology.of(own.pipeline)))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agents", "status", str(own.file.path), "--watch", option],
+            env={**os.environ, "ANABRANCH_BROKER": address, "ANABRANCH_EMBEDDED": "true",
+                 "COLUMNS": "80"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            yield process, broker
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def test_without_a_broker_one_sentence_says_so(trained: Trained, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-import orjson
 import pytest
 
 from agents.letters import read_letters
@@ -32,7 +32,6 @@ from topics.batches import Record
 from topics.bytes_column import BytesColumn
 from topics.dead_letters import dead_letter
 from topics.decision import ATTEMPT
-from topics.events import milliseconds
 from topics.settings import BrokerSettings
 from topics.stage_batch import Failure
 from topics.topology import Topology
@@ -82,26 +81,23 @@ def events_of(own: Trained, count: int) -> list[Record]:
 def stage_records(
     topology: Topology, name: str, first: int, count: int, last: Record
 ) -> list[Record]:
-    """A component's outputs: *count* rows that it failed on, and behind them one that is there."""
-    event = orjson.loads(last.value or b"")
+    """A component's outputs: *count* rows that it failed on, and behind them that of *last*."""
     records = []
+    event_id = json.loads(last.value or b"")["transaction_id"].encode()
     for start in range(first, first + count + 1, ROWS):
         offsets = range(start, min(start + ROWS, first + count + 1))
         failed = [offset for offset in offsets if offset < first + count]
         batch = batch_of(name, offsets, absent=failed)
-        n = len(batch)
-        rows = replace(
-            batch.rows, published_ms=np.full(n, last.timestamp_ms),
-            event_time_ms=np.full(n, milliseconds(event["occurred_at"])),
-            ids=BytesColumn.of([event["transaction_id"].encode()] * n),
-            keys=BytesColumn.of([last.key or b""] * n),
+        about = replace(
+            batch.rows, ids=BytesColumn.of([event_id] * len(batch)),
+            published_ms=np.full(len(batch), last.timestamp_ms),
         )  # fmt: skip
-        batch = replace(batch, rows=rows)
+        batch = replace(batch, rows=about)
         lanes = range(topology.partitions) if name in topology.repartitioned else [None]
         for lane in lanes:
-            part = batch if not lane else replace(batch[:0], covers_to=batch.covers_to)
+            rows = batch if not lane else replace(batch[:0], covers_to=batch.covers_to)
             value, headers = encode(replace(
-                part, topic=topology.events, partition=PARTITION, lane=lane,
+                rows, topic=topology.events, partition=PARTITION, lane=lane,
             ))  # fmt: skip
             records.append(Record(None, value, 1, headers))
     return records

@@ -7,6 +7,7 @@ was never is.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import urllib.error
 import urllib.request
@@ -46,13 +47,14 @@ from tests.kafka.topics_changed import (
     recreate,
     widen,
 )
-from tests.kafka_nodes import free_ports
+from tests.kafka_nodes import RUN, free_ports
 from topics.batches import Record
 from topics.errors import TopicMismatch, TopicMissing, TopicRecreated
 from topics.settings import BrokerSettings
 from topics.topic_identity import TopicIdentity, topic_identities
 from topics.topology import Topology
 
+RUNBOOK = RUN.parents[1] / "runbooks" / "AnabranchTopicMismatch.md"
 REFUSED_WITHIN_S = 60
 OFTEN_S = 0.5
 """For tests of what is noticed: how soon it is at the interval that ships, others try."""
@@ -115,18 +117,21 @@ async def test_an_events_topic_made_anew_and_grown_while_workers_run_ends_them_a
             assert await asyncio.to_thread(worker.wait, REFUSED_WITHIN_S) == 1
         assert f"{topology.events} has the id" in capfd.readouterr().out
     ended = len(await records_of(broker, topology.decisions))
-    await _all_but_sources_deleted(own, broker)
+    await _as_the_runbook_says(own, broker)
     async with pipeline_running(own, broker):
         audit = await settled(broker, own.pipeline, 1000)
     assert audit.passed
     assert ended < audit.total.decided == 1000
 
 
-async def _all_but_sources_deleted(own: Trained, broker: BrokerSettings) -> None:
-    """What the message says: consumer groups, and topics but the sources and control."""
+async def _as_the_runbook_says(own: Trained, broker: BrokerSettings) -> None:
+    """Delete what the runbook's commands delete: Kafka's own tools are not among its libraries."""
     topology = Topology.of(own.pipeline)
-    made = [it for it in topology.all if it not in (*topology.sources, topology.control)]
-    await delete_topics(broker, *made)
+    page = RUNBOOK.read_text().replace("PIPELINE", topology.pipeline)
+    ((pattern,),) = [re.findall(r"--delete --topic '(.+)'$", page, re.MULTILINE)]
+    chosen = [topic for topic in topology.all if re.fullmatch(pattern, topic)]
+    assert {*topology.all} - {*chosen} == {*topology.sources, topology.control}
+    await delete_topics(broker, *chosen)
     await delete_groups(broker, await pipeline_groups(broker, topology))
 
 
@@ -208,7 +213,7 @@ async def test_a_stage_topic_that_was_made_anew_is_noticed_and_one_that_is_gone(
         await recreate(broker, topology.stage("features"))
         with pytest.raises(TopicRecreated, match=r"features had the id .* made anew"):
             await asyncio.wait_for(looking, REFUSED_WITHIN_S)
-    await _all_but_sources_deleted(own, broker)
+    await _as_the_runbook_says(own, broker)
     async with _workers(own, broker) as workers:
         await settled(broker, own.pipeline, 400)
         looking = asyncio.create_task(raise_changed(workers.topics, OFTEN_S))

@@ -113,6 +113,21 @@ def test_a_stage_that_waits_for_one_that_is_down_is_down_at_once() -> None:
     assert join.close(at(1), anyone) is None, "what it waits for lives"
     join.hear(beat("b", state="waiting", down=True), ("tb", 2), at(2))
     assert offsets(join.close(at(2), anyone)) == [0]
+    join.push(batch_of("a", [1]), ("ta", 2), at(3))
+    assert offsets(join.close(at(3), anyone)) == [1], "it is behind what has ended"
+
+
+def test_a_row_with_news_waits_for_a_stage_to_say_once_more_that_its_input_is_down() -> None:
+    """A row had no quorum without x. It is back and brings one; b, which reads it, is not yet."""
+    join = new_join(["a", "x", "b"])
+    join.push(batch_of("a", [0, 1]), ("ta", 1), at(0))
+    join.hear(beat("x"), ("tx", 1), at(9))
+    join.hear(beat("b", state="waiting", down=True), ("tb", 1), at(9))
+    join.push(batch_of("a", [2]), ("ta", 2), at(9))
+    join.push(batch_of("x", [0, 1, 2]), ("tx", 2), at(9))
+    assert join.close(at(9), the_second) is None, "x is not down any more"
+    join.hear(beat("b", state="waiting", down=True), ("tb", 2), at(9.1))
+    assert offsets(join.close(at(9.1), the_second)) == [0, 1, 2], "then it is another input"
 
 
 def test_a_stage_whose_workers_end_again_and_again_at_one_row_is_down() -> None:

@@ -99,7 +99,7 @@ def test_the_port_tells_metrics_health_and_readiness(liveness: Liveness, clock: 
     Gauge("answer", "All of it", registry=registry).set(42)
     with serving("127.0.0.1", 0, registry, liveness) as port:
         assert b"answer 42.0" in get(port, "/metrics")[1]
-        assert get(port, "/healthz") == (200, b'{"live":true,"stuck":[]}')
+        assert get(port, "/healthz") == (200, b'{"live":true,"stuck":[],"refused":null}')
         assert get(port, "/readyz") == (503, b'{"ready":false}')
         liveness.ready = True
         assert get(port, "/readyz") == (200, b'{"ready":true}')
@@ -107,6 +107,10 @@ def test_the_port_tells_metrics_health_and_readiness(liveness: Liveness, clock: 
         status, said = get(port, "/healthz")
         assert status == 503
         assert "p.events[0]@7" in json.loads(said)["stuck"][0]
+        look(liveness, clock, [])
+        liveness.refused = "topic p.events has 6 partitions"
+        status, said = get(port, "/healthz")
+        assert (status, json.loads(said)["refused"]) == (503, "topic p.events has 6 partitions")
         assert get(port, "/else")[0] == 404
 
 

@@ -20,6 +20,7 @@ from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import TopicLog, record
 from topics.decision import rfc3339
 from topics.errors import TopicRecreated
+from topics.heartbeat import Heartbeat
 from topics.topic_identity import TopicIdentity
 from topics.topology import Topology
 from topics.wire import encode
@@ -101,6 +102,23 @@ async def test_records_without_rows_hide_no_outputs() -> None:
         for at in range(1, 20_000)
     )
     await refusal(log, FEATURES)
+
+
+async def test_heartbeats_tell_the_id_of_a_worker_that_has_compared_the_source_and_no_other() -> (
+    None
+):
+    def heartbeat(at: int, id_: str, frontier: int) -> ConsumerRecord:
+        said = Heartbeat(component="features", partition=0, worker="w", state="working",
+                         frontier=frontier).record(0)  # fmt: skip
+        headers = [*said.headers, (SOURCE_IDS, f"events={id_}".encode())]
+        return record("p.features", at, said.value, headers=headers)
+
+    log = topic("new", *range(30))
+    log.write([output(0, [0], "old"), *(heartbeat(at, "new", -1) for at in range(1, 300))])
+    await refusal(log, FEATURES)
+    log = topic("same", *range(30))
+    log.write([output(0, [0], "old"), *(heartbeat(at, "same", 0) for at in range(1, 300))])
+    await check_identity(log, EVENTS, [FEATURES])
 
 
 @pytest.mark.parametrize("id_", [None, "new"])

@@ -96,6 +96,18 @@ def test_int8_works_a_network_out_in_integers(kind: str) -> None:
     assert not said.no_op
 
 
+@pytest.mark.parametrize("kind", ["int8-dynamic", "int8-static"])
+def test_two_products_of_int8_fit_into_16_bits_as_processors_without_vnni_add_them(
+    kind: str,
+) -> None:
+    graph = onnx.load_from_string(built("network", kind)).graph
+    arrays = [numpy_helper.to_array(it) for it in graph.initializer]
+    weights = [it for it in arrays if it.dtype == np.int8 and it.ndim == 2]
+    assert weights
+    for weight in weights:
+        assert 2 * 255 * np.abs(weight.astype(np.int32)).max() <= 32767
+
+
 @pytest.mark.parametrize("name", ["linear", "forest"])
 @pytest.mark.parametrize("kind", ["int8-dynamic", "int8-static", "graph-optimised"])
 def test_for_trees_and_linear_models_it_is_a_no_op(name: str, kind: str) -> None:
