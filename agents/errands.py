@@ -81,11 +81,13 @@ class _Backlog:
         first = next(iter([*self.waiting[:1], *islice(self.queue, 1)]), None)
         return self.read_to if first is None else first.offset
 
-    def taken(self, most: int, now: float) -> list[ConsumerRecord]:
-        """Up to *most* records to deal with now."""
+    def taken(self, most: int, now: float, *, in_order: bool) -> list[ConsumerRecord]:
+        """Up to *most* records to deal with now; with *in_order* none before those that wait."""
         if self.waiting and now >= self.try_at:
             again, self.waiting = self.waiting[:most], self.waiting[most:]
             return again
+        if self.waiting and in_order:
+            return []
         return [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
 
     def put_aside(self, records: Sequence[ConsumerRecord], now: float) -> None:
@@ -98,13 +100,17 @@ class _Backlog:
 class Errands(ABC):
     """Reads the redrive topic and deals with what is addressed here."""
 
+    in_order = False
+    """Those that wait all wait for the same, so none is dealt with before them."""
+
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
         self.route = ErrandRoute(wiring.pipeline)
         self._topic = wiring.topology.redrive
         self._backlogs: dict[int, _Backlog] = {}
         self._credit_s = 0.0
-        self._credited_at = self._events_at = time.monotonic()
+        self._credited_at = time.monotonic()
+        self._events_at = float("-inf")
 
     @property
     def waits(self) -> bool:
@@ -161,7 +167,7 @@ class Errands(ABC):
             partition = next(iter(self._backlogs))
             backlog = self._backlogs.pop(partition)
             self._backlogs[partition] = backlog  # the last one to have another turn
-            if records := backlog.taken(most, now):
+            if records := backlog.taken(most, now, in_order=self.in_order):
                 backlog.put_aside(await self.run(records), time.monotonic())
                 idle = 0
             else:

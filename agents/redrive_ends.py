@@ -50,6 +50,8 @@ class _Written:
 class RedriveEnds(Errands):
     """Ends the errands that have come to the weighting agent, and notes it on the redrive topic."""
 
+    in_order = True
+
     def __init__(self, wiring: Wiring, tail: TailReader, slot: TermsSlot) -> None:
         super().__init__(wiring)
         self._tail = tail
