@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
-from typer.testing import CliRunner
 
 from agents.cli import app
 from models.registry import Registry
@@ -29,6 +28,7 @@ from tests.integration.harness import (
     settled,
     simulated,
 )
+from tests.integration.test_dead_letters import run
 from topics.batches import Record
 from topics.embedded import EmbeddedBroker
 from topics.pipeline_file import load_pipeline
@@ -127,17 +127,9 @@ async def test_events_that_are_ahead_of_the_pipeline_file_are_decided_once_it_kn
         await publish(broker, own.pipeline, [*events[:40], *newer], 3000)
         audit = await settled(broker, own.pipeline, 60)
         assert (audit.total.decided, audit.total.dead) == (40, 20)
-    async with pipeline_running(Trained(own.home, load_pipeline(path), own.registry), broker):
-        said = await _redriven(path, broker)
-        assert said.exit_code == 0, said.output
+    mended = Trained(own.home, load_pipeline(path), own.registry)
+    async with pipeline_running(mended, broker):
+        code, said = await run(mended, broker, "redrive", "--reason", "InvalidEvent")
+        assert code == 0, said
         audit = await settled(broker, own.pipeline, 60)
     assert (audit.total.decided, audit.total.dead, audit.total.lost) == (60, 0, 0)
-
-
-async def _redriven(path: Path, broker: BrokerSettings) -> Any:
-    import asyncio
-
-    words = ["dead-letters", "redrive", str(path), "--reason", "InvalidEvent", "--yes",
-             "--broker", broker.broker]  # fmt: skip
-    environment = {"ANABRANCH_EMBEDDED": "true"}
-    return await asyncio.to_thread(CliRunner().invoke, app, words, env=environment)
