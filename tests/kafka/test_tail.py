@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -43,12 +44,19 @@ async def _send(producer: AIOKafkaProducer, topic: str, count: int) -> None:
         await producer.send_and_wait(topic, b"value", partition=0)
 
 
+async def _readable(tail: TailReader, topic: str, end: int) -> None:
+    """Wait until the partition can be read up to *end*: brokers write markers a moment later."""
+    async with asyncio.timeout(30):
+        while await tail.bounds(topic, 0) != (0, end):  # noqa: ASYNC110  # it is asked
+            await asyncio.sleep(0.05)
+
+
 async def test_a_marker_at_the_end_of_a_partition_is_no_record(
     tail: TailReader, topic: str, producer: AIOKafkaProducer
 ) -> None:
     async with producer.transaction():
         await _send(producer, topic, 3)
-    assert await tail.bounds(topic, 0) == (0, 4)
+    await _readable(tail, topic, 4)
     assert await tail.holds_records(topic, 0, 0, 4)
     assert await tail.holds_records(topic, 0, 2, 3)
     assert not await tail.holds_records(topic, 0, 3, 4)
@@ -63,7 +71,7 @@ async def test_aborted_records_are_none_and_those_between_them_are(
         await producer.begin_transaction()
         await _send(producer, topic, 2)
         await (producer.abort_transaction() if aborted else producer.commit_transaction())
-    assert await tail.bounds(topic, 0) == (0, 12)
+    await _readable(tail, topic, 12)
     assert not await tail.holds_records(topic, 0, 0, 3)
     assert await tail.holds_records(topic, 0, 0, 4)
     assert await tail.holds_records(topic, 0, 4, 5)
@@ -77,6 +85,7 @@ async def test_records_of_a_transaction_that_is_open_are_none_yet(
     await _send(producer, topic, 2)
     assert not await tail.holds_records(topic, 0, 0, 2)
     await producer.commit_transaction()
+    await _readable(tail, topic, 3)
     assert await tail.holds_records(topic, 0, 0, 2)
 
 
@@ -85,6 +94,7 @@ async def test_deleted_records_are_none(
 ) -> None:
     async with producer.transaction():
         await _send(producer, topic, 5)
+    await _readable(tail, topic, 6)
     await delete_records(kafka, topic, 0, before=3)
     assert not await tail.holds_records(topic, 0, 0, 3)
     assert await tail.holds_records(topic, 0, 0, 4)
