@@ -34,6 +34,7 @@ State = TypeVar("State")
 
 _HEARTBEATS = 4
 """In the time after which a silent component is down."""
+_OPEN_AGAIN_S = 1.0
 _BEAT_S = 1.0
 """How often a worker looks whether a heartbeat is due, at least."""
 
@@ -160,8 +161,18 @@ class Worker(Generic[State]):
 
     async def state(self, partition: int) -> State:
         """The state of a source partition."""
-        if partition not in self._states:
-            self._states[partition] = await self.open_state(partition)
+        while partition not in self._states:
+            try:
+                self._states[partition] = await self.open_state(partition)
+            except KafkaError as exc:
+                if not exc.retriable:
+                    raise
+                if not self.is_current:  # another generation has begun, and opens it itself
+                    app = self.wiring.app
+                    raise LeaseLost(app.conf.id, app.batches.silent_s) from exc
+                # A broker that is away comes back, or its silence ends the process.
+                log.warning("partition %d is not open yet, tried again: %s", partition, exc)
+                await asyncio.sleep(_OPEN_AGAIN_S)
         return self._states[partition]
 
     def states(self) -> list[tuple[int, State]]:

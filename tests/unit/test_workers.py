@@ -100,9 +100,11 @@ def test_a_fused_worker_has_the_rights_of_its_components_and_no_others() -> None
     rights = [acl for acl in acls(fusing(["risk-linear", "risk-forest"])) if acl.principal == name]
     written = {acl.name for acl in rights if acl.operation == "write"}
     assert written == {f"card-fraud.{it}" for it in (
-        "risk-linear", "risk-forest", "redrive", "control", "shadow.risk-linear",
+        "risk-linear", "risk-forest", "redrive", "reports", "shadow.risk-linear",
         "shadow.risk-forest")}  # fmt: skip
     read = {acl.name for acl in rights if acl.operation == "read" and acl.resource == "topic"}
-    assert read - written == {"card-fraud.features", "card-fraud.terminals"}
+    assert read - written == {
+        "card-fraud.features", "card-fraud.terminals", "card-fraud.control",
+    }  # fmt: skip
     groups = [acl.name for acl in rights if acl.resource == "group"]
     assert groups == [name]
