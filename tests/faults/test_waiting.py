@@ -185,7 +185,8 @@ async def test_a_row_that_ends_every_worker_is_passed_over(
         async with poisoned.supervision():
             await scene.ended(EVENTS)
         assert 17 in poisoned.exits
-        assert len(poisoned.exits) <= 4 * len(poison) + 1
+        # One in mid-stream, two at a batch, three at the row alone.
+        assert len(poisoned.exits) <= 6 * len(poison)
     scene.may_degrade = True
     expected = {
         row: {"amount": said["amount"]} if row in poison else said
