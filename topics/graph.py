@@ -40,6 +40,7 @@ def check_graph(pipeline: Pipeline, folder: Path) -> list[Finding]:
         *_check_inputs(pipeline),
         *_check_cycles(pipeline),
         *_check_reach(pipeline),
+        *_check_fallback(pipeline),
         *_check_partitions(pipeline),
         *_check_features(pipeline),
         *_check_models(pipeline, folder),
@@ -107,6 +108,14 @@ def _check_reach(pipeline: Pipeline) -> Iterator[Finding]:
                 f"a dead end: nothing reads {component.name!r}; "
                 "add it to weighting.from, or to a component's from",
             )
+
+
+def _check_fallback(pipeline: Pipeline) -> Iterator[Finding]:
+    fallback = pipeline.weighting.fallback
+    known = [pipeline.policy.otherwise, *pipeline.policy.thresholds]
+    if fallback is not None and fallback not in known:
+        at = ("weighting", "late", "fallback")
+        yield Finding(at, f"{fallback!r} is none of the policy's decisions: {', '.join(known)}")
 
 
 def _check_partitions(pipeline: Pipeline) -> Iterator[Finding]:

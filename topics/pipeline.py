@@ -132,7 +132,11 @@ class Fallback(Strict):
     fallback: Annotated[str, Field(description="One of the policy's decisions; without a score.")]
 
 
-Late = Literal["wait", "degrade"] | Fallback
+Late = Annotated[
+    Annotated[Literal["wait", "degrade"], Tag("word")] | Annotated[Fallback, Tag("fallback")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "fallback"),
+]
+"""`wait`, `degrade`, or {fallback: DECISION}."""
 Quorum = Literal["labelled"] | Annotated[float, Field(gt=0, le=1)]
 
 
@@ -237,16 +241,6 @@ class Pipeline(Strict):
     weighting: Weighting
     policy: Policy
     optimise: Tolerances = Tolerances()
-
-    @model_validator(mode="after")
-    def _fallback_is_a_decision(self) -> Self:
-        fallback, known = self.weighting.fallback, [self.policy.otherwise, *self.policy.thresholds]
-        if fallback is not None and fallback not in known:
-            raise ValueError(
-                f"weighting.late: fallback: {fallback!r} is none of the policy's decisions: "
-                f"{', '.join(known)}"
-            )
-        return self
 
     @property
     def name(self) -> str:
