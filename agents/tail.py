@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 
 import aiokafka
+from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from topics.clients import close
@@ -183,7 +184,15 @@ class TailReader:
         try:
             while (position := await self._kafka.position(tp)) < end:
                 most = min(_CHUNK, end - position)
-                fetched = await self._kafka.getmany(tp, timeout_ms=_LOOK_MS, max_records=most)
+                try:
+                    fetched = await self._kafka.getmany(tp, timeout_ms=_LOOK_MS, max_records=most)
+                except OffsetOutOfRangeError:
+                    # The broker has dropped the oldest records since it was asked for the first.
+                    first, _ = await self.bounds(tp.topic, tp.partition)
+                    if first <= position:
+                        raise
+                    self._kafka.seek(tp, min(first, end))
+                    continue
                 records = fetched.get(tp, [])
                 self.records_read += len(records)
                 yield [record for record in records if record.offset < end]

@@ -98,3 +98,23 @@ async def test_deleted_records_are_none(
     await delete_records(kafka, topic, 0, before=3)
     assert not await tail.holds_records(topic, 0, 0, 3)
     assert await tail.holds_records(topic, 0, 0, 4)
+
+
+async def test_records_that_are_dropped_while_they_are_being_read_are_passed_over(
+    tail: TailReader, topic: str, producer: AIOKafkaProducer, kafka: BrokerSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    async with producer.transaction():
+        await _send(producer, topic, 6)
+    await _readable(tail, topic, 7)
+    bounds = tail.bounds
+
+    async def before_that(topic: str, partition: int) -> tuple[int, int]:
+        monkeypatch.setattr(tail, "bounds", bounds)
+        answer = await bounds(topic, partition)
+        await delete_records(kafka, topic, partition, before=4)
+        return answer
+
+    monkeypatch.setattr(tail, "bounds", before_that)
+    records = await tail.between(topic, 0, 0, 6)
+    assert [record.offset for record in records] == [4, 5]
