@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ class Result(NamedTuple):
 
 
 _results = pytest.StashKey[list[Result]]()
+_own = pytest.StashKey[list[Result]]()
+"""Those of one test."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +47,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--long", action="store_true", help="long faults for as long as they are meant")
     group.addoption("--short-burst", action="store_true", help="60,000 events, not 400,000")
     group.addoption("--table", metavar="FILE", help="write the results there, as .md or .json")
+    group.addoption(
+        "--resume", metavar="FILE",
+        help="keep what has passed there, a line each, and do not run it again",
+    )  # fmt: skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -51,16 +58,57 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds", 1)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("faults")
             item.add_marker("kafka")
-            item.add_marker(pytest.mark.timeout(400))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(400))
+    passed = {line["test"] for line in _passed(config)}
+    if done := [item for item in items if item.nodeid in passed]:
+        config.hook.pytest_deselected(items=done)
+        items[:] = [item for item in items if item.nodeid not in passed]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_results] = []
+    config.stash[_results] = [
+        Result(each["fault"], Verdict(**each["verdict"]), tuple(each["recoveries"]))
+        for line in _passed(config)
+        for each in line["results"]
+    ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    path = item.config.getoption("--resume", None)
+    if path and report.when == "call" and report.passed:
+        results = [
+            {"fault": each.fault, "verdict": asdict(each.verdict), "recoveries": each.recoveries}
+            for each in item.stash.get(_own, [])
+        ]
+        line = {"test": item.nodeid, "commit": _commit(), "results": results}
+        with Path(path).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    return report
+
+
+def _passed(config: pytest.Config) -> list[dict[str, Any]]:
+    """What earlier runs have kept."""
+    path = config.getoption("--resume", None)
+    if not path or not Path(path).exists():
+        return []
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +180,7 @@ def judge(request: pytest.FixtureRequest) -> Judge:
         fault = request.node.originalname.removeprefix("test_").replace("_", " ")
         result = Result(fault, verdict, tuple(scene.recoveries))
         request.config.stash[_results].append(result)
+        request.node.stash.setdefault(_own, []).append(result)
         degraded = 0 if scene.may_degrade else verdict.degraded
         dead = verdict.dead - scene.invalid
         assert replace(verdict, degraded=degraded, dead=dead).passed, verdict

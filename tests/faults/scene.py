@@ -39,6 +39,7 @@ class Workers:
     settings: Mapping[str, str] = field(default_factory=dict)
     """Other than those that ship: none, but for the tests that say why."""
     words: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     said: Path | None = None
     exits: list[int] = field(default_factory=list)
@@ -53,7 +54,10 @@ class Workers:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "agents", "run", str(self.trained.file.path), *named,
                  *self.words],
-                env={**os.environ, **{f"ANABRANCH_{k.upper()}": v for k, v in settings.items()}},
+                env={
+                    **os.environ, **self.environment,
+                    **{f"ANABRANCH_{k.upper()}": v for k, v in settings.items()},
+                },
                 stderr=said, start_new_session=True,
             )  # fmt: skip
 
@@ -122,13 +126,15 @@ class Scene:
 
     def workers(
         self, *components: str, words: Sequence[str] = (), of: Trained | None = None,
-        **settings: str,
+        environment: Mapping[str, str] | None = None, **settings: str,
     ) -> Workers:  # fmt: skip
         """Start components in a process of their own, which ends with the scene.
 
         They are those of the scene's pipeline file, or of another version *of* it.
         """
-        made = Workers(of or self.trained, self.broker, components, settings, words)
+        made = Workers(
+            of or self.trained, self.broker, components, settings, words, environment or {}
+        )
         made.start()
         self._workers.append(made)
         return made

@@ -16,7 +16,7 @@ import yaml
 
 from models.simulators import LabelledEvent
 from tests.faults.conftest import EVENTS, Judge
-from tests.faults.scene import Workers, streaming
+from tests.faults.scene import Scene, Workers, streaming
 from tests.faults.test_load import amounts, memory_mb, pipeline_with
 from tests.faults.test_workers import EVERYTHING, KINDS, RATE
 from tests.faults.verdict import Reference
@@ -91,30 +91,73 @@ async def test_features_killed_while_one_lane_is_frozen(
     await judge(scene, reference)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["features", pytest.param("terminals", marks=pytest.mark.core), "risk-linear", "weigh"],
-)
+FROZEN = ("terminals", "features", "risk-linear", "weigh", "risk-forest", "decision")
+"""In turn, by seed."""
+
+
+@pytest.mark.core
 async def test_a_worker_frozen_for_10_s(
     pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
-    reference: Reference, name: str,
+    reference: Reference, seed: int,
 ) -> None:  # fmt: skip
+    name, random = FROZEN[seed % len(FROZEN)], Random(seed)
     async with streaming(pipeline, kafka, events, rate=RATE) as scene:
-        frozen = scene.workers(name)
-        scene.workers(*(each for each in EVERYTHING if each != name))
-        await scene.ended(EVENTS // 16)
-        async with frozen.supervision():
-            frozen.signal(signal.SIGSTOP)
-            await asyncio.sleep(10)
-            frozen.signal(signal.SIGCONT)
-            await scene.recovered()
-            await scene.ended(EVENTS)
+        await frozen(scene, name, 10, random)
+    await judge(scene, reference)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["features", "terminals", "risk-linear", "weigh"])
+async def test_a_worker_frozen_for_much_longer_than_the_stall_time_out(
+    request: pytest.FixtureRequest, pipeline: Trained, kafka: BrokerSettings,
+    events: list[LabelledEvent], judge: Judge, reference: Reference, name: str, tmp_path: Path,
+) -> None:  # fmt: skip
+    """60 s, or 5 minutes: it is down by then, and only rows of that time may lack it."""
+    frozen_s = 300.0 if request.config.getoption("--long", False) else 60.0
+    pipeline = with_fixed_weights(pipeline, tmp_path)
+    async with streaming(pipeline, kafka, events, rate=EVENTS / (frozen_s + 30)) as scene:
+        await frozen(scene, name, frozen_s, Random(0))
+    scene.may_degrade = name != "weigh"
+    await judge(scene, reference)
+    missing = reasons(await decisions_of(kafka, pipeline.pipeline))
+    assert {why for _, why in missing} <= {"down"}
+
+
+async def frozen(scene: Scene, name: str, frozen_s: float, random: Random) -> None:
+    """A component alone in its process is stopped, and goes on, in mid-stream."""
+    worker = scene.workers(name)
+    scene.workers(*(each for each in EVERYTHING if each != name))
+    await scene.ended(EVENTS // 16)
+    await asyncio.sleep(random.uniform(0, 0.5))
+    async with worker.supervision():
+        worker.signal(signal.SIGSTOP)
+        await asyncio.sleep(frozen_s)
+        worker.signal(signal.SIGCONT)
+        await scene.recovered()
+        await scene.ended(scene.events)
+
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason=f"needs {FAKETIME}, of the package libfaketime")
+@pytest.mark.parametrize("off", ["+1h", "-1h", "+0 x1.05"])
+async def test_clocks_of_workers_are_wrong(
+    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
+    reference: Reference, off: str,
+) -> None:  # fmt: skip
+    """One is an hour ahead, or behind, or 5 % too fast; the others are right."""
+    clock = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": off, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    async with streaming(pipeline, kafka, events, rate=2 * RATE) as scene:
+        for name in EVERYTHING:
+            scene.workers(name, environment=clock if name in ("terminals", "risk-linear") else {})
+        await scene.ended(EVENTS)
     await judge(scene, reference)
 
 
 async def test_a_stage_that_is_down_is_missing_until_it_has_caught_up(
     request: pytest.FixtureRequest, pipeline: Trained, kafka: BrokerSettings,
-    events: list[LabelledEvent], judge: Judge, tmp_path: Path,
+    events: list[LabelledEvent], judge: Judge, reference: Reference, tmp_path: Path,
 ) -> None:  # fmt: skip
     """risk-forest is away for longer than the stall time-out, and with it what reads it.
 
@@ -134,7 +177,7 @@ async def test_a_stage_that_is_down_is_missing_until_it_has_caught_up(
         await scene.recovered()
         await scene.ended(EVENTS)
     scene.may_degrade = True
-    await judge(scene, None)
+    await judge(scene, reference)
     decisions = await decisions_of(kafka, pipeline.pipeline)
     missing = reasons(decisions)
     assert set(missing) == {("risk-forest", "down"), ("decision", "down")}
@@ -143,8 +186,9 @@ async def test_a_stage_that_is_down_is_missing_until_it_has_caught_up(
 
 
 async def test_nothing_is_decided_by_a_novelty_signal_alone(
-    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge
-) -> None:
+    pipeline: Trained, kafka: BrokerSettings, events: list[LabelledEvent], judge: Judge,
+    reference: Reference,
+) -> None:  # fmt: skip
     """Every stage that was fitted on labels is away for longer than the stall time-out.
 
     Once one of them is back it decides, if the others are still down by then.
@@ -162,7 +206,7 @@ async def test_nothing_is_decided_by_a_novelty_signal_alone(
         await scene.recovered()
         await scene.ended(EVENTS)
     scene.may_degrade = True
-    await judge(scene, None)
+    await judge(scene, reference)
     stages = [set(each["contributions"]) for each in await decisions_of(kafka, pipeline.pipeline)]  # type: ignore[call-overload]
     assert all(present & set(labelled) for present in stages)
 
@@ -266,8 +310,8 @@ async def test_where_somebody_must_answer_in_time_a_late_stage_is_not_waited_for
 
 @pytest.mark.core
 async def test_a_burst_to_one_healthy_process(
-    request: pytest.FixtureRequest, pipeline: Trained, kafka: BrokerSettings,
-    many: list[LabelledEvent], judge: Judge,
+    pipeline: Trained, kafka: BrokerSettings,
+    many: list[LabelledEvent], judge: Judge, seed: int,
 ) -> None:  # fmt: skip
     async with streaming(pipeline, kafka, many, rate=1e9) as scene:
         workers: Workers = scene.workers(*EVERYTHING)
