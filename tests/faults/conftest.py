@@ -153,13 +153,18 @@ def many(request: pytest.FixtureRequest) -> list[LabelledEvent]:
 
 @pytest.fixture(scope="session")
 def reference(shipped: Trained, events: list[LabelledEvent]) -> Reference:
-    """Event id → stage → signal, computed in this process without any broker."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for name, rows in trained_outputs(shipped, events).items():
-        if name in shipped.pipeline.weighting.inputs:
+    """What one process says of the events without any broker."""
+    return signals_of(shipped, events)
+
+
+def signals_of(trained: Trained, events: list[LabelledEvent]) -> Reference:
+    """Event id → stage → signal, computed in this process."""
+    signals: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, rows in trained_outputs(trained, events).items():
+        if name in trained.pipeline.weighting.inputs:
             for row, (_, signal) in rows.items():
-                found[row][name] = float(np.frombuffer(signal, np.float32)[0])
-    return found
+                signals[row][name] = float(np.frombuffer(signal, np.float32)[0])
+    return signals
 
 
 @pytest.fixture

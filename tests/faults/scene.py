@@ -40,6 +40,8 @@ class Workers:
     """Other than those that ship: none, but for the tests that say why."""
     words: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    code: Path | None = None
+    """Of another version of Anabranch; None for this one."""
     process: subprocess.Popen[bytes] | None = None
     said: Path | None = None
     exits: list[int] = field(default_factory=list)
@@ -56,9 +58,10 @@ class Workers:
                  *self.words],
                 env={
                     **os.environ, **self.environment,
+                    **({"PYTHONPATH": str(self.code)} if self.code else {}),
                     **{f"ANABRANCH_{k.upper()}": v for k, v in settings.items()},
                 },
-                stderr=said, start_new_session=True,
+                cwd=self.code, stderr=said, start_new_session=True,
             )  # fmt: skip
 
     async def up(self) -> None:
@@ -126,14 +129,20 @@ class Scene:
 
     def workers(
         self, *components: str, words: Sequence[str] = (), of: Trained | None = None,
-        environment: Mapping[str, str] | None = None, **settings: str,
+        environment: Mapping[str, str] | None = None, code: Path | None = None, **settings: str,
     ) -> Workers:  # fmt: skip
         """Start components in a process of their own, which ends with the scene.
 
         They are those of the scene's pipeline file, or of another version *of* it.
         """
         made = Workers(
-            of or self.trained, self.broker, components, settings, words, environment or {}
+            of or self.trained,
+            self.broker,
+            components,
+            settings,
+            words,
+            environment or {},
+            code,
         )
         made.start()
         self._workers.append(made)

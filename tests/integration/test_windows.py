@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import deque
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -54,12 +56,17 @@ def transactions() -> list[LabelledEvent]:
 
 
 async def publish_with_outcomes(
-    broker: BrokerSettings, pipeline: Pipeline, labelled: list[LabelledEvent], rate: float
-) -> None:
-    """Publish in chunks: each is a record in every lane, and a small broker gives one at a time."""
+    broker: BrokerSettings, pipeline: Pipeline,
+    labelled: Sequence[tuple[Mapping[str, object], bool | None]], rate: float, start: int = 0,
+) -> None:  # fmt: skip
+    """Publish in chunks: each is a record in every lane, and a small broker gives one at a time.
+
+    Those before *start* are not published, but their outcomes are.
+    """
     topology, outcomes = Topology.of(pipeline), OutcomePublisher(pipeline)
     await ensure_topics(broker, topology)
     events = outcomes.following(labelled)
+    deque(islice(events, start), maxlen=0)
     async with publishing.producer(broker) as kafka:
         while chunk := list(islice(events, CHUNK)):
             await outcomes.publish_known(kafka)
