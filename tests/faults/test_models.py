@@ -101,6 +101,7 @@ async def test_dead_letter_topic_that_cannot_be_written(
         workers.start()
         await scene.recovered()
         await scene.ended(EVENTS + len(bad))
+    scene.invalid = len(bad)
     await judge(scene, amounts(events))
 
 
