@@ -19,9 +19,10 @@ from aiokafka.structs import TopicPartition
 
 from agents.brokers import ensure_topics
 from agents.following import follower
+from models.simulators import LabelledEvent
 from tests.faults.verdict import behind
 from tests.integration.harness import Trained
-from tests.integration.test_windows import publish_with_outcomes
+from tests.integration.test_windows import CHUNK, publish_with_outcomes
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
@@ -192,17 +193,18 @@ class Scene:
 async def streaming(
     trained: Trained,
     broker: BrokerSettings,
-    labelled: Sequence[object],
+    labelled: Sequence[LabelledEvent],
     *,
     rate: float,
+    most: int = CHUNK,
     replication: int = 1,
 ) -> AsyncIterator[Scene]:
-    """Publish *labelled* at *rate* meanwhile; in the end all of it must end."""
+    """Publish *labelled* at *rate* meanwhile, *most* at once; in the end all of it must end."""
     topology = Topology.of(trained.pipeline)
     await ensure_topics(broker, topology, replication=replication)
     scene = Scene(trained, broker, len(labelled))
     publishing = asyncio.create_task(
-        publish_with_outcomes(broker, trained.pipeline, list(labelled), rate)  # type: ignore[arg-type]
+        publish_with_outcomes(broker, trained.pipeline, labelled, rate, most=most)
     )
     watching = asyncio.create_task(_watch(scene, topology))
     try:

@@ -313,7 +313,8 @@ async def test_a_burst_to_one_healthy_process(
     pipeline: Trained, kafka: BrokerSettings,
     many: list[LabelledEvent], judge: Judge, seed: int,
 ) -> None:  # fmt: skip
-    async with streaming(pipeline, kafka, many, rate=1e9) as scene:
+    """They are published as fast as they can be: in a few seconds, of which it needs many."""
+    async with streaming(pipeline, kafka, many, rate=1e9, most=20_000) as scene:
         workers: Workers = scene.workers(*EVERYTHING)
         await scene.ended(len(many))
         assert workers.exits == []

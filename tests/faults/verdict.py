@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -41,6 +41,8 @@ class Verdict:
     degraded: int
     disordered: int
     """Decisions that are behind a later event's in their partition."""
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """Stage and why it is missing → how many decisions lack it."""
 
     @property
     def passed(self) -> bool:
@@ -69,6 +71,11 @@ async def judged(trained: Trained, broker: BrokerSettings, reference: Reference 
         wrong=sum(not _is_right(decision, reference) for decision in decisions),
         degraded=sum(decision["degraded"] for decision in decisions),
         disordered=_disordered(decided),
+        missing=Counter(
+            f"{stage} {why}"
+            for decision in decisions
+            for stage, why in decision["missing_because"].items()
+        ),
     )
 
 

@@ -58,8 +58,9 @@ def transactions() -> list[LabelledEvent]:
 async def publish_with_outcomes(
     broker: BrokerSettings, pipeline: Pipeline,
     labelled: Sequence[tuple[Mapping[str, object], bool | None]], rate: float, start: int = 0,
+    most: int = CHUNK,
 ) -> None:  # fmt: skip
-    """Publish in chunks: each is a record in every lane, and a small broker gives one at a time.
+    """Publish in chunks of *most*: each is a record in every lane; small brokers give one of them.
 
     Those before *start* are not published, but their outcomes are.
     """
@@ -68,10 +69,10 @@ async def publish_with_outcomes(
     events = outcomes.following(labelled)
     deque(islice(events, start), maxlen=0)
     async with publishing.producer(broker) as kafka:
-        while chunk := list(islice(events, CHUNK)):
+        while chunk := list(islice(events, most)):
             await outcomes.publish_known(kafka)
             await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
-            await asyncio.sleep(CHUNK / rate)
+            await asyncio.sleep(most / rate)
 
 
 async def test_streamed_windows_are_those_of_training_to_the_bit(
