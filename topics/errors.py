@@ -183,9 +183,9 @@ class TopicMissing(BrokerError):
     def __init__(self, topic: str) -> None:
         self.topic = topic
         super().__init__(
-            f"topic {topic} does not exist, or we may not see it: `anabranch topics PIPELINE "
-            "--create` makes a pipeline's topics, `anabranch models shadow` that of a challenger; "
-            "`anabranch topics PIPELINE --acls` writes out who has to be allowed what"
+            f"topic {topic} is missing: run `anabranch topics PIPELINE --create`, which makes a "
+            "pipeline's topics (`anabranch models shadow` that of a challenger); where it is there "
+            "but hidden from us, `anabranch topics PIPELINE --acls` says who must be allowed what"
         )
 
 

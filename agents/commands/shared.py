@@ -45,6 +45,15 @@ BrokerOption = Annotated[
         help="Kafka broker; without it ANABRANCH_BROKER, or the embedded broker.",
     ),
 ]
+CreateTopicsOption = Annotated[
+    bool,
+    typer.Option(
+        "--create-topics",
+        envvar="ANABRANCH_CREATE_TOPICS",
+        help="Make the topics that are missing, as `anabranch topics --create` does; without it "
+        "a missing one is an error. The embedded broker makes them by itself.",
+    ),
+]
 SpeedOption = Annotated[
     float | None,
     typer.Option(
