@@ -47,6 +47,11 @@ _USER = re.compile(r"//[^/]*@")
 class AnabranchError(Exception):
     """A failure with a message for people: what, where, and what to do."""
 
+    @property
+    def lines(self) -> list[str]:
+        """What the command line prints."""
+        return [f"error: {self}"]
+
     def __reduce__(self) -> tuple[Any, ...]:
         """So that it comes out of another process; its class takes facts, not the message."""
         return _again, (type(self), self.args), self.__dict__

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -129,15 +129,10 @@ async def _run(
     guard(liveness)
 
     async def serve(up: asyncio.Event) -> None:
-        async with (
-            ControlTopic(settings, topology) as control,
-            running(
-                open_parts(file, registry, only, await control.state_at_start()),
-                settings,
-                metrics,
-                control,
-            ) as workers,
-        ):
+        async with ControlTopic(settings, topology) as control, AsyncExitStack() as stack:
+            await control.tidy()  # what it has read is the newest now
+            parts = open_parts(file, registry, only, await control.state_at_start())
+            workers = await stack.enter_async_context(running(parts, settings, metrics, control))
             swapper = Swapper(control, file, registry, workers)
             up.set()
             gc.collect()
