@@ -228,7 +228,12 @@ def test_the_rights_that_are_granted_are_those_that_are_written_out(
         None, None, AclOperation.ANY, AclPermissionType.ANY,  # type: ignore[arg-type]
     )  # fmt: skip
     found = {
-        (acl.principal, acl.operation.name.lower(), acl.restype.name.lower(), acl.name)
+        (
+            acl.principal,
+            acl.operation.name.lower(),
+            acl.restype.name.lower().replace("_", "-"),
+            acl.name,
+        )
         for acl in admin.describe_acls(anything).result(30)
     }
     assert found == {(f"User:{acl['principal']}", *list(acl.values())[1:]) for acl in printed}
