@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     KafkaError,
     TopicAlreadyExistsError,
@@ -37,6 +37,7 @@ from topics.errors import (
 )
 from topics.reachability import listeners, unknown_host, unreachable
 from topics.settings import BrokerSettings, HomeSettings
+from topics.topic_admin import BROKER_DEFAULT, NewTopic, all_tell_of, create, durability, look_up
 from topics.topic_configs import topic_configs
 from topics.topology import Topology
 
@@ -149,7 +150,7 @@ async def partition_counts(settings: BrokerSettings, topology: Topology) -> Mapp
 async def _described(settings: BrokerSettings, topology: Topology) -> Mapping[str, int | None]:
     """Partitions of those topics that exist; None of those that we may not see."""
     async with _admin(settings) as admin:
-        described = await admin.describe_topics(list(topology.all))
+        described = await look_up(admin, topology.all)
     hidden = TopicAuthorizationFailedError.errno
     return {
         about["topic"]: None if about["error_code"] == hidden else len(about["partitions"])
@@ -161,7 +162,7 @@ async def _described(settings: BrokerSettings, topology: Topology) -> Mapping[st
 async def topic_partitions(settings: BrokerSettings, topic: str) -> int:
     """How many partitions *topic* has; TopicNotFound when it does not exist."""
     async with _admin(settings) as admin:
-        for described in await admin.describe_topics([topic]):
+        for described in await look_up(admin, [topic]):
             if described["error_code"] == 0:
                 return len(described["partitions"])
         known = [name for name in await admin.list_topics() if not name.startswith("__")]
@@ -171,7 +172,7 @@ async def topic_partitions(settings: BrokerSettings, topic: str) -> int:
 async def topic_names(settings: BrokerSettings, topics: Iterable[str]) -> set[str]:
     """Those of *topics* that exist."""
     async with _admin(settings) as admin:
-        return {it["topic"] for it in await admin.describe_topics(list(topics))
+        return {it["topic"] for it in await look_up(admin, topics)
                 if it["error_code"] == 0}  # fmt: skip
 
 
@@ -187,13 +188,31 @@ async def ensure_shadow_topic(settings: BrokerSettings, topology: Topology, name
             raise NotAuthorized(topic, "to be made by us")
 
 
+async def check_topics(settings: BrokerSettings, topology: Topology) -> None:
+    """Raise TopicMissing or TopicMismatch unless the pipeline's topics are there: none is made.
+
+    Topics that we may not see are somebody else's to look after, and without the reports topic
+    workers run too. The embedded broker, which keeps nothing, makes them.
+    """
+    if settings.embedded:
+        await ensure_topics(settings, topology)
+        return
+    found = await _described(settings, topology)
+    for topic in topology.all:
+        if topic not in found and topic != topology.reports:
+            raise TopicMissing(topic)
+    _check_counts(found, topology)
+
+
 async def ensure_topics(
-    settings: BrokerSettings, topology: Topology, *, replication: int = 1
+    settings: BrokerSettings, topology: Topology, *, replication: int = BROKER_DEFAULT
 ) -> list[str]:
     """Make the pipeline's topics that do not exist yet; the names of those that were made.
 
-    Topics that we may not see are somebody else's to make. Raises TopicMismatch when one exists
-    with another partition count, TopicNotMade.
+    They are durable: as many replicas as the broker gives by itself, or *replication*, and from
+    three on each record is on two of them before it counts as written. Topics that we may not
+    see are somebody else's to make. Raises TopicMismatch when one exists with another partition
+    count, TopicNotMade.
     """
     if settings.embedded:
         if topology.partitions != embedded.PARTITIONS:
@@ -205,10 +224,14 @@ async def ensure_topics(
         found = await _described(settings, topology)
         made = [topic for topic in topology.all if topic not in found]
         await _create(settings, topology, made, replication)
+    _check_counts(found, topology)
+    return made
+
+
+def _check_counts(found: Mapping[str, int | None], topology: Topology) -> None:
     for topic, count in found.items():
         if count not in (None, topology.partitions):
             raise TopicMismatch(topic, count, topology.partitions)
-    return made
 
 
 async def _create(
@@ -220,24 +243,24 @@ async def _create(
     """
     configs = topic_configs(topology)
     new = [
-        NewTopic(
-            topic, topology.partitions, replication, topic_configs=dict(configs.get(topic, {}))
-        )
+        NewTopic(topic, topology.partitions, replication, configs.get(topic, {}))
         for topic in topics
     ]
     if not new:
         return
     async with _admin(settings) as admin:
-        answer = await admin.create_topics(new)
+        tried = await create(admin, new, validate_only=True)
+        durable = {answer.name: durability(answer, replication) for answer in tried}
+        new = [it._replace(configs={**it.configs, **durable[it.name]}) for it in new]
         made = []
-        for topic, error, *said in answer.topic_errors:
-            if error in (0, TopicAlreadyExistsError.errno):  # another worker may have been faster
-                made.append(topic)
-            elif error != TopicAuthorizationFailedError.errno:
-                raise TopicNotMade(topic, next(filter(None, said), for_code(error).__name__))
+        for answer in await create(admin, new, validate_only=False):
+            if answer.error in (0, TopicAlreadyExistsError.errno):  # another may have been faster
+                made.append(answer.name)
+            elif answer.error != TopicAuthorizationFailedError.errno:
+                raise TopicNotMade(answer.name, answer.message or for_code(answer.error).__name__)
         deadline = time.monotonic() + _TOLD_WITHIN_S
         while made and time.monotonic() < deadline:
-            if all(it["error_code"] == 0 for it in await admin.describe_topics(made)):
+            if await all_tell_of(admin, made):
                 return
             await asyncio.sleep(0.05)
 
@@ -245,7 +268,7 @@ async def _create(
 async def _replication(settings: BrokerSettings, topic: str) -> int:
     """How many replicas *topic* has."""
     async with _admin(settings) as admin:
-        for described in await admin.describe_topics([topic]):
+        for described in await look_up(admin, [topic]):
             if described["error_code"] == 0:
                 return len(described["partitions"][0]["replicas"])
     raise TopicMissing(topic)

@@ -69,7 +69,8 @@ def main() -> None:
     try:
         app()
     except AnabranchError as exc:
-        stderr.print(f"error: {exc}", style="red", markup=False, highlight=False, soft_wrap=True)
+        for line in exc.lines:
+            stderr.print(line, style="red", highlight=False, soft_wrap=True)
         _leave(1)
     except KeyboardInterrupt:
         _leave(1)

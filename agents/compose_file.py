@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from agents.compose_stack import dashboards, end, kafka
-from agents.pipeline_template import scalar
+from agents.pipeline_template import compose_mount, compose_scalar, scalar
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
+from topics.printable import printable
 from topics.topology import WEIGH
 from topics.workers import workers as of_pipeline
 
@@ -78,7 +79,7 @@ def render(pipeline: Pipeline, layout: Layout) -> str:
 
 def _head(pipeline: Pipeline, layout: Layout) -> Iterator[str]:
     yield f"# {pipeline.name} on Kafka, a container for each component. Written by"
-    yield f"#   {layout.command}"
+    yield f"#   {printable(layout.command)}"
     yield "# which writes it anew: put changes of your own into docker-compose.override.yml."
     yield "#"
     yield "#   docker compose up -d                          Kafka, topics, models, components"
@@ -88,7 +89,7 @@ def _head(pipeline: Pipeline, layout: Layout) -> Iterator[str]:
         yield "#     with DATA=FOLDER and TRAINING_FILE=FILE set: what there is to train on"
     yield "#   docker compose --profile monitoring up -d     and an audit, Prometheus, Grafana"
     yield f"#   docker compose up -d --scale {next(iter(of_pipeline(pipeline)))}=3"
-    yield f"#   docker compose run --rm --no-deps audit audit {layout.argument}"
+    yield f"#   docker compose run --rm --no-deps audit audit {printable(layout.argument)}"
     yield "#"
     yield "# docker-compose 1.29 takes the same words. deploy/containers.md says more."
     yield ""
@@ -131,7 +132,7 @@ def _image(layout: Layout, target: str, indent: int = 2) -> Iterator[str]:
     lines = (
         f"image: ${{{target.upper()}_IMAGE:-anabranch:{target}}}",
         "build:",
-        f"  context: {scalar(layout.source)}",
+        f"  context: {compose_scalar(layout.source)}",
         "  dockerfile: deploy/Dockerfile",
         f"  target: {target}",
         '  args: {BASE: "${PYTHON_IMAGE:-python:3.12-slim}"}',
@@ -141,10 +142,10 @@ def _image(layout: Layout, target: str, indent: int = 2) -> Iterator[str]:
 
 def _volumes(layout: Layout, *volumes: str, indent: int = 2) -> list[str]:
     """What is mounted: *volumes*, and the pipeline's folder where it is not in the image."""
+    found = [scalar(volume) for volume in volumes]
     if layout.folder is not None:
-        volumes = (f"{layout.folder}:{PIPELINES}:ro", *volumes)
-    listed = ", ".join(scalar(volume) for volume in volumes)
-    return [f"{' ' * indent}volumes: [{listed}]"] if volumes else []
+        found.insert(0, compose_mount(layout.folder, PIPELINES))
+    return [f"{' ' * indent}volumes: [{', '.join(found)}]"] if found else []
 
 
 def _healthcheck(port: int, indent: int = 4) -> Iterator[str]:
@@ -160,7 +161,7 @@ def _healthcheck(port: int, indent: int = 4) -> Iterator[str]:
 
 
 def _jobs(layout: Layout) -> Iterator[str]:
-    train = f"train, {scalar(layout.argument)}, --if-needed"
+    train = f"train, {compose_scalar(layout.argument)}, --if-needed"
     more = []
     if layout.simulated:
         train += ', --rows, "${TRAINING_ROWS:-150000}"'
@@ -172,7 +173,7 @@ def _jobs(layout: Layout) -> Iterator[str]:
         "  # Jobs: each ends before the components start.",
         "  topics:",
         "    <<: *serve",
-        f"    command: [topics, {scalar(layout.argument)}, --create]",
+        f"    command: [topics, {compose_scalar(layout.argument)}, --create]",
         "    depends_on:",
         "      kafka: {condition: service_healthy}",
         '    restart: "no"',
@@ -200,7 +201,7 @@ def _worker(name: str, layout: Layout) -> Iterator[str]:
         yield "  # The weighting agent: rejoins the stages, and writes the decisions."
     yield f"  {scalar(name)}:"
     yield "    <<: *worker"
-    words = f"run, {scalar(layout.argument)}, --component, {scalar(name)}, {_metrics()}"
+    words = f"run, {compose_scalar(layout.argument)}, --component, {scalar(name)}, {_metrics()}"
     yield f"    command: [{words}]"
 
 
@@ -209,12 +210,13 @@ def _metrics(port: int = METRICS_PORT) -> str:
 
 
 def _producer(layout: Layout) -> Iterator[str]:
+    argument = compose_scalar(layout.argument)
     yield from (
         "",
         "  producer:",
         "    <<: *serve",
         "    profiles: [producer]",
-        f'    command: [simulate, {scalar(layout.argument)}, --rate, "${{EVENTS_PER_S:-200}}"]',
+        f'    command: [simulate, {argument}, --rate, "${{EVENTS_PER_S:-200}}"]',
         "    depends_on:",
         f"      {WEIGH}: {{condition: service_healthy}}",
         "    restart: on-failure",
@@ -225,13 +227,14 @@ def _producer(layout: Layout) -> Iterator[str]:
 
 
 def _audit(layout: Layout) -> Iterator[str]:
+    argument = compose_scalar(layout.argument)
     yield from (
         "",
         "  # Accounts for every event, from the topics alone. An operator's commands run here too.",
         "  audit:",
         "    <<: *serve",
         "    profiles: [monitoring]",
-        f"    command: [audit, {scalar(layout.argument)}, --follow, {_metrics(AUDIT_PORT)}]",
+        f"    command: [audit, {argument}, --follow, {_metrics(AUDIT_PORT)}]",
         "    restart: unless-stopped",
         "    mem_limit: 512m",
         "    cpus: 1.0",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agents.compose_file import Layout, workers
-from agents.pipeline_template import scalar
+from agents.pipeline_template import compose_scalar, scalar
 from topics.acls import CONSUMER, OPERATOR, PRODUCER
 from topics.pipeline import Pipeline
+from topics.printable import printable
 from topics.topology import Topology
 
 ADMIN = "admin"
@@ -38,10 +39,10 @@ def render_secure(pipeline: Pipeline, layout: Layout) -> str:
 
 def _head(pipeline: Pipeline, layout: Layout, users: list[str]) -> Iterator[str]:
     yield f"# {pipeline.name} on a Kafka that trusts nobody. Written by"
-    yield f"#   {layout.command}"
+    yield f"#   {printable(layout.command)}"
     yield "# It goes on top of docker-compose.yml, from its directory; the secrets are made once:"
     yield "#"
-    yield f"#   {layout.source}/deploy/compose/make-secrets .secrets {users[0]} \\"
+    yield f"#   {printable(layout.source)}/deploy/compose/make-secrets .secrets {users[0]} \\"
     for index, user in enumerate(users[1:], start=2):
         yield f"#     {user}{' ' + chr(92) if index < len(users) else ''}"
     yield "#   docker compose -f docker-compose.yml -f THIS_FILE up -d"
@@ -76,7 +77,7 @@ def _kafka() -> Iterator[str]:
 
 def _topics(layout: Layout) -> Iterator[str]:
     yield from _user("topics", ADMIN)
-    yield f"    command: [topics, {scalar(layout.argument)}, --create, --grant]"
+    yield f"    command: [topics, {compose_scalar(layout.argument)}, --create, --grant]"
 
 
 def _user(service: str, user: str) -> Iterator[str]:

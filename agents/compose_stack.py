@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agents.pipeline_template import scalar
+from agents.pipeline_template import compose_mount
 
 
 def kafka() -> Iterator[str]:
@@ -50,8 +50,8 @@ def kafka() -> Iterator[str]:
 def dashboards(source: str) -> Iterator[str]:
     """Prometheus and Grafana, set up by what is in *source*/deploy."""
     deploy = f"{source}/deploy"
-    provisioning = f"{deploy}/grafana/provisioning:/etc/grafana/provisioning:ro"
-    dashboards = f"{deploy}/grafana/dashboards:/var/lib/grafana/dashboards:ro"
+    provisioning = compose_mount(f"{deploy}/grafana/provisioning", "/etc/grafana/provisioning")
+    dashboards = compose_mount(f"{deploy}/grafana/dashboards", "/var/lib/grafana/dashboards")
     yield from (
         "",
         "  prometheus:",
@@ -62,7 +62,7 @@ def dashboards(source: str) -> Iterator[str]:
         "    cpus: 1.0",
         '    ports: ["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"]',
         "    volumes:",
-        f"      - {scalar(f'{deploy}/prometheus:/etc/prometheus:ro')}",
+        f"      - {compose_mount(f'{deploy}/prometheus', '/etc/prometheus')}",
         '      - "prometheus-data:/prometheus"',
         "    healthcheck:",
         "      test: [CMD, wget, -q, -O, /dev/null, http://127.0.0.1:9090/-/healthy]",
@@ -85,8 +85,8 @@ def dashboards(source: str) -> Iterator[str]:
         '      GF_ANALYTICS_REPORTING_ENABLED: "false"',
         "    secrets: [grafana-password]",
         "    volumes:",
-        f"      - {scalar(provisioning)}",
-        f"      - {scalar(dashboards)}",
+        f"      - {provisioning}",
+        f"      - {dashboards}",
         '      - "grafana-data:/var/lib/grafana"',
         "    depends_on: [prometheus]",
         "    healthcheck:",

@@ -20,7 +20,9 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
 from agents.brokers import topic_names
+from agents.control_writing import ShutOut, only_writer
 from agents.following import ends_of, follower
+from agents.promotion_errors import ChangedMeanwhile
 from topics.batches import write_batches
 from topics.clients import close
 from topics.connection import client_options
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 _WAIT_MS = 200
 _LOOK_AGAIN_S = 30.0
 """A topic that was not there may have been made since."""
+_TRIES = 5
+"""Another operator who changes something else shuts us out for a moment."""
 _TIDY_S = 3.0
 """For so long nobody waits for old reports to be deleted."""
 WORKER = f"{socket.gethostname()}-{os.getpid()}".replace("/", "-")
@@ -76,6 +80,8 @@ class ControlTopic:
         self._open = AsyncExitStack()
         self._producer: AIOKafkaProducer | None = None
         self._writing = asyncio.Lock()
+        self._offsets: dict[str, int] = {}
+        """Where the newest record of each key of the control topic is."""
 
     async def __aenter__(self) -> Self:
         """Read all that is there. Raises TopicMissing when there is no control topic."""
@@ -153,6 +159,7 @@ class ControlTopic:
                 self.reports.apply(record.topic, record.key, record.value, record.timestamp)
             else:
                 self.state.apply(record.key, record.value)
+                self._offsets[record.key.decode()] = record.offset
         except WireError as exc:
             log.warning("%s[%d]@%d skipped: %s", record.topic, record.partition, record.offset, exc)
 
@@ -185,16 +192,37 @@ class ControlTopic:
                 self._producer = producer
             await write_batches(self._producer, topic, PARTITION, records(said, now_ms()))
 
-    async def note(self, said: Mapping[str, BaseModel], entry: AuditEntry) -> None:
-        """Append records, and behind them who did it and why; the state has them then."""
-        await self.write({**said, audit_key(entry, uuid4().hex[:8]): entry})
-        await self.catch_up()
+    async def change(self, said: Mapping[str, BaseModel], entry: AuditEntry) -> None:
+        """Append records, and behind them who did it and why; the state has them then.
+
+        What has been read so far is what the change was decided on. Raises ChangedMeanwhile, and
+        writes nothing, where a record with one of these keys has come since.
+        """
+        seen = {key: self._offsets.get(key) for key in said}
+        written: dict[str, BaseModel | None] = {**said, audit_key(entry, uuid4().hex[:8]): entry}
+        for _ in range(_TRIES):
+            try:
+                async with only_writer(self._settings, self.topic) as write:
+                    await self.catch_up()
+                    if any(self._offsets.get(key) != offset for key, offset in seen.items()):
+                        raise ChangedMeanwhile(entry.what, self.state.last_change(entry.what))
+                    old = dict.fromkeys(self.state.old_audit())
+                    await write(records({**written, **old}, now_ms()))
+            except ShutOut:
+                continue
+            await self.catch_up()
+            return
+        raise ChangedMeanwhile(entry.what, None)
 
     async def tidy(self) -> None:
-        """Forget processes that are long gone, and delete what they have said, if we may."""
-        try:
-            async with asyncio.timeout(_TIDY_S):
-                for topic, keys in self.reports.forget(now_ms()).items():
+        """Forget processes that are long gone, and delete what they have said, if we may.
+
+        How long is counted to the newest report: were our clock ahead, all would seem to be gone.
+        """
+        at_ms = min(now_ms(), self.reports.newest_ms)
+        for topic, keys in self.reports.forget(at_ms).items():
+            try:
+                async with asyncio.timeout(_TIDY_S):
                     await self._write(topic, dict.fromkeys(keys))
-        except (AnabranchError, KafkaError, TimeoutError) as exc:
-            log.info("%s: old reports are left: %s", self.reports_topic, exc)
+            except (AnabranchError, KafkaError, TimeoutError) as exc:
+                log.info("%s: old reports are left: %s", topic, exc)

@@ -14,7 +14,7 @@ from topics.errors import BrokerError
 from topics.settings import BrokerSettings
 
 # The numbers of Kafka's protocol: ResourceType, PatternType, AclOperation, AclPermissionType.
-_RESOURCES = {"topic": 2, "group": 3}
+_RESOURCES = {"topic": 2, "group": 3, "transactional-id": 5}
 _LITERAL = 3
 _OPERATIONS = {"read": 3, "write": 4, "describe": 8}
 _ALLOW = 3

@@ -15,6 +15,7 @@ from rich.text import Text
 from agents.demo import Demo, Summary
 from agents.stage_metrics import StageStats
 from agents.worker_process import WorkerProcess
+from topics.printable import printable
 
 _RECENT = 2000
 _STYLES = ("green", "yellow", "red", "magenta", "cyan")
@@ -78,7 +79,7 @@ def _decisions(recent: Sequence[Mapping[str, Any]], policy: Any) -> Panel:
             for name, part in record["contributions"].items()
         )
         table.add_row(
-            record["event_id"], Text(record["decision"], style=style),
+            record["event_id"], Text(printable(record["decision"]), style=style),
             "late" if record["score"] is None else f"{record['score']:.3f} = {parts}",
             f"{record['latency_ms']:.0f}",
         )  # fmt: skip

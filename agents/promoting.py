@@ -133,7 +133,7 @@ class Promoter:
             before = state.previous if state else None
         deployment = WeightsDeployment(version=wanted, previous=before)
         entry = self._entry(action, WEIGHTS, wanted, before, reason)
-        await self._control.note({WEIGHTS: deployment}, entry)
+        await self._control.change({WEIGHTS: deployment}, entry)
         return wanted
 
     async def rollback_weights(self, reason: str = "") -> int:
@@ -151,7 +151,7 @@ class Promoter:
         previous = state.policy if state and state.policy != policy else None
         before = previous.version if previous else self._seen(POLICY)
         entry = self._entry("promote", POLICY, policy.version, before, reason)
-        await self._control.note(
+        await self._control.change(
             {POLICY: PolicyDeployment(policy=policy, previous=previous)}, entry
         )
         return policy.version
@@ -164,7 +164,7 @@ class Promoter:
         wanted = PolicyDeployment(policy=state.previous, previous=state.policy)
         version = wanted.policy.version
         entry = self._entry("rollback", POLICY, version, state.policy.version, reason)
-        await self._control.note({POLICY: wanted}, entry)
+        await self._control.change({POLICY: wanted}, entry)
         return version
 
     async def reports(
@@ -224,7 +224,7 @@ class Promoter:
             reason,
         )  # fmt: skip
         said: Mapping[str, BaseModel] = {deploy_key(name): wanted}
-        await self._control.note(said, entry)
+        await self._control.change(said, entry)
 
     def _entry(
         self, action: Action, what: str, version: int | None, before: int | None, reason: str

@@ -5,11 +5,13 @@ PromotionError
 ├── NoChallenger        no version runs beside the champion
 ├── IsChampion          the version that shall challenge is the one in service
 ├── SamePolicy          another policy under the same version
+├── ChangedMeanwhile    somebody else has changed it since it was looked at
 └── FixedWeights        the pipeline file fixes the weights
 """
 
 from __future__ import annotations
 
+from topics.control import AuditEntry
 from topics.errors import AnabranchError
 
 
@@ -41,6 +43,21 @@ class SamePolicy(PromotionError):
         super().__init__(
             f"policy version {version} is in service already, with other thresholds; decisions "
             "name the version, so give the new ones another: policy: version: in the pipeline file"
+        )
+
+
+class ChangedMeanwhile(PromotionError):
+    """Somebody else has changed what is in service since it was looked at."""
+
+    def __init__(self, what: str, last: AuditEntry | None) -> None:
+        who = "somebody"
+        if last is not None:
+            version = "" if last.version is None else f" of version {last.version}"
+            reason = f": {last.reason}" if last.reason else ""
+            who = f"{last.by} ({last.action}{version} at {last.at}{reason})"
+        super().__init__(
+            f"{what} was changed meanwhile by {who}; nothing is written. Look at `anabranch models "
+            "log PIPELINE`, and say it again if it is still wanted"
         )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
-from rich.text import Text
 
 from agents.commands.shared import stdout
 from agents.commands.train import print_report
@@ -56,14 +55,14 @@ def print_schema(
     """Print the report: a table of the columns, the label, warnings, what training reached."""
 
     def say(text: str, style: str = "") -> None:
-        stdout.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        stdout.print(text, style=style, highlight=False, soft_wrap=True)
 
     table = Table(box=None, pad_edge=False)
     for heading in ("column", "field", "type", "missing", "becomes"):
         table.add_column(heading)
     for plan in schema.plans:
         cells = _cells(schema, plan)
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*cells)
     stdout.print(table)
     label = schema.label
     others = ", ".join(label.others[:5]) + (", …" if len(label.others) > 5 else "")

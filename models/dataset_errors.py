@@ -5,6 +5,8 @@ AnabranchError
     ├── DatasetNotFound      there is no such file
     ├── UnknownFormat        its name does not end in .parquet, .csv or .jsonl
     ├── UnreadableDataset    its bytes are not what its name says (JSONL: which line)
+    │   ├── OtherEncoding    it is UTF-16, compressed, or another kind of file
+    │   └── NotUtf8          a byte in it is no UTF-8 (Latin-1, most likely)
     ├── MissingColumns       event fields have no column
     └── LabelError
         ├── MissingLabel     the file has no such label column
@@ -45,6 +47,33 @@ class UnreadableDataset(DatasetError):
     def __init__(self, path: str, reason: str, *, line: int | None = None) -> None:
         where = path if line is None else f"{path}:{line}"
         super().__init__(f"{where}: cannot be read: {reason}")
+
+
+class OtherEncoding(UnreadableDataset):
+    """A text file is in another encoding, or is no text."""
+
+    def __init__(self, path: str, encoding: str) -> None:
+        todo = (
+            f"write it as UTF-8 (iconv -f {encoding} -t UTF-8 FILE)"
+            if encoding.startswith("UTF")
+            else "unpack it, or give it the name of what it is"
+        )
+        super().__init__(path, f"it is {encoding}, not UTF-8 text; {todo}")
+
+
+class NotUtf8(UnreadableDataset):
+    """A byte of a text file is no UTF-8."""
+
+    def __init__(self, path: str, error: UnicodeDecodeError, line: int | None = None) -> None:
+        said = bytes(error.object)
+        before = said[max(0, error.start - 20) : error.start].decode(errors="replace")
+        where = f" behind {before!r}" if before else ""
+        super().__init__(
+            path,
+            f"byte 0x{said[error.start]:02x}{where} is not UTF-8; if the file is Latin-1 or "
+            "Windows-1252, write it as UTF-8: iconv -f WINDOWS-1252 -t UTF-8 FILE",
+            line=line,
+        )
 
 
 class MissingColumns(DatasetError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,11 +15,23 @@ import orjson
 
 from models.arrow_columns import arrow_column
 from models.column_values import FALSE_TEXTS, TRUE_TEXTS, Column, typed, without
-from models.dataset_errors import DatasetNotFound, UnknownFormat, UnreadableDataset
+from models.dataset_errors import (
+    DatasetNotFound,
+    NotUtf8,
+    OtherEncoding,
+    UnknownFormat,
+    UnreadableDataset,
+)
 from topics.errors import MissingExtra
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
+_OTHERS = {
+    # The longer marks first: UTF-32 begins as UTF-16 does.
+    BOM_UTF32_LE: "UTF-32", BOM_UTF32_BE: "UTF-32", BOM_UTF16_LE: "UTF-16", BOM_UTF16_BE: "UTF-16",
+    b"\x1f\x8b": "gzip", b"PK\x03\x04": "ZIP (or a spreadsheet)", b"PAR1": "Parquet",
+}  # fmt: skip
+"""How files begin that are no UTF-8 text."""
 
 Columns = dict[str, Column]
 
@@ -80,6 +93,8 @@ def open_parquet(path: str, batch_rows: int, missing: Collection[str] = ()) -> I
 def open_csv(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[Source]:
     """Open a CSV file with a header. An empty cell is a missing value."""
     with arrow_errors(path):
+        with Path(path).open("rb") as file:
+            check_is_text(path, file.read(BLOCK_BYTES))
         import pyarrow as pa
         from pyarrow import csv
 
@@ -112,6 +127,8 @@ def open_json_lines(path: str, batch_rows: int, missing: Collection[str] = ()) -
     """Open a file of JSON objects, one a line; blank lines are skipped."""
     try:
         with Path(path).open("rb") as stream:
+            check_is_text(path, stream.read(BLOCK_BYTES))
+            stream.seek(0)
             yield _json_lines(stream, path, batch_rows, missing)
     except OSError as error:
         raise UnreadableDataset(path, error.strerror or str(error)) from error
@@ -126,8 +143,25 @@ def arrow_errors(path: str) -> Iterator[None]:
         raise MissingExtra(f"reading {path}", "data") from error
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise NotUtf8(path, error) from error
     except (pa.ArrowException, OSError) as error:
         raise UnreadableDataset(path, str(error)) from error
+
+
+def check_is_text(path: str, beginning: bytes) -> None:
+    """Raise OtherEncoding for a file that begins like no UTF-8 text, NotUtf8 for its first line."""
+    for mark, encoding in _OTHERS.items():
+        if beginning.startswith(mark):
+            raise OtherEncoding(path, encoding)
+    first, end, _ = beginning.partition(b"\n")
+    if b"\0" in first:
+        raise OtherEncoding(path, "UTF-16")
+    try:
+        first.decode()
+    except UnicodeDecodeError as error:
+        if end or error.reason != "unexpected end of data":  # else it goes on behind the block
+            raise NotUtf8(path, error, line=1) from error
 
 
 def _json_lines(
@@ -159,10 +193,12 @@ def _json_rows(
     A pipe that trickles gives small batches at once instead of one full batch late.
     """
     number, rest = 0, b""
-    at_end = False
+    at_end, at_start = False, True
     while not at_end:
         block = stream.read1(BLOCK_BYTES)
         at_end = not block
+        if at_start:
+            block, at_start = block.removeprefix(BOM_UTF8), False
         *lines, rest = (rest + block).split(b"\n")
         if at_end:
             lines, rest = [rest], b""
@@ -178,6 +214,10 @@ def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
+        try:
+            line.decode()
+        except UnicodeDecodeError as wrong:
+            raise NotUtf8(name, wrong, line=number) from error
         raise UnreadableDataset(name, f"{error.msg}, column {error.colno}", line=number) from error
     if not isinstance(value, dict):
         reason = f"a JSON object is needed, this is a {type(value).__name__}"

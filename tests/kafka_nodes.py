@@ -138,8 +138,8 @@ def started(node: Node) -> Iterator[Node]:
 
 
 @contextmanager
-def cluster_of_three(directory: Path) -> Iterator[Cluster]:
-    """Three brokers with empty logs."""
+def cluster_of_three(directory: Path, properties: str = "") -> Iterator[Cluster]:
+    """Three brokers with empty logs; `properties` may change what they are set to."""
     need("java", "mvn")
     subprocess.run([RUN, "-l"], check=True)
     ports, controller_ports = (drawn := free_ports(6))[:3], drawn[3:]
@@ -150,7 +150,10 @@ def cluster_of_three(directory: Path) -> Iterator[Cluster]:
     ):
         own = directory / str(number)
         own.mkdir()
-        nodes.append(Node(own, port, controller_port, ("-i", str(number), "-v", voters)))
+        extra = own / "extra.properties"
+        extra.write_text(properties)
+        words = ("-i", str(number), "-v", voters, "-e", str(extra))
+        nodes.append(Node(own, port, controller_port, words))
     cluster = Cluster(nodes)
     try:
         cluster.all_up()

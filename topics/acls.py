@@ -13,7 +13,7 @@ from topics.pipeline import Pipeline
 from topics.topology import WEIGH, Topology
 from topics.workers import inputs_of, workers
 
-Resource = Literal["topic", "group"]
+Resource = Literal["topic", "group", "transactional-id"]
 Operation = Literal["read", "write", "describe"]
 
 PRODUCER, CONSUMER, OPERATOR, SCALER = "producer", "consumer", "operator", "scaler"
@@ -46,6 +46,8 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     needed += _may(
         topology.group(OPERATOR), "write", topology.redrive, topology.control, topology.reports
     )
+    # The control topic is written in transactions; a writer of one may also describe it.
+    needed.append(Acl(topology.group(OPERATOR), "write", "transactional-id", topology.control))
     groups = dict.fromkeys(acl.name for acl in needed if acl.resource == "group")
     for who in (OPERATOR, SCALER):
         needed += [Acl(topology.group(who), "describe", "group", name) for name in groups]

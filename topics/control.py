@@ -9,6 +9,9 @@ in one order. A record is what its key is about, as it is now:
 
 Workers only read it; what they say of it is on `<pipeline>.reports`, see `topics.reports`. Older
 ones said it here, so records of theirs may still be among these.
+
+A record without a value deletes what its key is about. Of the audit trail AUDIT_KEPT entries stay:
+whoever writes the next deletes what is older.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from topics.reports import Text, Version
 
 WEIGHTS, POLICY = "weights", "policy"
 """What the weighting agent swaps, named like a component."""
+
+AUDIT_KEPT = 1000
+"""So many entries of the audit trail stay."""
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -94,7 +100,21 @@ class ControlState:
     deployments: dict[str, Deployment] = field(default_factory=dict)
     weights: WeightsDeployment | None = None
     policy: PolicyDeployment | None = None
-    audit: list[AuditEntry] = field(default_factory=list)
+    trail: dict[str, AuditEntry] = field(default_factory=dict)
+    """Key → who did what, the oldest first."""
+
+    @property
+    def audit(self) -> list[AuditEntry]:
+        """Who did what, the oldest first."""
+        return list(self.trail.values())
+
+    def last_change(self, what: str) -> AuditEntry | None:
+        """Who has changed *what* last; None where nobody has."""
+        return next((it for it in reversed(self.audit) if it.what == what), None)
+
+    def old_audit(self) -> list[str]:
+        """Keys of entries that are to be deleted when another is written."""
+        return list(self.trail)[: max(0, len(self.trail) + 1 - AUDIT_KEPT)]
 
     def deployment(self, component: str) -> Deployment:
         """What *component* shall run."""
@@ -103,14 +123,28 @@ class ControlState:
     def apply(self, key: bytes | None, value: bytes | None) -> None:
         """Take in one record, in order. WireError for one that is not of this topic."""
         try:
-            kind, *names = (key or b"").decode().split("/")
-            if value is not None:
-                self._take(kind, names, value)
+            text = (key or b"").decode()
+            kind, *names = text.split("/")
+            if value is None:
+                self._delete(text, kind, names)
+            else:
+                self._take(text, kind, names, value)
         except (ValidationError, ValueError) as exc:
             reason = str(exc).splitlines()[0]
             raise WireError(f"not a record of the control topic: {reason}") from exc
 
-    def _take(self, kind: str, names: list[str], value: bytes) -> None:
+    def _delete(self, key: str, kind: str, names: list[str]) -> None:
+        match kind, names:
+            case "deploy", [component]:
+                self.deployments.pop(component, None)
+            case "weights", []:
+                self.weights = None
+            case "policy", []:
+                self.policy = None
+            case "audit", [_]:
+                self.trail.pop(key, None)
+
+    def _take(self, key: str, kind: str, names: list[str], value: bytes) -> None:
         match kind, names:
             case "deploy", [component]:
                 self.deployments[component] = Deployment.model_validate_json(value)
@@ -119,7 +153,7 @@ class ControlState:
             case "policy", []:
                 self.policy = PolicyDeployment.model_validate_json(value)
             case "audit", [_]:
-                self.audit.append(AuditEntry.model_validate_json(value))
+                self.trail[key] = AuditEntry.model_validate_json(value)
             case _:
                 raise ValueError(f"nothing here has the key {kind[:40]!r}")
 

@@ -47,6 +47,11 @@ _USER = re.compile(r"//[^/]*@")
 class AnabranchError(Exception):
     """A failure with a message for people: what, where, and what to do."""
 
+    @property
+    def lines(self) -> list[str]:
+        """What the command line prints."""
+        return [f"error: {self}"]
+
     def __reduce__(self) -> tuple[Any, ...]:
         """So that it comes out of another process; its class takes facts, not the message."""
         return _again, (type(self), self.args), self.__dict__
@@ -183,9 +188,9 @@ class TopicMissing(BrokerError):
     def __init__(self, topic: str) -> None:
         self.topic = topic
         super().__init__(
-            f"topic {topic} does not exist, or we may not see it: `anabranch topics PIPELINE "
-            "--create` makes a pipeline's topics, `anabranch models shadow` that of a challenger; "
-            "`anabranch topics PIPELINE --acls` writes out who has to be allowed what"
+            f"topic {topic} is missing: run `anabranch topics PIPELINE --create`, which makes a "
+            "pipeline's topics (`anabranch models shadow` that of a challenger); where it is there "
+            "but hidden from us, `anabranch topics PIPELINE --acls` says who must be allowed what"
         )
 
 

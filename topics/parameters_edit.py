@@ -9,6 +9,7 @@ import yaml
 
 from topics.errors import AnabranchError
 from topics.strict import Scalar
+from topics.yaml_text import composed, loaded
 
 
 class ParametersNotEditable(AnabranchError):
@@ -31,13 +32,13 @@ def with_parameters(text: str, component: str, parameters: Mapping[str, Scalar])
     components:
     - {name: risk, model: {parameters: {depth: 4}, estimator: a.B}}  # ours
     """
-    model = _value(_component(yaml.compose(text, Loader=yaml.SafeLoader), component), "model")
+    model = _value(_component(composed(text), component), "model")
     if not isinstance(model, yaml.MappingNode):
         raise ParametersNotEditable(component)
     changed = text
     for start, end, new in sorted(_edits(model, parameters), reverse=True):
         changed = changed[:start] + new + changed[end:]
-    wanted = yaml.safe_load(text)
+    wanted = loaded(text)
     of = next(it for it in wanted["components"] if it["name"] == component)["model"]
     of["parameters"] = {**(of.get("parameters") or {}), **parameters}
     if _loaded(changed) != wanted:
@@ -96,6 +97,6 @@ def _value(node: yaml.Node | None, name: str) -> yaml.Node | None:
 
 def _loaded(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return loaded(text)
     except yaml.YAMLError:
         return None

@@ -15,6 +15,7 @@ from topics.errors import AnabranchError
 from topics.finding import Finding, Location
 from topics.graph import check_graph
 from topics.pipeline import Pipeline
+from topics.yaml_text import MAX_CHARACTERS, composed
 
 PIPELINES = Path("deploy") / "pipelines"
 """Where `card-fraud` is looked up as `card-fraud.yaml`."""
@@ -25,12 +26,17 @@ class PipelineFileError(AnabranchError):
 
     def __init__(self, path: Path, problems: list[tuple[int, str, str]]) -> None:
         self.problems = sorted(problems)
-        super().__init__(
-            "\n".join(
-                f"{path}:{line}: {field + ': ' if field else ''}{message}"
-                for line, field, message in self.problems
-            )
-        )
+        self._lines = [
+            f"{path}:{line}: {field + ': ' if field else ''}{message}"
+            for line, field, message in self.problems
+        ]
+        super().__init__("\n".join(self._lines))
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each mistake, however many lines are quoted in it."""
+        first, *others = self._lines
+        return [f"error: {first}", *others]
 
 
 class PipelineNotFound(AnabranchError):
@@ -86,15 +92,14 @@ def load_pipeline(path: Path) -> PipelineFile:
 def _read_yaml(path: Path) -> tuple[Any, dict[Location, int], list[Finding]]:
     """The file's content, the line of every field in it, and keys that are given twice."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        with path.open(encoding="utf-8") as file:
+            node = composed(file.read(MAX_CHARACTERS + 1))
         if not isinstance(node, yaml.MappingNode):
             raise PipelineFileError(path, [(1, "", "a pipeline file is a mapping of fields")])
-        _check_nodes(node, set())
+        _check_keys(node)
         lines, twice = dict(_lines(node, ())), list(_duplicate_keys(node, ()))
     except yaml.YAMLError as exc:
         raise _unreadable(path, exc, 1) from exc
-    except RecursionError as exc:
-        raise PipelineFileError(path, [(1, "", "nested too deeply")]) from exc
     except UnicodeDecodeError as exc:
         raise PipelineFileError(path, [(1, "", f"not readable as YAML: {exc}")]) from exc
     except OSError as exc:
@@ -138,19 +143,16 @@ def _message(error: Any) -> str:
     return "unknown field" if error["type"] == "extra_forbidden" else message
 
 
-def _check_nodes(node: yaml.Node, around: set[int]) -> None:
-    """Raise yaml's ConstructorError for a key that is no word, or a value within itself."""
-    if id(node) in around:
-        raise ConstructorError(None, None, "a value holds itself", node.start_mark)
-    inside = around | {id(node)}
+def _check_keys(node: yaml.Node) -> None:
+    """Raise yaml's ConstructorError for a key that is no word."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise ConstructorError(None, None, "a key must be a word", key.start_mark)
-            _check_nodes(value, inside)
+            _check_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _check_nodes(value, inside)
+            _check_keys(value)
 
 
 def _lines(node: yaml.Node, at: Location) -> Iterator[tuple[Location, int]]:

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 
 from topics.errors import AnabranchError
+from topics.yaml_text import composed, loaded
 
 
 class PolicyNotEditable(AnabranchError):
@@ -23,7 +24,7 @@ def with_thresholds(text: str, thresholds: Mapping[str, float], version: int) ->
     Comments and layout stay. Raises PolicyNotEditable when the file's thresholds are of other
     decisions, or the text is no plain mapping (an alias, for example).
     """
-    policy = _mapping(_value(yaml.compose(text, Loader=yaml.SafeLoader), "policy"))
+    policy = _mapping(_value(composed(text), "policy"))
     current = _mapping(_value(policy, "thresholds"))
     if [key.value for key, _ in current.value] != list(thresholds):
         raise PolicyNotEditable(f"the file has others than {', '.join(thresholds)}")
@@ -59,10 +60,10 @@ def _version_edit(policy: yaml.MappingNode, version: int) -> tuple[int, int, str
 
 def _check(before: str, after: str, thresholds: Mapping[str, float], version: int) -> None:
     """Raise PolicyNotEditable unless *after* says what it should."""
-    wanted = yaml.safe_load(before)
+    wanted = loaded(before)
     wanted["policy"] |= {"thresholds": dict(thresholds), "version": version}
     try:
-        found = yaml.safe_load(after)
+        found = loaded(after)
     except yaml.YAMLError:
         found = None
     if found != wanted:

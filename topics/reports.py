@@ -8,7 +8,9 @@ only read `<pipeline>.control`. A record is what its key is about, as it is now:
     first/<component>/<version>/<partition>  FirstOffset: from which source row on
 
 A process that ends in order deletes the first two of its own. Of one that does not, they are
-deleted by whoever may, once nothing was heard of it for FORGOTTEN_S; nobody is shown them then.
+deleted once nothing was heard of it for FORGOTTEN_S: by each worker that starts, and by commands
+that look at the status or change what is in service. Of what a component began with, VERSIONS_KEPT
+versions stay.
 
 How old a record is, is told by its timestamp: the broker's clock, as `topics.topic_configs` has
 it, or else the worker's. Readers take it that their own clock is within a second or two of that.
@@ -29,6 +31,8 @@ from topics.status import PartitionStatus
 PARTITION = 0
 FORGOTTEN_S = 24 * 3600.0
 """After so long without a word of a process, its entries are deleted."""
+VERSIONS_KEPT = 20
+"""Of so many versions, those that began last, it is remembered where they have begun."""
 
 _LONGEST_NAME = 200
 
@@ -115,8 +119,12 @@ class ReportState:
     """By component, version and partition."""
     statuses: dict[tuple[str, str], Heard] = field(default_factory=dict)
     """By the worker's name and its process."""
+    newest_ms: int = field(default=0, compare=False)
+    """When the newest report was written: by the broker's clock, which no worker sets."""
     _told: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Of what processes say of themselves: key → on which topic, and when."""
+    _first_on: dict[tuple[str, int, int], str] = field(default_factory=dict, compare=False)
+    """On which topic each of the first offsets is."""
 
     def apply(self, topic: str, key: bytes | None, value: bytes | None, at_ms: int) -> None:
         """Take in one record, in order. WireError for one that is none of these."""
@@ -129,9 +137,13 @@ class ReportState:
         except (ValidationError, ValueError) as exc:
             reason = str(exc).splitlines()[0]
             raise WireError(f"not a report of a worker: {reason}") from exc
-        if value is None:
+        self.newest_ms = max(self.newest_ms, at_ms)
+        if kind == "first":
+            component, version, partition = names
+            self._first_on[component, int(version), int(partition)] = topic
+        elif value is None:
             self._told.pop(text, None)
-        elif kind != "first":
+        else:
             self._told[text] = (topic, at_ms)
 
     def _take(self, kind: str, names: list[str], value: bytes | None, at_ms: int) -> None:
@@ -174,7 +186,23 @@ class ReportState:
                 self.statuses if kind == "status" else self.workers
             )
             entries.pop((name, process), None)
+        for at in self._old_firsts():
+            keys.setdefault(self._first_on[at], []).append(first_key(*at))
+            del self.firsts[at]
         return keys
+
+    def _old_firsts(self) -> list[tuple[str, int, int]]:
+        """First offsets of versions that have begun before many others."""
+        begun: dict[str, dict[int, str]] = {}
+        for (component, version, _), first in self.firsts.items():
+            versions = begun.setdefault(component, {})
+            versions[version] = max(versions.get(version, ""), first.at)
+        kept = {
+            (component, version)
+            for component, versions in begun.items()
+            for _, version in sorted((at, it) for it, at in versions.items())[-VERSIONS_KEPT:]
+        }
+        return [at for at in self.firsts if at[:2] not in kept]
 
 
 def _read(kind: type[M], value: bytes | None) -> M | None:

@@ -9,10 +9,18 @@ from topics.topology import Topology
 _MAX_EVENT_BYTES = 16 * 2**20
 _LARGE = {"max.message.bytes": str(_MAX_EVENT_BYTES)}
 _COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(64 * 2**20)}
-_REPORTS = {
+_DAY_MS = 24 * 3600 * 1000
+_READ_WHOLE = {
+    # Whoever starts reads all of it. Only a segment that is closed is compacted, and a tombstone
+    # goes a day after that: within two days, whether much is written or little.
     "cleanup.policy": "compact",
-    # Written every few seconds and read whole: only a segment that is full is compacted.
     "segment.bytes": str(2**20),
+    "max.compaction.lag.ms": str(_DAY_MS),
+    "delete.retention.ms": str(_DAY_MS),
+    "min.cleanable.dirty.ratio": "0.1",
+}
+_REPORTS = {
+    **_READ_WHOLE,
     # One clock tells how old a report is, whatever the workers' clocks say.
     "message.timestamp.type": "LogAppendTime",
 }
@@ -25,5 +33,5 @@ def topic_configs(topology: Topology) -> Mapping[str, Mapping[str, str]]:
     workers say of themselves are compacted.
     """
     configs = dict.fromkeys((topology.events, topology.dead_letters, topology.redrive), _LARGE)
-    compacted = (topology.control, *(topology.state(name) for name in topology.stateful))
-    return configs | dict.fromkeys(compacted, _COMPACTED) | {topology.reports: _REPORTS}
+    states = dict.fromkeys((topology.state(name) for name in topology.stateful), _COMPACTED)
+    return configs | states | {topology.control: _READ_WHOLE, topology.reports: _REPORTS}

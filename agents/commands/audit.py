@@ -16,6 +16,7 @@ from agents.commands.shared import (
     MetricsHostOption,
     MetricsPortOption,
     PipelineArgument,
+    print_json,
     run_async,
     stderr,
     stdout,
@@ -83,7 +84,7 @@ def audit(
         show = None if port is None else stack.enter_context(_showing(port, settings))
         result: Audit = run_async(main(show))
     if as_json:
-        typer.echo(result.model_dump_json())
+        print_json(result.model_dump_json())
     else:
         _print(result)
     if not result.passed:
@@ -124,9 +125,9 @@ def _print(result: Audit) -> None:
         f"{result.written.dead_letters:,} dead letters"
     )
     for note in result.notes:
-        stdout.print(f"note: {note}", markup=False, soft_wrap=True)
+        stdout.print(f"note: {note}", soft_wrap=True)
     for problem in result.problems:
-        stdout.print(f"problem: {problem}", markup=False, soft_wrap=True)
+        stdout.print(f"problem: {problem}", soft_wrap=True)
     stdout.print(_verdict(result))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, stdout
+from agents.commands.shared import BrokerOption, JsonOption, print_json, run_async, stderr, stdout
 from agents.commands.target import ComponentArgument, component_in, controlling
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def compare(
         )
     )
     if as_json:
-        typer.echo(found.model_dump_json())
+        print_json(found.model_dump_json())
     else:
         _print_comparison(found)
 

@@ -16,6 +16,7 @@ from agents.commands.shared import (
     PipelineArgument,
     SpeedOption,
     check_pace,
+    print_json,
     run_async,
     stderr,
     stdout,
@@ -153,7 +154,7 @@ def _report(demo: Demo, *, as_json: bool) -> None:
 
     summary = demo.summary()
     if as_json:
-        typer.echo(summary.model_dump_json())
+        print_json(summary.model_dump_json())
     else:
         stdout.print(summary_table(summary, demo))
     complete = summary.unaccounted == 0 or demo.stopping.is_set()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import JsonOption, stderr
+from agents.commands.shared import JsonOption, print_json, stderr
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def init(
     _write(path, schema, template)
     following = _next_commands(path, data, trained=report is not None)
     if as_json:
-        typer.echo(schema_report.as_json(path, schema, sampled, report, following))
+        print_json(schema_report.as_json(path, schema, sampled, report, following))
     else:
         schema_report.print_schema(path, schema, sampled, report, following)
 
@@ -145,7 +145,7 @@ def _train(
     try:
         report = trained(template)
     except (EstimatorError, NotExportable, ExportMismatch, BatchDependent, ComponentFailed) as exc:
-        stderr.print(f"without a novelty model: {exc}", markup=False, highlight=False)
+        stderr.print(f"without a novelty model: {exc}", highlight=False)
         template = template._replace(novelty=False)
         report = trained(template)
     yes = round(max(report.cutoffs.as_many, 2 * _STEP), 4)

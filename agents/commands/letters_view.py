@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from agents.commands.shared import stderr, stdout
+from topics.printable import printable_json, readable
 
 if TYPE_CHECKING:
     from agents.letters import Letter, Letters, State
@@ -51,12 +52,6 @@ def described(letters: Letters, letter: Letter, attempts: int) -> dict[str, Any]
 
 def content(letter: Letter) -> dict[str, Any]:
     """A dead letter whole: the value as JSON where it is some, else as text."""
-    import orjson
-
-    try:
-        value = orjson.loads(letter.value or b"null")
-    except orjson.JSONDecodeError:
-        value = (letter.value or b"").decode(errors="replace")
     return {
         "place": letter.place,
         "source": f"{letter.source.partition}@{letter.source.offset}",
@@ -67,16 +62,19 @@ def content(letter: Letter) -> dict[str, Any]:
         "original": letter.original or "below",
         **({"bytes": letter.size, "sha256": letter.digest} if letter.digest else {}),
         "key": None if letter.key is None else letter.key.decode(errors="replace"),
-        "headers": {name: (held or b"").decode(errors="replace") for name, held in letter.headers},
-        "value": value,
+        "headers": {
+            name: None if held is None else held.decode(errors="replace")
+            for name, held in letter.headers
+        },
+        "value": readable(letter.value),
     }
 
 
 def dumped(what: Any, *, pretty: bool = False) -> str:
-    """As JSON."""
+    """As JSON, fit for a terminal."""
     import orjson
 
-    return orjson.dumps(what, option=orjson.OPT_INDENT_2 if pretty else 0).decode()
+    return printable_json(orjson.dumps(what, option=orjson.OPT_INDENT_2 if pretty else 0))
 
 
 def print_content(letter: Letter) -> None:
@@ -86,12 +84,12 @@ def print_content(letter: Letter) -> None:
         if name not in ("headers", "value"):
             _line(name, value)
     for name, value in about["headers"].items():
-        _line("header", f"{name}: {value}")
+        _line("header", f"{name}: {'null' if value is None else value}")
     typer.echo(dumped(about["value"], pretty=True))
 
 
 def _line(name: str, value: object) -> None:
-    stdout.print(f"{name:<9} {value}", markup=False, highlight=False, soft_wrap=True)
+    stdout.print(f"{name:<9} {value}", highlight=False, soft_wrap=True)
 
 
 def _short(key: bytes | None) -> str | None:
@@ -123,18 +121,13 @@ def print_list(
             state += f" for {line['waits_for']}"
         cells = (line["place"], line["event_id"], line["key"] or "-", line["stage"], line["class"],
                  line["reason"], str(line["attempt"]), state, _age(line["age_s"]))  # fmt: skip
-        table.add_row(*(_plain(cell) for cell in cells))
+        table.add_row(*cells)
     stdout.print(table)
     states = Counter(letters.state(letter, attempts) for letter in chosen)
     counts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     stdout.print(f"{len(chosen):,} dead letters: {counts}" if chosen else "no dead letters")
     if (more := len(chosen) - len(shown)) > 0 and limit is None:
         stdout.print(f"{more:,} more are not shown: --limit shows more, --json all")
-
-
-def _plain(text: str) -> str:
-    """Without what a terminal or rich would take for a command: keys may hold anything."""
-    return "".join(c if c.isprintable() else "�" for c in text).replace("[", r"\[")
 
 
 def _age(seconds: float) -> str:
@@ -154,7 +147,7 @@ def print_left(left: Sequence[Mapping[str, str]]) -> None:
     """Which dead letters did not go though they were due, and why."""
     for letter in left[:_SHOWN_LEFT]:
         text = f"left: {letter['place']} ({letter['event_id'] or 'no id'}): {letter['why']}"
-        stderr.print(text, markup=False, highlight=False, soft_wrap=True)
+        stderr.print(text, highlight=False, soft_wrap=True)
     if (more := len(left) - _SHOWN_LEFT) > 0:
         stderr.print(f"left: {more:,} more", highlight=False)
 

@@ -162,7 +162,9 @@ def verify(
         typer.echo(json.dumps({"versions": len(checked), "wrong": bad}))
     else:
         for it in wrong:
-            typer.echo(f"{it.component}@{it.version}: {it.wrong}")
+            stdout.print(
+                f"{it.component}@{it.version}: {it.wrong}", highlight=False, soft_wrap=True
+            )
         stderr.print(f"{len(checked)} versions checked, {len(wrong)} wrong", highlight=False)
     if wrong:
         raise typer.Exit(1)

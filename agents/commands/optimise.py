@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from agents.commands.shared import JsonOption, stderr, stdout
+from agents.commands.shared import JsonOption, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from models.variants.table import ComponentVariants, Fused, OptimiseReport, Variant
@@ -106,7 +106,7 @@ def optimise(
     if apply:
         report = register(setting, report, models)
     if as_json:
-        typer.echo(report.model_dump_json())
+        print_json(report.model_dump_json())
     else:
         print_report(report)
     if plot is not None:
@@ -126,7 +126,7 @@ def print_report(report: OptimiseReport) -> None:
     for component in report.components:
         _print_component(component, report)
     for fused in report.fused:
-        stdout.print(_fused_in_words(fused), markup=False, highlight=False, soft_wrap=True)
+        stdout.print(_fused_in_words(fused), highlight=False, soft_wrap=True)
     stdout.print(
         f"{report.machine}: {report.rows:,} held-out rows, {report.calibration_rows:,} to "
         f"calibrate; µs of one thread a row, and × fp32; {report.seconds:.1f} s"
@@ -153,7 +153,7 @@ def _print_component(component: ComponentVariants, report: OptimiseReport) -> No
         chosen = variant.name == component.chosen
         table.add_row(*_cells(variant, len(batches)), style="bold" if chosen else None)
     stdout.print(table, soft_wrap=True)
-    stdout.print(_chosen_in_words(component, report.pipeline), markup=False, soft_wrap=True)
+    stdout.print(_chosen_in_words(component, report.pipeline), soft_wrap=True)
     stdout.print()
 
 

@@ -20,6 +20,7 @@ from rich.progress import (
 
 from agents.commands.shared import (
     BrokerOption,
+    CreateTopicsOption,
     JsonOption,
     PipelineArgument,
     SpeedOption,
@@ -54,6 +55,7 @@ def publish(
         ),
     ] = None,
     broker: BrokerOption = None,
+    create_topics: CreateTopicsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a file's rows as events on PIPELINE's events topic.
@@ -89,7 +91,16 @@ def publish(
     if total is not None and limit is not None:
         total = min(total, limit)
     count = run_async(
-        publish_events(loaded.pipeline, settings, events, total, rate, speed, max_in_flight)
+        publish_events(
+            loaded.pipeline,
+            settings,
+            events,
+            total,
+            rate,
+            speed,
+            max_in_flight,
+            create_topics=create_topics,
+        )
     )
     report(count, time.monotonic() - began, as_json=as_json)
 
@@ -138,13 +149,14 @@ async def publish_events(
     pipeline: Pipeline, settings: BrokerSettings,
     events: Iterator[tuple[dict[str, object], bool | None]],
     total: int | None, rate: float | None, speed: float | None, max_in_flight: int | None,
+    *, create_topics: bool,
 ) -> int:  # fmt: skip
     """Publish *events* and their outcomes until they end or a signal comes; how many there were.
 
     *total* of them are expected, for the progress bar; None when nobody knows.
     """
     from agents import publishing
-    from agents.brokers import ensure_topics, wait_for_broker
+    from agents.brokers import check_topics, ensure_topics, wait_for_broker
     from agents.embedded_room import parts_in_bytes
     from agents.in_flight import InFlight
     from agents.outcomes import OutcomePublisher
@@ -155,7 +167,7 @@ async def publish_events(
     until_signalled(stopping)
     topology = Topology.of(pipeline)
     await wait_for_broker(settings)
-    await ensure_topics(settings, topology)
+    await (ensure_topics if create_topics else check_topics)(settings, topology)
     count = 0
     columns = [
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),

@@ -6,13 +6,14 @@ import asyncio
 import gc
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agents.commands.shared import (
     BrokerOption,
+    CreateTopicsOption,
     MetricsHostOption,
     MetricsPortOption,
     PipelineArgument,
@@ -50,6 +51,7 @@ def run(
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the broker.")
     ] = 30.0,
+    create_topics: CreateTopicsOption = False,
     no_deadline: Annotated[
         bool,
         typer.Option(
@@ -61,7 +63,8 @@ def run(
     """Run a pipeline's components until Ctrl-C or SIGTERM; what is done is committed then.
 
     Without a broker it starts the embedded one, which publish, watch and audit find by
-    themselves while this runs.
+    themselves while this runs. On a Kafka cluster the topics must be there: `anabranch topics
+    PIPELINE --create` makes them.
 
     Examples:
       anabranch run card-fraud
@@ -90,14 +93,19 @@ def run(
         if settings is None:
             settings = stack.enter_context(started_embedded(home))
         port = None if metrics_port is None else (metrics_host, metrics_port)
-        run_async(_run((file, registry, component), settings, port, wait, as_json=as_json))
+        run_async(
+            _run(
+                (file, registry, component), settings, port, wait, create_topics=create_topics,
+                as_json=as_json,
+            )
+        )  # fmt: skip
 
 
 async def _run(
     what: tuple[PipelineFile, Registry, list[str] | None], settings: BrokerSettings,
-    port: tuple[str, int] | None, wait_s: float, *, as_json: bool,
+    port: tuple[str, int] | None, wait_s: float, *, create_topics: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    from agents.brokers import ensure_topics, wait_for_broker
+    from agents.brokers import check_topics, ensure_topics, wait_for_broker
     from agents.control_topic import ControlTopic
     from agents.liveness import Liveness, guard
     from agents.metrics import Metrics
@@ -121,15 +129,10 @@ async def _run(
     guard(liveness)
 
     async def serve(up: asyncio.Event) -> None:
-        async with (
-            ControlTopic(settings, topology) as control,
-            running(
-                open_parts(file, registry, only, await control.state_at_start()),
-                settings,
-                metrics,
-                control,
-            ) as workers,
-        ):
+        async with ControlTopic(settings, topology) as control, AsyncExitStack() as stack:
+            await control.tidy()  # what it has read is the newest now
+            parts = open_parts(file, registry, only, await control.state_at_start())
+            workers = await stack.enter_async_context(running(parts, settings, metrics, control))
             swapper = Swapper(control, file, registry, workers)
             up.set()
             gc.collect()
@@ -156,7 +159,7 @@ async def _run(
         for_s = 0.0 if port is None else TOLD_FOR_S
         async with told(topology.pipeline, metrics, liveness, stopping, for_s):
             await wait_for_broker(settings, wait_s)
-            await ensure_topics(settings, topology)
+            await (ensure_topics if create_topics else check_topics)(settings, topology)
             await interruptible(serve, stopping)
     if not as_json:
         stderr.print("stopped; what was done is committed")

@@ -13,11 +13,32 @@ from typing import Annotated, Any, Literal
 import typer
 import uvloop
 from rich.console import Console
+from rich.text import Text
+
+from topics.printable import printable, printable_json
 
 LEFTOVERS_S = 0.5
 
-stdout = Console()
-stderr = Console(stderr=True)
+
+class Terminal(Console):
+    """Where commands print: a string, also in a table's cell, is one line and plain characters.
+
+    Much of what is printed came from outside. No markup: brackets are brackets.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text of a string. A `Text` is printed as it is: clean what is put into one."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+
+stdout = Terminal()
+stderr = Terminal(stderr=True)
+
+
+def print_json(document: str | bytes) -> None:
+    """Print a JSON document on stdout; what a terminal would obey is escaped in it."""
+    typer.echo(printable_json(document))
+
 
 PipelineArgument = Annotated[
     str,
@@ -43,6 +64,15 @@ BrokerOption = Annotated[
         metavar="HOST:PORT",
         callback=_checked_broker,
         help="Kafka broker; without it ANABRANCH_BROKER, or the embedded broker.",
+    ),
+]
+CreateTopicsOption = Annotated[
+    bool,
+    typer.Option(
+        "--create-topics",
+        envvar="ANABRANCH_CREATE_TOPICS",
+        help="Make the topics that are missing, as `anabranch topics --create` does; without it "
+        "a missing one is an error. The embedded broker makes them by itself.",
     ),
 ]
 SpeedOption = Annotated[
@@ -110,11 +140,24 @@ def check_pace(rate: float | None, speed: float | None) -> None:
         )
 
 
+class PlainFormatter(logging.Formatter):
+    """A record is one line, whatever it quotes; a traceback's lines are behind it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # its interface
+        """The line."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # its interface
+        """The traceback."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+
 def configure_logging(*, verbose: bool) -> None:
     """Log to stderr: warnings of ours, everything with *verbose*."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(
-        stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s",
-        level=logging.INFO if verbose else logging.WARNING,
+        handlers=[handler], level=logging.INFO if verbose else logging.WARNING
     )  # fmt: skip
     if not verbose:
         # Clients log each failed connection attempt; ours say it once, with what to do.

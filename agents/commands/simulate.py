@@ -11,6 +11,7 @@ import typer
 from agents.commands.publish import publish_events, report
 from agents.commands.shared import (
     BrokerOption,
+    CreateTopicsOption,
     JsonOption,
     PipelineArgument,
     SpeedOption,
@@ -49,6 +50,7 @@ def simulate(
         ),
     ] = None,
     broker: BrokerOption = None,
+    create_topics: CreateTopicsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish simulated events, and their outcomes when they are known, until Ctrl-C.
@@ -82,7 +84,14 @@ def simulate(
     began = time.monotonic()
     count = run_async(
         publish_events(
-            found, settings, islice(labelled, events), events, rate, speed, max_in_flight
+            found,
+            settings,
+            islice(labelled, events),
+            events,
+            rate,
+            speed,
+            max_in_flight,
+            create_topics=create_topics,
         )
     )
     report(count, time.monotonic() - began, as_json=as_json)

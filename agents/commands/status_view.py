@@ -11,6 +11,7 @@ from rich.text import Text
 
 from agents.pipeline_status import Partition, PipelineStatus, Worker
 from agents.status_advice import Advice, clock, duration, ranges
+from topics.printable import printable
 
 _WIDTH, _INDENT = 80, "  "
 _STYLES = {"up": "green", "starting": "cyan", "waiting": "yellow", "down": "red"}
@@ -35,7 +36,8 @@ def _workers(workers: Iterable[Worker]) -> Table:
             oldest = max((it.oldest_s for it in alike if it.oldest_s is not None), default=None)
             known = [it.lag for it in alike if it.lag is not None]
             table.add_row(
-                Text(plain(name)), ranges([it.partition for it in alike]), _state(worker, alike),
+                Text(printable(name)), ranges([it.partition for it in alike]),
+                _state(worker, alike),
                 f"{rows:,}" if rows else "-", "-" if oldest is None else duration(oldest),
                 f"{sum(known):,}" if len(known) == len(alike) else "?",
             )  # fmt: skip
@@ -69,7 +71,7 @@ def _state(worker: Worker, alike: Sequence[Partition]) -> Text:
     ]
     if waits:
         said += f" {'for' if first.state == 'waiting' else 'without'} {', '.join(waits)}"
-    return Text(plain(said), style=_STYLES[first.state])
+    return Text(printable(said), style=_STYLES[first.state])
 
 
 def _versions(workers: Iterable[Worker]) -> Table:
@@ -78,7 +80,7 @@ def _versions(workers: Iterable[Worker]) -> Table:
         for it in worker.in_service:
             version = f"{it.version} (challenger)" if it.challenger else it.version
             cells = (it.what, version, it.digest[:_DIGEST], it.variant)
-            table.add_row(*(Text(plain(cell)) for cell in cells))
+            table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 
@@ -86,12 +88,12 @@ def _advice(status: PipelineStatus, todo: Sequence[Advice]) -> list[Text]:
     """A line or more for each; a command is never broken."""
     said: list[Text] = []
     if status.well:
-        said.append(Text(f"{plain(status.pipeline)}: all is well", style="green"))
+        said.append(Text(f"{printable(status.pipeline)}: all is well", style="green"))
     for it in todo:
         said += [Text(line, style="bold") for line in _lines(it.wrong)]
         together = f"{it.remedy}: {it.command}" if it.command else it.remedy
         if it.command and len(together) > _WIDTH - len(_INDENT):
-            lines = [*_lines(f"{it.remedy}:", _INDENT), 2 * _INDENT + plain(it.command)]
+            lines = [*_lines(f"{it.remedy}:", _INDENT), 2 * _INDENT + printable(it.command)]
         else:
             lines = _lines(together, _INDENT)
         said += [Text(line, no_wrap=True, overflow="ignore") for line in lines]
@@ -100,7 +102,7 @@ def _advice(status: PipelineStatus, todo: Sequence[Advice]) -> list[Text]:
 
 def _lines(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(
-        plain(text), _WIDTH, initial_indent=indent, subsequent_indent=indent,
+        printable(text), _WIDTH, initial_indent=indent, subsequent_indent=indent,
         break_on_hyphens=False,
     )  # fmt: skip
 
@@ -113,12 +115,3 @@ def _table(*columns: str) -> Table:
             name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
         )
     return table
-
-
-def plain(text: str) -> str:
-    r"""Without what a terminal would take for a command: a report may hold anything.
-
-    >>> plain("a\x1b[2Jb")
-    'a�[2Jb'
-    """
-    return "".join(c if c.isprintable() else "�" for c in text)

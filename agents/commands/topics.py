@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 def topics(
     pipeline: PipelineArgument,
     create: Annotated[bool, typer.Option("--create", help="Make those that do not exist.")] = False,
-    replication: Annotated[int, typer.Option(min=1, help="Replicas of new topics.")] = 1,
+    replication: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Replicas of new topics. [default: the broker's default.replication.factor]"
+        ),
+    ] = None,
     acls: Annotated[
         bool,
         typer.Option("--acls", help="Write out what each component must be allowed, instead."),
@@ -34,10 +39,13 @@ def topics(
 ) -> None:
     """Show a pipeline's topics and their partition counts on the broker.
 
+    Those that --create makes with three replicas or more get min.insync.replicas 2, unless the
+    broker's own is higher: a record counts as written once it is on two brokers.
+
     Examples:
       anabranch topics card-fraud
 
-      anabranch topics card-fraud --create --replication 3 --broker kafka:9092
+      anabranch topics card-fraud --create --broker kafka:9092
 
       anabranch topics card-fraud --create --grant --broker kafka:9092
 
@@ -55,7 +63,7 @@ def topics(
         return
     topology = Topology.of(found)
     settings = needed_broker(broker)
-    counts = run_async(_counts(settings, topology, replication if create else None))
+    counts = run_async(_counts(settings, topology, replication, create=create))
     if grant:
         run_async(_grant(found, settings))
     if as_json:
@@ -91,11 +99,12 @@ def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> Non
 
 
 async def _counts(
-    settings: BrokerSettings, topology: Topology, replication: int | None
+    settings: BrokerSettings, topology: Topology, replication: int | None, *, create: bool
 ) -> Mapping[str, int]:
     from agents.brokers import ensure_topics, partition_counts, wait_for_broker
+    from topics.topic_admin import BROKER_DEFAULT
 
     await wait_for_broker(settings)
-    if replication is not None:
-        await ensure_topics(settings, topology, replication=replication)
+    if create:
+        await ensure_topics(settings, topology, replication=replication or BROKER_DEFAULT)
     return await partition_counts(settings, topology)

@@ -15,6 +15,7 @@ from agents.commands.shared import (
     JsonOption,
     PipelineArgument,
     check_engine,
+    print_json,
     stderr,
     stdout,
 )
@@ -124,7 +125,7 @@ def train(
         engine=engine, address=address,
     )  # fmt: skip
     if as_json:
-        typer.echo(report.model_dump_json())
+        print_json(report.model_dump_json())
     else:
         print_report(report)
     written = write_report(report, report_file, settings.home)
@@ -140,7 +141,8 @@ def train(
 
 
 def _say(text: str) -> None:
-    stderr.print(text, markup=False, highlight=False, soft_wrap=True)
+    for line in text.split("\n"):
+        stderr.print(line, highlight=False, soft_wrap=True)
 
 
 def train_if_needed(file: PipelineFile, registry: Registry) -> None:
@@ -212,7 +214,7 @@ def print_report(report: TrainingReport) -> None:
     stdout.print(table)
     stdout.print(f"{report.rows:,} events, {report.positives:,} positive, {report.seconds:.1f} s")
     if report.label_delay is not None and (said := report.label_delay.said):
-        stdout.print(said, highlight=False, markup=False, soft_wrap=True)
+        stdout.print(said, highlight=False, soft_wrap=True)
 
 
 def _metric(value: float | None) -> str:

@@ -21,6 +21,7 @@ from agents.commands.shared import (
     JsonOption,
     PipelineArgument,
     check_engine,
+    print_json,
     stderr,
     stdout,
 )
@@ -79,7 +80,7 @@ def tune(
         file, data, rows=rows, seed=seed, most=most, only=component, engine=engine, address=address
     )
     if as_json:
-        typer.echo("[" + ", ".join(it.model_dump_json() for it in tuned) + "]")
+        print_json("[" + ", ".join(it.model_dump_json() for it in tuned) + "]")
     for it in tuned:
         if not as_json:
             _print(it)
@@ -152,7 +153,7 @@ def _print(tuned: Tuned) -> None:
         return
     stdout.print("best, for the component's model:")
     chosen = ", ".join(f"{name}: {plain(it)}" for name, it in tuned.best.parameters.items())
-    stdout.print(f"parameters: {{{chosen}}}", highlight=False, markup=False, soft_wrap=True)
+    stdout.print(f"parameters: {{{chosen}}}", highlight=False, soft_wrap=True)
 
 
 def _write(file: PipelineFile, tuned: list[Tuned]) -> None:

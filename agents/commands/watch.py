@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agents.commands.shared import BrokerOption, JsonOption, run_async, until_signalled
+from agents.commands.shared import (
+    BrokerOption,
+    JsonOption,
+    print_json,
+    run_async,
+    stdout,
+    until_signalled,
+)
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -59,7 +66,7 @@ async def _watch(
         shown = 0
         async with follower(settings, (topic,), partitions, from_start=from_start) as consumer:
             async for record in consumer:
-                typer.echo(_line(record, rows, as_json=as_json))
+                _print(record, rows, as_json=as_json)
                 shown += 1
                 if shown == count:
                     return
@@ -67,27 +74,31 @@ async def _watch(
     await first_of(show, stopping.wait)
 
 
-def _line(record: ConsumerRecord, rows: int, *, as_json: bool) -> str:
+def _print(record: ConsumerRecord, rows: int, *, as_json: bool) -> None:
     import orjson
 
     described = _described(record, rows)
     if as_json:
-        return orjson.dumps(described).decode()
+        print_json(orjson.dumps(described))
+        return
     at = f"{record.topic}[{record.partition}]@{record.offset}"
     body = described.get("batch") or described.get("value")
     text = body if isinstance(body, str) else orjson.dumps(body).decode()
     telling = any(name.startswith(("x-error-", "x-redrive")) for name, _ in record.headers)
     headers = described["headers"] if telling else ""
-    return " ".join(str(part) for part in (at, described["key"] or "-", text, headers) if part)
+    line = " ".join(str(part) for part in (at, described["key"] or "-", text, headers) if part)
+    stdout.print(line, highlight=False, soft_wrap=True)
 
 
 def _described(record: ConsumerRecord, rows: int) -> dict[str, Any]:
-    import orjson
-
     from topics.errors import WireError
+    from topics.printable import readable
     from topics.wire import decode
 
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    headers = {
+        name: None if value is None else value.decode(errors="replace")
+        for name, value in record.headers
+    }
     about: dict[str, Any] = {
         "topic": record.topic, "partition": record.partition, "offset": record.offset,
         "key": None if record.key is None else record.key.decode(errors="replace"),
@@ -96,10 +107,7 @@ def _described(record: ConsumerRecord, rows: int) -> dict[str, Any]:
     try:
         about["batch"] = _batch(decode(record.value, dict(record.headers)), rows)
     except WireError:
-        try:
-            about["value"] = None if record.value is None else orjson.loads(record.value)
-        except ValueError:
-            about["value"] = record.value.decode(errors="replace")
+        about["value"] = readable(record.value)
     return about
 
 

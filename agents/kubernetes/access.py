@@ -10,6 +10,9 @@ from topics.pipeline import Pipeline
 from topics.topic_configs import topic_configs
 from topics.topology import Topology
 
+_TYPES = {"transactional-id": "transactionalId"}
+"""Strimzi's own words."""
+
 API = "kafka.strimzi.io/v1"
 
 
@@ -49,7 +52,10 @@ def _rules(of: list[Acl]) -> list[Manifest]:
         if acl.operation.capitalize() not in operations:
             operations.append(acl.operation.capitalize())
     return [
-        {"resource": {"type": kind, "name": name, "patternType": "literal"}, "operations": may}
+        {
+            "resource": {"type": _TYPES.get(kind, kind), "name": name, "patternType": "literal"},
+            "operations": may,
+        }
         for (kind, name), may in found.items()
     ]
 

@@ -79,6 +79,7 @@ def pipeline_command(pipeline: Path, run: Run, *components: str) -> Command:
     """`anabranch run` of a pipeline file, whose registry is beside it."""
     named = [word for name in components for word in ("--component", name)]
     words = [sys.executable, "-m", "agents", "run", str(pipeline), "--broker", run.broker, *named]
+    words.append("--create-topics")
     return Command(words, {"ANABRANCH_HOME": str(pipeline.parent)}, ROOT)
 
 

@@ -170,8 +170,9 @@ def test_ours_write_nowhere_but_where_they_must_and_every_service_is_limited() -
 def test_what_is_mounted_from_the_source_tree_is_there() -> None:
     for service in services().values():
         for volume in service.get("volumes", []):
-            if volume.startswith("."):
-                assert Path(volume.split(":")[0]).exists(), volume
+            if isinstance(volume, dict):
+                assert Path(volume["source"]).exists(), volume
+                assert volume["read_only"]
 
 
 def test_components_start_after_topics_and_models_and_the_producer_after_them() -> None:
@@ -210,9 +211,31 @@ def test_a_pipeline_of_ones_own_is_mounted_and_trained_on_ones_own_data(tmp_path
     assert "producer" not in found
     assert "--data" in found["train"]["command"]
     folder = found["weigh"]["volumes"][0]
-    assert folder.endswith(":/pipelines:ro")
-    assert (Path.cwd() / folder.split(":")[0]).resolve() == tmp_path.resolve()
+    assert (folder["type"], folder["target"], folder["read_only"]) == ("bind", "/pipelines", True)
+    assert (Path.cwd() / folder["source"]).resolve() == tmp_path.resolve()
     assert options(found["weigh"]["command"])["pipeline"] == "/pipelines/mine.yaml"
+
+
+@pytest.mark.parametrize(
+    "folder", ["costs $HOME", "a:b", "${X}", "it's: 'so'", "li\nne: x", "\x1b[2J"]
+)
+def test_whatever_a_folder_is_called_it_is_what_is_mounted(tmp_path: Path, folder: str) -> None:
+    """Compose puts variables in place of $NAME and takes short volumes apart at their colons."""
+    mine = tmp_path / folder / "my $PIPELINE.yaml"
+    mine.parent.mkdir()
+    text = Path("deploy/pipelines/card-fraud.yaml").read_text()
+    mine.write_text(text.replace("pipeline: card-fraud", "pipeline: mine", 1))
+    for secure in ([], ["--secure"]):
+        whole = written(tmp_path, str(mine), *secure)
+        assert "\x1b" not in whole
+        found = yaml.safe_load(whole)["services"]
+        if secure:
+            assert found["topics"]["command"][1] == "/pipelines/my $$PIPELINE.yaml"
+            continue
+        source = found["weigh"]["volumes"][0]["source"]
+        assert "$" not in source.replace("$$", "")
+        assert (Path.cwd() / source.replace("$$", "$")).resolve() == mine.parent.resolve()
+        assert found["weigh"]["command"][1] == "/pipelines/my $$PIPELINE.yaml"
 
 
 @pytest.mark.parametrize("name", ["machine-maintenance", "road-risk", "tumour-triage"])

@@ -139,6 +139,7 @@ def worker_process(
                 "ANABRANCH_HOME": str(trained.home),
                 "ANABRANCH_BROKER": broker.broker,
                 "ANABRANCH_EMBEDDED": str(broker.embedded).lower(),
+                "ANABRANCH_CREATE_TOPICS": "true",
                 "ANABRANCH_SESSION_TIMEOUT_S": "6",
                 "ANABRANCH_COMMIT_INTERVAL_S": "0.2",
             },

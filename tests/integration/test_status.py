@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from agents.brokers import ensure_topics
-from agents.control_topic import ControlTopic
+from agents.control_topic import ControlTopic, now_ms
 from agents.metrics import Metrics
 from agents.opening import open_parts
 from agents.runner import running
@@ -164,13 +164,31 @@ async def test_what_others_write_on_the_reports_topic_is_passed_over(
     nonsense = [(b"status/weigh/x", b"{"), (b"\xff", b"x"), (None, b""), (b"status/weigh", b"[]"),
                 (b"status/weigh/y", b'{"state": "running", "started_ms": 0, "said_ms": 0}'),
                 (b"deploy/risk-forest", b"{}")]  # fmt: skip
-    await publish_raw(broker, topology.reports, 0, [Record(k, v, 1) for k, v in nonsense])
+    now = Record(b"worker/weigh/z", b'{"version": 1, "state": "running", "at": ""}', now_ms())
+    said = [*(Record(k, v, 1) for k, v in nonsense), now]
+    await publish_raw(broker, topology.reports, 0, said)
     found = await status(own, broker)
     assert states(found, "weigh") == {"down"}
     assert {it["component"] for it in found["workers"].values()} == {*EVERYTHING}
     reports = await records_of(broker, topology.reports)
     # y said so in 1970: it is forgotten, and deleted.
     assert [record.value for record in reports if record.key == b"status/weigh/y"][-1] is None
+    assert [record.value for record in reports if record.key == now.key] == [now.value]
+
+
+async def test_a_living_worker_is_forgotten_by_nobody_whose_clock_is_a_year_ahead(
+    trained: Trained, broker: BrokerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topology = Topology.of(renamed(trained, tmp_path).pipeline)
+    await ensure_topics(broker, topology)
+    at_ms, report = now_ms(), b'{"version": 1, "state": "running", "at": ""}'
+    said = [(b"worker/weigh/dead", at_ms - 25 * 3600_000), (b"worker/weigh/living", at_ms)]
+    await publish_raw(broker, topology.reports, 0, [Record(key, report, at) for key, at in said])
+    monkeypatch.setattr("agents.control_topic.now_ms", lambda: at_ms + 365 * 24 * 3600_000)
+    async with ControlTopic(broker, topology) as control:
+        await control.tidy()
+    left = {it.key: it.value for it in await records_of(broker, topology.reports)}
+    assert left == {b"worker/weigh/dead": None, b"worker/weigh/living": report}
 
 
 @pytest.mark.parametrize("as_json", [True, False])

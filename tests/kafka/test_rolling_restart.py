@@ -39,6 +39,7 @@ def started(own: Trained, broker: BrokerSettings, name: str) -> subprocess.Popen
     environment = {
         "ANABRANCH_HOME": str(own.home), "ANABRANCH_BROKER": broker.broker,
         "ANABRANCH_INSTANCE_ID": name, "ANABRANCH_COMMIT_INTERVAL_S": "0.2",
+        "ANABRANCH_CREATE_TOPICS": "true",
     }  # fmt: skip
     words = [sys.executable, "-m", "agents", "run", str(own.file.path)]
     return subprocess.Popen(words, env={**os.environ, **environment})

@@ -218,7 +218,7 @@ async def test_a_stage_topic_that_was_made_anew_is_noticed_and_one_that_is_gone(
         await settled(broker, own.pipeline, 400)
         looking = asyncio.create_task(raise_changed(workers.topics, OFTEN_S))
         await delete_topics(broker, topology.control)
-        with pytest.raises(TopicMissing, match="control does not exist"):
+        with pytest.raises(TopicMissing, match="control is missing"):
             await asyncio.wait_for(looking, REFUSED_WITHIN_S)
 
 

@@ -18,7 +18,7 @@ def allowed() -> dict[str, set[tuple[str, str]]]:
     found: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for acl in acls(PIPELINE):
         name = acl.name.removeprefix("card-fraud.")
-        of = "group " if acl.resource == "group" else ""
+        of = "" if acl.resource == "topic" else f"{acl.resource} "
         found[acl.principal.removeprefix("card-fraud.")].add((acl.operation, of + name))
     return found
 
@@ -53,6 +53,7 @@ def test_workers_read_what_is_in_service_and_only_operators_say_it() -> None:
     for who, may in allowed().items():
         assert (("read", "control") in may) == (who in {*workers, "operator"})
         assert (("write", "control") in may) == (who == "operator")
+        assert (("write", "transactional-id control") in may) == (who == "operator")
         assert ({("read", "reports"), ("write", "reports")} <= may) == (
             who in {*workers, "operator"}
         )
@@ -81,6 +82,6 @@ def test_the_commands_say_the_same_as_the_list() -> None:
         said |= {
             Acl(principal, operation, k.removeprefix("--"), v)  # type: ignore[arg-type]
             for k, v in options
-            if k in ("--topic", "--group")
+            if k in ("--topic", "--group", "--transactional-id")
         }
     assert said == set(acls(PIPELINE))

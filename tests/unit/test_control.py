@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topics.control import (
+    AUDIT_KEPT,
     AuditEntry,
     Challenger,
     ControlState,
@@ -75,3 +76,31 @@ def test_any_bytes_are_taken_in_or_refused(key: bytes | None, value: bytes | Non
         state.apply(key, value)
     except WireError:
         assert state == ControlState()
+
+
+def test_a_record_without_a_value_deletes_what_its_key_is_about() -> None:
+    state = ControlState()
+    said = {
+        deploy_key("risk"): Deployment(champion=VersionRef(version=2, digest=DIGEST)),
+        "weights": WeightsDeployment(version=4), audit_key(ENTRY, "aa"): ENTRY,
+        audit_key(ENTRY, "bb"): ENTRY.model_copy(update={"version": 3}),
+    }  # fmt: skip
+    for record in records(said, 0):
+        state.apply(record.key, record.value)
+    for key in (*list(said)[:3], "audit/never-there", "nothing/of/this"):
+        state.apply(key.encode(), None)
+    assert (state.deployment("risk"), state.weights) == (Deployment(), None)
+    assert [it.version for it in state.audit] == [3]
+
+
+def test_the_oldest_entries_of_the_audit_trail_are_to_go_and_the_last_change_is_known() -> None:
+    state = ControlState()
+    assert (state.old_audit(), state.last_change("risk")) == ([], None)
+    for version in range(1, AUDIT_KEPT + 3):
+        entry = ENTRY.model_copy(update={"version": version, "what": f"stage-{version % 2}"})
+        (record,) = records({audit_key(entry, f"{version:04}"): entry}, 0)
+        state.apply(record.key, record.value)
+    assert state.old_audit() == [f"audit/2026-01-01-{version:04}" for version in (1, 2, 3)]
+    last = state.last_change("stage-1")
+    assert last is not None
+    assert last.version == AUDIT_KEPT + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from models.dataset_errors import (
     UnknownFormat,
     UnreadableDataset,
 )
+from models.dataset_formats import BLOCK_BYTES, check_is_text
 from models.datasets import RowBatch, count_rows, read_rows
+from models.sampled_columns import sample_columns
 from topics.errors import MissingExtra
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'data' (pyarrow) is not installed")
@@ -344,3 +347,63 @@ def test_any_json_value_survives_as_something_json_can_carry(
 def test_numbers_that_are_not_finite_are_missing() -> None:
     column = typed([1, 2.5, float("nan"), float("inf"), None], "number")
     assert json_values(column) == [1.0, 2.5, None, None, None]
+
+
+HEADER, ROW = "größe,ort", "1,Köln"
+AS_JSON = '{"größe": 1, "ort": "Köln"}\n'
+ENCODED = {
+    "latin-1": "byte 0x[0-9a-f]+ behind '.*' is not UTF-8; if the file is Latin-1",
+    "utf-16": "it is UTF-16, not UTF-8 text; write it as UTF-8 .iconv -f UTF-16 -t UTF-8",
+    "utf-16-le": "it is UTF-16, not UTF-8 text",
+    "utf-32": "it is UTF-32, not UTF-8 text",
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_file_in_another_encoding_is_said_in_a_sentence(
+    tmp_path: Path, suffix: str, encoding: str
+) -> None:
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes((f"{HEADER}\n{ROW}\n" if suffix == ".csv" else AS_JSON).encode(encoding))
+    for read in (lambda: list(read_rows(str(path), columns={}, fields=["ort"])),
+                 lambda: sample_columns(str(path))):  # fmt: skip
+        with pytest.raises(UnreadableDataset, match=f"rows{suffix}(:1)?: .*{ENCODED[encoding]}"):
+            read()
+
+
+def test_a_cell_in_another_encoding_is_said_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"size,place\n1,K\xf6ln\n")
+    with pytest.raises(UnreadableDataset, match=r"UTF-?8"):
+        list(
+            read_rows(
+                str(path), columns={}, fields=["size", "place"], types={"place": "string"}
+            )
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    text = f"{HEADER}\n{ROW}\n" if suffix == ".csv" else AS_JSON
+    path.write_bytes(text.encode("utf-8-sig"))
+    (batch,) = read_rows(str(path), columns={}, fields=["größe", "ort"])
+    assert list(batch.events()) == [{"größe": 1, "ort": "Köln"}]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "what"), [(b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "ZIP"), (b"PAR1", "Parquet")]
+)
+def test_another_kind_of_file_is_named(tmp_path: Path, beginning: bytes, what: str) -> None:
+    (path := tmp_path / "rows.csv").write_bytes(beginning + b"\x00\x01")
+    with pytest.raises(UnreadableDataset, match=f"it is {what}.*, not UTF-8 text; unpack it"):
+        list(read_rows(str(path), columns={}, fields=["a"]))
+
+
+def test_a_first_line_longer_than_a_block_may_be_cut_within_a_character(tmp_path: Path) -> None:
+    name = "é" * BLOCK_BYTES  # its first block ends within one, behind the letter
+    (path := tmp_path / "rows.csv").write_text(f"x{name},b\n1,2\n", encoding="utf-8")
+    with suppress(UnreadableDataset):  # the reader has bounds of its own
+        list(read_rows(str(path), columns={}, fields=["b"]))
+    check_is_text("rows.csv", f"x{name}".encode()[:BLOCK_BYTES])

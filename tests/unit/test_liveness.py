@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -11,7 +16,7 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry, Gauge
 
 from agents.liveness import Liveness
-from agents.monitoring import PortUnavailable, serving
+from agents.monitoring import MAX_CONNECTIONS, PortUnavailable, serving
 
 EVENTS = TP("p.events", 0)
 
@@ -121,3 +126,68 @@ def test_a_port_that_is_taken_is_said(liveness: Liveness) -> None:
         serving("127.0.0.1", port, CollectorRegistry(), liveness),
     ):
         pass
+
+
+@contextmanager
+def connected(port: int, sent: bytes = b"") -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def answer_on(connection: socket.socket) -> bytes:
+    """What comes until the server ends the connection."""
+    found = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            found += part
+    return found
+
+
+def test_connections_that_say_nothing_hold_up_no_probe(liveness: Liveness) -> None:
+    with ExitStack() as stack:
+        port = stack.enter_context(serving("127.0.0.1", 0, CollectorRegistry(), liveness))
+        before = threading.active_count()
+        slow = [
+            stack.enter_context(connected(port, b"GET /healthz HTTP/1.1\r\nX: "))
+            for _ in range(MAX_CONNECTIONS + 20)
+        ]
+        assert get(port, "/healthz")[0] == 200
+        assert threading.active_count() - before <= MAX_CONNECTIONS
+        assert [answer_on(it) for it in slow[:20]] == [b""] * 20, "the oldest are cut off"
+
+
+def test_a_request_that_comes_byte_by_byte_is_cut_off_in_the_end(
+    liveness: Liveness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.monitoring.ANSWERED_WITHIN_S", 0.5)
+
+    def trickle(connection: socket.socket) -> None:
+        for _ in range(200):  # each well within the socket's own time-out
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+    with (
+        serving("127.0.0.1", 0, CollectorRegistry(), liveness) as port,
+        connected(port, b"GET /healthz HTTP/1.1\r\nX: ") as slow,
+        pytest.raises(OSError, match=r"Broken pipe|reset"),
+    ):
+        trickle(slow)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n" + b"X: y\r\n" * 5_000 + b"\r\n",
+    ],
+    ids=["path", "header", "headers"],
+)
+def test_a_head_that_is_too_large_is_refused(liveness: Liveness, head: bytes) -> None:
+    with serving("127.0.0.1", 0, CollectorRegistry(), liveness) as port:
+        with connected(port) as connection:
+            with suppress(OSError):
+                connection.sendall(head)
+            assert answer_on(connection)[:12] in (b"HTTP/1.0 431", b"")
+        assert get(port, "/healthz")[0] == 200

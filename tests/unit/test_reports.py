@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from topics.errors import WireError
 from topics.reports import (
     FORGOTTEN_S,
+    VERSIONS_KEPT,
     FirstOffset,
     InService,
     ReportState,
@@ -142,3 +143,25 @@ def test_what_a_living_process_said_once_stays_however_long_ago() -> None:
         tell(state, {status_key("risk", "w"): STATUS}, after)
         assert state.forget(after) == {}, before
     assert state.workers == {("risk", "w"): REFUSED}
+
+
+def test_a_topic_knows_its_own_time_by_the_newest_report() -> None:
+    state = state_of({status_key("risk", "w"): STATUS}, 50_000)
+    tell(state, {worker_key("risk", "w"): REFUSED}, 40_000)
+    assert state.newest_ms == 50_000
+
+
+def test_of_the_versions_that_a_component_began_with_the_newest_stay() -> None:
+    versions = range(1, VERSIONS_KEPT + 4)
+    state = state_of({
+        first_key("risk", version, partition): FIRST.model_copy(update={"at": f"{version:04}"})
+        for version in versions for partition in (0, 1)
+    })  # fmt: skip
+    again = FIRST.model_copy(update={"at": "9999"})  # the first version has come back
+    tell(state, {first_key("risk", 1, 1): again, first_key("other", 1, 0): FIRST}, 0)
+    gone = [first_key("risk", version, p) for version in (2, 3, 4) for p in (0, 1)]
+    assert state.forget(0) == {TOPIC: gone}
+    assert {version for name, version, _ in state.firsts if name == "risk"} == {
+        1, *versions[4:],
+    }  # fmt: skip
+    assert state.forget(0) == {}

@@ -60,7 +60,7 @@ async def test_a_topic_is_gone_when_it_is_not_there_twice_in_a_row() -> None:
         await watch.look()
     log.topics["p.features"] = None
     await watch.look()
-    assert "topic p.features does not exist" in await refusal(watch, TopicMissing)
+    assert "topic p.features is missing" in await refusal(watch, TopicMissing)
 
 
 async def test_topics_that_are_hidden_or_were_never_there_are_nobodys_concern() -> None:

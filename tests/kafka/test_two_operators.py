@@ -1,0 +1,49 @@
+"""Two operators on a real cluster, where a transaction shuts the other out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from agents.brokers import ensure_topics
+from agents.control_topic import ControlTopic
+from agents.control_writing import ShutOut, only_writer
+from tests.integration.test_two_operators import one_of_two_is_told, state_of, with_policy
+from topics.control import WeightsDeployment
+from topics.reports import records
+from topics.settings import BrokerSettings
+from topics.topology import Topology
+
+
+def name() -> str:
+    return f"two-operators-{time.time():.0f}"
+
+
+async def test_of_two_operators_at_once_the_second_is_told(
+    broker: BrokerSettings, tmp_path: Path
+) -> None:
+    await one_of_two_is_told(broker, tmp_path, name())
+
+
+async def test_what_a_writer_writes_after_another_has_begun_is_never_read(
+    broker: BrokerSettings, tmp_path: Path
+) -> None:
+    topology = Topology.of(with_policy(tmp_path, f"{name()}-late", 1).pipeline)
+    await ensure_topics(broker, topology)
+    first, second = (
+        records({"weights": WeightsDeployment(version=version)}, 0) for version in (1, 2)
+    )
+
+    async def both() -> None:
+        async with only_writer(broker, topology.control) as early:
+            async with only_writer(broker, topology.control) as late:
+                await late(second)
+            await early(first)
+
+    with pytest.raises(ShutOut):
+        await both()
+    async with ControlTopic(broker, topology) as control:
+        await control.catch_up()
+    assert (await state_of(broker, topology)).weights == WeightsDeployment(version=2)
