@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 
 _ASKING = 0.25
 """Asking for the ends of the sources may take this share of the time."""
+_ASK_WITHIN_S = 1.0
+"""They are asked for again after that time at the latest: in a process that is busy an answer takes
+long to be read, and that has cost nobody anything."""
 _MARKERS_AFTER_S = 0.1
 """A source that gives nothing for so long is asked whether it holds any record at all there."""
 
@@ -165,7 +168,7 @@ class KeyedStage(Worker[Shard]):
             # now let go only what has come before.
             ends = await self._ends()
             asked = time.monotonic()
-            self._ask_at = asked + (asked - started) * (1 / _ASKING - 1)
+            self._ask_at = asked + min((asked - started) * (1 / _ASKING - 1), _ASK_WITHIN_S)
             for shard, parts in zip(shards, released, strict=True):
                 parts.extend(shard.order.pop(self.clock.now(), ends))
         self.wiring.metrics.observe_early(sum(it.early for parts in released for it in parts))
