@@ -222,6 +222,19 @@ async def test_a_stage_topic_that_was_made_anew_is_noticed_and_one_that_is_gone(
             await asyncio.wait_for(looking, REFUSED_WITHIN_S)
 
 
+async def test_what_was_made_anew_while_nothing_runs_is_refused_unless_no_offset_of_it_is_known(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(own.pipeline)
+    await _decided_and_stopped(own, broker, 400)
+    await recreate(broker, topology.redrive)  # nobody minds
+    await delete_topics(broker, topology.stage("risk-linear"))  # the next start makes it
+    for _ in range(2):
+        with pytest.raises(TopicRecreated, match=r"risk-linear has the id .* made anew"):
+            async with pipeline_running(own, broker):
+                pass
+
+
 def _get(port: int, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
