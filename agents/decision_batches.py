@@ -31,9 +31,7 @@ class Unusual(Exception):
     """The batch is not what the weighing agent writes of first attempts."""
 
 
-def decided_offsets(
-    body: bytes, count: int, topic: str, partition: int
-) -> tuple[Ints, Ints]:
+def decided_offsets(body: bytes, count: int, topic: str, partition: int) -> tuple[Ints, Ints]:
     """Of *count* records: offset deltas in the batch, and the source offsets they decide (N,).
 
     Raises Unusual where only the full decoder can say.
