@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -107,21 +107,28 @@ class KeyedStage(Worker[Shard]):
         for tp, records in fetch.records.items():
             await self._take_in(tp, records)
         by_source: dict[int, list[StageBatch]] = {}
+        rows = 0
         for (lane, shard), released in zip(self.states(), await self._released(), strict=True):
+            # On its own until its first rows are written: should the worker end at another lane's
+            # row, none of these may look as if it had been the one.
+            on_trial = shard.trial is not None and bool(released)
+            made: dict[int, list[StageBatch]] = {} if on_trial else by_source
             for portion in shard.portions(released):
                 if shard.trial is not None:
                     await self._say_tried(lane, shard, shard.trial, portion)
                 for batch in await self._made(lane, shard, portion):
-                    by_source.setdefault(batch.partition, []).append(batch)
-        await all_done([self._writer.write(batches) for batches in by_source.values()])
+                    made.setdefault(batch.partition, []).append(batch)
+                    rows += len(batch)
+            if on_trial:
+                await self._write(made)
+                await self._take_back(lane, shard)
+        await self._write(by_source)
         for lane, shard in self.states():
             if shard.resume_at > (shard.written_before or 0):
                 self.wiring.app.batches.done({self._log(lane): shard.resume_at})
-            if shard.trial is not None:
-                await self._take_back(lane, shard, shard.trial)
+            await self._take_back(lane, shard)
             await self._save_if_due(lane, shard)
         if fetch.records:
-            rows = sum(len(batch) for batches in by_source.values() for batch in batches)
             self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
 
     def waits(self) -> bool:
@@ -269,9 +276,14 @@ class KeyedStage(Worker[Shard]):
         tries = self._writer.pulse.tries
         await all_done([tries(source, *ends, lane) for source, ends in tried.rows.items()])
 
-    async def _take_back(self, lane: int, shard: Shard, trial: KeyedTrial) -> None:
+    async def _write(self, by_source: Mapping[int, Sequence[StageBatch]]) -> None:
+        await all_done([self._writer.write(batches) for batches in by_source.values()])
+
+    async def _take_back(self, lane: int, shard: Shard) -> None:
         """What was tried is written; what others have tried stands until that is committed."""
-        now_ms = int(time.time() * 1000)
+        trial, now_ms = shard.trial, int(time.time() * 1000)
+        if trial is None:
+            return
         if trial.said:
             await self._write_tried(lane, [tried_record(None, now_ms)])
             trial.said, trial.answered = False, True

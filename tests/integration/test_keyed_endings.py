@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 
 from agents.brokers import ensure_topics
 from agents.extract_features import PlainFeatures
+from agents.keyed_stage import KeyedStage
 from agents.keyed_trial import HEADER, Tried, tried_by, tried_record
-from agents.tail import TailReader
+from agents.stage_pulse import WORKER
 from models.component import Batch, StageOutput
 from models.registry import Registry
 from tests.integration.harness import (
@@ -74,8 +76,6 @@ async def test_a_row_at_which_three_workers_have_ended_alone_is_passed_over_in_i
     own = Trained(tmp_path, load_pipeline(path), Registry(tmp_path / "registry"))
     topology, lane = Topology.of(own.pipeline), lane_of("fatal", 4)
     seen: list[float] = []
-    said: list[Tried] = []
-    tail = TailReader(broker)
     transform = PlainFeatures.transform
 
     def watched(self: PlainFeatures, batch: Batch) -> StageOutput:
@@ -83,27 +83,36 @@ async def test_a_row_at_which_three_workers_have_ended_alone_is_passed_over_in_i
         seen.extend(made.output[:, 0].tolist())
         return made
 
+    outstanding: set[int] = set()
+    most: list[int] = []
+    write_tried = KeyedStage._write_tried
+
+    async def noted(self: KeyedStage, lane: int, records: Sequence[Record]) -> None:
+        ours = [it for it in records if (it.key or b"").endswith(WORKER.encode())]
+        for it in ours:
+            (outstanding.add if it.value else outstanding.discard)(lane)
+        most.append(len(outstanding))
+        await write_tried(self, lane, records)
+
+    monkeypatch.setattr(KeyedStage, "_write_tried", noted)
     monkeypatch.setattr(PlainFeatures, "transform", watched)
     await ensure_topics(broker, topology)
     tried = Tried(rows={SOURCE: (AT, AT)}, behind=1)
     ended = [tried_record(tried, 0, worker) for worker in ("w1", "w2", "w3")]
     await publish_raw(broker, topology.state("terminals"), lane, ended)
     await publish_raw(broker, topology.events, SOURCE, [event(n) for n in range(EVENTS)])
-    await tail.start()
-    try:
-        async with pipeline_running(own, broker):
-            assert (await settled(broker, own.pipeline, EVENTS)).total.decided == EVENTS
-            deadline = time.monotonic() + PATIENCE_S
-            while True:
-                records = [it for it in await records_of(broker, topology.state("terminals"))
-                           if HEADER in dict(it.headers)]  # fmt: skip
-                said = [Tried.model_validate_json(it.value) for it in records if it.value]
-                if not tried_by(it for it in records if it.partition == lane):
-                    break
-                assert time.monotonic() < deadline, "what others said is never taken back"
-                await asyncio.sleep(0.1)
-    finally:
-        await tail.stop()
+    async with pipeline_running(own, broker):
+        assert (await settled(broker, own.pipeline, EVENTS)).total.decided == EVENTS
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            records = [it for it in await records_of(broker, topology.state("terminals"))
+                       if HEADER in dict(it.headers)]  # fmt: skip
+            said = [Tried.model_validate_json(it.value) for it in records if it.value]
+            if not tried_by(it for it in records if it.partition == lane):
+                break
+            assert time.monotonic() < deadline, "what others said is never taken back"
+            await asyncio.sleep(0.1)
+    assert max(most) == 1, "a lane's rows might be taken for those that end the worker"
     assert len(seen) == EVENTS - 1
     assert max(seen) < FATAL, "it was run on"
     assert said.count(tried) > len(ended), "it is said of the row that is passed over, too"
