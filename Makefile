@@ -26,7 +26,7 @@ test: .venv/installed ## All tests that need no Java
 	  agents topics models tests --ignore=tests/benchmarks --ignore=tests/fuzz $(ARGS)
 
 test-kafka: .venv/installed ## Tests on Apache Kafka itself (needs Java 17 and Maven)
-	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/kafka tests/deploy -m kafka $(ARGS)
+	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/kafka tests/deploy -m kafka $(ARGS)
 
 test-docker: .venv/installed ## Builds the images, runs the Compose stack (needs a Docker engine; BASE=IMAGE KAFKA_IMAGE=IMAGE)
 	ANABRANCH_REQUIRE_DOCKER=1 ANABRANCH_BASE_IMAGE=$(BASE) KAFKA_IMAGE=$(KAFKA_IMAGE) \

@@ -184,7 +184,7 @@ class PartitionJoin:
         self.pass_over(position)
 
     def not_listening(self, stage: str, attended: float) -> None:
-        """An input is paused: that nothing is heard of it means nothing."""
+        """An input is paused, or cannot be read: that nothing is heard of it means nothing."""
         for lane in self._stages.get(stage, ()):
             lane.heard_at = attended
 

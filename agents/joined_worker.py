@@ -73,6 +73,7 @@ class JoinedWorker(Worker[PartitionJoin]):
         if started >= self._look_at or not touched:
             self._look_at = started + _LOOK_S
             touched = {partition for partition, _ in self.states()}
+        self._excuse_the_unheard()
         await all_done([self._emit_all(p, join) for p, join in self.states() if p in touched])
         self._go_back()
         self._pause_what_runs_ahead()
@@ -148,6 +149,14 @@ class JoinedWorker(Worker[PartitionJoin]):
         held = join.holds_rows and bool(waits)
         return Standing("waiting" if held else "working", waits,
                         join.pending_rows, join.oldest_ms())  # fmt: skip
+
+    def _excuse_the_unheard(self) -> None:
+        """A stage may have written what we cannot fetch, or cannot have written either."""
+        hears, now = self.wiring.app.batches.hears, self.clock.now()
+        for partition, join in self.states():
+            for topic, stage in self._stage_of.items():
+                if not hears(TP(topic, partition)):
+                    join.not_listening(stage, now)
 
     def _go_back(self) -> None:
         """Read again what was read, but could not be held."""

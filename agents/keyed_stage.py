@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from agents.coverage import check_continues
 from agents.errand_rows import Refusals
 from agents.errands import Answer, StageErrands
 from agents.event_time import EventTimeOrder, Released
+from agents.keyed_trial import KeyedTrial, Portion, tried_record
 from agents.past import Past
 from agents.redriven_past import caught_up, glimpsed
 from agents.rewinding import Resumption
@@ -28,14 +29,16 @@ from agents.snapshots import SnapshotStore
 from agents.source_stage import source_rows
 from agents.stage_pulse import StagePulse, Standing
 from agents.stage_writer import StageWriter
+from agents.trial import WORKER_ENDED
 from agents.worker import Wiring, Worker, all_done
 from models.component import Batch, Column
 from models.windows import WindowPlan
+from topics.batches import Record
 from topics.errors import WireError
 from topics.events import EventDecoder
 from topics.fetch import Fetch
 from topics.redrive import Errand
-from topics.stage_batch import Rows, StageBatch, concat_failures
+from topics.stage_batch import Failure, Rows, StageBatch, concat_failures
 from topics.status import Awaited
 from topics.topology import lane_of
 from topics.wire import decode
@@ -95,6 +98,7 @@ class KeyedStage(Worker[Shard]):
             answered = past.of(self.topology.events, source).offset
             self._writer.pulse.reached(source, partition, answered)
         shard = Shard(past, order, Resumption(found.next_offset if found else 0))
+        shard.trial = await KeyedTrial.of(self.tail, self.topology.state(self._name), partition)
         # At once: what lies between the snapshot and what is committed has come, and must not look
         # as if its sources kept it back.
         await shard.resumption.take_up(self, self._log(partition))
@@ -106,22 +110,39 @@ class KeyedStage(Worker[Shard]):
         for tp, records in fetch.records.items():
             await self._take_in(tp, records)
         by_source: dict[int, list[StageBatch]] = {}
+        rows = 0
         for (lane, shard), released in zip(self.states(), await self._released(), strict=True):
-            for batch in await self._made(lane, shard, released) if released else ():
-                by_source.setdefault(batch.partition, []).append(batch)
-        await all_done([self._writer.write(batches) for batches in by_source.values()])
+            # On its own until its first rows are written: should the worker end at another lane's
+            # row, none of these may look as if it had been the one.
+            on_trial = shard.trial is not None and bool(released)
+            made: dict[int, list[StageBatch]] = {} if on_trial else by_source
+            for portion in shard.portions(released):
+                if shard.trial is not None:
+                    await self._say_tried(lane, shard, shard.trial, portion)
+                for batch in await self._made(lane, shard, portion):
+                    made.setdefault(batch.partition, []).append(batch)
+                    rows += len(batch)
+            if on_trial:
+                await self._write(made)
+                await self._take_back(lane, shard)
+        await self._write(by_source)
         for lane, shard in self.states():
             if shard.resume_at > (shard.written_before or 0):
                 self.wiring.app.batches.done({self._log(lane): shard.resume_at})
+            await self._take_back(lane, shard)
             await self._save_if_due(lane, shard)
         if fetch.records:
-            rows = sum(len(batch) for batches in by_source.values() for batch in batches)
             self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
 
     def waits(self) -> bool:
-        """Rows may have to be let go, or a snapshot may become due."""
+        """Rows may have to be let go, a snapshot may become due, a commit may end a trial."""
         shards = [shard for _, shard in self.states()]
-        return any(it.order.first_held is not None or it.past.changed for it in shards)
+        return any(
+            it.order.first_held is not None
+            or it.past.changed
+            or (it.trial is not None and it.trial.answered)
+            for it in shards
+        )
 
     def _log(self, lane: int) -> TP:
         return TP(self.topology.keyed(self._name), lane)
@@ -246,35 +267,75 @@ class KeyedStage(Worker[Shard]):
             return Standing("working")
         return Standing("waiting", self._awaited(behind_s, shard))
 
-    async def _made(
-        self, lane: int, shard: Shard, released: Sequence[Released]
-    ) -> list[StageBatch]:
+    async def _say_tried(
+        self, lane: int, shard: Shard, trial: KeyedTrial, portion: Portion
+    ) -> None:
+        """Say which rows are about to be run on, to who comes next and to the joins."""
+        tried = portion.tried(shard.written_before or 0)
+        if tried is None or not (portion.alone or not trial.answered):
+            return
+        trial.said = True
+        await self._write_tried(lane, [tried_record(tried, int(time.time() * 1000))])
+        tries = self._writer.pulse.tries
+        await all_done([tries(source, *ends, lane) for source, ends in tried.rows.items()])
+
+    async def _write(self, by_source: Mapping[int, Sequence[StageBatch]]) -> None:
+        await all_done([self._writer.write(batches) for batches in by_source.values()])
+
+    async def _take_back(self, lane: int, shard: Shard) -> None:
+        """What was tried is written; what others have tried stands until that is committed."""
+        trial, now_ms = shard.trial, int(time.time() * 1000)
+        if trial is None:
+            return
+        if trial.said:
+            await self._write_tried(lane, [tried_record(None, now_ms)])
+            trial.said, trial.answered = False, True
+        if trial.answered and self.wiring.app.batches.committed(self._log(lane)) >= trial.behind:
+            await self._write_tried(
+                lane, [tried_record(None, now_ms, worker) for worker in trial.others]
+            )
+            shard.trial = None
+
+    async def _write_tried(self, lane: int, records: Sequence[Record]) -> None:
+        if records:
+            await self.wiring.app.writer.write(self.topology.state(self._name), lane, records)
+
+    async def _made(self, lane: int, shard: Shard, portion: Portion) -> list[StageBatch]:
         """The rows' features, computed in the order of event time; a batch for each source.
 
-        Without what had been written before a restart: that was only to be taken in again.
+        Without what had been written before a restart: that is only taken in again. It is not run
+        on either: a row may be among it that was passed over.
         """
+        released = portion.released
         columns = shard.observe(released)
+        new = [part.position >= (shard.written_before or 0) for part in released]
+        is_run = np.repeat(new, [len(part.batch) for part in released])
         present = np.concatenate([part.batch.present for part in released])
-        rows = np.flatnonzero(present)
+        rows = np.flatnonzero(present & is_run & (not portion.passed_over))
         batch = Batch(rows=len(rows), columns={name: it[rows] for name, it in columns.items()})
         made = await self._writer.transform(batch, rows, len(present))
         by_source: dict[int, list[tuple[Released, int]]] = {}
         at = 0
-        for part in released:
-            if part.position >= (shard.written_before or 0):
+        for part, is_new in zip(released, new, strict=True):
+            if is_new:
                 by_source.setdefault(part.batch.partition, []).append((part, at))
             else:
                 self._writer.pulse.reached(part.batch.partition, lane, part.batch.covers_to)
             at += len(part.batch)
-        return [self._batch(lane, made, parts) for parts in by_source.values()]
+        return [self._batch(lane, made, parts, portion.passed_over) for parts in by_source.values()]
 
-    def _batch(self, lane: int, made: Made, parts: Sequence[tuple[Released, int]]) -> StageBatch:
+    def _batch(
+        self, lane: int, made: Made, parts: Sequence[tuple[Released, int]], passed_over: str
+    ) -> StageBatch:
         """The outputs of one source's rows, which begin in *made* where each part says."""
         batches = [part.batch for part, _ in parts]
+        failures = {failure.row: failure for failure in concat_failures(batches)}
+        for row in range(sum(map(len, batches))) if passed_over else ():
+            failures.setdefault(row, Failure(row, self._name, WORKER_ENDED, passed_over))
         at = np.concatenate([np.arange(start, start + len(it.batch)) for it, start in parts])
         batch = self._writer.batch(
             batches[0].partition, batches[0].covers_from, Rows.concat([b.rows for b in batches]),
-            made.picked(at), {failure.row: failure for failure in concat_failures(batches)},
+            made.picked(at), failures,
             covers_to=batches[-1].covers_to, lane=lane,
         )  # fmt: skip
         early = np.concatenate([part.early_rows() for part, _ in parts])

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import aiokafka
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from agents import publishing
 from agents.following import follower
 from agents.letter_writer import write_while_they_fit
 from agents.letters import Identity
-from agents.pacing import AtRate
+from agents.live_latency import LiveLatency
+from agents.live_pace import LOOK_S, LivePace
+from agents.tail import TailReader
 from topics.batches import Record, write_batches
 from topics.errand_route import ErrandRoute
 from topics.errors import WireError
@@ -27,7 +31,10 @@ from topics.redrive import End, Errand, about_of, encoded, next_of
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
-DEFAULT_RATE = 500
+log = logging.getLogger(__name__)
+
+DEFAULT_RATE = 5000
+DEFAULT_SLOWER = 0.1
 _AT_ONCE_S = 0.05
 _TICK_S = 0.02
 _LOOK_S = 0.2
@@ -123,12 +130,14 @@ async def send_and_follow(
     parts: AsyncIterator[Sequence[Errand]],
     *,
     rate: float = DEFAULT_RATE,
+    slower: float = DEFAULT_SLOWER,
     quiet_s: float | None,
     stopping: asyncio.Event | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Sent:
     """Write errands, *rate* a second, and wait for their ends, until none comes for *quiet_s*.
 
+    They go at a lower rate while live events are *slower* than without them by more than that.
     Without *quiet_s* they are only written. When *stopping* is set no more are written, and the
     ends are not waited for. `advance` is told how many more have ended (or gone, without waiting).
     """
@@ -140,23 +149,26 @@ async def send_and_follow(
         publishing.producer(settings) as kafka,
     ):
         watch = _Watch(sent, advance if quiet_s is not None else lambda _: None)
+        pace = LivePace(rate, slower)
         following = asyncio.create_task(watch.follow(consumer))
+        looking = asyncio.create_task(_look(settings, topology, pace, sent))
         try:
             sender = ErrandSender(kafka, pipeline, sent)
-            pace, given = AtRate(rate), 0
             async for part in parts:
                 left = part
                 while left and not stopping.is_set() and not watch.is_quiet(quiet_s):
                     room = len(left) if quiet_s is None else most - sent.under_way
-                    n = min(len(left), room, pace.due(given, len(left)), int(rate * _AT_ONCE_S) + 1)
+                    n = min(len(left), room, pace.due(), int(rate * _AT_ONCE_S) + 1)
                     if n <= 0:
+                        if looking.done():
+                            looking.result()
                         await asyncio.sleep(_TICK_S)
                         continue
                     before = len(sent.gone)
                     if not sent.under_way:
                         watch.begin()
                     ended = await sender.send(left[:n])
-                    given += n
+                    pace.gave(n)
                     left = left[n:]
                     advance(len(sent.gone) - before if quiet_s is None else ended)
                 if left:
@@ -166,10 +178,37 @@ async def send_and_follow(
                     break
                 await asyncio.sleep(_TICK_S)
         finally:
-            following.cancel()
+            for task in (following, looking):
+                task.cancel()
             with suppress(asyncio.CancelledError):
                 await following
+            with suppress(asyncio.CancelledError):
+                await looking
     return sent
+
+
+async def _look(
+    settings: BrokerSettings, topology: Topology, pace: LivePace, sent: Sent
+) -> NoReturn:
+    """Tell *pace* again and again what live events take, for ever."""
+    tail, looked, told = TailReader(settings), False, False
+    live = LiveLatency(tail, topology)
+    try:
+        await tail.start()
+        while True:
+            latencies_ms: list[float] = []
+            try:
+                latencies_ms = await live.look()
+            except KafkaError as exc:
+                if not told:
+                    log.warning("what live events take cannot be looked at: %s", exc)
+                told = True
+            if looked:  # the first look only tells where decisions end
+                pace.look(latencies_ms, sent.under_way)
+            looked = True
+            await asyncio.sleep(LOOK_S)
+    finally:
+        await tail.stop()
 
 
 class _Watch:

@@ -122,7 +122,8 @@ async def running(
     topology = Topology.of(parts.pipeline)
     try:
         await asyncio.gather(*(tail.start() for tail in tails))
-        watch = await TopicWatch.begin(own, topology)
+        told = control.reports.topics if control is not None else None
+        watch = await TopicWatch.begin(own, topology, told.ids if told is not None else None)
         if not settings.embedded:  # its topics cannot be made anew, and it keeps few bytes
             headers = headers_by_topic(topology, watch.known)
             for app in apps.values():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from agents.event_time import BEGINNING, EventTimeOrder, Released
+from agents.keyed_trial import KeyedTrial, Portion
 from agents.past import Past, orders_of
 from agents.rewinding import Resumption
 from models.component import Column
@@ -24,12 +25,20 @@ class Shard:
     written_before: int | None = None
     """Rows of records before this one have their output already."""
     next_offset: int = 0
+    trial: KeyedTrial | None = None
+    """Of the first rows after it was opened."""
 
     @property
     def resume_at(self) -> int:
         """Where the log is to be read from after a restart."""
         held = self.order.first_held
         return self.next_offset if held is None else held
+
+    def portions(self, released: Sequence[Released]) -> Iterable[Portion]:
+        """How these rows are to be run on."""
+        if not released:
+            return ()
+        return [Portion([*released])] if self.trial is None else self.trial.portions(released)
 
     def learn(self, batch: StageBatch) -> None:
         """Take in outcomes that were not seen before."""

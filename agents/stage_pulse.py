@@ -83,10 +83,10 @@ class StagePulse:
         if due or is_news or standing.down != spoken.about[1]:
             await self._write(partition, lane, standing, spoken)
 
-    async def tries(self, partition: int, first: int, last: int) -> None:
+    async def tries(self, partition: int, first: int, last: int, lane: int | None = None) -> None:
         """Say that these source offsets are about to be run on: should it end, that is known."""
-        spoken = self._spoken.setdefault((partition, None), _Spoken())
-        await self._write(partition, None, Standing("working"), spoken, tried=(first, last))
+        spoken = self._spoken.setdefault((partition, lane), _Spoken())
+        await self._write(partition, lane, Standing("working"), spoken, tried=(first, last))
 
     async def _write(
         self, partition: int, lane: int | None, standing: Standing, spoken: _Spoken,

@@ -24,7 +24,7 @@ from topics.errors import AnabranchError
 from topics.feature import EVENTS
 from topics.pipeline import Pipeline
 from topics.readers import KEYED, readers
-from topics.reports import InService, ReportState, StatusReport, status_key
+from topics.reports import TOPICS, InService, ReportState, StatusReport, TopicIds, status_key
 from topics.stage_batch import ModelRef
 from topics.status import PartitionStatus
 from topics.topology import WEIGH
@@ -71,6 +71,7 @@ class StatusWriter:
 
     async def follow(self) -> None:
         """Look and tell, again and again, for ever; nothing that fails in here stops anything."""
+        await self._unless_it_fails(self._tell_topics)
         await self._unless_it_fails(self._bury_predecessors)
         while True:
             await self._unless_it_fails(self._tell)
@@ -96,6 +97,15 @@ class StatusWriter:
         if why not in self._failures:
             self._failures.add(why)
             log.warning("the worker runs, but `anabranch status` is not told how: %s", why)
+
+    async def _tell_topics(self) -> None:
+        """Say which topics are dealt with from now on: a later start compares."""
+        ids = self._running.topics.ids
+        if self._control is None or not ids:
+            return
+        told = TopicIds(ids=ids)
+        if told != self._control.reports.topics:
+            await self._control.report({TOPICS: told})
 
     async def _tell(self) -> None:
         at_ms = now_ms()

@@ -51,11 +51,37 @@ class TopicWatch:
         self._last: dict[TP, _LastRecord] = {}
 
     @classmethod
-    async def begin(cls, tail: TopicReader, topology: Topology) -> TopicWatch:
-        """Remember the topics as they are now."""
+    async def begin(
+        cls, tail: TopicReader, topology: Topology, earlier: Mapping[str, str] | None = None
+    ) -> TopicWatch:
+        """Remember the topics as they are now.
+
+        *earlier* has the ids of those that the last worker has dealt with. Raises TopicRecreated,
+        TopicMismatch.
+        """
         watch = cls(tail, topology, await tail.identities(topology.all))
+        watch._check_still(earlier or {})
         await watch.look()
         return watch
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """Topic → its id, of those that the broker tells the ids of."""
+        return {topic: it.id for topic, it in self._known.items() if it.id is not None}
+
+    def _check_still(self, earlier: Mapping[str, str]) -> None:
+        """Refuse what was made anew while no worker ran, whatever is on it now."""
+        topology = self._topology
+        snapshots = (topology.state(name) for name in topology.stateful)
+        # What is lost with these is lost, and no offset of theirs is known anywhere else.
+        may_be_new = {topology.control, topology.redrive, topology.reports, *snapshots}
+        for topic, current in self.ids.items():
+            if topic not in may_be_new and earlier.get(topic, current) != current:
+                self._refuse(
+                    topic,
+                    f"{topic} has the id {current}, but the workers of {topology.pipeline} dealt "
+                    f"with the topic of that name with the id {earlier[topic]}",
+                )
 
     @property
     def known(self) -> Mapping[str, TopicIdentity]:

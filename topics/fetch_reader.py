@@ -19,6 +19,8 @@ _GATHER_S = 0.02
 _MANY_UNREAD = 32
 _AT_ONCE_S = 0.0005
 _REFRESH_S = 0.003
+_HEARD_WITHIN_S = 3.0
+"""A fetch is answered within half a second, also where there is nothing; a busy process is late."""
 
 
 def aiokafka_tp(tp: TP) -> aiokafka.TopicPartition:
@@ -151,13 +153,26 @@ class FetchReader(GroupMember):
         return stable if stable is not None and stable >= 0 else self.highwater(tp)
 
     def has_unread(self, tp: TP) -> bool:
-        """The partition holds records that were not fetched yet, or was not looked at yet."""
+        """The partition may hold records that were not fetched yet, as far as we are told."""
+        if not self.hears(tp):
+            return True
+        state = self.kafka._subscription.subscription.assignment.state_value(aiokafka_tp(tp))
+        return bool(state.position < _stable_end(state))
+
+    def hears(self, tp: TP) -> bool:
+        """The partition's leader has told us lately whether there is anything to read.
+
+        One broker may be out of our reach while the group's coordinator, another one, is not: then
+        nothing comes of the partitions that it leads, whatever is written there.
+        """
         assigned = self.kafka._subscription.subscription.assignment
         if assigned is None or aiokafka_tp(tp) not in assigned.tps:
-            return True
+            return False
         state = assigned.state_value(aiokafka_tp(tp))
-        looked_at = state.has_valid_position and state.highwater is not None
-        return not looked_at or state.position < _stable_end(state)
+        if not state.has_valid_position or state.highwater is None:
+            return False
+        # aiokafka notes by the wall clock when a fetch was answered; that clock may be set back.
+        return bool(abs(time.time() - state.timestamp / 1000) < _HEARD_WITHIN_S)
 
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
         offset = fetch.records[tp][0].offset if fetch.records else 0

@@ -6,6 +6,7 @@ only read `<pipeline>.control`. A record is what its key is about, as it is now:
     status/<worker's name>/<process>         StatusReport: how the partitions fare that it owns
     worker/<component>/<process>             WorkerReport: what it does run, or has refused
     first/<component>/<version>/<partition>  FirstOffset: from which source row on
+    topics                                   TopicIds: which topics the last worker has dealt with
 
 A process that ends in order deletes the first two of its own. Of one that does not, they are
 deleted once nothing was heard of it for FORGOTTEN_S: by each worker that starts, and by commands
@@ -29,6 +30,8 @@ from topics.errors import WireError
 from topics.status import PartitionStatus
 
 PARTITION = 0
+TOPICS = "topics"
+"""The key of TopicIds."""
 FORGOTTEN_S = 24 * 3600.0
 """After so long without a word of a process, its entries are deleted."""
 VERSIONS_KEPT = 20
@@ -67,6 +70,16 @@ class FirstOffset(BaseModel):
     offset: Annotated[int, Field(ge=0, le=2**62)]
     worker: Text
     at: str
+
+
+class TopicIds(BaseModel):
+    """The topics of the pipeline as workers have dealt with them: one made anew has another id."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    ids: Annotated[dict[_Short, _Short], Field(max_length=10_000)]
+    """By topic, of those that the worker's pipeline file has: one that is dropped from the file
+    may be deleted, and made again with it."""
 
 
 class InService(BaseModel):
@@ -121,6 +134,7 @@ class ReportState:
     """By the worker's name and its process."""
     newest_ms: int = field(default=0, compare=False)
     """When the newest report was written: by the broker's clock, which no worker sets."""
+    topics: TopicIds | None = None
     _told: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Of what processes say of themselves: key → on which topic, and when."""
     _first_on: dict[tuple[str, int, int], str] = field(default_factory=dict, compare=False)
@@ -144,6 +158,7 @@ class ReportState:
         elif value is None:
             self._told.pop(text, None)
         else:
+        elif kind not in ("first", TOPICS):
             self._told[text] = (topic, at_ms)
 
     def _take(self, kind: str, names: list[str], value: bytes | None, at_ms: int) -> None:
@@ -156,6 +171,8 @@ class ReportState:
             case "first", [component, version, partition]:
                 at = (component, int(version), int(partition))
                 _put(self.firsts, at, _read(FirstOffset, value))
+            case "topics", []:
+                self.topics = _read(TopicIds, value)
             case _:
                 raise ValueError(f"nothing here has the key {kind[:40]!r}")
 

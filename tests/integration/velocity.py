@@ -98,3 +98,10 @@ class Talking(Component):
 
     def transform(self, batch: Batch) -> StageOutput:
         return StageOutput.of_signal(np.zeros(batch.rows))
+
+
+class Half(Component):
+    """The same of every row."""
+
+    def transform(self, batch: Batch) -> StageOutput:
+        return StageOutput.of_signal(np.full(batch.rows, 0.5))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -36,6 +37,7 @@ from tests.integration.harness import (
     renamed,
     settled,
     simulated,
+    stopped,
     worker_process,
 )
 from tests.kafka.topics_changed import (
@@ -222,6 +224,19 @@ async def test_a_stage_topic_that_was_made_anew_is_noticed_and_one_that_is_gone(
             await asyncio.wait_for(looking, REFUSED_WITHIN_S)
 
 
+async def test_what_was_made_anew_while_nothing_runs_is_refused_unless_no_offset_of_it_is_known(
+    own: Trained, broker: BrokerSettings
+) -> None:
+    topology = Topology.of(own.pipeline)
+    await _decided_and_stopped(own, broker, 400)
+    await recreate(broker, topology.redrive)  # nobody minds
+    await delete_topics(broker, topology.stage("risk-linear"))  # the next start makes it
+    for _ in range(2):
+        with pytest.raises(TopicRecreated, match=r"risk-linear has the id .* made anew"):
+            async with pipeline_running(own, broker):
+                pass
+
+
 def _get(port: int, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
@@ -265,7 +280,8 @@ async def test_partitions_added_while_workers_run_are_told_on_the_metrics_port_a
     # The next one, which finds them so, tells it just the same.
     with worker_process(own, broker, words=["--metrics-port", str(port)]) as worker:
         assert said in str((await _refused_health(port))["refused"])
-        assert await asyncio.to_thread(worker.wait, REFUSED_WITHIN_S) == 1
+        # It need not be waited for: whoever ends it has heard.
+        assert await asyncio.to_thread(stopped, worker, signal.SIGTERM) == 1
 
 
 async def test_after_partitions_were_added_a_pipeline_of_a_new_name_decides_what_was_left(

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from topics.errors import WireError
 from topics.reports import (
     FORGOTTEN_S,
+    TOPICS,
     VERSIONS_KEPT,
     FirstOffset,
     InService,
     ReportState,
     StatusReport,
+    TopicIds,
     WorkerReport,
     first_key,
     is_report,
@@ -69,6 +71,17 @@ def test_the_newest_word_counts_and_a_tombstone_deletes_it() -> None:
     tell(state, {status_key("risk", "w"): later}, 60)
     assert state.statuses["risk", "w"] == (later, 60)
     tell(state, {status_key("risk", "w"): None, worker_key("risk", "w"): None}, 70)
+    assert state == ReportState()
+
+
+def test_the_ids_of_topics_are_those_of_the_last_worker_and_are_never_too_old() -> None:
+    state = state_of({TOPICS: TopicIds(ids={"fraud.a": "1", "fraud.b": "2"})})
+    last = TopicIds(ids={"fraud.a": "1"})
+    tell(state, {TOPICS: last}, 60)
+    assert state.forget(60 + LONG_AFTER_MS) == {}
+    assert state.keys_of({"w"}, {"risk"}) == {}
+    assert state.topics == last
+    tell(state, {TOPICS: None}, 70)
     assert state == ReportState()
 
 

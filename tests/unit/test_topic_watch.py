@@ -15,6 +15,7 @@ from topics.topic_identity import TopicIdentity
 from topics.topology import Topology
 
 TOPOLOGY = Topology("p", ("features",), 2)
+WITH_WINDOWS = Topology("p", ("features", "places"), 2, ("places",), ("places",), ("places",))
 
 
 def broker(id_: str | None = "a") -> TopicLog:
@@ -48,6 +49,30 @@ async def test_a_topic_that_gets_another_id_or_more_partitions_is_told(topic: st
     log.topics[topic] = TopicIdentity("a", 3)
     told = await refusal(watch, TopicMismatch)
     assert f"{topic} has 3 partitions, the pipeline file says 2" in told
+
+
+@pytest.mark.parametrize("topic", WITH_WINDOWS.all)
+async def test_what_was_made_anew_while_no_worker_ran_is_refused_where_offsets_of_it_are_known(
+    topic: str,
+) -> None:
+    log = TopicLog(dict.fromkeys(WITH_WINDOWS.all, TopicIdentity("a", 2)))
+    earlier = (await TopicWatch.begin(log, WITH_WINDOWS)).ids
+    assert set(earlier) == set(WITH_WINDOWS.all)
+    log.topics[topic] = TopicIdentity("b", 2)
+    if topic in ("p.control", "p.redrive", "p.reports", "p.places.state"):
+        assert (await TopicWatch.begin(log, WITH_WINDOWS, earlier)).ids[topic] == "b"
+        return
+    with pytest.raises(TopicRecreated) as caught:
+        await TopicWatch.begin(log, WITH_WINDOWS, earlier)
+    assert f"{topic} has the id b, but the workers of p dealt with the topic" in str(caught.value)
+    assert "delete its consumer groups" in str(caught.value)
+
+
+async def test_a_start_compares_no_topic_that_is_new_to_the_file_and_none_without_an_id() -> None:
+    earlier = {"p.features": "a", "p.dropped": "a"}
+    watch = await TopicWatch.begin(broker(), TOPOLOGY, earlier)
+    assert "p.dropped" not in watch.ids
+    assert (await TopicWatch.begin(broker(None), TOPOLOGY, earlier)).ids == {}
 
 
 async def test_a_topic_is_gone_when_it_is_not_there_twice_in_a_row() -> None:

@@ -1,0 +1,103 @@
+"""How fast errands may go so that live events are slower by no more than a stated share.
+
+While live events flow, their latency is looked at twice a second. It is held against what it was
+while no errand was under way; that is measured first, and again now and then. Where it is more
+than the share above that, errands go slower, else faster. Where no live events flow they go as fast
+as they may at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+LOOK_S = 0.5
+_MEASURED_S = 1.5
+"""For so long the latency without errands is looked at."""
+_MEASURED_EVERY_S = 30.0
+_FIRST_RATE = 200.0
+_LEAST_RATE = 20.0
+"""Errands go on at this rate, whatever live events take: a backlog of them may last for hours."""
+_FASTER, _SLOWER = 1.2, 0.6
+_AT_LEAST_MS = 2.0
+"""So much more is no sign of anything."""
+_TOO_FEW = 10
+"""So many errands go at once: they slow nothing down that could be measured."""
+_LONGEST_STEP_S = 0.25
+"""What was not sent in time is not made up for all at once."""
+
+
+class LivePace:
+    """The rate of errands, by what live events take."""
+
+    def __init__(
+        self, most: float, slower: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """At *most* so many errands a second, live events *slower* by that share (0.1: 10 %)."""
+        self._most, self._slower, self._clock = most, slower, clock
+        self.rate = min(most, _FIRST_RATE)
+        self.without_ms: float | None = None
+        """What live events take without errands; None while that is not known."""
+        self._measuring_since: float | None = clock()
+        self._measured_at = float("-inf")
+        self._measured: list[float] = []
+        self._credit, self._credited_at = 0.0, clock()
+        self._free = _TOO_FEW
+
+    @property
+    def measures(self) -> bool:
+        """Errands wait: it is looked at what live events take without them."""
+        return self._measuring_since is not None
+
+    def look(self, latencies_ms: Sequence[float], under_way: int) -> None:
+        """Take note of what live events took since the last look, and of errands *under_way*."""
+        now = self._clock()
+        if self._measuring_since is not None:
+            self._measure(latencies_ms, under_way, self._measuring_since, now)
+            return
+        if not latencies_ms:
+            self.rate = self._most
+            return
+        due = now - self._measured_at > _MEASURED_EVERY_S
+        if self.without_ms is None or due:
+            self._measuring_since = now
+            return
+        limit = max(self.without_ms * (1 + self._slower), self.without_ms + _AT_LEAST_MS)
+        if median(latencies_ms) > limit:
+            self.rate = max(min(_LEAST_RATE, self._most), self.rate * _SLOWER)
+        else:
+            self.rate = min(self._most, self.rate * _FASTER)
+
+    def _measure(
+        self, latencies_ms: Sequence[float], under_way: int, since: float, now: float
+    ) -> None:
+        if under_way:  # those that have gone are let end first
+            self._measuring_since = now
+            self._measured.clear()
+            return
+        self._measured += latencies_ms
+        if self._measured and now - since < _MEASURED_S:
+            return
+        self.without_ms = median(self._measured) if self._measured else None
+        self.rate = min(self.rate, _FIRST_RATE) if self._measured else self._most
+        self._measuring_since, self._measured_at = None, now
+        self._credit, self._credited_at = 0.0, now
+        self._measured.clear()
+
+    def due(self) -> int:
+        """How many errands are due now; say with `gave` how many have gone."""
+        now = self._clock()
+        passed, self._credited_at = now - self._credited_at, now
+        if self.measures:
+            return self._free
+        most = max(1.0, self.rate * _LONGEST_STEP_S)
+        self._credit = min(most, self._credit + passed * self.rate)
+        return int(self._credit)
+
+    def gave(self, errands: int) -> None:
+        """So many of those that were due have gone."""
+        if self.measures:
+            self._free -= errands
+        else:
+            self._credit -= errands

@@ -1,0 +1,128 @@
+"""A row that ends the workers of a keyed stage costs that row, not its lane."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from agents.brokers import ensure_topics
+from agents.extract_features import PlainFeatures
+from agents.keyed_stage import KeyedStage
+from agents.keyed_trial import HEADER, Tried, tried_by, tried_record
+from agents.stage_pulse import WORKER
+from models.component import Batch, StageOutput
+from models.registry import Registry
+from tests.integration.harness import (
+    PATIENCE_S,
+    Trained,
+    decisions_of,
+    pipeline_running,
+    publish_raw,
+    records_of,
+    settled,
+)
+from tests.integration.velocity import EVENT
+from topics.batches import Record
+from topics.pipeline_file import load_pipeline
+from topics.settings import BrokerSettings
+from topics.topology import Topology, lane_of
+from topics.wire import decode
+
+PIPELINE = f"""
+pipeline: endings
+{EVENT}components:
+  - name: large
+    import: tests.integration.velocity:LargeAmount
+    options: {{limit: 500}}
+    from: [events]
+  - name: terminals
+    kind: extract_features
+    from: [events]
+    key: terminal_id
+    features: [{{name: paid, apply: mean, of: amount, over: [1d]}}]
+  - name: judged
+    import: tests.integration.velocity:Half
+    from: [terminals]
+weighting:
+  from: [large, judged]
+  weights: {{large: 0.5, judged: 0.5}}
+policy: {{thresholds: {{decline: 0.5}}}}
+"""
+SOURCE, AT, EVENTS = 1, 20, 41
+FATAL = 1e6
+
+
+def event(number: int) -> Record:
+    fatal = number == AT
+    value = {
+        "transaction_id": f"t{number}", "customer_id": "c", "amount": FATAL if fatal else 5.0,
+        "terminal_id": "fatal" if fatal else f"m{number % 7}",
+        "occurred_at": f"2026-01-01T00:00:{number:02d}Z",
+    }  # fmt: skip
+    return Record(b"c", orjson.dumps(value), int(time.time() * 1000))
+
+
+async def test_a_row_at_which_three_workers_have_ended_alone_is_passed_over_in_its_lane(
+    tmp_path: Path, broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "endings.yaml"
+    path.write_text(PIPELINE)
+    own = Trained(tmp_path, load_pipeline(path), Registry(tmp_path / "registry"))
+    topology, lane = Topology.of(own.pipeline), lane_of("fatal", 4)
+    seen: list[float] = []
+    transform = PlainFeatures.transform
+
+    def watched(self: PlainFeatures, batch: Batch) -> StageOutput:
+        made = transform(self, batch)
+        seen.extend(made.output[:, 0].tolist())
+        return made
+
+    outstanding: set[int] = set()
+    most: list[int] = []
+    write_tried = KeyedStage._write_tried
+
+    async def noted(self: KeyedStage, lane: int, records: Sequence[Record]) -> None:
+        ours = [it for it in records if (it.key or b"").endswith(WORKER.encode())]
+        for it in ours:
+            (outstanding.add if it.value else outstanding.discard)(lane)
+        most.append(len(outstanding))
+        await write_tried(self, lane, records)
+
+    monkeypatch.setattr(KeyedStage, "_write_tried", noted)
+    monkeypatch.setattr(PlainFeatures, "transform", watched)
+    await ensure_topics(broker, topology)
+    tried = Tried(rows={SOURCE: (AT, AT)}, behind=1)
+    ended = [tried_record(tried, 0, worker) for worker in ("w1", "w2", "w3")]
+    await publish_raw(broker, topology.state("terminals"), lane, ended)
+    await publish_raw(broker, topology.events, SOURCE, [event(n) for n in range(EVENTS)])
+    async with pipeline_running(own, broker):
+        assert (await settled(broker, own.pipeline, EVENTS)).total.decided == EVENTS
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            records = [it for it in await records_of(broker, topology.state("terminals"))
+                       if HEADER in dict(it.headers)]  # fmt: skip
+            said = [Tried.model_validate_json(it.value) for it in records if it.value]
+            if not tried_by(it for it in records if it.partition == lane):
+                break
+            assert time.monotonic() < deadline, "what others said is never taken back"
+            await asyncio.sleep(0.1)
+    assert max(most) == 1, "a lane's rows might be taken for those that end the worker"
+    assert len(seen) == EVENTS - 1
+    assert max(seen) < FATAL, "it was run on"
+    assert said.count(tried) > len(ended), "it is said of the row that is passed over, too"
+    missing = {d["event_id"]: d["missing"] for d in await decisions_of(broker, own.pipeline)}
+    assert {it for it, names in missing.items() if names} == {f"t{AT}"}
+    batches = [decode(it.value, dict(it.headers))
+               for it in await records_of(broker, topology.stage("terminals"))
+               if "anabranch-heartbeat" not in dict(it.headers)]  # fmt: skip
+    failures = [(int(it.rows.offsets[failure.row]), failure.error, failure.reason)
+                for it in batches for failure in it.failures]  # fmt: skip
+    assert failures == [(AT, "WorkerEnded", "3 workers ended while they ran on this row alone")]
+    rows = np.concatenate([it.rows.offsets for it in batches])
+    assert sorted(rows.tolist()) == list(range(EVENTS))

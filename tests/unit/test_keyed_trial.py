@@ -1,0 +1,114 @@
+"""Which rows of a lane are run on one by one, or passed over, by what earlier workers have said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agents.event_time import Released
+from agents.keyed_trial import HEADER, KeyedTrial, Tried, tried_by, tried_record
+from agents.stage_pulse import WORKER
+from tests.unit.stage_batches import batch_of
+from tests.unit.topic_log import record
+from topics.batches import Record
+
+
+def part(source: int, offsets: list[int], times: list[int], position: int = 0) -> Released:
+    batch = replace(batch_of("c", offsets), partition=source, covers_to=-1)
+    if not offsets:
+        batch = replace(batch, covers_to=4)
+    return Released(batch, np.array(times, np.int64), position, early=0)
+
+
+RELEASED = [
+    part(0, [5, 6, 7], [10, 30, 40], 2),
+    part(1, [8, 9], [20, 50], 3),
+]
+
+
+def portions(trial: KeyedTrial, released: list[Released] = RELEASED) -> list[object]:
+    """Of each portion its rows in their turn, and whether they are passed over."""
+    found: list[object] = []
+    for portion in trial.portions(released):
+        rows = sorted(
+            (clock, it.batch.partition, offset)
+            for it in portion.released
+            for clock, offset in zip(
+                it.clocks_ms.tolist(), it.batch.rows.offsets.tolist(), strict=True
+            )
+        )
+        found.append(([(source, offset) for _, source, offset in rows], bool(portion.passed_over)))
+    return found
+
+
+def of(*said: tuple[str, dict[int, tuple[int, int]]]) -> KeyedTrial:
+    return KeyedTrial({name: Tried(rows=rows, behind=1) for name, rows in said})
+
+
+BOTH = {0: (5, 6), 1: (8, 8)}
+EVERY = [(0, 5), (1, 8), (0, 6), (0, 7), (1, 9)]
+
+
+@pytest.mark.parametrize(
+    "trial", [of(), of(("w1", BOTH)), of((WORKER, BOTH), ("w1", BOTH)), of((WORKER, {0: (5, 5)}))]
+)
+def test_rows_are_run_on_together_unless_two_other_workers_have_ended(trial: KeyedTrial) -> None:
+    assert portions(trial) == [(EVERY, False)]
+
+
+def test_after_two_endings_rows_are_run_on_one_by_one_in_the_order_of_event_time() -> None:
+    assert portions(of(("w1", BOTH), ("w2", BOTH))) == [
+        ([(0, 5)], False), ([(1, 8)], False), ([(0, 6)], False), ([(0, 7), (1, 9)], False),
+    ]  # fmt: skip
+
+
+def test_one_ending_at_a_single_row_is_enough_to_be_careful_and_three_to_pass_over() -> None:
+    one = {1: (8, 8)}
+    careful = [([(0, 5)], False), ([(1, 8)], False), ([(0, 6), (0, 7), (1, 9)], False)]
+    assert portions(of(("w1", one))) == careful
+    assert portions(of(("w1", one), ("w2", one), ("w3", BOTH)))[1] == ([(1, 8)], False)
+    careful[1] = ([(1, 8)], True)
+    assert portions(of(("w1", one), ("w2", one), ("w3", one))) == careful
+
+
+def test_what_only_says_how_far_a_source_has_come_keeps_its_place_before_the_sources_rows() -> None:
+    nothing = part(1, [], [])
+    trial = of(("w1", {1: (8, 8)}))
+    before, after = [nothing, *RELEASED[1:], RELEASED[0]], [RELEASED[0], *RELEASED[1:], nothing]
+    with_nothing = [
+        [it is nothing for it in portion.released] for portion in trial.portions(before)
+    ]
+    assert with_nothing[1] == [True, False]
+    last = [*trial.portions(after)][-1]
+    assert [it is nothing for it in last.released] == [False, False, True]
+    assert portions(trial, [nothing]) == [([], False)]
+
+
+def test_of_rows_that_have_their_answers_already_nothing_is_said() -> None:
+    (portion,) = of().portions(RELEASED)
+    assert portion.tried(0) == Tried(rows={0: (5, 7), 1: (8, 9)}, behind=4)
+    assert portion.tried(3) == Tried(rows={1: (8, 9)}, behind=4)
+    assert portion.tried(4) is None
+
+
+def test_early_rows_stay_early_however_a_release_is_divided() -> None:
+    early = [replace(RELEASED[0], early=2)]
+    parts = [it for portion in of(("w1", {0: (6, 6)})).portions(early) for it in portion.released]
+    assert [it.early_rows().tolist() for it in parts] == [[False], [True], [True]]
+
+
+def test_what_a_worker_said_last_counts_until_it_is_taken_back() -> None:
+    first, last = Tried(rows=BOTH, behind=1), Tried(rows={0: (5, 5)}, behind=1)
+
+    def stored(number: int, said: Record) -> object:
+        return record("t", number, said.value, key=said.key, headers=said.headers or ())
+
+    said = [
+        tried_record(first, 0, "w1"), tried_record(first, 0, "w2"), tried_record(last, 0, "w1"),
+        tried_record(None, 0, "w2"), Record(b"0/manifest", b"{}", 0),
+        Record(b"tried/w3", b"{}", 0, [(HEADER, b"1")]),
+    ]  # fmt: skip
+    records = [stored(number, it) for number, it in enumerate(said)]
+    assert tried_by(records) == {"w1": last}
