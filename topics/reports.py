@@ -157,8 +157,7 @@ class ReportState:
             self._first_on[component, int(version), int(partition)] = topic
         elif value is None:
             self._told.pop(text, None)
-        else:
-        elif kind not in ("first", TOPICS):
+        elif kind != TOPICS:
             self._told[text] = (topic, at_ms)
 
     def _take(self, kind: str, names: list[str], value: bytes | None, at_ms: int) -> None:
