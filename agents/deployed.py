@@ -17,10 +17,8 @@ from agents.components import OpenComponent, open_component
 from agents.decisions import Weights
 from agents.slot import Challenge
 from models.model_inputs import WeightsOutOfDate
-from models.probing import check_probe
 from models.registry import Registry
 from models.registry_errors import RegistryError
-from models.session import ModelSession
 from topics.control import WEIGHTS, Deployment, VersionRef, WeightsDeployment
 from topics.pipeline import ComponentSpec, Pipeline
 
@@ -66,10 +64,8 @@ def open_version(
     found = registry.get(pipeline.name, name, version.version)
     if found.digest != version.digest:
         raise OtherDigest(f"{name}@{version.version}", version.digest, found.digest)
-    probe = found.probe()
-    if probe is not None:
-        check_probe(ModelSession.open(found), probe)
-    return open_component(pipeline.with_version(name, version.version), name, registry, folder)
+    pinned = pipeline.with_version(name, version.version)
+    return open_component(pinned, name, registry, folder, to_the_bit=True)
 
 
 def open_deployed(

@@ -71,8 +71,8 @@ def import_model(
     is registered.
     """
     _check_place(pipeline, name)
-    maker = _made_by(content, source)
     session = ModelSession.of(content, source)
+    maker = _made_by(content)
     columns = _columns(pipeline, name, session.n_inputs, registry)
     tried = generated_rows(len(columns)) if rows is None else rows(columns)
     _check_rows(tried, columns, source)
@@ -124,21 +124,12 @@ def _why_not(spec: ComponentSpec) -> str | None:
     return None
 
 
-def _made_by(content: bytes, source: str) -> dict[str, str]:
-    """The tool that says it has written the file: {"pytorch": "2.7.0"}; none for no ONNX file.
-
-    Raises ImportRefused for a model whose weights are in another file.
-    """
+def _made_by(content: bytes) -> dict[str, str]:
+    """The tool that says it has written the file: {"pytorch": "2.7.0"}; none for no ONNX file."""
     try:
         model: Any = onnx.load_model_from_string(content)
     except Exception:  # protobuf's own; the session says it of what is no ONNX file
         return {}
-    if any(each.data_location == onnx.TensorProto.EXTERNAL for each in model.graph.initializer):
-        raise ImportRefused(
-            source,
-            "its weights are in another file; write it as one (PyTorch: torch.onnx.export(…, "
-            "external_data=False); any: onnx.save(onnx.load(FILE), ONE_FILE))",
-        )
     return {model.producer_name: model.producer_version} if model.producer_name else {}
 
 

@@ -12,12 +12,14 @@ from pydantic import ValidationError
 from yaml.constructor import ConstructorError
 
 from topics.errors import AnabranchError
+from topics.file_content import read_file
 from topics.finding import Finding, Location
 from topics.graph import check_graph
 from topics.pipeline import Pipeline
 
 PIPELINES = Path("deploy") / "pipelines"
 """Where `card-fraud` is looked up as `card-fraud.yaml`."""
+_MOST_BYTES = 4 << 20
 
 
 class PipelineFileError(AnabranchError):
@@ -86,7 +88,8 @@ def load_pipeline(path: Path) -> PipelineFile:
 def _read_yaml(path: Path) -> tuple[Any, dict[Location, int], list[Finding]]:
     """The file's content, the line of every field in it, and keys that are given twice."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = read_file(path, _MOST_BYTES).decode()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
             raise PipelineFileError(path, [(1, "", "a pipeline file is a mapping of fields")])
         _check_nodes(node, set())

@@ -134,16 +134,22 @@ def verify(
         str, typer.Argument(metavar="PIPELINE[/COMPONENT]", help="What to look at.")
     ],
     run: Annotated[
-        bool, typer.Option("--run", help="Also run each model on its probe rows, on this machine.")
-    ] = False,
+        bool,
+        typer.Option("--run/--no-run", help="Run each model on its probe rows, on this machine."),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every card, model and probe against its digest; exit code 1 if one is wrong.
+    """Check every card, model and probe against its digest, and run the models.
+
+    Exit code 1 if one is wrong.
+    Each model is run on the rows that were recorded with it, and must give the same signals, to
+    the bit. Another kind of processor, or another onnxruntime, may round the last bits in another
+    way: that is said with by how much.
 
     Examples:
       anabranch models verify card-fraud
 
-      anabranch models verify card-fraud/decision --run
+      anabranch models verify card-fraud/decision --no-run
     """
     from agents.model_names import parsed, registered_as
     from models.registry_errors import NothingRegistered
