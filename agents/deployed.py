@@ -164,8 +164,8 @@ def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = N
 
     Raises WeightsOutOfDate, or models.registry.ModelNotFound.
     """
-    if pipeline.weighting.weights != "learned":
-        return Weights(pipeline.weighting.weights, 0)
+    if (fixed := pipeline.weighting.fixed_weights) is not None:
+        return Weights(fixed, 0)
     learned = registry.weights(pipeline.name, version)
     if set(learned.card.values) != set(pipeline.weighting.inputs):
         raise WeightsOutOfDate(

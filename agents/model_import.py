@@ -24,7 +24,12 @@ class FileUnreadable(AnabranchError):
 
 
 def imported(
-    registry: Registry, model: str, file: str, rows: str | None, note: str
+    registry: Registry,
+    model: str,
+    file: str,
+    rows: str | None,
+    note: str,
+    trained_until: datetime | None = None,
 ) -> ModelVersion:
     """Register ONNX *file* as the model that `PIPELINE/COMPONENT` names.
 
@@ -47,5 +52,5 @@ def imported(
     return import_model(
         pipeline, name.component, content, registry,
         source=file, rows=None if rows is None else lambda columns: rows_in(rows, columns),
-        note=note, clock=lambda: datetime.now(UTC),
+        note=note, trained_until=trained_until, clock=lambda: datetime.now(UTC),
     )  # fmt: skip

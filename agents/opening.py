@@ -101,7 +101,7 @@ def is_trained(pipeline: Pipeline, registry: Registry) -> bool:
         for spec in pipeline.components
         if spec.model is not None and spec.model.estimator is not None
     )
-    if not models or pipeline.weighting.weights != "learned":
+    if not models or pipeline.weighting.fixed_weights is not None:
         return models
     found = registry.has_weights(pipeline.name)
     return found and _fit(pipeline, registry.weights(pipeline.name))

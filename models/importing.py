@@ -61,12 +61,14 @@ def import_model(
     source: str,
     rows: Callable[[Sequence[str]], Singles] | None = None,
     note: str = "",
+    trained_until: datetime | None = None,
     clock: Callable[[], datetime],
 ) -> ModelVersion:
     """Register the ONNX file *content*, of the name *source*, as component *name*'s newest model.
 
     `rows` gets the names of its columns and gives real rows (N, F) of them; without it the checks
-    are made on random ones, and so are the probe rows. Raises NotImportable, ImportRefused,
+    are made on random ones, and so are the probe rows. `trained_until` is the time of the newest
+    event that it was trained on. Raises NotImportable, ImportRefused,
     WrongWidth, WidthsUnknown, ModelUnreadable, ModelSignatureError and StoreFailed; then nothing
     is registered.
     """
@@ -90,6 +92,7 @@ def import_model(
         note=note,
         source=source,
         signature=session.signature,
+        trained_until=None if trained_until is None else trained_until.isoformat(),
     )
     return registry.add(pipeline.name, name, content, card, probe_of(session, tried))
 

@@ -11,6 +11,8 @@ from agents.commands import models_view as view
 from agents.commands.shared import JsonOption, PipelineArgument, stderr, stdout
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from models.registry import ModelVersion, Registry
 
 app = typer.Typer(
@@ -228,6 +230,15 @@ def import_file(
         ),
     ] = None,
     note: Annotated[str, typer.Option(help="Why there is this version, for people.")] = "",
+    trained_until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="When the newest event happened that it was trained on, such as "
+            "2026-01-31T00:00:00Z, or a whole day: anabranch train measures and weighs it on later "
+            "events alone. [default: now, as it cannot know what comes]",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Register an ONNX file, from PyTorch, TensorFlow or others, as a component's newest model.
@@ -247,10 +258,21 @@ def import_file(
     """
     from agents.model_import import imported
 
-    made = imported(open_registry(), model, file, rows, note)
+    made = imported(open_registry(), model, file, rows, note, _time(trained_until))
     if as_json:
         from agents.model_list import described
 
         typer.echo(json.dumps(described(made)))
     else:
         stdout.print(f"{file} is {made.name} now, {made.digest}", highlight=False, soft_wrap=True)
+
+
+def _time(text: str | None) -> datetime | None:
+    from topics.strict import instant
+
+    try:
+        return None if text is None else instant(text)
+    except ValueError as exc:
+        raise typer.BadParameter(
+            f"{text!r} is no time such as 2026-01-31T00:00:00Z", param_hint="--trained-until"
+        ) from exc
