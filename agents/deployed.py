@@ -19,7 +19,8 @@ from agents.slot import Challenge
 from models.model_inputs import WeightsOutOfDate
 from models.registry import Registry
 from models.registry_errors import RegistryError
-from topics.control import WEIGHTS, Deployment, VersionRef, WeightsDeployment
+from models.weighed_models import InService, OtherModel, in_service, learned_for, other_models
+from topics.control import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
 from topics.pipeline import ComponentSpec, Pipeline
 
 log = logging.getLogger(__name__)
@@ -159,6 +160,24 @@ def _first_usable(promoted: str, ways: Sequence[Callable[[], T]], named: Callabl
     raise refused[0]
 
 
+def models_not_learned_for(
+    pipeline: Pipeline, registry: Registry, folder: Path, state: ControlState, version: int
+) -> list[OtherModel]:
+    """The models in service that the weights of *version* were not learned for; none for 0.
+
+    In service is what the control topic names, and else the newest, or what the file pins or names.
+    """
+    if version == 0:  # fixed by the pipeline file, for whatever models
+        return []
+    promoted = {
+        name: InService(f"{name}@{it.champion.version}", it.champion.digest)
+        for name, it in state.deployments.items()
+        if it.champion is not None
+    }
+    runs = in_service(pipeline, registry, folder, promoted)
+    return other_models(registry, pipeline.name, registry.weights(pipeline.name, version), runs)
+
+
 def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = None) -> Weights:
     """The pipeline's weights: those of the file, or learned ones, the newest by default.
 
@@ -171,4 +190,5 @@ def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = N
         raise WeightsOutOfDate(
             pipeline.name, sorted(learned.card.values), pipeline.weighting.inputs
         )
-    return Weights(learned.card.values, learned.version)
+    models = learned_for(registry, pipeline.name, learned.card.models)
+    return Weights(learned.card.values, learned.version, models)

@@ -52,7 +52,8 @@ def find_version(registry: Registry, model: str, beside: str | None = None) -> M
 def list_versions(pipeline: PipelineArgument, as_json: JsonOption = False) -> None:
     """Every version of every component, and of the weights.
 
-    A version whose card cannot be read is shown as that; `anabranch models verify` says why.
+    A version whose card cannot be read is shown as that; `anabranch models verify` says why. The
+    newest weights say so when they were learned for other models than would start now.
 
     Examples:
       anabranch models list card-fraud
@@ -60,11 +61,11 @@ def list_versions(pipeline: PipelineArgument, as_json: JsonOption = False) -> No
       anabranch models list card-fraud --json | jq '.models[-1].digest'
     """
     from agents.model_list import listed
-    from agents.model_names import registered_as
+    from agents.model_names import file_of, registered_as
     from models.registry_errors import NothingRegistered
 
     registry, name = open_registry(), registered_as(pipeline)
-    found = listed(registry, name)
+    found = listed(registry, name, file_of(pipeline))
     if not found["models"] and not found["weights"]:
         raise NothingRegistered(pipeline, registry.root)
     if as_json:
