@@ -61,6 +61,18 @@ def judged(
     return Judged(slice(start, held_out.stop), _with_readers(pipeline, why))
 
 
+def may_have_seen(
+    pipeline: Pipeline, until_ms: Mapping[str, int | None], first_ms: int
+) -> dict[str, str]:
+    """Component → why there are no figures of it on events from *first_ms* on; as `judged`."""
+    why = {
+        name: MAY_HAVE_SEEN
+        for name, until in until_ms.items()
+        if until is None or until >= first_ms
+    }
+    return _with_readers(pipeline, why)
+
+
 def readers_of(pipeline: Pipeline, names: set[str]) -> set[str]:
     """*names* and every component that reads one of them, directly or not."""
     found = set(names)

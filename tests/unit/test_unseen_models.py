@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
 from agents.components import open_component
+from agents.evaluation_data import not_measured
 from models.estimators import fit
 from models.export import export
 from models.importing import import_model
@@ -321,3 +322,21 @@ def test_trained_until_is_a_time_or_a_whole_day(written: object, until: str) -> 
 def test_trained_until_is_of_a_path() -> None:
     with pytest.raises(ValidationError, match="models import --trained-until says it"):
         pipeline({**TREE, "trained_until": "2026-01-31"})
+
+
+def test_an_evaluation_has_no_figures_of_a_file_that_may_be_of_its_test_days(
+    tmp_path: Path,
+) -> None:
+    registry = Registry(tmp_path / "registry")
+
+    def lacking(risk: dict[str, Any], first_test: str) -> list[str]:
+        return list(not_measured(pipeline(risk), registry, date.fromisoformat(first_test)))
+
+    assert lacking({"path": "risk.onnx"}, "2025-01-05") == ["risk", "decision"]
+    dated = {"path": "risk.onnx", "trained_until": "2025-01-04"}
+    assert lacking(dated, "2025-01-04") == ["risk", "decision"]
+    assert lacking(dated, "2025-01-05") == []
+    assert lacking(TREE, "2025-01-05") == []
+    imported(tmp_path, always(0.5), clock=lambda: hour(24))
+    assert lacking({**TREE, "version": 1}, "2025-01-02") == ["risk", "decision"]
+    assert lacking({**TREE, "version": 1}, "2025-01-03") == []
