@@ -61,7 +61,7 @@ def find_pipeline(name: str) -> Path:
     """The file of pipeline *name*: a path, or a name under deploy/pipelines."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
+        if not path.exists():
             raise PipelineNotFound(name, [])
         return path
     folders = [PIPELINES, Path(__file__).parents[1] / PIPELINES]

@@ -228,7 +228,7 @@ async def test_a_version_that_was_tampered_with_is_refused_and_the_old_one_goes_
 
 async def test_weights_and_policy_swap_the_same_way(two: Trained, broker: BrokerSettings) -> None:
     name = two.pipeline.name
-    first = two.registry.weights(name)
+    first = two.registry.weights(name, 1)
     values = dict.fromkeys(first.card.values, 1 / len(first.card.values))
     second = two.registry.add_weights(name, first.card.model_copy(update={"values": values}))
     policy = Policy(version=7, otherwise="fine", thresholds={"stop": 0.0001})

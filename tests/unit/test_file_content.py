@@ -20,7 +20,7 @@ from models.session import ModelSession, ModelUnreadable
 from models.store import LocalStore
 from topics.errors import AnabranchError
 from topics.file_content import FileTooLarge, NotAFile, check_file, read_file
-from topics.pipeline_file import PipelineFileError, load_pipeline
+from topics.pipeline_file import PipelineFileError, find_pipeline, load_pipeline
 
 HUGE = 1 << 40
 
@@ -92,7 +92,11 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], type[AnabranchError]]] = {
     "model": ("x.onnx", ModelSession.open, ModelUnreadable),
     "registry": ("x.onnx", lambda it: LocalStore(it.parent).read(it.name), StoreFailed),
     "rows of a model": ("x.npy", lambda it: rows_in(str(it), ["a"]), UnreadableDataset),
-    "pipeline file": ("x.yaml", load_pipeline, PipelineFileError),
+    "pipeline file": (
+        "x.yaml",
+        lambda it: load_pipeline(find_pipeline(str(it))),
+        PipelineFileError,
+    ),
     **{
         f"data {suffix}": (
             f"x.{suffix}",
