@@ -101,6 +101,8 @@ def evaluate(
         kept = registry or stack.enter_context(TemporaryDirectory(prefix="anabranch-"))
         models = Registry(kept)
         evaluation, tested = _prepared(file, models, path, weeks, streamed_from, seed, bars)
+        weighed = open_weights(file.pipeline, models).values
+        unmeasured = not_measured(file.pipeline, models, weeks.test_start)
         settings = _settings(stack, broker)
         stderr.print(
             f"every event waits for every stage here, whatever {file.path} says of late ones "
@@ -108,11 +110,8 @@ def evaluate(
             soft_wrap=True, highlight=False,
         )  # fmt: skip
         run_async(_stream(file, models, settings, evaluation, bars))
-    weighed = open_weights(file.pipeline, models).values
-    unmeasured = not_measured(file.pipeline, models, weeks.test_start)
-    for stage in (it for it in unmeasured if weighed.get(it)):
+    if stage := next((it for it in unmeasured if weighed.get(it)), None):
         unmeasured = {**unmeasured, COMPOSED: f"{stage} {unmeasured[stage]}"}
-        break
     _report(evaluation, weeks, tested, unmeasured, as_json=as_json)
 
 
