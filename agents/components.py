@@ -14,6 +14,7 @@ from agents.extract_features import ExtractFeatures, PlainFeatures
 from models.component import Component
 from models.features import FeatureVector
 from models.model_inputs import ModelOutOfDate, reads
+from models.probing import ROUNDING, check_probe
 from models.registry import Registry, digest_of
 from models.session import ModelSession
 from topics.errors import AnabranchError
@@ -36,11 +37,12 @@ class OpenComponent(NamedTuple):
 
 
 def open_component(
-    pipeline: Pipeline, name: str, registry: Registry, folder: Path
+    pipeline: Pipeline, name: str, registry: Registry, folder: Path, *, to_the_bit: bool = False
 ) -> OpenComponent:
     """Load component *name*; model paths are relative to *folder*, the pipeline file's.
 
-    Raises ComponentNotLoadable, or models.registry.RegistryError for its model.
+    A registered model must give its probe rows the signals that were recorded: *to_the_bit*, or up
+    to rounding. Raises ComponentNotLoadable, or models.registry.RegistryError for its model.
     """
     spec = pipeline.component(name)
     if spec.import_path is not None:
@@ -49,15 +51,15 @@ def open_component(
         features = FeatureVector(spec.features or [])
         opened = OpenComponent(PlainFeatures(features), ModelRef(name, "", "code"))
     else:
-        opened = _with_model(pipeline, spec, registry, folder)
+        opened = _with_model(pipeline, spec, registry, folder, to_the_bit=to_the_bit)
     opened.component.load()
     return opened
 
 
 def _with_model(
-    pipeline: Pipeline, spec: ComponentSpec, registry: Registry, folder: Path
+    pipeline: Pipeline, spec: ComponentSpec, registry: Registry, folder: Path, *, to_the_bit: bool
 ) -> OpenComponent:
-    session, model = _session(pipeline, spec, registry, folder)
+    session, model = _session(pipeline, spec, registry, folder, to_the_bit=to_the_bit)
     if spec.kind == "extract_features":
         return OpenComponent(ExtractFeatures(FeatureVector(spec.features or []), session), model)
     made = AssessRisk(session) if spec.kind == "assess_risk" else Decide(session)
@@ -65,7 +67,7 @@ def _with_model(
 
 
 def _session(
-    pipeline: Pipeline, spec: ComponentSpec, registry: Registry, folder: Path
+    pipeline: Pipeline, spec: ComponentSpec, registry: Registry, folder: Path, *, to_the_bit: bool
 ) -> tuple[ModelSession, ModelRef]:
     if spec.model is not None and spec.model.path is not None:
         session = ModelSession.open(folder / spec.model.path)
@@ -78,7 +80,10 @@ def _session(
         model = f"{spec.name}@{version.version}"
         raise ModelOutOfDate(pipeline.name, model, version.card.inputs)
     ref = ModelRef(f"{spec.name}@{version.version}", version.digest, version.card.variant)
-    return ModelSession.open(version), ref
+    session, probe = ModelSession.open(version), version.probe()
+    if probe is not None:
+        check_probe(session, probe, tolerance=0.0 if to_the_bit else ROUNDING)
+    return session, ref
 
 
 def import_component(spec: ComponentSpec, folder: Path) -> type[Component]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
 
 from agents.join import Joined
+from models.weighed_models import Learned
 from models.weighting import Weighed
 from topics.batches import Headers, Record
 from topics.decision import ATTEMPT, rfc3339, rfc3339_all, source_id
@@ -26,6 +27,8 @@ class Weights:
     values: Mapping[str, float]
     version: int
     """0 for weights fixed in the pipeline file."""
+    learned_for: Learned = field(default_factory=dict)
+    """Component → digests of the models that they hold for; none of weights that are fixed."""
 
 
 class DecisionWriter:

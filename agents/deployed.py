@@ -17,11 +17,10 @@ from agents.components import OpenComponent, open_component
 from agents.decisions import Weights
 from agents.slot import Challenge
 from models.model_inputs import WeightsOutOfDate
-from models.probing import check_probe
 from models.registry import Registry
 from models.registry_errors import RegistryError
-from models.session import ModelSession
-from topics.control import WEIGHTS, Deployment, VersionRef, WeightsDeployment
+from models.weighed_models import InService, OtherModel, in_service, learned_for, other_models
+from topics.control import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
 from topics.pipeline import ComponentSpec, Pipeline
 
 log = logging.getLogger(__name__)
@@ -66,10 +65,8 @@ def open_version(
     found = registry.get(pipeline.name, name, version.version)
     if found.digest != version.digest:
         raise OtherDigest(f"{name}@{version.version}", version.digest, found.digest)
-    probe = found.probe()
-    if probe is not None:
-        check_probe(ModelSession.open(found), probe)
-    return open_component(pipeline.with_version(name, version.version), name, registry, folder)
+    pinned = pipeline.with_version(name, version.version)
+    return open_component(pinned, name, registry, folder, to_the_bit=True)
 
 
 def open_deployed(
@@ -163,16 +160,35 @@ def _first_usable(promoted: str, ways: Sequence[Callable[[], T]], named: Callabl
     raise refused[0]
 
 
+def models_not_learned_for(
+    pipeline: Pipeline, registry: Registry, folder: Path, state: ControlState, version: int
+) -> list[OtherModel]:
+    """The models in service that the weights of *version* were not learned for; none for 0.
+
+    In service is what the control topic names, and else the newest, or what the file pins or names.
+    """
+    if version == 0:  # fixed by the pipeline file, for whatever models
+        return []
+    promoted = {
+        name: InService(f"{name}@{it.champion.version}", it.champion.digest)
+        for name, it in state.deployments.items()
+        if it.champion is not None
+    }
+    runs = in_service(pipeline, registry, folder, promoted)
+    return other_models(registry, pipeline.name, registry.weights(pipeline.name, version), runs)
+
+
 def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = None) -> Weights:
     """The pipeline's weights: those of the file, or learned ones, the newest by default.
 
     Raises WeightsOutOfDate, or models.registry.ModelNotFound.
     """
-    if pipeline.weighting.weights != "learned":
-        return Weights(pipeline.weighting.weights, 0)
+    if (fixed := pipeline.weighting.fixed_weights) is not None:
+        return Weights(fixed, 0)
     learned = registry.weights(pipeline.name, version)
     if set(learned.card.values) != set(pipeline.weighting.inputs):
         raise WeightsOutOfDate(
             pipeline.name, sorted(learned.card.values), pipeline.weighting.inputs
         )
-    return Weights(learned.card.values, learned.version)
+    models = learned_for(registry, pipeline.name, learned.card.models)
+    return Weights(learned.card.values, learned.version, models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from math import ceil
 from pathlib import Path
 
@@ -12,8 +12,10 @@ import numpy as np
 import orjson
 
 from models.dataset_errors import DatasetNotFound
-from models.evaluation import DaysOutsideData, Outcomes, Weeks, days_of, train_rows
+from models.evaluation import DaysOutsideData, Outcomes, Weeks, day_number, days_of, train_rows
+from models.registry import Registry
 from models.training_data import TrainingData, with_windows
+from models.unseen_rows import may_have_seen, milliseconds
 from models.windows import WindowPlan
 from topics.pipeline import Pipeline
 
@@ -36,6 +38,22 @@ def history_days(pipeline: Pipeline) -> int:
     """For how many days before the test days events matter to the features of *pipeline*."""
     plans = [WindowPlan(pipeline, it.name) for it in pipeline.components if it.windowed]
     return ceil(max((plan.memory_ms for plan in plans), default=0) / _DAY_MS)
+
+
+def not_measured(pipeline: Pipeline, registry: Registry, first_test: date) -> dict[str, str]:
+    """Component → why the test days show nothing of it: its model may have been fitted on them.
+
+    So it is with a file, and with a version that the pipeline file keeps, unless they are said to
+    be older. Raises RegistryError.
+    """
+    until: dict[str, int | None] = {}
+    for spec in pipeline.components:
+        if spec.model is not None and spec.model.path is not None:
+            until[spec.name] = milliseconds(spec.model.trained_until)
+        elif spec.model is not None and spec.model.version is not None:
+            card = registry.get(pipeline.name, spec.name, spec.model.version).card
+            until[spec.name] = milliseconds(datetime.fromisoformat(card.seen_until))
+    return may_have_seen(pipeline, until, day_number(first_test) * _DAY_MS)
 
 
 def transactions_in(place: Path) -> str:

@@ -199,4 +199,10 @@ class Metrics:
             ("pipeline",),
             registry=on,
         )
+        self.other_models = Counter(
+            "anabranch_rows_of_other_models_total",
+            "Rows weighed with the output of a model that the weights were not learned for",
+            _LABELS,
+            registry=on,
+        )
         self.model = Info("anabranch_model", "Model of a component", _LABELS, registry=on)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.model_names import BadModelName, parsed
 from agents.model_rows import rows_in
 from topics.errors import AnabranchError, MissingExtra
+from topics.file_content import read_file
 from topics.pipeline_file import find_pipeline, load_pipeline
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ class FileUnreadable(AnabranchError):
 
 
 def imported(
-    registry: Registry, model: str, file: str, rows: str | None, note: str
+    registry: Registry,
+    model: str,
+    file: str,
+    rows: str | None,
+    note: str,
+    trained_until: datetime | None = None,
 ) -> ModelVersion:
     """Register ONNX *file* as the model that `PIPELINE/COMPONENT` names.
 
@@ -33,6 +38,7 @@ def imported(
     """
     try:
         from models.importing import import_model
+        from models.session import MOST_MODEL_BYTES
     except ModuleNotFoundError as exc:
         raise MissingExtra("importing a model", "train") from exc
     name = parsed(model)
@@ -40,11 +46,11 @@ def imported(
         raise BadModelName(model, "PIPELINE/COMPONENT: the new version gets the next number")
     pipeline = load_pipeline(find_pipeline(name.pipeline)).pipeline
     try:
-        content = Path(file).read_bytes()
+        content = read_file(file, MOST_MODEL_BYTES)
     except OSError as exc:
         raise FileUnreadable(file, exc.strerror or str(exc)) from exc
     return import_model(
         pipeline, name.component, content, registry,
         source=file, rows=None if rows is None else lambda columns: rows_in(rows, columns),
-        note=note, clock=lambda: datetime.now(UTC),
+        note=note, trained_until=trained_until, clock=lambda: datetime.now(UTC),
     )  # fmt: skip

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from models.registry import ModelVersion, Registry, RegistryError, WeightsVersion
+from models.weighed_models import InService, in_service, other_models
+from topics.pipeline_file import PipelineFile
 
 Facts = dict[str, Any]
 
 
-def listed(registry: Registry, pipeline: str) -> Facts:
-    """Every version of every component, then of the weights; `unreadable` for a bad card."""
+def listed(registry: Registry, pipeline: str, file: PipelineFile | None = None) -> Facts:
+    """Every version of every component, then of the weights; `unreadable` for a bad card.
+
+    With the pipeline's *file*, weights say which models they were not learned for of those that
+    would start now: the newest, or what the file pins or names.
+    """
     models = [
         _model(registry, pipeline, component, version)
         for component in registry.components(pipeline)
         for version in registry.versions(pipeline, component)
     ]
-    weights = [_weights(registry, pipeline, it) for it in registry.weights_versions(pipeline)]
+    runs = {} if file is None else in_service(file.pipeline, registry, file.path.parent, {})
+    weights = [_weights(registry, pipeline, it, runs) for it in registry.weights_versions(pipeline)]
     return {"pipeline": pipeline, "models": models, "weights": weights}
 
 
@@ -52,12 +60,18 @@ def _model(registry: Registry, pipeline: str, component: str, version: int) -> F
     }  # fmt: skip
 
 
-def _weights(registry: Registry, pipeline: str, version: int) -> Facts:
+def _weights(
+    registry: Registry, pipeline: str, version: int, runs: Mapping[str, InService]
+) -> Facts:
     try:
-        card = registry.weights(pipeline, version).card
+        found = registry.weights(pipeline, version)
+        others = other_models(registry, pipeline, found, runs)
+        card = found.card
     except RegistryError as exc:
         return {"version": version, "unreadable": str(exc)}
     return {
         "version": version, "created_at": card.created_at, "rows": card.rows,
         "metrics": card.metrics, "values": card.values, "parent": card.parent, "note": card.note,
+        "models": card.models, "not_learned": card.not_learned,
+        "other_models": {it.component: it.runs for it in others},
     }  # fmt: skip

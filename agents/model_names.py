@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from models.registry import WEIGHTS
 from topics.errors import AnabranchError
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.pipeline_file import PipelineFile, PipelineNotFound, find_pipeline, load_pipeline
 
 _COMPONENT = re.compile(rf"({WEIGHTS}|[a-z][a-z0-9-]{{0,62}})(?:@([1-9][0-9]{{0,8}}))?", re.ASCII)
 _FILES = (".yaml", ".yml")
@@ -72,6 +72,14 @@ def registered_as(pipeline: str) -> str:
     if pipeline.endswith(_FILES):
         return load_pipeline(find_pipeline(pipeline)).pipeline.name
     return pipeline
+
+
+def file_of(pipeline: str) -> PipelineFile | None:
+    """The file of *pipeline*, a name or a file; None for a name whose file is elsewhere."""
+    try:
+        return load_pipeline(find_pipeline(pipeline))
+    except PipelineNotFound:
+        return None
 
 
 def _component(text: str, name: str, form: str) -> tuple[str, int | None]:

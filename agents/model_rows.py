@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.dataset_errors import UnreadableDataset
 from models.datasets import read_rows
 from topics.errors import AnabranchError
+from topics.file_content import check_file
 
 MOST_ROWS = 2048
 
@@ -28,7 +29,7 @@ def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
     Raises ColumnsMissing, DatasetError and MissingExtra.
     """
     if Path(path).suffix == ".npy":
-        return _array(path)[:MOST_ROWS]
+        return _array(path)
     parts: list[NDArray[np.float32]] = []
     for batch in read_rows(
         path, columns={}, fields=columns, types=dict.fromkeys(columns, "number"), optional=columns
@@ -44,6 +45,11 @@ def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
 
 def _array(path: str) -> NDArray[np.float32]:
     try:
-        return np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (OSError, ValueError, EOFError) as exc:
+        check_file(path)
+        # Mapped: the header alone says how many rows there are, which may be more than memory has.
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        return np.asarray(array[:MOST_ROWS], np.float32)
+    except OSError as exc:
+        raise UnreadableDataset(path, exc.strerror or str(exc)) from exc
+    except (ValueError, EOFError, IndexError, TypeError) as exc:
         raise UnreadableDataset(path, str(exc).splitlines()[0]) from exc

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 
 from agents.components import OpenComponent
-from agents.deployed import open_challenge, open_deployed, open_deployed_weights, open_weights
+from agents.deployed import (
+    models_not_learned_for,
+    open_challenge,
+    open_deployed,
+    open_deployed_weights,
+    open_weights,
+)
 from agents.parts import Parts
 from agents.terms import Terms
 from models.model_inputs import ModelOutOfDate, reads
 from models.registry import Registry, WeightsVersion
+from models.weighed_models import WeightsOfOtherModels
 from topics.control import ControlState
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.pipeline_file import PipelineFile
 from topics.topology import WEIGH
 from topics.workers import workers
+
+log = logging.getLogger(__name__)
 
 
 class UnknownComponent(AnabranchError):
@@ -33,6 +43,7 @@ def open_parts(
     """Load the components named in *only* (all, if None) and the weights, where needed.
 
     *state* is what the control topic says is in service; without it, the newest versions are.
+    Weights of other models than those in service are logged, or refused (`weights: strict`).
     Raises UnknownComponent, ComponentNotLoadable, or models.registry.RegistryError.
     """
     pipeline, state = file.pipeline, state or ControlState()
@@ -43,6 +54,8 @@ def open_parts(
         if name != WEIGH
     }
     terms = open_terms(pipeline, registry, state) if WEIGH in wanted else None
+    if terms is not None:
+        check_weighed_models(file, registry, state, terms.weights.version)
     found = {
         name: open_challenge(pipeline, name, state.deployment(name), registry, file.path.parent)
         for name in components
@@ -94,6 +107,25 @@ def open_terms(pipeline: Pipeline, registry: Registry, state: ControlState) -> T
     return Terms.of(pipeline, open_deployed_weights(pipeline, registry, state.weights), policy)
 
 
+def check_weighed_models(
+    file: PipelineFile, registry: Registry, state: ControlState, version: int
+) -> None:
+    """Log models in service that weights of *version* were not learned for.
+
+    Raises WeightsOfOtherModels where the file wants weights: strict.
+    """
+    pipeline = file.pipeline
+    others = models_not_learned_for(pipeline, registry, file.path.parent, state, version)
+    if others and pipeline.weighting.weights == "strict":
+        raise WeightsOfOtherModels(pipeline.name, version, others)
+    if others:
+        log.warning(
+            "weights@%d of %s were learned for other models than those in service: %s; their "
+            "signals may mean something else (`anabranch train %s` learns weights for them)",
+            version, pipeline.name, ", ".join(map(str, others)), pipeline.name,
+        )  # fmt: skip
+
+
 def is_trained(pipeline: Pipeline, registry: Registry) -> bool:
     """Every model that `anabranch train` would make is there, and fits the pipeline file."""
     models = all(
@@ -101,7 +133,7 @@ def is_trained(pipeline: Pipeline, registry: Registry) -> bool:
         for spec in pipeline.components
         if spec.model is not None and spec.model.estimator is not None
     )
-    if not models or pipeline.weighting.weights != "learned":
+    if not models or pipeline.weighting.fixed_weights is not None:
         return models
     found = registry.has_weights(pipeline.name)
     return found and _fit(pipeline, registry.weights(pipeline.name))

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 from agents.control_topic import ControlTopic, now
-from agents.deployed import check_swappable, open_version, open_weights
+from agents.deployed import (
+    check_swappable,
+    models_not_learned_for,
+    open_deployed_weights,
+    open_version,
+    open_weights,
+)
 from agents.promotion_errors import (
     FixedWeights,
     IsChampion,
@@ -20,6 +26,8 @@ from agents.promotion_errors import (
     SamePolicy,
 )
 from models.registry import Registry
+from models.registry_errors import RegistryError
+from models.weighed_models import OtherModel
 from topics.control import (
     POLICY,
     WEIGHTS,
@@ -142,6 +150,19 @@ class Promoter:
         if state is None or state.previous is None:
             raise NothingToRollBack(WEIGHTS)
         return await self.promote_weights(state.previous, reason, action="rollback")
+
+    def models_not_learned_for(self) -> tuple[int, list[OtherModel]]:
+        """The version of the weights in service, and what they were not learned for of models."""
+        deployed = self._control.state.weights
+        try:
+            weights = open_deployed_weights(self._pipeline, self._registry, deployed)
+        except RegistryError:  # there are none, or none that fit: workers say so
+            return 0, []
+        found = models_not_learned_for(
+            self._pipeline, self._registry, self._file.path.parent, self._control.state,
+            weights.version,
+        )  # fmt: skip
+        return weights.version, found
 
     async def promote_policy(self, reason: str = "") -> int:
         """Put the pipeline file's policy into service. Raises SamePolicy."""

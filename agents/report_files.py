@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topics.errors import AnabranchError, MissingExtra
+from topics.file_content import check_file
 
 if TYPE_CHECKING:
     from models.training_report import TrainingReport
@@ -33,6 +34,8 @@ def check_report_place(page: Path | None) -> None:
     check_can_render()
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
+        if page.exists():
+            check_file(page)  # a FIFO would wait for a reader
         with page.open("ab"):
             pass
     except OSError as error:

@@ -164,6 +164,11 @@ class StageMetrics:
             self._own(self.metrics.waiting_seconds, stage).set(wait.seconds)
             self._own(self.metrics.stage_down, stage).set(wait.down)
 
+    def observe_other_models(self, rows: Mapping[str, int]) -> None:
+        """Rows, by stage, whose output is of a model that the weights were not learned for."""
+        for stage, count in rows.items():
+            self._of(self.metrics.other_models, stage).inc(count)
+
     def observe_terms(self, weights: Mapping[str, float], version: int) -> None:
         """The weights in use, by stage."""
         self._of(self.metrics.weights_version).set(version)

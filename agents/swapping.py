@@ -19,6 +19,7 @@ from agents.slot import Challenge, Note, Slot
 from agents.stage_metrics import StageMetrics
 from agents.terms import Terms, TermsSlot
 from models.registry import Registry
+from models.registry_errors import RegistryError
 from topics.control import POLICY, WEIGHTS, Challenger, Deployment, VersionRef
 from topics.errors import AnabranchError
 from topics.pipeline_file import PipelineFile
@@ -156,6 +157,8 @@ class Swapper:
 
     async def _swap_terms(self, slot: TermsSlot) -> None:
         state = self._control.state
+        if self._is_new("models that weights hold for", dict(state.deployments)):
+            await self._renew_learned_for(slot)
         if state.weights is not None and self._is_new(WEIGHTS, state.weights):
             version = state.weights.version
 
@@ -181,6 +184,19 @@ class Swapper:
                 return f"{POLICY}@{slot.terms.policy.version} decides instead"
 
             await self._attempt(POLICY, WEIGH, policy.version, decided, other_policy)
+
+    async def _renew_learned_for(self, slot: TermsSlot) -> None:
+        """What is promoted may be a variant that was registered after the weights were opened."""
+        version = slot.terms.weights.version
+        try:
+            weights = await asyncio.to_thread(
+                open_weights, self._pipeline, self._registry, version or None
+            )
+        except RegistryError as exc:
+            log.warning("%s@%d: %s", WEIGHTS, version, exc)
+            return
+        if weights.version == version:
+            self._put(slot, Terms.of(self._pipeline, weights, slot.terms.policy))
 
     def _put(self, slot: TermsSlot, terms: Terms) -> None:
         if (terms.weights, terms.policy) != (slot.terms.weights, slot.terms.policy):

@@ -27,6 +27,11 @@ class Terms:
         pipeline = pipeline.model_copy(update={"policy": policy})
         return cls(weights, policy, Scale(pipeline, weights), DecisionWriter(pipeline, weights))
 
+    @property
+    def versions(self) -> tuple[int, int]:
+        """Of the weights and of the policy."""
+        return self.weights.version, self.policy.version
+
 
 class NoteOfTerms(Protocol):
     """Told that the first rows of a partition have been decided by some terms."""
@@ -48,5 +53,7 @@ class TermsSlot:
         before = self._last.get(partition)
         if before is not terms:
             self._last[partition] = terms
+            if before is not None and before.versions == terms.versions:
+                return  # the same weights, which hold for more models by now
             if self.note is not None:
                 self.note(terms, partition, first_offset, takes_over=before is not None)

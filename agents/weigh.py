@@ -20,7 +20,7 @@ from agents.joined_worker import JoinedWorker
 from agents.redrive_ends import RedriveEnds
 from agents.source_stage import source_rows
 from agents.terms import TermsSlot
-from agents.weighing import causes_of_death
+from agents.weighing import causes_of_death, rows_of_other_models
 from agents.worker import Wiring
 from topics.ends import decided_offset
 from topics.events import EventDecoder
@@ -55,6 +55,7 @@ class Weigher(JoinedWorker):
         self._events = EventDecoder(wiring.pipeline.event)
         self._slot = slot
         wiring.metrics.observe_late_answers(0)  # a series that is there can be alerted on
+        wiring.metrics.observe_other_models(dict.fromkeys(inputs, 0))
         self.errands = RedriveEnds(wiring, self.tail, slot)
         self._burials = Burials(wiring, self.tail)
 
@@ -108,5 +109,7 @@ class Weigher(JoinedWorker):
         degraded = int((~verdict.present[rows].all(axis=1)).sum())
         self.wiring.in_step.decided(partition, int(joined.rows.offsets[-1]))
         self.wiring.metrics.observe_ends(latencies, degraded, [])
+        if others := rows_of_other_models(joined, terms.weights.learned_for):
+            self.wiring.metrics.observe_other_models(others)
         waiting = sum(join.pending_rows for _, join in self.states())
         self.wiring.metrics.observe_join(waiting, joined.unaccounted)

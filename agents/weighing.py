@@ -9,6 +9,7 @@ import numpy as np
 from agents.alignment import ERRORS
 from agents.decisions import Weights
 from agents.join import Joined
+from models.weighed_models import Learned
 from models.weighting import Weighed, combine
 from topics.pipeline import Pipeline
 from topics.stage_batch import Bools, Failure, Ints
@@ -70,6 +71,25 @@ class Scale:
             fallback &= joined.rows.offsets <= joined.overdue_to
         decidable = self.quorum(present) | fallback
         return Verdict(present, decidable, fallback, combine(signals, present, self._alpha))
+
+
+def rows_of_other_models(joined: Joined, learned_for: Learned) -> dict[str, int]:
+    """Of each stage, the rows whose output is of a model that the weights were not learned for.
+
+    Weights that name no model of a stage hold for any.
+    """
+    found = {}
+    for name, stage in joined.stages.items():
+        digests = learned_for.get(name)
+        if digests is None or all(run.model.digest in digests for run in stage.models):
+            continue
+        starts = [run.start for run in stage.models] + [len(stage.present)]
+        found[name] = sum(
+            int(stage.present[run.start : stop].sum())
+            for run, stop in zip(stage.models, starts[1:], strict=True)
+            if run.model.digest not in digests
+        )
+    return found
 
 
 def causes_of_death(joined: Joined, verdict: Verdict, rows: Ints) -> list[Failure]:

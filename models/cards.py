@@ -53,6 +53,13 @@ class ModelCard(Card):
     """None on cards that were written before there was one."""
     variants: list[Variant] = []
     """What `anabranch models optimise` measured when it chose this variant."""
+    trained_until: str | None = None
+    """The time of the newest event that it was fitted on; None where that is not known."""
+
+    @property
+    def seen_until(self) -> str:
+        """The time of the newest event that it may have been fitted on: at most its own."""
+        return self.trained_until or self.created_at
 
 
 class WeightsCard(Card):
@@ -66,6 +73,8 @@ class WeightsCard(Card):
     """Component → digest of the model whose signals they weigh."""
     parent: int | None = None
     """The version of the weights that they were made of; None for learned ones."""
+    not_learned: list[str] = []
+    """Stages with an equal share instead of a learned weight: there were no rows to learn it on."""
     note: str = ""
 
     @model_validator(mode="after")

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.decision_costs import CostReport, least_cost, verdict
-from models.judging import curves, quality
+from models.judging import Quality, curves, quality
 from models.leaving_out import LeftOut, Signals, left_out, scores_of
 from models.registry import WeightsCard
 from models.splits import Blocks
 from models.stage_outputs import StageOutputs
 from models.training_report import ComposedReport, Cutoffs, HeldOut, cutoffs
-from models.weights import learn_weights
+from models.weights import LearnedWeights, learn_weights
 from topics.pipeline import Pipeline
 from topics.policy import Policy
 
@@ -32,9 +32,11 @@ class Composition(NamedTuple):
     quality: ComposedReport
     rows: slice
     """The rows that the quality was measured on."""
-    cutoffs: Cutoffs
-    """By all held-out rows."""
+    cutoffs: Cutoffs | None
+    """By all held-out rows; None where the weighted score was not measured."""
     held_out: HeldOut
+    not_learned: list[str]
+    """Stages with an equal share instead of a learned weight."""
 
 
 def compose(
@@ -43,33 +45,61 @@ def compose(
     blocks: Blocks,
     *,
     clock: Callable[[], datetime],
+    unmeasured: Mapping[str, str] | None = None,
 ) -> Composition:
     """Learn the weights, unless the pipeline file fixes them.
 
-    Learned on one half of the held-out rows, reported on the other. Raises WeightsNotOptimal.
+    Learned on one half of the held-out rows, reported on the other. Stages that are *unmeasured*,
+    each with why, may have seen both: each gets an equal share of the weights, and the others
+    share what is left as they have learned. Raises WeightsNotOptimal.
     """
-    names = pipeline.weighting.inputs
-    fixed = pipeline.weighting.weights
-    if fixed != "learned":
-        weights = {name: fixed[name] for name in names}
-        rows, card = blocks.held_out, None
-        reached = _quality(stages, weights, rows)
+    names, unmeasured = pipeline.weighting.inputs, unmeasured or {}
+    fixed = pipeline.weighting.fixed_weights
+    not_learned: list[str] = []
+    learned: LearnedWeights | None = None
+    if fixed is not None:
+        weights, rows = {name: fixed[name] for name in names}, blocks.held_out
     else:
-        labels = stages.data.labels[blocks.weighing]
-        learned = learn_weights(stages.signals(names, blocks.weighing), labels, names)
-        weights, rows = learned.values, blocks.report
-        reached = _quality(stages, weights, rows)
+        rows, not_learned = blocks.report, [name for name in names if name in unmeasured]
+        if learning := [name for name in names if name not in unmeasured]:
+            labels = stages.data.labels[blocks.weighing]
+            learned = learn_weights(stages.signals(learning, blocks.weighing), labels, learning)
+        weights = _shared(names, not_learned, learned.values if learned else {})
+    why = next((unmeasured[name] for name in names if name in unmeasured and weights[name]), None)
+    if why is not None:
+        stage = next(name for name in names if name in unmeasured and weights[name])
+        why = f"{stage} {why}"
+    reached = ComposedReport.of(why or _quality(stages, weights, rows))
+    card = None
+    if fixed is None:
+        metrics = reached.model_dump(exclude={"not_measured"}, exclude_none=True)
+        if learned is not None:
+            metrics |= {"learned_log_loss": learned.loss, "gap": learned.gap}
         card = WeightsCard(
-            values=weights,
-            rows=len(labels),
-            created_at=clock().isoformat(),
-            metrics={**reached.model_dump(), "learned_log_loss": learned.loss, "gap": learned.gap},
-            models={},
-        )
-    held_out = _held_out(pipeline, stages, blocks, weights, rows)
+            values=weights, rows=len(stages.data.labels[blocks.weighing]) if learned else 0,
+            created_at=clock().isoformat(), metrics=metrics, models={}, not_learned=not_learned,
+        )  # fmt: skip
     return Composition(
-        weights, card, reached, rows, _cutoffs(stages, weights, blocks.held_out), held_out
-    )
+        weights, card, reached, rows,
+        None if why else _cutoffs(stages, weights, blocks.held_out),
+        _held_out(pipeline, stages, blocks, weights, rows, unmeasured, whole=why is None),
+        not_learned,
+    )  # fmt: skip
+
+
+def _shared(
+    names: Sequence[str], not_learned: Sequence[str], learned: Mapping[str, float]
+) -> dict[str, float]:
+    """Weights of all stages: an equal share for those *not_learned*, the rest as was *learned*.
+
+    >>> _shared(["a", "b", "c", "d"], ["a"], {"b": 0.5, "c": 0.5, "d": 0.0})
+    {'a': 0.25, 'b': 0.375, 'c': 0.375, 'd': 0.0}
+    """
+    equal = 1 / len(names)
+    if not not_learned:
+        return {name: learned[name] for name in names}
+    left = 1 - equal * len(not_learned)
+    return {name: equal if name in not_learned else left * learned[name] for name in names}
 
 
 def _held_out(
@@ -78,16 +108,28 @@ def _held_out(
     blocks: Blocks,
     weights: Mapping[str, float],
     rows: slice,
+    unmeasured: Mapping[str, str],
+    *,
+    whole: bool,
 ) -> HeldOut:
+    """About *rows*; with figures of the weighted score where it is *whole*, measured in all."""
     labels, score = stages.data.labels[rows], _scores(stages, weights, rows)
     shown: dict[str, NDArray[np.floating]] = {
-        name: stages.signals([name], rows)[:, 0] for name in weights
+        name: stages.signals([name], rows)[:, 0] for name in weights if name not in unmeasured
     }
+    declared = blocks.refit_stop is not None
+    if not whole:
+        return HeldOut(
+            rows=len(labels), positives=int(labels.sum()), declared=declared,
+            curves={name: curves(labels, it) for name, it in shown.items()},
+            left_out={}, policy=None, costs=None,
+        )  # fmt: skip
     return HeldOut(
         rows=len(labels),
         positives=int(labels.sum()),
+        declared=declared,
         curves={name: curves(labels, it) for name, it in {**shown, COMPOSED: score}.items()},
-        left_out=_left_out(pipeline, stages, blocks, weights, rows),
+        left_out={} if unmeasured else _left_out(pipeline, stages, blocks, weights, rows),
         policy=verdict(pipeline.policy, pipeline.policy.thresholds, labels, score),
         costs=_costs(pipeline.policy, stages, blocks, weights),
     )
@@ -103,7 +145,7 @@ def _left_out(
     """What each stage adds: weights without it learned anew, or fixed ones scaled up."""
 
     def learn(signals: Signals, names: Sequence[str]) -> Mapping[str, float]:
-        if pipeline.weighting.weights != "learned":
+        if pipeline.weighting.fixed_weights is not None:
             return _scaled({name: weights[name] for name in names})
         return learn_weights(signals, stages.data.labels[blocks.weighing], names).values
 
@@ -139,9 +181,8 @@ def _costs(
     )
 
 
-def _quality(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> ComposedReport:
-    reached = quality(stages.data.labels[rows], _scores(stages, weights, rows))
-    return ComposedReport(**reached.model_dump())
+def _quality(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> Quality:
+    return quality(stages.data.labels[rows], _scores(stages, weights, rows))
 
 
 def _cutoffs(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> Cutoffs:

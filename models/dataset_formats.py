@@ -23,6 +23,7 @@ from models.dataset_errors import (
     UnreadableDataset,
 )
 from topics.errors import MissingExtra
+from topics.file_content import NotAFile, check_file
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
@@ -32,6 +33,8 @@ _OTHERS = {
     b"\x1f\x8b": "gzip", b"PK\x03\x04": "ZIP (or a spreadsheet)", b"PAR1": "Parquet",
 }  # fmt: skip
 """How files begin that are no UTF-8 text."""
+MOST_LINE_BYTES = 64 << 20
+"""A longer line is no event; without a bound a stream without line ends would fill the memory."""
 
 Columns = dict[str, Column]
 
@@ -66,9 +69,19 @@ def open_source(
     opener = formats.get(Path(path).suffix.lower())
     if opener is None:
         raise UnknownFormat(path, formats)
-    if not Path(path).exists():
-        raise DatasetNotFound(path)
+    check_dataset(path)
     return opener(path, batch_rows, missing)
+
+
+def check_dataset(path: str) -> None:
+    """Raise DatasetNotFound or UnreadableDataset unless *path* is a file that can be read."""
+    try:
+        check_file(path)
+    except FileNotFoundError as error:
+        raise DatasetNotFound(path) from error
+    except OSError as error:
+        hint = "; rows of a stream are read as JSON lines from -" * isinstance(error, NotAFile)
+        raise UnreadableDataset(path, f"{error.strerror}{hint}") from error
 
 
 @contextmanager
@@ -192,16 +205,21 @@ def _json_rows(
 
     A pipe that trickles gives small batches at once instead of one full batch late.
     """
-    number, rest = 0, b""
+    number, begun = 0, bytearray()
     at_end, at_start = False, True
     while not at_end:
         block = stream.read1(BLOCK_BYTES)
         at_end = not block
         if at_start:
             block, at_start = block.removeprefix(BOM_UTF8), False
-        *lines, rest = (rest + block).split(b"\n")
-        if at_end:
-            lines, rest = [rest], b""
+        *lines, rest = block.split(b"\n")
+        if lines or at_end:
+            lines[:1] = [bytes(begun) + first for first in lines[:1] or [rest]]
+            begun.clear()
+        begun += rest
+        if len(begun) > MOST_LINE_BYTES:
+            reason = f"a line has more than {MOST_LINE_BYTES >> 20} MiB"
+            raise UnreadableDataset(name, reason, line=number + len(lines) + 1)
         for first in range(0, len(lines), batch_rows):
             some = lines[first : first + batch_rows]
             rows = [_json_object(s, name, n) for n, s in enumerate(some, number + 1) if s.strip()]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.column_values import Column, binary, json_values
-from models.dataset_errors import DatasetNotFound, LabelNotBinary, MissingColumns, MissingLabel
-from models.dataset_formats import arrow_errors, open_source
+from models.dataset_errors import LabelNotBinary, MissingColumns, MissingLabel
+from models.dataset_formats import arrow_errors, check_dataset, open_source
 from models.outcomes import outcome_name
 from models.time_formats import times_in
 
@@ -99,8 +99,7 @@ def count_rows(path: str) -> int | None:
     """How many rows a Parquet file says it has; None for what cannot be counted unread."""
     if Path(path).suffix.lower() != ".parquet":
         return None
-    if not Path(path).exists():
-        raise DatasetNotFound(path)
+    check_dataset(path)
     with arrow_errors(path):
         from pyarrow.parquet import read_metadata
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +22,7 @@ from models.registry import ModelCard
 from models.session import ModelSession
 from models.stage_outputs import StageOutputs
 from models.training_plan import Plan
-from models.training_report import ranking
+from models.unseen_rows import rfc3339_of
 from topics.pipeline import Pipeline
 
 Singles = NDArray[np.float32]
@@ -67,13 +67,13 @@ class Fits:
     ) -> Fitted:
         """What there is to register of *onnx*, fitted on the first rows of component *name*.
 
-        Its card's metrics are those of the exported model on rows that no model is fitted on.
+        Its card has no metrics yet.
         """
-        spec, held_out = self._pipeline.component(name).model, self._plan.blocks.held_out
+        spec = self._pipeline.component(name).model
         if spec is None or spec.estimator is None:
             raise ValueError(f"component {name} has no estimator")
         (x, _), session = self._matrix(name), ModelSession.of(onnx, name)
-        own, labels = x[self._plan.rows(name)], self._stages.data.labels[held_out]
+        own = x[self._plan.rows(name)]
         card = ModelCard(
             estimator=spec.estimator,
             parameters=dict(spec.parameters),
@@ -82,20 +82,27 @@ class Fits:
             rows=len(own),
             data_hash=data_hash,
             created_at=clock().isoformat(),
-            metrics=ranking(labels, session.signal(x[held_out])).model_dump(),
+            metrics={},
             libraries=library_versions(),
             signature=session.signature,
         )
         return Fitted(onnx, card, probe_of(session, own))
 
-    def again(self, name: str, onnx: bytes, first: ModelCard) -> Fitted:
+    def again(
+        self, name: str, onnx: bytes, first: ModelCard, metrics: Mapping[str, float]
+    ) -> Fitted:
         """What there is to register of *onnx*, fitted on all rows that its inputs are honest on.
 
-        Nothing is left to judge that model on: the metrics stay those of *first*, the card of
+        Nothing is left to judge that model on: *metrics* are of that of *first*, the card of
         the model fitted on fewer rows.
         """
-        own = self._matrix(name)[0][self._plan.refit_rows(name)]
-        card = first.model_copy(update={"rows": len(own)})
+        rows = self._plan.refit_rows(name)
+        own = self._matrix(name)[0][rows]
+        timed = self._pipeline.data.published_at is None
+        times = self._stages.data.columns[self._pipeline.event.time]
+        until = rfc3339_of(int(times[rows.stop - 1])) if timed else None
+        changes = {"rows": len(own), "metrics": dict(metrics), "trained_until": until}
+        card = first.model_copy(update=changes)
         return Fitted(onnx, card, probe_of(ModelSession.of(onnx, name), own))
 
     def _matrix(self, name: str) -> tuple[Singles, Any]:

@@ -61,18 +61,20 @@ def import_model(
     source: str,
     rows: Callable[[Sequence[str]], Singles] | None = None,
     note: str = "",
+    trained_until: datetime | None = None,
     clock: Callable[[], datetime],
 ) -> ModelVersion:
     """Register the ONNX file *content*, of the name *source*, as component *name*'s newest model.
 
     `rows` gets the names of its columns and gives real rows (N, F) of them; without it the checks
-    are made on random ones, and so are the probe rows. Raises NotImportable, ImportRefused,
+    are made on random ones, and so are the probe rows. `trained_until` is the time of the newest
+    event that it was trained on. Raises NotImportable, ImportRefused,
     WrongWidth, WidthsUnknown, ModelUnreadable, ModelSignatureError and StoreFailed; then nothing
     is registered.
     """
     _check_place(pipeline, name)
-    maker = _made_by(content, source)
     session = ModelSession.of(content, source)
+    maker = _made_by(content)
     columns = _columns(pipeline, name, session.n_inputs, registry)
     tried = generated_rows(len(columns)) if rows is None else rows(columns)
     _check_rows(tried, columns, source)
@@ -90,6 +92,7 @@ def import_model(
         note=note,
         source=source,
         signature=session.signature,
+        trained_until=None if trained_until is None else trained_until.isoformat(),
     )
     return registry.add(pipeline.name, name, content, card, probe_of(session, tried))
 
@@ -124,21 +127,12 @@ def _why_not(spec: ComponentSpec) -> str | None:
     return None
 
 
-def _made_by(content: bytes, source: str) -> dict[str, str]:
-    """The tool that says it has written the file: {"pytorch": "2.7.0"}; none for no ONNX file.
-
-    Raises ImportRefused for a model whose weights are in another file.
-    """
+def _made_by(content: bytes) -> dict[str, str]:
+    """The tool that says it has written the file: {"pytorch": "2.7.0"}; none for no ONNX file."""
     try:
         model: Any = onnx.load_model_from_string(content)
     except Exception:  # protobuf's own; the session says it of what is no ONNX file
         return {}
-    if any(each.data_location == onnx.TensorProto.EXTERNAL for each in model.graph.initializer):
-        raise ImportRefused(
-            source,
-            "its weights are in another file; write it as one (PyTorch: torch.onnx.export(…, "
-            "external_data=False); any: onnx.save(onnx.load(FILE), ONE_FILE))",
-        )
     return {model.producer_name: model.producer_version} if model.producer_name else {}
 
 

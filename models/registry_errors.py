@@ -10,6 +10,7 @@ RegistryError
 ├── StoreNotUsable       the object store's driver is missing, or lets two take one number
 ├── ProbeFailed          a model does not say of its probe rows what its card says (models.probing)
 ├── ModelUnreadable, ModelSignatureError       (models.session)
+├── WeightsOfOtherModels weights: strict, and other models are in service (models.weighed_models)
 ├── ModelOutOfDate, WeightsOutOfDate, WrongWidth, WidthsUnknown    (models.model_inputs)
 └── NotImportable, ImportRefused               (models.importing)
 """

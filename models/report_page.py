@@ -30,7 +30,7 @@ def report_page(report: TrainingReport, made_at: datetime) -> str:
     from models.report_plots import ranking_plots, reliability_plots
 
     held_out = report.held_out
-    share = held_out.positives / held_out.rows
+    share, curves = held_out.positives / held_out.rows, held_out.curves
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -43,8 +43,8 @@ def report_page(report: TrainingReport, made_at: datetime) -> str:
         share=share,
         stages=_stages(report),
         added=_added(report),
-        ranking=Markup(ranking_plots(held_out.curves, COMPOSED, share)),  # noqa: S704 - drawn here
-        reliability=Markup(reliability_plots(held_out.curves, COMPOSED, share)),  # noqa: S704
+        ranking=Markup(ranking_plots(curves, COMPOSED, share)) if curves else "",  # noqa: S704 - drawn here
+        reliability=Markup(reliability_plots(curves, COMPOSED, share)) if curves else "",  # noqa: S704
     )
 
 
@@ -81,8 +81,8 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _loss(value: float) -> str:
-    return f"{value:.5f}"
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.5f}"
 
 
 def _signed(value: float, digits: int = 4) -> str:

@@ -2,6 +2,7 @@
 
 RegistryError
 ├── ModelUnreadable      the file is missing or no ONNX model
+│   └── WeightsElsewhere it does not hold all its weights itself
 └── ModelSignatureError  its inputs or outputs are not a component's
 """
 
@@ -17,11 +18,17 @@ from numpy.typing import NDArray
 
 from models.cards import Signature
 from models.digests import digest_of
+from models.external_data import NotOnnx, external_tensor
 from models.registry_errors import RegistryError
 from models.versions import ModelVersion
+from topics.file_content import read_file
 
 Singles = NDArray[np.float32]
 
+MOST_MODEL_BYTES = 1 << 30
+"""A larger file is no model that is run row by row, and would not fit the memory of a worker."""
+_FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
+_NOWHERE = "/nonexistent"
 _VECTOR = 4
 """Values that the vector kernels of onnxruntime take at once."""
 
@@ -31,6 +38,18 @@ class ModelUnreadable(RegistryError):
 
     def __init__(self, path: Path | str, cause: str) -> None:
         super().__init__(f"{path} does not load as an ONNX model: {cause}")
+
+
+class WeightsElsewhere(ModelUnreadable):
+    """The file does not hold all its weights itself."""
+
+    def __init__(self, path: Path | str, tensor: str) -> None:
+        super().__init__(
+            path,
+            f"the bytes of its tensor {tensor} are in another file, so the same model would give "
+            "other scores in another place; write it as one file (PyTorch: torch.onnx.export(…, "
+            "external_data=False); any: onnx.save(onnx.load(FILE), ONE_FILE))",
+        )
 
 
 class ModelSignatureError(RegistryError):
@@ -66,10 +85,10 @@ class ModelSession:
         if not isinstance(model, Path):
             return cls._of(model.read(), model.location, model.read)
         try:
-            onnx = model.read_bytes()
+            onnx = read_file(model, MOST_MODEL_BYTES)
         except OSError as exc:
             raise ModelUnreadable(model, exc.strerror or str(exc)) from exc
-        return cls._of(onnx, model, model.read_bytes)
+        return cls._of(onnx, model, lambda: read_file(model, MOST_MODEL_BYTES))
 
     @classmethod
     def of(cls, onnx: bytes, path: Path | str) -> Self:
@@ -106,8 +125,19 @@ class ModelSession:
 
 
 def opened(onnx: bytes, path: Path | str) -> ort.InferenceSession:
-    """A session on one core; errors name the model's *path*. Raises ModelUnreadable."""
+    """A session on one core, of nothing but the bytes *onnx*; errors name the model's *path*.
+
+    Raises ModelUnreadable, also as WeightsElsewhere.
+    """
+    try:
+        elsewhere = external_tensor(onnx)
+    except NotOnnx as exc:
+        raise ModelUnreadable(path, str(exc)) from exc
+    if elsewhere is not None:
+        raise WeightsElsewhere(path, elsewhere)
     options = ort.SessionOptions()
+    # Should a file be named all the same, it is not to be found: never in the working directory.
+    options.add_session_config_entry(_FOLDER_OF_WEIGHTS, _NOWHERE)
     # With more threads, tree ensembles sum in an order that depends on the batch.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

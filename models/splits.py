@@ -58,6 +58,8 @@ class Blocks:
     """Block → rows at its end that are left out, as their outcome was not known in time."""
     too_short: tuple[str, ...] = ()
     """Blocks that keep such rows: too few others are left."""
+    refit_stop: int | None = None
+    """Where rows end that models are fitted on in the end; None: all are, also those of C."""
 
     @property
     def held_out(self) -> slice:
@@ -81,19 +83,41 @@ class Blocks:
                 raise OneClass(name, rows.start, rows.stop, bool(found[0]))
 
 
-def blocks(rows: int, levels: int) -> Blocks:
+def blocks(rows: int, levels: int, holdout: int = 0) -> Blocks:
     """Blocks of *rows* rows for components of *levels* levels. Raises TooFewRows.
+
+    With a *holdout*, so many rows behind the others are C, and all others A and B.
 
     >>> blocks(1000, levels=2).fits
     (slice(0, 600, None), slice(600, 800, None))
+    >>> blocks(800, levels=2, holdout=50).held_out
+    slice(800, 850, None)
     """
     if rows < FEWEST_ROWS:
         raise TooFewRows(rows, FEWEST_ROWS)
-    first, second, half = rows * 6 // 10, rows * 8 // 10, rows * 9 // 10
+    if holdout:
+        first, second, half = rows * 3 // 4, rows, rows + holdout // 2
+    else:
+        first, second, half = rows * 6 // 10, rows * 8 // 10, rows * 9 // 10
     later = levels - 1
     edges = [first + (second - first) * part // max(later, 1) for part in range(levels)]
     parts = [slice(start, stop) for start, stop in pairwise(edges)]
-    return Blocks((slice(0, first), *parts), slice(second, half), slice(half, rows))
+    return Blocks(
+        (slice(0, first), *parts), slice(second, half), slice(half, rows + holdout),
+        refit_stop=rows if holdout else None,
+    )  # fmt: skip
+
+
+def judged_from(whole: Blocks, row: int) -> Blocks:
+    """The blocks with a C that begins at *row* of C; its halves weigh and report.
+
+    >>> judged_from(blocks(1000, levels=1), 900).report
+    slice(950, 1000, None)
+    """
+    if row == whole.held_out.start:
+        return whole
+    half = (row + whole.report.stop) // 2
+    return replace(whole, weighing=slice(row, half), report=slice(half, whole.report.stop))
 
 
 def known_only(

@@ -12,7 +12,10 @@ from typing import Protocol
 from uuid import uuid4
 
 from models.registry_errors import StoreFailed
+from topics.file_content import read_file
 
+MOST_BYTES = 1 << 30
+"""A larger file is none that a registry has written."""
 ASIDE = ".new-"
 """How names of things begin that are being written, or were when their writer was killed."""
 
@@ -73,7 +76,7 @@ class LocalStore:
         """A file's bytes; FileNotFoundError when there is none."""
         path = self._root / name
         with _failing(path, FileNotFoundError):
-            return path.read_bytes()
+            return read_file(path, MOST_BYTES)
 
     def entries(self, folder: str) -> list[str]:
         """Names in *folder*; none when it does not exist."""

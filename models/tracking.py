@@ -80,18 +80,20 @@ def track(
 
 
 def metrics_of(report: TrainingReport) -> dict[str, float]:
-    """The figures of a report by name: `composed/auc`, `decision/weight`, `rows`."""
-    composed = {f"composed/{name}": it for name, it in report.composed.model_dump().items()}
+    """The figures of a report by name: `composed/auc`, `decision/weight`, `rows`.
+
+    What was not measured has none.
+    """
     figures = {"auc", "average_precision", "log_loss", "brier", "calibration_error"}
     parts = {
         f"{component}/{name}": value
-        for component, part in report.components.items()
-        for name, value in part.model_dump(include=figures).items()
+        for component, part in {**report.components, "composed": report.composed}.items()
+        for name, value in part.model_dump(include=figures, exclude_none=True).items()
     }
     weights = {f"{stage}/weight": weight for stage, weight in report.weights.items()}
     added = {f"{stage}/adds_auc": it.auc for stage, it in report.held_out.left_out.items()}
     counts = {"rows": report.rows, "positives": report.positives, "seconds": report.seconds}
-    return {**composed, **parts, **weights, **added, **counts}
+    return {**parts, **weights, **added, **counts}
 
 
 def _opener(name: TrackerName) -> OpenTracker:

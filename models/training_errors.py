@@ -12,6 +12,7 @@ AnabranchError
 └── TrainingError
     ├── LengthMismatch       a column or the labels are not as long as the data
     ├── MissingField         the data has no column for a field that a component reads
+    ├── HoldoutSeen          rows that are declared unseen are also among those to train on
     ├── TooManyRows          there is no memory to train on so many
     ├── TooFewRows           too little data to train and to hold some back
     ├── OneClass             a block of rows has frauds only, or none
@@ -129,6 +130,16 @@ class TooFewRows(TrainingError):
     def __init__(self, rows: int, wanted: int) -> None:
         some = f"only {rows} rows" if rows else "no rows"
         super().__init__(f"{some} to train on; training needs at least {wanted}")
+
+
+class HoldoutSeen(TrainingError):
+    """Rows that are declared unseen are also among those to train on."""
+
+    def __init__(self, count: int, field: str, example: str) -> None:
+        super().__init__(
+            f"{count:,} events of the holdout are in the training data too, by {field} (one is "
+            f"{example}): figures are of rows that no model has seen, so give other files"
+        )
 
 
 class TooManyRows(TrainingError):

@@ -25,12 +25,14 @@ from topics.errors import (
     LoginRefused,
     ProtocolMismatch,
 )
+from topics.file_content import read_file
 from topics.settings import BrokerSettings, SecuritySettings
 from topics.tolerant_records import TolerantRecords
 
 fetcher.MemoryRecords = TolerantRecords  # of every consumer that is made with these options
 
 _PROBE_S = 5.0
+_MOST_PASSWORD_BYTES = 1 << 16
 _LOGIN_ERRORS = (
     AuthenticationFailedError,
     IllegalSaslStateError,
@@ -89,7 +91,8 @@ def _password(security: SecuritySettings) -> str:
     if security.sasl_password is not None:
         return security.sasl_password.get_secret_value()
     try:
-        text = security.sasl_password_file.read_text() if security.sasl_password_file else ""
+        file = security.sasl_password_file
+        text = read_file(file, _MOST_PASSWORD_BYTES).decode() if file else ""
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidSettings([("ANABRANCH_SASL_PASSWORD_FILE", type(exc).__name__)]) from exc
     if not (lines := text.splitlines()) or not lines[0]:

@@ -14,7 +14,7 @@ from topics.data_mapping import DataMapping
 from topics.event_schema import EventSchema, Outcomes
 from topics.feature import OUTCOMES, Feature
 from topics.policy import Policy
-from topics.strict import Name, Scalar, Strict
+from topics.strict import Instant, Name, Scalar, Strict
 from topics.tolerances import Tolerances
 
 ImportPath = Annotated[
@@ -38,6 +38,14 @@ class ModelSpec(Strict):
     ] = Field(default_factory=dict)
     path: str | None = None
     """An ONNX file, relative to the pipeline file."""
+    trained_until: Annotated[
+        Instant | None,
+        Field(
+            description="Of a path: the time of the newest event that the file's model was trained "
+            "on, such as 2026-01-31T00:00:00Z; a date is that whole day in UTC. It is measured and "
+            "weighed on later events alone; without it not at all, as it may have seen them."
+        ),
+    ] = None
     version: Annotated[int, Field(ge=1)] | None = None
     """A version of the registry to stay on; without it, the newest."""
     calibration: Annotated[
@@ -52,6 +60,11 @@ class ModelSpec(Strict):
     def _one_source(self) -> Self:
         if (self.estimator is None) == (self.path is None):
             raise ValueError("give either estimator: (trained here) or path: (an ONNX file)")
+        if self.trained_until is not None and self.path is None:
+            raise ValueError(
+                "trained_until is for a path; of an imported model, models import --trained-until "
+                "says it"
+            )
         trained = self.parameters or self.candidates or self.version or self.calibration != "none"
         if self.path is not None and trained:
             raise ValueError(
@@ -107,11 +120,12 @@ class ComponentSpec(Strict):
 
 
 Weights = Annotated[
-    Annotated[Literal["learned"], Tag("learned")]
+    Annotated[Literal["learned", "strict"], Tag("learned")]
     | Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Tag("fixed")],
     Discriminator(lambda value: "fixed" if isinstance(value, dict) else "learned"),
 ]
-"""`learned`, or one number per stage."""
+"""`learned`; `strict`, which is learned and runs with the models they were learned for alone; or
+one number per stage."""
 
 
 def _groups(value: object) -> object:
@@ -144,7 +158,15 @@ class Weighting(Strict):
     """How the weighting agent merges the stage outputs: y = Σ α·y, α ≥ 0, Σα = 1."""
 
     inputs: Annotated[list[str], Field(alias="from", min_length=1)]
-    weights: Weights = "learned"
+    weights: Annotated[
+        Weights,
+        Field(
+            description="learned: by anabranch train, on rows that no model has seen. strict: "
+            "learned too, and the weighting agent refuses to start with other models than those "
+            "they were learned for; with learned it says so and starts. Or one number per stage, "
+            "which sum to 1."
+        ),
+    ] = "learned"
     late: Annotated[
         Late,
         Field(
@@ -185,6 +207,11 @@ class Weighting(Strict):
     """Rows that a join holds per partition before it pauses the faster inputs."""
 
     @property
+    def fixed_weights(self) -> dict[str, float] | None:
+        """One number per stage; None where weights are learned."""
+        return None if isinstance(self.weights, str) else self.weights
+
+    @property
     def fallback(self) -> str | None:
         """The decision about rows that are late; None when there is none."""
         return self.late.fallback if isinstance(self.late, Fallback) else None
@@ -196,11 +223,11 @@ class Weighting(Strict):
 
     @model_validator(mode="after")
     def _fixed_weights_sum_to_one(self) -> Self:
-        if self.weights == "learned":
+        if (weights := self.fixed_weights) is None:
             return self
-        if set(self.weights) != set(self.inputs):
+        if set(weights) != set(self.inputs):
             raise ValueError(f"weights must name exactly the stages of from: {self.inputs}")
-        total = sum(self.weights.values())
+        total = sum(weights.values())
         if abs(total - 1) > 1e-9:
             raise ValueError(f"weights must sum to 1, these sum to {total:g}")
         return self

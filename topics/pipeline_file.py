@@ -12,13 +12,15 @@ from pydantic import ValidationError
 from yaml.constructor import ConstructorError
 
 from topics.errors import AnabranchError
+from topics.file_content import read_file
 from topics.finding import Finding, Location
 from topics.graph import check_graph
 from topics.pipeline import Pipeline
-from topics.yaml_text import MAX_CHARACTERS, composed
+from topics.yaml_text import composed
 
 PIPELINES = Path("deploy") / "pipelines"
 """Where `card-fraud` is looked up as `card-fraud.yaml`."""
+_MOST_BYTES = 4 << 20
 
 
 class PipelineFileError(AnabranchError):
@@ -65,7 +67,7 @@ def find_pipeline(name: str) -> Path:
     """The file of pipeline *name*: a path, or a name under deploy/pipelines."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
+        if not path.exists():
             raise PipelineNotFound(name, [])
         return path
     folders = [PIPELINES, Path(__file__).parents[1] / PIPELINES]
@@ -92,8 +94,8 @@ def load_pipeline(path: Path) -> PipelineFile:
 def _read_yaml(path: Path) -> tuple[Any, dict[Location, int], list[Finding]]:
     """The file's content, the line of every field in it, and keys that are given twice."""
     try:
-        with path.open(encoding="utf-8") as file:
-            node = composed(file.read(MAX_CHARACTERS + 1))
+        text = read_file(path, _MOST_BYTES).decode()
+        node = composed(text)
         if not isinstance(node, yaml.MappingNode):
             raise PipelineFileError(path, [(1, "", "a pipeline file is a mapping of fields")])
         _check_keys(node)

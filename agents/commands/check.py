@@ -12,6 +12,7 @@ from agents.commands.shared import stdout
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
+    from models.registry import Registry
     from topics.finding import Finding, Location
     from topics.pipeline_file import PipelineFile
 
@@ -28,7 +29,8 @@ def check(
     """Check a pipeline file; every mistake is one line with file, line and field.
 
     Also imports the components of your own and looks for the models that the file pins or
-    names. Models that `anabranch train` has yet to make are no mistake.
+    names, and with weights: strict for weights that were learned for the newest models. Models
+    that `anabranch train` has yet to make are no mistake.
 
     Examples:
       anabranch check card-fraud
@@ -81,4 +83,24 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
                 registry.get(file.pipeline.name, component.name, model.version).read()
         except AnabranchError as exc:
             findings.append(Finding(at, str(exc)))
-    return findings
+    return [*findings, *_strict_findings(file, registry)]
+
+
+def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:
+    """Whether the newest weights were learned for the newest models, where the file wants that."""
+    from agents.opening import check_weighed_models
+    from models.weighed_models import WeightsOfOtherModels
+    from topics.control import ControlState
+    from topics.finding import Finding
+
+    name = file.pipeline.name
+    if file.pipeline.weighting.weights != "strict" or not registry.has_weights(name):
+        return []
+    try:
+        newest = registry.weights_versions(name)[-1]
+        check_weighed_models(file, registry, ControlState(), newest)
+    except WeightsOfOtherModels as exc:
+        return [Finding(("weighting", "weights"), str(exc))]
+    except AnabranchError as exc:
+        return [Finding(("weighting", "weights"), f"the weights cannot be read: {exc}")]
+    return []

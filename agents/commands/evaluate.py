@@ -23,6 +23,8 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agents.evaluating import Evaluation
     from models.evaluation import Weeks
     from models.registry import Registry
@@ -64,8 +66,10 @@ def evaluate(
     Between training and test lie the days until labels are known; customers (event keys) with
     a fraud known by then are not tested. Every figure is computed from the decisions topic.
     Rows wait for every stage, whatever the file says of late ones: figures are of the models,
-    however slow the machine. Exit code 1, and no figures, when a valid event lacks a stage or
-    its decision. An embedded broker is started unless --broker is given.
+    however slow the machine. There are none of a model that may have been fitted on the test days:
+    of a path without trained_until:, of a version that the file keeps. Exit code 1, and no figures,
+    when a valid event lacks a stage or its decision. An embedded broker is started unless --broker
+    is given.
 
     Examples:
       anabranch evaluate card-fraud --data handbook
@@ -73,7 +77,9 @@ def evaluate(
       anabranch evaluate card-fraud --data handbook --train 2018-07-11/7 --json | jq .auc
     """
     from agents.brokers import wait_for_broker
-    from agents.evaluation_data import transactions_in
+    from agents.deployed import open_weights
+    from agents.evaluating import COMPOSED
+    from agents.evaluation_data import not_measured, transactions_in
     from models.evaluation import Weeks
     from models.registry import Registry
     from topics.pipeline_file import find_pipeline, load_pipeline
@@ -95,6 +101,8 @@ def evaluate(
         kept = registry or stack.enter_context(TemporaryDirectory(prefix="anabranch-"))
         models = Registry(kept)
         evaluation, tested = _prepared(file, models, path, weeks, streamed_from, seed, bars)
+        weighed = open_weights(file.pipeline, models).values
+        unmeasured = not_measured(file.pipeline, models, weeks.test_start)
         settings = _settings(stack, broker)
         stderr.print(
             f"every event waits for every stage here, whatever {file.path} says of late ones "
@@ -102,7 +110,9 @@ def evaluate(
             soft_wrap=True, highlight=False,
         )  # fmt: skip
         run_async(_stream(file, models, settings, evaluation, bars))
-    _report(evaluation, weeks, tested, as_json=as_json)
+    if stage := next((it for it in unmeasured if weighed.get(it)), None):
+        unmeasured = {**unmeasured, COMPOSED: f"{stage} {unmeasured[stage]}"}
+    _report(evaluation, weeks, tested, unmeasured, as_json=as_json)
 
 
 def _start_and_days(text: str) -> tuple[date, int]:
@@ -220,8 +230,13 @@ async def _stream(
         raise KeyboardInterrupt
 
 
-def _report(evaluation: Evaluation, weeks: Weeks, tested: Any, *, as_json: bool) -> None:
+def _report(
+    evaluation: Evaluation, weeks: Weeks, tested: Any, unmeasured: Mapping[str, str],
+    *, as_json: bool,
+) -> None:  # fmt: skip
     """Print the figures, if every valid event has been judged by every stage.
+
+    None of what is *unmeasured*, each with why.
 
     Exit code 1 when an event has several ends. Raises NotWhole when there are no figures.
     """
@@ -241,14 +256,18 @@ def _report(evaluation: Evaluation, weeks: Weeks, tested: Any, *, as_json: bool)
         "tested": len(outcomes.labels), "positives": int(outcomes.labels.sum()),
     }  # fmt: skip
     said = evaluation.scores()
-    rows = {} if shortfall else {it: scored(outcomes, said[it][tested]) for it in said}
+    judged = [name for name in said if name not in unmeasured and not shortfall]
+    rows = {name: scored(outcomes, said[name][tested]) for name in judged}
     if as_json:
-        composed = rows.pop(COMPOSED).model_dump() if rows else {}
+        composed = rows.pop(COMPOSED).model_dump() if COMPOSED in rows else {}
         others = {"rows": {name: row.model_dump() for name, row in rows.items()}} if rows else {}
-        typer.echo(json.dumps({**composed, **others, **counts}))
+        lacking = {"not_measured": unmeasured} if unmeasured else {}
+        typer.echo(json.dumps({**composed, **others, **lacking, **counts}))
     else:
         if rows:
             stdout.print(figures_table(rows, weeks))
+        for name, why in unmeasured.items():
+            stdout.print(f"{name} is not measured: {why}", markup=False, highlight=False)
         stdout.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
     if shortfall:
         raise NotWhole(shortfall)

@@ -148,6 +148,8 @@ def _train(
         stderr.print(f"without a novelty model: {exc}", highlight=False)
         template = template._replace(novelty=False)
         report = trained(template)
+    if report.cutoffs is None:
+        return template, report
     yes = round(max(report.cutoffs.as_many, 2 * _STEP), 4)
     review = round(max(min(report.cutoffs.twice_as_many, yes - _STEP), _STEP), 4)
     said = "yes: as many held-out rows as are positive; review: twice as many"

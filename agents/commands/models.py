@@ -11,6 +11,8 @@ from agents.commands import models_view as view
 from agents.commands.shared import JsonOption, PipelineArgument, stderr, stdout
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from models.registry import ModelVersion, Registry
 
 app = typer.Typer(
@@ -50,7 +52,8 @@ def find_version(registry: Registry, model: str, beside: str | None = None) -> M
 def list_versions(pipeline: PipelineArgument, as_json: JsonOption = False) -> None:
     """Every version of every component, and of the weights.
 
-    A version whose card cannot be read is shown as that; `anabranch models verify` says why.
+    A version whose card cannot be read is shown as that; `anabranch models verify` says why. The
+    newest weights say so when they were learned for other models than would start now.
 
     Examples:
       anabranch models list card-fraud
@@ -58,11 +61,11 @@ def list_versions(pipeline: PipelineArgument, as_json: JsonOption = False) -> No
       anabranch models list card-fraud --json | jq '.models[-1].digest'
     """
     from agents.model_list import listed
-    from agents.model_names import registered_as
+    from agents.model_names import file_of, registered_as
     from models.registry_errors import NothingRegistered
 
     registry, name = open_registry(), registered_as(pipeline)
-    found = listed(registry, name)
+    found = listed(registry, name, file_of(pipeline))
     if not found["models"] and not found["weights"]:
         raise NothingRegistered(pipeline, registry.root)
     if as_json:
@@ -134,16 +137,22 @@ def verify(
         str, typer.Argument(metavar="PIPELINE[/COMPONENT]", help="What to look at.")
     ],
     run: Annotated[
-        bool, typer.Option("--run", help="Also run each model on its probe rows, on this machine.")
-    ] = False,
+        bool,
+        typer.Option("--run/--no-run", help="Run each model on its probe rows, on this machine."),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every card, model and probe against its digest; exit code 1 if one is wrong.
+    """Check every card, model and probe against its digest, and run the models.
+
+    Exit code 1 if one is wrong.
+    Each model is run on the rows that were recorded with it, and must give the same signals, to
+    the bit. Another kind of processor, or another onnxruntime, may round the last bits in another
+    way: that is said with by how much.
 
     Examples:
       anabranch models verify card-fraud
 
-      anabranch models verify card-fraud/decision --run
+      anabranch models verify card-fraud/decision --no-run
     """
     from agents.model_names import parsed, registered_as
     from models.registry_errors import NothingRegistered
@@ -224,6 +233,15 @@ def import_file(
         ),
     ] = None,
     note: Annotated[str, typer.Option(help="Why there is this version, for people.")] = "",
+    trained_until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="When the newest event happened that it was trained on, such as "
+            "2026-01-31T00:00:00Z, or a whole day: anabranch train measures and weighs it on later "
+            "events alone. [default: now, as it cannot know what comes]",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Register an ONNX file, from PyTorch, TensorFlow or others, as a component's newest model.
@@ -243,10 +261,21 @@ def import_file(
     """
     from agents.model_import import imported
 
-    made = imported(open_registry(), model, file, rows, note)
+    made = imported(open_registry(), model, file, rows, note, _time(trained_until))
     if as_json:
         from agents.model_list import described
 
         typer.echo(json.dumps(described(made)))
     else:
         stdout.print(f"{file} is {made.name} now, {made.digest}", highlight=False, soft_wrap=True)
+
+
+def _time(text: str | None) -> datetime | None:
+    from topics.strict import instant
+
+    try:
+        return None if text is None else instant(text)
+    except ValueError as exc:
+        raise typer.BadParameter(
+            f"{text!r} is no time such as 2026-01-31T00:00:00Z", param_hint="--trained-until"
+        ) from exc

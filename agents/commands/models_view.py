@@ -30,6 +30,13 @@ def print_list(found: Mapping[str, Any]) -> None:
     for it in found["weights"]:
         table.add_row("(weights)", *_cells(it, "", ""))
     stdout.print(table)
+    newest = found["weights"][-1] if found["weights"] else {}
+    if others := newest.get("other_models"):
+        stdout.print(
+            f"weights@{newest['version']} were learned for other models than "
+            f"{', '.join(others.values())}: `anabranch train {found['pipeline']}` learns new ones",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:

@@ -184,6 +184,18 @@ def _changed(
             before = dict(control.reports.workers)
             version = await do(promoter)
             reports = await promoter.reports(wanted.component, version, before, wait_s)
+            weights, others = promoter.models_not_learned_for()
+            if others:
+                stderr.print(
+                    f"weights@{weights} in service were learned for other models: "
+                    f"{', '.join(map(str, others))}",
+                    soft_wrap=True, markup=False, highlight=False,
+                )  # fmt: skip
+                if file.pipeline.weighting.weights == "strict":
+                    stderr.print(
+                        "weights: strict refuses the next start unless those that belong to them "
+                        "are in service by then", soft_wrap=True,
+                    )  # fmt: skip
             return {
                 "pipeline": file.pipeline.name, "what": wanted.component, "version": version,
                 "workers": {name: it.model_dump() for name, it in reports.items()},

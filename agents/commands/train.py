@@ -35,6 +35,14 @@ def train(
         str | None,
         typer.Option(metavar="FILE", help="Parquet, CSV or JSONL; without it, simulated events."),
     ] = None,
+    holdout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rows that no model has seen, to weigh and measure all on; nothing is fitted on "
+            "them. [default: the last 20 % of --data]",
+        ),
+    ] = None,
     component: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Fit only this component (may be given several times)."),
@@ -84,6 +92,12 @@ def train(
     with all rows held back; all figures are of the models before that. Each becomes a new
     version in the registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
 
+    A model that is not fitted here (model: {path: …}, an import, one that --component leaves as
+    it is) may have seen the rows held back. It is measured, and gets a learned weight, on events
+    later than it was trained until (trained_until: in the pipeline file, models import
+    --trained-until), or on those of --holdout; else it is not measured, and its weight is an equal
+    share.
+
     The report is a page: how well components and the whole rank and mean what they say, what
     each stage adds, what the policy decides and, with `policy: costs:`, the thresholds that
     would cost the least.
@@ -92,6 +106,8 @@ def train(
       anabranch train card-fraud
 
       anabranch train card-fraud --data transactions.parquet --report fraud.html
+
+      anabranch train card-fraud --component decision --data may.parquet --holdout june.parquet
 
       anabranch train card-fraud --if-needed
 
@@ -122,7 +138,7 @@ def train(
         policy_advice.check_costs(file)
     report = train_pipeline(
         file, registry, data=data, rows=rows, seed=seed, only=component,
-        engine=engine, address=address,
+        engine=engine, address=address, holdout=holdout,
     )  # fmt: skip
     if as_json:
         print_json(report.model_dump_json())
@@ -131,11 +147,14 @@ def train(
     written = write_report(report, report_file, settings.home)
     _say(f"report: {', '.join(map(str, written))}")
     given: dict[str, bool | int | float | str | None] = {
-        "file": str(file.path), "data": data or "simulated", "seed": seed, "engine": engine,
+        "file": str(file.path), "data": data or "simulated", "holdout": holdout,
+        "seed": seed, "engine": engine,
         "components": ",".join(component or []) or "all", "weights": report.weights_version,
     }  # fmt: skip
     # Beside the reports: a container may write nothing else of its home.
     track(tracker, settings.home / "reports", report, given, written)
+    if write_policy and report.held_out.costs is None:
+        _say(f"{file.path} is left as it was: the weighted score was not measured")
     if costs := report.held_out.costs:
         _say((policy_advice.write_policy if write_policy else policy_advice.advice)(file, costs))
 
@@ -166,6 +185,7 @@ def train_pipeline(
     only: list[str] | None,
     engine: EngineName = "local",
     address: str | None = None,
+    holdout: str | None = None,
 ) -> TrainingReport:
     """Gather the data and train, with progress bars on stderr."""
     from agents.commands.gathering import gathered_rows
@@ -179,6 +199,9 @@ def train_pipeline(
         TimeElapsedColumn(), console=stderr,
     ) as bars:  # fmt: skip
         gathered = gathered_rows(pipeline, data, rows=rows, seed=seed, bars=bars)
+        unseen = None
+        if holdout is not None:
+            unseen = gathered_rows(pipeline, holdout, rows=rows, seed=seed, bars=bars)
         tasks = {}
 
         def progressed(name: str, fraction: float) -> None:
@@ -190,6 +213,7 @@ def train_pipeline(
             return fit(
                 pipeline, file.path.parent, gathered, registry, engine=opened,
                 open_component=open_component, seed=seed, only=only, progress=progressed,
+                holdout=unseen,
             )  # fmt: skip
 
 
@@ -213,6 +237,8 @@ def print_report(report: TrainingReport) -> None:
     )  # fmt: skip
     stdout.print(table)
     stdout.print(f"{report.rows:,} events, {report.positives:,} positive, {report.seconds:.1f} s")
+    for line in report.said:
+        stdout.print(line, highlight=False, markup=False, soft_wrap=True)
     if report.label_delay is not None and (said := report.label_delay.said):
         stdout.print(said, highlight=False, soft_wrap=True)
 

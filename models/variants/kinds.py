@@ -11,8 +11,9 @@ from models.variants.graph_optimised import optimised, optimised_in_words
 from models.variants.graphs import Said
 from models.variants.int8 import dynamic, int8_in_words, static
 from models.variants.pruned import pruned_in_words, without_units
+from models.variants.table import FP32
 
-FP32 = "fp32"
+__all__ = ["FP32", "KINDS", "Kind"]
 
 
 class Kind(NamedTuple):

@@ -151,9 +151,14 @@ async def test_a_promoted_version_takes_over_once_at_the_offset_that_is_noted(
         await ours.promote(FOREST, 2, "a test")
         assert await said_by_workers(ours, FOREST, 2, before) == "running"
 
-    decisions = await streamed(two, broker, change)
+    metrics = Metrics()
+    decisions = await streamed(two, broker, change, metrics)
     async with ControlTopic(broker, Topology.of(two.pipeline)) as control:
         state, noted = control.state, control.reports.firsts
+    of_first = sum(forest_of(decision) == f"{FOREST}@1" for decision in decisions)
+    labels = {"pipeline": two.pipeline.name, "component": FOREST}
+    counted = metrics.registry.get_sample_value("anabranch_rows_of_other_models_total", labels)
+    assert counted == of_first > 0, "the weights were learned for the second version"
     seen = by_partition(decisions, forest_of)
     assert {rows[-1][1] for rows in seen.values()} == {f"{FOREST}@2"}
     for partition, rows in seen.items():
@@ -223,7 +228,7 @@ async def test_a_version_that_was_tampered_with_is_refused_and_the_old_one_goes_
 
 async def test_weights_and_policy_swap_the_same_way(two: Trained, broker: BrokerSettings) -> None:
     name = two.pipeline.name
-    first = two.registry.weights(name)
+    first = two.registry.weights(name, 1)
     values = dict.fromkeys(first.card.values, 1 / len(first.card.values))
     second = two.registry.add_weights(name, first.card.model_copy(update={"values": values}))
     policy = Policy(version=7, otherwise="fine", thresholds={"stop": 0.0001})

@@ -17,7 +17,7 @@ from models.importing import ImportRefused, NotImportable, import_model
 from models.model_inputs import WidthsUnknown, WrongWidth, columns_of, reads
 from models.probing import check_probe
 from models.registry import Registry, RegistryError
-from models.session import ModelSession, ModelSignatureError, ModelUnreadable
+from models.session import ModelSession, ModelSignatureError, ModelUnreadable, WeightsElsewhere
 from models.versions import ModelVersion
 from tests.unit.onnx_networks import network, over_the_batch, unbounded
 from tests.unit.registry_cards import CARD
@@ -137,7 +137,7 @@ def test_weights_in_another_file_are_refused_with_the_way_out(tmp_path: Path) ->
     path = tmp_path / "net.onnx"
     whole = onnx.load_model_from_string(network(3))
     onnx.save(whole, path, save_as_external_data=True, size_threshold=0, location="net.data")
-    with pytest.raises(ImportRefused, match="external_data=False"):
+    with pytest.raises(WeightsElsewhere, match="external_data=False"):
         imported(tmp_path / "registry", path.read_bytes())
 
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.probe import PROBE_ROWS, Probe, spread_rows
-from models.probing import ProbeFailed, check_probe, probe_of
+from models.probing import ROUNDING, ProbeFailed, check_probe, probe_of
 from models.registry import CardUnreadable, ModelCorrupt, ModelMissing, Registry, RegistryError
 from models.session import ModelSession
 from tests.unit.registry_cards import CARD
@@ -61,6 +61,23 @@ def test_one_bit_of_one_signal_is_enough() -> None:
         check_probe(opened, Probe(probe.rows, signals))
     assert isinstance(caught.value, RegistryError)
     assert opened.digest in str(caught.value)
+
+
+def test_at_a_start_other_last_bits_are_logged_and_other_signals_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    opened = session(exported("LogisticRegression"))
+    probe = probe_of(opened, rows_of(200, 5))
+    signals = probe.signals.copy()
+    signals[7] = np.nextafter(signals[7], np.float32(1))
+    check_probe(opened, Probe(probe.rows, signals), tolerance=ROUNDING)
+    assert "1 of 64 probe rows have other signals, by up to" in caplog.text
+    signals[7] += np.float32(2 * ROUNDING)
+    with pytest.raises(ProbeFailed):
+        check_probe(opened, Probe(probe.rows, signals), tolerance=ROUNDING)
+    signals[7] = np.nan
+    with pytest.raises(ProbeFailed):
+        check_probe(opened, Probe(probe.rows, signals), tolerance=ROUNDING)
 
 
 def test_a_signal_that_is_no_number_is_no_match() -> None:

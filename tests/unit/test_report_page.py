@@ -118,6 +118,7 @@ def test_without_the_extra_the_error_names_it(
 def test_the_held_out_part_adds_up(report: TrainingReport, tmp_path: Path) -> None:
     held_out = report.held_out
     assert held_out.rows == 300
+    assert held_out.policy is not None
     assert sum(it.rows for it in held_out.policy.decisions.values()) == held_out.rows
     assert sum(it.positives for it in held_out.policy.decisions.values()) == held_out.positives
     assert list(held_out.curves) == [*report.weights, "composed"]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from agents.cli import app
 from models.probe import Probe
 from models.probing import probe_of
 from models.registry import Registry
@@ -70,3 +72,16 @@ def test_a_model_that_says_other_things_here_is_found_by_running_it(registry: Re
     registry.add("p", "risk", b"no model", CARD)
     assert wrong(registry) == []
     assert wrong(registry, run=True) == ["risk@3", "risk@4"]
+
+
+def test_the_command_runs_the_models_unless_it_is_told_not_to(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of(9, 3)
+    registry.add("p", "risk", mean_of(), CARD, Probe(rows, np.zeros(9, np.float32)))
+    monkeypatch.setenv("ANABRANCH_REGISTRY", str(tmp_path))
+    done = CliRunner().invoke(app, ["models", "verify", "p"])
+    assert done.exit_code == 1
+    assert "risk@3: the model" in done.stdout
+    assert "9 of 9 probe rows have other signals" in done.stdout
+    assert CliRunner().invoke(app, ["models", "verify", "p", "--no-run"]).exit_code == 0

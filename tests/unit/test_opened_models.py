@@ -1,0 +1,80 @@
+"""A worker starts only with models that say of their probe rows what they said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.components import open_component
+from agents.deployed import open_deployed
+from models.probe import Probe
+from models.probing import ProbeFailed, probe_of
+from models.registry import Registry
+from models.session import ModelSession, ModelUnreadable, WeightsElsewhere
+from tests.unit.onnx_networks import network
+from tests.unit.registry_cards import CARD
+from tests.unit.test_external_data import CASES
+from tests.unit.test_importing import PIPELINE
+from topics.control import Deployment, VersionRef
+from topics.pipeline import Pipeline
+
+READS = CARD.model_copy(update={"inputs": ["a", "b", "c"], "n_inputs": 3})
+ROWS = np.random.default_rng(3).normal(size=(40, 3)).astype(np.float32)
+RIGHT = probe_of(ModelSession.of(network(3), "net"), ROWS)
+
+
+def off_by(error: float) -> Probe:
+    return Probe(RIGHT.rows, RIGHT.signals + np.float32(error))
+
+
+def filed(path: str) -> Pipeline:
+    """The pipeline with component `filed` on another file."""
+    written = PIPELINE.model_dump(by_alias=True)
+    next(it for it in written["components"] if it["name"] == "filed")["model"] = {"path": path}
+    return Pipeline.model_validate(written)
+
+
+def test_the_newest_version_is_run_on_its_probe_at_a_start(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.add("p", "risk", network(3), READS, RIGHT)
+    assert open_component(PIPELINE, "risk", registry, tmp_path).model.model == "risk@1"
+    registry.add("p", "risk", network(3), READS, off_by(0.01))
+    with pytest.raises(ProbeFailed, match=r"have other signals, by up to 0\.01"):
+        open_component(PIPELINE, "risk", registry, tmp_path)
+    with pytest.raises(ProbeFailed):
+        open_deployed(PIPELINE, "risk", Deployment(), registry, tmp_path)
+
+
+def test_other_rounding_stops_a_promotion_but_no_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(tmp_path)
+    before = registry.add("p", "risk", network(3), READS, RIGHT)
+    found = registry.add("p", "risk", network(3), READS, off_by(1e-6))
+    assert open_component(PIPELINE, "risk", registry, tmp_path).model.model == "risk@2"
+    assert "rounds in another way here" in caplog.text
+    promoted = Deployment(
+        champion=VersionRef(version=2, digest=found.digest),
+        previous=VersionRef(version=1, digest=before.digest),
+    )
+    assert open_deployed(PIPELINE, "risk", promoted, registry, tmp_path).model.model == "risk@1"
+
+
+def test_a_version_without_a_probe_is_run_as_before(tmp_path: Path) -> None:
+    Registry(tmp_path).add("p", "risk", network(3), READS)
+    assert open_component(PIPELINE, "risk", Registry(tmp_path), tmp_path).model.model == "risk@1"
+
+
+def test_a_file_that_is_no_whole_model_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.ones(7, np.float32).tofile("weights.bin")
+    (tmp_path / "far.onnx").write_bytes(CASES["branch"]().SerializeToString())
+    with pytest.raises(WeightsElsewhere, match=r"far\.onnx"):
+        open_component(filed("far.onnx"), "filed", Registry(tmp_path), tmp_path)
+    (tmp_path / "zero.onnx").symlink_to("/dev/zero")
+    with pytest.raises(ModelUnreadable, match=r"zero\.onnx .*: it is a device, not a file"):
+        open_component(filed("zero.onnx"), "filed", Registry(tmp_path), tmp_path)
