@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.dataset_errors import UnreadableDataset
 from models.datasets import read_rows
 from topics.errors import AnabranchError
+from topics.float32 import singles
 
 MOST_ROWS = 2048
 
@@ -25,7 +26,7 @@ class ColumnsMissing(AnabranchError):
 def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
     """The first rows (N, F) of a Parquet, CSV or JSONL file by its *columns*, or of a .npy array.
 
-    Raises ColumnsMissing, DatasetError and MissingExtra.
+    Raises ColumnsMissing, BeyondFloat32, DatasetError and MissingExtra.
     """
     if Path(path).suffix == ".npy":
         return _array(path)[:MOST_ROWS]
@@ -36,7 +37,7 @@ def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
         if missing := [name for name in columns if name not in batch.columns]:
             raise ColumnsMissing(path, missing)
         found = [np.asarray(batch.columns[name], np.float64) for name in columns]
-        parts.append(np.stack(found, axis=1).astype(np.float32))
+        parts.append(singles(np.stack(found, axis=1), columns))
         if sum(map(len, parts)) >= MOST_ROWS:
             break
     return np.concatenate([np.zeros((0, len(columns)), np.float32), *parts])[:MOST_ROWS]
@@ -44,6 +45,6 @@ def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
 
 def _array(path: str) -> NDArray[np.float32]:
     try:
-        return np.asarray(np.load(path, allow_pickle=False), np.float32)
+        return singles(np.asarray(np.load(path, allow_pickle=False)))
     except (OSError, ValueError, EOFError) as exc:
         raise UnreadableDataset(path, str(exc).splitlines()[0]) from exc

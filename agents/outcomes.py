@@ -10,10 +10,10 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from agents.publishing import encoded, publish_chunk
-from topics.events import milliseconds
 from topics.feature import duration_ms
 from topics.outcomes import outcome_fields, outcome_of
 from topics.pipeline import Pipeline
+from topics.rfc3339 import milliseconds
 from topics.topology import Topology
 
 
