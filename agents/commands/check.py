@@ -13,6 +13,7 @@ from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
     from topics.finding import Finding, Location
+    from topics.pipeline import ModelSpec
     from topics.pipeline_file import PipelineFile
 
 
@@ -28,7 +29,8 @@ def check(
     """Check a pipeline file; every mistake is one line with file, line and field.
 
     Also imports the components of your own and looks for the models that the file pins or
-    names. Models that `anabranch train` has yet to make are no mistake.
+    names. Models that `anabranch train` has yet to make are no mistake; estimators that can
+    become none, for want of a signal or of a converter to ONNX, are.
 
     Examples:
       anabranch check card-fraud
@@ -79,6 +81,18 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
             elif model is not None and model.version is not None:
                 at = (*at, "model", "version")
                 registry.get(file.pipeline.name, component.name, model.version).read()
+            elif model is not None:
+                at = (*at, "model", "estimator")
+                _check_estimator(model)
         except AnabranchError as exc:
             findings.append(Finding(at, str(exc)))
     return findings
+
+
+def _check_estimator(model: ModelSpec) -> None:
+    """Raise what is wrong with an estimator; nothing where the packages that train are not."""
+    try:
+        from models.estimator_check import check_estimator
+    except ImportError:
+        return
+    check_estimator(model)

@@ -82,7 +82,14 @@ def simulate(
     began = time.monotonic()
     count = run_async(
         publish_events(
-            found, settings, islice(labelled, events), events, rate, speed, max_in_flight
+            found,
+            settings,
+            islice(labelled, events),
+            events,
+            rate,
+            speed,
+            max_in_flight,
+            outcomes=False,
         )
     )
     report(count, time.monotonic() - began, as_json=as_json)

@@ -151,7 +151,7 @@ def _print(tuned: Tuned) -> None:
         stdout.print("the parameters of the file rank best: keep them")
         return
     stdout.print("best, for the component's model:")
-    chosen = ", ".join(f"{name}: {plain(it)}" for name, it in tuned.best.parameters.items())
+    chosen = ", ".join(f"{plain(name)}: {plain(it)}" for name, it in tuned.best.parameters.items())
     stdout.print(f"parameters: {{{chosen}}}", highlight=False, markup=False, soft_wrap=True)
 
 
