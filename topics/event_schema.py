@@ -15,8 +15,9 @@ class EventField(Strict):
 
     NaN and infinity are never valid numbers, nor is what is beyond float32 (±3.4e38), in which
     models compute, unless minimum or maximum say so. An integer may be written 3 or 3.0; 3.5 is
-    an error; null in an optional field is a missing value. A timestamp is an RFC 3339 time, also with t and z in lower case, a space for the T,
-    a leap second, any number of decimals; without an offset it is UTC.
+    an error. Null in an optional field is a missing value. A timestamp is an RFC 3339 time, also
+    with t and z in lower case, a space for the T, a leap second, any number of decimals; without
+    an offset it is UTC.
     """
 
     type: FieldType
