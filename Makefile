@@ -44,11 +44,11 @@ kafka-image: ## Apache Kafka as the image anabranch-kafka:local, from Maven (BAS
 faults: .venv/installed ## Kills workers and brokers (ARGS: --seeds N --long --table FILE, or -m core)
 	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
-fuzz: .venv/installed ## Two million inputs for the wire decoder, guided by coverage (ARGS: -runs=N)
+fuzz: .venv/installed ## Two million inputs, guided by coverage (OF: wire, events, pipelines, control; ARGS: -runs=N)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[fuzz]"
 	mkdir -p .fuzz/found
-	$(BIN)/python -m tests.fuzz.wire -runs=2000000 -max_len=8192 -rss_limit_mb=512 \
-	  -malloc_limit_mb=64 -artifact_prefix=.fuzz/found/ -print_final_stats=1 $(ARGS) .fuzz/wire
+	$(BIN)/python -m tests.fuzz.$(or $(OF),wire) -runs=2000000 -max_len=8192 -rss_limit_mb=512 -timeout=10 \
+	  -malloc_limit_mb=64 -artifact_prefix=.fuzz/found/ -print_final_stats=1 $(ARGS) .fuzz/$(or $(OF),wire)
 
 bench: .venv/installed .venv-peers/installed ## Against its peers on Apache Kafka (ARGS: --only w1 w2, --repeats N; -h)
 	$(BIN)/python -m tests.benchmarks.run $(ARGS)

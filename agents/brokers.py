@@ -178,7 +178,15 @@ async def topic_names(settings: BrokerSettings, topics: Iterable[str]) -> set[st
 
 async def ensure_shadow_topic(settings: BrokerSettings, topology: Topology, name: str) -> None:
     """Make the shadow topic of component *name* unless it exists."""
-    topic = topology.shadow(name)
+    await _ensure_topic(settings, topology, topology.shadow(name))
+
+
+async def ensure_outcomes_topic(settings: BrokerSettings, topology: Topology) -> None:
+    """Make the outcomes' topic unless it exists, also for a pipeline that reads none itself."""
+    await _ensure_topic(settings, topology, topology.outcomes)
+
+
+async def _ensure_topic(settings: BrokerSettings, topology: Topology, topic: str) -> None:
     if settings.embedded:
         await _touch(settings, [topic])
     elif topic not in await topic_names(settings, [topic]):

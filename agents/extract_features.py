@@ -8,6 +8,7 @@ from models.component import Batch, Component, Floats, StageOutput
 from models.features import FeatureVector
 from models.model_component import ModelComponent
 from models.session import ModelSession
+from topics.float32 import singles
 
 
 class PlainFeatures(Component):
@@ -28,11 +29,19 @@ class ExtractFeatures(ModelComponent):
         super().__init__(session)
         self._features = features
 
+    @property
+    def names(self) -> list[str]:
+        """The features' names, one per column."""
+        return self._features.names
+
     def vector(self, batch: Batch) -> Floats:
         """The features, float64 (N, F)."""
         return self._features.compute(batch.columns)
 
     def transform(self, batch: Batch) -> StageOutput:
-        """Output: the features. Signal: the novelty, float32 (N,) in [0, 1]."""
+        """Output: the features. Signal: the novelty, float32 (N,) in [0, 1].
+
+        Raises BeyondFloat32, which names the feature, for one that the model cannot be given.
+        """
         vector = self.vector(batch)
-        return StageOutput(vector, self.session.signal(vector.astype(np.float32)))
+        return StageOutput(vector, self.session.signal(singles(vector, self.names)))

@@ -21,6 +21,7 @@ from models.fusing import FusedSession, block_of, parts_of
 from models.model_component import ModelComponent
 from models.registry_errors import RegistryError
 from models.session import ModelSession, Singles
+from topics.float32 import BeyondFloat32, singles
 from topics.stage_batch import Floats, Ints
 from topics.workers import worker_name
 
@@ -79,6 +80,8 @@ class FusedModels:
                 return {}
             n = len(given.rows)
             return await self._inference.run(lambda: _made(session, champions, read, n), n)
+        except BeyondFloat32:
+            return {}  # one by one it comes out which row's it is
         except Exception:  # whatever it is: one by one it comes out which component's it is
             log.exception("%s: its components run one by one from now on", self._worker)
             self._use(None)
@@ -92,15 +95,14 @@ class FusedModels:
             if not isinstance(first.component, ExtractFeatures) or not batch.rows:
                 return None
             features = first.component.vector(batch)
-            blocks = {block_of(name): features.astype(np.float32, copy=False)}
+            blocks = {block_of(name): singles(features, first.component.names)}
             return _Read(rows, blocks, name, features)
         present = [stage.present for stage in given.stages.values()]
         if any((it != present[0]).any() for it in present):
             return None
         rows = np.flatnonzero(present[0])
         blocks = {
-            block_of(name): stage.output[rows].astype(np.float32, copy=False)
-            for name, stage in given.stages.items()
+            block_of(name): singles(stage.output[rows]) for name, stage in given.stages.items()
         }
         return _Read(rows, blocks)
 

@@ -143,7 +143,10 @@ def _texts(value: bytes | None) -> Iterator[str]:
         return
     for content in (event, event.get("data") if isinstance(event, dict) else None):
         if isinstance(content, dict):
-            yield from (str(one) for one in content.values())
+            for one in content.values():
+                yield str(one)
+                if isinstance(one, float) and one.is_integer():
+                    yield str(int(one))  # an integer field may be written 7.0
 
 
 def _time(milliseconds: int) -> str:

@@ -12,6 +12,7 @@ from models.dataset_errors import UnreadableDataset
 from models.datasets import read_rows
 from topics.errors import AnabranchError
 from topics.file_content import check_file
+from topics.float32 import singles
 
 MOST_ROWS = 2048
 
@@ -26,7 +27,7 @@ class ColumnsMissing(AnabranchError):
 def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
     """The first rows (N, F) of a Parquet, CSV or JSONL file by its *columns*, or of a .npy array.
 
-    Raises ColumnsMissing, DatasetError and MissingExtra.
+    Raises ColumnsMissing, BeyondFloat32, DatasetError and MissingExtra.
     """
     if Path(path).suffix == ".npy":
         return _array(path)
@@ -37,7 +38,7 @@ def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
         if missing := [name for name in columns if name not in batch.columns]:
             raise ColumnsMissing(path, missing)
         found = [np.asarray(batch.columns[name], np.float64) for name in columns]
-        parts.append(np.stack(found, axis=1).astype(np.float32))
+        parts.append(singles(np.stack(found, axis=1), columns))
         if sum(map(len, parts)) >= MOST_ROWS:
             break
     return np.concatenate([np.zeros((0, len(columns)), np.float32), *parts])[:MOST_ROWS]
@@ -48,7 +49,7 @@ def _array(path: str) -> NDArray[np.float32]:
         check_file(path)
         # Mapped: the header alone says how many rows there are, which may be more than memory has.
         array = np.load(path, allow_pickle=False, mmap_mode="r")
-        return np.asarray(array[:MOST_ROWS], np.float32)
+        return singles(np.asarray(array[:MOST_ROWS]))
     except OSError as exc:
         raise UnreadableDataset(path, exc.strerror or str(exc)) from exc
     except (ValueError, EOFError, IndexError, TypeError) as exc:

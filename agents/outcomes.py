@@ -10,10 +10,10 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from agents.publishing import encoded, publish_chunk
-from topics.events import milliseconds
 from topics.feature import duration_ms
 from topics.outcomes import outcome_fields, outcome_of
 from topics.pipeline import Pipeline
+from topics.rfc3339 import milliseconds
 from topics.topology import Topology
 
 
@@ -21,14 +21,17 @@ class OutcomePublisher:
     """Keeps the outcomes of published events until event time has come to when they are known.
 
     An outcome that is published before an event can be part of what is known when it happens.
-    Pipelines whose features use no outcomes need none: nothing is kept then.
+    Where no feature uses outcomes nothing is kept: they are for those who judge decisions, if
+    *wanted*, and published at once.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, *, wanted: bool = False) -> None:
         self._key, self._time = pipeline.event.key, pipeline.event.time
         self._fields = outcome_fields(pipeline)
         self._topology = Topology.of(pipeline)
-        self._delay_ms = duration_ms(pipeline.outcomes.delay)
+        by_outcomes = bool(self._topology.by_outcomes)
+        self._wanted = wanted or by_outcomes
+        self._delay_ms = duration_ms(pipeline.outcomes.delay) if by_outcomes else 0
         self._waiting: deque[tuple[int, tuple[bytes, bytes]]] = deque()
         self._now_ms = 0
         self.published = 0
@@ -40,7 +43,7 @@ class OutcomePublisher:
         """The events as (key, value), in the order of time; outcomes that are known are kept."""
         for event, label in labelled:
             key, value = encoded(event, self._key)
-            if self._topology.by_outcomes and label is not None:
+            if self._wanted and label is not None:
                 with suppress(KeyError, ValueError):  # a bad event is a dead letter, no outcome
                     self._keep(key, event, label=label)
             yield key, value
@@ -52,7 +55,7 @@ class OutcomePublisher:
 
     async def publish_known(self, kafka: AIOKafkaProducer) -> None:
         """Publish what is known when the last event of `following` happens, before that event."""
-        await self._publish(kafka, self._now_ms)
+        await self._publish(kafka, self._now_ms if self._delay_ms else None)
 
     async def publish_rest(self, kafka: AIOKafkaProducer) -> None:
         """Publish what is left: no event of this stream can see it, later ones may."""

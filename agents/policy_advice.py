@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agents.pipeline_template import scalar
 from topics.errors import AnabranchError
 from topics.policy_edit import plain, with_thresholds
 from topics.rewriting import rewrite
@@ -18,7 +19,7 @@ class NoCosts(AnabranchError):
     """The pipeline file does not say what decisions cost."""
 
     def __init__(self, path: Path, decisions: list[str]) -> None:
-        example = ", ".join(f"{name}: {{positive: …, negative: …}}" for name in decisions)
+        example = ", ".join(f"{scalar(name)}: {{positive: …, negative: …}}" for name in decisions)
         super().__init__(
             f"{path} states no costs to choose thresholds by: add policy: {{costs: {{{example}}}}}"
         )
@@ -46,7 +47,7 @@ def advice(file: PipelineFile, costs: CostReport) -> str:
     if best >= stated:
         return "\n".join([*lines, "the thresholds of the file cost no more: keep them"])
     lines += ["policy:", f"  version: {file.pipeline.policy.version + 1}", "  thresholds:"]
-    lines += [f"    {name}: {plain(at)}" for name, at in costs.best.thresholds.items()]
+    lines += [f"    {scalar(name)}: {plain(at)}" for name, at in costs.best.thresholds.items()]
     return "\n".join(lines)
 
 

@@ -21,8 +21,8 @@ from faust.types import TP
 from topics.batches import Headers
 from topics.decision import Decision, attempt_of, rfc3339
 from topics.errors import TopicRecreated, WireError
-from topics.events import milliseconds
 from topics.heartbeat import heartbeat_of
+from topics.rfc3339 import milliseconds
 from topics.topic_identity import TopicIdentity
 from topics.topology import Topology
 from topics.wire import decode

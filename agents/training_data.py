@@ -17,6 +17,7 @@ from models.simulators import TRAINING
 from models.training import TrainingData
 from models.training_memory import check_memory, rows_about
 from topics.errors import AnabranchError
+from topics.event_reasons import MISSING, field_reasons
 from topics.events import EventDecoder
 from topics.pipeline import Pipeline
 
@@ -107,9 +108,8 @@ def collected(
                 events.append(decoder.event(orjson.dumps(event)))
             except ValidationError as exc:
                 invalid += 1
-                first = exc.errors(include_url=False, include_input=False)[0]
-                said = "has no value" if first["type"] == "missing" else first["msg"]
-                reason = f"{'.'.join(map(str, first['loc']))}: {said}"
+                field, said = field_reasons(exc)[0]
+                reason = f"{field}: {'has no value' if said == MISSING else said}"
                 continue
             labels.append(bool(label))
         parts.append(decoder.columns(events))

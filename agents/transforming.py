@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.component import Batch, Component, StageOutput
+from topics.float32 import LARGEST
 from topics.stage_batch import Bools, Floats, Ints
 
 INVALID_OUTPUT = "InvalidOutput"
@@ -70,7 +71,9 @@ def _said(exc: Exception) -> str:
 
 def checked(made: StageOutput, rows: int) -> Transformed:
     """A component's outputs for N rows; TypeError when they have not their shapes."""
-    output, signal = np.asarray(made.output), np.asarray(made.signal, dtype=np.float32)
+    output = np.asarray(made.output)
+    with np.errstate(over="ignore"):  # to infinity, which is no signal
+        signal = np.asarray(made.signal, dtype=np.float32)
     if output.ndim != 2 or len(output) != rows or signal.shape != (rows,):
         raise TypeError(
             f"a component must return output (N, F) and signal (N,) for N={rows}, "
@@ -78,11 +81,14 @@ def checked(made: StageOutput, rows: int) -> Transformed:
         )
     if output.dtype not in (np.float32, np.float64):
         output = output.astype(np.float64)
-    present = np.isfinite(output).all(axis=1) & (signal >= 0) & (signal <= 1)
+    present = (signal >= 0) & (signal <= 1)
+    # NaN is neither above nor below; the extremes of all rows take the least time to look at.
+    if output.size and not -LARGEST <= output.min() <= output.max() <= LARGEST:
+        present &= (np.abs(output) <= LARGEST).all(axis=1)
     if present.all():
         return Transformed(present, output, signal, {})
     errors = {
-        int(row): (INVALID_OUTPUT, f"signal {signal[row]} or output not finite or out of range")
+        int(row): (INVALID_OUTPUT, _what_is_wrong(output[row], signal[row]))
         for row in np.flatnonzero(~present)
     }
     return Transformed(
@@ -91,6 +97,17 @@ def checked(made: StageOutput, rows: int) -> Transformed:
         np.where(present, signal, 0).astype(np.float32),
         errors,
     )
+
+
+def _what_is_wrong(output: Floats, signal: np.float32) -> str:
+    """Of one row: the number that is not finite, or too large for models, or no signal."""
+    wrong = np.flatnonzero(~(np.abs(output) <= LARGEST))
+    if not len(wrong):
+        return f"signal {signal}: it has to be in [0, 1]"
+    number = float(output[wrong[0]])
+    why = "beyond float32, in which models compute" if np.isfinite(number) else "not finite"
+    more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    return f"output column {wrong[0] + 1} of {len(output)} is {number:.4g}: {why}{more}"
 
 
 def _absent(rows: int, errors: Mapping[int, tuple[str, str]]) -> Transformed:

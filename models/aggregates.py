@@ -122,8 +122,8 @@ def _mean(values: Doubles, row: Ints, counts: Ints) -> Doubles:
 
 
 def _std(values: Doubles, row: Ints, counts: Ints) -> Doubles:
-    apart = values - _mean(values, row, counts)[row]
-    with np.errstate(over="ignore"):  # beyond 1e154 the answer is infinity
+    with np.errstate(over="ignore"):  # beyond 1e154 the answer is infinity: the row is absent
+        apart = values - _mean(values, row, counts)[row]
         squares = _sum(apart * apart, row, counts)
     std: Doubles = np.sqrt(squares / np.maximum(counts - 1, 1))
     return std

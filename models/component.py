@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from topics.float32 import singles
+
 Floats = NDArray[np.floating[Any]]
 Column = NDArray[Any]
 
@@ -23,8 +25,8 @@ Column = NDArray[Any]
 class StageOutput:
     """What a component says about N rows.
 
-    `output` (N, F), float32 or float64, is what the next stage reads; `signal` (N,),
-    float32 in [0, 1], is what the weighting agent weighs.
+    `output` (N, F), float32 or float64, is what the next stage reads, and has to fit float32,
+    in which models compute; `signal` (N,), float32 in [0, 1], is what the weighting agent weighs.
     """
 
     output: Floats
@@ -33,7 +35,8 @@ class StageOutput:
     @classmethod
     def of_signal(cls, signal: Floats) -> StageOutput:
         """An output of one column that is the signal itself."""
-        values = np.asarray(signal, dtype=np.float32)
+        with np.errstate(over="ignore"):  # to infinity, which is no signal
+            values = np.asarray(signal, dtype=np.float32)
         return cls(output=values[:, None], signal=values)
 
 
@@ -53,8 +56,11 @@ class Batch:
     inputs: Mapping[str, StageOutput] = field(default_factory=dict)
 
     def matrix(self) -> NDArray[np.float32]:
-        """All inputs' outputs side by side, in the order of `from:`; (N, ΣF), float32."""
-        blocks = [np.asarray(stage.output, dtype=np.float32) for stage in self.inputs.values()]
+        """All inputs' outputs side by side, in the order of `from:`; (N, ΣF), float32.
+
+        Raises BeyondFloat32 for a number that float32 does not hold.
+        """
+        blocks = [singles(np.asarray(stage.output)) for stage in self.inputs.values()]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 

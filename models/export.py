@@ -35,7 +35,7 @@ _MOVED_ROWS = 500
 _CLIP_READS_LIMITS = 11
 """The opset from which on the limits of Clip are inputs."""
 _LONGEST_CAUSE = 200
-_BY_DECISION = (OneClassSVM, SGDOneClassSVM)
+BY_DECISION = (OneClassSVM, SGDOneClassSVM)
 """Detectors whose converters give decision_function alone."""
 _EXTREME = 0.001
 """Share of the training rows that is as novel as novelty gets."""
@@ -108,7 +108,7 @@ def _detector(fitted: Pipeline, rows: Singles, name: str) -> tuple[Any, NDArray[
     Scores that differ by a constant, as `decision_function` does, give the same novelty.
     """
     estimator = fitted[-1]
-    if isinstance(estimator, _BY_DECISION):
+    if isinstance(estimator, BY_DECISION):
         return _converted(fitted, rows.shape[1], {}, name), fitted.decision_function(rows)
     options = {id(estimator): {"score_samples": True}}
     return _converted(fitted, rows.shape[1], options, name), fitted.score_samples(rows)

@@ -121,7 +121,7 @@ class Registry:
         versions = self.weights_versions(pipeline)
         wanted = version if version is not None else max(versions, default=0)
         if wanted not in versions:
-            raise ModelNotFound(pipeline, "weights", version, self.root)
+            raise ModelNotFound(pipeline, "weights", version, self.root, versions)
         stored = self._read(pipeline, WEIGHTS, wanted, WEIGHTS_FILE, StoredWeights)
         return WeightsVersion(wanted, stored.card)
 
@@ -152,8 +152,8 @@ class Registry:
         try:
             content = self.store.read(name)
         except FileNotFoundError as exc:
-            if version not in self.versions(pipeline, component):
-                raise ModelNotFound(pipeline, component, version, self.root) from exc
+            if version not in (there := self.versions(pipeline, component)):
+                raise ModelNotFound(pipeline, component, version, self.root, there) from exc
             raise CardUnreadable(self.store.where(name), "it is missing") from exc
         return opened(content, f"{component}@{version}", kind, self.store.where(name))
 

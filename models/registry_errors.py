@@ -17,6 +17,7 @@ RegistryError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from topics.errors import AnabranchError
@@ -30,13 +31,21 @@ class ModelNotFound(RegistryError):
     """No such model, or none yet."""
 
     def __init__(
-        self, pipeline: str, component: str, version: int | None, root: Path | str
-    ) -> None:
+        self, pipeline: str, component: str, version: int | None, root: Path | str,
+        there: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         which = component if version is None else f"{component}@{version}"
-        super().__init__(
-            f"no model of {which} for pipeline {pipeline} in {root}: run "
-            f"`anabranch train {pipeline}`"
-        )
+        if version is None:
+            todo = f"run `anabranch train {pipeline}`"
+        elif there:
+            known = ", ".join(map(str, there))
+            todo = f"there are versions {known}: name one of these, or none for the newest"
+        else:
+            todo = (
+                "there is none at all: take out the version that is asked for (model.version in "
+                f"the pipeline file), then run `anabranch train {pipeline}`"
+            )
+        super().__init__(f"no model of {which} for pipeline {pipeline} in {root}: {todo}")
 
 
 class NothingRegistered(RegistryError):

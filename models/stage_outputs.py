@@ -12,6 +12,7 @@ from models.features import FeatureVector
 from models.training_data import TrainingData
 from models.training_errors import ComponentFailed
 from topics.feature import EVENTS
+from topics.float32 import LARGEST
 from topics.pipeline import Pipeline
 
 CHUNK_ROWS = 8192
@@ -103,9 +104,10 @@ def _checked(component: Component, name: str, batch: Batch, start: int) -> Stage
     if made.output.ndim != 2 or not len(made.output) == len(made.signal) == batch.rows:
         shapes = f"output {made.output.shape} and signal {made.signal.shape}"
         raise ComponentFailed(name, start, stop, f"{shapes} instead of (N, F) and (N,)")
-    fine = np.isfinite(made.output).all(axis=1) & (made.signal >= 0) & (made.signal <= 1)
+    fits = np.abs(made.output) <= LARGEST
+    fine = fits.all(axis=1) & (made.signal >= 0) & (made.signal <= 1)
     if not fine.all():
         row = start + int(np.argmin(fine))
-        cause = "its output is not finite, or its signal is not in [0, 1]"
+        cause = "its output is not finite or beyond float32, or its signal is not in [0, 1]"
         raise ComponentFailed(name, row, row + 1, cause)
     return made

@@ -38,9 +38,10 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     topology = Topology.of(pipeline)
     needed = [acl for name, of in workers(pipeline).items() for acl in _worker(pipeline, name, of)]
     needed += _weigher(pipeline)
-    needed += _may(topology.group(PRODUCER), "write", *topology.sources)
+    needed += _may(topology.group(PRODUCER), "write", topology.events, topology.outcomes)
     needed += _may(topology.group(CONSUMER), "read", topology.decisions)
-    needed += _may(topology.group(OPERATOR), "read", *topology.all)
+    read = dict.fromkeys((*topology.all, topology.outcomes))
+    needed += _may(topology.group(OPERATOR), "read", *read)
     challenges = [topology.shadow(spec.name) for spec in pipeline.components if spec.model]
     needed += _may(topology.group(OPERATOR), "read", *challenges)
     needed += _may(

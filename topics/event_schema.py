@@ -11,7 +11,14 @@ from topics.strict import Name, Strict
 
 
 class EventField(Strict):
-    """One typed field of an event. NaN and infinity are never valid numbers."""
+    """One typed field of an event.
+
+    NaN and infinity are never valid numbers, nor is what is beyond float32 (±3.4e38), in which
+    models compute, unless minimum or maximum say so. An integer may be written 3 or 3.0; 3.5 is
+    an error. Null in an optional field is a missing value. A timestamp is an RFC 3339 time, also
+    with t and z in lower case, a space for the T, a leap second, any number of decimals; without
+    an offset it is UTC.
+    """
 
     type: FieldType
     minimum: float | None = None
@@ -24,7 +31,8 @@ class EventField(Strict):
     choices: Choices | None = None
     """The only values that a string may have."""
     optional: bool = False
-    """An event without the field is valid; components see NaN or an empty string."""
+    """An event without the field, or with null in it, is valid; components see NaN or an empty
+    string."""
 
     @model_validator(mode="after")
     def _options_fit_the_type(self) -> Self:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from math import ceil, floor
 from typing import Any, Protocol
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
+from topics.cloudevents import CONTENT_TYPE, NotUnpacked, data_of, data_without_header, is_envelope
+from topics.event_reasons import AS_INTEGER, AS_WHOLE_NUMBER, reason_of
 from topics.event_schema import EventField, EventSchema
+from topics.float32 import LARGEST
+from topics.rfc3339 import LONGEST_TIME, milliseconds
 from topics.stage_batch import Failure
 
-CLOUDEVENT = b"application/cloudevents+json"
 MAX_KEY_BYTES = 4096
 """A longer record key makes an event invalid: keys travel with every stage's output."""
 
+_CONTENT_TYPE = len(CONTENT_TYPE)
+_PLAIN = frozenset({None, b"", b"application/json"})
 _INT64 = 2**63
-_LONGEST_TIME = 40
-_SECONDS_MS = {f":{second:02}Z": 1000 * second for second in range(60)}
+_EXACT = 2**53
+"""A float has every whole number below this one; from it on, some become another."""
 _DTYPES = {
     "integer": np.int64,
     "timestamp": np.int64,
@@ -76,6 +79,9 @@ class _Invalid(Exception):
 class EventDecoder:
     """Decodes events by the schema of a pipeline file. NaN, infinity and surplus fields fail.
 
+    A byte order mark before the JSON is passed over, as RFC 8259 allows. An optional field that
+    is null is missing; 3.0 for an integer is 3.
+
     >>> from topics.event_schema import EventSchema
     >>> schema = EventSchema(id="id", key="id", time="at", fields={
     ...     "id": {"type": "string"}, "at": {"type": "timestamp"}, "x": {"type": "number"}})
@@ -91,7 +97,10 @@ class EventDecoder:
             core_schema.typed_dict_schema(
                 {
                     name: core_schema.typed_dict_field(
-                        _field_schema(field, empty=name not in (schema.id, schema.key)),
+                        _nullable(
+                            _field_schema(field, empty=name not in (schema.id, schema.key)),
+                            field,
+                        ),
                         required=not field.optional,
                     )
                     for name, field in schema.fields.items()
@@ -147,31 +156,37 @@ class EventDecoder:
                 record.key.decode()
             except UnicodeDecodeError as exc:
                 raise _Invalid("InvalidKey", f"the record key is not UTF-8: {exc.reason}") from exc
-        for name, header in record.headers:
-            if name == "content-type" and (header or b"").startswith(CLOUDEVENT):
-                value = _data_of_cloudevent(value)
         try:
+            for name, header in record.headers:
+                # Most headers are others': their length says so for less than their case.
+                if (
+                    len(name) == _CONTENT_TYPE
+                    and header not in _PLAIN
+                    and is_envelope(name, header)
+                ):
+                    value = data_of(value.removeprefix(BOM_UTF8))
             return self.event(value)
+        except NotUnpacked as exc:
+            raise _Invalid("InvalidEvent", str(exc)) from exc
         except ValidationError as exc:
-            raise _Invalid("InvalidEvent", _reason(exc)) from exc
+            return self._looked_at_again(value, exc)
+
+    def _looked_at_again(self, value: bytes, first: ValidationError) -> dict[str, Any]:
+        """The event of a value that is not as usual: with a byte order mark, or in an envelope."""
+        plain = value.removeprefix(BOM_UTF8)
+        try:
+            data = None if "specversion" in self._schema.fields else data_without_header(plain)
+            if data is None and len(plain) == len(value):
+                raise _Invalid("InvalidEvent", reason_of(first, value)) from first
+            return self.event(plain if data is None else data)
+        except NotUnpacked as exc:
+            raise _Invalid("InvalidEvent", str(exc)) from exc
+        except ValidationError as exc:
+            raise _Invalid("InvalidEvent", reason_of(exc, plain)) from exc
 
 
-def _data_of_cloudevent(value: bytes) -> bytes:
-    """The `data` of a CloudEvent in structured mode (CloudEvents 1.0, JSON format)."""
-    try:
-        return orjson.dumps(orjson.loads(value)["data"])
-    except (ValueError, KeyError, TypeError) as exc:
-        raise _Invalid("InvalidEvent", "not a structured CloudEvent with a data member") from exc
-
-
-def _reason(exc: ValidationError) -> str:
-    found = exc.errors(include_url=False, include_input=False, include_context=False)
-    parts = [
-        ": ".join(filter(None, [".".join(map(str, error["loc"])), error["msg"]]))
-        for error in found[:3]
-    ]
-    more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
-    return "; ".join(parts)[:300] + more
+def _nullable(schema: core_schema.CoreSchema, field: EventField) -> core_schema.CoreSchema:
+    return core_schema.nullable_schema(schema) if field.optional else schema
 
 
 def _field_schema(  # noqa: PLR0911  # one return per type
@@ -187,23 +202,49 @@ def _field_schema(  # noqa: PLR0911  # one return per type
                 strict=True, min_length=shortest, max_length=field.max_length
             )
         case "integer":
-            return core_schema.int_schema(
-                strict=True,
-                ge=-_INT64 if low is None else max(ceil(low), -_INT64),
-                le=_INT64 - 1 if high is None else min(floor(high), _INT64 - 1),
+            return _integer_schema(
+                -_INT64 if low is None else max(ceil(low), -_INT64),
+                _INT64 - 1 if high is None else min(floor(high), _INT64 - 1),
             )
         case "number":
-            return core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low, le=high)
+            return _number_schema(low, high)
         case "boolean":
             return core_schema.bool_schema(strict=True)
         case "timestamp":
-            text = core_schema.str_schema(strict=True, max_length=_LONGEST_TIME)
+            text = core_schema.str_schema(strict=True, max_length=LONGEST_TIME)
             return core_schema.no_info_after_validator_function(milliseconds, text)
         case "vector":
-            number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low, le=high)
             return core_schema.list_schema(
-                number, strict=True, min_length=field.length, max_length=field.length
-            )
+                _number_schema(low, high), strict=True,
+                min_length=field.length, max_length=field.length,
+            )  # fmt: skip
+
+
+def _number_schema(low: float | None, high: float | None) -> core_schema.FloatSchema:
+    """Numbers that models can compute with, where the pipeline file states no other bound."""
+    return core_schema.float_schema(
+        strict=True, allow_inf_nan=False,
+        ge=-LARGEST if low is None else low, le=LARGEST if high is None else high,
+    )  # fmt: skip
+
+
+def _integer_schema(low: int, high: int) -> core_schema.CoreSchema:
+    """3, and 3.0, which is the same number in JSON, and all that some programs write."""
+    bounded = core_schema.int_schema(strict=True, ge=low, le=high)
+    number = core_schema.float_schema(strict=True, allow_inf_nan=False)
+    whole = core_schema.no_info_after_validator_function(_whole, number)
+    return core_schema.union_schema(
+        [(bounded, AS_INTEGER), (core_schema.chain_schema([whole, bounded]), AS_WHOLE_NUMBER)],
+        mode="left_to_right",
+    )
+
+
+def _whole(number: float) -> int:
+    if not number.is_integer():
+        raise ValueError("an integer has no fraction")
+    if abs(number) >= _EXACT:
+        raise ValueError("an integer of 2^53 or more is exact only without point and exponent")
+    return int(number)
 
 
 _Maker = Callable[[Sequence[Mapping[str, Any]], str], NDArray[Any]]
@@ -217,39 +258,11 @@ def _column_maker(field: EventField) -> _Maker:
         ).reshape(len(events), length)
     if field.type == "string":
         return lambda events, name: np.array(
-            [event.get(name, "") for event in events], dtype=object
+            [event.get(name) or "" for event in events], dtype=object
         )
     if field.optional:
-        return lambda events, name: np.array(
-            [event.get(name, np.nan) for event in events], dtype=np.float64
+        return lambda events, name: np.array(  # None becomes NaN
+            [event.get(name) for event in events], dtype=np.float64
         )
     dtype = _DTYPES[field.type]
     return lambda events, name: np.array([event[name] for event in events], dtype=dtype)
-
-
-def milliseconds(text: str) -> int:
-    """Milliseconds since 1970 of an RFC 3339 time; ValueError for anything else.
-
-    >>> milliseconds("2018-04-01T00:00:31Z"), milliseconds("2018-04-01T02:00:31.5+02:00")
-    (1522540831000, 1522540831500)
-    """
-    # The usual form costs a tenth so: a stream has few minutes.
-    seconds_ms = _SECONDS_MS.get(text[16:])
-    return _parsed_ms(text) if seconds_ms is None else _minute_ms(text[:16]) + seconds_ms
-
-
-@lru_cache(maxsize=4096)
-def _minute_ms(text: str) -> int:
-    return _parsed_ms(f"{text}:00Z")
-
-
-def _parsed_ms(text: str) -> int:
-    try:
-        if text[4:5] != "-" or text[10:11] not in ("T", "t", " "):
-            raise ValueError
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:  # RFC 3339 wants an offset; a time without one is UTC
-            moment = moment.replace(tzinfo=UTC)
-        return round(moment.astimezone(UTC).timestamp() * 1000)
-    except (ValueError, OverflowError) as exc:
-        raise ValueError("not a time like 2018-04-01T00:00:31Z in the years 1 to 9999") from exc

@@ -56,11 +56,15 @@ def plain(value: Scalar) -> str:
     return written.strip()[1:-1]
 
 
+def _entry(name: str, value: Scalar) -> str:
+    return f"{plain(name)}: {plain(value)}"
+
+
 def _edits(model: yaml.MappingNode, parameters: Mapping[str, Scalar]) -> list[tuple[int, int, str]]:
     """What to put in place of which part of the text."""
     current = _value(model, "parameters")
     if not isinstance(current, yaml.MappingNode) or not current.value:
-        whole = "{" + ", ".join(f"{name}: {plain(it)}" for name, it in parameters.items()) + "}"
+        whole = "{" + ", ".join(_entry(name, it) for name, it in parameters.items()) + "}"
         if current is not None:
             return [(current.start_mark.index, current.end_mark.index, whole)]
         return [_before_all(model, f"parameters: {whole}")]
@@ -70,7 +74,9 @@ def _edits(model: yaml.MappingNode, parameters: Mapping[str, Scalar]) -> list[tu
         for name, value in parameters.items()
         if name in places
     ]
-    new = [f"{name}: {plain(value)}" for name, value in parameters.items() if name not in places]
+    new = [
+        f"{plain(name)}: {plain(value)}" for name, value in parameters.items() if name not in places
+    ]
     return [*edits, *([_before_all(current, *new)] if new else [])]
 
 

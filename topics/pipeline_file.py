@@ -16,6 +16,7 @@ from topics.file_content import read_file
 from topics.finding import Finding, Location
 from topics.graph import check_graph
 from topics.pipeline import Pipeline
+from topics.unquoted import unquoted
 from topics.yaml_text import composed
 
 PIPELINES = Path("deploy") / "pipelines"
@@ -83,7 +84,13 @@ def load_pipeline(path: Path) -> PipelineFile:
     try:
         pipeline = Pipeline.model_validate(data)
     except ValidationError as exc:
-        found = [Finding(_in_file(error, lines), _message(error)) for error in exc.errors()]
+        errors = exc.errors()
+        words = unquoted(path.read_text(encoding="utf-8"), errors)
+        found = [
+            words.get(index, Finding(_in_file(error, lines), _message(error)))
+            for index, error in enumerate(errors)
+        ]
+        found = list(dict.fromkeys(found))  # a key is wrong in each form that it might have
         raise PipelineFileError(path, [_placed(lines, f) for f in (*twice, *found)]) from exc
     loaded = PipelineFile(path, pipeline, lines)
     if findings := [*twice, *check_graph(pipeline, path.parent)]:

@@ -14,6 +14,7 @@ from topics.errors import AnabranchError
 if TYPE_CHECKING:
     from models.registry import Registry
     from topics.finding import Finding, Location
+    from topics.pipeline import ModelSpec
     from topics.pipeline_file import PipelineFile
 
 
@@ -30,7 +31,8 @@ def check(
 
     Also imports the components of your own and looks for the models that the file pins or
     names, and with weights: strict for weights that were learned for the newest models. Models
-    that `anabranch train` has yet to make are no mistake.
+    that `anabranch train` has yet to make are no mistake; estimators that can become none, for
+    want of a signal or of a converter to ONNX, are.
 
     Examples:
       anabranch check card-fraud
@@ -81,6 +83,9 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
             elif model is not None and model.version is not None:
                 at = (*at, "model", "version")
                 registry.get(file.pipeline.name, component.name, model.version).read()
+            elif model is not None:
+                at = (*at, "model", "estimator")
+                _check_estimator(model)
         except AnabranchError as exc:
             findings.append(Finding(at, str(exc)))
     return [*findings, *_strict_findings(file, registry)]
@@ -104,3 +109,12 @@ def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:
     except AnabranchError as exc:
         return [Finding(("weighting", "weights"), f"the weights cannot be read: {exc}")]
     return []
+
+
+def _check_estimator(model: ModelSpec) -> None:
+    """Raise what is wrong with an estimator; nothing where the packages that train are not."""
+    try:
+        from models.estimator_check import check_estimator
+    except ImportError:
+        return
+    check_estimator(model)

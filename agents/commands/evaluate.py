@@ -205,9 +205,7 @@ async def _stream(
     from agents.worker_process import worker_process
     from topics.topology import Topology
 
-    until_signalled(evaluation.stopping)
-    await wait_for_broker(settings)
-    await ensure_topics(settings, Topology.of(file.pipeline))
+    exit_code = until_signalled(evaluation.stopping)
     streaming = bars.add_task("streaming", total=len(evaluation.events))
 
     async def show() -> None:
@@ -216,6 +214,8 @@ async def _stream(
             await asyncio.sleep(0.1)
 
     async def serve(up: asyncio.Event) -> None:
+        await wait_for_broker(settings)
+        await ensure_topics(settings, Topology.of(file.pipeline))
         async with worker_process(file.path, registry.root, settings, "--no-deadline") as workers:
             up.set()
             await first_of(
@@ -227,7 +227,7 @@ async def _stream(
     await interruptible(serve, evaluation.stopping)
     bars.update(streaming, completed=evaluation.ended)
     if evaluation.stopping.is_set():
-        raise KeyboardInterrupt
+        raise typer.Exit(exit_code())
 
 
 def _report(

@@ -34,6 +34,7 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from topics.pipeline import Pipeline
     from topics.settings import BrokerSettings
+    from topics.topology import Topology
 
 
 def publish(
@@ -54,6 +55,12 @@ def publish(
             "no limit]",
         ),
     ] = None,
+    outcomes: Annotated[
+        bool,
+        typer.Option(
+            "--outcomes/--no-outcomes", help="Publish the labels of a file that has them too."
+        ),
+    ] = True,
     broker: BrokerOption = None,
     create_topics: CreateTopicsOption = False,
     as_json: JsonOption = False,
@@ -62,8 +69,9 @@ def publish(
 
     Columns are mapped to event fields by the pipeline file (data.columns); others are
     left out. Event times come from the data, the record's time is now. Where a file (not
-    stdin) has the label and features use outcomes, these follow on PIPELINE's outcomes
-    topic, as much later in event time as outcomes are known (outcomes.delay).
+    stdin) has the label, outcomes follow on PIPELINE's outcomes topic, for `models compare`
+    and, where features use them, as much later in event time as they are known
+    (outcomes.delay).
 
     Examples:
       anabranch publish card-fraud transactions.parquet
@@ -85,23 +93,18 @@ def publish(
         raise DatasetNotFound(file)
     if max_in_flight is None and settings.embedded:
         max_in_flight = MAX_IN_FLIGHT
-    events = _events(loaded.pipeline, file, limit)
+    events = _events(loaded.pipeline, file, limit, labelled=outcomes)
     began = time.monotonic()
     total = count_rows(file)
     if total is not None and limit is not None:
         total = min(total, limit)
     count = run_async(
         publish_events(
-            loaded.pipeline,
-            settings,
-            events,
-            total,
-            rate,
-            speed,
-            max_in_flight,
+            loaded.pipeline, settings, events, total, rate, speed, max_in_flight,
+            outcomes=outcomes and bool(loaded.pipeline.data.label) and file != "-",
             create_topics=create_topics,
         )
-    )
+    )  # fmt: skip
     report(count, time.monotonic() - began, as_json=as_json)
 
 
@@ -116,7 +119,7 @@ def report(count: int, seconds: float, *, as_json: bool) -> None:
 
 
 def _events(
-    pipeline: Pipeline, file: str, limit: int | None
+    pipeline: Pipeline, file: str, limit: int | None, *, labelled: bool
 ) -> Iterator[tuple[dict[str, object], bool | None]]:
     """The rows as events; with their labels where outcomes are wanted and the file has them."""
     from datetime import UTC, datetime
@@ -135,12 +138,13 @@ def _events(
             yield from zip(batch.events(), labels, strict=False)
 
     # What has been read of stdin is gone: it cannot be tried with labels and then without.
-    wanted = bool(Topology.of(pipeline).by_outcomes) and pipeline.data.label and file != "-"
+    wanted = labelled and pipeline.data.label and file != "-"
     found = rows(labelled=bool(wanted))
     try:
         first = list(islice(found, 1))
     except MissingLabel:
-        stderr.print(f"{file} has no column {pipeline.data.label}: no outcomes are published")
+        if Topology.of(pipeline).by_outcomes:
+            stderr.print(f"{file} has no column {pipeline.data.label}: no outcomes are published")
         found, first = rows(labelled=False), []
     yield from islice(chain(first, found), limit)
 
@@ -149,10 +153,11 @@ async def publish_events(
     pipeline: Pipeline, settings: BrokerSettings,
     events: Iterator[tuple[dict[str, object], bool | None]],
     total: int | None, rate: float | None, speed: float | None, max_in_flight: int | None,
-    *, create_topics: bool,
+    *, outcomes: bool, create_topics: bool,
 ) -> int:  # fmt: skip
-    """Publish *events* and their outcomes until they end or a signal comes; how many there were.
+    """Publish *events* until they end or a signal comes; how many there were.
 
+    Their outcomes too, if *outcomes*, or where features use them.
     *total* of them are expected, for the progress bar; None when nobody knows.
     """
     from agents import publishing
@@ -161,13 +166,21 @@ async def publish_events(
     from agents.in_flight import InFlight
     from agents.outcomes import OutcomePublisher
     from agents.pacing import paced_by
+    from agents.supervision import first_of
     from topics.topology import Topology
 
     stopping = asyncio.Event()
     until_signalled(stopping)
     topology = Topology.of(pipeline)
-    await wait_for_broker(settings)
-    await (ensure_topics if create_topics else check_topics)(settings, topology)
+
+    async def topics_there() -> None:
+        await wait_for_broker(settings)
+        await (ensure_topics if create_topics else check_topics)(settings, topology)
+
+    await first_of(topics_there, stopping.wait)
+    if stopping.is_set():
+        return 0
+    wanted = outcomes and await _has_outcomes(settings, topology)
     count = 0
     columns = [
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -182,13 +195,13 @@ async def publish_events(
         with Progress(*columns, console=stderr) as bars:
             task = bars.add_task(topology.events, total=total, rate=0.0)
             began = time.monotonic()
-            outcomes = OutcomePublisher(pipeline)
+            known = OutcomePublisher(pipeline, wanted=wanted)
             labelled, pace = paced_by(events, pipeline.event.time, rate, speed)
             async for chunk in publishing.paced(
-                outcomes.following(labelled), pace=pace, room=room, stopping=stopping,
+                known.following(labelled), pace=pace, room=room, stopping=stopping,
                 most=min(publishing.CHUNK, max_in_flight or publishing.CHUNK),
             ):  # fmt: skip
-                await outcomes.publish_known(kafka)
+                await known.publish_known(kafka)
                 async for part in parts(chunk, stopping):
                     await publishing.publish_chunk(
                         kafka, topology.events, topology.partitions, part
@@ -196,5 +209,18 @@ async def publish_events(
                     count += len(part)
                     bars.update(task, completed=count, rate=count / (time.monotonic() - began))
             if not stopping.is_set():
-                await outcomes.publish_rest(kafka)
+                await known.publish_rest(kafka)
     return count
+
+
+async def _has_outcomes(settings: BrokerSettings, topology: Topology) -> bool:
+    """Whether the outcomes' topic is there, or we may make it; says so otherwise."""
+    from agents.brokers import ensure_outcomes_topic
+    from topics.errors import NotAuthorized
+
+    try:
+        await ensure_outcomes_topic(settings, topology)
+    except NotAuthorized as exc:
+        stderr.print(f"no outcomes are published: {exc}", markup=False, highlight=False)
+        return False
+    return True

@@ -129,6 +129,9 @@ async def _run(
     guard(liveness)
 
     async def serve(up: asyncio.Event) -> None:
+        # A signal ends these too: a supervisor would wait for the broker with us, and then kill.
+        await wait_for_broker(settings, wait_s)
+        await (ensure_topics if create_topics else check_topics)(settings, topology)
         async with ControlTopic(settings, topology) as control, AsyncExitStack() as stack:
             await control.tidy()  # what it has read is the newest now
             parts = open_parts(file, registry, only, await control.state_at_start())
@@ -158,8 +161,6 @@ async def _run(
             stderr.print(f"metrics and health on http://{host}:{number}/metrics, /healthz, /readyz")
         for_s = 0.0 if port is None else TOLD_FOR_S
         async with told(topology.pipeline, metrics, liveness, stopping, for_s):
-            await wait_for_broker(settings, wait_s)
-            await (ensure_topics if create_topics else check_topics)(settings, topology)
             await interruptible(serve, stopping)
     if not as_json:
         stderr.print("stopped; what was done is committed")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from math import isfinite
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,8 @@ from rich.text import Text
 from topics.printable import printable, printable_json
 
 LEFTOVERS_S = 0.5
+_SIGNALLED = 128
+"""Shells tell the end by a signal as this and its number."""
 
 
 class Terminal(Console):
@@ -165,17 +167,24 @@ def configure_logging(*, verbose: bool) -> None:
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
 
-def until_signalled(stopping: asyncio.Event) -> None:
-    """Set *stopping* on Ctrl-C or SIGTERM; a second Ctrl-C ends at once."""
-    loop = asyncio.get_running_loop()
+def until_signalled(stopping: asyncio.Event) -> Callable[[], int]:
+    """Set *stopping* on Ctrl-C or SIGTERM; a second signal ends the process at once.
 
-    def stop() -> None:
+    Returns what tells the exit code of a process that its first signal ends: 130 for Ctrl-C, 143
+    for SIGTERM, 0 while there was none.
+    """
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
         if stopping.is_set():
-            raise KeyboardInterrupt
+            raise SystemExit(_SIGNALLED + number)
         stopping.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
+    return lambda: _SIGNALLED + received[0] if received else 0
 
 
 def run_async(main: Coroutine[Any, Any, Any]) -> Any:

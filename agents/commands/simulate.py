@@ -92,6 +92,7 @@ def simulate(
             speed,
             max_in_flight,
             create_topics=create_topics,
+            outcomes=False,
         )
     )
     report(count, time.monotonic() - began, as_json=as_json)

@@ -152,8 +152,8 @@ def _print(tuned: Tuned) -> None:
         stdout.print("the parameters of the file rank best: keep them")
         return
     stdout.print("best, for the component's model:")
-    chosen = ", ".join(f"{name}: {plain(it)}" for name, it in tuned.best.parameters.items())
-    stdout.print(f"parameters: {{{chosen}}}", highlight=False, soft_wrap=True)
+    chosen = ", ".join(f"{plain(name)}: {plain(it)}" for name, it in tuned.best.parameters.items())
+    stdout.print(f"parameters: {{{chosen}}}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(file: PipelineFile, tuned: list[Tuned]) -> None:

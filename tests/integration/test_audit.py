@@ -218,7 +218,15 @@ async def test_what_publish_writes_is_read_before_the_embedded_broker_drops_it(
     events = (({**event, trained.pipeline.event.id: each}, None) for each in ids)
     async with pipeline_running(wide, broker):
         published = await publish_events(
-            wide.pipeline, broker, events, count, None, None, MAX_IN_FLIGHT, create_topics=False
+            wide.pipeline,
+            broker,
+            events,
+            count,
+            None,
+            None,
+            MAX_IN_FLIGHT,
+            outcomes=False,
+            create_topics=False,
         )
         deadline = time.monotonic() + PATIENCE_S
         while (audit := await audit_topics(broker, topology, None)).total.in_flight:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -105,6 +106,23 @@ def test_ctrl_c_ends_a_demo_within_seconds_and_sums_up(
     published = re.search(r"events +([\d,]+)", out)
     assert published is not None, out
     assert int(published[1].replace(",", "")) < 100_000
+
+
+def test_sigterm_ends_a_run_that_waits_for_its_broker_at_once(trained: Trained) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agents", "run", str(trained.file.path), "--wait", "300",
+             "--metrics-port", "0", "--broker", f"127.0.0.1:{nobody.getsockname()[1]}"],
+            env={**os.environ, "ANABRANCH_HOME": str(trained.home)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        next(line for line in process.stderr if "metrics and health" in line)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    assert "stopped" in err
 
 
 async def test_ctrl_c_ends_a_publication_that_waits_for_the_next_event(

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from topics.timestamps import milliseconds
+
 from agents.brokers import ensure_topics
 from models.simulators import LabelledEvent
 from models.verifying import verify
@@ -15,7 +17,6 @@ from tests.integration.test_windows import publish_with_outcomes
 from tests.upgrade import earlier
 from topics.control import ControlState
 from topics.decision import Decision
-from topics.events import milliseconds
 from topics.heartbeat import heartbeat_of
 from topics.reports import ReportState
 from topics.settings import BrokerSettings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
 from topics.decision import rfc3339
-from topics.event_schema import EventSchema
-from topics.events import DecodedEvents, EventDecoder, _parsed_ms, milliseconds
+from topics.event_schema import EventField, EventSchema
+from topics.events import DecodedEvents, EventDecoder
+from topics.rfc3339 import milliseconds, parsed_ms
 
 AT = "2018-04-01T00:00:31Z"
 AT_MS = 1522540831000
@@ -111,14 +113,23 @@ BAD_VALUES: dict[str, tuple[bytes | None, str, str]] = {
     "a missing field": (event().replace(b'"amount"', b'"score"'), "InvalidEvent", "amount: "),
     "an unknown field": (event(colour="red"), "InvalidEvent", "colour: "),
     "null for a number": (event(amount=None), "InvalidEvent", "amount: "),
-    "null for an optional field": (event(country=None), "InvalidEvent", "country: "),
+    "null for a key": (event(customer=None), "InvalidEvent", "null is for optional fields"),
     "a string for a number": (event(amount="12.5"), "InvalidEvent", "amount: "),
     "a boolean for a number": (event(amount=True), "InvalidEvent", "amount: "),
     "a number for a boolean": (event(online=1), "InvalidEvent", "online: "),
     "a number for a string": (event(id=5), "InvalidEvent", "id: "),
     "a string for an integer": (event(customer="7"), "InvalidEvent", "customer: "),
     "a fraction for an integer": (event(customer=7.5), "InvalidEvent", "customer: "),
-    "a float for an integer": (event(customer=7.0), "InvalidEvent", "customer: "),
+    "1e400 for an integer": (literal("customer", "1e400"), "InvalidEvent", "customer: "),
+    "2^53 as a float": (literal("customer", "9007199254740992.0"), "InvalidEvent", "exact only"),
+    "beyond float32": (literal("score", "1e39"), "InvalidEvent", "score: beyond"),
+    "beyond float32 below 0": (literal("score", "-1e39"), "InvalidEvent", "score: beyond"),
+    "beyond float32 in a vector": (
+        literal("vector", "[1, 1e39, 3]"),
+        "InvalidEvent",
+        "vector.1: beyond",
+    ),
+    "a float above its maximum": (literal("count", "4.0"), "InvalidEvent", "count: "),
     "a number for a time": (event(at=1522540831), "InvalidEvent", "at: "),
     "words for a time": (event(at="noon"), "InvalidEvent", "at: "),
     "a date for a time": (event(at="2018-04-01"), "InvalidEvent", "at: "),
@@ -227,7 +238,9 @@ def test_the_producers_key_is_kept() -> None:
         ("count", -3, np.float64, -3.0),
         ("country", "SK", object, "SK"),
         ("vector", [1, 2.5, -3], np.float64, [1.0, 2.5, -3.0]),
-        ("score", -1e308, np.float64, -1e308),
+        ("score", -3.4e38, np.float64, -3.4e38),
+        ("customer", 7.0, np.int64, 7),
+        ("count", -3.0, np.float64, -3.0),
         ("seen_at", AT, np.float64, float(AT_MS)),
         ("known", True, np.float64, 1.0),
         ("note", "", object, ""),
@@ -255,6 +268,28 @@ def test_a_missing_optional_number_is_nan(name: str) -> None:
     assert np.isnan(column).all()
 
 
+@pytest.mark.parametrize("name", [it for it, field in SCHEMA.fields.items() if field.optional])
+def test_null_in_an_optional_field_is_a_missing_value(name: str) -> None:
+    null, missing = decoded(event(**{name: None}), event(**{name: None})), decoded(event(), event())
+    assert null.failures == []
+    assert null.columns[name].dtype == missing.columns[name].dtype
+    np.testing.assert_array_equal(null.columns[name], missing.columns[name])
+
+
+@pytest.mark.parametrize("text", ["7.0", "7e0", "70e-1", "7.000"])
+def test_a_whole_number_may_be_written_as_a_fraction_and_makes_the_same_key(text: str) -> None:
+    made = decoded(literal("customer", text))
+    assert made.keys == [b"7"]
+    assert made.columns["customer"].tolist() == [7]
+
+
+def test_numbers_beyond_float32_are_let_in_where_the_file_says_so() -> None:
+    bounds = {"minimum": -1e300, "maximum": 1e300}
+    made = decode_x("-1e299", type="number", **bounds)
+    assert made.columns["x"].tolist() == [-1e299]
+    assert len(decode_x("2e300", type="number", **bounds).failures) == 1
+
+
 @pytest.mark.parametrize("name", ["country", "note"])
 def test_a_missing_optional_string_is_empty(name: str) -> None:
     assert decoded(event()).columns[name].tolist() == [""]
@@ -270,6 +305,18 @@ def test_a_missing_optional_vector_is_nan_throughout() -> None:
 @pytest.mark.parametrize(
     ("text", "expected_ms"),
     [
+        ("2018-04-01t00:00:31z", AT_MS),
+        ("2018-04-01 00:00:31 +00:00", AT_MS),
+        ("2018-04-01T02:00:31+0200", AT_MS),
+        ("2018-04-01T02:00:31+02", AT_MS),
+        ("2018-04-01T00:00Z", AT_MS - 31_000),
+        ("2018-04-01T00:00:31,5Z", AT_MS + 500),
+        ("2018-04-01T00:00:31.1234567Z", AT_MS + 123),
+        ("2018-04-01T00:00:31.123999999999999999Z", AT_MS + 124),
+        ("2018-04-01T05:45:31.1235+05:45", AT_MS + 124),
+        ("2016-12-31T23:59:60Z", 1483228800000),
+        ("2016-12-31T23:59:60.25z", 1483228800250),
+        ("2015-06-30T16:59:60-07:00", 1435708800000),
         ("2018-04-01T00:00:31Z", AT_MS),
         ("2018-04-01T00:00:31+00:00", AT_MS),
         ("2018-04-01T02:00:31+02:00", AT_MS),
@@ -282,6 +329,34 @@ def test_a_missing_optional_vector_is_nan_throughout() -> None:
 def test_times_become_milliseconds_since_1970(text: str, expected_ms: int) -> None:
     made = decoded(event(at=text))
     assert made.columns["at"].tolist() == made.times_ms.tolist() == [expected_ms]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2018-W13-7T00:00:31Z",
+        "2018-091T00:00:31Z",
+        "20180401T000031Z",
+        "2018-04-01T000031Z",
+        "2018-04-01T00Z",
+        "2018-04-01T24:00:00Z",
+        "2018-04-01T00:00:31.Z",
+        "2018-04-01T00:00:31+24:00",
+        "2018-04-01T00:00:31+02:60",
+        "2018-04-01T00:00:31+02:00:30",
+        "2018-04-01T00:00:31Z ",
+        "2018-04-01T00:00:60Z",
+        "2018-04-01T23:59:60Z",
+        "2018-04-01T00:00:61Z",
+        "2018-04-01T00:00:31.1.2Z",
+        "2018-04-01T00:0٣:31Z",
+        "0001-01-01T00:00:00+00:30",
+        "9999-12-31T23:59:00-00:30",
+    ],
+)
+def test_what_could_be_another_time_is_refused(text: str) -> None:
+    (failure,) = decoded(event(at=text)).failures
+    assert failure.reason.startswith("at: not a time like 2018-04-01T00:00:31Z")
 
 
 @pytest.mark.parametrize("text", ["2018-04-01T00:00:31", "2018-04-01 00:00:31"])
@@ -315,15 +390,20 @@ def told_ms(read: Callable[[str], int], text: str) -> int | None:
 
 @given(
     st.from_regex(
-        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt _][0-9]{2}:[0-9]{2}[:.+][0-9]{2}[Zz0]", fullmatch=True
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt _][0-9]{2}:[0-9]{2}[:.+][0-9]{2}"
+        r"([.,][0-9]{0,7}[.0-9]?)?([Zz0]|[+-][0-9]{2}:?[0-9]{2})?",
+        fullmatch=True,
     )
+    | st.datetimes(timezones=st.timezones()).map(datetime.isoformat)
 )
+@example("2018-04-01T00:00:31.0005+01:00")
+@example("2018-04-01T00:00:31.123.5Z")
 @example("2018-04-01T00:00:31Z")
 @example("2018-04-01T00:00:60Z")
 @example("2018-W01-1T00:00:31Z")
 @example("2018-04-01T00:0٣:31Z")
 def test_the_short_way_to_a_time_leads_where_the_long_one_does(text: str) -> None:
-    assert told_ms(milliseconds, text) == told_ms(_parsed_ms, text)
+    assert told_ms(milliseconds, text) == told_ms(parsed_ms, text)
 
 
 @pytest.mark.parametrize("text", ['"5"', '"1522540831"', '"-1"'])
@@ -338,6 +418,59 @@ def test_structured_cloudevents_are_unpacked() -> None:
     made = EventDecoder(SCHEMA).decode([raw, Raw(None, event(id="plain"))])
     assert made.failures == []
     assert made.columns["id"].tolist() == ["a", "plain"]
+
+
+ENVELOPE = {"specversion": "1.0", "id": "ce", "source": "/s", "type": "t"}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Content-Type", b"application/cloudevents+json"),
+        ("CONTENT-TYPE", b"Application/CloudEvents+JSON;charset=utf-8"),
+        None,
+    ],
+)
+def test_a_structured_cloudevent_is_known_by_its_header_in_any_case_or_by_its_attributes(
+    header: tuple[str, bytes] | None,
+) -> None:
+    value = json.dumps({**ENVELOPE, "data": REQUIRED}).encode()
+    for each in (value, BOM_UTF8 + value):
+        made = EventDecoder(SCHEMA).decode([Raw(None, each, [header] if header else [])])
+        assert made.failures == []
+        assert made.columns["id"].tolist() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content", "reason"),
+    [
+        (b"application/cloudevents-batch+json", {"data": REQUIRED}, "a record of its own"),
+        (
+            b"application/cloudevents+avro",
+            {"data": REQUIRED},
+            "not as application/cloudevents+avro",
+        ),
+        (b"application/cloudevents+json", {"data_base64": "e30="}, "data_base64"),
+        (b"application/cloudevents+json", {"data": "{}"}, "data are a string"),
+        (b"", {"data": "{}"}, "data are a string"),
+        (b"", {}, "with a data member"),
+        (b"", {"data": {**REQUIRED, "amount": "12"}}, "amount: "),
+    ],
+)
+def test_a_cloudevent_that_cannot_be_read_says_why(
+    media_type: bytes, content: dict[str, Any], reason: str
+) -> None:
+    value = json.dumps({**ENVELOPE, **content}).encode()
+    made = EventDecoder(SCHEMA).decode([Raw(None, value, [("content-type", media_type)])])
+    assert reason in made.failures[0].reason
+
+
+def test_a_schema_with_a_field_called_specversion_has_plain_events() -> None:
+    schema = schema_with(type="number", optional=True)
+    fields = {**schema.fields, "specversion": EventField(type="string")}
+    value = json.dumps({**ENVELOPE, "data": {"id": "a", "at": AT, "specversion": "1"}}).encode()
+    made = EventDecoder(schema.model_copy(update={"fields": fields})).decode([Raw(None, value)])
+    assert "no such field" in made.failures[0].reason
 
 
 @pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 0])
@@ -372,6 +505,12 @@ def test_a_bad_cloudevent_is_one_failure(value: bytes) -> None:
     assert [(f.row, f.error) for f in made.failures] == [(0, "InvalidEvent")]
     assert made.failures[0].reason
     assert made.valid.tolist() == [1]
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    made = decoded(BOM_UTF8 + event(), BOM_UTF8 + event(amount="12"), BOM_UTF8)
+    assert made.valid.tolist() == [0]
+    assert [failure.reason.split(":")[0] for failure in made.failures] == ["amount", "Invalid JSON"]
 
 
 def test_binary_cloudevents_are_plain_events() -> None:

@@ -40,6 +40,7 @@ def said(published_ms: int, value: bytes, decided: bytes) -> str:
         (NOW_MS + 50, b'{"id": "tx-1"}', decision(0)),
         (NOW_MS - 7, b"no event", decision(7)),
         (NOW_MS - 7, b'{"id": 12}', decision(7, "12")),
+        (NOW_MS - 7, b'{"id": 12.0}', decision(7, "12")),
         (NOW_MS - 9999, b'{"id": "tx-1"}', b"no decision"),
         (NOW_MS - 9999, b'{"id": "tx-1"}', b'{"decided_at": "never"}'),
     ],

@@ -242,6 +242,40 @@ REFUSALS: dict[str, Case] = {
         [("of: sent_at, apply: hour", "of: sent_at, apply: identity")],
         [("of: sent_at", "components[0].features[1].apply", "'sent_at' is a timestamp")],
     ),
+    "no as a string": (
+        [("otherwise: pass", "otherwise: no")],
+        [("otherwise", "policy.otherwise", 'YAML reads no as false: put it in quotes, "no"')],
+    ),
+    "yes as a decision": (
+        [("    review: 0.1", "    yes: 0.1")],
+        [("yes: 0.1", "policy.thresholds.yes", 'YAML reads yes as true: put it in quotes, "yes"')],
+    ),
+    "on as a field": (
+        [("    country: {type: string}", "    on: {type: string}")],
+        [("on: {type", "event.fields.on", 'YAML reads on as true: put it in quotes, "on"')],
+    ),
+    "off as a column": (
+        [("    WEIGHT: weight", "    Off: weight")],
+        [("Off: weight", "data.columns.Off", 'YAML reads Off as false: put it in quotes, "Off"')],
+    ),
+    "words in a list": (
+        [("country: {type: string}",
+          "country: {type: string, choices: [a, no, 007, 1:30, 2018-04-01]}")],
+        [
+            ("choices", "event.fields.country.choices[1]", "YAML reads no as false"),
+            ("choices", "event.fields.country.choices[2]", "YAML reads 007 as the number 7"),
+            ("choices", "event.fields.country.choices[3]", "YAML reads 1:30 as the number 90"),
+            ("choices", "event.fields.country.choices[4]", "YAML reads 2018-04-01 as a date"),
+        ],
+    ),
+    "a null": (
+        [("otherwise: pass", "otherwise: ~")],
+        [("otherwise", "policy.otherwise", 'YAML reads ~ as nothing: put it in quotes, "~"')],
+    ),
+    "a value that is left out": (
+        [("otherwise: pass", "otherwise:")],
+        [("otherwise", "policy.otherwise", "has no value: give one")],
+    ),
     "an unknown transform": (
         [("apply: hour", "apply: minute")],
         [("apply: minute", "components[0].features[1].apply", "Input should be 'identity',")],

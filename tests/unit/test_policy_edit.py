@@ -97,6 +97,23 @@ def test_the_advice_is_yaml_to_paste() -> None:
     assert said.startswith("cost of 1,000 events: 200.00 by")
 
 
+@pytest.mark.parametrize(
+    "name", ["yes", "no", "on", "null", "007", "1e3", "2018-04-01", "a: b", "#"]
+)
+def test_the_advice_is_yaml_whatever_decisions_are_called(tmp_path: Path, name: str) -> None:
+    thresholds = {"review": 0.1, name: 0.7}
+    path = tmp_path / "card-fraud.yaml"
+    path.write_text(CARD_FRAUD.read_text().replace("    decline:", f'    "{name}":'))
+    verdict = Verdict(thresholds=thresholds, decisions={}, cost=0.1)
+    report = costs(0.2, 0.1).model_copy(update={"best": verdict})
+    said = advice(load_pipeline(path), report)
+    assert yaml.safe_load(said[said.index("policy:") :])["policy"]["thresholds"] == thresholds
+    with pytest.raises(NoCosts) as caught:
+        check_costs(load_pipeline(path))
+    costs_to_add = str(caught.value).split("add policy: ")[1]
+    assert list(yaml.safe_load(costs_to_add)["costs"]) == ["approve", "review", name]
+
+
 def test_without_costs_there_is_nothing_to_write() -> None:
     with pytest.raises(NoCosts, match=r"approve: \{positive: …, negative: …\}"):
         check_costs(load_pipeline(CARD_FRAUD))

@@ -106,8 +106,17 @@ def test_what_is_not_there_is_missed_by_name(
     with pytest.raises(ModelNotFound, match=f"no model of {which} for pipeline p") as caught:
         ask("p", "risk")
     assert "anabranch train p" in str(caught.value)
+    assert ("take out the version" in str(caught.value)) == (version is not None)
     assert isinstance(caught.value, RegistryError)
     assert isinstance(caught.value, AnabranchError)
+
+
+def test_a_version_that_is_not_there_is_told_with_those_that_are(registry: Registry) -> None:
+    """It may be asked for by `anabranch train`: to run that is no advice."""
+    registry.add_weights("p", WEIGHTS)
+    with pytest.raises(ModelNotFound, match="there are versions 1: name one of these") as caught:
+        registry.weights("p", 7)
+    assert "anabranch train" not in str(caught.value)
 
 
 def test_a_model_that_was_changed_is_corrupt(registry: Registry) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 
 import pytest
 
 from agents.commands import shared
-from agents.commands.shared import run_async
+from agents.commands.shared import run_async, until_signalled
 
 
 async def stubborn() -> None:
@@ -63,3 +65,23 @@ def test_a_thread_that_hangs_is_left_behind() -> None:
     run_async(main())
     assert not ended.is_set()
     release.set()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_first_signal_stops_and_a_second_ends_the_process(number: int, code: int) -> None:
+    codes = []
+
+    async def main() -> None:
+        stopping = asyncio.Event()
+        exit_code = until_signalled(stopping)
+        codes.append(exit_code())
+        os.kill(os.getpid(), number)
+        await stopping.wait()
+        codes.append(exit_code())
+        os.kill(os.getpid(), number)
+        await asyncio.Event().wait()
+
+    with pytest.raises(SystemExit) as caught:
+        run_async(main())
+    assert caught.value.code == code
+    assert codes == [0, code]

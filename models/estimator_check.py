@@ -1,0 +1,48 @@
+"""Whether an estimator of the pipeline file can become a model: seen before hours of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from skl2onnx._supported_operators import sklearn_operator_name_map
+from skl2onnx.common._registration import get_converter
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+from models.conversions import CONVERTERS
+from models.estimators import is_supervised, load_estimator
+from models.export import BY_DECISION, NotExportable
+from topics.pipeline import ModelSpec
+
+_TAKEN_APART = (Pipeline, ColumnTransformer, FeatureUnion)
+"""What skl2onnx converts part by part."""
+
+
+def check_estimator(spec: ModelSpec) -> None:
+    """Raise what `anabranch train` would, as far as that shows without data.
+
+    Raises EstimatorNotFound, UnknownParameter, NoSignal and NotExportable.
+    """
+    estimator = load_estimator(spec.estimator or "", spec.parameters, seed=0)
+    for part in _parts(estimator):
+        kind = type(part)
+        if kind not in CONVERTERS and kind not in sklearn_operator_name_map:
+            raise NotExportable(kind.__name__, "skl2onnx has no converter for it; choose another")
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    if not is_supervised(last) and not isinstance(last, BY_DECISION):
+        converter = get_converter(sklearn_operator_name_map[type(last)])
+        allowed = getattr(converter, "get_allowed_options", None)
+        if "score_samples" not in ((allowed() if allowed else None) or {}):
+            name = type(last).__name__
+            raise NotExportable(name, "skl2onnx converts no score_samples of it; choose another")
+
+
+def _parts(estimator: Any) -> Iterator[Any]:
+    """The estimator and those within it."""
+    if not isinstance(estimator, _TAKEN_APART):
+        yield estimator
+    for value in estimator.get_params(deep=True).values():
+        if isinstance(value, BaseEstimator) and not isinstance(value, _TAKEN_APART):
+            yield value
