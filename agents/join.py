@@ -247,8 +247,10 @@ class PartitionJoin:
 
     def _share_held(self, lanes: Sequence[Lane]) -> float:
         """How much of what an input may hold is held: from 1 on it is full."""
-        rows = sum(lane.rows for lane in lanes) / self._max_rows
-        return max(rows, sum(lane.nbytes for lane in lanes) / self._max_bytes)
+        rows = nbytes = 0
+        for lane in lanes:
+            rows, nbytes = rows + lane.rows, nbytes + lane.nbytes
+        return max(rows / self._max_rows, nbytes / self._max_bytes)
 
     def _slowest(self, stage: str) -> Lane:
         lanes = [self._source] if self._source and stage == self._source.stage else None
@@ -306,9 +308,9 @@ class PartitionJoin:
 
     def _cut(self, limit: int) -> int:
         """The last offset up to *limit* before which rows can leave in one go, see `Lane.cut`."""
-        for lanes in [*self._stages.values(), *([[self._source]] if self._source else [])]:
-            most = int(self._max_bytes * _AT_ONCE / len(lanes))
-            limit = min(limit, *(lane.cut(limit, most, self._done) for lane in lanes))
+        for lane in self._every:
+            lanes = len(self._stages[lane.stage]) if lane.several else 1
+            limit = lane.cut(limit, int(self._max_bytes * _AT_ONCE / lanes), self._done)
         return limit
 
     def close(

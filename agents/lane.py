@@ -182,6 +182,8 @@ class Lane:
         They have up to *most_bytes*, or are one batch, and where the lane is its stage's only
         one their outputs are of one width: a model that was replaced may have had another.
         """
+        if len(self.batches) < 2:  # mostly: each batch leaves as soon as it has come
+            return limit
         nbytes, width, last = 0, None, done
         for pending in self.batches:
             batch = pending.batch
