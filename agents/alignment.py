@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.transforming import INVALID_OUTPUT
 from topics.bytes_column import BytesColumn
 from topics.stage_batch import (
     Bools,
@@ -119,15 +120,17 @@ def _picked(column: BytesColumn, rows: Ints) -> BytesColumn:
 def aligned(parts: list[StageBatch], offsets: Ints, unanswered: Reason = "unknown") -> StageRows:
     """A stage's rows at their place among *offsets*; rows that it did not deliver are absent.
 
-    *parts* may be of several lanes, in any order.
+    So are rows whose output has fewer columns than others have. *parts* may be of several lanes,
+    in any order.
     """
     n = len(offsets)
     if not parts:
         nothing = np.zeros(n, np.float32)
         nobody = np.zeros(n, np.bool_)
         return StageRows(nobody, nothing[:, None], nothing, (), (), nobody.copy(), unanswered)
+    parts = _of_one_width(parts)
     present = np.concatenate([part.present for part in parts])
-    output = _stacked_outputs(parts)
+    output = np.concatenate([part.output for part in parts])
     signal = np.concatenate([part.signal for part in parts])
     failures = concat_failures(parts)
     own = np.concatenate([part.rows.offsets for part in parts])
@@ -144,16 +147,30 @@ def aligned(parts: list[StageBatch], offsets: Ints, unanswered: Reason = "unknow
     )  # fmt: skip
 
 
-def _stacked_outputs(parts: list[StageBatch]) -> Floats:
-    """The parts' outputs; a part without any output may have another width than the rest."""
+def _of_one_width(parts: list[StageBatch]) -> list[StageBatch]:
+    """The parts, all as wide as the widest; of one that was not so, no row is present.
+
+    A part without any output may have another width than the rest, and that is no failure. Two
+    widths come side by side where lanes run two versions of a component; mostly rows leave a join
+    in runs of one width, see `Lane.cut`.
+    """
+    widths = {part.output.shape[1] for part in parts}
+    if len(widths) == 1:
+        return parts
     width = max((p.output.shape[1] for p in parts if p.present.any()), default=1)
-    blocks = [
-        part.output
-        if part.output.shape[1] == width
-        else np.zeros((len(part), width), part.output.dtype)
-        for part in parts
-    ]
-    return np.concatenate(blocks)
+    return [it if it.output.shape[1] == width else _without_outputs(it, width) for it in parts]
+
+
+def _without_outputs(part: StageBatch, width: int) -> StageBatch:
+    """The part with *width* columns; its rows that were present say why they are not."""
+    n = len(part)
+    reason = f"{part.output.shape[1]} output columns where rows beside it have {width}"
+    absent = [Failure(int(row), part.component, INVALID_OUTPUT, reason)
+              for row in np.flatnonzero(part.present)]  # fmt: skip
+    return replace(
+        part, present=np.zeros(n, np.bool_), output=np.zeros((n, width), part.output.dtype),
+        signal=np.zeros(n, np.float32), failures=tuple(sorted([*part.failures, *absent])),
+    )  # fmt: skip
 
 
 def _model_runs(parts: list[StageBatch], at: Ints) -> tuple[ModelRun, ...]:

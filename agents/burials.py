@@ -13,6 +13,7 @@ is dead beyond the last decision was buried before a crash, or nothing has been 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from array import array
 from collections.abc import AsyncGenerator, Sequence
@@ -41,6 +42,8 @@ class Burials:
         self._tail = tail
         self._letters = LetterWriter(wiring.app, wiring.topology.dead_letters)
         self._dead: dict[int, Ints] = {}
+        self._burying = asyncio.Lock()
+        """Originals of one partition at a time: they may be large, and so are their letters."""
 
     async def open(self, partition: int, decided: int) -> int:
         """Read what is dead beyond source offset *decided*; -1 when nothing is decided.
@@ -82,8 +85,12 @@ class Burials:
 
         The original records go with them. Returns when the broker has them.
         """
-        if not causes:
-            return
+        if causes:
+            async with self._burying:
+                await self._write(partition, rows, causes)
+            self._wiring.metrics.observe_ends(np.zeros(0), 0, causes)
+
+    async def _write(self, partition: int, rows: Rows, causes: Sequence[Failure]) -> None:
         now_ms = int(time.time() * 1000)
         letters: list[Record] = []
         size = 0
@@ -102,7 +109,6 @@ class Burials:
                     await self._letters.write(partition, letters)
                     letters, size = [], 0
         await self._letters.write(partition, letters)
-        self._wiring.metrics.observe_ends(np.zeros(0), 0, causes)
 
     async def _buried(self, partition: int, start: int, end: int) -> Ints:
         """Source offsets that the dead letters at [start, end) are about."""

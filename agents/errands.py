@@ -13,7 +13,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -46,7 +46,10 @@ _AT_A_STRETCH_S = 0.03
 _LOOK_AGAIN_S = 0.1
 """How often it is tried again to deal with errands that wait."""
 _MOST_HELD = 4000
-"""With so many errands of a partition in memory, no more of it are read."""
+_MOST_HELD_BYTES = 8 * 2**20
+"""With so many errands of a partition in memory, or bytes of them, no more of it are read."""
+_AT_ONCE_BYTES = 4 * 2**20
+"""So many bytes of errands are dealt with at once, or one errand."""
 
 
 Addressed = tuple[ConsumerRecord, Errand]
@@ -75,6 +78,15 @@ class _Backlog:
     """Those that could not be dealt with, before any in the queue."""
     try_at: float = 0.0
 
+    nbytes: int = 0
+    """Of all that is to be done."""
+
+    @property
+    def is_full(self) -> bool:
+        """No more are to be read for now."""
+        held = len(self.queue) + len(self.waiting)
+        return held >= _MOST_HELD or self.nbytes >= _MOST_HELD_BYTES
+
     @property
     def done(self) -> int:
         """All records before this offset are dealt with."""
@@ -84,17 +96,41 @@ class _Backlog:
     def taken(self, most: int, now: float, *, in_order: bool) -> list[ConsumerRecord]:
         """Up to *most* records to deal with now; with *in_order* none before those that wait."""
         if self.waiting and now >= self.try_at:
-            again, self.waiting = self.waiting[:most], self.waiting[most:]
+            count = self._fitting(self.waiting, most)
+            again, self.waiting = self.waiting[:count], self.waiting[count:]
             return again
         if self.waiting and in_order:
             return []
-        return [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
+        return [self.queue.popleft() for _ in range(self._fitting(self.queue, most))]
+
+    def _fitting(self, records: Iterable[ConsumerRecord], most: int) -> int:
+        """How many of the first *most* records are taken at once: one at least, if there is any."""
+        count = taken = 0
+        for record in islice(records, most):
+            nbytes = _size(record)
+            if count and taken + nbytes > _AT_ONCE_BYTES:
+                break
+            count, taken = count + 1, taken + nbytes
+        self.nbytes -= taken
+        return count
+
+    def come(self, records: Iterable[ConsumerRecord]) -> None:
+        """These are to be dealt with."""
+        for record in records:
+            self.queue.append(record)
+            self.nbytes += _size(record)
 
     def put_aside(self, records: Sequence[ConsumerRecord], now: float) -> None:
         """These are to be tried again."""
         if records:
+            self.nbytes += sum(map(_size, records))
             self.waiting = sorted([*self.waiting, *records], key=lambda record: record.offset)
             self.try_at = now + _LOOK_AGAIN_S
+
+
+def _size(record: ConsumerRecord) -> int:
+    parts = (record.key, record.value, *(content for _, content in record.headers))
+    return sum(len(part or b"") for part in parts)
 
 
 class Errands(ABC):
@@ -131,7 +167,7 @@ class Errands(ABC):
         """
         for tp, records in fetched.items():
             backlog = self._backlogs.setdefault(tp.partition, _Backlog())
-            backlog.queue.extend(record for record in records if self.is_for_us(record))
+            backlog.come(record for record in records if self.is_for_us(record))
             backlog.read_to = records[-1].offset + 1
         if events_flow:
             self._events_at = time.monotonic()
@@ -141,9 +177,7 @@ class Errands(ABC):
         for partition, backlog in self._backlogs.items():
             self.wiring.app.batches.done({TP(self._topic, partition): backlog.done})
         full = {
-            TP(self._topic, partition)
-            for partition, it in self._backlogs.items()
-            if len(it.queue) + len(it.waiting) >= _MOST_HELD
+            TP(self._topic, partition) for partition, it in self._backlogs.items() if it.is_full
         }
         self.wiring.app.batches.pause_only(full, "errands")
 

@@ -8,6 +8,7 @@ what arrives meanwhile is the next, larger and so cheaper one.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 PATIENCE_S = 0.05
@@ -18,6 +19,8 @@ class InStep:
     """Between the sources of a process and its weighting agent, by source partition."""
 
     def __init__(self) -> None:
+        self.weighed: Callable[[], Collection[int]] | None = None
+        """Said by the weighting agent of the process: its partitions. Of others no end is heard."""
         self._sent: dict[int, int] = {}
         self._decided: dict[int, int] = {}
         self._landed = asyncio.Event()
@@ -34,7 +37,10 @@ class InStep:
         self._look()
 
     def _look(self) -> None:
-        under_way = {p for p, offset in self._sent.items() if offset > self._decided.get(p, -1)}
+        # What the weighting agent of another process has is not waited for: nobody would tell.
+        here = self._sent.keys() if self.weighed is None else self.weighed()
+        under_way = {p for p, offset in self._sent.items()
+                     if p in here and offset > self._decided.get(p, -1)}  # fmt: skip
         self._sent = {partition: self._sent[partition] for partition in under_way}
         if under_way:
             self._landed.clear()

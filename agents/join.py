@@ -13,6 +13,10 @@ so, late), and what is there is a quorum. Three rules keep that safe:
   answered have ended already: then it counts again from the row where it has caught up;
 - a silence counts only while this worker listens (`agents.attended_clock`), and has read all that
   the stage has written.
+
+What is in flight is bounded in rows and in bytes, for each input by itself. At the bound an input
+is paused, or, where some of its lanes are needed, the other lanes' batches are read again later.
+What is furthest behind is always let in, whatever is held: what is held waits for nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.alignment import NO_ROWS, Reason, StageRows, aligned, failures_of, union
-from agents.lane import Lane, LanePart, Pending, Position
+from agents.lane import Lane, LanePart, Pending, Position, held_bytes
 from topics.heartbeat import Heartbeat
 from topics.stage_batch import Bools, Failure, ModelRef, Rows, StageBatch
 
@@ -33,6 +37,12 @@ LaneKey = tuple[str, int]
 _CATCH_UP_S = 1.0
 """A lane that lacks no more than what has ended within this time is waited for."""
 _LEFT = 50
+_ROOM_AGAIN = 0.5
+"""An input that was full is read on when it holds no more than this share."""
+_AT_ONCE = 0.25
+"""Of the bytes that an input may hold, this share leaves in one go: it is copied on its way."""
+MAX_BYTES = 32 * 2**20
+"""What an input may hold of one partition, unless it is said."""
 _NOTHING = StageBatch(
     component="", topic="", partition=0, covers_from=0, rows=NO_ROWS, present=np.zeros(0, np.bool_),
     output=np.zeros((0, 1), np.float32), signal=np.zeros(0, np.float32), model=ModelRef("", "", ""),
@@ -94,7 +104,8 @@ class PartitionJoin:
 
     `lanes` says of a repartitioned stage in how many parts its rows come. `source`, if given, is
     an input that tells of every row, but is not a stage. `done` is the highest source offset that
-    is already written: rows up to it are dropped.
+    is already written: rows up to it are dropped. `max_rows` and `max_bytes` are what each input
+    may hold.
     """
 
     def __init__(
@@ -105,6 +116,7 @@ class PartitionJoin:
         at: Moment,
         stall_timeout_s: float,
         max_rows: int,
+        max_bytes: int = MAX_BYTES,
         lanes: Mapping[str, int] | None = None,
         source: str | None = None,
     ) -> None:
@@ -130,12 +142,14 @@ class PartitionJoin:
         """Input → the first of its batches that was not held."""
         self._refused_lanes: dict[Hashable, set[LaneKey]] = {}
         """Input → the lanes of which a batch was not held: none of their later ones is either."""
+        self._full = set[str]()
+        """Inputs that were full when that was last asked."""
         self._left: deque[tuple[int, float]] = deque()
         """Rows that have ended without all answers: up to which offset, and when (monotonic)."""
         self._now = at.now
         self._done = done
         self._stall_timeout_s = stall_timeout_s
-        self._max_rows = max_rows
+        self._max_rows, self._max_bytes = max_rows, max_bytes
         self._covered_to: int | None = done if done >= 0 else None
         self._blocked: object = None
         self._heard_at: dict[LaneKey, dict[LaneKey, int]] = {}
@@ -155,12 +169,14 @@ class PartitionJoin:
         lane = self._lanes.get((stage, number or 0))
         return lane if lane is not None and lane.laned == (number is not None) else None
 
-    def push(self, batch: StageBatch, position: Position, at: Moment) -> None:
-        """Take in a stage's batch; rows that were seen before are dropped."""
+    def push(
+        self, batch: StageBatch, position: Position, at: Moment, record_bytes: int = 0
+    ) -> None:
+        """Take in a stage's batch, of a record of so many bytes; rows seen before are dropped."""
         lane = self._lane_of(batch.component, batch.lane)
         if lane is None:
             raise KeyError(batch.component)
-        pending = Pending(batch, position, at.now)
+        pending = Pending(batch, position, at.now, nbytes=held_bytes(record_bytes, batch))
         if self._refuses(lane, position[0]):
             lane.heard_at = at.attended
             if position[0] not in self._refused:
@@ -204,18 +220,37 @@ class PartitionJoin:
         rows = [sum(lane.rows for lane in lanes) for lanes in self._stages.values()]
         return max(*rows, self._source.rows if self._source else 0)
 
+    def bytes_of(self, stage: str) -> int:
+        """About how much memory is held of a stage."""
+        return sum(lane.nbytes for lane in self._stages[stage])
+
+    def frontier_of(self, stage: str, lane: int | None = None) -> int:
+        """The highest source offset that a lane has answered, or all lanes of its stage."""
+        return self._slowest(stage).frontier if lane is None else self._lanes[stage, lane].frontier
+
     def full_inputs(self) -> set[str]:
         """Inputs that are so far ahead that they should pause: none of them is waited for."""
         waited_for = self._complete_to()
         full = {
             stage
             for stage, lanes in self._stages.items()
-            if sum(lane.rows for lane in lanes) >= self._max_rows
-            and self._slowest(stage).frontier > waited_for
+            if self._is_full(stage, lanes) and self._slowest(stage).frontier > waited_for
         }
-        if self._source is not None and self._source.rows >= self._max_rows:
+        if self._source is not None and self._is_full(self._source.stage, [self._source]):
             full.add(self._source.stage)
-        return full
+        self._full = full
+        return set(full)
+
+    def _is_full(self, stage: str, lanes: Sequence[Lane]) -> bool:
+        """Once it is, it is so until half has left: what was fetched meanwhile is fetched again."""
+        return self._share_held(lanes) >= (_ROOM_AGAIN if stage in self._full else 1)
+
+    def _share_held(self, lanes: Sequence[Lane]) -> float:
+        """How much of what an input may hold is held: from 1 on it is full."""
+        rows = nbytes = 0
+        for lane in lanes:
+            rows, nbytes = rows + lane.rows, nbytes + lane.nbytes
+        return max(rows / self._max_rows, nbytes / self._max_bytes)
 
     def _slowest(self, stage: str) -> Lane:
         lanes = [self._source] if self._source and stage == self._source.stage else None
@@ -234,8 +269,7 @@ class PartitionJoin:
             return True
         if lane is self._slowest(lane.stage):
             return False
-        held = sum(each.rows for each in self._stages[lane.stage])
-        if source in self._refused or held >= self._max_rows:
+        if source in self._refused or self._share_held(self._stages[lane.stage]) >= 1:
             lanes.add(key)
             return True
         return False
@@ -247,8 +281,7 @@ class PartitionJoin:
             stage = refused.batch.component
             slowest = self._slowest(stage)
             is_waited_for = (stage, slowest.number) in self._refused_lanes[source]
-            held = sum(lane.rows for lane in self._stages[stage])
-            if held < self._max_rows / 2 or is_waited_for:
+            if self._share_held(self._stages[stage]) < _ROOM_AGAIN or is_waited_for:
                 found[source] = refused.position[1] - 1
                 del self._refused[source], self._refused_lanes[source]
                 waiting = self._unfinished[source]
@@ -264,11 +297,21 @@ class PartitionJoin:
         return any(lane.batches for lane in self._every)
 
     def pop(self) -> Joined | None:
-        """The longest prefix that every stage has answered; None when there is none."""
+        """The longest prefix that every stage has answered, as far as it can leave in one go.
+
+        None when there is none.
+        """
         limit = self._complete_to()
         if limit <= self._done and not self._has_finished_heads():
             return None
-        return self._leave(limit, {})
+        return self._leave(self._cut(limit), {})
+
+    def _cut(self, limit: int) -> int:
+        """The last offset up to *limit* before which rows can leave in one go, see `Lane.cut`."""
+        for lane in self._every:
+            lanes = len(self._stages[lane.stage]) if lane.several else 1
+            limit = lane.cut(limit, int(self._max_bytes * _AT_ONCE / lanes), self._done)
+        return limit
 
     def close(
         self,
@@ -278,7 +321,7 @@ class PartitionJoin:
         deadline_s: float | None = None,
         needs_quorum: bool = True,
     ) -> Joined | None:
-        """The longest prefix whose rows need no further answer, though some have not all.
+        """The longest prefix whose rows need no further answer, as far as it can leave in one go.
 
         *quorum* says of which stages (N, S) are present whether that is enough. With *deadline_s*
         rows are not waited for any longer than that after they came; without *needs_quorum* not
@@ -295,6 +338,7 @@ class PartitionJoin:
         limit = max(min([covered, *waited_for, *claims]), min(overdue, covered))
         if limit <= done:
             return None
+        limit = self._cut(limit)
         frontiers = tuple(lane.frontier for lane in self._every)
         blocked = (limit, overdue, frontiers, quorum, needs_quorum)
         if blocked == self._blocked:

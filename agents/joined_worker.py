@@ -46,11 +46,16 @@ class JoinedWorker(Worker[PartitionJoin]):
         return None
 
     def new_join(self, partition: int, done: int) -> PartitionJoin:
-        """A join of *partition* that starts after source offset *done*."""
+        """A join of *partition* that starts after source offset *done*.
+
+        What this worker may hold is divided among the inputs of all its partitions.
+        """
+        inputs = len(self.sources)
         weighting = self.wiring.pipeline.weighting
         return PartitionJoin(
             self._inputs, done=done, at=self._moment(partition),
             stall_timeout_s=self.stall_timeout_s, max_rows=weighting.max_in_flight,
+            max_bytes=max(1, weighting.max_in_flight_bytes // max(1, len(self.owned) * inputs)),
             lanes=dict.fromkeys(self.topology.repartitioned, self.topology.partitions),
             source=self.source,
         )  # fmt: skip
@@ -101,7 +106,8 @@ class JoinedWorker(Worker[PartitionJoin]):
             self.wiring.metrics.observe_skipped()
             join.pass_over(position)
             return 0
-        join.push(batch, position, at)
+        # Of an event nothing is kept but what is in its row.
+        join.push(batch, position, at, len(record.value or b"") if of_stage else 0)
         return len(batch)
 
     def decoded(self, tp: TP, record: ConsumerRecord, headers: dict[str, bytes]) -> StageBatch:  # noqa: ARG002

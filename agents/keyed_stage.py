@@ -154,6 +154,7 @@ class KeyedStage(Worker[Shard]):
         if await shard.resumption.leaves(self, tp, records[0].offset):
             return
         for record in records:
+            shard.past.log_bytes += len(record.value or b"")
             batch = self._decoded(tp, record)
             if batch is None:
                 continue
@@ -364,7 +365,7 @@ class KeyedStage(Worker[Shard]):
         return Answer(output, refused)
 
     async def _save_if_due(self, partition: int, shard: Shard) -> None:
-        if not shard.past.snapshot_is_due():
+        if not self._snapshots.is_due(shard.past):
             return
         await self._snapshots.save(partition, shard.past, shard.resume_at)
         self.wiring.metrics.observe_past(partition, shard.past.windows.histories)

@@ -20,8 +20,21 @@ to run on rows, and gave no answer to them. One row that ends its workers ends f
 it is passed over, see `agents.trial`."""
 STARTS = 10
 """It is down, too, when so many of them, one after the other, got no further than starting."""
+_BATCH_BYTES = 4096
+_ROW_BYTES = 160
+_FAILURE_BYTES = 500
+"""What a batch, a row and a failure take as Python objects besides the record, about that."""
 _GETS_ON = 2
 """So many answers in a row to what nobody has said to try show that it gets on again."""
+
+
+def held_bytes(record_bytes: int, batch: StageBatch) -> int:
+    """About how much memory *batch*, read from a record of so many bytes, takes while it is held.
+
+    Its arrays are views of the record, which therefore stays as long as any of its rows.
+    """
+    objects = _ROW_BYTES * len(batch) + _FAILURE_BYTES * len(batch.failures)
+    return record_bytes + _BATCH_BYTES + objects
 
 
 @dataclass(slots=True)
@@ -32,6 +45,8 @@ class Pending:
     position: Position
     arrived_at: float
     finished: bool = False
+    nbytes: int = 0
+    """What it takes until all of its rows have left."""
 
 
 @dataclass(slots=True)
@@ -70,6 +85,8 @@ class Lane:
     """It has said how far it is; before that, its frontier is the join's."""
     batches: deque[Pending] = field(default_factory=deque)
     rows: int = 0
+    nbytes: int = 0
+    """Of all its batches."""
     left_as: Reason | None = None
     """Why rows have ended without its answer, until it has caught up with them."""
     _heartbeat: Heartbeat | None = None
@@ -130,6 +147,7 @@ class Lane:
         pending.batch = batch[first:] if first else batch
         self.batches.append(pending)
         self.rows += len(pending.batch)
+        self.nbytes += pending.nbytes
         return first - known
 
     def _advance(self, frontier: int, now: float) -> None:
@@ -157,6 +175,29 @@ class Lane:
         if silent_s > stall_timeout_s:
             return f"neither output nor sign of life for {silent_s:.0f} s"
         return ""
+
+    def cut(self, limit: int, most_bytes: int, done: int) -> int:
+        """The last source offset up to *limit* before which rows are to leave in one go.
+
+        They have up to *most_bytes*, or are one batch, and where the lane is its stage's only
+        one their outputs are of one width: a model that was replaced may have had another.
+        """
+        if len(self.batches) < 2:  # mostly: each batch leaves as soon as it has come
+            return limit
+        nbytes, width, last = 0, None, done
+        for pending in self.batches:
+            batch = pending.batch
+            if last >= limit:
+                break
+            if not len(batch):
+                continue
+            nbytes += pending.nbytes
+            of_width = batch.output.shape[1] if batch.present.any() else width
+            other = not self.several and width is not None and of_width != width
+            if last > done and (nbytes > most_bytes or other):
+                return last
+            last, width = int(batch.rows.offsets[-1]), of_width
+        return limit
 
     def peek(self, limit: int) -> LanePart:
         """All rows up to source offset *limit*; they stay."""
@@ -192,5 +233,6 @@ class Lane:
                 break
             part.covered.append((head.batch.covers_from, head.batch.covers_to))
             head.finished = True
+            self.nbytes -= head.nbytes
             self.batches.popleft()
         return part

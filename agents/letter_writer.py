@@ -23,15 +23,18 @@ _LEAST = 2000
 """A topic that takes no more than this cannot hold a dead letter."""
 
 
-async def write_while_they_fit(write: Write, records: Sequence[Record]) -> int:
+async def write_while_they_fit(
+    write: Write, records: Sequence[Record], at_once_bytes: int = _AT_ONCE_BYTES
+) -> int:
     """Append *records* in order, up to the first that the topic does not take.
 
     The result is how many are written. A broker refuses a record batch as a whole: so what is
-    small goes together, what is large alone, and a batch that is refused is tried in halves.
+    small goes together, in up to *at_once_bytes*, what is large alone, and a batch that is refused
+    is tried in halves.
     """
     written = 0
     while written < len(records):
-        n = _fitting(records, written)
+        n = _fitting(records, written, at_once_bytes)
         while True:
             try:
                 await write(records[written : written + n])
@@ -45,10 +48,10 @@ async def write_while_they_fit(write: Write, records: Sequence[Record]) -> int:
     return written
 
 
-def _fitting(records: Sequence[Record], start: int) -> int:
+def _fitting(records: Sequence[Record], start: int, most: int) -> int:
     """How many records from *start* on go together: those in few bytes, at least one."""
     stop, size = start, 0
-    while stop < len(records) and (size := size + records[stop].size) <= _AT_ONCE_BYTES:
+    while stop < len(records) and (size := size + records[stop].size) <= most:
         stop += 1
     return max(1, stop - start)
 

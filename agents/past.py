@@ -41,6 +41,8 @@ class Past:
     serial: int = 0
     """Of the last snapshot."""
     changed: bool = False
+    log_bytes: int = 0
+    """Of the log that it is made from, what has been taken in since the last snapshot."""
     _saved_at: float = float("-inf")
     """Of the last snapshot (monotonic): the first one is due with the first change."""
     _save_s: float = 0.0
@@ -76,14 +78,20 @@ class Past:
         self.changed = True
         self.windows.learn(entities, times_ms, orders, outcomes > 0)
 
-    def snapshot_is_due(self) -> bool:
-        """Something has changed, and the last snapshot is old enough for what it cost."""
+    def snapshot_is_due(self, most_log_bytes: int | None = None) -> bool:
+        """Something has changed, and the last snapshot is old enough for what it cost.
+
+        Or more than *most_log_bytes* of the log have been taken in since.
+        """
         age = time.monotonic() - self._saved_at
-        return self.changed and age > max(_AT_MOST_EVERY_S, self._save_s / _SHARE_OF_TIME)
+        old = age > max(_AT_MOST_EVERY_S, self._save_s / _SHARE_OF_TIME)
+        behind = most_log_bytes is not None and self.log_bytes > most_log_bytes
+        return self.changed and (old or behind)
 
     def saved(self, started_at: float) -> None:
         """A snapshot that was begun at *started_at* (monotonic) is on the broker."""
         self.changed = False
+        self.log_bytes = 0
         self._saved_at = time.monotonic()
         self._save_s = self._saved_at - started_at
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing, suppress
+
 import numpy as np
 from aiokafka.structs import ConsumerRecord
 
@@ -54,21 +56,28 @@ class Recorded:
         return found
 
     async def _read_on(self) -> bool:
-        """Read the next records; False when there are no more."""
+        """Read the next records, as many as come in one fetch; False when there are no more."""
         _, end = await self._tail.bounds(self._topic, self._partition)
         if self._position >= end:
             return False
         until = min(end, self._position + GAP)
-        for record in await self._tail.between(self._topic, self._partition, self._position, until):
-            headers = dict(record.headers)
-            if HEADER in headers:
-                continue
-            try:
-                self._next.append(decode(record.value, headers))
-            except WireError:
-                continue  # not ours: everybody else who reads the topic says so
+        chunks = self._tail.between_chunks(self._topic, self._partition, self._position, until)
+        async with aclosing(chunks):
+            async for records in chunks:
+                for record in records:
+                    self._take(record)
+                if records:
+                    self._position = records[-1].offset + 1
+                    return True
         self._position = until
         return True
+
+    def _take(self, record: ConsumerRecord) -> None:
+        headers = dict(record.headers)
+        if HEADER in headers:
+            return
+        with suppress(WireError):  # not ours: everybody else who reads the topic says so
+            self._next.append(decode(record.value, headers))
 
 
 def _first_source_offset(record: ConsumerRecord) -> int | None:

@@ -16,11 +16,11 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.coverage import check_continues, covered_from
+from agents.event_decoding import decoded as decoded_events
 from agents.source_stage import source_rows
-from agents.stage_writer import encoded_records
+from agents.stage_writer import BatchWriter
 from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.windows import Ints, WindowPlan
-from topics.batches import Record
 from topics.bytes_column import BytesColumn
 from topics.events import DecodedEvents, EventDecoder
 from topics.fetch import Fetch
@@ -48,6 +48,8 @@ class Repartition(Worker[dict[str, int]]):
         self._outcomes = EventDecoder(outcome_schema(wiring.pipeline))
         self._deadline_ms = wiring.pipeline.weighting.deadline_ms
         self._topic = self.topology.keyed(name)
+        # Binary, whatever the pipeline's codec: a missing value is NaN, not in JSON.
+        self._records = BatchWriter(wiring.app, self._topic, "binary")
 
     async def open_state(self, partition: int) -> dict[str, int]:
         """Nothing is expected before the first record."""
@@ -59,15 +61,11 @@ class Repartition(Worker[dict[str, int]]):
         """Deal the records out; returns when every lane is written."""
         started = time.perf_counter()
         batches = [await self._decoded(tp, records) for tp, records in fetch.records.items()]
-        lanes: list[list[Record]] = [[] for _ in range(self.topology.partitions)]
+        lanes: list[list[StageBatch]] = [[] for _ in range(self.topology.partitions)]
         for batch, lane_of_row in batches:
             for lane, part in enumerate(dealt(batch, lane_of_row, len(lanes))):
-                # Binary, whatever the pipeline's codec: a missing value is NaN, not in JSON.
-                lanes[lane] += encoded_records(part, "binary")
-        write = self.wiring.app.writer.write
-        await all_done(
-            [write(self._topic, lane, records) for lane, records in enumerate(lanes) if records]
-        )
+                lanes[lane].append(part)
+        await all_done([self._write(lane, parts) for lane, parts in enumerate(lanes) if parts])
         for batch, _ in batches:
             self.wiring.metrics.observe_rows(batch.present, batch.failures)
         for tp, records in fetch.records.items():
@@ -77,12 +75,16 @@ class Repartition(Worker[dict[str, int]]):
         rows = sum(map(len, fetch.records.values()))
         self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
 
+    async def _write(self, lane: int, batches: Sequence[StageBatch]) -> None:
+        await self._records.write(lane, batches)
+
     async def _decoded(self, tp: TP, records: Sequence[ConsumerRecord]) -> tuple[StageBatch, Ints]:
         """The records of a source partition, and the lane of each."""
         expected = (await self.state(tp.partition)).get(tp.topic)
         covers_from = await covered_from(self.tail, tp, expected, records[0].offset)
         is_events = tp.topic == self.topology.events
-        decoded = (self._events if is_events else self._outcomes).decode(records)
+        decoder = self._events if is_events else self._outcomes
+        decoded = await decoded_events(decoder, records)
         if not is_events:
             self._tell_invalid_outcomes(tp, records, decoded)
         entities = self._plan.entities(decoded.columns)

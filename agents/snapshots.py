@@ -3,13 +3,19 @@
 A snapshot is a run of records, pieces of `History.chunks`, and a manifest behind them. Keys
 alternate between two slots, so compaction keeps the last complete snapshot while the next
 one is written over the one before.
+
+Pieces are encoded, and read back, in a thread, a few at a time: so neither holds up the event loop,
+and no more than these are in memory besides the past itself. They are of one state because nobody
+changes it: whoever takes events in waits for `save`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -20,16 +26,22 @@ from agents.past import Past, Reached
 from agents.stage_writer import MAX_RECORD_BYTES
 from agents.tail import TailReader
 from agents.worker import Wiring
+from models.history import History
 from models.history_errors import MalformedChunk
 from models.registry import digest_of
 from models.windows import WindowPlan
 from topics.batches import Record
+from topics.embedded import KEPT_BYTES
 
 log = logging.getLogger(__name__)
 
 _MANIFEST = "anabranch-manifest"
 _PIECE = "anabranch-piece"
 _LOOKED_AT = 8
+_LOG_BYTES = KEPT_BYTES // 4
+"""Of the log, on the embedded broker: what is in flight behind that is kept there too."""
+_AT_ONCE_BYTES = 2 * 2**20
+"""So many bytes of pieces are encoded before they are written."""
 
 
 class _Reached(BaseModel):
@@ -74,15 +86,25 @@ class SnapshotStore:
                     plan.entity, event.lateness, wiring.pipeline.outcomes.delay]  # fmt: skip
         self._windows = digest_of("\n".join(declared).encode())
 
+    def is_due(self, past: Past) -> bool:
+        """Something has changed, and time has passed, or the log is about to be dropped.
+
+        The embedded broker keeps few bytes of it: a worker that starts anew has to find what was
+        written since the snapshot.
+        """
+        return past.snapshot_is_due(_LOG_BYTES if self._wiring.settings.embedded else None)
+
     async def save(self, partition: int, past: Past, next_offset: int) -> None:
-        """Write a snapshot that is valid before *next_offset* of the log."""
+        """Write a snapshot that is valid before *next_offset* of the log.
+
+        The past must not change until this returns.
+        """
         started = time.monotonic()
-        past.windows.forget(past.now_ms)
+        await asyncio.to_thread(past.windows.forget, past.now_ms)
         past.serial += 1
-        counts: dict[str, int] = {}
-        await self._wiring.app.writer.write(
-            self._topic, partition, self._records(past, next_offset, counts)
-        )
+        records = self._records(past, next_offset, {})
+        while some := await asyncio.to_thread(_some, records):
+            await self._wiring.app.writer.write(self._topic, partition, some)
         past.saved(started)
 
     def _records(self, past: Past, next_offset: int, counts: dict[str, int]) -> Iterator[Record]:
@@ -129,32 +151,49 @@ class SnapshotStore:
                     self._topic, partition, record.offset,
                 )  # fmt: skip
                 return None
-            total = sum(manifest.pieces.values())
-            pieces = await tail.between(
-                self._topic, partition, record.offset - total, record.offset
-            )
-            past = self._past(manifest, pieces, total)
+            past = await self._past(tail, partition, record.offset, manifest)
             past.loaded(record.timestamp)
             return Snapshot(past, manifest.next_offset)
         except (ValidationError, MalformedChunk) as exc:
             log.warning("%s[%d]@%d skipped: %s", self._topic, partition, record.offset, exc)
             return None
 
-    def _past(self, manifest: _Manifest, records: list[ConsumerRecord], total: int) -> Past:
-        token = manifest.token.encode()
-        whole = [r for r in records if dict(r.headers).get(_PIECE) == token]
-        if len(whole) != total:
-            raise MalformedChunk(f"{len(whole)} of {total} pieces are there")
+    async def _past(
+        self, tail: TailReader, partition: int, offset: int, manifest: _Manifest
+    ) -> Past:
+        """The past of a manifest at *offset*. Raises MalformedChunk when it is not whole."""
         past = Past.empty(self._plan)
         past.serial, past.now_ms = manifest.serial, manifest.now_ms
         past.reached = {
             source: Reached(it.offset, it.clock_ms) for source, it in manifest.reached.items()
         }
-        pieces = iter(whole)
-        for name, count in manifest.pieces.items():
-            history = past.windows.histories.get(name)
-            if history is None:
-                raise MalformedChunk(f"it has a history of {name}")
-            for _ in range(count):
-                history.restore(next(pieces).value or b"")
+        if unknown := manifest.pieces.keys() - past.windows.histories.keys():
+            raise MalformedChunk(f"it has a history of {', '.join(sorted(unknown))}")
+        names = [name for name, count in manifest.pieces.items() for _ in range(count)]
+        token, taken = manifest.token.encode(), 0
+        chunks = tail.between_chunks(self._topic, partition, offset - len(names), offset)
+        async with aclosing(chunks):
+            async for records in chunks:
+                pieces = [r.value or b"" for r in records if dict(r.headers).get(_PIECE) == token]
+                of = [past.windows.histories[it] for it in names[taken : taken + len(pieces)]]
+                await asyncio.to_thread(_restore, of, pieces)
+                taken += len(pieces)
+        if taken != len(names):
+            raise MalformedChunk(f"{taken} of {len(names)} pieces are there")
         return past
+
+
+def _some(records: Iterator[Record]) -> list[Record]:
+    """The next records, a few megabytes of them; none at the end."""
+    some, size = list[Record](), 0
+    for record in records:
+        some.append(record)
+        size += record.size
+        if size >= _AT_ONCE_BYTES:
+            break
+    return some
+
+
+def _restore(histories: Sequence[History], pieces: Sequence[bytes]) -> None:
+    for history, piece in zip(histories, pieces, strict=False):
+        history.restore(piece)

@@ -18,6 +18,7 @@ from agents.chain import Chain
 from agents.coverage import check_continues, covered_from
 from agents.errand_rows import Refusals
 from agents.errands import Answer, StageErrands
+from agents.event_decoding import decoded as decoded_events
 from agents.given import Decoded, Given
 from agents.past import Past, orders_of
 from agents.redriven_past import caught_up, glimpsed
@@ -95,7 +96,7 @@ class SourceStage(Worker[_Progress]):
         if await progress.resumption.leaves(self, tp, records[0].offset):
             return
         if progress.past is not None:
-            self._relive(progress.past, tp, [r for r in records if r.offset <= progress.done])
+            await self._relive(progress.past, tp, [r for r in records if r.offset <= progress.done])
         if records[0].offset < (progress.expected or 0):  # again, or from the beginning
             await check_continues(self.tail, tp.topic, tp.partition, progress.done)
         after = records[-1].offset + 1
@@ -108,21 +109,24 @@ class SourceStage(Worker[_Progress]):
         progress.expected = max(after, progress.expected or 0)
         if after > progress.done:
             self.wiring.app.batches.done({tp: after})
-        if self._snapshots is not None and progress.past and progress.past.snapshot_is_due():
+        if self._snapshots is None or progress.past is None:
+            return
+        progress.past.log_bytes += sum(len(record.value or b"") for record in records)
+        if self._snapshots.is_due(progress.past):
             await self._snapshots.save(tp.partition, progress.past, after)
             self.wiring.metrics.observe_past(tp.partition, progress.past.windows.histories)
 
-    def _relive(self, past: Past, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+    async def _relive(self, past: Past, tp: TP, records: Sequence[ConsumerRecord]) -> None:
         """Take in events that have their output already, unless a snapshot holds them."""
         remembered = past.of(tp.topic, tp.partition).offset
         forgotten = [record for record in records if record.offset > remembered]
         if forgotten:
-            self._observed(past, tp, forgotten, self._decoder.decode(forgotten))
+            self._observed(past, tp, forgotten, await decoded_events(self._decoder, forgotten))
 
     async def _write(
         self, tp: TP, covers_from: int, records: Sequence[ConsumerRecord], past: Past | None
     ) -> None:
-        decoded = self._decoder.decode(records)
+        decoded = await decoded_events(self._decoder, records)
         windowed = {} if past is None else self._observed(past, tp, records, decoded)
         rows = source_rows(records, decoded)
         rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))

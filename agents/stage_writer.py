@@ -7,12 +7,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
 
+from agents.app import StageApp
 from agents.inference import Inference
+from agents.letter_writer import write_while_they_fit
 from agents.slot import Made, Slot, exchanged, in_share, made_by
 from agents.stage_pulse import StagePulse
 from agents.tail import TailReader
@@ -46,7 +49,11 @@ class StageWriter:
         self._shadow_topic = wiring.topology.shadow(name)
         self._thresholds = np.array(list(wiring.pipeline.policy.thresholds.values()))
         self._events = wiring.topology.events
-        self._inference = Inference(wiring.metrics)
+        codec = wiring.pipeline.codec
+        self._records = BatchWriter(wiring.app, self.topic, codec)
+        self._shadow_records = BatchWriter(wiring.app, self._shadow_topic, codec)
+        is_own_code = wiring.pipeline.component(name).import_path is not None
+        self._inference = Inference(wiring.metrics, always_in_thread=is_own_code)
         self.pulse = StagePulse(wiring.app, name, self.topic)
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
@@ -116,12 +123,10 @@ class StageWriter:
 
     async def write(self, batches: Sequence[StageBatch]) -> None:
         """Write batches of one source partition; each is a record (several if it is large)."""
-        codec = self._wiring.pipeline.codec
         partition = batches[0].partition
-        records = [record for batch in batches for record in encoded_records(batch, codec)]
-        await self._wiring.app.writer.write(self.topic, partition, records)
+        for part in await self._records.write(partition, batches):
+            self._wiring.metrics.observe_rows(part.present, part.failures)
         for batch in batches:
-            self._wiring.metrics.observe_rows(batch.present, batch.failures)
             self.pulse.wrote(partition, batch.lane, batch.covers_to)
             if len(batch):
                 self._slot.written(batch.model, partition, int(batch.rows.offsets[0]))
@@ -131,10 +136,8 @@ class StageWriter:
         """Write what is for comparison only: when that fails the challenge ends, nothing else."""
         if not shadows:
             return
-        codec = self._wiring.pipeline.codec
-        records = [record for batch in shadows for record in encoded_records(batch, codec)]
         try:
-            await self._wiring.app.writer.write(self._shadow_topic, partition, records)
+            await self._shadow_records.write(partition, shadows)
         except LeaseLost:
             raise
         except (BrokerError, KafkaError) as exc:
@@ -161,24 +164,96 @@ def answered_to(component: str, record: ConsumerRecord) -> int | None:
     return int(about.rows.offsets[-1])
 
 
-def encoded_records(batch: StageBatch, codec: Codec) -> list[Record]:
-    """The batch as one record, or as several when it is large.
+class Part(NamedTuple):
+    """A batch, or a part of one, and the record that it is."""
 
-    A row that is too large for a record of its own is absent.
+    batch: StageBatch
+    record: Record
+
+
+class BatchWriter:
+    """Writes stage batches on one topic, in as many records as it takes them in.
+
+    A row that is too large for a record of its own is absent, whether that is more than we write
+    or more than the topic takes (`max.message.bytes`): it stops nothing.
     """
-    value, headers = encode(batch, codec)
-    if len(value) <= MAX_RECORD_BYTES or not len(batch):
-        return [Record(None, value, int(time.time() * 1000), headers)]
-    if len(batch) == 1:
-        value, headers = encode(_without_output(batch, len(value)), codec)
-        return [Record(None, value, int(time.time() * 1000), headers)]
+
+    def __init__(self, app: StageApp, topic: str, codec: Codec) -> None:
+        self._app = app
+        self._topic = topic
+        self._codec = codec
+        self._most = MAX_RECORD_BYTES
+        """The size that batches are split to; less once the topic has refused that."""
+
+    async def write(self, partition: int, batches: Sequence[StageBatch]) -> list[StageBatch]:
+        """Append *batches* in order; the parts that they were written in.
+
+        Returns when the broker has them. Raises MessageSizeTooLargeError when the topic does not
+        even take a row without its output.
+        """
+
+        async def write(records: Sequence[Record]) -> None:
+            await self._app.writer.write(self._topic, partition, records)
+
+        parts = [
+            part for batch in batches for part in encoded_parts(batch, self._codec, self._most)
+        ]
+        written = 0
+        while True:
+            records = [part.record for part in parts[written:]]
+            written += await write_while_they_fit(write, records, self._most)
+            if written == len(parts):
+                return [part.batch for part in parts]
+            parts[written : written + 1] = self._smaller(parts[written])
+
+    def _smaller(self, part: Part) -> list[Part]:
+        """The same rows in smaller records than one that the topic has refused."""
+        batch, size = part.batch, len(part.record.value or b"")
+        if len(batch) > 1:
+            self._most = min(self._most, size // 2)
+            half = len(batch) // 2
+            halves = (batch[:half], batch[half:])
+            return [it for some in halves for it in encoded_parts(some, self._codec, self._most)]
+        if not batch.present.any():
+            raise MessageSizeTooLargeError(
+                f"{self._topic} takes no record of {size:,} bytes, which is a row without any "
+                "output: raise the topic's max.message.bytes"
+            )
+        why = f"its output takes {size:,} bytes, more than {self._topic} takes a record"
+        return [_alone(_without_output(batch, why), self._codec)]
+
+
+def encoded_records(batch: StageBatch, codec: Codec) -> list[Record]:
+    """The batch as one record, or as several when it is large, see `encoded_parts`."""
+    return [part.record for part in encoded_parts(batch, codec)]
+
+
+def encoded_parts(batch: StageBatch, codec: Codec, most: int = MAX_RECORD_BYTES) -> list[Part]:
+    """The batch as one record, or as several where it would take more than *most* bytes.
+
+    A row that takes more by itself is absent.
+    """
     half = len(batch) // 2
-    return encoded_records(batch[:half], codec) + encoded_records(batch[half:], codec)
+    if not half or codec == "json" or batch.output.nbytes <= most:  # or it is not worth a try
+        part = _alone(batch, codec)
+        size = len(part.record.value or b"")
+        if size <= most or not len(batch):
+            return [part]
+        if not half:
+            if size <= MAX_RECORD_BYTES:
+                return [part]  # a smaller *most* is of a batch that was refused: this may fit
+            why = f"its output takes {size:,} bytes, and a record {MAX_RECORD_BYTES:,} at most"
+            return [_alone(_without_output(batch, why), codec)]
+    return [*encoded_parts(batch[:half], codec, most), *encoded_parts(batch[half:], codec, most)]
 
 
-def _without_output(batch: StageBatch, size: int) -> StageBatch:
-    """A batch of one row, which would take *size* bytes, without what makes it large."""
-    reason = f"its output takes {size:,} bytes, and a record {MAX_RECORD_BYTES:,} at most"
+def _alone(batch: StageBatch, codec: Codec) -> Part:
+    value, headers = encode(batch, codec)
+    return Part(batch, Record(None, value, int(time.time() * 1000), headers))
+
+
+def _without_output(batch: StageBatch, reason: str) -> StageBatch:
+    """A batch of one row without what makes it large."""
     rows = batch.rows
     short = replace(
         rows,

@@ -58,6 +58,7 @@ class Weigher(JoinedWorker):
         wiring.metrics.observe_other_models(dict.fromkeys(inputs, 0))
         self.errands = RedriveEnds(wiring, self.tail, slot)
         self._burials = Burials(wiring, self.tail)
+        wiring.in_step.weighed = lambda: self.owned
 
     async def open_state(self, partition: int) -> PartitionJoin:
         """Continue after the last decision; what is dead beyond it is not to die again."""

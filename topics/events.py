@@ -5,6 +5,7 @@ from __future__ import annotations
 from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import ceil, floor
 from typing import Any, Protocol
 
@@ -67,6 +68,23 @@ class DecodedEvents:
     """Event times (N,), 0 for an invalid event."""
     failures: list[Failure]
     """Why the others are invalid; the component's name is left empty."""
+
+    @classmethod
+    def concat(cls, parts: Sequence[DecodedEvents]) -> DecodedEvents:
+        """The events of the parts, one part after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        starts = [0, *accumulate(len(part.ids) for part in parts)]
+        return cls(
+            np.concatenate([part.valid + at for part, at in zip(parts, starts, strict=False)]),
+            {name: np.concatenate([part.columns[name] for part in parts])
+             for name in parts[0].columns},
+            [it for part in parts for it in part.ids],
+            [it for part in parts for it in part.keys],
+            np.concatenate([part.times_ms for part in parts]),
+            [failure._replace(row=failure.row + at)
+             for part, at in zip(parts, starts, strict=False) for failure in part.failures],
+        )  # fmt: skip
 
 
 class _Invalid(Exception):

@@ -16,6 +16,8 @@ from topics.fetch import Fetch, continued
 from topics.group_member import GroupMember
 
 _GATHER_S = 0.02
+_GATHERED_BYTES = 4 * 2**20
+"""With so many bytes in hand no more are gathered: what there is keeps a worker busy."""
 _MANY_UNREAD = 32
 _AT_ONCE_S = 0.0005
 _REFRESH_S = 0.003
@@ -101,6 +103,7 @@ class FetchReader(GroupMember):
         fetcher = self.kafka._fetcher
         if fetcher._closed:
             raise ConsumerStoppedError
+        _drop_what_is_paused(fetcher, active_partitions)
         with fetcher._subscriptions.fetch_context():
             found = await fetcher.fetched_records(
                 active_partitions,
@@ -116,7 +119,9 @@ class FetchReader(GroupMember):
         behind would then handle small batches, at more cost for each row, and fall back more.
         """
         until = time.monotonic() + _GATHER_S
-        while self._waiting_behind(records) > sum(map(len, records.values())):
+        while self._waiting_behind(records) > sum(map(len, records.values())) and (
+            _bytes_of(records) < _GATHERED_BYTES
+        ):
             left_s = until - time.monotonic()
             if left_s <= 0 or not (more := await self._getmany(active, left_s)):
                 return
@@ -189,6 +194,26 @@ class FetchReader(GroupMember):
             tp=tp,
             generation_id=fetch.generation,
         )
+
+
+def _bytes_of(fetched: Mapping[TP, list[ConsumerRecord]]) -> int:
+    """Of keys and values; a null one counts as -1, which is near enough."""
+    return sum(
+        record.serialized_key_size + record.serialized_value_size
+        for records in fetched.values()
+        for record in records
+    )
+
+
+def _drop_what_is_paused(fetcher: Any, active: set[TP] | None) -> None:
+    """Forget what was fetched of partitions that are not read now: it is fetched again then.
+
+    While it is kept nobody takes it up, and nothing else is fetched, see `GroupMember.on_start`.
+    """
+    for tp in list(fetcher._records):
+        if active is not None and TP(tp.topic, tp.partition) not in active:
+            del fetcher._records[tp]
+            fetcher._notify(fetcher._wait_consume_future)
 
 
 def _stable_end(state: Any) -> int:

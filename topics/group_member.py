@@ -19,6 +19,7 @@ from aiokafka.errors import (
     KafkaError,
     TopicAuthorizationFailedError,
 )
+from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from faust.transport.consumer import Consumer, ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _KAFKA_PORT = 9092
 _GROUP_ERRORS_S = 0.2
+_UNTIL_TAKEN_UP_S = 3600.0
 _HEARTBEATS = 1.5
 """So many heartbeats' time after a worker has joined by a name, whoever had it knows."""
 
@@ -46,6 +48,8 @@ class GroupMember(Consumer):
     logger = logging.getLogger("mode")  # it logs a crash with its traceback; our app says why
     consumer_stopped_errors = (ConsumerStoppedError,)
     fetch_max_wait_ms = 500
+    fetch_max_bytes = 16 * 2**20
+    """Of one answer of a broker; a record that is larger still comes, alone of its partition."""
     assignors: Sequence[Any] = (PartitionNumberAssignor, RangePartitionAssignor)
     """A group uses the first one that all of its members know; earlier versions know the second."""
     leader_wait_s = 0.0
@@ -81,6 +85,7 @@ class GroupMember(Consumer):
             # Producers of events may use transactions: what they abort never happened.
             isolation_level="read_committed",
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_bytes=self.fetch_max_bytes,
             fetch_max_wait_ms=self.fetch_max_wait_ms,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
@@ -90,6 +95,9 @@ class GroupMember(Consumer):
             **self.transport.security,  # type: ignore[attr-defined]  # it is our transport
         )
         await self._kafka.start()
+        # While anything that a broker has sent is not taken up it is asked for nothing more: else
+        # a worker that is busy would soon hold an answer, or a large record, of each partition.
+        self._kafka._fetcher._prefetch_backoff = _UNTIL_TAKEN_UP_S
 
     async def on_stop(self) -> None:
         """Commit what is done, then leave the group."""
@@ -179,8 +187,16 @@ class GroupMember(Consumer):
                 log.warning("%s: joining the group again after: %s", self.app.conf.id, exc)
 
     def _watch_heartbeats(self) -> None:
+        """Renew the lease with every answer that renews the member's session at the broker."""
         coordinator = self.kafka._coordinator
-        beat = coordinator._do_heartbeat
+        beat, send = coordinator._do_heartbeat, coordinator._send_req
+
+        async def send_req(request: Any) -> Any:
+            answer = await send(request)
+            if isinstance(request, JoinGroupRequest | SyncGroupRequest) and not answer.error_code:
+                # Now, and not when the assignment is taken up: that may be any time later.
+                self._lease_renewed_at = time.monotonic()
+            return answer
 
         async def heartbeat() -> bool:
             sent_at = time.monotonic()
@@ -189,16 +205,15 @@ class GroupMember(Consumer):
                 self._lease_renewed_at = sent_at
             return answered
 
-        coordinator._do_heartbeat = heartbeat
+        coordinator._do_heartbeat, coordinator._send_req = heartbeat, send_req
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the broker last answered a heartbeat; 0 before the first."""
+        """Seconds since the broker last answered a heartbeat or a join; 0 before the first."""
         return time.monotonic() - self._lease_renewed_at if self._lease_renewed_at else 0.0
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start afresh on the partitions of a new generation."""
-        self._lease_renewed_at = time.monotonic()
         if self.app.conf.consumer_group_instance_id is not None and not self._joined_before:
             # Whoever had the name before, if it is alive, has to hear that first.
             await asyncio.sleep(_HEARTBEATS * self.app.conf.broker_heartbeat_interval)

@@ -205,6 +205,15 @@ class Weighting(Strict):
     ] = "renormalise"
     max_in_flight: Annotated[int, Field(ge=1)] = 50_000
     """Rows that a join holds per partition before it pauses the faster inputs."""
+    max_in_flight_bytes: Annotated[
+        int,
+        Field(
+            ge=2**20,
+            description="Bytes that all joins of a worker hold before they pause the faster "
+            "inputs: each input of each of its partitions has an equal share. By default as much "
+            "as a worker has room for in 512 MiB.",
+        ),
+    ] = 128 * 2**20
 
     @property
     def fixed_weights(self) -> dict[str, float] | None:

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from topics.timestamps import milliseconds
-
 from agents.brokers import ensure_topics
 from models.simulators import LabelledEvent
 from models.verifying import verify
@@ -19,6 +17,7 @@ from topics.control import ControlState
 from topics.decision import Decision
 from topics.heartbeat import heartbeat_of
 from topics.reports import ReportState
+from topics.rfc3339 import milliseconds
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 from topics.wire import decode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,10 @@ from topics.errors import LeaseLost
 from topics.settings import BrokerSettings
 
 EVENTS = TP("p.events", 0)
+
+
+def record(offset: int, value_bytes: int = 10) -> Any:
+    return SimpleNamespace(offset=offset, serialized_key_size=-1, serialized_value_size=value_bytes)
 
 
 class Broker:
@@ -112,10 +117,50 @@ async def test_a_partition_may_be_taken_away_while_more_is_gathered(
     async def getmany(_: object, left_s: float) -> dict[TP, list[Any]]:
         fetched.append(left_s)
         broker.owned.clear()
-        return {EVENTS: [SimpleNamespace(offset=32)]}
+        return {EVENTS: [record(32)]}
 
     consumer._getmany = getmany  # type: ignore[method-assign, assignment]
-    records = {EVENTS: [SimpleNamespace(offset=31)]}
+    records = {EVENTS: [record(31)]}
     await consumer._gather(records, {EVENTS})
     assert [record.offset for record in records[EVENTS]] == [31, 32]
     assert len(fetched) == 1
+
+
+async def test_no_more_is_gathered_once_many_bytes_are_in_hand(
+    consumer: MicroBatchConsumer,
+) -> None:
+    fetched: list[int] = []
+
+    async def getmany(_: object, left_s: float) -> dict[TP, list[Any]]:
+        fetched.append(1)
+        return {EVENTS: [record(31 + len(fetched), 2**20)]}
+
+    consumer._getmany = getmany  # type: ignore[method-assign, assignment]
+    records = {EVENTS: [record(31, 2**20)]}
+    await consumer._gather(records, {EVENTS})
+    assert len(fetched) == 0 or len(records[EVENTS]) <= 5
+    large = {EVENTS: [record(31, 15_000_000)]}
+    fetched.clear()
+    await consumer._gather(large, {EVENTS})
+    assert fetched == []
+
+
+async def test_what_was_fetched_of_a_paused_partition_makes_room_for_the_others(
+    consumer: MicroBatchConsumer,
+) -> None:
+    """Aiokafka asks a broker for nothing more while anything of it is not taken up."""
+    events, others = TopicPartition("p.events", 0), TopicPartition("p.events", 1)
+    notified: list[object] = []
+
+    async def fetched_records(*_: object, **__: object) -> dict[TopicPartition, list[Any]]:
+        return {}
+
+    fetcher = SimpleNamespace(
+        _closed=False, _records={events: "large", others: "large"}, _notify=notified.append,
+        _wait_consume_future="asks", fetched_records=fetched_records,
+        _subscriptions=SimpleNamespace(fetch_context=nullcontext),
+    )  # fmt: skip
+    consumer._kafka = SimpleNamespace(_fetcher=fetcher)
+    await consumer._getmany({EVENTS}, 0.0)
+    assert [*fetcher._records] == [events]
+    assert notified == ["asks"]

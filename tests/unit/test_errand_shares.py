@@ -221,3 +221,21 @@ async def test_with_many_that_wait_no_more_are_read(clock: Clock) -> None:
         await errands.deal({}, events_flow=False)
     assert stage.broker.paused == set()
     assert sorted(sources_written(stage.broker)) == [*range(20, 4100)]
+
+
+async def test_errands_with_large_events_are_dealt_with_one_by_one_and_few_are_held(
+    clock: Clock,
+) -> None:
+    stage = Stage(clock, reached=0)
+    errands, records = stage.errands(), [record_of(at, at) for at in range(100, 104)]
+    for record in records:
+        record.value = bytes(3 * 2**20)
+    await errands.deal({REDRIVE: records}, events_flow=False)
+    assert max(stage.sizes) == 1
+    assert stage.broker.paused == {REDRIVE}, "12 MiB wait for their past: no more are read"
+    stage.reached = 10**9
+    while errands.waits:
+        clock.now += 1
+        await errands.deal({}, events_flow=False)
+    assert stage.broker.paused == set()
+    assert sources_written(stage.broker) == [*range(100, 104)]

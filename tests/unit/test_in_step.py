@@ -58,3 +58,16 @@ async def test_a_wave_that_does_not_land_is_given_up(monkeypatch: pytest.MonkeyP
     await steps.turn()
     assert time.monotonic() - began >= 0.01
     assert not await waited(steps), "it is given up for good"
+
+
+async def test_a_wave_of_a_partition_that_is_weighed_elsewhere_is_not_waited_for() -> None:
+    steps = InStep()
+    here = [0]
+    steps.weighed = lambda: here
+    steps.sent(1, 7)
+    assert not await waited(steps), "its decisions are another process's: none is told of here"
+    steps.sent(0, 3)
+    assert await waited(steps)
+    here.clear()  # a rebalance
+    steps.sent(1, 8)
+    assert not await waited(steps)

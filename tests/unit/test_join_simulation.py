@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from agents.join import Moment, PartitionJoin
+from agents.lane import Position
 from tests.unit.stage_batches import batch_of
 from topics.heartbeat import Heartbeat
 from topics.stage_batch import StageBatch
@@ -77,27 +78,58 @@ def test_every_row_leaves_once_in_order_and_with_every_answer_whatever_is_read_w
         check(random, logs, dict.fromkeys(laned, max(lanes) + 2), offsets)
 
 
+def paused_inputs(join: PartitionJoin, stages: Iterable[str], max_bytes: int) -> set[str]:
+    """Inputs that are not read: never the one that the others wait for, but all that are full."""
+    paused = join.full_inputs()
+    behind = min(stages, key=join.frontier_of)
+    assert behind not in paused
+    for stage in stages:
+        is_ahead = join.frontier_of(stage) > join.frontier_of(behind)
+        assert stage in paused or not is_ahead or join.bytes_of(stage) < max_bytes
+    return paused
+
+
+def push(
+    join: PartitionJoin, batch: StageBatch, at: Position, size: int, max_bytes: int | None
+) -> None:
+    """Give it a batch of a record of *size* bytes; *max_bytes* where its stage has lanes."""
+    stage = batch.component
+    before = join.bytes_of(stage)
+    is_ahead = join.frontier_of(stage, batch.lane) > join.frontier_of(stage)
+    join.push(batch, at, NOW, size)
+    came = join.bytes_of(stage) - before
+    if max_bytes is None:
+        assert came >= size, "what has no lanes is paused, not refused"
+    elif is_ahead and before >= max_bytes:
+        assert came == 0, "a lane that is ahead is held beyond the bound"
+
+
 def check(random: Random, logs: dict[str, Log], lanes: dict[str, int], offsets: list[int]) -> None:
     committed, position = dict.fromkeys(logs, 0), dict.fromkeys(logs, 0)
-    done, seen, max_rows = -1, list[int](), random.randint(1, 30)
+    done, seen, max_rows = -1, list[int](), random.choice([random.randint(1, 30), 10**9])
+    max_bytes = random.choice([1, random.randint(1, 100_000), 10**9])
 
     def opened() -> PartitionJoin:
         return PartitionJoin(list(logs), done=done, at=NOW, stall_timeout_s=10,
-                             max_rows=max_rows, lanes=lanes)  # fmt: skip
+                             max_rows=max_rows, max_bytes=max_bytes, lanes=lanes)  # fmt: skip
 
     join = opened()
     for step in range(6000):
         if step < 3000 and random.random() < 0.01:
             join, position = opened(), dict(committed)
-        paused = join.full_inputs()
+        paused = paused_inputs(join, logs, max_bytes)
         for stage in random.sample(list(logs), len(logs)):
             if stage in paused:
                 continue
             count = random.randint(0, 8)
             for record in logs[stage][position[stage] : position[stage] + count]:
                 position[stage] += 1
-                take = join.hear if isinstance(record, Heartbeat) else join.push
-                take(record, (stage, position[stage]), NOW)  # type: ignore[arg-type]
+                at = (stage, position[stage])
+                if isinstance(record, Heartbeat):
+                    join.hear(record, at, NOW)
+                else:
+                    size = random.choice([0, 10, 50_000, 200_000])
+                    push(join, record, at, size, max_bytes if stage in lanes else None)
         while (joined := join.pop()) is not None:
             rows = joined.rows.offsets.tolist()
             assert rows == offsets[len(seen) : len(seen) + len(rows)]

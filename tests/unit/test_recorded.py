@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from agents.stage_writer import encoded_records
 from tests.unit.stage_batches import batch_of
 
 ROWS_A_RECORD = 3
+A_FETCH = 20
 
 
 @dataclass
@@ -44,6 +46,14 @@ class Log:
     async def between(self, topic: str, partition: int, start: int, end: int) -> list[Any]:
         self.reads.append((start, end))
         return self.records[start:end]
+
+    async def between_chunks(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> AsyncGenerator[list[Any]]:
+        self.reads.append((start, min(end, start + A_FETCH)))
+        for first in range(start, end, A_FETCH):
+            yield []  # a fetch may bring nothing
+            yield self.records[first : min(end, first + A_FETCH)]
 
 
 async def recorded(log: Any, offset: int) -> Recorded:

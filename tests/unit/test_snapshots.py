@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import AsyncGenerator, Iterable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from agents import snapshots
 from agents.past import Past, orders_of
 from agents.snapshots import Snapshot, SnapshotStore
+from models import history, history_chunk
 from models.windows import WindowPlan
 from topics.batches import Record
+from topics.embedded import KEPT_BYTES
 from topics.pipeline import Pipeline
 from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.settings import BrokerSettings
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 DAY_MS = 86_400_000
@@ -25,8 +30,11 @@ class Topic:
 
     def __init__(self) -> None:
         self.records: list[Any] = []
+        self.at_once: list[int] = []
 
     async def write(self, _topic: str, _partition: int, records: Iterable[Record]) -> None:
+        records = list(records)
+        self.at_once.append(sum(record.size for record in records))
         for record in records:
             self.records.append(
                 SimpleNamespace(
@@ -43,10 +51,20 @@ class Topic:
     async def between(self, _topic: str, _partition: int, start: int, end: int) -> list[Any]:
         return [record for record in self.records if start <= record.offset < end]
 
-    def store(self, pipeline: Pipeline = PIPELINE) -> SnapshotStore:
+    async def between_chunks(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> AsyncGenerator[list[Any]]:
+        yield []
+        for record in await self.between(topic, partition, start, end):
+            yield [record]
+
+    def store(self, pipeline: Pipeline = PIPELINE, *, embedded: bool = False) -> SnapshotStore:
         app = SimpleNamespace(writer=SimpleNamespace(write=self.write))
         topology = SimpleNamespace(state=lambda name: f"p.{name}.state")
-        wiring: Any = SimpleNamespace(pipeline=pipeline, app=app, topology=topology)
+        settings = BrokerSettings(embedded=embedded)
+        wiring: Any = SimpleNamespace(
+            pipeline=pipeline, app=app, topology=topology, settings=settings
+        )
         return SnapshotStore(wiring, "terminals", WindowPlan(pipeline, "terminals"))
 
     async def loaded(self, pipeline: Pipeline = PIPELINE) -> Snapshot | None:
@@ -147,3 +165,45 @@ def test_an_event_from_the_future_does_not_end_the_past_of_others() -> None:
     before = answers(past)
     past.windows.forget(past.now_ms)
     assert answers(past) == before
+
+
+async def test_on_the_embedded_broker_a_snapshot_is_due_before_its_log_is_dropped() -> None:
+    topic, past = Topic(), past_of(3)
+    for embedded in (True, False):
+        await topic.store().save(0, past, 1)
+        answers(past)
+        store = topic.store(embedded=embedded)
+        past.log_bytes += KEPT_BYTES // 4
+        assert not store.is_due(past)
+        past.log_bytes += 1
+        assert store.is_due(past) == embedded
+    await topic.store().save(0, past, 2)
+    assert past.log_bytes == 0
+
+
+async def test_a_snapshot_is_encoded_and_read_back_outside_the_event_loop_a_part_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshots, "MAX_RECORD_BYTES", 2000)
+    monkeypatch.setattr(snapshots, "_AT_ONCE_BYTES", 5000)
+    threads, encoded, restore = set[int](), history_chunk.encoded, history.History.restore
+
+    def encoding(piece: Any) -> bytes:
+        threads.add(threading.get_ident())
+        return encoded(piece)
+
+    def restoring(self: history.History, chunk: bytes) -> None:
+        threads.add(threading.get_ident())
+        restore(self, chunk)
+
+    monkeypatch.setattr(history, "encoded", encoding)
+    monkeypatch.setattr(history.History, "restore", restoring)
+    topic, past = Topic(), past_of(20)
+    await topic.store().save(0, past, 123)
+    assert len(topic.records) > 10
+    assert max(topic.at_once) <= 7000, "no more than some pieces are in memory at a time"
+    found = await topic.loaded()
+    assert found is not None
+    assert answers(found.past) == answers(past)
+    assert threads
+    assert threading.get_ident() not in threads
