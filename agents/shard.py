@@ -28,8 +28,8 @@ class Shard:
     @property
     def resume_at(self) -> int:
         """Where the log is to be read from after a restart."""
-        held = self.order.first_held
-        return self.next_offset if held is None else held
+        waiting = (self.order.first_held, self.order.left_at)
+        return min(self.next_offset, *(it for it in waiting if it is not None))
 
     def learn(self, batch: StageBatch) -> None:
         """Take in outcomes that were not seen before."""
@@ -61,7 +61,6 @@ class Shard:
             rows.event_time_ms[turn],
             orders_of(sources[turn], rows.offsets[turn]),
             np.concatenate([part.batch.output for part in released])[turn],
-            rows.published_ms[turn],
         )
         columns: dict[str, Column] = {}
         for name, values in made.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import ceil, floor
@@ -64,6 +64,8 @@ class DecodedEvents:
     """Event times (N,), 0 for an invalid event."""
     failures: list[Failure]
     """Why the others are invalid; the component's name is left empty."""
+    clipped: Mapping[int, str] = field(default_factory=dict)
+    """Rows whose event time was later than can be, and was replaced: what was wrong with it."""
 
 
 class _Invalid(Exception):
@@ -140,13 +142,8 @@ class EventDecoder:
             raise _Invalid(
                 "EventTooLarge", f"{len(value)} bytes, at most {self._schema.max_bytes} are allowed"
             )
-        if record.key is not None:
-            if len(record.key) > MAX_KEY_BYTES:
-                raise _Invalid("InvalidKey", f"the record key has {len(record.key)} bytes")
-            try:
-                record.key.decode()
-            except UnicodeDecodeError as exc:
-                raise _Invalid("InvalidKey", f"the record key is not UTF-8: {exc.reason}") from exc
+        if record.key is not None and len(record.key) > MAX_KEY_BYTES:
+            raise _Invalid("InvalidKey", f"the record key has {len(record.key)} bytes")
         for name, header in record.headers:
             if name == "content-type" and (header or b"").startswith(CLOUDEVENT):
                 value = _data_of_cloudevent(value)
