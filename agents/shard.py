@@ -28,8 +28,8 @@ class Shard:
     @property
     def resume_at(self) -> int:
         """Where the log is to be read from after a restart."""
-        waiting = (self.order.first_held, self.order.left_at)
-        return min(self.next_offset, *(it for it in waiting if it is not None))
+        needed = (self.next_offset, self.order.first_held, self.order.left_at)
+        return min(offset for offset in needed if offset is not None)
 
     def learn(self, batch: StageBatch) -> None:
         """Take in outcomes that were not seen before."""

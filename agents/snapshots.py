@@ -72,6 +72,8 @@ class SnapshotStore:
         event = wiring.pipeline.event
         declared = [wiring.pipeline.component(name).model_dump_json(include={"features"}),
                     plan.entity, event.lateness, wiring.pipeline.outcomes.delay]  # fmt: skip
+        if event.keys == "rekey":  # of a partition of the key, not of the events
+            declared.append(event.keys)
         self._windows = digest_of("\n".join(declared).encode())
 
     async def save(self, partition: int, past: Past, next_offset: int) -> None:
