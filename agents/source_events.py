@@ -81,10 +81,11 @@ class SourceEvents:
         self._tell(records[row], len(future), f"events from the future were {done}", why)
 
     def _count_keys(self, records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> None:
-        texts = [str(value) for value in decoded.columns[self._key].tolist()]
-        rows = decoded.valid.tolist()
+        column, rows = decoded.columns[self._key], decoded.valid.tolist()
+        texts = column.tolist() if column.dtype == object else [str(it) for it in column.tolist()]
         keys = [records[row].key for row in rows]
-        if keys != [text.encode() for text in texts]:
+        # All at once: a look at each costs more than decoding it should.
+        if None in keys or b"\0".join(keys) != "\0".join(texts).encode():
             missing = [at for at, key in enumerate(keys) if not key]
             others = [at for at, key in enumerate(keys) if key and not is_own(key, texts[at])]
             for kind, found in (("missing", missing), ("other", others)):
