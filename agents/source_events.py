@@ -62,6 +62,12 @@ class SourceEvents:
         self._placement = KeyPlacement(partitions)
         self._look_at: dict[int, float] = {}
         self._limit = LogLimit()
+        # A series that is there can be alerted on.
+        self._metrics.observe_future("refused" if self._beyond == "refuse" else "clipped", 0)
+        if self._counts_keys:
+            self._metrics.observe_odd_keys("missing", 0)
+            self._metrics.observe_odd_keys("other", 0)
+            self._metrics.observe_placement(0, 0)
 
     def observe(self, records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> None:
         """Count and tell what is odd about *records*, all of one partition, which are *decoded*."""
