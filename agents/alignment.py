@@ -95,11 +95,7 @@ def union(candidates: Sequence[Sequence[Rows]]) -> Rows:
     if not others:
         return merged
     _, first = np.unique(merged.offsets, return_index=True)
-    return Rows(
-        merged.offsets[first], merged.published_ms[first], merged.event_time_ms[first],
-        merged.backlog[first], _picked(merged.ids, first), _picked(merged.keys, first),
-        None if merged.traces is None else _picked(merged.traces, first),
-    )  # fmt: skip
+    return merged.picked(first)
 
 
 def _holds_all(offsets: Ints, wanted: Ints) -> bool:
@@ -110,11 +106,6 @@ def _holds_all(offsets: Ints, wanted: Ints) -> bool:
         return True
     at = offsets.searchsorted(wanted)
     return bool(at[-1] < len(offsets) and (offsets[at] == wanted).all())
-
-
-def _picked(column: BytesColumn, rows: Ints) -> BytesColumn:
-    items = column.items()
-    return BytesColumn.of([items[row] for row in rows])
 
 
 def aligned(parts: list[StageBatch], offsets: Ints, unanswered: Reason = "unknown") -> StageRows:

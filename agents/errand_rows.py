@@ -10,11 +10,10 @@ import numpy as np
 
 from agents.alignment import aligned
 from agents.join import Joined
-from topics.bytes_column import BytesColumn
 from topics.errand_outputs import ErrandOutputs, batches_of
 from topics.errors import WireError
 from topics.redrive import Errand
-from topics.stage_batch import Ints, Rows, StageBatch
+from topics.stage_batch import Rows, StageBatch
 
 Refusals = Mapping[int, WireError]
 """Source offset → why its errand cannot be dealt with, ever."""
@@ -73,14 +72,5 @@ def _rows(parts: Sequence[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]
     every = Rows.concat(parts)
-    offsets, first = np.unique(every.offsets, return_index=True)
-    return Rows(
-        offsets, every.published_ms[first], every.event_time_ms[first], every.backlog[first],
-        _picked(every.ids, first), _picked(every.keys, first),
-        None if every.traces is None else _picked(every.traces, first),
-    )  # fmt: skip
-
-
-def _picked(column: BytesColumn, rows: Ints) -> BytesColumn:
-    items = column.items()
-    return BytesColumn.of([items[row] for row in rows])
+    _, first = np.unique(every.offsets, return_index=True)
+    return every.picked(first)

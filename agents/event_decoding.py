@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from topics.events import DecodedEvents, EventDecoder, RawEvent
+from topics.events import DecodedEvents
+from topics.source_decoder import SourceDecoder, SourceRecord
 
 _AT_ONCE = 256
 _AT_A_STRETCH_S = 0.02
@@ -14,7 +15,7 @@ _AT_A_STRETCH_S = 0.02
 thousands of them would hold up every heartbeat of the process."""
 
 
-async def decoded(decoder: EventDecoder, records: Sequence[RawEvent]) -> DecodedEvents:
+async def decoded(decoder: SourceDecoder, records: Sequence[SourceRecord]) -> DecodedEvents:
     """What `decoder.decode` makes of *records*; other tasks go on in between where it is long."""
     if len(records) <= _AT_ONCE:
         return decoder.decode(records)

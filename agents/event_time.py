@@ -5,18 +5,27 @@ until every source has come as far as it has, or has nothing more to give: then 
 complete, and the same whichever worker was faster. There is no clock but one: a source that has
 more, but has given nothing for the stall time-out, is down. What is let go without it is early,
 and marked so.
+
+How far a source has come its rows' event times say, or when they were published where that was
+earlier: one event that is ahead of its time holds nobody up.
+
+What waits is bounded in bytes. Beyond them what a source gives is left in the log, unless others
+wait for that very source; when they do, the log is to be read again from there.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from topics.source_decoder import progress_ms
 from topics.stage_batch import Bools, Ints, StageBatch
 
+MAX_BYTES = 64 * 2**20
+"""Of batches that wait, all of a worker's partitions of a key together."""
 BEGINNING = -(2**60)
 END = 2**60
 
@@ -25,8 +34,10 @@ END = 2**60
 class _Held:
     batch: StageBatch
     clocks_ms: Ints
-    """Of each row: the highest event time of its source up to it."""
+    """Of each row: how far its source has come with it."""
     position: int
+    nbytes: int
+    """Of the batch as it came: rows of it that are left keep all of it in memory."""
 
 
 @dataclass(slots=True)
@@ -38,6 +49,10 @@ class _Source:
     clock_ms: int
     behind_since: float | None = None
     """Since when it has been known to have more to give without giving anything."""
+    at_end: bool = False
+    """It had nothing more to give when its end was last asked for."""
+    left_at: int | None = None
+    """Where in the log the first batch is that was left there; all behind it are too."""
     held: deque[_Held] = field(default_factory=deque)
 
 
@@ -61,17 +76,23 @@ class EventTimeOrder:
     """Holds the rows of all source partitions until their turn in event time.
 
     `partitions` is how many event sources there are; with `outcome_delay_ms`, there are as
-    many of outcomes, which an event that much later waits for.
+    many of outcomes, which an event that much later waits for. Rows that wait have `max_bytes`,
+    and as much more as one fetch of the source that is waited for; then those of one time do not
+    wait for each other any more, and are early.
     """
 
     def __init__(
-        self, partitions: int, *, outcome_delay_ms: int | None, stall_timeout_s: float
-    ) -> None:
+        self, partitions: int, *, outcome_delay_ms: int | None, stall_timeout_s: float,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:  # fmt: skip
         self._events = [_Source(-1, BEGINNING) for _ in range(partitions)]
         outcome_sources = 0 if outcome_delay_ms is None else partitions
         self._outcomes = [_Source(-1, BEGINNING) for _ in range(outcome_sources)]
         self._delay_ms = outcome_delay_ms or 0
         self._stall_timeout_s = stall_timeout_s
+        self._max_bytes = max_bytes
+        self.nbytes = 0
+        """Of the batches that wait."""
 
     def start_after(self, partition: int, offset: int, clock_ms: int, *, outcomes: bool) -> None:
         """Continue a source that has come to *offset* already."""
@@ -82,14 +103,63 @@ class EventTimeOrder:
         """How far a source has come."""
         return (self._outcomes if outcomes else self._events)[partition].offset
 
-    def push(self, batch: StageBatch, position: int) -> None:
-        """Take in a batch of events; rows that were seen before are dropped."""
+    def push(self, batch: StageBatch, position: int, nbytes: int = 0) -> None:
+        """Take in a batch of events; rows that were seen before are dropped.
+
+        Or leave it in the log, where there are no *nbytes* for it: see `read_again`.
+        """
         source = self._events[batch.partition]
+        if batch.covers_to <= source.offset:
+            return  # it came before, whole
+        is_full = self.nbytes > 0 and self.nbytes + nbytes > self._max_bytes
+        if source.left_at is None and is_full and not self._is_waited_for(source):
+            source.left_at = position
+        if source.left_at is not None:
+            source.behind_since, source.at_end = None, False  # it gives what it has
+            return
         batch = self._unseen(source, batch)
-        times = np.where(batch.present, batch.rows.event_time_ms, BEGINNING)
-        clocks = np.maximum.accumulate(np.maximum(times, source.clock_ms)).astype(np.int64)
-        source.held.append(_Held(batch, clocks, position))
+        progress = np.where(batch.present, _progress_ms(batch), BEGINNING)
+        clocks = np.maximum.accumulate(np.maximum(progress, source.clock_ms)).astype(np.int64)
+        source.held.append(_Held(batch, clocks, position, nbytes))
+        self.nbytes += nbytes
         self._come(source, batch)
+
+    @property
+    def is_full(self) -> bool:
+        """More waits than may: the ends of the sources are to be asked for now."""
+        return self.nbytes > self._max_bytes
+
+    @property
+    def left_at(self) -> int | None:
+        """Where in the log the first batch is that was left there; None if none was."""
+        left = [it.left_at for it in self._events if it.left_at is not None]
+        return min(left, default=None)
+
+    def read_again(self) -> int | None:
+        """From where on the log is to be read again: others wait for what was left, or it has room.
+
+        What had been taken in is known when it comes again.
+        """
+        start = self.left_at
+        has_room = self.nbytes <= self._max_bytes // 2
+        waited_for = (it.left_at is not None and self._is_waited_for(it) for it in self._events)
+        if start is None or not (has_room or any(waited_for)):
+            return None
+        for source in self._events:
+            source.left_at = None
+        return start
+
+    def _is_waited_for(self, source: _Source) -> bool:
+        """No other source that has more to give has come less far."""
+        return source.clock_ms - 1 <= min(
+            come for come, of in self._coming() if of is source or not of.at_end
+        )
+
+    def _coming(self) -> Iterator[tuple[int, _Source]]:
+        """The event time of events that each source has come to."""
+        for sources, delay_ms in ((self._events, 0), (self._outcomes, self._delay_ms)):
+            for source in sources:
+                yield source.clock_ms - 1 + delay_ms, source  # more of the same time may come
 
     def note_outcomes(self, batch: StageBatch) -> StageBatch:
         """Outcomes have come; those of them that were not seen before."""
@@ -129,7 +199,7 @@ class EventTimeOrder:
                 if n < len(head.batch):
                     head.batch, head.clocks_ms = head.batch[n:], head.clocks_ms[n:]
                     break
-                source.held.popleft()
+                self.nbytes -= source.held.popleft().nbytes
         return released
 
     def note_ends(self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]]) -> None:
@@ -138,7 +208,8 @@ class EventTimeOrder:
             for partition, source in enumerate(sources):
                 if partition not in offsets:
                     continue
-                if source.offset >= offsets[partition] - 1:
+                source.at_end = source.offset >= offsets[partition] - 1 and source.left_at is None
+                if source.at_end or source.left_at is not None:
                     source.behind_since = None
                 elif source.behind_since is None:
                     source.behind_since = now
@@ -164,19 +235,15 @@ class EventTimeOrder:
         if ends is not None:
             self.note_ends(now, ends)
         reached, limit = END, END
-        for sources, delay_ms, known in (
-            (self._events, 0, ends and ends[0]), (self._outcomes, self._delay_ms, ends and ends[1]),
-        ):  # fmt: skip
-            for partition, source in enumerate(sources):
-                if known and source.behind_since is None and partition in known:
-                    continue  # it has come to its end
-                # More of the same time may come.
-                come = source.clock_ms - 1 + delay_ms
-                reached = min(reached, come)
-                behind_s = 0.0 if source.behind_since is None else now - source.behind_since
-                if known is None or not self.is_down(behind_s):
-                    limit = min(limit, come)
-        return reached, limit
+        for come, source in self._coming():
+            if ends is not None and source.at_end:
+                continue
+            reached = min(reached, come)
+            behind_s = 0.0 if source.behind_since is None else now - source.behind_since
+            if ends is None or not self.is_down(behind_s):
+                limit = min(limit, come)
+        # What is waited for may be more of one time, without end.
+        return reached, limit + 1 if self.is_full else limit
 
     @staticmethod
     def _unseen(source: _Source, batch: StageBatch) -> StageBatch:
@@ -186,6 +253,11 @@ class EventTimeOrder:
     @staticmethod
     def _come(source: _Source, batch: StageBatch) -> None:
         if batch.covers_to > source.offset:
-            source.offset, source.behind_since = batch.covers_to, None
-        valid = batch.rows.event_time_ms[batch.present]
+            source.offset, source.behind_since, source.at_end = batch.covers_to, None, False
+        valid = _progress_ms(batch)[batch.present]
         source.clock_ms = max(source.clock_ms, int(valid.max(initial=BEGINNING)))
+
+
+def _progress_ms(batch: StageBatch) -> Ints:
+    """How far its source has come by each row of a batch (N,), see `progress_ms`."""
+    return progress_ms(batch.rows.event_time_ms, batch.rows.published_ms)

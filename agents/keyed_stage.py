@@ -18,7 +18,7 @@ from faust.types import TP
 from agents.coverage import check_continues
 from agents.errand_rows import Refusals
 from agents.errands import Answer, StageErrands
-from agents.event_time import EventTimeOrder, Released
+from agents.event_time import MAX_BYTES, EventTimeOrder, Released
 from agents.keyed_trial import KeyedTrial, Portion, tried_record
 from agents.past import Past
 from agents.redriven_past import caught_up, glimpsed
@@ -35,9 +35,9 @@ from models.component import Batch, Column
 from models.windows import WindowPlan
 from topics.batches import Record
 from topics.errors import WireError
-from topics.events import EventDecoder
 from topics.fetch import Fetch
 from topics.redrive import Errand
+from topics.source_decoder import SourceDecoder
 from topics.stage_batch import Failure, Rows, StageBatch, concat_failures
 from topics.status import Awaited
 from topics.topology import lane_of
@@ -50,6 +50,8 @@ _ASKING = 0.25
 _ASK_WITHIN_S = 1.0
 """They are asked for again after that time at the latest: in a process that is busy an answer takes
 long to be read, and that has cost nobody anything."""
+_RECORD_BYTES = 1000
+"""Of a batch that waits, besides its record's value; about that."""
 _MARKERS_AFTER_S = 0.1
 """A source that gives nothing for so long is asked whether it holds any record at all there."""
 
@@ -63,7 +65,7 @@ class KeyedStage(Worker[Shard]):
         self._plan = WindowPlan(wiring.pipeline, name)
         self._writer = StageWriter(wiring, name, slot)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
-        self._events = EventDecoder(wiring.pipeline.event)
+        self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
         self.errands = StageErrands(wiring, {name: self._redriven})
         self._sources = self.topology.sources_of(name)
         self._ask_at = float("-inf")
@@ -82,6 +84,7 @@ class KeyedStage(Worker[Shard]):
             pipeline.partitions,
             outcome_delay_ms=self._plan.delay_ms if self._plan.of_outcomes else None,
             stall_timeout_s=self.stall_timeout_s,
+            max_bytes=MAX_BYTES // max(1, len(self.owned)),
         )
         found = await self._snapshots.load(self.tail, partition)
         past = found.past if found else Past.empty(self._plan)
@@ -127,6 +130,7 @@ class KeyedStage(Worker[Shard]):
                 await self._take_back(lane, shard)
         await self._write(by_source)
         for lane, shard in self.states():
+            await self._read_again(lane, shard)
             if shard.resume_at > (shard.written_before or 0):
                 self.wiring.app.batches.done({self._log(lane): shard.resume_at})
             await self._take_back(lane, shard)
@@ -161,8 +165,15 @@ class KeyedStage(Worker[Shard]):
             if batch.topic == self.topology.outcomes:
                 shard.learn(shard.order.note_outcomes(batch))
             else:
-                shard.order.push(batch, record.offset)
+                shard.order.push(batch, record.offset, len(record.value) + _RECORD_BYTES)
         shard.next_offset = records[-1].offset + 1
+
+    async def _read_again(self, lane: int, shard: Shard) -> None:
+        """Go back in the log to what was left there, as too much was waiting, when it is time."""
+        position = shard.order.read_again()
+        if position is not None:
+            await shard.resumption.go_back(self, self._log(lane), position, shard.next_offset)
+            shard.next_offset = position
 
     def _decoded(self, tp: TP, record: ConsumerRecord) -> StageBatch | None:
         try:
@@ -185,7 +196,8 @@ class KeyedStage(Worker[Shard]):
         shards = [shard for _, shard in self.states()]
         released = [shard.order.pop(self.clock.now()) for shard in shards]
         started = time.monotonic()
-        if started >= self._ask_at and any(shard.order.first_held is not None for shard in shards):
+        may_ask = started >= self._ask_at or any(shard.order.is_full for shard in shards)
+        if may_ask and any(shard.order.first_held is not None for shard in shards):
             # A row may wait for a source that has nothing more to give. Ends that are asked for
             # now let go only what has come before.
             ends = await self._ends()

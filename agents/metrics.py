@@ -83,6 +83,26 @@ class Metrics:
             (*_LABELS, "partition", "history", "kind"),
             registry=on,
         )
+        self.future = Counter(
+            "anabranch_future_events_total",
+            "Events whose time is further ahead of their record's than `future`: clipped, or "
+            "refused",
+            (*_LABELS, "outcome"),
+            registry=on,
+        )
+        self.odd_keys = Counter(
+            "anabranch_odd_keys_total",
+            "Events whose record key is missing, or other than the event's key",
+            (*_LABELS, "kind"),
+            registry=on,
+        )
+        self.placed_keys = Counter(
+            "anabranch_placed_keys_total",
+            "Of some events of each partition: those that are where others of their key go "
+            "(alike), and those that another partitioner has placed (elsewhere)",
+            (*_LABELS, "placed"),
+            registry=on,
+        )
         self.early = Counter(
             "anabranch_early_rows_total",
             "Rows that did not wait for a source that is down: their windows may lack its rows",

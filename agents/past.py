@@ -17,6 +17,13 @@ anew has to find a snapshot that is younger, by the time that it takes to notice
 _SHARE_OF_TIME = 0.05
 """Snapshots may take this share of a worker's time."""
 _OFFSET_BITS = 48
+_SAMPLE = 255
+"""Of so many events, the last ones, the median is what time it is: half of them must be wrong to
+make others' past look over."""
+_NEVER_MS = -(2**60)
+_UNBELIEVABLE_MS = 86_400_000
+"""What a snapshot holds that is dated so much later than itself is from before event time was
+bounded."""
 
 
 @dataclass(slots=True)
@@ -36,8 +43,8 @@ class Past:
     windows: Windows
     reached: dict[str, Reached] = field(default_factory=dict)
     """By source, as `topic[partition]`."""
-    now_ms: int = 0
-    """Event time now, by which memory is given back; never later than the records' own time."""
+    now_ms: int = _NEVER_MS
+    """Event time now, by which memory is given back."""
     serial: int = 0
     """Of the last snapshot."""
     changed: bool = False
@@ -46,6 +53,8 @@ class Past:
     _saved_at: float = float("-inf")
     """Of the last snapshot (monotonic): the first one is due with the first change."""
     _save_s: float = 0.0
+    _recent_ms: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Times of the last events."""
 
     @classmethod
     def empty(cls, plan: WindowPlan) -> Past:
@@ -57,14 +66,15 @@ class Past:
         return self.reached.setdefault(f"{topic}[{partition}]", Reached())
 
     def observe(
-        self, entities: list[str], times_ms: Ints, orders: Ints, values: Floats, published_ms: Ints
+        self, entities: list[str], times_ms: Ints, orders: Ints, values: Floats
     ) -> dict[str, Column]:
         """Take in events and return their windowed features, see `Windows.observe`."""
         if not len(entities):
             return {column: np.zeros(0) for column in self.windows.plan.columns}
         self.changed = True
-        # The median: one event with a wrong time must not make the others' past look over.
-        self.now_ms = max(self.now_ms, int(np.median(np.minimum(times_ms, published_ms))))
+        self._recent_ms = np.concatenate([self._recent_ms, times_ms])[-_SAMPLE:]
+        if len(self._recent_ms) == _SAMPLE:
+            self.now_ms = int(np.median(self._recent_ms))
         return self.windows.observe(entities, times_ms, orders, values.astype(np.float64))
 
     def glimpses(
@@ -98,10 +108,17 @@ class Past:
     def loaded(self, written_ms: int) -> None:
         """It comes from a snapshot of that time, whoever wrote it.
 
+        Nothing in it is believed that is dated a day later. What time it is shows anew.
+
         Were its age counted from now, workers that come and go every few seconds would never
         write one, and each would read more of the log again than the one before.
         """
         self._saved_at = time.monotonic() - max(0.0, time.time() - written_ms / 1000)
+        latest_ms = written_ms + self.windows.plan.lateness_ms + _UNBELIEVABLE_MS
+        self.windows.disbelieve(latest_ms)
+        for reached in self.reached.values():
+            reached.clock_ms = min(reached.clock_ms, latest_ms)
+        self.now_ms = _NEVER_MS
 
 
 def orders_of(partitions: int | Ints, offsets: Ints) -> Ints:

@@ -17,15 +17,17 @@ from faust.types import TP
 
 from agents.coverage import check_continues, covered_from
 from agents.event_decoding import decoded as decoded_events
+from agents.source_events import SourceEvents
 from agents.source_stage import source_rows
 from agents.stage_writer import BatchWriter
 from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.windows import Ints, WindowPlan
 from topics.bytes_column import BytesColumn
-from topics.events import DecodedEvents, EventDecoder
+from topics.events import DecodedEvents
 from topics.fetch import Fetch
 from topics.outcomes import OUTCOME, outcome_schema
-from topics.stage_batch import ModelRef, Rows, StageBatch
+from topics.source_decoder import SourceDecoder
+from topics.stage_batch import ModelRef, StageBatch
 from topics.topology import lane_of
 
 log = logging.getLogger(__name__)
@@ -44,8 +46,9 @@ class Repartition(Worker[dict[str, int]]):
         super().__init__(wiring, wiring.topology.sources_of(name))
         self._name = name
         self._plan = WindowPlan(wiring.pipeline, name)
-        self._events = EventDecoder(wiring.pipeline.event)
-        self._outcomes = EventDecoder(outcome_schema(wiring.pipeline))
+        self._observed = SourceEvents(wiring, windows=False)
+        self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
+        self._outcomes = SourceDecoder(outcome_schema(wiring.pipeline), wiring.pipeline.partitions)
         self._deadline_ms = wiring.pipeline.weighting.deadline_ms
         self._topic = self.topology.keyed(name)
         # Binary, whatever the pipeline's codec: a missing value is NaN, not in JSON.
@@ -85,7 +88,9 @@ class Repartition(Worker[dict[str, int]]):
         is_events = tp.topic == self.topology.events
         decoder = self._events if is_events else self._outcomes
         decoded = await decoded_events(decoder, records)
-        if not is_events:
+        if is_events:
+            self._observed.observe(records, decoded)
+        else:
             self._tell_invalid_outcomes(tp, records, decoded)
         entities = self._plan.entities(decoded.columns)
         batch = self._batch(tp, records, decoded, entities, covers_from)
@@ -136,25 +141,14 @@ class Repartition(Worker[dict[str, int]]):
 
 def dealt(batch: StageBatch, lanes: Ints, count: int) -> Iterator[StageBatch]:
     """The rows of each lane; each part still covers all offsets of the batch."""
-    of = batch.rows
-    ids, keys = of.ids.items(), of.keys.items()
-    traces = None if of.traces is None else of.traces.items()
     entities = [] if batch.entities is None else batch.entities.items()
-
-    def column(items: list[bytes], rows: Ints) -> BytesColumn:
-        return BytesColumn.of([items[row] for row in rows.tolist()])
-
     for lane in range(count):
         rows = np.flatnonzero(lanes == lane)
         place = {row: at for at, row in enumerate(rows.tolist())}
         yield replace(
             batch,
-            rows=Rows(
-                of.offsets[rows], of.published_ms[rows], of.event_time_ms[rows], of.backlog[rows],
-                column(ids, rows), column(keys, rows),
-                None if traces is None else column(traces, rows),
-            ),
+            rows=batch.rows.picked(rows),
             present=batch.present[rows], output=batch.output[rows], signal=batch.signal[rows],
             failures=tuple(f._replace(row=place[f.row]) for f in batch.failures if f.row in place),
-            entities=column(entities, rows),
+            entities=BytesColumn.of([entities[row] for row in rows.tolist()]),
         )  # fmt: skip

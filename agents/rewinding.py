@@ -33,6 +33,12 @@ class Resumption:
         if await self.leaves(worker, tp, self.committed):
             self.rewound_at = self.committed - 1  # nothing is in hand yet
 
+    async def go_back(self, worker: Worker[Any], tp: TP, position: int, next_offset: int) -> None:
+        """Read again from *position* on what has been read up to *next_offset*."""
+        self.read_from = position
+        if await self.leaves(worker, tp, next_offset):
+            self.rewound_at = next_offset - 1  # nothing is in hand
+
     async def leaves(self, worker: Worker[Any], tp: TP, reading: int) -> bool:
         """True when the records in hand, from offset *reading* on, will come again."""
         if self.rewound_at is not None:

@@ -31,8 +31,8 @@ class Shard:
     @property
     def resume_at(self) -> int:
         """Where the log is to be read from after a restart."""
-        held = self.order.first_held
-        return self.next_offset if held is None else held
+        needed = (self.next_offset, self.order.first_held, self.order.left_at)
+        return min(offset for offset in needed if offset is not None)
 
     def portions(self, released: Sequence[Released]) -> Iterable[Portion]:
         """How these rows are to be run on."""
@@ -70,7 +70,6 @@ class Shard:
             rows.event_time_ms[turn],
             orders_of(sources[turn], rows.offsets[turn]),
             np.concatenate([part.batch.output for part in released])[turn],
-            rows.published_ms[turn],
         )
         columns: dict[str, Column] = {}
         for name, values in made.items():

@@ -84,6 +84,8 @@ class SnapshotStore:
         event = wiring.pipeline.event
         declared = [wiring.pipeline.component(name).model_dump_json(include={"features"}),
                     plan.entity, event.lateness, wiring.pipeline.outcomes.delay]  # fmt: skip
+        if event.keys == "rekey":  # of a partition of the key, not of the events
+            declared.append(event.keys)
         self._windows = digest_of("\n".join(declared).encode())
 
     def is_due(self, past: Past) -> bool:

@@ -24,14 +24,16 @@ from agents.past import Past, orders_of
 from agents.redriven_past import caught_up, glimpsed
 from agents.rewinding import Resumption
 from agents.snapshots import SnapshotStore
+from agents.source_events import SourceEvents
 from agents.stage_pulse import StagePulse
 from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column
 from models.windows import Ints, WindowPlan
 from topics.bytes_column import BytesColumn
-from topics.events import DecodedEvents, EventDecoder
+from topics.events import DecodedEvents
 from topics.fetch import Fetch
 from topics.redrive import Errand
+from topics.source_decoder import SourceDecoder
 from topics.stage_batch import Rows
 
 
@@ -57,10 +59,12 @@ class SourceStage(Worker[_Progress]):
         self._name, *others = chain.names
         runs = {name: partial(chain.redriven, name) for name in others}
         self.errands = StageErrands(wiring, {self._name: self._redriven, **runs})
-        self._decoder = EventDecoder(wiring.pipeline.event)
+        windowed = bool(wiring.pipeline.component(self._name).windowed)
+        self._events = SourceEvents(wiring, windows=windowed)
+        self._decoder = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
         self._deadline_ms = wiring.pipeline.weighting.deadline_ms
         self._snapshots: SnapshotStore | None = None
-        if wiring.pipeline.component(self._name).windowed:
+        if windowed:
             self._plan = WindowPlan(wiring.pipeline, self._name)
             self._snapshots = SnapshotStore(wiring, self._name, self._plan)
 
@@ -127,6 +131,7 @@ class SourceStage(Worker[_Progress]):
         self, tp: TP, covers_from: int, records: Sequence[ConsumerRecord], past: Past | None
     ) -> None:
         decoded = await decoded_events(self._decoder, records)
+        self._events.observe(records, decoded)
         windowed = {} if past is None else self._observed(past, tp, records, decoded)
         rows = source_rows(records, decoded)
         rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
@@ -167,11 +172,10 @@ class SourceStage(Worker[_Progress]):
         """The windowed features of the valid events; each event is taken in once."""
         valid = [records[row] for row in decoded.valid.tolist()]
         offsets = _offsets(valid)
-        published = np.fromiter((record.timestamp for record in valid), np.int64, len(valid))
         times: Ints = decoded.columns[self._plan.time]
         made = past.observe(
             self._plan.entities(decoded.columns), times, orders_of(tp.partition, offsets),
-            self._plan.values(decoded.columns), published,
+            self._plan.values(decoded.columns),
         )  # fmt: skip
         past.of(tp.topic, tp.partition).offset = records[-1].offset
         return made
@@ -191,6 +195,7 @@ def source_rows(records: Sequence[ConsumerRecord | Errand], decoded: DecodedEven
         ids=BytesColumn.of(decoded.ids),
         keys=BytesColumn.of(decoded.keys),
         traces=BytesColumn.of(traces) if any(traces) else None,
+        clipped=np.isin(np.arange(n), [*decoded.clipped]) if decoded.clipped else None,
     )
 
 

@@ -93,6 +93,19 @@ class StageMetrics:
         """*rows* were let go before all sources had come as far as they."""
         self._own(self.metrics.early).inc(rows)
 
+    def observe_future(self, outcome: Literal["clipped", "refused"], rows: int) -> None:
+        """*rows* had event times further ahead than `future`."""
+        self._own(self.metrics.future, outcome).inc(rows)
+
+    def observe_odd_keys(self, kind: str, rows: int) -> None:
+        """*rows* have no record key, or another than the event's key."""
+        self._own(self.metrics.odd_keys, kind).inc(rows)
+
+    def observe_placement(self, alike: int, elsewhere: int) -> None:
+        """Of so many events the partition was looked at."""
+        self._own(self.metrics.placed_keys, "alike").inc(alike)
+        self._own(self.metrics.placed_keys, "elsewhere").inc(elsewhere)
+
     def observe_late_answers(self, rows: int) -> None:
         """*rows* were answered by a stage after they had ended without it."""
         self._own(self.metrics.late_answers).inc(rows)

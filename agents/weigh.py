@@ -23,9 +23,9 @@ from agents.terms import TermsSlot
 from agents.weighing import causes_of_death, rows_of_other_models
 from agents.worker import Wiring
 from topics.ends import decided_offset
-from topics.events import EventDecoder
 from topics.feature import EVENTS
 from topics.pipeline import Pipeline
+from topics.source_decoder import SourceDecoder
 from topics.stage_batch import ModelRef, StageBatch
 
 
@@ -52,7 +52,7 @@ class Weigher(JoinedWorker):
         super().__init__(wiring, inputs, [topology.stage(name) for name in sources])
         self._deadline_s = weighting.deadline_s
         self._needs_quorum = weighting.fallback is None
-        self._events = EventDecoder(wiring.pipeline.event)
+        self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
         self._slot = slot
         wiring.metrics.observe_late_answers(0)  # a series that is there can be alerted on
         wiring.metrics.observe_other_models(dict.fromkeys(inputs, 0))

@@ -154,6 +154,13 @@ class History:
         slot = self._slots.get(key)
         return None if slot is None else int(self._store.floors(np.array([slot]))[0])
 
+    def drop_after(self, time_ms: int) -> None:
+        """Drop entries after *time_ms*; what they made invisible may be gone already."""
+        slots = np.arange(len(self._slots))
+        until = np.full(len(slots), time_ms, np.int64)
+        start, end = self._store.start[slots], self._store.end[slots]
+        self._store.end[slots] = upper_bound(self._store.times, start, end, until)
+
     def evict(self, before_ms: int) -> None:
         """Drop entries at or before *before_ms*, and keys without any other; frees the memory.
 

@@ -17,6 +17,7 @@ from models.history import Aggregate, History
 from models.segments import Doubles
 from topics.feature import OUTCOMES, Feature, duration_ms
 from topics.pipeline import Pipeline
+from topics.source_decoder import CLOCKS_APART_MS
 
 Ints = NDArray[np.int64]
 
@@ -36,7 +37,11 @@ class WindowPlan:
         self.fields = _fields(features)
         """Event fields whose values are kept (V)."""
         self.delay_ms = duration_ms(pipeline.outcomes.delay)
-        self.lateness_ms = duration_ms(pipeline.event.lateness)
+        event = pipeline.event
+        ahead_ms = duration_ms(event.future) + CLOCKS_APART_MS
+        self.lateness_ms = duration_ms(event.lateness) + ahead_ms
+        """How far behind its entity's newest an event still counts: one that is as far ahead as it
+        may be must not make those late that are in time."""
         self.columns = [column for feature in features for column in feature.columns]
         """The names of the features' columns (F)."""
         of_outcomes = np.array([f.of == OUTCOMES for f in features for _ in f.columns])
@@ -139,6 +144,11 @@ class Windows:
     ) -> None:
         """Take in the outcomes of events that happened at *times_ms*."""
         self._outcomes.add(entities, times_ms, orders, outcomes.astype(np.float64)[:, None])
+
+    def disbelieve(self, after_ms: int) -> None:
+        """Drop what is dated after *after_ms*: it hides all that has happened."""
+        for history in self.histories.values():
+            history.drop_after(after_ms)
 
     def forget(self, now_ms: int) -> None:
         """Give back the memory of what no event after *now_ms* (event time) can see."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -58,6 +58,32 @@ class EventSchema(Strict):
     """The field with the event time, a timestamp (RFC 3339)."""
     lateness: Duration = "1h"
     """How far an event may lie behind its entity's newest and still count in windows."""
+    future: Annotated[
+        Duration,
+        Field(
+            description="How far an event's time may lie after its record's timestamp; after now, "
+            "where that is more than an hour ahead of us, or was never set."
+        ),
+    ] = "5m"
+    beyond_future: Annotated[
+        Literal["refuse", "clip"],
+        Field(
+            description="What happens to an event beyond `future`. refuse: it is a dead letter, "
+            "FutureEventTime. clip: it counts as of its record's timestamp, since it cannot have "
+            "happened later, and its stage batches say so; where events of the past are published "
+            "again, that is far ahead of them too."
+        ),
+    ] = "refuse"
+    keys: Annotated[
+        Literal["accept", "refuse", "rekey"],
+        Field(
+            description="What happens to events whose record key is not the value of `key`, or "
+            "which are on another partition than Kafka's own partitioner gives that key. accept: "
+            "nothing, they are counted, but windows by the event's key see one partition each. "
+            "refuse: they are dead letters (MissingKey, InvalidKey, WrongPartition). rekey: "
+            "windows by the event's key are repartitioned by that field, whatever the record key."
+        ),
+    ] = "accept"
     max_bytes: Annotated[int, Field(ge=64, le=64 * 2**20)] = 1_000_000
     """An event larger than this becomes a dead letter."""
     fields: Annotated[dict[Name | str, EventField], Field(min_length=1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from math import ceil, floor
 from typing import Any, Protocol
@@ -68,6 +68,8 @@ class DecodedEvents:
     """Event times (N,), 0 for an invalid event."""
     failures: list[Failure]
     """Why the others are invalid; the component's name is left empty."""
+    clipped: Mapping[int, str] = field(default_factory=dict)
+    """Rows whose event time was later than can be, and was replaced: what was wrong with it."""
 
     @classmethod
     def concat(cls, parts: Sequence[DecodedEvents]) -> DecodedEvents:
@@ -84,6 +86,8 @@ class DecodedEvents:
             np.concatenate([part.times_ms for part in parts]),
             [failure._replace(row=failure.row + at)
              for part, at in zip(parts, starts, strict=False) for failure in part.failures],
+            {row + at: why
+             for part, at in zip(parts, starts, strict=False) for row, why in part.clipped.items()},
         )  # fmt: skip
 
 
@@ -167,13 +171,8 @@ class EventDecoder:
             raise _Invalid(
                 "EventTooLarge", f"{len(value)} bytes, at most {self._schema.max_bytes} are allowed"
             )
-        if record.key is not None:
-            if len(record.key) > MAX_KEY_BYTES:
-                raise _Invalid("InvalidKey", f"the record key has {len(record.key)} bytes")
-            try:
-                record.key.decode()
-            except UnicodeDecodeError as exc:
-                raise _Invalid("InvalidKey", f"the record key is not UTF-8: {exc.reason}") from exc
+        if record.key is not None and len(record.key) > MAX_KEY_BYTES:
+            raise _Invalid("InvalidKey", f"the record key has {len(record.key)} bytes")
         try:
             for name, header in record.headers:
                 # Most headers are others': their length says so for less than their case.

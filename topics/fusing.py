@@ -44,7 +44,8 @@ def _check_list(pipeline: Pipeline) -> Iterator[Finding]:
             elif name in seen:
                 yield Finding(at, f"{name!r} is listed twice")
             elif pipeline.is_repartitioned(name):
-                yield Finding(at, f"{name!r} is repartitioned: it needs a worker of its own")
+                why = " (keys: rekey)" if pipeline.event.keys == "rekey" else ""
+                yield Finding(at, f"{name!r} is repartitioned{why}: it needs a worker of its own")
             seen.add(name)
 
 

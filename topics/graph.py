@@ -138,9 +138,10 @@ def _check_features(pipeline: Pipeline) -> Iterator[Finding]:
             if counts[feature.name] > 1:
                 yield Finding((*at, "name"), f"two features are called {feature.name!r}")
             if repartitioned and feature.over is None:
+                why = " (keys: rekey)" if pipeline.event.keys == "rekey" else ""
                 yield Finding(
                     (*at, "apply"),
-                    f"{component.name} is repartitioned, so it has windowed features only; "
+                    f"{component.name} is repartitioned{why}, so it has windowed features only; "
                     "put this one into an extract_features of its own",
                 )
             if feature.over is not None and feature.of in _MORE_THAN_FIELDS:

@@ -32,7 +32,12 @@ def outcome_schema(pipeline: Pipeline) -> EventSchema:
         name: field if name in needed else field.model_copy(update={"optional": True})
         for name, field in event.fields.items()
     }
-    return event.model_copy(update={"fields": {**fields, OUTCOME: EventField(type="boolean")}})
+    return event.model_copy(update={
+        "fields": {**fields, OUTCOME: EventField(type="boolean")},
+        # When its event happened is all that an outcome's time says: another would be made up. Its
+        # record key says nothing: outcomes are repartitioned anyway.
+        "beyond_future": "refuse", "keys": "accept",
+    })  # fmt: skip
 
 
 def outcome_of(

@@ -313,6 +313,9 @@ class Pipeline(Strict):
         return any(feature.of == OUTCOMES for feature in self.component(name).windowed)
 
     def is_repartitioned(self, name: str) -> bool:
-        """Component *name* needs the past of another field than the partition key, or outcomes."""
-        of_another = bool(self.component(name).windowed) and self.entity(name) != self.event.key
-        return of_another or self.reads_outcomes(name)
+        """Component *name* needs the past of another field than the partition key, or outcomes.
+
+        Or of the partition key, where record keys are not trusted to be that (`keys: rekey`).
+        """
+        of_another = self.entity(name) != self.event.key or self.event.keys == "rekey"
+        return (bool(self.component(name).windowed) and of_another) or self.reads_outcomes(name)

@@ -58,6 +58,9 @@ class Rows:
     """Record keys as the producer sent them; empty for a null key."""
     traces: BytesColumn | None = None
     """W3C traceparent headers, where any row has one."""
+    clipped: Bools | None = None
+    """Rows whose event time is when they were published, as their own was later than can be (N,).
+    Given where there are any."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -71,6 +74,7 @@ class Rows:
             self.ids[rows],
             self.keys[rows],
             None if self.traces is None else self.traces[rows],
+            None if self.clipped is None else self.clipped[rows],
         )
 
     @classmethod
@@ -86,6 +90,25 @@ class Rows:
             BytesColumn.concat(part.ids for part in parts),
             BytesColumn.concat(part.keys for part in parts),
             _concat_traces(parts),
+            _concat_clipped(parts),
+        )
+
+    def picked(self, rows: Ints) -> Rows:
+        """Some rows (M), in this order."""
+
+        def column(of: BytesColumn) -> BytesColumn:
+            items = of.items()
+            return BytesColumn.of([items[row] for row in rows.tolist()])
+
+        return Rows(
+            self.offsets[rows],
+            self.published_ms[rows],
+            self.event_time_ms[rows],
+            self.backlog[rows],
+            column(self.ids),
+            column(self.keys),
+            None if self.traces is None else column(self.traces),
+            None if self.clipped is None else self.clipped[rows],
         )
 
 
@@ -95,6 +118,14 @@ def _concat_traces(parts: Sequence[Rows]) -> BytesColumn | None:
     return BytesColumn.concat(
         part.traces if part.traces is not None else BytesColumn.of([b""] * len(part))
         for part in parts
+    )
+
+
+def _concat_clipped(parts: Sequence[Rows]) -> Bools | None:
+    if all(part.clipped is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.zeros(len(it), np.bool_) if it.clipped is None else it.clipped for it in parts]
     )
 
 

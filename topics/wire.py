@@ -104,6 +104,8 @@ def tensors_of(batch: StageBatch) -> dict[str, Tensor]:
     }
     if rows.traces is not None:
         tensors["traceparent"] = rows.traces
+    if rows.clipped is not None:
+        tensors["clipped"] = rows.clipped
     if batch.entities is not None:
         tensors["entity"] = batch.entities
     if batch.challenged is not None:
@@ -184,6 +186,7 @@ def batch_of_tensors(header: dict[str, Any], tensors: dict[str, Tensor]) -> Stag
         _column(tensors, "event_id", n),
         _column(tensors, "key", n),
         _column(tensors, "traceparent", n) if "traceparent" in tensors else None,
+        _array(tensors, "clipped", "b", 1, n) if "clipped" in tensors else None,
     )
     if n and not (offsets[0] >= 0 and offsets[-1] <= _MAX_OFFSET):
         raise ValueError("source offsets are out of range")

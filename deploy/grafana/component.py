@@ -158,12 +158,25 @@ def _windows() -> list[Panel]:
         "catches up.",
         "AnabranchLateAnswers",
     )
+    clocks = Text(
+        "Events from the future",
+        "A second, dated more than `future` after they were published: refused or clipped. The log "
+        "names one a minute; mend that producer's clock.",
+        "AnabranchClocksOff",
+    )
+    keys = Text(
+        "Odd record keys",
+        "A second, without a record key or with another than the event's (missing, other), and of "
+        "some events looked at those on another partition than others of their key (elsewhere).",
+        "AnabranchKeysMixed",
+    )
     entries = Text(
         "Entries in memory",
         "Events and outcomes that windowed features remember. Growth without end: more keys than "
         "were planned for; see the workers' memory on the capacity dashboard.",
         "AnabranchLagGrows",
     )
+    strays = _rate("anabranch_placed_keys_total", ',placed="elsewhere"')
     lateness = f"pipeline_component:anabranch_late_rows:max{{{_CHOSEN}}}"
     remembered = _by(", history", f"anabranch_history_entries{{{_CHOSEN}}}")
     rows = Query(_by("", _rate("anabranch_early_rows_total")), _NAME)
@@ -172,4 +185,19 @@ def _windows() -> list[Panel]:
         lines(early, ROWS, rows, width=8),
         lines(entries, COUNT, Query(remembered, f"{_NAME} {{{{history}}}}"), width=8),
         lines(answers, ROWS, Query(_by("", _rate("anabranch_late_answers_total")), _NAME), width=8),
+        lines(
+            clocks,
+            ROWS,
+            Query(
+                _by(", outcome", _rate("anabranch_future_events_total")), f"{_NAME} {{{{outcome}}}}"
+            ),
+            width=8,
+        ),
+        lines(
+            keys,
+            ROWS,
+            Query(_by(", kind", _rate("anabranch_odd_keys_total")), f"{_NAME} {{{{kind}}}}"),
+            Query(_by("", strays), f"{_NAME} elsewhere"),
+            width=8,
+        ),
     ]

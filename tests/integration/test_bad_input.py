@@ -53,7 +53,8 @@ BAD: Mapping[str, tuple[bytes | None, bytes | None, str]] = {
     "a vector": (b"k", event(amount=[1.0, 2.0]), "InvalidEvent"),
     "2 MB": (b"k", event(terminal_id="x" * 2_000_000), "EventTooLarge"),
     "deep nesting": (b"k", b"[" * 10_000 + b"]" * 10_000, "InvalidEvent"),
-    "key that is not UTF-8": (b"\xff\xfe", event(), "InvalidKey"),
+    "key that is too long": (b"\xff" * 4097, event(), "InvalidKey"),
+    "event of 2126": (b"k", event(occurred_at="2126-04-01T00:00:31Z"), "FutureEventTime"),
     "value that is not UTF-8": (b"k", b'{"transaction_id": "\xff"}', "InvalidEvent"),
 }
 

@@ -22,20 +22,26 @@ from agents.stage_metrics import StageMetrics
 from topics import group_member
 from topics.consumer import MicroBatchConsumer
 from topics.event_schema import EventSchema
-from topics.events import EventDecoder
 from topics.settings import BrokerSettings
+from topics.source_decoder import SourceDecoder
 
 SCHEMA = EventSchema.model_validate({
-    "id": "id", "key": "id", "time": "at",
+    "id": "id", "key": "id", "time": "at", "beyond_future": "clip",
     "fields": {"id": {"type": "string"}, "at": {"type": "timestamp"}, "x": {"type": "number"},
                "n": {"type": "integer"}, "v": {"type": "vector", "length": 2}},
 })  # fmt: skip
 VALID = b'{"id": "%d", "at": "2018-04-01T00:00:%02dZ", "x": 1.5, "n": %d, "v": [1, 2]}'
+PUBLISHED_MS = 1_522_540_860_000
+"""The end of the minute in which the events happen; every fifth is published an hour before."""
 
 
 def events(count: int) -> list[Any]:
     values = [VALID % (n, n % 60, n) if n % 3 else b'{"id": 1}' for n in range(count)]
-    return [SimpleNamespace(key=None, value=value, headers=()) for value in values]
+    return [
+        SimpleNamespace(key=None, value=value, headers=(), partition=0,
+                        timestamp=PUBLISHED_MS - (n % 5 == 0) * 3_600_000)
+        for n, value in enumerate(values)
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -48,9 +54,11 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_events_that_are_decoded_a_part_at_a_time_are_decoded_alike(
     count: int, looks: list[int]
 ) -> None:
-    decoder = EventDecoder(SCHEMA)
+    decoder = SourceDecoder(SCHEMA, 4)
     at_once, in_parts = decoder.decode(events(count)), await decoded(decoder, events(count))
     assert in_parts.failures == at_once.failures
+    assert in_parts.clipped == at_once.clipped
+    assert bool(in_parts.clipped) == (count > 5)
     assert (in_parts.ids, in_parts.keys) == (at_once.ids, at_once.keys)
     np.testing.assert_array_equal(in_parts.valid, at_once.valid)
     np.testing.assert_array_equal(in_parts.times_ms, at_once.times_ms)
@@ -67,7 +75,7 @@ async def test_other_tasks_go_on_while_thousands_of_events_are_validated(looks: 
             await asyncio.sleep(0)
 
     looking = asyncio.create_task(look())
-    await decoded(EventDecoder(SCHEMA), events(4096))
+    await decoded(SourceDecoder(SCHEMA, 4), events(4096))
     looking.cancel()
     assert len(looks) >= 4096 / 256 - 1
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agents.event_time import EventTimeOrder
 from tests.unit.stage_batches import batch_of
@@ -98,3 +100,105 @@ def test_a_late_row_keeps_its_place_in_its_source() -> None:
     order.push(rows(0, [50, 10, 60]), 0)
     order.push(rows(1, [55]), 1)
     assert times(order) == [[50, 10]]
+
+
+def live_rows(partition: int, at: list[tuple[int, int]], first: int = 0) -> StageBatch:
+    """Rows of (event time, published)."""
+    batch = rows(partition, [time for time, _ in at], first)
+    published = np.array([ms for _, ms in at], np.int64)
+    return replace(batch, rows=replace(batch.rows, published_ms=published))
+
+
+NOW = 1_800_000_000_000
+
+
+def test_an_event_that_is_ahead_of_its_time_holds_up_nobody_behind_it() -> None:
+    order = order_of()
+    order.push(live_rows(0, [(NOW, NOW), (NOW + 300_000, NOW + 1), (NOW + 2, NOW + 2)]), 0)
+    order.push(live_rows(1, [(NOW + 5, NOW + 5)]), 1)
+    assert times(order) == [[NOW, NOW + 300_000]]
+
+
+SIZE = 100
+
+
+def test_beyond_the_bound_a_source_is_left_in_the_log_and_read_again_when_waited_for() -> None:
+    order = EventTimeOrder(2, outcome_delay_ms=None, stall_timeout_s=10.0, max_bytes=2 * SIZE)
+    order.push(rows(1, [1]), 0, SIZE)
+    for number in range(4):
+        order.push(rows(0, [10 * number + 10], number), number + 1, SIZE)
+    assert (order.rows, order.nbytes, order.left_at) == (2, 2 * SIZE, 2)
+    assert order.read_again() is None, "what others wait for comes later in the log"
+    order.push(rows(1, [35], 1), 5, SIZE)
+    assert order.nbytes == 3 * SIZE, "that is taken in, whatever waits"
+    assert sorted(times(order)) == [[1], [10]], "too many wait to wait for more of one time"
+    assert order.read_again() == 2
+    assert order.left_at is None
+    for number in (1, 2, 3):
+        order.push(rows(0, [10 * number + 10], number), number + 1, SIZE)
+    order.push(rows(1, [35], 1), 5, SIZE)
+    assert sorted(times(order)) == [[20], [30], [35]]
+    assert sorted(times(order, ends=({0: 4, 1: 2}, {}))) == [[40]]
+
+
+def test_a_source_that_was_left_in_the_log_is_not_down() -> None:
+    order = EventTimeOrder(2, outcome_delay_ms=None, stall_timeout_s=10.0, max_bytes=SIZE)
+    ends: tuple[dict[int, int], dict[int, int]] = ({0: 2, 1: 9}, {})
+    order.push(rows(1, [5]), 0, SIZE)
+    order.push(rows(0, [10]), 1, SIZE)
+    order.push(rows(0, [20], 1), 2, SIZE)
+    assert order.left_at == 2
+    order.note_ends(0.0, ends)
+    order.push(rows(1, [15], 1), 3, SIZE)
+    assert order.behind_s(0, 100.0) == 0.0
+
+
+@given(st.data())
+def test_with_any_bound_each_row_leaves_once_in_its_turn(data: st.DataObject) -> None:
+    partitions = data.draw(st.integers(1, 3))
+    log: list[StageBatch] = []
+    given_to = [0] * partitions
+    clock = [data.draw(st.integers(0, 50)) for _ in range(partitions)]
+    for _ in range(data.draw(st.integers(1, 25))):
+        source = data.draw(st.integers(0, partitions - 1))
+        steps = data.draw(st.lists(st.integers(-3, 20), min_size=1, max_size=4))
+        clock[source] = max(clock[source], 0)
+        at = (clock[source] + np.cumsum(steps)).tolist()
+        clock[source] = at[-1]
+        log.append(rows(source, at, given_to[source]))
+        given_to[source] += len(at)
+    ends: tuple[dict[int, int], dict[int, int]] = (dict(enumerate(given_to)), {})
+    order = EventTimeOrder(
+        partitions, outcome_delay_ms=None, stall_timeout_s=1e9, max_bytes=SIZE * 3
+    )
+    at_once = data.draw(st.integers(1, 3))
+    position, steps_taken = 0, 0
+    left: list[tuple[int, int, int]] = []
+    while position < len(log) or order.first_held is not None or order.left_at is not None:
+        steps_taken += 1
+        assert steps_taken < 2000, "it goes on"
+        for batch in log[position : position + at_once]:
+            order.push(batch, position, SIZE)
+            position += 1
+        assert order.nbytes <= SIZE * (3 + at_once)
+        is_full = order.is_full
+        are_asked = is_full or position >= len(log) or data.draw(st.booleans())
+        released = order.pop(0.0, ends if are_asked else None)
+        turn = [
+            (int(clock_ms), part.batch.partition, offset)
+            for part in released
+            for clock_ms, offset in zip(
+                part.clocks_ms.tolist(), part.batch.rows.offsets.tolist(), strict=True
+            )
+        ]
+        left += sorted(turn)
+        assert is_full or not any(part.early for part in released)
+        if (start := order.read_again()) is not None:
+            position = start
+    turns = [clock_ms for clock_ms, _, _ in left]
+    assert turns == sorted(turns), "no row leaves before one of an earlier time"
+    by_source = [[offset for _, of, offset in left if of == source] for source in range(partitions)]
+    assert by_source == [sorted(offsets) for offsets in by_source]
+    assert sorted((source, offset) for _, source, offset in left) == [
+        (source, offset) for source in range(partitions) for offset in range(given_to[source])
+    ]

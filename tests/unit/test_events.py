@@ -186,11 +186,13 @@ def test_no_records_are_no_events() -> None:
     assert made.columns["vector"].shape == (0, 3)
 
 
-def test_a_key_that_is_not_utf_8_is_a_failure() -> None:
-    made = EventDecoder(SCHEMA).decode([Raw(b"\xff", event()), Raw(b"ok", event())])
+def test_a_key_may_be_any_bytes_but_not_too_many() -> None:
+    made = EventDecoder(SCHEMA).decode(
+        [Raw(b"x" * 4097, event()), Raw(b"ok", event()), Raw(b"\xff", event())]
+    )
     assert [(f.row, f.error) for f in made.failures] == [(0, "InvalidKey")]
-    assert "not UTF-8" in made.failures[0].reason
-    assert made.keys == [b"", b"ok"]
+    assert "4097 bytes" in made.failures[0].reason
+    assert made.keys == [b"", b"ok", b"\xff"]
 
 
 def test_an_event_of_exactly_max_bytes_is_valid() -> None:

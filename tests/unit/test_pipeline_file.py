@@ -619,3 +619,33 @@ def test_the_json_schema_accepts_a_good_pipeline_file(text: str) -> None:
 def test_the_json_schema_refuses_what_the_loader_refuses(change: tuple[str, str]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(schema()).validate(yaml.safe_load(written(change)))
+
+
+def test_rekey_wants_windowed_features_alone(tmp_path: Path) -> None:
+    hour, sent = "{name: hour, of: sent_at, apply: hour}", "{name: sent, apply: count, over: [1d]}"
+    text = written(
+        ("  time: sent_at\n", "  time: sent_at\n  keys: rekey\n"),
+        (hour, f"{hour}\n      - {sent}"),
+    )
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(PipelineFileError) as caught:
+        load_pipeline(path)
+    assert [(line, field) for line, field, _ in caught.value.problems] == [
+        (line_of("name: weight, of", text), "components[0].features[0].apply"),
+        (line_of("apply: hour", text), "components[0].features[1].apply"),
+    ]
+    assert "features is repartitioned (keys: rekey), so" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [("future: soon", "event.future"), ("beyond_future: drop", "event.beyond_future"),
+     ("keys: ignore", "event.keys")],
+)  # fmt: skip
+def test_settings_of_time_and_keys_are_checked(line: str, field: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(written(("  time: sent_at\n", f"  time: sent_at\n  {line}\n")))
+    with pytest.raises(PipelineFileError) as caught:
+        load_pipeline(path)
+    assert [found for _, found, _ in caught.value.problems] == [field]

@@ -87,7 +87,7 @@ def past_of(days: int) -> Past:
 def answers(past: Past) -> bytes:
     names = [f"t-{n}" for n in range(100)]
     times = np.full(100, 30 * DAY_MS)
-    columns = past.observe(names, times, np.arange(100), np.zeros((100, 0)), times)
+    columns = past.observe(names, times, np.arange(100), np.zeros((100, 0)))
     return b"".join(column.tobytes() for column in columns.values())
 
 
@@ -156,12 +156,26 @@ async def test_workers_that_come_and_go_put_off_no_snapshot() -> None:
     assert found.past.snapshot_is_due(), "it is a minute old, whoever has loaded it"
 
 
+def observe(past: Past, days: list[int]) -> None:
+    """Take in an event a day, each in a batch of its own."""
+    for number, day in enumerate(days):
+        past.observe([f"t-{number % 7}"], np.array([day * DAY_MS]), np.array([number]),
+                     np.zeros((1, 0)))  # fmt: skip
+
+
 def test_an_event_from_the_future_does_not_end_the_past_of_others() -> None:
     past = past_of(20)
-    times = np.array([30, 30, 30, 3000, 30]) * DAY_MS
-    names = [f"t-{n}" for n in range(5)]
-    past.observe(names, times, np.arange(5), np.zeros((5, 0)), times)
+    observe(past, [30] * 300)
+    before = answers(past)
+    observe(past, [30, 300_000, 30])
     assert past.now_ms == 30 * DAY_MS
+    past.windows.forget(past.now_ms)
+    assert answers(past) == before
+
+
+def test_nothing_is_forgotten_before_it_is_known_what_time_it_is() -> None:
+    past = past_of(20)
+    observe(past, [300_000])
     before = answers(past)
     past.windows.forget(past.now_ms)
     assert answers(past) == before
@@ -207,3 +221,37 @@ async def test_a_snapshot_is_encoded_and_read_back_outside_the_event_loop_a_part
     assert answers(found.past) == answers(past)
     assert threads
     assert threading.get_ident() not in threads
+
+
+def test_time_goes_on_when_most_events_say_so() -> None:
+    past = past_of(20)
+    observe(past, [30] * 300 + [3000] * 200)
+    assert past.now_ms == 3000 * DAY_MS
+    past.windows.forget(past.now_ms)
+    assert past.windows.histories["outcomes"].keys == 0
+
+
+async def test_a_snapshot_of_before_event_time_was_bounded_is_mended() -> None:
+    topic, past = Topic(), past_of(20)
+    past.learn(["t-1"], np.array([2**52]), np.array([9]), np.ones(1))
+    past.of("p.events", 0).clock_ms = 2**52
+    past.now_ms = 2**52
+    past.saved(0.0)
+    past.changed = True
+    plain = past_of(20)
+    past.windows.forget = lambda now_ms: None  # type: ignore[method-assign]  # noqa: ARG005  # as it was
+    await topic.store().save(0, past, 123)
+    found = await topic.loaded()
+    assert found is not None
+    assert found.past.of("p.events", 0).clock_ms < 2**52
+    found.past.windows.forget(found.past.now_ms)
+    others = [n for n in range(100) if n != 1]
+    ours, theirs = (
+        it.observe([f"t-{n}" for n in others], np.full(99, 30 * DAY_MS), np.arange(99),
+                   np.zeros((99, 0)))
+        for it in (found.past, plain)
+    )  # fmt: skip
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    found.past.learn(["t-1"], np.array([23 * DAY_MS]), np.array([10]), np.ones(1))
+    seen = found.past.observe(["t-1"], np.array([30 * DAY_MS]), np.arange(1), np.zeros((1, 0)))
+    assert seen["terminal_count_1d"].tolist() == [1], "what is dated right counts again"

@@ -142,3 +142,33 @@ def test_an_outcome_repeats_what_windows_are_keyed_by_and_is_validated_like_an_e
     del outcome["terminal_id"]
     with pytest.raises(ValueError, match="terminal_id"):
         decoder.event(json.dumps(outcome).encode())
+
+
+def counted(windows: Windows, seconds: list[float], customer: str = "a") -> list[float]:
+    """What events at these times count in a day, one after the other."""
+    found = []
+    for number, second in enumerate(seconds):
+        values = np.full((1, len(windows.plan.fields)), 1.0)
+        at = np.array([int(second * 1000)])
+        made = windows.observe([customer], at, np.array([number + int(at[0]) * 1000]), values)
+        found.append(float(made["count_1d"][0]))
+    return found
+
+
+def test_an_event_as_far_ahead_as_it_may_be_makes_no_other_late() -> None:
+    windows = Windows(WindowPlan(PIPELINE, "features"))
+    assert counted(windows, [0.0, 1.0]) == [1, 2]
+    ahead = 3600 + 300  # a producer's clock an hour ahead of ours, and the event `future` of that
+    assert counted(windows, [float(ahead)]) == [3]
+    assert counted(windows, [2.0, 3.0, 1800.0, ahead + 3600.0]) == [3, 4, 5, 7]
+    assert windows.histories["events"].too_late == 0
+    assert counted(windows, [float(ahead) + 1]) == [7], (
+        "an hour behind the newest, as `lateness` says"
+    )
+
+
+def test_what_is_dated_after_a_time_can_be_dropped() -> None:
+    windows = Windows(WindowPlan(PIPELINE, "features"))
+    assert counted(windows, [0.0, 1.0, 4e9, 2.0]) == [1, 2, 1, 0]
+    windows.disbelieve(10_000)
+    assert counted(windows, [3.0, 4.0]) == [3, 4]

@@ -15,7 +15,7 @@ from tests.fuzz.usable import decoded
 from tests.unit.stage_batches import batch_of
 from topics.bytes_column import BytesColumn
 from topics.errors import WireError
-from topics.stage_batch import StageBatch
+from topics.stage_batch import Rows, StageBatch
 from topics.wire import HEADER_LENGTH, Codec, decode, encode
 
 CODECS: list[Codec] = ["binary", "json"]
@@ -58,6 +58,28 @@ def test_what_is_encoded_is_decoded(
     assert again == value
     if not np.isnan(batch.output).any():
         assert same(decode(value, dict(headers)), batch)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_which_rows_are_clipped_travels_with_them(codec: Codec) -> None:
+    batch = batch_of("risk", [1, 5, 9, 12])
+    assert decode(*_written(batch, codec)).rows.clipped is None, "nothing of it in older batches"
+    marks = np.array([False, True, False, True])
+    batch = replace(batch, rows=replace(batch.rows, clipped=marks))
+    again = decode(*_written(batch, codec))
+    assert again.rows.clipped is not None
+    assert again.rows.clipped.tolist() == marks.tolist()
+    joined = Rows.concat([again[1:2].rows, batch_of("risk", [20]).rows, again[3:].rows])
+    assert joined.clipped is not None
+    assert joined.clipped.tolist() == [True, False, True]
+    picked = joined.picked(np.array([1, 2]))
+    assert picked.clipped is not None
+    assert (picked.clipped.tolist(), picked.offsets.tolist()) == ([False, True], [20, 12])
+
+
+def _written(batch: StageBatch, codec: Codec) -> tuple[bytes, dict[str, bytes]]:
+    value, headers = encode(batch, codec)
+    return value, dict(headers)
 
 
 def test_slices_joined_again_are_the_whole() -> None:
