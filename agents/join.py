@@ -195,7 +195,8 @@ class PartitionJoin:
             if key in self._refused_lanes.get(position[0], ()):
                 # What it claims to have answered was not taken in: it comes again.
                 heartbeat = heartbeat.model_copy(update={"frontier": -1})
-            lane.hear(heartbeat, at.now, at.attended)
+            known = max(each.frontier for each in self._every)
+            lane.hear(heartbeat, at.now, at.attended, known)
             self._heard_at[key] = self._frontiers()
         self.pass_over(position)
 

@@ -18,8 +18,9 @@ ENDINGS = 7
 """A component is down when so many of its workers, one after the other, said that they were about
 to run on rows, and gave no answer to them. One row that ends its workers ends five at most before
 it is passed over, see `agents.trial`."""
-STARTS = 10
-"""It is down, too, when so many of them, one after the other, got no further than starting."""
+COMERS = 10
+"""It is down, too, when so many of them came, one after the other, and none gave an answer, though
+there were rows for it: they got no further than starting, or ended at another partition's rows."""
 _BATCH_BYTES = 4096
 _ROW_BYTES = 160
 _FAILURE_BYTES = 500
@@ -97,26 +98,25 @@ class Lane:
     """Workers, one after the other, that were trying when the next one came."""
     _untried: int = 0
     """Answers since then to what nobody has said to try."""
-    _starting: str | None = None
-    """The worker that is starting, as far as is known."""
-    _starts: int = 0
-    """Workers, one after the other, of which nothing but that was heard."""
+    _comers: set[str] = field(default_factory=set)
+    """Workers that came since it last had an answer, or nothing to answer."""
 
     @property
     def name(self) -> str:
         """What people call it."""
         return f"{self.stage}[{self.number}]" if self.several else self.stage
 
-    def hear(self, heartbeat: Heartbeat, now: float, attended: float) -> None:
-        """Take note of a heartbeat."""
+    def hear(self, heartbeat: Heartbeat, now: float, attended: float, known: int) -> None:
+        """Take note of a heartbeat; *known* is the highest source offset that there is a row of."""
         self.heard_at = attended
         self._heartbeat = heartbeat
-        if heartbeat.state != "starting":
-            self._starting, self._starts = None, 0
-        elif heartbeat.worker != self._starting:
-            self._starting, self._starts = heartbeat.worker, self._starts + 1
         if heartbeat.frontier >= 0:
             self._advance(heartbeat.frontier, now)
+        owes = known > self.frontier
+        if heartbeat.state == "starting" or (owes and heartbeat.state == "working"):
+            self._comers.add(heartbeat.worker)
+        elif not owes:
+            self._comers.clear()
         if heartbeat.tried is not None:
             self._ended += self._trying not in (None, heartbeat.worker)
             self._trying, self._untried = heartbeat.worker, 0
@@ -134,7 +134,6 @@ class Lane:
         known = int(offsets.searchsorted(max(self.frontier, self.opened), "right"))
         first = max(known, int(offsets.searchsorted(done, "right")))
         self._advance(batch.covers_to, now)
-        self._starting, self._starts = None, 0
         if self._trying is None:
             self._untried += 1
         elif not all(failure.error == WORKER_ENDED for failure in batch.failures) or (
@@ -157,6 +156,7 @@ class Lane:
             return
         self.frontier = frontier
         self.progressed_at = now
+        self._comers.clear()
 
     def claim(self) -> str:
         """Which input it says to wait for that is down; empty when it says no such thing."""
@@ -169,8 +169,10 @@ class Lane:
         """Why it is down by itself; empty while it is not."""
         if self._ended >= ENDINGS:
             return f"{self._ended} of its workers ended, the last at the row behind {self.frontier}"
-        if self._starts >= STARTS:
-            return f"{self._starts} of its workers, one after the other, ended while starting"
+        if len(self._comers) >= COMERS:
+            return (
+                f"{len(self._comers)} of its workers came, one after the other, without an answer"
+            )
         silent_s = attended - self.heard_at
         if silent_s > stall_timeout_s:
             return f"neither output nor sign of life for {silent_s:.0f} s"

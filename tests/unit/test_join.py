@@ -198,6 +198,41 @@ def test_a_stage_whose_workers_end_while_starting_is_down() -> None:
     assert offsets(join.close(at(10), anyone)) == [0]
 
 
+def test_a_stage_whose_workers_end_at_other_partitions_rows_is_down_here_too() -> None:
+    join = new_join()
+    join.push(batch_of("b", [0]), ("tb", 1), at(0))
+    join.push(batch_of("a", [0, 1]), ("ta", 1), at(0))
+    assert offsets(join.pop()) == [0]
+    states: tuple[State, ...] = ("starting", "working", "working")
+    for worker in range(10):
+        assert join.close(at(worker), anyone) is None
+        for position, state in enumerate(states, 3 * worker + 2):
+            join.hear(beat("b", state=state, worker=f"w{worker}"), ("tb", position), at(worker))
+    assert offsets(join.close(at(10), anyone)) == [1]
+
+
+def test_workers_that_come_and_go_while_there_is_nothing_to_do_do_not_make_a_stage_down() -> None:
+    join = new_join()
+    for stage in "ab":
+        join.push(batch_of(stage, [0]), (f"t{stage}", 1), at(0))
+    assert offsets(join.pop()) == [0]
+    states: tuple[State, ...] = ("starting", "working")
+    for worker in range(30):
+        for position, state in enumerate(states, 2 * worker + 2):
+            join.hear(beat("b", state=state, worker=f"w{worker}"), ("tb", position), at(worker))
+    join.push(batch_of("a", [1]), ("ta", 2), at(30))
+    assert join.close(at(31), anyone) is None
+
+
+def test_a_stage_that_waits_for_another_is_not_down_however_often_it_is_started_anew() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0]), ("ta", 1), at(0))
+    for worker in range(30):
+        heartbeat = beat("b", state="waiting", worker=f"w{worker}")
+        join.hear(heartbeat, ("tb", worker + 1), at(worker))
+    assert join.close(at(31), anyone) is None
+
+
 def test_a_stage_that_is_nearly_as_fast_as_the_others_counts_again_though_they_never_pause() -> (
     None
 ):
