@@ -138,7 +138,7 @@ async def test_no_more_is_gathered_once_many_bytes_are_in_hand(
     consumer._getmany = getmany  # type: ignore[method-assign, assignment]
     records = {EVENTS: [record(31, 2**20)]}
     await consumer._gather(records, {EVENTS})
-    assert len(fetched) == 0 or len(records[EVENTS]) <= 5
+    assert len(records[EVENTS]) <= 5, "sizes are of values; a null key counts as -1"
     large = {EVENTS: [record(31, 15_000_000)]}
     fetched.clear()
     await consumer._gather(large, {EVENTS})
