@@ -14,7 +14,7 @@ from agents.join import Joined
 from models.weighed_models import Learned
 from models.weighting import Weighed
 from topics.batches import Headers, Record
-from topics.decision import ATTEMPT, rfc3339, rfc3339_all, source_id
+from topics.decision import ATTEMPT, SCHEMA, rfc3339, rfc3339_all, source_id
 from topics.pipeline import Pipeline
 from topics.stage_batch import Bools, Ints
 from topics.topology import Topology
@@ -82,6 +82,7 @@ class DecisionWriter:
             is_late = bool(late[row])
             source = {"topic": self._events, "partition": partition, "offset": offsets[row]}
             value = orjson.dumps({
+                "schema": SCHEMA,
                 "event_id": ids[row].decode(errors="replace"),
                 "pipeline": self._pipeline,
                 "decision": self._fallback if is_late else self._decisions[reached[row]],

@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 _FIRST_MS = -62_135_596_800_000
 _LAST_MS = 253_402_300_799_999
 
+SCHEMA = 1
+"""Version of the record's form: it is raised when a field is taken away or means something else. A
+field that is added is none: readers pass over what they do not know."""
+
 ATTEMPT = "x-redrive-attempt"
 """Header of a decision about an event that was redriven: which attempt it was."""
 
@@ -20,7 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Contribution(_Frozen):
@@ -45,6 +49,8 @@ class Source(_Frozen):
 class Decision(_Frozen):
     """One decision. Always: score = Σ contribution, and the weights sum to 1."""
 
+    schema_version: Annotated[int, Field(ge=0, alias="schema")] = 0
+    """SCHEMA of the version that wrote it; 0 from before there was one, which is read alike."""
     event_id: str
     pipeline: str
     decision: str

@@ -99,7 +99,8 @@ def decided(joined: Joined, *, pipeline: Pipeline = PIPELINE) -> list[Decision]:
 def test_a_record_is_a_decision_with_everything_that_led_to_it() -> None:
     joined = joined_of({"a": stage("a", [0.5]), "b": stage("b", [0.25])})
     (record,) = records_of(joined)
-    assert parsed(record).model_dump() == {
+    assert parsed(record).model_dump(by_alias=True) == {
+        "schema": 1,
         "event_id": "event-10",
         "pipeline": "p",
         "decision": "review",
