@@ -51,6 +51,8 @@ class _Source:
     """Since when it has been known to have more to give without giving anything."""
     at_end: bool = False
     """It had nothing more to give when its end was last asked for."""
+    is_down: bool = False
+    """It had more to give then, and had given nothing for too long."""
     left_at: int | None = None
     """Where in the log the first batch is that was left there; all behind it are too."""
     held: deque[_Held] = field(default_factory=deque)
@@ -115,7 +117,7 @@ class EventTimeOrder:
         if source.left_at is None and is_full and not self._is_waited_for(source):
             source.left_at = position
         if source.left_at is not None:
-            source.behind_since, source.at_end = None, False  # it gives what it has
+            source.behind_since, source.at_end, source.is_down = None, False, False  # it gives
             return
         batch = self._unseen(source, batch)
         progress = np.where(batch.present, _progress_ms(batch), BEGINNING)
@@ -150,9 +152,9 @@ class EventTimeOrder:
         return start
 
     def _is_waited_for(self, source: _Source) -> bool:
-        """No other source that has more to give has come less far."""
+        """No other source that has more to give, and is not down, has come less far."""
         return source.clock_ms - 1 <= min(
-            come for come, of in self._coming() if of is source or not of.at_end
+            come for come, of in self._coming() if of is source or not (of.at_end or of.is_down)
         )
 
     def _coming(self) -> Iterator[tuple[int, _Source]]:
@@ -213,6 +215,8 @@ class EventTimeOrder:
                     source.behind_since = None
                 elif source.behind_since is None:
                     source.behind_since = now
+                since = source.behind_since
+                source.is_down = since is not None and self.is_down(now - since)
 
     def behind_s(self, partition: int, now: float) -> float:
         """For how long an event source has had more to give, and has given nothing."""
@@ -239,8 +243,7 @@ class EventTimeOrder:
             if ends is not None and source.at_end:
                 continue
             reached = min(reached, come)
-            behind_s = 0.0 if source.behind_since is None else now - source.behind_since
-            if ends is None or not self.is_down(behind_s):
+            if ends is None or not source.is_down:
                 limit = min(limit, come)
         # What is waited for may be more of one time, without end.
         return reached, limit + 1 if self.is_full else limit
@@ -253,7 +256,8 @@ class EventTimeOrder:
     @staticmethod
     def _come(source: _Source, batch: StageBatch) -> None:
         if batch.covers_to > source.offset:
-            source.offset, source.behind_since, source.at_end = batch.covers_to, None, False
+            source.offset, source.behind_since = batch.covers_to, None
+            source.at_end = source.is_down = False
         valid = _progress_ms(batch)[batch.present]
         source.clock_ms = max(source.clock_ms, int(valid.max(initial=BEGINNING)))
 

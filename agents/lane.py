@@ -21,6 +21,9 @@ it is passed over, see `agents.trial`."""
 COMERS = 10
 """It is down, too, when so many of them came, one after the other, and none gave an answer, though
 there were rows for it: they got no further than starting, or ended at another partition's rows."""
+_COMES_S = 1.0
+"""Workers that came within so many (attended) seconds are one: no process starts in less, and a
+join that reads hours of heartbeats at once knows of rows that nobody owed then."""
 _BATCH_BYTES = 4096
 _ROW_BYTES = 160
 _FAILURE_BYTES = 500
@@ -99,7 +102,9 @@ class Lane:
     _untried: int = 0
     """Answers since then to what nobody has said to try."""
     _comers: set[str] = field(default_factory=set)
-    """Workers that came since it last had an answer, or nothing to answer."""
+    """Workers that came since it last had an answer, or nothing to answer; COMERS at most."""
+    _came_at: float = float("-inf")
+    """When the last of them came (attended seconds)."""
 
     @property
     def name(self) -> str:
@@ -114,12 +119,18 @@ class Lane:
             self._advance(heartbeat.frontier, now)
         owes = known > self.frontier
         if heartbeat.state == "starting" or (owes and heartbeat.state == "working"):
-            self._comers.add(heartbeat.worker)
+            self._come(heartbeat.worker, attended)
         elif not owes:
             self._comers.clear()
         if heartbeat.tried is not None:
             self._ended += self._trying not in (None, heartbeat.worker)
             self._trying, self._untried = heartbeat.worker, 0
+
+    def _come(self, worker: str, attended: float) -> None:
+        is_another = worker not in self._comers and len(self._comers) < COMERS
+        if is_another and attended - self._came_at >= _COMES_S:
+            self._comers.add(worker)
+            self._came_at = attended
 
     def push(self, pending: Pending, done: int, now: float, attended: float) -> int:
         """Take in a batch; rows up to offset *done*, or that came before, are dropped.

@@ -68,10 +68,14 @@ class Past:
     def observe(
         self, entities: list[str], times_ms: Ints, orders: Ints, values: Floats
     ) -> dict[str, Column]:
-        """Take in events and return their windowed features, see `Windows.observe`."""
+        """Take in events and return their windowed features, see `Windows.observe`.
+
+        With none its sources may have come further all the same: that is kept, too. Else whoever
+        comes next would begin at the same invalid events again and again.
+        """
+        self.changed = True
         if not len(entities):
             return {column: np.zeros(0) for column in self.windows.plan.columns}
-        self.changed = True
         self._recent_ms = np.concatenate([self._recent_ms, times_ms])[-_SAMPLE:]
         if len(self._recent_ms) == _SAMPLE:
             self.now_ms = int(np.median(self._recent_ms))

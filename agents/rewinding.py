@@ -42,7 +42,7 @@ class Resumption:
     async def leaves(self, worker: Worker[Any], tp: TP, reading: int) -> bool:
         """True when the records in hand, from offset *reading* on, will come again."""
         if self.rewound_at is not None:
-            if reading > self.rewound_at:
+            if reading > self.rewound_at and not await self._is_gone(worker, tp, reading):
                 return True
             self.rewound_at = None
         if self.read_from is None:
@@ -53,6 +53,18 @@ class Resumption:
         worker.wiring.app.batches.rewind(tp, start)
         self.rewound_at = reading
         return True
+
+    @staticmethod
+    async def _is_gone(worker: Worker[Any], tp: TP, reading: int) -> bool:
+        """All before *reading* was deleted meanwhile: what it was rewound to never comes."""
+        first, _ = await worker.tail.bounds(tp.topic, tp.partition)
+        if first >= reading:
+            log.error(
+                "%s[%d]: offsets before %d were deleted while they were to be read again: windows "
+                "that reach back to them are incomplete (is the topic's retention too short?)",
+                tp.topic, tp.partition, first,
+            )  # fmt: skip
+        return first >= reading
 
 
 async def _start(worker: Worker[Any], tp: TP, reading: int, read_from: int) -> int:

@@ -153,6 +153,26 @@ def test_a_source_that_was_left_in_the_log_is_not_down() -> None:
     assert order.behind_s(0, 100.0) == 0.0
 
 
+def test_what_was_left_in_the_log_does_not_wait_for_a_source_that_is_down() -> None:
+    order = EventTimeOrder(2, outcome_delay_ms=None, stall_timeout_s=10.0, max_bytes=2 * SIZE)
+    ends: tuple[dict[int, int], dict[int, int]] = ({0: 4, 1: 9}, {})
+    order.push(rows(1, [5]), 0, SIZE)
+    order.push(rows(0, [10, 20]), 1, 2 * SIZE)
+    order.push(rows(0, [30, 40], 2), 2, 2 * SIZE)
+    assert order.left_at == 2
+    assert times(order, 0.0, ends) == [[5]]
+    assert order.read_again() is None
+    (released,) = order.pop(10.1, ends)
+    assert released.batch.rows.event_time_ms.tolist() == [10]
+    assert released.early_rows().tolist() == [True]
+    assert order.read_again() == 2, "the row of 20 waits for no other source, and holds the bytes"
+    order.push(rows(0, [30, 40], 2), 2, 2 * SIZE)
+    assert times(order, 10.2, ends) == [[20], [30, 40]]
+    order.push(rows(1, [7], 1), 3, SIZE)
+    order.push(rows(0, [50], 4), 4, 2 * SIZE)
+    assert order.left_at == 4, "it lives again"
+
+
 @given(st.data())
 def test_with_any_bound_each_row_leaves_once_in_its_turn(data: st.DataObject) -> None:
     partitions = data.draw(st.integers(1, 3))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.join import Joined, Moment, PartitionJoin
+from agents.lane import COMERS
 from agents.trial import WORKER_ENDED
 from tests.unit.stage_batches import batch_of
 from topics.heartbeat import Heartbeat
@@ -17,6 +18,7 @@ from topics.stage_batch import Bools, Failure, ModelRef, StageBatch
 from topics.status import State
 
 STALL_S = 10.0
+STARTED: tuple[State, ...] = ("starting", "working")
 
 
 def at(seconds: float, *, unread: bool = False) -> Moment:
@@ -299,6 +301,31 @@ def test_a_stage_that_is_found_behind_what_has_ended_at_a_restart_is_not_waited_
     assert join.close(at(0, unread=True), anyone) is None, "more of b may be there to read"
     assert offsets(join.close(at(0), anyone)) == [10]
     assert join.late_rows == 0, "what had ended before is late for nobody"
+
+
+def test_a_stage_of_which_ten_workers_have_come_without_an_answer_is_down() -> None:
+    join = new_join()
+    join.push(batch_of("a", [0]), ("ta", 1), at(0))
+    for number in range(COMERS):
+        assert join.close(at(2 * number), anyone) is None
+        join.hear(beat("b", state="starting", worker=f"w{number}"), ("tb", number), at(2 * number))
+    assert offsets(join.close(at(2 * COMERS), anyone)) == [0]
+    for number in range(COMERS, 3 * COMERS):
+        join.hear(beat("b", state="starting", worker=f"w{number}"), ("tb", number), at(2 * number))
+    assert len(join._lanes["b", 0]._comers) == COMERS, "however many come, it does not grow"
+
+
+def test_workers_that_came_while_nobody_owed_them_anything_do_not_make_a_stage_down() -> None:
+    """A join that starts reads of hours of restarts at once, after rows that came since then."""
+    join = new_join()
+    join.push(batch_of("a", [0]), ("ta", 1), at(0))
+    for number in range(3 * COMERS):
+        for state in STARTED:
+            said = beat("b", state=state, worker=f"w{number}")
+            join.hear(said, ("tb", number), at(0.01 * number))
+    assert join.close(at(0.3), anyone) is None
+    join.push(batch_of("b", [0]), ("tb", 99), at(0.4))
+    assert offsets(join.pop()) == [0]
 
 
 def test_a_range_is_closed_only_as_far_as_somebody_knows_every_row_in_it() -> None:

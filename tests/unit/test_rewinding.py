@@ -56,6 +56,19 @@ async def test_what_was_deleted_is_said(caplog: pytest.LogCaptureFixture) -> Non
     assert "offsets 0 to 29 were deleted" in caplog.text
 
 
+async def test_what_is_deleted_after_the_log_was_rewound_is_not_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rewound: list[int] = []
+    worker, resumption = worker_of(0, rewound), Resumption(40)
+    assert await resumption.leaves(worker, EVENTS, 100)
+    worker.tail = worker_of(110, rewound).tail
+    assert await resumption.leaves(worker, EVENTS, 120), "those from 110 on come before"
+    assert not await resumption.leaves(worker, EVENTS, 110)
+    assert "offsets before 110 were deleted" in caplog.text
+    assert not await resumption.leaves(worker, EVENTS, 120)
+
+
 def test_what_is_fetched_after_a_rewind_does_not_follow_what_was_before_it() -> None:
     def records(*offsets: int) -> Any:
         return [SimpleNamespace(offset=offset) for offset in offsets]

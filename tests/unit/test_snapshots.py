@@ -163,6 +163,13 @@ def observe(past: Past, days: list[int]) -> None:
                      np.zeros((1, 0)))  # fmt: skip
 
 
+async def test_invalid_events_are_dealt_with_for_whoever_comes_next_too() -> None:
+    topic, past = Topic(), past_of(3)
+    await topic.store().save(0, past, 1)
+    past.observe([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0)))
+    assert past.changed, "the log need not be read from there again"
+
+
 def test_an_event_from_the_future_does_not_end_the_past_of_others() -> None:
     past = past_of(20)
     observe(past, [30] * 300)
