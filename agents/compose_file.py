@@ -7,6 +7,7 @@ Both generations of Compose read it: no `version`, no `deploy`, and limits as `m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import NamedTuple
 
 from agents.compose_stack import dashboards, end, kafka
@@ -89,7 +90,7 @@ def _head(pipeline: Pipeline, layout: Layout) -> Iterator[str]:
         yield "#     with DATA=FOLDER and TRAINING_FILE=FILE set: what there is to train on"
     yield "#   docker compose --profile monitoring up -d     and an audit, Prometheus, Grafana"
     yield f"#   docker compose up -d --scale {next(iter(of_pipeline(pipeline)))}=3"
-    yield f"#   docker compose run --rm --no-deps audit audit {printable(layout.argument)}"
+    yield f"#   docker compose run --rm --no-deps audit audit {printable(quote(layout.argument))}"
     yield "#"
     yield "# docker-compose 1.29 takes the same words. deploy/containers.md says more."
     yield ""

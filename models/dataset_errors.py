@@ -19,6 +19,10 @@ from collections.abc import Collection, Sequence
 
 from topics.errors import AnabranchError
 
+TO_UTF8 = (
+    "if the file is Latin-1 or Windows-1252, write it as UTF-8: iconv -f WINDOWS-1252 -t UTF-8 FILE"
+)
+
 
 class DatasetError(AnabranchError):
     """A data file cannot be used; the message names the file and what to do."""
@@ -68,12 +72,8 @@ class NotUtf8(UnreadableDataset):
         said = bytes(error.object)
         before = said[max(0, error.start - 20) : error.start].decode(errors="replace")
         where = f" behind {before!r}" if before else ""
-        super().__init__(
-            path,
-            f"byte 0x{said[error.start]:02x}{where} is not UTF-8; if the file is Latin-1 or "
-            "Windows-1252, write it as UTF-8: iconv -f WINDOWS-1252 -t UTF-8 FILE",
-            line=line,
-        )
+        reason = f"byte 0x{said[error.start]:02x}{where} is not UTF-8"
+        super().__init__(path, f"{reason}; {TO_UTF8}", line=line)
 
 
 class MissingColumns(DatasetError):

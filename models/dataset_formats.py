@@ -16,6 +16,7 @@ import orjson
 from models.arrow_columns import arrow_column
 from models.column_values import FALSE_TEXTS, TRUE_TEXTS, Column, typed, without
 from models.dataset_errors import (
+    TO_UTF8,
     DatasetNotFound,
     NotUtf8,
     OtherEncoding,
@@ -159,7 +160,9 @@ def arrow_errors(path: str) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise NotUtf8(path, error) from error
     except (pa.ArrowException, OSError) as error:
-        raise UnreadableDataset(path, str(error)) from error
+        # What a CSV file holds behind its first line, pyarrow reads: it has no words for a remedy.
+        remedy = f"; {TO_UTF8}" * ("invalid UTF8" in str(error))
+        raise UnreadableDataset(path, f"{error}{remedy}") from error
 
 
 def check_is_text(path: str, beginning: bytes) -> None:

@@ -6,12 +6,17 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from topics.feature import EVENTS, OUTCOMES
+
 
 class FieldNames:
-    """Event field names for columns: short, readable, each used once."""
+    """Event field names for columns: short, readable, each used once.
+
+    None is `events` or `outcomes`: a feature `of:` these is of what has come, not of a field.
+    """
 
     def __init__(self, columns: Iterable[str] = ()) -> None:
-        self._taken: set[str] = set()
+        self._taken = {EVENTS, OUTCOMES}
         self._of = {name: self.new(slug(name) or f"column_{place}")
                     for place, name in enumerate(columns, 1)}  # fmt: skip
 

@@ -110,7 +110,9 @@ def _read_yaml(path: Path) -> tuple[Any, dict[Location, int], list[Finding]]:
     except yaml.YAMLError as exc:
         raise _unreadable(path, exc, 1) from exc
     except UnicodeDecodeError as exc:
-        raise PipelineFileError(path, [(1, "", f"not readable as YAML: {exc}")]) from exc
+        line = exc.object[: exc.start].count(b"\n") + 1
+        reason = f"byte 0x{exc.object[exc.start]:02x} is not UTF-8: write the file as UTF-8"
+        raise PipelineFileError(path, [(line, "", reason)]) from exc
     except OSError as exc:
         raise PipelineFileError(path, [(1, "", f"not readable: {exc.strerror}")]) from exc
     return _constructed(path, node), lines, twice

@@ -73,9 +73,10 @@ def audit(
         from agents.brokers import wait_for_broker
 
         stopping = asyncio.Event()
-        until_signalled(stopping)
+        # What does not follow has nothing to end well: a signal ends it, as it does any process.
         await wait_for_broker(settings)
         if follow:
+            until_signalled(stopping)
             stderr.print("following; Ctrl-C ends and prints the result")
         return await audit_topics(settings, topology, stopping if follow else None, show)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -86,9 +87,9 @@ def _layout(file: PipelineFile, pipeline: str, output: Path | None, *, secure: b
         command=" ".join(
             [
                 "anabranch deploy compose",
-                pipeline,
+                quote(pipeline),
                 *(["--secure"] if secure else []),
-                *(["-o", str(output)] if output else []),
+                *(["-o", quote(str(output))] if output else []),
             ]
         ),
         source=_from(base, _SOURCE),

@@ -78,8 +78,9 @@ async def _status(
     from topics.topology import Topology
 
     stopping, began = asyncio.Event(), time.monotonic()
-    until_signalled(stopping)
+    # Until then there is nothing to end well: a signal ends the process, as it does any other.
     await wait_for_broker(settings, _BROKER_WAIT_S)
+    until_signalled(stopping)
     well = False
 
     async def look() -> None:

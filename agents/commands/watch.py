@@ -58,8 +58,9 @@ async def _watch(
     from agents.supervision import first_of
 
     stopping = asyncio.Event()
-    until_signalled(stopping)
+    # Until then there is nothing to end well: a signal ends the process, as it does any other.
     await wait_for_broker(settings)
+    until_signalled(stopping)
     partitions = await topic_partitions(settings, topic)
 
     async def show() -> None:

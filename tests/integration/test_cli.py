@@ -125,6 +125,32 @@ def test_sigterm_ends_a_run_that_waits_for_its_broker_at_once(trained: Trained) 
     assert "stopped" in err
 
 
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [("watch", signal.SIGINT), ("audit", signal.SIGTERM), ("status", signal.SIGINT)],
+)
+def test_a_signal_ends_what_waits_for_its_broker_to_look_at_it(
+    trained: Trained, command: str, number: signal.Signals
+) -> None:
+    subject = "p.events" if command == "watch" else str(trained.file.path)
+    with socket.socket() as dumb:
+        dumb.bind(("127.0.0.1", 0))
+        dumb.listen()
+        dumb.settimeout(PATIENCE_S)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agents", command, subject,
+             "--broker", f"127.0.0.1:{dumb.getsockname()[1]}"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        connection, _ = dumb.accept()
+        with connection:
+            process.send_signal(number)
+            _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode in (128 + number, -number), err
+    assert "Traceback" not in err
+    assert "no Kafka broker answers" not in err
+
+
 async def test_ctrl_c_ends_a_publication_that_waits_for_the_next_event(
     trained: Trained, broker: BrokerSettings, tmp_path: Path
 ) -> None:

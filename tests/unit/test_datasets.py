@@ -375,7 +375,7 @@ def test_a_file_in_another_encoding_is_said_in_a_sentence(
 def test_a_cell_in_another_encoding_is_said_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"size,place\n1,K\xf6ln\n")
-    with pytest.raises(UnreadableDataset, match=r"UTF-?8"):
+    with pytest.raises(UnreadableDataset, match=r"if the file is Latin-1 .* iconv"):
         list(
             read_rows(
                 str(path), columns={}, fields=["size", "place"], types={"place": "string"}

@@ -542,7 +542,7 @@ UNREADABLE: dict[str, tuple[str | bytes, int, str]] = {
     "a tab": ("pipeline: p\nevent:\n\tid: a\n", 3, "not readable as YAML"),
     "two documents": (MINIMAL + "---\na: 1\n", MINIMAL.count("\n") + 1, "not readable as YAML"),
     "an alias of nothing": ("pipeline: p\nevent: *other\n", 2, "not readable as YAML"),
-    "bytes": (b"pipeline: \xff\xfe\n", 1, "not readable as YAML"),
+    "bytes": (b"pipeline: p\nevent: \xff\xfe\n", 2, "byte 0xff is not UTF-8: write the file as"),
     "a null byte": ("pipeline: a\x00b\n", 1, "not readable as YAML"),
     "an unknown tag": ("pipeline: p\nevent: !thing x\n", 2, "not readable as YAML"),
     "a Python tag": ("a: 1\nb: !!python/object/apply:os.getcwd []\n", 2, "not readable as YAML"),

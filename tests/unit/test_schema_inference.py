@@ -485,6 +485,12 @@ def test_field_names_are_used_once(columns: list[str]) -> None:
     assert len({names.of(column) for column in columns}) == len(columns)
 
 
+def test_a_column_called_as_what_features_count_is_a_field_like_any_other(tmp_path: Path) -> None:
+    path = written(tmp_path, {"Events": NUMBERS, "outcomes": NUMBERS[::-1], "label": LABEL})
+    features = pipeline_of(path, tmp_path).components[0].features or []
+    assert [feature.of for feature in features] == ["events_2", "outcomes_2"]
+
+
 @given(st.text(st.characters(codec="utf-8"), max_size=60) | st.sampled_from(["<<", "=", "~", "on"]))
 @example("\n")
 def test_any_text_is_one_line_of_yaml(text: str) -> None:
