@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.progress import Progress
+
+from topics.printable import printable
 
 if TYPE_CHECKING:
     from models.training_data import TrainingData
@@ -23,7 +26,8 @@ def gathered_rows(
             pipeline, rows=rows, seed=seed, progress=lambda n: bars.advance(reading, n)
         )
     else:
-        reading = bars.add_task(f"events of {data}"[-24:], total=training_data.rows_in(data))
+        said = escape(f"events of {printable(data)}"[-24:])
+        reading = bars.add_task(said, total=training_data.rows_in(data))
         gathered = training_data.from_file(
             pipeline, data, seed=seed, progress=lambda n: bars.advance(reading, n)
         )

@@ -12,13 +12,18 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
+from agents.commands.gathering import gathered_rows
 from agents.commands.shared import PlainFormatter, Terminal
+from models.dataset_errors import DatasetError
 from topics.errors import AnabranchError
-from topics.pipeline_file import PipelineFileError
+from topics.pipeline_file import PipelineFileError, find_pipeline, load_pipeline
 from topics.printable import printable, printable_json, readable
 
+CARD_FRAUD = load_pipeline(find_pipeline("card-fraud")).pipeline
 HOSTILE = (
     "a\x1b]0;title\x07\x1b[2J\r\nerror: all is lost\x9b31m\u202egnp.exe\u2066\u2028 [/b][red]:boom:"
 )
@@ -93,3 +98,12 @@ def test_an_error_is_one_line_and_a_pipeline_files_are_one_for_each_mistake() ->
     assert AnabranchError(HOSTILE).lines == [f"error: {HOSTILE}"]
     error = PipelineFileError(Path("p.yaml"), [(1, HOSTILE, "unknown field"), (2, "b", "no")])
     assert error.lines == [f"error: p.yaml:1: {HOSTILE}: unknown field", "p.yaml:2: b: no"]
+
+
+def test_a_bar_of_a_file_shows_its_name_as_plain_characters() -> None:
+    shown = io.StringIO()
+    bars = Progress(console=Console(file=shown, force_terminal=False, width=120))
+    with bars, pytest.raises(DatasetError):
+        gathered_rows(CARD_FRAUD, "\x1b[31m\u202e[/b].csv", rows=1, seed=0, bars=bars)
+    assert "events of \\x1b[31m\\u202e[/b].csv"[-24:] in shown.getvalue()
+    assert not OBEYED.search(shown.getvalue().replace("\n", ""))
