@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from itertools import islice
 from typing import Any
 
-from agents import training_data
+from agents import publishing, training_data
 from agents.components import open_component
 from agents.control_topic import ControlTopic
+from models.simulators import SIMULATORS
 from models.training import train
 from tests.integration.harness import (
     EVERYTHING,
@@ -21,14 +23,13 @@ from tests.integration.harness import (
     decisions_of,
     publish,
     settled,
-    simulated,
     worker_process,
 )
 from topics.control import Challenger, Deployment, VersionRef, deploy_key
 from topics.settings import BrokerSettings
 from topics.topology import Topology
 
-RATE, LONGEST_S = 5000, 60
+RATE = 5000
 FOREST = "risk-forest"
 STEPS = (
     ("promote", "@2"), ("rollback", ""), ("shadow", "@2"), ("canary", "@2", "--share", "20%"),
@@ -49,12 +50,12 @@ def models(own: Trained, broker: BrokerSettings, *words: str) -> Any:
 
 async def flowing(own: Trained, broker: BrokerSettings, ending: asyncio.Event) -> int:
     """Publish at RATE until it is to end; how many events that were."""
-    events = simulated(own.pipeline, RATE * LONGEST_S)
-    for start in range(0, len(events), RATE):
-        if ending.is_set():
-            return start
-        await publish(broker, own.pipeline, events[start : start + RATE], RATE)
-    raise AssertionError("the steps took too long")
+    key, count = own.pipeline.event.key, 0
+    events = (publishing.encoded(each.event, key) for each in SIMULATORS["card-fraud"](7))
+    while not ending.is_set():
+        await publish(broker, own.pipeline, list(islice(events, RATE)), RATE)
+        count += RATE
+    return count
 
 
 async def test_swaps_shadows_and_rollbacks_under_load_lose_and_repeat_nothing(

@@ -163,8 +163,8 @@ async def test_what_a_killed_command_has_not_sent_the_next_one_sends(
     await publish_raw(broker, topology.dead_letters, PARTITION, letters_about(topology, events, 1))
     await publish_raw(broker, topology.events, PARTITION, events)
     async with pipeline_running(own, broker):
-        with command_process(own, broker, "--rate", "200") as first:
-            await decided(broker, own.pipeline, count // 10)
+        with command_process(own, broker, "--rate", "50") as first:
+            await decided(broker, own.pipeline, count // 20)
             first.kill()
             first.wait()
         code, said = await run(own, broker, "redrive")

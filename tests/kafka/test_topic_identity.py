@@ -357,8 +357,8 @@ async def test_a_topic_that_was_compacted_is_the_same(own: Trained, broker: Brok
         for n in range(4):  # of each key but the newest record goes
             records = [Record(b"%d" % (n % 2), value, int(time.time() * 1000)) for _ in range(50)]
             await publish_raw(broker, topology.events, 0, records)
+            await decided(broker, own.pipeline, 50 * (n + 1))  # before any of them goes
             await asyncio.sleep(0.3)
-        await decided(broker, own.pipeline, 200)
     await publish_raw(broker, topology.events, 0, [Record(b"new", value, int(time.time() * 1000))])
     deadline = time.monotonic() + PATIENCE_S
     while len(await records_of(broker, topology.events)) > 50:
