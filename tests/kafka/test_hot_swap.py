@@ -23,6 +23,7 @@ from tests.integration.harness import (
     decisions_of,
     publish,
     settled,
+    simulated,
     worker_process,
 )
 from topics.control import Challenger, Deployment, VersionRef, deploy_key
