@@ -19,6 +19,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 from uuid import uuid4
 
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
@@ -99,14 +100,23 @@ class SnapshotStore:
     async def save(self, partition: int, past: Past, next_offset: int) -> None:
         """Write a snapshot that is valid before *next_offset* of the log.
 
-        The past must not change until this returns.
+        The past must not change until this returns. Where the topic does not take a key's past, the
+        snapshot before stays the newest, and that is logged: rows are not held up by it.
         """
         started = time.monotonic()
         await asyncio.to_thread(past.windows.forget, past.now_ms)
         past.serial += 1
         records = self._records(past, next_offset, {})
-        while some := await asyncio.to_thread(_some, records):
-            await self._wiring.app.writer.write(self._topic, partition, some)
+        try:
+            while some := await asyncio.to_thread(_some, records):
+                await self._wiring.app.writer.write(self._topic, partition, some)
+        except MessageSizeTooLargeError:
+            past.serial -= 1  # the next one goes over this one, not over the last that is whole
+            log.error(  # noqa: TRY400  # no traceback: it says all there is
+                "%s[%d] takes no snapshot: the past of one key is larger than its records may be. "
+                "Set its max.message.bytes to 16777216; until then a worker that starts reads the "
+                "log from where the snapshot before was taken", self._topic, partition,
+            )  # fmt: skip
         past.saved(started)
 
     def _records(self, past: Past, next_offset: int, counts: dict[str, int]) -> Iterator[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import AsyncGenerator, Iterable
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 
 from agents import snapshots
 from agents.past import Past, orders_of
@@ -200,6 +202,33 @@ async def test_on_the_embedded_broker_a_snapshot_is_due_before_its_log_is_droppe
         assert store.is_due(past) == embedded
     await topic.store().save(0, past, 2)
     assert past.log_bytes == 0
+
+
+async def test_a_key_whose_past_its_topic_does_not_take_costs_no_worker_and_no_earlier_snapshot(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, past = Topic(), past_of(20)
+    for offset in (1, 2):
+        await topic.store().save(0, past, offset)
+    before = len(topic.records)
+
+    async def refused(topic: str, partition: int, records: Iterable[Record]) -> None:
+        if len(list(records)) > 1:
+            raise MessageSizeTooLargeError
+
+    monkeypatch.setattr(topic, "write", refused)
+    for offset in (3, 4):
+        past.changed = True
+        await topic.store().save(0, past, offset)
+    assert len(topic.records) == before
+    assert "max.message.bytes" in caplog.text
+    monkeypatch.undo()
+    await topic.store().save(0, past, 5)
+    manifests = [json.loads(it.value) for it in topic.records if it.value.startswith(b"{")]
+    assert [it["serial"] for it in manifests] == [1, 2, 3], "the slots take turns as before"
+    found = await topic.loaded()
+    assert found is not None
+    assert found.next_offset == 5
 
 
 async def test_a_snapshot_is_encoded_and_read_back_outside_the_event_loop_a_part_at_a_time(
