@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.commands.check import _deep_findings
-from models.estimator_check import check_estimator
+from models.estimator_check import NeedsPositive, check_estimator
 from models.export import NotExportable
 from models.training_errors import EstimatorNotFound, NoSignal, UnknownParameter
 from topics.errors import AnabranchError
@@ -27,6 +27,11 @@ from topics.pipeline_file import load_pipeline
         ("sklearn.semi_supervised.LabelPropagation", NotExportable),
         ("sklearn.dummy.DummyClassifier", NotExportable),
         ("sklearn.decomposition.PCA", NotExportable),
+        ("sklearn.naive_bayes.CategoricalNB", NeedsPositive),
+        ("sklearn.naive_bayes.ComplementNB", NeedsPositive),
+        ("sklearn.naive_bayes.MultinomialNB", NeedsPositive),
+        ("sklearn.gaussian_process.GaussianProcessClassifier", NotExportable),
+        ("sklearn.neighbors.RadiusNeighborsClassifier", NotExportable),
         ("sklearn.linear_model.LogisticRegresion", EstimatorNotFound),
     ],
 )
@@ -46,6 +51,8 @@ def test_what_can_become_no_model_is_refused(estimator: str, error: type[Anabran
         "sklearn.mixture.GaussianMixture",
         "sklearn.ensemble.IsolationForest",
         "sklearn.svm.OneClassSVM",
+        "sklearn.naive_bayes.GaussianNB",
+        "sklearn.naive_bayes.BernoulliNB",
     ],
 )
 def test_what_can_is_not(estimator: str) -> None:
