@@ -15,6 +15,8 @@ from topics.settings import BrokerSettings
 log = logging.getLogger(__name__)
 
 _CANCEL_TIMEOUT_S = 8.0
+_TOLD_STUCK_S = 1.0
+"""So long a process that is stuck still answers: whoever asks for its health learns why it ends."""
 
 
 class ComponentFailed(AnabranchError):
@@ -41,6 +43,7 @@ async def raise_stuck(running: Running, liveness: Liveness) -> None:
     while True:
         liveness.look(running.standing())
         if reasons := liveness.stuck():
+            await asyncio.sleep(_TOLD_STUCK_S)
             raise ComponentStuck(reasons)
         await asyncio.sleep(LOOK_S)
 

@@ -9,8 +9,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from http.client import HTTPConnection, HTTPException
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -91,8 +91,7 @@ async def test_a_component_that_hangs_ends_its_process_and_a_new_one_goes_on(
         assert json.loads(await changed(port, "/readyz", 503)) == {"ready": True}
         assert (await answer(port, "/healthz"))[0] == 200
         await publish(broker, pipeline, simulated(pipeline, events), 100_000)
-        with suppress(ConnectionError, HTTPException):  # where it has ended before it was asked
-            assert json.loads(await changed(port, "/healthz", 200))["live"] is False
+        assert json.loads(await changed(port, "/healthz", 200))["live"] is False
         assert await asyncio.to_thread(process.wait, PATIENCE_S) != 0
         assert "ANABRANCH_STUCK_AFTER_S" in process.stderr.read()
     flag.unlink()
