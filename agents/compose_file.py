@@ -11,12 +11,13 @@ from shlex import quote
 from typing import NamedTuple
 
 from agents.compose_stack import dashboards, end, kafka
-from agents.pipeline_template import compose_mount, compose_scalar, scalar
+from agents.compose_text import compose_mount, compose_scalar
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
 from topics.printable import printable
 from topics.topology import WEIGH
 from topics.workers import workers as of_pipeline
+from topics.yaml_text import scalar
 
 METRICS_PORT = 9464
 AUDIT_PORT = 9465

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agents.compose_file import Layout, workers
-from agents.pipeline_template import compose_scalar, scalar
+from agents.compose_text import compose_scalar
 from topics.acls import CONSUMER, OPERATOR, PRODUCER
 from topics.pipeline import Pipeline
 from topics.printable import printable
 from topics.topology import Topology
+from topics.yaml_text import scalar
 
 ADMIN = "admin"
 """The broker's super user: makes topics and grants rights."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agents.pipeline_template import compose_mount
+from agents.compose_text import compose_mount
 
 
 def kafka() -> Iterator[str]:

@@ -16,14 +16,12 @@ from agents.evaluation_data import LabelledEvent
 from agents.streaming import PATIENCE_S, Stream
 from agents.worker_process import WorkerProcess
 from models.evaluation import EvaluationError
+from models.training_report import COMPOSED
 from topics.batches import Record
 from topics.events import EventDecoder
 from topics.settings import BrokerSettings
 
 Floats = NDArray[np.float64]
-
-COMPOSED = "composed"
-"""The row of the weighted score, beside one row for each stage's signal."""
 
 
 class NotDecided(EvaluationError):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import yaml
-
 from models.schema_inference import FieldPlan, InferredSchema
 from topics.event_schema import EventField
 from topics.feature import Feature
+from topics.yaml_text import scalar
 
 _WIDTH = 96
 _MANY_ROWS = 5000
@@ -37,41 +36,6 @@ def render(schema: InferredSchema, template: Template) -> str:
     """The YAML text; `topics.pipeline_file.load_pipeline` accepts it."""
     parts = [_head, _event, _data, _components, _end]
     return "\n".join("\n".join(part(schema, template)) + "\n" for part in parts)
-
-
-def scalar(value: object) -> str:
-    """*value* as YAML on one line, quoted where YAML would read something else.
-
-    >>> scalar("amount"), scalar("no"), scalar("a, b"), scalar(1e-07)
-    ('amount', "'no'", "'a, b'", '1.0e-07')
-    """
-    printable = str(value).isprintable()  # YAML breaks lines at more characters than Python
-    listed: str = yaml.safe_dump(
-        [value], default_flow_style=True, allow_unicode=printable, width=2**31 - 1,
-        default_style=None if printable else '"',  # the only style that escapes a line's end
-    )  # fmt: skip
-    return listed.strip()[1:-1]
-
-
-def compose_scalar(value: str) -> str:
-    """*value* as YAML of a Compose file, which would put a variable in place of $NAME.
-
-    >>> compose_scalar("costs/$HOME")
-    'costs/$$HOME'
-    """
-    return scalar(value.replace("$", "$$"))
-
-
-def compose_mount(source: str, target: str) -> str:
-    """A folder of the host for a container to read, whatever characters are in its name.
-
-    >>> compose_mount("./a:b", "/pipelines")
-    "{type: bind, source: './a:b', target: /pipelines, read_only: true}"
-    """
-    return (
-        f"{{type: bind, source: {compose_scalar(source)}, target: {scalar(target)}, "
-        "read_only: true}"
-    )
 
 
 def _head(schema: InferredSchema, template: Template) -> Iterator[str]:

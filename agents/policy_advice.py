@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agents.pipeline_template import scalar
 from topics.errors import AnabranchError
 from topics.policy_edit import plain, with_thresholds
 from topics.rewriting import rewrite
+from topics.yaml_text import scalar
 
 if TYPE_CHECKING:
     from models.decision_costs import CostReport

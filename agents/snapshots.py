@@ -24,14 +24,13 @@ from aiokafka.structs import ConsumerRecord
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from agents.past import Past, Reached
-from agents.stage_writer import MAX_RECORD_BYTES
 from agents.tail import TailReader
 from agents.worker import Wiring
 from models.history import History
 from models.history_errors import MalformedChunk
 from models.registry import digest_of
 from models.windows import WindowPlan
-from topics.batches import Record
+from topics.batches import MAX_RECORD_BYTES, Record
 from topics.embedded import KEPT_BYTES
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from agents.tail import TailReader
 from agents.transforming import Transformed, spread
 from agents.worker import Wiring
 from models.component import Batch
-from topics.batches import Record
+from topics.batches import MAX_RECORD_BYTES, Record
 from topics.bytes_column import BytesColumn
 from topics.errors import BrokerError, LeaseLost, WireError
 from topics.heartbeat import Heartbeat, heartbeat_of
@@ -31,8 +31,6 @@ from topics.wire import Codec, decode, encode
 
 log = logging.getLogger(__name__)
 
-MAX_RECORD_BYTES = 900_000
-"""A stage batch larger than this is split; brokers refuse records over 1 MB by default."""
 OUTPUT_TOO_LARGE = "OutputTooLarge"
 _SHORT = 1024
 """So many bytes are kept of an id or key that goes with an output that is too large."""

@@ -15,12 +15,10 @@ from models.leaving_out import LeftOut, Signals, left_out, scores_of
 from models.registry import WeightsCard
 from models.splits import Blocks
 from models.stage_outputs import StageOutputs
-from models.training_report import ComposedReport, Cutoffs, HeldOut, cutoffs
+from models.training_report import COMPOSED, ComposedReport, Cutoffs, HeldOut, cutoffs
 from models.weights import LearnedWeights, learn_weights
 from topics.pipeline import Pipeline
 from topics.policy import Policy
-
-COMPOSED = "composed"
 
 
 class Composition(NamedTuple):

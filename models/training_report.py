@@ -13,9 +13,13 @@ from models.judging import Curves, Labels, Quality, Record, Share, ranking
 from models.leaving_out import LeftOut
 
 __all__ = [
-    "ComponentReport", "ComposedReport", "Cutoffs", "HeldOut", "LabelDelay", "TrainingReport",
-    "cutoffs", "ranking",
+    "COMPOSED", "ComponentReport", "ComposedReport", "Cutoffs", "HeldOut", "LabelDelay",
+    "TrainingReport", "cutoffs", "ranking",
 ]  # fmt: skip
+
+
+COMPOSED = "composed"
+"""The weighted score, where it stands beside the stages' signals."""
 
 
 class Figures(Record):

@@ -19,6 +19,9 @@ from topics.errors import NotAuthorized, WriteTimeout
 TIMEOUT_S = 60.0
 """An idempotent aiokafka producer retries for ever: a broker may be away for this long."""
 
+MAX_RECORD_BYTES = 900_000
+"""A batch larger than this is split: brokers refuse records over 1 MB by default."""
+
 _LOOK_AGAIN_S = 0.1
 
 _OVERHEAD = 61 + 25

@@ -106,3 +106,17 @@ def _written_out(node: yaml.Node, known: dict[int, int], around: set[int]) -> in
 def _check(fits: bool, otherwise: str, mark: yaml.Mark) -> None:  # what is checked
     if not fits:
         raise ConstructorError(None, None, otherwise, mark)
+
+
+def scalar(value: object) -> str:
+    """*value* as YAML on one line, quoted where YAML would read something else.
+
+    >>> scalar("amount"), scalar("no"), scalar("a, b"), scalar(1e-07)
+    ('amount', "'no'", "'a, b'", '1.0e-07')
+    """
+    printable = str(value).isprintable()  # YAML breaks lines at more characters than Python
+    listed: str = yaml.safe_dump(
+        [value], default_flow_style=True, allow_unicode=printable, width=2**31 - 1,
+        default_style=None if printable else '"',  # the only style that escapes a line's end
+    )  # fmt: skip
+    return listed.strip()[1:-1]

@@ -78,10 +78,10 @@ def evaluate(
     """
     from agents.brokers import wait_for_broker
     from agents.deployed import open_weights
-    from agents.evaluating import COMPOSED
     from agents.evaluation_data import not_measured, transactions_in
     from models.evaluation import Weeks
     from models.registry import Registry
+    from models.training_report import COMPOSED
     from topics.pipeline_file import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings
 
@@ -242,10 +242,11 @@ def _report(
     """
     import json
 
-    from agents.evaluating import COMPOSED, NotWhole
+    from agents.evaluating import NotWhole
     from agents.evaluation_data import outcomes_of_events
     from agents.evaluation_table import figures_table
     from models.evaluation import scored
+    from models.training_report import COMPOSED
 
     outcomes = outcomes_of_events(evaluation.events).of(tested)
     account, shortfall = evaluation.ledger.total(), evaluation.shortfall()

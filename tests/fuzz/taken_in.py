@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.pipeline_template import scalar
 from topics.control import ControlState
 from topics.decision import rfc3339
 from topics.errors import WireError
@@ -22,6 +21,7 @@ from topics.graph import check_graph
 from topics.heartbeat import HEADER, heartbeat_of
 from topics.pipeline_file import PipelineFile, PipelineFileError, load_pipeline
 from topics.reports import ReportState
+from topics.yaml_text import scalar
 
 MEDIA_TYPES: tuple[bytes | None, ...] = (
     None, b"application/cloudevents+json", b"Application/CloudEvents-Batch+JSON", b"text/plain",

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from agents.stage_writer import MAX_RECORD_BYTES, BatchWriter
+from agents.stage_writer import BatchWriter
 from tests.unit.stage_batches import batch_of
-from topics.batches import Record
+from topics.batches import MAX_RECORD_BYTES, Record
 from topics.stage_batch import StageBatch
 from topics.wire import decode
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.evaluating import COMPOSED
 from agents.evaluation_data import (
     TRANSACTIONS,
     events_between,
@@ -36,6 +35,7 @@ from models.evaluation import (
 )
 from models.evaluation import test_rows as rows_to_test
 from models.training_errors import LengthMismatch
+from models.training_report import COMPOSED
 from topics.pipeline_file import find_pipeline, load_pipeline
 
 START = date(2018, 4, 1)

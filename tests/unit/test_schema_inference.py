@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agents import training_data
-from agents.pipeline_template import Template, render, scalar
+from agents.pipeline_template import Template, render
 from models.column_inference import InferredColumn, infer_column
 from models.feature_choice import auc
 from models.field_names import FieldNames, slug
@@ -34,6 +34,7 @@ from models.training import TrainingData
 from models.training_errors import TooFewRows
 from topics.pipeline import Pipeline
 from topics.pipeline_file import load_pipeline
+from topics.yaml_text import scalar
 
 pytest.importorskip("pyarrow", reason="the extra 'data' (pyarrow) is not installed")
 
