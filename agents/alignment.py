@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.transforming import INVALID_OUTPUT
-from topics.bytes_column import BytesColumn
-from topics.stage_batch import (
+from topics.records.bytes_column import BytesColumn
+from topics.records.stage_batch import (
     Bools,
     Failure,
     Floats,

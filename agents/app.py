@@ -11,13 +11,13 @@ from tempfile import gettempdir
 import faust
 from yarl import URL
 
-from topics.connection import security_options
-from topics.consumer import MicroBatchConsumer
-from topics.embedded import FETCH_WAIT_MS, LEADER_WAIT_S
 from topics.errors import LeaseLost
-from topics.fetch import Fetch, FetchSchema
+from topics.kafka.connection import security_options
+from topics.kafka.consumer import MicroBatchConsumer
+from topics.kafka.embedded import FETCH_WAIT_MS, LEADER_WAIT_S
+from topics.kafka.fetch import Fetch, FetchSchema
+from topics.kafka.transport import BatchProducer, MicroBatchTransport
 from topics.settings import BrokerSettings
-from topics.transport import BatchProducer, MicroBatchTransport
 
 log = logging.getLogger(__name__)
 

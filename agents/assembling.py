@@ -17,10 +17,10 @@ from agents.source_stage import SourceStage
 from agents.stage_metrics import StageMetrics
 from agents.weigh import Weigher
 from agents.worker import Wiring, Worker
-from topics.feature import EVENTS
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.order import inputs_of
+from topics.pipeline.topology import WEIGH, Topology
 from topics.settings import BrokerSettings
-from topics.topology import WEIGH, Topology
-from topics.workers import inputs_of
 
 _EVENT_RECORDS = 4096
 _BATCH_RECORDS = 16

@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 from agents.end_batches import Ends, ends_of
 from agents.ledger import Account, Ledger, View
 from agents.record_batches import RecordBatch
-from topics.topology import Topology
+from topics.pipeline.topology import Topology
 
 Offsets = Mapping[TopicPartition, int]
 SLACK = 2**17

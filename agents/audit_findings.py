@@ -9,9 +9,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from agents.identity_sample import Mismatch
-from topics.connection import client_options
+from topics.kafka.connection import client_options
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 _ANEW = (
     "delete the pipeline's other topics and its consumer groups too, or give the pipeline a new "

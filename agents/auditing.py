@@ -25,8 +25,8 @@ from agents.ledger import Account
 from agents.log_reader import LogReader
 from agents.source_commits import SourceCommits
 from topics.errors import BrokerError
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 _POLL_S = 0.1
 _LOOK_S = 10.0

@@ -19,10 +19,6 @@ from aiokafka.errors import (
     for_code,
 )
 
-from topics import embedded
-from topics.clients import close
-from topics.connection import client_options, refusal
-from topics.embedded import EmbeddedBroker
 from topics.errors import (
     BrokerUnreachable,
     CertificateRefused,
@@ -35,11 +31,22 @@ from topics.errors import (
     TopicNotFound,
     TopicNotMade,
 )
-from topics.reachability import listeners, unknown_host, unreachable
+from topics.kafka import embedded
+from topics.kafka.clients import close
+from topics.kafka.connection import client_options, refusal
+from topics.kafka.embedded import EmbeddedBroker
+from topics.kafka.reachability import listeners, unknown_host, unreachable
+from topics.kafka.topic_admin import (
+    BROKER_DEFAULT,
+    NewTopic,
+    all_tell_of,
+    create,
+    durability,
+    look_up,
+)
+from topics.pipeline.topology import Topology
+from topics.records.topic_configs import topic_configs
 from topics.settings import BrokerSettings, HomeSettings
-from topics.topic_admin import BROKER_DEFAULT, NewTopic, all_tell_of, create, durability, look_up
-from topics.topic_configs import topic_configs
-from topics.topology import Topology
 
 DEFAULT_WAIT_S = 30.0
 _ADDRESS_FILE = "embedded-broker.json"

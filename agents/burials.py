@@ -24,10 +24,10 @@ import numpy as np
 from agents.letter_writer import LetterWriter
 from agents.tail import TailReader, ranges, readable
 from agents.worker import Wiring
-from topics.batches import Record
-from topics.dead_letters import Original, dead_letter
-from topics.ends import buried_offset
-from topics.stage_batch import Bools, Failure, Ints, Rows
+from topics.kafka.batches import Record
+from topics.records.dead_letter import Original, dead_letter
+from topics.records.ends import buried_offset
+from topics.records.stage_batch import Bools, Failure, Ints, Rows
 
 _AT_ONCE_BYTES = 4_000_000
 """Originals are held in memory up to so many bytes, then their letters are written."""

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from models.features import FeatureVector
-from topics.embedded import MAX_BYTES_IN_FLIGHT
-from topics.pipeline import Pipeline
+from topics.kafka.embedded import MAX_BYTES_IN_FLIGHT
+from topics.pipeline.schema import Pipeline
 
 _DECISION_BYTES = 600
 """A decision without its contributions, or what the headers of a dead letter add; about that."""

@@ -26,10 +26,10 @@ from agents.tail import TailReader
 from agents.trial import WORKER_ENDED, Trial
 from agents.worker import Wiring, all_done
 from models.component import Batch, StageOutput
-from topics.feature import EVENTS
-from topics.flow import in_generations
-from topics.redrive import Errand
-from topics.stage_batch import Failure, Ints, StageBatch
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.flow import in_generations
+from topics.records.stage_batch import Failure, Ints, StageBatch
+from topics.redrive.record import Errand
 
 
 @dataclass(frozen=True, slots=True)

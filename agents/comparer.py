@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from agents.comparison import Comparison, Judged, Quality
 from models.sequential import SequentialTest, Verdict
-from topics.decision import Decision
-from topics.policy import Policy
-from topics.stage_batch import StageBatch
+from topics.pipeline.policy import Policy
+from topics.records.decision import Decision
+from topics.records.stage_batch import StageBatch
 
 K = TypeVar("K")
 V = TypeVar("V")

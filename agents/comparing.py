@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from agents.brokers import topic_names
 from agents.comparer import Comparer
 from agents.following import follower, read_until
-from topics.decision import Decision, attempt_of
 from topics.errors import WireError
-from topics.events import EventDecoder
-from topics.outcomes import OUTCOME, outcome_schema
-from topics.pipeline import Pipeline
+from topics.events.event import EventDecoder
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.decision import Decision, attempt_of
+from topics.records.outcome import OUTCOME, outcome_schema
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import Topology
-from topics.wire import decode
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from models.probing import ROUNDING, check_probe
 from models.registry import Registry, digest_of
 from models.session import ModelSession
 from topics.errors import AnabranchError
-from topics.pipeline import ComponentSpec, Pipeline
-from topics.stage_batch import ModelRef
+from topics.pipeline.schema import ComponentSpec, Pipeline
+from topics.records.stage_batch import ModelRef
 
 
 class ComponentNotLoadable(AnabranchError):

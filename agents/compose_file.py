@@ -13,11 +13,11 @@ from typing import NamedTuple
 from agents.compose_stack import dashboards, end, kafka
 from agents.compose_text import compose_mount, compose_scalar
 from topics.errors import AnabranchError
-from topics.pipeline import Pipeline
+from topics.pipeline.order import workers as of_pipeline
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH
+from topics.pipeline.yaml_text import scalar
 from topics.printable import printable
-from topics.topology import WEIGH
-from topics.workers import workers as of_pipeline
-from topics.yaml_text import scalar
 
 METRICS_PORT = 9464
 AUDIT_PORT = 9465

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from agents.compose_file import Layout, workers
 from agents.compose_text import compose_scalar
-from topics.acls import CONSUMER, OPERATOR, PRODUCER
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.pipeline.yaml_text import scalar
 from topics.printable import printable
-from topics.topology import Topology
-from topics.yaml_text import scalar
+from topics.records.acls import CONSUMER, OPERATOR, PRODUCER
 
 ADMIN = "admin"
 """The broker's super user: makes topics and grants rights."""

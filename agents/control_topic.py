@@ -23,14 +23,14 @@ from agents.brokers import topic_names
 from agents.control_writing import ShutOut, only_writer
 from agents.following import ends_of, follower
 from agents.promotion_errors import ChangedMeanwhile
-from topics.batches import write_batches
-from topics.clients import close
-from topics.connection import client_options
-from topics.control import AuditEntry, ControlState, audit_key
 from topics.errors import AnabranchError, TopicMissing, WireError
-from topics.reports import PARTITION, ReportState, is_report, records
+from topics.kafka.batches import write_batches
+from topics.kafka.clients import close
+from topics.kafka.connection import client_options
+from topics.pipeline.topology import Topology
+from topics.records.control import AuditEntry, ControlState, audit_key
+from topics.records.reports import PARTITION, ReportState, is_report, records
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 log = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced, TransactionalIdAuthorizationFailed
 
-from topics.batches import Record, write_batches
-from topics.clients import close
-from topics.connection import client_options
 from topics.errors import AnabranchError, BrokerError, NotAuthorized, WriteTimeout
-from topics.reports import PARTITION
+from topics.kafka.batches import Record, write_batches
+from topics.kafka.clients import close
+from topics.kafka.connection import client_options
+from topics.records.reports import PARTITION
 from topics.settings import BrokerSettings, HomeSettings
 
 _WITHIN_S = 20.0

@@ -13,11 +13,11 @@ import orjson
 from agents.join import Joined
 from models.weighed_models import Learned
 from models.weighting import Weighed
-from topics.batches import Headers, Record
-from topics.decision import ATTEMPT, SCHEMA, rfc3339, rfc3339_all, source_id
-from topics.pipeline import Pipeline
-from topics.stage_batch import Bools, Ints
-from topics.topology import Topology
+from topics.kafka.batches import Headers, Record
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.decision import ATTEMPT, SCHEMA, rfc3339, rfc3339_all, source_id
+from topics.records.stage_batch import Bools, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Weights:
 
 
 class DecisionWriter:
-    """Writes `topics.decision.Decision` records of one pipeline."""
+    """Writes `topics.records.decision.Decision` records of one pipeline."""
 
     def __init__(self, pipeline: Pipeline, weights: Weights) -> None:
         policy = pipeline.policy

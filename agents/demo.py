@@ -19,7 +19,7 @@ from agents.streaming import Stream
 from agents.worker_process import WorkerProcess
 from models.simulators import CALM, SIMULATORS, LabelledEvent, Scenario, Simulator
 from topics.errors import AnabranchError
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 from topics.settings import BrokerSettings
 
 Floats = NDArray[np.float64]

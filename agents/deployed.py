@@ -20,8 +20,8 @@ from models.model_inputs import WeightsOutOfDate
 from models.registry import Registry
 from models.registry_errors import RegistryError
 from models.weighed_models import InService, OtherModel, in_service, learned_for, other_models
-from topics.control import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
-from topics.pipeline import ComponentSpec, Pipeline
+from topics.pipeline.schema import ComponentSpec, Pipeline
+from topics.records.control import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from aiokafka.structs import TopicPartition
 from agents.in_flight import InFlight
 from agents.log_reader import LogReader
 from agents.publishing import partition_of
-from topics.embedded import KEPT_BYTES
 from topics.errors import WireError
+from topics.kafka.embedded import KEPT_BYTES
+from topics.pipeline.topology import Topology
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import Topology
-from topics.wire import decode
 
 Event = tuple[bytes, bytes]
 """Key and value."""

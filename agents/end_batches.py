@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from agents.decision_batches import Unusual, decided_offsets
 from agents.record_batches import RecordBatch
-from topics import dead_letters, decision
+from topics.records import dead_letter as dead_letters
+from topics.records import decision
 
 log = logging.getLogger(__name__)
 

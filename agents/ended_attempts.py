@@ -18,12 +18,12 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 
 from agents.tail import TailReader
-from topics.batches import Record
-from topics.ends import attempt_at
-from topics.ends_summary import MOST, Ends, Summary, decoded, encoded, is_summary
 from topics.errors import WireError
-from topics.redrive import About, End, about_of, next_of
-from topics.topology import Topology
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
+from topics.records.ends import attempt_at
+from topics.redrive.ends_summary import MOST, Ends, Summary, decoded, encoded, is_summary
+from topics.redrive.record import About, End, about_of, next_of
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from agents.alignment import aligned
 from agents.join import Joined
-from topics.errand_outputs import ErrandOutputs, batches_of
 from topics.errors import WireError
-from topics.redrive import Errand
-from topics.stage_batch import Rows, StageBatch
+from topics.records.stage_batch import Rows, StageBatch
+from topics.redrive.outputs import ErrandOutputs, batches_of
+from topics.redrive.record import Errand
 
 Refusals = Mapping[int, WireError]
 """Source offset → why its errand cannot be dealt with, ever."""

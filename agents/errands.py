@@ -24,12 +24,12 @@ from faust.types import TP
 from agents.errand_rows import Refusals
 from agents.letter_writer import write_while_they_fit
 from agents.worker import Wiring
-from topics.batches import Record
-from topics.errand_outputs import contents_of
-from topics.errand_route import ErrandRoute
 from topics.errors import WireError
-from topics.redrive import Errand, encoded, next_of, opened
-from topics.stage_batch import StageBatch
+from topics.kafka.batches import Record
+from topics.records.stage_batch import StageBatch
+from topics.redrive.outputs import contents_of
+from topics.redrive.record import Errand, encoded, next_of, opened
+from topics.redrive.route import ErrandRoute
 
 log = logging.getLogger(__name__)
 

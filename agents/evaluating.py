@@ -17,8 +17,8 @@ from agents.streaming import PATIENCE_S, Stream
 from agents.worker_process import WorkerProcess
 from models.evaluation import EvaluationError
 from models.training_report import COMPOSED
-from topics.batches import Record
-from topics.events import EventDecoder
+from topics.events.event import EventDecoder
+from topics.kafka.batches import Record
 from topics.settings import BrokerSettings
 
 Floats = NDArray[np.float64]

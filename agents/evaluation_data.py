@@ -17,7 +17,7 @@ from models.registry import Registry
 from models.training_data import TrainingData, with_windows
 from models.unseen_rows import may_have_seen, milliseconds
 from models.windows import WindowPlan
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 _DAY_MS = 86_400_000
 TRANSACTIONS = "transactions.parquet"

@@ -8,7 +8,7 @@ from models.component import Batch, Component, Floats, StageOutput
 from models.features import FeatureVector
 from models.model_component import ModelComponent
 from models.session import ModelSession
-from topics.float32 import singles
+from topics.events.float32 import singles
 
 
 class PlainFeatures(Component):

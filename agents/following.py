@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from topics.clients import close
-from topics.connection import client_options
+from topics.kafka.clients import close
+from topics.kafka.connection import client_options
 from topics.settings import BrokerSettings
 
 

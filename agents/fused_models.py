@@ -21,9 +21,9 @@ from models.fusing import FusedSession, block_of, parts_of
 from models.model_component import ModelComponent
 from models.registry_errors import RegistryError
 from models.session import ModelSession, Singles
-from topics.float32 import BeyondFloat32, singles
-from topics.stage_batch import Floats, Ints
-from topics.workers import worker_name
+from topics.events.float32 import BeyondFloat32, singles
+from topics.pipeline.order import worker_name
+from topics.records.stage_batch import Floats, Ints
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from agents.alignment import StageRows
 from agents.join import Joined
 from models.component import Batch
-from topics.stage_batch import Failure, Ints, Rows
+from topics.records.stage_batch import Failure, Ints, Rows
 
 
 class Decoded(NamedTuple):

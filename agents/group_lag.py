@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from agents.following import follower
-from topics.connection import client_options
+from topics.kafka.connection import client_options
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from aiokafka.structs import TopicPartition
 
 from agents.end_batches import Ends
 from agents.log_reader import LogReader
-from topics.topology import Topology
+from topics.pipeline.topology import Topology
 
 _FIRST, _OTHERS = 2, 3
 _TRIES = 5

@@ -15,12 +15,12 @@ from aiokafka.structs import TopicPartition
 
 from agents.auditing import Audit, audit_topics
 from agents.following import follower, read_until
-from topics.clients import close
-from topics.connection import client_options
 from topics.errors import BrokerError, WireError
-from topics.redrive import about_of
+from topics.kafka.clients import close
+from topics.kafka.connection import client_options
+from topics.pipeline.topology import Topology
+from topics.redrive.record import about_of
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ import numpy as np
 
 from agents.alignment import NO_ROWS, Reason, StageRows, aligned, failures_of, union
 from agents.lane import Lane, LanePart, Pending, Position, held_bytes
-from topics.heartbeat import Heartbeat
-from topics.stage_batch import Bools, Failure, ModelRef, Rows, StageBatch
+from topics.records.heartbeat import Heartbeat
+from topics.records.stage_batch import Bools, Failure, ModelRef, Rows, StageBatch
 
 LaneKey = tuple[str, int]
 _CATCH_UP_S = 1.0

@@ -12,7 +12,7 @@ from agents.join import Joined, PartitionJoin
 from agents.joined_worker import JoinedWorker
 from agents.stage_pulse import StagePulse
 from agents.worker import Wiring
-from topics.workers import inputs_of
+from topics.pipeline.order import inputs_of
 
 
 class JoinedStage(JoinedWorker):

@@ -13,11 +13,11 @@ from agents.join import Joined, Moment, PartitionJoin
 from agents.stage_pulse import Standing
 from agents.worker import Wiring, Worker, all_done
 from topics.errors import WireError
-from topics.fetch import Fetch
-from topics.heartbeat import heartbeat_of
-from topics.stage_batch import StageBatch
-from topics.status import Awaited
-from topics.wire import decode
+from topics.kafka.fetch import Fetch
+from topics.records.heartbeat import heartbeat_of
+from topics.records.stage_batch import StageBatch
+from topics.records.status import Awaited
+from topics.records.wire import decode
 
 log = logging.getLogger(__name__)
 

@@ -33,15 +33,15 @@ from agents.trial import WORKER_ENDED
 from agents.worker import Wiring, Worker, all_done
 from models.component import Batch, Column
 from models.windows import WindowPlan
-from topics.batches import Record
 from topics.errors import WireError
-from topics.fetch import Fetch
-from topics.redrive import Errand
-from topics.source_decoder import SourceDecoder
-from topics.stage_batch import Failure, Rows, StageBatch, concat_failures
-from topics.status import Awaited
-from topics.topology import lane_of
-from topics.wire import decode
+from topics.events.source_decoder import SourceDecoder
+from topics.kafka.batches import Record
+from topics.kafka.fetch import Fetch
+from topics.pipeline.topology import lane_of
+from topics.records.stage_batch import Failure, Rows, StageBatch, concat_failures
+from topics.records.status import Awaited
+from topics.records.wire import decode
+from topics.redrive.record import Errand
 
 log = logging.getLogger(__name__)
 

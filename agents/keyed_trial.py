@@ -22,7 +22,7 @@ from agents.event_time import Released
 from agents.stage_pulse import WORKER
 from agents.tail import TailReader
 from agents.trial import ENDINGS_AT_ROW, ENDINGS_AT_ROWS
-from topics.batches import Record
+from topics.kafka.batches import Record
 
 HEADER = "anabranch-tried"
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from agents.letters import Identity, Letter
 from agents.tail import TailReader
-from topics.errand_outputs import ErrandOutputs, contents_of
 from topics.errors import WireError
+from topics.pipeline.topology import Topology
+from topics.records.stage_batch import StageBatch
+from topics.records.wire import decode
+from topics.redrive.outputs import ErrandOutputs, contents_of
 from topics.settings import BrokerSettings
-from topics.stage_batch import StageBatch
-from topics.topology import Topology
-from topics.wire import decode
 
 _SLACK_MS = 60_000
 """Clocks of producers and workers may differ by so much."""

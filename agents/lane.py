@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from agents.alignment import Reason
 from agents.trial import WORKER_ENDED
-from topics.heartbeat import Heartbeat
-from topics.stage_batch import StageBatch
+from topics.records.heartbeat import Heartbeat
+from topics.records.stage_batch import StageBatch
 
 Position = tuple[Hashable, int]
 """Where a batch came from: a topic-partition, and the offset to commit after it."""

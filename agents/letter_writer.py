@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiokafka.errors import MessageSizeTooLargeError
 
 from agents.app import StageApp
-from topics.batches import Record
-from topics.dead_letters import cut
+from topics.kafka.batches import Record
+from topics.records.dead_letter import cut
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.following import follower, read_until
 from agents.tail import TailReader
-from topics import dead_letters
-from topics.batches import Headers
 from topics.errors import AnabranchError, WireError
-from topics.pipeline import Pipeline
-from topics.redrive import End, about_of, without_ours
+from topics.kafka.batches import Headers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH, Topology
+from topics.records import dead_letter as dead_letters
+from topics.redrive.record import End, about_of, without_ours
 from topics.settings import BrokerSettings
-from topics.topology import WEIGH, Topology
 
 _PREFIX = dead_letters.PREFIX
 _TOPIC, _PARTITION, _OFFSET = (f"{_PREFIX}{it}" for it in ("topic", "partition", "offset"))
@@ -70,7 +70,8 @@ class Letter(NamedTuple):
     headers: Headers
     """The original ones."""
     digest: str = ""
-    """Of the original record, where only a part is in it: see `topics.dead_letters.digest_of`."""
+    """Of the original record, where only a part is in it: see
+    `topics.records.dead_letter.digest_of`."""
     size: int = 0
     """Bytes of the original record, then."""
 

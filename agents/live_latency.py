@@ -8,8 +8,8 @@ import orjson
 from aiokafka.structs import ConsumerRecord
 
 from agents.tail import TailReader
-from topics.decision import attempt_of
-from topics.topology import Topology
+from topics.pipeline.topology import Topology
+from topics.records.decision import attempt_of
 
 _PARTITIONS = 8
 """So many are looked at each time, in turns."""

@@ -24,8 +24,8 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
 from agents.record_batches import RecordBatch, record_batches
-from topics.connection import client_options
 from topics.errors import BrokerUnreachable, NotAuthorized, TopicMissing
+from topics.kafka.connection import client_options
 from topics.settings import BrokerSettings
 
 _READ_COMMITTED = 1

@@ -9,7 +9,7 @@ from agents.model_names import BadModelName, parsed
 from agents.model_rows import rows_in
 from topics.errors import AnabranchError, MissingExtra
 from topics.file_content import read_file
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.pipeline.file import find_pipeline, load_pipeline
 
 if TYPE_CHECKING:
     from models.registry import Registry

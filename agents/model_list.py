@@ -7,7 +7,7 @@ from typing import Any
 
 from models.registry import ModelVersion, Registry, RegistryError, WeightsVersion
 from models.weighed_models import InService, in_service, other_models
-from topics.pipeline_file import PipelineFile
+from topics.pipeline.file import PipelineFile
 
 Facts = dict[str, Any]
 

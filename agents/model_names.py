@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from models.registry import WEIGHTS
 from topics.errors import AnabranchError
-from topics.pipeline_file import PipelineFile, PipelineNotFound, find_pipeline, load_pipeline
+from topics.pipeline.file import PipelineFile, PipelineNotFound, find_pipeline, load_pipeline
 
 _COMPONENT = re.compile(rf"({WEIGHTS}|[a-z][a-z0-9-]{{0,62}})(?:@([1-9][0-9]{{0,8}}))?", re.ASCII)
 _FILES = (".yaml", ".yml")

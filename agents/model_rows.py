@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from models.dataset_errors import UnreadableDataset
 from models.datasets import read_rows
 from topics.errors import AnabranchError
+from topics.events.float32 import singles
 from topics.file_content import check_file
-from topics.float32 import singles
 
 MOST_ROWS = 2048
 

@@ -18,12 +18,12 @@ from agents.terms import Terms
 from models.model_inputs import ModelOutOfDate, reads
 from models.registry import Registry, WeightsVersion
 from models.weighed_models import WeightsOfOtherModels
-from topics.control import ControlState
 from topics.errors import AnabranchError
-from topics.pipeline import Pipeline
-from topics.pipeline_file import PipelineFile
-from topics.topology import WEIGH
-from topics.workers import workers
+from topics.pipeline.file import PipelineFile
+from topics.pipeline.order import workers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH
+from topics.records.control import ControlState
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from agents.publishing import encoded, publish_chunk
-from topics.feature import duration_ms
-from topics.outcomes import outcome_fields, outcome_of
-from topics.pipeline import Pipeline
-from topics.rfc3339 import milliseconds
-from topics.topology import Topology
+from topics.events.rfc3339 import milliseconds
+from topics.pipeline.fields import duration_ms
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.outcome import outcome_fields, outcome_of
 
 
 class OutcomePublisher:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from agents.components import OpenComponent
 from agents.slot import Challenge, Slot
 from agents.terms import Terms, TermsSlot
-from topics.pipeline import Pipeline
-from topics.topology import WEIGH
-from topics.workers import workers
+from topics.pipeline.order import workers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH
 
 
 @dataclass(frozen=True, slots=True)

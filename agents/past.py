@@ -9,7 +9,7 @@ import numpy as np
 
 from models.component import Column
 from models.windows import Ints, WindowPlan, Windows
-from topics.stage_batch import Floats
+from topics.records.stage_batch import Floats
 
 _AT_MOST_EVERY_S = 1.5
 """The embedded broker keeps what comes in about seven seconds at full speed: a worker that starts

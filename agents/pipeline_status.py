@@ -1,7 +1,7 @@
 """How a pipeline fares: what its workers say, and of whom nothing is heard.
 
-Ages are those of records on the reports topic, see `topics.reports`: what a worker says is as old
-as its record, and what it says of earlier is told apart by its own clock alone.
+Ages are those of records on the reports topic, see `topics.records.reports`: what a worker says is
+as old as its record, and what it says of earlier is told apart by its own clock alone.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from topics.readers import Reader
-from topics.reports import Heard, InService, ReportState
-from topics.status import PartitionStatus
+from topics.pipeline.readers import Reader
+from topics.records.reports import Heard, InService, ReportState
+from topics.records.status import PartitionStatus
 
 State = Literal["up", "starting", "waiting", "down"]
 _LEAST_SILENCE_S = 4.0

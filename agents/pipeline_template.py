@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from models.schema_inference import FieldPlan, InferredSchema
-from topics.event_schema import EventField
-from topics.feature import Feature
-from topics.yaml_text import scalar
+from topics.pipeline.event_schema import EventField
+from topics.pipeline.fields import Feature
+from topics.pipeline.yaml_text import scalar
 
 _WIDTH = 96
 _MANY_ROWS = 5000
@@ -33,7 +33,7 @@ class Template(NamedTuple):
 
 
 def render(schema: InferredSchema, template: Template) -> str:
-    """The YAML text; `topics.pipeline_file.load_pipeline` accepts it."""
+    """The YAML text; `topics.pipeline.file.load_pipeline` accepts it."""
     parts = [_head, _event, _data, _components, _end]
     return "\n".join("\n".join(part(schema, template)) + "\n" for part in parts)
 

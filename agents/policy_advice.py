@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topics.errors import AnabranchError
-from topics.policy_edit import plain, with_thresholds
-from topics.rewriting import rewrite
-from topics.yaml_text import scalar
+from topics.pipeline.edit import rewrite
+from topics.pipeline.policy_edit import plain, with_thresholds
+from topics.pipeline.yaml_text import scalar
 
 if TYPE_CHECKING:
     from models.decision_costs import CostReport
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
 
 
 class NoCosts(AnabranchError):

@@ -28,7 +28,8 @@ from agents.promotion_errors import (
 from models.registry import Registry
 from models.registry_errors import RegistryError
 from models.weighed_models import OtherModel
-from topics.control import (
+from topics.pipeline.file import PipelineFile
+from topics.records.control import (
     POLICY,
     WEIGHTS,
     Action,
@@ -40,8 +41,7 @@ from topics.control import (
     WeightsDeployment,
     deploy_key,
 )
-from topics.pipeline_file import PipelineFile
-from topics.reports import WorkerReport
+from topics.records.reports import WorkerReport
 
 _OTHERS_S = 1.5
 """For so long another worker's report is waited for."""

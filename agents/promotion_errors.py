@@ -11,8 +11,8 @@ PromotionError
 
 from __future__ import annotations
 
-from topics.control import AuditEntry
 from topics.errors import AnabranchError
+from topics.records.control import AuditEntry
 
 
 class PromotionError(AnabranchError):

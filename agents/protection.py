@@ -13,10 +13,10 @@ from agents.brokers import broker_settings, topic_names, wait_for_broker
 from agents.control_topic import ControlTopic
 from models.registry import WEIGHTS
 from models.retention import VersionKey
-from topics.control import ControlState
-from topics.pipeline_file import PipelineFile
+from topics.pipeline.file import PipelineFile
+from topics.pipeline.topology import Topology
+from topics.records.control import ControlState
 from topics.settings import BrokerSettings, HomeSettings
-from topics.topology import Topology
 
 Protector = Callable[[PipelineFile], Iterable[VersionKey]]
 

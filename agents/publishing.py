@@ -16,9 +16,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from agents.pacing import Pace
-from topics.batches import Record, write_batches
-from topics.clients import close
-from topics.connection import client_options
+from topics.kafka.batches import Record, write_batches
+from topics.kafka.clients import close
+from topics.kafka.connection import client_options
 from topics.settings import BrokerSettings
 
 CHUNK = 2000

@@ -9,9 +9,9 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.tail import GAP, TailReader, readable
 from topics.errors import WireError
-from topics.heartbeat import HEADER, heartbeat_of
-from topics.stage_batch import Ints, StageBatch
-from topics.wire import decode
+from topics.records.heartbeat import HEADER, heartbeat_of
+from topics.records.stage_batch import Ints, StageBatch
+from topics.records.wire import decode
 
 _FEW = 8
 

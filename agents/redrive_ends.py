@@ -19,14 +19,14 @@ from agents.tail import TailReader, ranges
 from agents.terms import TermsSlot
 from agents.weighing import causes_of_death
 from agents.worker import Wiring, all_done
-from topics import dead_letters
-from topics.batches import Record
-from topics.dead_letters import Original, dead_letter
-from topics.ends_summary import is_summary
 from topics.errors import WireError
-from topics.redrive import About, End, Errand, about_of, encoded, next_of
-from topics.stage_batch import Failure
-from topics.topology import WEIGH
+from topics.kafka.batches import Record
+from topics.pipeline.topology import WEIGH
+from topics.records import dead_letter as dead_letters
+from topics.records.dead_letter import Original, dead_letter
+from topics.records.stage_batch import Failure
+from topics.redrive.ends_summary import is_summary
+from topics.redrive.record import About, End, Errand, about_of, encoded, next_of
 
 TOO_LARGE = "RecordTooLarge"
 

@@ -23,13 +23,13 @@ from agents.letters import Identity
 from agents.live_latency import LiveLatency
 from agents.live_pace import LOOK_S, LivePace
 from agents.tail import TailReader
-from topics.batches import Record, write_batches
-from topics.errand_route import ErrandRoute
 from topics.errors import WireError
-from topics.pipeline import Pipeline
-from topics.redrive import End, Errand, about_of, encoded, next_of
+from topics.kafka.batches import Record, write_batches
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.redrive.record import End, Errand, about_of, encoded, next_of
+from topics.redrive.route import ErrandRoute
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 log = logging.getLogger(__name__)
 

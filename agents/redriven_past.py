@@ -19,8 +19,8 @@ from agents.worker import Worker
 from models.component import Column
 from models.windows import WindowPlan
 from topics.errors import WireError
-from topics.events import DecodedEvents
-from topics.redrive import Errand
+from topics.events.event import DecodedEvents
+from topics.redrive.record import Errand
 
 log = logging.getLogger(__name__)
 

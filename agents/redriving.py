@@ -10,15 +10,15 @@ from agents.editing import EditFailed
 from agents.known_outputs import Outputs, find_outputs
 from agents.letters import Identity, Letter, Letters, State
 from agents.tail import TailReader, ranges
-from topics.dead_letters import digest_of
-from topics.decision import Source
-from topics.errand_route import ErrandRoute
 from topics.errors import WireError
-from topics.events import EventDecoder
-from topics.pipeline import Pipeline
-from topics.redrive import About, Errand, opened
-from topics.stage_batch import StageBatch
-from topics.topology import WEIGH, Topology
+from topics.events.event import EventDecoder
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH, Topology
+from topics.records.dead_letter import digest_of
+from topics.records.decision import Source
+from topics.records.stage_batch import StageBatch
+from topics.redrive.record import About, Errand, opened
+from topics.redrive.route import ErrandRoute
 
 AT_ONCE = 5000
 """So many letters are held in memory with their originals and outputs."""

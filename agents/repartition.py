@@ -22,13 +22,13 @@ from agents.source_stage import source_rows
 from agents.stage_writer import BatchWriter
 from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.windows import Ints, WindowPlan
-from topics.bytes_column import BytesColumn
-from topics.events import DecodedEvents
-from topics.fetch import Fetch
-from topics.outcomes import OUTCOME, outcome_schema
-from topics.source_decoder import SourceDecoder
-from topics.stage_batch import ModelRef, StageBatch
-from topics.topology import lane_of
+from topics.events.event import DecodedEvents
+from topics.events.source_decoder import SourceDecoder
+from topics.kafka.fetch import Fetch
+from topics.pipeline.topology import lane_of
+from topics.records.bytes_column import BytesColumn
+from topics.records.outcome import OUTCOME, outcome_schema
+from topics.records.stage_batch import ModelRef, StageBatch
 
 log = logging.getLogger(__name__)
 

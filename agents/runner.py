@@ -23,8 +23,8 @@ from agents.tail import TailReader
 from agents.topic_watch import TopicWatch
 from agents.worker import Worker
 from topics.errors import AnabranchError, BrokerUnreachable
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from agents.keyed_trial import KeyedTrial, Portion
 from agents.past import Past, orders_of
 from agents.rewinding import Resumption
 from models.component import Column
-from topics.stage_batch import Rows, StageBatch
+from topics.records.stage_batch import Rows, StageBatch
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ import numpy as np
 from agents.components import OpenComponent
 from agents.transforming import Transformed, transform
 from models.component import Batch
-from topics.bytes_column import BytesColumn
-from topics.stage_batch import Bools, Ints, ModelRef
+from topics.records.bytes_column import BytesColumn
+from topics.records.stage_batch import Bools, Ints, ModelRef
 
 
 class Note(Protocol):

@@ -30,8 +30,8 @@ from models.history import History
 from models.history_errors import MalformedChunk
 from models.registry import digest_of
 from models.windows import WindowPlan
-from topics.batches import MAX_RECORD_BYTES, Record
-from topics.embedded import KEPT_BYTES
+from topics.kafka.batches import MAX_RECORD_BYTES, Record
+from topics.kafka.embedded import KEPT_BYTES
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from topics.connection import client_options
+from topics.kafka.connection import client_options
+from topics.pipeline.topology import WEIGH, Topology
 from topics.settings import BrokerSettings
-from topics.topology import WEIGH, Topology
 
 _STILL_S = 3.0
 

@@ -14,9 +14,9 @@ from typing import Literal
 from aiokafka.structs import ConsumerRecord
 
 from agents.worker import Wiring
-from topics.events import DecodedEvents
-from topics.record_keys import KeyPlacement, is_own
-from topics.source_decoder import FUTURE_EVENT_TIME
+from topics.events.event import DecodedEvents
+from topics.events.record_keys import KeyPlacement, is_own
+from topics.events.source_decoder import FUTURE_EVENT_TIME
 
 log = logging.getLogger(__name__)
 

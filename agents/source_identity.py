@@ -18,14 +18,14 @@ from typing import NamedTuple, Protocol
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from topics.batches import Headers
-from topics.decision import Decision, attempt_of, rfc3339
 from topics.errors import TopicRecreated, WireError
-from topics.heartbeat import heartbeat_of
-from topics.rfc3339 import milliseconds
-from topics.topic_identity import TopicIdentity
-from topics.topology import Topology
-from topics.wire import decode
+from topics.events.rfc3339 import milliseconds
+from topics.kafka.batches import Headers
+from topics.kafka.topic_identity import TopicIdentity
+from topics.pipeline.topology import Topology
+from topics.records.decision import Decision, attempt_of, rfc3339
+from topics.records.heartbeat import heartbeat_of
+from topics.records.wire import decode
 
 SOURCE_IDS = "x-source-ids"
 """Header of what is made of source records: `events=ID`, with outcomes also `outcomes=ID`."""

@@ -29,12 +29,12 @@ from agents.stage_pulse import StagePulse
 from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column
 from models.windows import Ints, WindowPlan
-from topics.bytes_column import BytesColumn
-from topics.events import DecodedEvents
-from topics.fetch import Fetch
-from topics.redrive import Errand
-from topics.source_decoder import SourceDecoder
-from topics.stage_batch import Rows
+from topics.events.event import DecodedEvents
+from topics.events.source_decoder import SourceDecoder
+from topics.kafka.fetch import Fetch
+from topics.records.bytes_column import BytesColumn
+from topics.records.stage_batch import Rows
+from topics.redrive.record import Errand
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from agents.metrics import Metrics
 from models.history import History
-from topics.stage_batch import Bools, Failure, ModelRef
+from topics.records.stage_batch import Bools, Failure, ModelRef
 
 Floats = NDArray[np.float64]
 M = TypeVar("M", bound=MetricWrapperBase)

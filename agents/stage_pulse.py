@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from agents.app import StageApp
-from topics.heartbeat import Heartbeat
-from topics.status import Awaited, PartitionStatus, State
+from topics.records.heartbeat import Heartbeat
+from topics.records.status import Awaited, PartitionStatus, State
 
 WORKER = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
 """This process: one that is started again is another, though it may have the same number."""

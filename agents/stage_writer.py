@@ -22,12 +22,12 @@ from agents.tail import TailReader
 from agents.transforming import Transformed, spread
 from agents.worker import Wiring
 from models.component import Batch
-from topics.batches import MAX_RECORD_BYTES, Record
-from topics.bytes_column import BytesColumn
 from topics.errors import BrokerError, LeaseLost, WireError
-from topics.heartbeat import Heartbeat, heartbeat_of
-from topics.stage_batch import Failure, Ints, Rows, StageBatch
-from topics.wire import Codec, decode, encode
+from topics.kafka.batches import MAX_RECORD_BYTES, Record
+from topics.records.bytes_column import BytesColumn
+from topics.records.heartbeat import Heartbeat, heartbeat_of
+from topics.records.stage_batch import Failure, Ints, Rows, StageBatch
+from topics.records.wire import Codec, decode, encode
 
 log = logging.getLogger(__name__)
 

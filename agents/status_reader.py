@@ -12,10 +12,10 @@ from agents.control_topic import ControlTopic, now_ms
 from agents.group_lag import group_lag
 from agents.pipeline_status import PipelineStatus, pipeline_status, unowned
 from topics.errors import TopicMissing
-from topics.pipeline import Pipeline
-from topics.readers import readers
+from topics.pipeline.readers import readers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 _LOOK_S = 1.0
 _BROKER_EVERY_S = 5.0

@@ -19,16 +19,23 @@ from aiokafka.errors import KafkaError
 from agents.control_topic import WORKER, ControlTopic, now_ms
 from agents.partition_lag import partition_lag
 from agents.stage_metrics import Wait
-from topics.control import POLICY, WEIGHTS
 from topics.errors import AnabranchError
-from topics.feature import EVENTS
-from topics.pipeline import Pipeline
-from topics.readers import KEYED, readers
-from topics.reports import TOPICS, InService, ReportState, StatusReport, TopicIds, status_key
-from topics.stage_batch import ModelRef
-from topics.status import PartitionStatus
-from topics.topology import WEIGH
-from topics.workers import inputs_of
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.order import inputs_of
+from topics.pipeline.readers import KEYED, readers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH
+from topics.records.control import POLICY, WEIGHTS
+from topics.records.reports import (
+    TOPICS,
+    InService,
+    ReportState,
+    StatusReport,
+    TopicIds,
+    status_key,
+)
+from topics.records.stage_batch import ModelRef
+from topics.records.status import PartitionStatus
 
 if TYPE_CHECKING:
     from agents.runner import Running

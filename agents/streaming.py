@@ -24,12 +24,12 @@ from agents.pacing import Labelled, Pace
 from agents.supervision import first_of
 from agents.tail import readable
 from agents.worker_process import WorkerProcess
-from topics.decision import attempt_of
-from topics.embedded import MAX_IN_FLIGHT
-from topics.ends import buried_offset
-from topics.pipeline import Pipeline
+from topics.kafka.embedded import MAX_IN_FLIGHT
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.decision import attempt_of
+from topics.records.ends import buried_offset
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 log = logging.getLogger(__name__)
 

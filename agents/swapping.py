@@ -20,12 +20,12 @@ from agents.stage_metrics import StageMetrics
 from agents.terms import Terms, TermsSlot
 from models.registry import Registry
 from models.registry_errors import RegistryError
-from topics.control import POLICY, WEIGHTS, Challenger, Deployment, VersionRef
 from topics.errors import AnabranchError
-from topics.pipeline_file import PipelineFile
-from topics.reports import FirstOffset, WorkerReport, first_key, worker_key
-from topics.stage_batch import ModelRef
-from topics.topology import WEIGH, Topology
+from topics.pipeline.file import PipelineFile
+from topics.pipeline.topology import WEIGH, Topology
+from topics.records.control import POLICY, WEIGHTS, Challenger, Deployment, VersionRef
+from topics.records.reports import FirstOffset, WorkerReport, first_key, worker_key
+from topics.records.stage_batch import ModelRef
 
 log = logging.getLogger(__name__)
 

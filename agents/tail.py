@@ -11,11 +11,11 @@ import aiokafka
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from topics.clients import close
-from topics.connection import client_options
 from topics.errors import WireError
+from topics.kafka.clients import close
+from topics.kafka.connection import client_options
+from topics.kafka.topic_identity import TopicIdentity, topic_identities
 from topics.settings import BrokerSettings
-from topics.topic_identity import TopicIdentity, topic_identities
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class TailReader:
         return None
 
     async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity | None]:
-        """What the broker says of *topics*, see `topics.topic_identity`."""
+        """What the broker says of *topics*, see `topics.kafka.topic_identity`."""
         return await topic_identities(self._kafka._client, topics)
 
     async def ends(self, topics: Iterable[str], partitions: int) -> dict[tuple[str, int], int]:

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from agents.decisions import DecisionWriter, Weights
 from agents.weighing import Scale
-from topics.pipeline import Pipeline
-from topics.policy import Policy
+from topics.pipeline.policy import Policy
+from topics.pipeline.schema import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from faust.types import TP
 
 from agents.source_identity import TopicReader
 from topics.errors import TopicMismatch, TopicMissing, TopicRecreated
-from topics.topic_identity import TopicIdentity
-from topics.topology import Topology
+from topics.kafka.topic_identity import TopicIdentity
+from topics.pipeline.topology import Topology
 
 log = logging.getLogger(__name__)
 

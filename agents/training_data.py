@@ -17,9 +17,9 @@ from models.simulators import TRAINING
 from models.training import TrainingData
 from models.training_memory import check_memory, rows_about
 from topics.errors import AnabranchError
-from topics.event_reasons import MISSING, field_reasons
-from topics.events import EventDecoder
-from topics.pipeline import Pipeline
+from topics.events.event import EventDecoder
+from topics.events.invalid_reasons import MISSING, field_reasons
+from topics.pipeline.schema import Pipeline
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.component import Batch, Component, StageOutput
-from topics.float32 import LARGEST
-from topics.stage_batch import Bools, Floats, Ints
+from topics.events.float32 import LARGEST
+from topics.records.stage_batch import Bools, Floats, Ints
 
 INVALID_OUTPUT = "InvalidOutput"
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from agents.stage_pulse import WORKER
 from agents.tail import TailReader
 from topics.errors import WireError
-from topics.heartbeat import Heartbeat, heartbeat_of
-from topics.stage_batch import Ints
+from topics.records.heartbeat import Heartbeat, heartbeat_of
+from topics.records.stage_batch import Ints
 
 WORKER_ENDED = "WorkerEnded"
 ENDINGS_AT_ROWS = 2

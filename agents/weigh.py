@@ -22,11 +22,11 @@ from agents.source_stage import source_rows
 from agents.terms import TermsSlot
 from agents.weighing import causes_of_death, rows_of_other_models
 from agents.worker import Wiring
-from topics.ends import decided_offset
-from topics.feature import EVENTS
-from topics.pipeline import Pipeline
-from topics.source_decoder import SourceDecoder
-from topics.stage_batch import ModelRef, StageBatch
+from topics.events.source_decoder import SourceDecoder
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.schema import Pipeline
+from topics.records.ends import decided_offset
+from topics.records.stage_batch import ModelRef, StageBatch
 
 
 def hears_of_events(pipeline: Pipeline) -> bool:

@@ -11,8 +11,8 @@ from agents.decisions import Weights
 from agents.join import Joined
 from models.weighed_models import Learned
 from models.weighting import Weighed, combine
-from topics.pipeline import Pipeline
-from topics.stage_batch import Bools, Failure, Ints
+from topics.pipeline.schema import Pipeline
+from topics.records.stage_batch import Bools, Failure, Ints
 
 _EPSILON = 1e-9
 """A quorum of 0.3 is reached by weights of 0.1 and 0.2."""

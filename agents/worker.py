@@ -21,12 +21,12 @@ from agents.stage_metrics import StageMetrics
 from agents.stage_pulse import StagePulse, Standing
 from agents.tail import TailReader
 from topics.errors import BrokerError, LeaseLost
-from topics.fetch import Fetch
-from topics.pipeline import Pipeline
+from topics.kafka.fetch import Fetch
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.stage_batch import Bools, Ints
+from topics.records.status import PartitionStatus
 from topics.settings import BrokerSettings
-from topics.stage_batch import Bools, Ints
-from topics.status import PartitionStatus
-from topics.topology import Topology
 
 log = logging.getLogger(__name__)
 

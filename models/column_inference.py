@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.column_values import FALSE_TEXTS, TRUE_TEXTS, Column, binary, json_values, moment_of
 from models.time_formats import EPOCHS, PATTERNS, time_in
-from topics.feature import FieldType
+from topics.pipeline.fields import FieldType
 
 MISSING_WORDS = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "Null", "null", "?", "-")
 """Text that stands for no value in files that people exchange."""

@@ -17,8 +17,8 @@ from models.splits import Blocks
 from models.stage_outputs import StageOutputs
 from models.training_report import COMPOSED, ComposedReport, Cutoffs, HeldOut, cutoffs
 from models.weights import LearnedWeights, learn_weights
-from topics.pipeline import Pipeline
-from topics.policy import Policy
+from topics.pipeline.policy import Policy
+from topics.pipeline.schema import Pipeline
 
 
 class Composition(NamedTuple):

@@ -62,7 +62,8 @@ def read_rows(
     entry, and other columns are dropped. `label` is a column's name, or the name it is mapped
     to. `types` are the fields' types (string, integer, number, boolean, timestamp, vector);
     `optional` fields may have no column. A batch holds at most `batch_rows` rows.
-    `positive`, `missing_values` and `time_formats` are those of `topics.data_mapping.DataMapping`.
+    `positive`, `missing_values` and `time_formats` are those of
+    `topics.pipeline.data_mapping.DataMapping`.
 
     Raises DatasetError and MissingExtra, when the first batch is asked for.
     """

@@ -18,7 +18,7 @@ from models.conversions import CONVERTERS
 from models.estimators import is_supervised, load_estimator
 from models.export import BY_DECISION, NotExportable
 from topics.errors import AnabranchError
-from topics.pipeline import ModelSpec
+from topics.pipeline.schema import ModelSpec
 
 _TAKEN_APART = (Pipeline, ColumnTransformer, FeatureUnion)
 """What skl2onnx converts part by part."""

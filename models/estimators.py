@@ -21,7 +21,7 @@ from models.training_errors import (
     NothingVaries,
     UnknownParameter,
 )
-from topics.strict import Scalar
+from topics.pipeline.field_types import Scalar
 
 
 def load_estimator(path: str, parameters: Mapping[str, Scalar], seed: int) -> Any:

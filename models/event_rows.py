@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from models.column_values import Column
 from models.datasets import RowBatch, read_rows
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 
 def event_rows(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.column_inference import InferredColumn
 from models.features import FeatureVector
-from topics.feature import NEVER_MISSING, Feature, Transform
+from topics.pipeline.fields import NEVER_MISSING, Feature, Transform
 
 MOST_CATEGORIES = 20
 """A text with more different values makes no feature."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.component import Column
-from topics.feature import Feature
+from topics.pipeline.fields import Feature
 
 Doubles = NDArray[np.float64]
 

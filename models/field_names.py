@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from topics.feature import EVENTS, OUTCOMES
+from topics.pipeline.fields import EVENTS, OUTCOMES
 
 
 class FieldNames:

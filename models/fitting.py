@@ -23,7 +23,7 @@ from models.session import ModelSession
 from models.stage_outputs import StageOutputs
 from models.training_plan import Plan
 from models.unseen_rows import rfc3339_of
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 Singles = NDArray[np.float32]
 Labels = NDArray[np.bool_]

@@ -14,8 +14,8 @@ import numpy as np
 
 from models.registry_errors import RegistryError
 from models.session import ModelSession, Singles, filled, opened
-from topics.feature import EVENTS
-from topics.pipeline import Pipeline
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.schema import Pipeline
 
 if TYPE_CHECKING:
     import onnx

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.training_data import TrainingData, with_windows
 from models.training_errors import HoldoutSeen
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 
 def with_holdout(pipeline: Pipeline, data: TrainingData, holdout: TrainingData) -> TrainingData:

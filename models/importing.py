@@ -26,7 +26,7 @@ from models.probing import probe_of
 from models.registry import Registry, RegistryError
 from models.session import ModelSession
 from models.versions import ModelVersion
-from topics.pipeline import ComponentSpec, Pipeline
+from topics.pipeline.schema import ComponentSpec, Pipeline
 
 Singles = NDArray[np.float32]
 

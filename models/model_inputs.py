@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from models.features import FeatureVector
 from models.registry import RegistryError
-from topics.pipeline import ComponentSpec, Pipeline
+from topics.pipeline.schema import ComponentSpec, Pipeline
 
 
 class ModelOutOfDate(RegistryError):

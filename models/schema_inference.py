@@ -12,8 +12,8 @@ from models.feature_choice import choose_features, tells_the_label
 from models.field_names import FieldNames
 from models.label_inference import InferredLabel, infer_label
 from models.schema_errors import NoFeature, NoSuchColumn, RoleUnusable
-from topics.event_schema import EventField
-from topics.feature import Feature
+from topics.pipeline.event_schema import EventField
+from topics.pipeline.fields import Feature
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.training_errors import OneClass, TooFewRows
-from topics.feature import EVENTS
-from topics.flow import in_order
-from topics.pipeline import Pipeline
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.flow import in_order
+from topics.pipeline.schema import Pipeline
 
 FEWEST_ROWS = 200
 

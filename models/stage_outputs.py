@@ -11,9 +11,9 @@ from models.component import Batch, Component, Floats, StageOutput
 from models.features import FeatureVector
 from models.training_data import TrainingData
 from models.training_errors import ComponentFailed
-from topics.feature import EVENTS
-from topics.float32 import LARGEST
-from topics.pipeline import Pipeline
+from topics.events.float32 import LARGEST
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.schema import Pipeline
 
 CHUNK_ROWS = 8192
 

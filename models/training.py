@@ -40,9 +40,9 @@ from models.training_data import TrainingData, with_windows
 from models.training_plan import Plan, kept_names, plan
 from models.training_report import ComponentReport, LabelDelay, TrainingReport
 from models.unseen_rows import judged, milliseconds, readers_of
-from topics.feature import EVENTS, OUTCOMES
-from topics.flow import in_generations, in_order
-from topics.pipeline import Pipeline
+from topics.pipeline.fields import EVENTS, OUTCOMES
+from topics.pipeline.flow import in_generations, in_order
+from topics.pipeline.schema import Pipeline
 
 __all__ = ["TrainingData", "TrainingReport", "train"]
 

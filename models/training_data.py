@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.component import Column
 from models.training_errors import LengthMismatch, MissingField
 from models.windows import over_all_rows
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 from models.datasets import count_rows
 from models.features import FeatureVector
 from models.training_errors import TooManyRows
-from topics.feature import EVENTS
-from topics.flow import in_order
-from topics.pipeline import Pipeline
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.flow import in_order
+from topics.pipeline.schema import Pipeline
 
 _STRING_BYTES = 68
 """A pointer, and a short string of its own."""

@@ -11,8 +11,8 @@ from models.estimators import is_supervised, load_estimator
 from models.splits import Blocks, blocks, judged_from, known_only, levels
 from models.training_data import TrainingData
 from models.training_errors import EstimatorError, NotTrainable
-from topics.feature import duration_ms
-from topics.pipeline import ComponentSpec, Pipeline
+from topics.pipeline.fields import duration_ms
+from topics.pipeline.schema import ComponentSpec, Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from models.estimators import exact_scaler, is_supervised
 from models.judging import Record
 from models.splits import known_part
 from models.training_errors import FitFailed, OneClass
-from topics.strict import Scalar
+from topics.pipeline.field_types import Scalar
 
 Singles = NDArray[np.float32]
 Parameters = Mapping[str, Scalar]

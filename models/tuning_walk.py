@@ -17,10 +17,10 @@ from models.training_data import TrainingData, with_windows
 from models.training_errors import NotTrainable
 from models.training_plan import Plan, plan
 from models.tuning import Tuned, choices, forward_folds, search
-from topics.feature import duration_ms
-from topics.flow import in_generations
-from topics.pipeline import Pipeline
-from topics.strict import Scalar
+from topics.pipeline.field_types import Scalar
+from topics.pipeline.fields import duration_ms
+from topics.pipeline.flow import in_generations
+from topics.pipeline.schema import Pipeline
 
 Rounds = Callable[[str], None]
 """Told the component, whenever a round of its candidates begins."""

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.splits import FEWEST_ROWS
-from topics.flow import in_order
-from topics.pipeline import Pipeline
+from topics.pipeline.flow import in_order
+from topics.pipeline.schema import Pipeline
 
 MAY_HAVE_SEEN = "may have seen these rows"
 

@@ -22,7 +22,7 @@ from models.registry import ModelVersion, Registry, WeightsVersion
 from models.registry_errors import RegistryError
 from models.session import ModelSession
 from models.variants.table import FP32
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 _SHOWN = len("sha256:") + 12
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from models.component import Column
 from models.history import Aggregate, History
 from models.segments import Doubles
-from topics.feature import OUTCOMES, Feature, duration_ms
-from topics.pipeline import Pipeline
-from topics.source_decoder import CLOCKS_APART_MS
+from topics.events.source_decoder import CLOCKS_APART_MS
+from topics.pipeline.fields import OUTCOMES, Feature, duration_ms
+from topics.pipeline.schema import Pipeline
 
 Ints = NDArray[np.int64]
 

@@ -4,7 +4,7 @@
     ├── MissingExtra          an optional dependency is not installed
     ├── InvalidSettings       settings from the environment or flags are wrong
     │   └── InvalidAddress    a broker's address is not host:port
-    ├── PipelineFileError     a pipeline file is wrong (topics.pipeline_file)
+    ├── PipelineFileError     a pipeline file is wrong (topics.pipeline.file)
     ├── RegistryError         a model or weights cannot be had (models.registry, models.session)
     ├── DatasetError          a data file cannot be used (models.dataset_errors)
     ├── SchemaError           no pipeline can be made of a data file (models.schema_errors)

@@ -10,11 +10,11 @@ from agents.capacity.queueing import Wait, wait
 from agents.capacity.traffic import Demand, Topic, read_bytes, topics
 from agents.capacity.unit_costs import Cycle, Kind, UnitCosts
 from topics.errors import AnabranchError
-from topics.feature import EVENTS
-from topics.flow import in_order
-from topics.pipeline import Pipeline
-from topics.topology import WEIGH
-from topics.workers import workers
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.flow import in_order
+from topics.pipeline.order import workers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH
 
 _BUSIEST, _STEP, _LEAST_BUSY = 0.7, 0.9, 0.02
 """No worker is planned to be busier: what is above it is for bursts, restarts and catching up."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agents.capacity.unit_costs import Bytes
-from topics.pipeline import Pipeline
-from topics.topology import Topology
-from topics.workers import inputs_of, workers
+from topics.pipeline.order import inputs_of, workers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)

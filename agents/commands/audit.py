@@ -60,8 +60,8 @@ def audit(
       anabranch audit card-fraud --follow --metrics-port 9465
     """  # fmt: skip
     from agents.brokers import needed_broker
-    from topics.pipeline_file import find_pipeline, load_pipeline
-    from topics.topology import Topology
+    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline.topology import Topology
 
     if metrics_port is not None and not follow:
         raise typer.BadParameter("it serves a running audit: --follow", param_hint="--metrics-port")

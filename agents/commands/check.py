@@ -13,9 +13,9 @@ from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
     from models.registry import Registry
-    from topics.finding import Finding, Location
-    from topics.pipeline import ModelSpec
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
+    from topics.pipeline.finding import Finding, Location
+    from topics.pipeline.schema import ModelSpec
 
 
 def check(
@@ -41,9 +41,9 @@ def check(
 
       anabranch check --schema > pipeline.schema.json
     """
-    from topics.pipeline import Pipeline
-    from topics.pipeline_file import find_pipeline, load_pipeline
-    from topics.workers import workers
+    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline.order import workers
+    from topics.pipeline.schema import Pipeline
 
     if schema:
         typer.echo(json.dumps(Pipeline.model_json_schema(by_alias=True), indent=2))
@@ -64,7 +64,7 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
     from agents.components import import_component
     from models.registry import Registry
     from models.session import ModelSession
-    from topics.finding import Finding
+    from topics.pipeline.finding import Finding
     from topics.settings import HomeSettings
 
     registry = Registry(HomeSettings().registry)
@@ -95,8 +95,8 @@ def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:
     """Whether the newest weights were learned for the newest models, where the file wants that."""
     from agents.opening import check_weighed_models
     from models.weighed_models import WeightsOfOtherModels
-    from topics.control import ControlState
-    from topics.finding import Finding
+    from topics.pipeline.finding import Finding
+    from topics.records.control import ControlState
 
     name = file.pipeline.name
     if file.pipeline.weighting.weights != "strict" or not registry.has_weights(name):

@@ -14,7 +14,7 @@ from agents.commands.target import ComponentArgument, component_in, controlling
 if TYPE_CHECKING:
     from agents.comparison import Comparison, Judged
     from agents.model_names import ModelName
-    from topics.pipeline import Pipeline
+    from topics.pipeline.schema import Pipeline
 
 _TELL_S = 1.0
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from agents.letters import Letter, Letters
     from agents.redrive_sending import Sent
     from agents.redriving import Selection
-    from topics.pipeline import Pipeline
-    from topics.redrive import Errand
+    from topics.pipeline.schema import Pipeline
+    from topics.pipeline.topology import Topology
+    from topics.redrive.record import Errand
     from topics.settings import BrokerSettings
-    from topics.topology import Topology
 
 _LONGEST_PLACE = 40
 
@@ -239,8 +239,8 @@ def _parsed(place: str) -> tuple[int, int]:
 
 def _opened(pipeline: str, broker: str | None) -> tuple[Pipeline, Topology, BrokerSettings]:
     from agents.brokers import needed_broker
-    from topics.pipeline_file import find_pipeline, load_pipeline
-    from topics.topology import Topology
+    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline.topology import Topology
 
     settings = needed_broker(broker)
     opened = load_pipeline(find_pipeline(pipeline)).pipeline

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agents.demo import Demo
     from agents.worker_process import WorkerProcess
     from models.registry import Registry
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
 
 _LIVE_RATE = 2000.0
@@ -77,7 +77,7 @@ def demo(
     from agents.opening import open_parts
     from models.registry import Registry
     from models.simulators import Incident, Scenario
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings, HomeSettings
 
     check_pace(rate, speed)
@@ -117,7 +117,7 @@ async def _demo(
     from agents.live_view import LiveView
     from agents.supervision import first_of, interruptible
     from agents.worker_process import worker_process
-    from topics.topology import Topology
+    from topics.pipeline.topology import Topology
 
     pipeline = file.pipeline
     demo = Demo(pipeline)

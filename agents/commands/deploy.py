@@ -57,7 +57,7 @@ def kubernetes(
 
     from agents.kubernetes.files import write
     from agents.kubernetes.names import Cluster
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
 
     try:
         cluster = Cluster(kafka=kafka, image=image, monitoring=monitoring)

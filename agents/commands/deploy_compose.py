@@ -14,7 +14,7 @@ from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
     from agents.compose_file import Layout
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
 
 _SOURCE = Path(__file__).resolve().parents[2]
 
@@ -61,7 +61,7 @@ def compose(
     """  # fmt: skip
     from agents.compose_file import render
     from agents.compose_secure import render_secure
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
 
     file = load_pipeline(find_pipeline(pipeline))
     layout = _layout(file, pipeline, output, secure=secure)

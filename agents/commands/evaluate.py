@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from models.evaluation import Weeks
     from models.registry import Registry
     from models.training import TrainingData
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
 
 
@@ -82,7 +82,7 @@ def evaluate(
     from models.evaluation import Weeks
     from models.registry import Registry
     from models.training_report import COMPOSED
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings
 
     if broker is not None:
@@ -203,7 +203,7 @@ async def _stream(
     from agents.brokers import ensure_topics, wait_for_broker
     from agents.supervision import first_of, interruptible
     from agents.worker_process import worker_process
-    from topics.topology import Topology
+    from topics.pipeline.topology import Topology
 
     exit_code = until_signalled(evaluation.stopping)
     streaming = bars.add_task("streaming", total=len(evaluation.events))

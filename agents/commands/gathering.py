@@ -11,7 +11,7 @@ from topics.printable import printable
 
 if TYPE_CHECKING:
     from models.training_data import TrainingData
-    from topics.pipeline import Pipeline
+    from topics.pipeline.schema import Pipeline
 
 
 def gathered_rows(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from models.registry import Registry
     from models.schema_inference import InferredSchema
     from models.training import TrainingReport
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
 
 _REVIEW, _YES = 0.25, 0.5
 _STEP = 0.0001
@@ -161,7 +161,7 @@ def _loaded(schema: InferredSchema, template: Template, directory: Path) -> Pipe
     from dataclasses import replace
 
     from agents.pipeline_template import render
-    from topics.pipeline_file import load_pipeline
+    from topics.pipeline.file import load_pipeline
 
     with tempfile.TemporaryDirectory(prefix="anabranch-init-") as aside:
         draft = Path(aside) / f"{template.name}.yaml"

@@ -207,7 +207,7 @@ def gc(
     from agents.model_names import version_in
     from agents.protection import protected_by
     from models.retention import plan_removal, remove
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
 
     file, registry = load_pipeline(find_pipeline(pipeline)), open_registry()
     stay = protected_by(file) | {version_in(it) for it in protect or []}
@@ -271,7 +271,7 @@ def import_file(
 
 
 def _time(text: str | None) -> datetime | None:
-    from topics.strict import instant
+    from topics.pipeline.field_types import instant
 
     try:
         return None if text is None else instant(text)

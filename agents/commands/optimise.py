@@ -75,7 +75,7 @@ def optimise(
     from models.variants.optimising import register
     from models.variants.plot import check_drawable, draw
     from models.variants.setting import Setting
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     if plot is not None:

@@ -47,7 +47,7 @@ def plan(
     from agents.capacity import plan as planning
     from agents.capacity.traffic import Demand
     from agents.capacity.unit_costs import unit_costs
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
 
     found = load_pipeline(find_pipeline(pipeline)).pipeline
     demand = Demand(events_per_s, p99_ms, event_bytes, entities, retention_hours, replication)

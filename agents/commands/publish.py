@@ -32,9 +32,9 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from topics.pipeline import Pipeline
+    from topics.pipeline.schema import Pipeline
+    from topics.pipeline.topology import Topology
     from topics.settings import BrokerSettings
-    from topics.topology import Topology
 
 
 def publish(
@@ -83,8 +83,8 @@ def publish(
     from agents.brokers import needed_broker
     from models.dataset_errors import DatasetNotFound
     from models.datasets import count_rows
-    from topics.embedded import MAX_IN_FLIGHT
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.kafka.embedded import MAX_IN_FLIGHT
+    from topics.pipeline.file import find_pipeline, load_pipeline
 
     check_pace(rate, speed)
     loaded = load_pipeline(find_pipeline(pipeline))
@@ -127,7 +127,7 @@ def _events(
 
     from models.dataset_errors import MissingLabel
     from models.event_rows import event_rows
-    from topics.topology import Topology
+    from topics.pipeline.topology import Topology
 
     def now() -> str:
         return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -167,7 +167,7 @@ async def publish_events(
     from agents.outcomes import OutcomePublisher
     from agents.pacing import paced_by
     from agents.supervision import first_of
-    from topics.topology import Topology
+    from topics.pipeline.topology import Topology
 
     stopping = asyncio.Event()
     until_signalled(stopping)

@@ -25,7 +25,7 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from agents.runner import Running
     from models.registry import Registry
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
 
 _TELL_S = 1.0
@@ -79,7 +79,7 @@ def run(
     from agents.no_deadline import without_deadline
     from agents.opening import check_trained
     from models.registry import Registry
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     home = HomeSettings()
@@ -117,7 +117,7 @@ async def _run(
     from agents.swapping import Swapper
     from agents.time_outs import check_time_outs
     from agents.topic_watch import raise_changed
-    from topics.topology import Topology
+    from topics.pipeline.topology import Topology
 
     stopping = asyncio.Event()
     until_signalled(stopping)

@@ -66,7 +66,7 @@ def promote(
 
       anabranch models promote card-fraud/policy
     """
-    from topics.control import POLICY, WEIGHTS
+    from topics.records.control import POLICY, WEIGHTS
 
     wanted = parsed(target)
 
@@ -92,7 +92,7 @@ def rollback(
     Example:
       anabranch models rollback card-fraud/risk-forest --reason "precision fell"
     """
-    from topics.control import POLICY, WEIGHTS
+    from topics.records.control import POLICY, WEIGHTS
 
     wanted = parsed(target)
 
@@ -173,8 +173,8 @@ def _changed(
         from agents.brokers import ensure_shadow_topic
         from agents.promoting import Promoter
         from models.registry import Registry
+        from topics.pipeline.topology import Topology
         from topics.settings import HomeSettings
-        from topics.topology import Topology
 
         async with controlling(wanted.pipeline, broker, wanted) as ((file, settings), control):
             promoter = Promoter(control, file, Registry(HomeSettings().registry))

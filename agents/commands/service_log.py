@@ -11,7 +11,7 @@ from agents.commands.target import controlling
 
 if TYPE_CHECKING:
     from agents.control_topic import ControlTopic
-    from topics.control import AuditEntry
+    from topics.records.control import AuditEntry
 
 
 def log(

@@ -68,8 +68,8 @@ def simulate(
     from agents.brokers import needed_broker
     from agents.demo import simulator_of
     from models.simulators import Incident, Scenario
-    from topics.embedded import MAX_IN_FLIGHT
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.kafka.embedded import MAX_IN_FLIGHT
+    from topics.pipeline.file import find_pipeline, load_pipeline
 
     check_pace(rate, speed)
     found = load_pipeline(find_pipeline(pipeline)).pipeline

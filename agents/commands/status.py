@@ -21,7 +21,7 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from agents.pipeline_status import PipelineStatus
-    from topics.pipeline import Pipeline
+    from topics.pipeline.schema import Pipeline
     from topics.settings import BrokerSettings
 
 _BROKER_WAIT_S = 10.0
@@ -55,7 +55,7 @@ def status(
       anabranch status card-fraud --json | jq '.advice[].remedy'
     """  # fmt: skip
     from agents.brokers import needed_broker
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
 
     settings = needed_broker(broker)
     found = load_pipeline(find_pipeline(pipeline)).pipeline
@@ -75,7 +75,7 @@ async def _status(
     from agents.status_reader import StatusReader
     from agents.supervision import first_of
     from topics.errors import BrokerUnreachable
-    from topics.topology import Topology
+    from topics.pipeline.topology import Topology
 
     stopping, began = asyncio.Event(), time.monotonic()
     # Until then there is nothing to end well: a signal ends the process, as it does any other.

@@ -12,12 +12,12 @@ import typer
 from agents import model_names
 from agents.model_names import ModelName
 from models.registry import WEIGHTS as REGISTERED_WEIGHTS
-from topics.control import POLICY, WEIGHTS
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
+from topics.records.control import POLICY, WEIGHTS
 
 if TYPE_CHECKING:
     from agents.control_topic import ControlTopic
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
 
 ComponentArgument = Annotated[str, typer.Argument(metavar="PIPELINE/COMPONENT[@VERSION]")]
@@ -69,8 +69,8 @@ async def controlling(
     """
     from agents.brokers import needed_broker, wait_for_broker
     from agents.control_topic import ControlTopic
-    from topics.pipeline_file import find_pipeline, load_pipeline
-    from topics.topology import Topology
+    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline.topology import Topology
 
     file, settings = load_pipeline(find_pipeline(pipeline)), needed_broker(broker)
     if wanted is not None:

@@ -13,9 +13,9 @@ from agents.commands.shared import BrokerOption, JsonOption, PipelineArgument, r
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from topics.pipeline import Pipeline
+    from topics.pipeline.schema import Pipeline
+    from topics.pipeline.topology import Topology
     from topics.settings import BrokerSettings
-    from topics.topology import Topology
 
 
 def topics(
@@ -54,8 +54,8 @@ def topics(
     import json
 
     from agents.brokers import needed_broker
-    from topics.pipeline_file import find_pipeline, load_pipeline
-    from topics.topology import Topology
+    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline.topology import Topology
 
     found = load_pipeline(find_pipeline(pipeline)).pipeline
     if acls:
@@ -77,7 +77,7 @@ def topics(
 
 async def _grant(pipeline: Pipeline, settings: BrokerSettings) -> None:
     from agents.granting import grant
-    from topics.acls import acls
+    from topics.records.acls import acls
 
     await grant(settings, acls(pipeline))
 
@@ -85,8 +85,8 @@ async def _grant(pipeline: Pipeline, settings: BrokerSettings) -> None:
 def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> None:
     import json
 
-    from topics.acls import acls, commands
     from topics.broker_address import checked_addresses
+    from topics.records.acls import acls, commands
 
     needed = acls(pipeline)
     if as_json:
@@ -102,7 +102,7 @@ async def _counts(
     settings: BrokerSettings, topology: Topology, replication: int | None, *, create: bool
 ) -> Mapping[str, int]:
     from agents.brokers import ensure_topics, partition_counts, wait_for_broker
-    from topics.topic_admin import BROKER_DEFAULT
+    from topics.kafka.topic_admin import BROKER_DEFAULT
 
     await wait_for_broker(settings)
     if create:

@@ -23,7 +23,7 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from models.registry import Registry
     from models.training import TrainingReport
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
 
 TrackerName = Literal["json", "tensorboard", "wandb", "mlflow"]
 _SIMULATED_ROWS = 150_000
@@ -120,7 +120,7 @@ def train(
     from agents.report_files import check_report_place, write_report
     from models.registry import Registry
     from models.tracking import check_tracker, track
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     check_engine(engine, address)

@@ -28,7 +28,7 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from models.tuning import Tuned
-    from topics.pipeline_file import PipelineFile
+    from topics.pipeline.file import PipelineFile
 
 _SIMULATED_ROWS = 150_000
 _SHOWN = 20
@@ -72,7 +72,7 @@ def tune(
 
       anabranch tune churn.yaml --data churn.csv --write
     """
-    from topics.pipeline_file import find_pipeline, load_pipeline
+    from topics.pipeline.file import find_pipeline, load_pipeline
 
     check_engine(engine, address)
     file = load_pipeline(find_pipeline(pipeline))
@@ -134,7 +134,7 @@ def _print(tuned: Tuned) -> None:
     """The candidates as a table, and lines to paste."""
     from rich.table import Table
 
-    from topics.parameters_edit import plain
+    from topics.pipeline.parameters_edit import plain
 
     names = list(tuned.best.parameters)
     table = Table(box=None, pad_edge=False, title=tuned.component, title_justify="left")
@@ -158,8 +158,8 @@ def _print(tuned: Tuned) -> None:
 
 def _write(file: PipelineFile, tuned: list[Tuned]) -> None:
     """Put the best parameters into the file, unless it has them; all of them, or none."""
-    from topics.parameters_edit import with_parameters
-    from topics.rewriting import rewrite
+    from topics.pipeline.edit import rewrite
+    from topics.pipeline.parameters_edit import with_parameters
 
     better = [it for it in tuned if not it.best.in_file]
     if not better:

@@ -94,7 +94,7 @@ def _print(record: ConsumerRecord, rows: int, *, as_json: bool) -> None:
 def _described(record: ConsumerRecord, rows: int) -> dict[str, Any]:
     from topics.errors import WireError
     from topics.printable import readable
-    from topics.wire import decode
+    from topics.records.wire import decode
 
     headers = {
         name: None if value is None else value.decode(errors="replace")

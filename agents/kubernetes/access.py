@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import groupby
 
 from agents.kubernetes.names import Cluster, Manifest, labels, manifest
-from topics.acls import Acl, acls
-from topics.pipeline import Pipeline
-from topics.topic_configs import topic_configs
-from topics.topology import Topology
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.acls import Acl, acls
+from topics.records.topic_configs import topic_configs
 
 _TYPES = {"transactional-id": "transactionalId"}
 """Strimzi's own words."""

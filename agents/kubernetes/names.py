@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from topics.errors import AnabranchError
-from topics.pipeline import Pipeline
-from topics.topology import WEIGH, Topology
-from topics.workers import workers
+from topics.pipeline.order import workers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH, Topology
 
 Manifest = dict[str, Any]
 DnsName = Annotated[

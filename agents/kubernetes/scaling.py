@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agents.kubernetes.names import Cluster, Manifest, labels, manifest, user, workload_name
-from topics.acls import SCALER
-from topics.pipeline import Pipeline
-from topics.topology import Topology
-from topics.workers import inputs_of, workers
+from topics.pipeline.order import inputs_of, workers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.acls import SCALER
 
 EVENTS_PER_WORKER = 20_000
 """Uncommitted events a worker may have: a third of what one did in a second in `make bench`."""

@@ -11,7 +11,7 @@ from agents.kubernetes.names import (
     manifest,
     selector,
 )
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 _NAMESPACE = "kubernetes.io/metadata.name"
 

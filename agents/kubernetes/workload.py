@@ -19,8 +19,8 @@ from agents.kubernetes.names import (
     user,
     workload_name,
 )
-from topics.pipeline import Pipeline
-from topics.workers import workers
+from topics.pipeline.order import workers
+from topics.pipeline.schema import Pipeline
 
 GRACE_S = 30
 """From SIGTERM to SIGKILL: twice what a worker gets on one machine (agents.worker_process)."""

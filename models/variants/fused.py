@@ -14,9 +14,9 @@ from models.session import ModelSession, Singles
 from models.variants.scene import Components, Scene
 from models.variants.speed import speed, timed
 from models.variants.table import Fused
-from topics.feature import EVENTS
-from topics.pipeline import Pipeline
-from topics.workers import fused_members, inputs_of
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.order import fused_members, inputs_of
+from topics.pipeline.schema import Pipeline
 
 
 def fused_ones(

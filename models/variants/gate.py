@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from models.variants.kinds import FP32
 from models.variants.table import Losses, Speed, Variant
-from topics.tolerances import Tolerances
+from topics.pipeline.tolerances import Tolerances
 
 LEAST_GAIN = 0.02
 """Less than so much faster is not worth another file."""

@@ -22,7 +22,7 @@ from models.variants.memory import memory_of
 from models.variants.scene import Scene
 from models.variants.speed import speed, timed
 from models.variants.table import Losses, Variant
-from topics.tolerances import Tolerances
+from topics.pipeline.tolerances import Tolerances
 
 _COMPARED_ROWS = 500
 _CONTROL = "fp32 again"

@@ -12,8 +12,8 @@ from models.session import Singles
 from models.stage_outputs import StageOutputs
 from models.training_data import TrainingData
 from models.weighting import combine
-from topics.flow import in_order
-from topics.pipeline import Pipeline
+from topics.pipeline.flow import in_order
+from topics.pipeline.schema import Pipeline
 
 Components = Mapping[str, Component]
 Progress = Callable[[float], None]

@@ -13,8 +13,8 @@ from models.registry import ModelVersion, Registry
 from models.variants.errors import NothingToOptimise
 from models.variants.kinds import FP32
 from models.variants.scene import Components
-from topics.flow import in_order
-from topics.pipeline import Pipeline
+from topics.pipeline.flow import in_order
+from topics.pipeline.schema import Pipeline
 
 
 class Opened(Protocol):

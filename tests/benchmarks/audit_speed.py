@@ -31,12 +31,12 @@ from agents.weighing import Scale
 from tests.benchmarks import broker as benchmark_broker
 from tests.benchmarks.micro import RowsOfEvents
 from tests.benchmarks.model_files import PIPELINE
-from topics.batches import Record, write_batches
-from topics.dead_letters import dead_letter
-from topics.pipeline_file import load_pipeline
+from topics.kafka.batches import Record, write_batches
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
+from topics.records.dead_letter import dead_letter
+from topics.records.stage_batch import Failure
 from topics.settings import BrokerSettings
-from topics.stage_batch import Failure
-from topics.topology import Topology
 
 _CHUNK = 5_000
 _DEAD_EVERY = 100

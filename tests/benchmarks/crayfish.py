@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from agents.app import StageApp, add_agent, create_app
 from agents.commands.shared import run_async, until_signalled
 from agents.worker import all_done
-from topics.batches import Record
-from topics.fetch import Fetch
+from topics.kafka.batches import Record
+from topics.kafka.fetch import Fetch
 from topics.settings import BrokerSettings
 
 INPUTS = 784

@@ -17,13 +17,13 @@ from agents.source_stage import source_rows
 from agents.weighing import Scale
 from tests.benchmarks.card_events import STAGES, CardEvents
 from tests.benchmarks.model_files import PIPELINE
-from topics.bytes_column import BytesColumn
-from topics.dead_letters import dead_letter
-from topics.events import EventDecoder
-from topics.pipeline import Pipeline
-from topics.pipeline_file import load_pipeline
-from topics.stage_batch import ModelRef, Rows, StageBatch
-from topics.wire import decode, encode
+from topics.events.event import EventDecoder
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.schema import Pipeline
+from topics.records.bytes_column import BytesColumn
+from topics.records.dead_letter import dead_letter
+from topics.records.stage_batch import ModelRef, Rows, StageBatch
+from topics.records.wire import decode, encode
 
 ROWS = (1, 16, 256, 4096)
 YARDSTICK = "yardstick"

@@ -20,7 +20,7 @@ from models.registry import Registry
 from models.simulators import SIMULATORS
 from models.training import train
 from tests.benchmarks.card_events import STAGES, extra_fields
-from topics.pipeline_file import PipelineFile, load_pipeline
+from topics.pipeline.file import PipelineFile, load_pipeline
 
 PIPELINE = Path(__file__).with_name("card-fraud.yaml")
 _ROWS, _SEED = 60_000, 3

@@ -22,9 +22,9 @@ from tests.benchmarks.card_events import CardEvents
 from tests.benchmarks.load import Event
 from tests.benchmarks.model_files import PIPELINE, ModelFiles
 from tests.benchmarks.pacing import publish_paced
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 SHAPES = ("w1", "windowed", "keyed")
 PARTITIONS = 4

@@ -24,9 +24,9 @@ from tests.benchmarks.peer_commands import pipeline_command, renamed
 from tests.benchmarks.processes import Command, Started, started
 from tests.benchmarks.session import RUN_TIMEOUT_S, START_TIMEOUT_S, Bench, session
 from tests.benchmarks.workload import Workload
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import WEIGH, Topology
 from topics.settings import BrokerSettings
-from topics.topology import WEIGH, Topology
 
 COMPONENTS = (*STAGES, WEIGH)
 _LOADED_BATCHES = 25

@@ -13,8 +13,8 @@ import yaml
 
 from agents.kubernetes.files import base, overlays, write
 from agents.kubernetes.names import Cluster
-from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline
+from topics.pipeline.file import find_pipeline
+from topics.pipeline.schema import Pipeline
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "deploy" / "kubernetes" / "card-fraud"

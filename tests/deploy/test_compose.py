@@ -28,8 +28,8 @@ from agents.compose_file import (
 from agents.opening import UnknownComponent, open_parts
 from models.registry import Registry
 from tests.integration.harness import Trained
-from topics.acls import acls
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.records.acls import acls
 from topics.settings import BrokerSettings, HomeSettings, SecuritySettings
 
 PLAIN, SECURE = Path("docker-compose.yml"), Path("deploy/compose/secure.yml")

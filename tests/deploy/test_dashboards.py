@@ -35,11 +35,11 @@ from tests.integration.harness import (
     simulated,
 )  # fmt: skip
 from tests.integration.test_cli import anabranch
-from topics.batches import Record
-from topics.embedded import EmbeddedBroker
-from topics.pipeline_file import load_pipeline
+from topics.kafka.batches import Record
+from topics.kafka.embedded import EmbeddedBroker
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 EVENTS, STEP, BAD, RATE, INTERVAL = 6000, 300, 20, 250.0, "10s"
 UNITS = {"eps", "rowsps", "suffix: records", "s", "percentunit", "short", "bytes"}

@@ -30,10 +30,10 @@ from tests.deploy.manifests import (
     strings,
     written,
 )
-from topics.acls import acls
+from topics.pipeline.topology import Topology
+from topics.records.acls import acls
+from topics.records.topic_configs import topic_configs
 from topics.settings import BrokerSettings, HomeSettings, SecuritySettings
-from topics.topic_configs import topic_configs
-from topics.topology import Topology
 
 
 def pods(name: str) -> dict[str, Manifest]:

@@ -29,11 +29,11 @@ from tests.integration.harness import (
     simulated,
 )
 from tests.integration.test_dead_letters import run
-from topics.batches import Record
-from topics.embedded import EmbeddedBroker
-from topics.pipeline_file import load_pipeline
+from topics.kafka.batches import Record
+from topics.kafka.embedded import EmbeddedBroker
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 PAGES = (ROOT / "deploy" / "operations.md", ROOT / "deploy" / "kubernetes" / "README.md")
 

@@ -22,7 +22,7 @@ from tests.faults.verdict import Reference, Verdict, judged
 from tests.integration.harness import Trained, renamed, trained_small
 from tests.integration.skew import trained_outputs
 from tests.kafka_nodes import Cluster, cluster_of_three, one_broker
-from topics import batches
+from topics.kafka import batches
 from topics.settings import BrokerSettings
 
 EVENTS = 8000

@@ -23,8 +23,8 @@ from models.simulators import LabelledEvent
 from tests.faults.verdict import behind
 from tests.integration.harness import Trained
 from tests.integration.test_windows import CHUNK, publish_with_outcomes
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 LOOK_S = 0.1
 PATIENCE_S = 240.0

@@ -24,7 +24,7 @@ from tests.faults.test_workers import EVERYTHING, RATE
 from tests.faults.verdict import Reference, check_commits
 from tests.integration.harness import Trained, decisions_of
 from tests.integration.velocity import EVENT
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
 from topics.settings import BrokerSettings
 
 PIPELINE = """

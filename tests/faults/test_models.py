@@ -17,9 +17,9 @@ from tests.faults.test_load import COMPONENTS, amounts, pipeline_with
 from tests.faults.test_workers import EVERYTHING, RATE
 from tests.faults.verdict import Reference, check_commits
 from tests.integration.harness import Trained, decisions_of, publish_raw
-from topics.batches import Record
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 Damage = Callable[[Path], object]
 

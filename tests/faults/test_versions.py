@@ -15,9 +15,9 @@ from tests.faults.scene import streaming
 from tests.faults.test_load import pipeline_with
 from tests.faults.test_workers import RATE
 from tests.integration.harness import Trained, decisions_of
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 THIRD = """  - name: third
     import: tests.faults.components:Amount

@@ -21,7 +21,7 @@ from tests.faults.test_load import amounts, memory_mb, pipeline_with
 from tests.faults.test_workers import EVERYTHING, KINDS, RATE
 from tests.faults.verdict import Reference
 from tests.integration.harness import Trained, decisions_of
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
 from topics.settings import BrokerSettings
 
 SUPERVISOR_S = 2.0

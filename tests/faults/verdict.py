@@ -13,10 +13,10 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from agents.following import follower
 from tests.integration.harness import Trained, records_of
-from topics.feature import EVENTS
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.topology import WEIGH, Topology
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import WEIGH, Topology
-from topics.wire import decode
 
 Reference = Mapping[str, Mapping[str, float]]
 """Event id → stage → signal, as one process computes them without any broker."""

@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from topics.control import ControlState
-from topics.decision import rfc3339
 from topics.errors import WireError
-from topics.event_schema import EventSchema
-from topics.events import DecodedEvents, EventDecoder
-from topics.float32 import LARGEST
-from topics.graph import check_graph
-from topics.heartbeat import HEADER, heartbeat_of
-from topics.pipeline_file import PipelineFile, PipelineFileError, load_pipeline
-from topics.reports import ReportState
-from topics.yaml_text import scalar
+from topics.events.event import DecodedEvents, EventDecoder
+from topics.events.float32 import LARGEST
+from topics.pipeline.checks import check_graph
+from topics.pipeline.event_schema import EventSchema
+from topics.pipeline.file import PipelineFile, PipelineFileError, load_pipeline
+from topics.pipeline.yaml_text import scalar
+from topics.records.control import ControlState
+from topics.records.decision import rfc3339
+from topics.records.heartbeat import HEADER, heartbeat_of
+from topics.records.reports import ReportState
 
 MEDIA_TYPES: tuple[bytes | None, ...] = (
     None, b"application/cloudevents+json", b"Application/CloudEvents-Batch+JSON", b"text/plain",

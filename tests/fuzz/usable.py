@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from topics.errors import WireError
-from topics.stage_batch import StageBatch
-from topics.wire import HEADER_LENGTH, decode, encode
+from topics.records.stage_batch import StageBatch
+from topics.records.wire import HEADER_LENGTH, decode, encode
 
 
 def decoded(data: bytes) -> StageBatch | None:

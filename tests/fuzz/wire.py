@@ -13,7 +13,7 @@ with atheris.instrument_imports(include=["topics"]):
     from tests.fuzz.fuzzing import fuzz
     from tests.fuzz.usable import decoded
     from tests.unit.stage_batches import batch_of
-    from topics.wire import Codec, encode
+    from topics.records.wire import Codec, encode
 
 
 def seeds() -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from topics.embedded import EmbeddedBroker
+from topics.kafka.embedded import EmbeddedBroker
 from topics.settings import BrokerSettings
 
 

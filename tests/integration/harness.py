@@ -37,13 +37,13 @@ from agents.swapping import Swapper
 from models.registry import Registry
 from models.simulators import SIMULATORS
 from models.training import train
-from topics.batches import Record, write_batches
-from topics.heartbeat import HEADER as HEARTBEAT
-from topics.pipeline import Pipeline
-from topics.pipeline_file import PipelineFile, find_pipeline, load_pipeline
+from topics.kafka.batches import Record, write_batches
+from topics.pipeline.file import PipelineFile, find_pipeline, load_pipeline
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.heartbeat import HEADER as HEARTBEAT
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import Topology
-from topics.wire import decode
 
 PATIENCE_S = 300.0
 """For what has to come sooner or later; a busy machine takes its time."""

@@ -12,10 +12,10 @@ from models.simulators import LabelledEvent
 from models.stage_outputs import StageOutputs
 from models.training_data import with_windows
 from tests.integration.harness import Trained, decisions_of, records_of
-from topics.flow import in_order
+from topics.pipeline.flow import in_order
+from topics.pipeline.topology import Topology
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import Topology
-from topics.wire import decode
 
 Said = tuple[bytes, bytes]
 """An output and a signal, as bits."""

@@ -33,12 +33,12 @@ from tests.integration.harness import (
     simulated,
 )
 from tests.integration.test_cli import anabranch
-from topics import decision
-from topics.batches import Record
-from topics.embedded import MAX_IN_FLIGHT
-from topics.pipeline_file import load_pipeline
+from topics.kafka.batches import Record
+from topics.kafka.embedded import MAX_IN_FLIGHT
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
+from topics.records import decision
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from tests.integration.harness import (
     settled,
     simulated,
 )
-from topics.batches import Headers, Record
+from topics.kafka.batches import Headers, Record
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 GOOD = {
     "transaction_id": "tx-1",

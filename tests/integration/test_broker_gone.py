@@ -13,7 +13,7 @@ from tests.integration.harness import PATIENCE_S, Trained
 
 _BROKER = (
     "import sys, time\n"
-    "from topics.embedded import EmbeddedBroker\n"
+    "from topics.kafka.embedded import EmbeddedBroker\n"
     "broker = EmbeddedBroker()\n"
     "print(broker.address, flush=True)\n"
     "time.sleep(600)\n"

@@ -19,9 +19,9 @@ import pytest
 
 from agents.brokers import ensure_topics
 from tests.integration.harness import PATIENCE_S, Trained, simulated, worker_process, written
-from topics.embedded import EmbeddedBroker
+from topics.kafka.embedded import EmbeddedBroker
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 SUMMARY_KEYS = [
     "pipeline", "events", "decisions", "dead_letters", "unaccounted", "duplicates",
@@ -363,7 +363,7 @@ def _probe() -> Iterator[str]:
         "from pathlib import Path\n"
         "from agents.opening import open_parts\n"
         "from models.registry import Registry\n"
-        "from topics.pipeline_file import load_pipeline\n"
+        "from topics.pipeline.file import load_pipeline\n"
         "import agents.runner, agents.brokers, agents.commands.run\n"
         "file = load_pipeline(Path(sys.argv[1]))\n"
         "open_parts(file, Registry(Path(sys.argv[2])))\n"

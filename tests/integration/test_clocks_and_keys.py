@@ -22,14 +22,14 @@ from tests.integration.harness import (
     records_of,
     settled,
 )
-from topics.batches import Record
-from topics.decision import rfc3339
-from topics.fetch import Fetch
-from topics.pipeline_file import load_pipeline
-from topics.record_keys import murmur2_partitions
+from topics.events.record_keys import murmur2_partitions
+from topics.kafka.batches import Record
+from topics.kafka.fetch import Fetch
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
+from topics.records.decision import rfc3339
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import Topology
-from topics.wire import decode
 
 YEAR_MS = 365 * 86_400_000
 PIPELINE = """

@@ -15,8 +15,8 @@ from models.windows import over_all_rows
 from tests.conformance import check_component
 from tests.integration.harness import Trained
 from tests.integration.velocity import LargeAmount
-from topics.events import EventDecoder
-from topics.flow import in_order
+from topics.events.event import EventDecoder
+from topics.pipeline.flow import in_order
 
 ROWS = 300
 

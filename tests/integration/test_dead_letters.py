@@ -34,12 +34,12 @@ from tests.integration.harness import (
 )
 from tests.integration.test_cli import anabranch
 from tests.integration.velocity import EVENT
-from topics.batches import Record
-from topics.decision import ATTEMPT, Decision
-from topics.pipeline_file import load_pipeline
-from topics.redrive import Errand, encoded
+from topics.kafka.batches import Record
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import WEIGH, Topology
+from topics.records.decision import ATTEMPT, Decision
+from topics.redrive.record import Errand, encoded
 from topics.settings import BrokerSettings
-from topics.topology import WEIGH, Topology
 
 PIPELINE = """
 pipeline: own

@@ -22,8 +22,8 @@ from tests.integration.harness import (
     trained_small,
 )
 from tests.integration.skew import check_no_skew
-from topics.decision import Decision
-from topics.pipeline_file import find_pipeline
+from topics.pipeline.file import find_pipeline
+from topics.records.decision import Decision
 from topics.settings import BrokerSettings
 
 ELSEWHERE = {"card-fraud"}

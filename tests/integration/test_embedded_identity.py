@@ -13,9 +13,9 @@ from tests.integration.harness import (
     records_of,
     simulated,
 )
-from topics.batches import Record
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 _LARGE = 200_000
 

@@ -9,13 +9,13 @@ from agents.brokers import ensure_topics
 from agents.ended_attempts import EndedAttempts
 from agents.tail import TailReader
 from tests.integration.harness import publish_raw
-from topics.batches import Record
-from topics.decision import ATTEMPT, Source
-from topics.ends_summary import decoded, is_summary
-from topics.pipeline_file import find_pipeline, load_pipeline
-from topics.redrive import About, End, Errand, encoded
+from topics.kafka.batches import Record
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.topology import WEIGH, Topology
+from topics.records.decision import ATTEMPT, Source
+from topics.redrive.ends_summary import decoded, is_summary
+from topics.redrive.record import About, End, Errand, encoded
 from topics.settings import BrokerSettings
-from topics.topology import WEIGH, Topology
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 TOPOLOGY = Topology.of(PIPELINE)

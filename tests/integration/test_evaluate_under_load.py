@@ -32,8 +32,8 @@ from models.registry import Registry
 from models.windows import over_all_rows
 from tests.integration.harness import simulated
 from tests.integration.test_cli import anabranch_in
-from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.schema import Pipeline
 from topics.settings import BrokerSettings
 
 ROWS_A_DAY = 200

@@ -7,9 +7,9 @@ import time
 from agents.brokers import ensure_topics
 from agents.following import follower, read_until
 from tests.integration.harness import Trained, publish_raw
-from topics.batches import Record
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 
 async def test_what_was_fetched_beyond_the_end_comes_again(

@@ -33,13 +33,13 @@ from models.windows import over_all_rows
 from tests.integration.handbook import CALENDAR, CUSTOMER, TERMINAL, Handbook, folder
 from tests.integration.harness import Trained, stopped, worker_process
 from tests.integration.test_cli import anabranch
-from topics.heartbeat import HEADER as HEARTBEAT
-from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.heartbeat import HEADER as HEARTBEAT
+from topics.records.stage_batch import StageBatch
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.stage_batch import StageBatch
-from topics.topology import Topology
-from topics.wire import decode
 
 pytestmark = [pytest.mark.handbook, pytest.mark.timeout(1800)]
 

@@ -19,16 +19,23 @@ from agents.commands import models_view
 from agents.commands.shared import print_json
 from agents.control_topic import now_ms
 from tests.integration.harness import publish_raw
-from topics.batches import Headers, Record
-from topics.control import AuditEntry, audit_key
-from topics.dead_letters import dead_letter
 from topics.errors import AnabranchError
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.kafka.batches import Headers, Record
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.topology import Topology
 from topics.printable import printable
-from topics.reports import InService, StatusReport, WorkerReport, records, status_key, worker_key
+from topics.records.control import AuditEntry, audit_key
+from topics.records.dead_letter import dead_letter
+from topics.records.reports import (
+    InService,
+    StatusReport,
+    WorkerReport,
+    records,
+    status_key,
+    worker_key,
+)
+from topics.records.stage_batch import Failure
 from topics.settings import BrokerSettings
-from topics.stage_batch import Failure
-from topics.topology import Topology
 
 HOSTILE = "a\x1b]0;t\x07\x1b[2J\r\nerror: lost\x9b31m\u202egnp.exe\u2066\u2028 [/b][red]:boom:"
 OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")

@@ -45,15 +45,15 @@ from tests.integration.harness import (
     simulated,
 )
 from tests.integration.test_cli import anabranch
-from topics.batches import Record
-from topics.bytes_column import BytesColumn
-from topics.control import Deployment, VersionRef, WeightsDeployment, deploy_key
-from topics.outcomes import outcome_fields, outcome_of
-from topics.policy import Policy
-from topics.reports import WorkerReport
+from topics.kafka.batches import Record
+from topics.pipeline.policy import Policy
+from topics.pipeline.topology import Topology
+from topics.records.bytes_column import BytesColumn
+from topics.records.control import Deployment, VersionRef, WeightsDeployment, deploy_key
+from topics.records.outcome import outcome_fields, outcome_of
+from topics.records.reports import WorkerReport
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import Topology
-from topics.wire import decode
 
 EVENTS = 4000
 HALF = EVENTS // 2

@@ -25,7 +25,7 @@ from models.registry import Registry
 from models.training_report import TrainingReport
 from tests.integration.harness import Trained, decisions_of, pipeline_running, publish, settled
 from tests.integration.test_cli import anabranch
-from topics.pipeline_file import PipelineFile, load_pipeline
+from topics.pipeline.file import PipelineFile, load_pipeline
 from topics.settings import BrokerSettings
 
 ROWS = 1200

@@ -28,11 +28,11 @@ from tests.integration.harness import (
     settled,
 )
 from tests.integration.velocity import EVENT
-from topics.batches import Record
-from topics.pipeline_file import load_pipeline
+from topics.kafka.batches import Record
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology, lane_of
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import Topology, lane_of
-from topics.wire import decode
 
 PIPELINE = f"""
 pipeline: endings

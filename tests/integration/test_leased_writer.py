@@ -14,10 +14,10 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from agents.commands.shared import run_async
 from tests.integration.harness import PATIENCE_S, records_of
-from topics.batches import Record
-from topics.connection import client_options
 from topics.errors import LeaseLost
-from topics.leased_writer import LeasedWriter
+from topics.kafka.batches import Record
+from topics.kafka.connection import client_options
+from topics.kafka.leased_writer import LeasedWriter
 from topics.settings import BrokerSettings
 
 TOPIC = "leased.decisions"

@@ -18,7 +18,7 @@ import pytest
 from models.registry import Registry
 from tests.integration.harness import PATIENCE_S, Trained, publish, settled, simulated
 from tests.integration.velocity import EVENT
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
 from topics.settings import BrokerSettings
 
 PIPELINE = """

@@ -16,9 +16,9 @@ from tests.integration.harness import (
     settled,
     simulated,
 )
-from topics.batches import Record
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 
 async def test_metrics_tell_what_happened(trained: Trained, broker: BrokerSettings) -> None:

@@ -25,7 +25,7 @@ from tests.integration.test_cli import anabranch
 from tests.integration.velocity import EVENT
 from tests.unit.onnx_networks import network, over_the_batch
 from tests.unit.registry_cards import CARD, WEIGHTS
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
 from topics.settings import BrokerSettings
 
 PIPELINE = """

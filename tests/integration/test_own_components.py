@@ -20,11 +20,11 @@ from tests.integration.harness import (
     simulated,
 )
 from tests.integration.velocity import EVENT
-from topics.decision import Decision
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
+from topics.records.decision import Decision
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import Topology
-from topics.wire import decode
 
 PIPELINE = """
 pipeline: own

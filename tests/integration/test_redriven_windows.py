@@ -9,9 +9,9 @@ from tests.integration.harness import Trained, pipeline_running, records_of, set
 from tests.integration.skew import trained_outputs
 from tests.integration.test_dead_letters import run
 from tests.integration.test_windows import EVENTS, publish_with_outcomes, transactions
-from topics.redrive import Errand, decoded
+from topics.pipeline.topology import WEIGH, Topology
+from topics.redrive.record import Errand, decoded
 from topics.settings import BrokerSettings
-from topics.topology import WEIGH, Topology
 
 SPOILT = 4
 

@@ -35,11 +35,11 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.integration.test_cli import anabranch
-from topics.batches import Record
-from topics.embedded import EmbeddedBroker
-from topics.pipeline_file import PipelineFile, load_pipeline
+from topics.kafka.batches import Record
+from topics.kafka.embedded import EmbeddedBroker
+from topics.pipeline.file import PipelineFile, load_pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 EVENTS = 300
 AWAY = ("risk-forest", "decision")

@@ -13,10 +13,10 @@ from agents.control_topic import ControlTopic
 from agents.promoting import Promoter
 from agents.promotion_errors import ChangedMeanwhile
 from models.registry import Registry
-from topics.control import AuditEntry, ControlState, WeightsDeployment
-from topics.pipeline_file import PipelineFile, load_pipeline
+from topics.pipeline.file import PipelineFile, load_pipeline
+from topics.pipeline.topology import Topology
+from topics.records.control import AuditEntry, ControlState, WeightsDeployment
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 STATELESS = Path(__file__).parents[1] / "unit" / "stateless.yaml"
 
@@ -88,7 +88,7 @@ async def test_of_the_audit_trail_the_newest_entries_stay(
     broker: BrokerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANABRANCH_HOME", str(tmp_path))
-    monkeypatch.setattr("topics.control.AUDIT_KEPT", 3)
+    monkeypatch.setattr("topics.records.control.AUDIT_KEPT", 3)
     topology = Topology.of(with_policy(tmp_path, "trail", 1).pipeline)
     await ensure_topics(broker, topology)
     async with ControlTopic(broker, topology) as control:

@@ -13,14 +13,14 @@ from tests.integration.harness import decisions_of, records_of, settled, worker_
 from tests.integration.skew import trained_outputs
 from tests.integration.test_windows import publish_with_outcomes
 from tests.upgrade import earlier
-from topics.control import ControlState
-from topics.decision import Decision
-from topics.heartbeat import heartbeat_of
-from topics.reports import ReportState
-from topics.rfc3339 import milliseconds
+from topics.events.rfc3339 import milliseconds
+from topics.pipeline.topology import Topology
+from topics.records.control import ControlState
+from topics.records.decision import Decision
+from topics.records.heartbeat import heartbeat_of
+from topics.records.reports import ReportState
+from topics.records.wire import decode
 from topics.settings import BrokerSettings
-from topics.topology import Topology
-from topics.wire import decode
 
 DELAY_MS = 7 * 86_400_000
 """Outcomes are known so long after their events."""

@@ -10,9 +10,9 @@ from typing import Any
 from agents.brokers import ensure_topics
 from agents.streaming import Stream
 from agents.worker_process import worker_process
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 NUMBERS, EVENTS = 2000, 900
 KEPT_BYTES = 5 * 2**20

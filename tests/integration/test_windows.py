@@ -26,9 +26,9 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.integration.skew import check_no_skew
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 STATEFUL = ("features", "terminals", "visits")
 EVENTS = 3500  # about a month of 60 customers: outcomes are known, and windows reach back

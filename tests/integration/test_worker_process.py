@@ -9,9 +9,9 @@ import pytest
 from agents.brokers import ensure_topics
 from agents.worker_process import WorkersEnded, _environment, worker_process
 from tests.integration.velocity import EVENT
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 PIPELINE = """
 pipeline: talking

@@ -24,10 +24,10 @@ from tests.integration.harness import (
     simulated,
 )
 from tests.integration.test_audit import ends, running_audits_agree
-from topics.batches import Record
-from topics.pipeline import Pipeline
+from topics.kafka.batches import Record
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 EVENTS = 400
 

@@ -20,10 +20,10 @@ from tests.integration.harness import (
     settled,
     simulated,
 )
-from topics.batches import Record
-from topics.redrive import Errand
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
+from topics.redrive.record import Errand
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 EVENTS = 60
 SPOILT = 41

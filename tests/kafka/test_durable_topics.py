@@ -15,9 +15,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from agents.brokers import ensure_shadow_topic, ensure_topics, topic_names
 from tests.integration.harness import Trained, renamed
 from tests.kafka_nodes import cluster_of_three
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 CARD_FRAUD = load_pipeline(find_pipeline("card-fraud")).pipeline
 AS_SHIPPED = """

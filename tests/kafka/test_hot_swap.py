@@ -26,9 +26,9 @@ from tests.integration.harness import (
     simulated,
     worker_process,
 )
-from topics.control import Challenger, Deployment, VersionRef, deploy_key
+from topics.pipeline.topology import Topology
+from topics.records.control import Challenger, Deployment, VersionRef, deploy_key
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 RATE = 5000
 FOREST = "risk-forest"

@@ -13,9 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from agents.letters import read_letter, read_letters
 from tests.integration.harness import Trained, pipeline_running, publish_raw, settled, simulated
 from tests.integration.test_dead_letters import run
-from topics.batches import Record
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 LARGE = 1_048_400
 EVENTS = 40

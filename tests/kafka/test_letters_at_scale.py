@@ -28,14 +28,14 @@ from tests.integration.harness import (
 )
 from tests.integration.test_dead_letters import run
 from tests.unit.stage_batches import batch_of
-from topics.batches import Record
-from topics.bytes_column import BytesColumn
-from topics.dead_letters import dead_letter
-from topics.decision import ATTEMPT
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
+from topics.records.bytes_column import BytesColumn
+from topics.records.dead_letter import dead_letter
+from topics.records.decision import ATTEMPT
+from topics.records.stage_batch import Failure
+from topics.records.wire import encode
 from topics.settings import BrokerSettings
-from topics.stage_batch import Failure
-from topics.topology import Topology
-from topics.wire import encode
 
 LETTERS = 200_000
 REDRIVEN = 60_000

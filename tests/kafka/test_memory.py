@@ -26,9 +26,9 @@ from tests.integration.harness import (
     worker_process,
     written,
 )
-from topics.batches import Record
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 LARGE = 14_900_000
 """The topics take 16 MiB; a dead letter repeats 15,000,000 bytes of its original."""

@@ -24,10 +24,10 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.integration.test_bad_input import BAD
-from topics.batches import Record
 from topics.errors import TopicMismatch, TopicNotMade
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 
 def _records(values: list[tuple[bytes | None, bytes | None]]) -> list[Record]:

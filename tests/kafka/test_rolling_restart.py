@@ -24,8 +24,8 @@ from tests.integration.harness import (
     simulated,
     stopped,
 )
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 NAMES = ("worker-0", "worker-1")
 EVENTS, RATE = 24_000, 800

@@ -41,8 +41,8 @@ from tests.integration.harness import (
     simulated,
 )
 from tests.kafka.secured import PASSWORD, Secured, secured_broker
-from topics.batches import Record
-from topics.topology import Topology
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
 
 EVENTS = 1000
 

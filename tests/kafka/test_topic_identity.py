@@ -50,11 +50,11 @@ from tests.kafka.topics_changed import (
     widen,
 )
 from tests.kafka_nodes import RUN, free_ports
-from topics.batches import Record
 from topics.errors import TopicMismatch, TopicMissing, TopicRecreated
+from topics.kafka.batches import Record
+from topics.kafka.topic_identity import TopicIdentity, topic_identities
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topic_identity import TopicIdentity, topic_identities
-from topics.topology import Topology
 
 RUNBOOK = RUN.parents[1] / "runbooks" / "AnabranchTopicMismatch.md"
 REFUSED_WITHIN_S = 60

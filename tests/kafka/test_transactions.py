@@ -22,8 +22,8 @@ from tests.integration.harness import (
     simulated,
     trained_small,
 )
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 Event = tuple[bytes, bytes]
 """Key and value."""

@@ -11,10 +11,10 @@ from agents.brokers import ensure_topics
 from agents.control_topic import ControlTopic
 from agents.control_writing import ShutOut, only_writer
 from tests.integration.test_two_operators import one_of_two_is_told, state_of, with_policy
-from topics.control import WeightsDeployment
-from topics.reports import records
+from topics.pipeline.topology import Topology
+from topics.records.control import WeightsDeployment
+from topics.records.reports import records
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 
 def name() -> str:

@@ -24,7 +24,7 @@ from models.export import BatchDependent, ExportMismatch, NotExportable, export
 from models.features import FeatureVector
 from models.session import ModelSession
 from models.simulators.machine_maintenance import simulate
-from topics.feature import Feature
+from topics.pipeline.fields import Feature
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Builder
 from aiokafka.record.util import calc_crc32c
 
-from topics.batches import Record
+from topics.kafka.batches import Record
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 _CONTROL = 0x20

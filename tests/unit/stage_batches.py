@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from topics.bytes_column import BytesColumn
-from topics.stage_batch import Failure, ModelRef, Rows, StageBatch
+from topics.records.bytes_column import BytesColumn
+from topics.records.stage_batch import Failure, ModelRef, Rows, StageBatch
 
 MODEL = ModelRef("features@1", "sha256:00", "fp32")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 
-from topics.acls import Acl, acls, commands
-from topics.pipeline_file import find_pipeline, load_pipeline
-from topics.topology import Topology
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.topology import Topology
+from topics.records.acls import Acl, acls, commands
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 TOPOLOGY = Topology.of(PIPELINE)

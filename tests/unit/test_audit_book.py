@@ -11,8 +11,8 @@ from agents.audit_book import SLACK, Book
 from agents.ledger import Account
 from agents.record_batches import record_batches
 from tests.unit.record_batch_bytes import batch_bytes, marker_bytes
-from topics.batches import Record
-from topics.topology import Topology
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
 
 TOPOLOGY = Topology("p", ("a",), 1)
 EVENTS, DECISIONS, LETTERS = (

@@ -13,9 +13,9 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from agents.stage_writer import BatchWriter
 from tests.unit.stage_batches import batch_of
-from topics.batches import MAX_RECORD_BYTES, Record
-from topics.stage_batch import StageBatch
-from topics.wire import decode
+from topics.kafka.batches import MAX_RECORD_BYTES, Record
+from topics.records.stage_batch import StageBatch
+from topics.records.wire import decode
 
 
 @dataclass

@@ -10,9 +10,9 @@ from aiokafka.errors import LeaderNotAvailableError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from topics import batches
-from topics.batches import Record, write_batches
 from topics.errors import WriteTimeout
+from topics.kafka import batches
+from topics.kafka.batches import Record, write_batches
 
 
 class Producer:

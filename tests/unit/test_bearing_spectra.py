@@ -9,7 +9,7 @@ import numpy as np
 from agents.training_data import from_file
 from models.component import Batch
 from tests.benchmarks.bearing_spectra import BINS, Levels, spectra, written
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
 
 PIPELINE = Path(__file__).parents[1] / "benchmarks" / "bearing-spectra.yaml"
 

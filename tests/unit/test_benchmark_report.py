@@ -22,7 +22,7 @@ from tests.benchmarks.results import Results
 from tests.benchmarks.stored import moved
 from tests.benchmarks.throughput import Run
 from tests.benchmarks.w4 import Memory, Point
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
 
 RUN = Run(
     events=1000, seconds=2.0, cpu_s=0.02, broker_cpu_s=0.01, rss_mb=140.0, duplicates=0

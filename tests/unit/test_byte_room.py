@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.byte_room import ByteRoom, bytes_about_event
-from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline
+from topics.pipeline.file import find_pipeline
+from topics.pipeline.schema import Pipeline
 
 ABOUT, MOST = 50, 1000
 EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 1500)), max_size=60)

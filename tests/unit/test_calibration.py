@@ -20,7 +20,7 @@ from models.session import ModelSession
 from models.training_errors import NotCalibratable
 from models.training_plan import plan
 from tests.unit.test_training import card_fraud, trained, transactions
-from topics.pipeline import ModelSpec, Pipeline
+from topics.pipeline.schema import ModelSpec, Pipeline
 
 Kind = Literal["sigmoid", "isotonic"]
 KINDS: list[Kind] = ["sigmoid", "isotonic"]

@@ -14,8 +14,8 @@ from agents.capacity.queueing import cycle_ms, wait
 from agents.capacity.traffic import Demand
 from agents.capacity.unit_costs import Cycle, Point, unit_costs
 from agents.cli import app
-from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.schema import Pipeline
 
 COSTS = unit_costs()
 CARD_FRAUD = load_pipeline(find_pipeline("card-fraud")).pipeline

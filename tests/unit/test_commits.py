@@ -12,8 +12,8 @@ from faust.transport.consumer import Consumer
 from faust.types import TP
 
 from agents.app import create_app
-from topics.consumer import MicroBatchConsumer
 from topics.errors import LeaseLost
+from topics.kafka.consumer import MicroBatchConsumer
 from topics.settings import BrokerSettings
 
 EVENTS = TP("p.events", 0)

@@ -11,9 +11,9 @@ import pytest
 
 from agents.comparer import Comparer
 from tests.unit.stage_batches import batch_of
-from topics.decision import Contribution, Decision, Source
-from topics.policy import Policy
-from topics.stage_batch import ModelRef, StageBatch
+from topics.pipeline.policy import Policy
+from topics.records.decision import Contribution, Decision, Source
+from topics.records.stage_batch import ModelRef, StageBatch
 
 OURS, THEIRS = ModelRef("risk@1", "sha256:1", "fp32"), ModelRef("risk@2", "sha256:2", "fp32")
 POLICY = Policy(otherwise="approve", thresholds={"review": 0.3, "decline": 0.6})

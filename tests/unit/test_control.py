@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.control import (
+from topics.errors import WireError
+from topics.records.control import (
     AUDIT_KEPT,
     AuditEntry,
     Challenger,
@@ -17,8 +18,7 @@ from topics.control import (
     audit_key,
     deploy_key,
 )
-from topics.errors import WireError
-from topics.reports import records
+from topics.records.reports import records
 
 DIGEST = "sha256:" + "0" * 64
 ENTRY = AuditEntry(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.decision_costs import least_cost, verdict
-from topics.policy import DecisionCost, Policy
+from topics.pipeline.policy import DecisionCost, Policy
 
 THREE = {
     "approve": DecisionCost(positive=120),

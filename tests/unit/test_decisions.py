@@ -16,11 +16,11 @@ from agents.decisions import DecisionWriter, Weights
 from agents.join import Joined
 from models.weighting import Weighed, combine
 from tests.unit.stage_batches import rows_of
-from topics.batches import Record
-from topics.bytes_column import BytesColumn
-from topics.decision import Decision, rfc3339, source_id, source_of
-from topics.pipeline import Pipeline
-from topics.stage_batch import ModelRef, Rows
+from topics.kafka.batches import Record
+from topics.pipeline.schema import Pipeline
+from topics.records.bytes_column import BytesColumn
+from topics.records.decision import Decision, rfc3339, source_id, source_of
+from topics.records.stage_batch import ModelRef, Rows
 
 ALPHA = {"a": 0.25, "b": 0.75}
 NOW_MS = 5_000

@@ -10,7 +10,7 @@ import pytest
 
 from agents.embedded_room import BUDGET, EmbeddedRoom, Event
 from agents.publishing import partition_of
-from topics.embedded import KEPT_BYTES
+from topics.kafka.embedded import KEPT_BYTES
 
 PARTITIONS = 4
 

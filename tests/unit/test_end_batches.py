@@ -15,11 +15,11 @@ from agents.end_batches import ends_of
 from agents.record_batches import record_batches
 from tests.unit.record_batch_bytes import CODECS, batch_bytes
 from tests.unit.test_decisions import joined_of, records_of, stage
-from topics.batches import Headers, Record
-from topics.dead_letters import dead_letter
-from topics.decision import ATTEMPT
-from topics.ends import attempt_at
-from topics.stage_batch import Failure
+from topics.kafka.batches import Headers, Record
+from topics.records.dead_letter import dead_letter
+from topics.records.decision import ATTEMPT
+from topics.records.ends import attempt_at
+from topics.records.stage_batch import Failure
 
 EVENTS = "p.events"
 DECISIONS = TopicPartition("p.decisions", 2)

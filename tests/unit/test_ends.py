@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from aiokafka.codec import has_lz4, has_snappy, has_zstd
 
-from topics import dead_letters, decision
-from topics.dead_letters import MAX_ORIGINAL_BYTES, dead_letter
-from topics.stage_batch import Failure
+from topics.records import dead_letter as dead_letters
+from topics.records import decision
+from topics.records.dead_letter import MAX_ORIGINAL_BYTES, dead_letter
+from topics.records.stage_batch import Failure
 
 
 @pytest.mark.parametrize("read", [decision.source_of, dead_letters.source_of])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.ends_summary import HEADER, Ends, Summary, decoded, encoded, is_summary
 from topics.errors import WireError
+from topics.redrive.ends_summary import HEADER, Ends, Summary, decoded, encoded, is_summary
 
 rows = st.lists(
     st.tuples(st.integers(0, 2**62), st.integers(2, 1000), st.booleans()),

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.stage_batches import batch_of
-from topics.bytes_column import BytesColumn
-from topics.decision import Source
-from topics.errand_outputs import ErrandOutputs, batches_of, component_of, contents_of
 from topics.errors import WireError
-from topics.stage_batch import ModelRef, StageBatch
-from topics.wire import decode, encode
+from topics.records.bytes_column import BytesColumn
+from topics.records.decision import Source
+from topics.records.stage_batch import ModelRef, StageBatch
+from topics.records.wire import decode, encode
+from topics.redrive.outputs import ErrandOutputs, batches_of, component_of, contents_of
 
 OTHER = ModelRef("features@2", "sha256:11", "int8")
 offsets = st.lists(st.integers(0, 2**40), min_size=1, max_size=20, unique=True).map(sorted)

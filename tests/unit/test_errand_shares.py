@@ -13,13 +13,13 @@ from faust.types import TP
 from agents import errands as errands_module
 from agents.errands import SHARE, Answer, StageErrands
 from tests.unit.stage_batches import batch_of
-from topics.batches import Record
-from topics.decision import Source
 from topics.errors import WireError
-from topics.pipeline_file import find_pipeline, load_pipeline
-from topics.redrive import About, Errand, about_of, encoded
-from topics.stage_batch import StageBatch
-from topics.topology import Topology
+from topics.kafka.batches import Record
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.topology import Topology
+from topics.records.decision import Source
+from topics.records.stage_batch import StageBatch
+from topics.redrive.record import About, Errand, about_of, encoded
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 TOPOLOGY = Topology.of(PIPELINE)

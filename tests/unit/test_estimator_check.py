@@ -11,8 +11,8 @@ from models.estimator_check import NeedsPositive, check_estimator
 from models.export import NotExportable
 from models.training_errors import EstimatorNotFound, NoSignal, UnknownParameter
 from topics.errors import AnabranchError
-from topics.pipeline import ModelSpec
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.schema import ModelSpec
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from models.evaluation import (
 from models.evaluation import test_rows as rows_to_test
 from models.training_errors import LengthMismatch
 from models.training_report import COMPOSED
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.pipeline.file import find_pipeline, load_pipeline
 
 START = date(2018, 4, 1)
 WEEKS = Weeks(START, train=2, delay=2, test=3)

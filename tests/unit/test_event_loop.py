@@ -19,11 +19,11 @@ from agents.event_decoding import decoded
 from agents.inference import IN_THREAD_FROM, Inference
 from agents.metrics import Metrics
 from agents.stage_metrics import StageMetrics
-from topics import group_member
-from topics.consumer import MicroBatchConsumer
-from topics.event_schema import EventSchema
+from topics.events.source_decoder import SourceDecoder
+from topics.kafka import group_member
+from topics.kafka.consumer import MicroBatchConsumer
+from topics.pipeline.event_schema import EventSchema
 from topics.settings import BrokerSettings
-from topics.source_decoder import SourceDecoder
 
 SCHEMA = EventSchema.model_validate({
     "id": "id", "key": "id", "time": "at", "beyond_future": "clip",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agents.event_time import EventTimeOrder
 from tests.unit.stage_batches import batch_of
-from topics.stage_batch import StageBatch
+from topics.records.stage_batch import StageBatch
 
 
 def order_of(outcome_delay_ms: int | None = None) -> EventTimeOrder:

@@ -14,10 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
-from topics.decision import rfc3339
-from topics.event_schema import EventField, EventSchema
-from topics.events import DecodedEvents, EventDecoder
-from topics.rfc3339 import milliseconds, parsed_ms
+from topics.events.event import DecodedEvents, EventDecoder
+from topics.events.rfc3339 import milliseconds, parsed_ms
+from topics.pipeline.event_schema import EventField, EventSchema
+from topics.records.decision import rfc3339
 
 AT = "2018-04-01T00:00:31Z"
 AT_MS = 1522540831000

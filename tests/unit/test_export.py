@@ -25,7 +25,7 @@ from models.export import BatchDependent, ExportMismatch, NotExportable, export
 from models.features import FeatureVector
 from models.simulators.card_fraud import simulate
 from topics.errors import AnabranchError
-from topics.feature import Feature
+from topics.pipeline.fields import Feature
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 Singles = NDArray[np.float32]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.features import FeatureVector
-from topics.feature import NEVER_MISSING, Feature, Transform
+from topics.pipeline.fields import NEVER_MISSING, Feature, Transform
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CALENDAR: list[Transform] = ["hour", "day_of_week", "month", "night", "weekend"]

@@ -20,7 +20,7 @@ from models.session import ModelSession, ModelUnreadable
 from models.store import LocalStore
 from topics.errors import AnabranchError
 from topics.file_content import FileTooLarge, NotAFile, check_file, read_file
-from topics.pipeline_file import PipelineFileError, find_pipeline, load_pipeline
+from topics.pipeline.file import PipelineFileError, find_pipeline, load_pipeline
 
 HUGE = 1 << 40
 

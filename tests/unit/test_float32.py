@@ -16,8 +16,8 @@ from models.component import Batch, Component, StageOutput
 from models.features import FeatureVector
 from models.session import ModelSession
 from tests.unit.onnx_networks import network
-from topics.feature import Feature
-from topics.float32 import LARGEST, BeyondFloat32, singles
+from topics.events.float32 import LARGEST, BeyondFloat32, singles
+from topics.pipeline.fields import Feature
 
 BEYOND = [1e39, -1e39, 1.7e308, np.nextafter(LARGEST, np.inf) * 2]
 AMOUNTS = FeatureVector([Feature(name="amount", of="amount"), Feature(name="other", of="other")])

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
-from topics.event_schema import EventSchema
-from topics.events import EventDecoder
-from topics.foreign_formats import described
+from topics.events.event import EventDecoder
+from topics.events.foreign_formats import described
+from topics.pipeline.event_schema import EventSchema
 
 EVENT = {"id": "ab", "at": "2018-04-01T00:00:31Z", "x": 1.5}
 JSON = json.dumps(EVENT).encode()

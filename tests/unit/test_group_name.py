@@ -10,9 +10,9 @@ import pytest
 from aiokafka.protocol.commit import OffsetCommitResponse_v3
 
 from agents.app import create_app
-from topics.consumer import MicroBatchConsumer
 from topics.errors import NameTaken
-from topics.group_errors import FencedInstanceId
+from topics.kafka.consumer import MicroBatchConsumer
+from topics.kafka.group_errors import FencedInstanceId
 from topics.settings import BrokerSettings
 
 HEARTBEAT = SimpleNamespace(error_code=0)

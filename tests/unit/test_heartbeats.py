@@ -16,10 +16,10 @@ from agents.app import StageApp
 from agents.attended_clock import AttendedClock
 from agents.stage_pulse import WORKER, StagePulse, Standing
 from agents.trial import Part, Trial
-from topics.batches import Record
 from topics.errors import WireError
-from topics.heartbeat import HEADER, Heartbeat, heartbeat_of
-from topics.status import Awaited
+from topics.kafka.batches import Record
+from topics.records.heartbeat import HEADER, Heartbeat, heartbeat_of
+from topics.records.status import Awaited
 
 
 class Topic:

@@ -14,9 +14,9 @@ from agents.identity_sample import IdentitySample, difference
 from agents.log_reader import LogReader, Read
 from agents.record_batches import record_batches
 from tests.unit.record_batch_bytes import batch_bytes
-from topics.batches import Record
-from topics.decision import rfc3339
-from topics.topology import Topology
+from topics.kafka.batches import Record
+from topics.pipeline.topology import Topology
+from topics.records.decision import rfc3339
 
 NOW_MS = 1_700_000_000_000
 TOPOLOGY = Topology("p", ("a",), 1)

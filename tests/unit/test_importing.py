@@ -22,7 +22,7 @@ from models.versions import ModelVersion
 from tests.unit.onnx_networks import network, over_the_batch, unbounded
 from tests.unit.registry_cards import CARD
 from topics.errors import AnabranchError
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 ESTIMATOR = {"estimator": "sklearn.linear_model.LogisticRegression"}

@@ -13,9 +13,9 @@ from agents.join import Joined, Moment, PartitionJoin
 from agents.lane import COMERS
 from agents.trial import WORKER_ENDED
 from tests.unit.stage_batches import batch_of
-from topics.heartbeat import Heartbeat
-from topics.stage_batch import Bools, Failure, ModelRef, StageBatch
-from topics.status import State
+from topics.records.heartbeat import Heartbeat
+from topics.records.stage_batch import Bools, Failure, ModelRef, StageBatch
+from topics.records.status import State
 
 STALL_S = 10.0
 STARTED: tuple[State, ...] = ("starting", "working")

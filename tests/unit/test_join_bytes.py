@@ -12,9 +12,9 @@ from agents.alignment import aligned
 from agents.join import PartitionJoin
 from tests.unit.stage_batches import batch_of
 from tests.unit.test_join import anyone, at, offsets
-from topics.bytes_column import BytesColumn
-from topics.stage_batch import Failure, StageBatch
-from topics.wire import decode, encode
+from topics.records.bytes_column import BytesColumn
+from topics.records.stage_batch import Failure, StageBatch
+from topics.records.wire import decode, encode
 
 MAX_BYTES = 16 * 2**20
 COLUMNS = 1617

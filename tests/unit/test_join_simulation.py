@@ -11,8 +11,8 @@ import pytest
 from agents.join import Moment, PartitionJoin
 from agents.lane import Position
 from tests.unit.stage_batches import batch_of
-from topics.heartbeat import Heartbeat
-from topics.stage_batch import StageBatch
+from topics.records.heartbeat import Heartbeat
+from topics.records.stage_batch import StageBatch
 
 NOW = Moment(0.0, 0.0, lambda _: False)
 Log = list[StageBatch | Heartbeat]

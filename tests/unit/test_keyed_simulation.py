@@ -32,16 +32,16 @@ from agents.worker import Wiring
 from models.component import Batch, Component, StageOutput
 from models.windows import WindowPlan, Windows
 from tests.unit.topic_log import record
-from topics.batches import Record
-from topics.bytes_column import BytesColumn
-from topics.fetch import Fetch
-from topics.heartbeat import heartbeat_of
-from topics.pipeline import Pipeline
-from topics.pipeline_file import load_pipeline
+from topics.kafka.batches import Record
+from topics.kafka.fetch import Fetch
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology, lane_of
+from topics.records.bytes_column import BytesColumn
+from topics.records.heartbeat import heartbeat_of
+from topics.records.stage_batch import ModelRef, Rows, StageBatch
+from topics.records.wire import decode, encode
 from topics.settings import BrokerSettings
-from topics.stage_batch import ModelRef, Rows, StageBatch
-from topics.topology import Topology, lane_of
-from topics.wire import decode, encode
 
 PARTITIONS = 2
 NAME = "terminals"

@@ -12,7 +12,7 @@ from agents.keyed_trial import HEADER, KeyedTrial, Tried, tried_by, tried_record
 from agents.stage_pulse import WORKER
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import record
-from topics.batches import Record
+from topics.kafka.batches import Record
 
 
 def part(source: int, offsets: list[int], times: list[int], position: int = 0) -> Released:

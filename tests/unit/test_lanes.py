@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from agents.join import Moment, PartitionJoin
 from agents.repartition import dealt
 from tests.unit.stage_batches import batch_of
-from topics.bytes_column import BytesColumn
-from topics.stage_batch import StageBatch
-from topics.topology import lane_of
-from topics.wire import decode, encode
+from topics.pipeline.topology import lane_of
+from topics.records.bytes_column import BytesColumn
+from topics.records.stage_batch import StageBatch
+from topics.records.wire import decode, encode
 
 NOW = Moment(0.0, 0.0, lambda _: False)
 

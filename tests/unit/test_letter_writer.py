@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from agents.letter_writer import LetterWriter, write_while_they_fit
 from agents.letters import Letter
-from topics.batches import Record
-from topics.dead_letters import cut, dead_letter, digest_of, source_of
-from topics.stage_batch import Failure
+from topics.kafka.batches import Record
+from topics.records.dead_letter import cut, dead_letter, digest_of, source_of
+from topics.records.stage_batch import Failure
 
 DEFAULT = 1_048_588
 

@@ -9,7 +9,7 @@ import pytest
 from agents.live_latency import live_latency_ms
 from agents.live_pace import LOOK_S, LivePace
 from tests.unit.topic_log import record
-from topics.decision import ATTEMPT
+from topics.records.decision import ATTEMPT
 
 
 class Scene:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from models.model_inputs import reads
-from topics.pipeline import Pipeline
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.schema import Pipeline
 
 STATELESS = Path(__file__).with_name("stateless.yaml")
 FEATURES = ["amount", "amount_log", "hour", "is_night", "is_weekend"]

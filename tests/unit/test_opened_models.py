@@ -17,8 +17,8 @@ from tests.unit.onnx_networks import network
 from tests.unit.registry_cards import CARD
 from tests.unit.test_external_data import CASES
 from tests.unit.test_importing import PIPELINE
-from topics.control import Deployment, VersionRef
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
+from topics.records.control import Deployment, VersionRef
 
 READS = CARD.model_copy(update={"inputs": ["a", "b", "c"], "n_inputs": 3})
 ROWS = np.random.default_rng(3).normal(size=(40, 3)).astype(np.float32)

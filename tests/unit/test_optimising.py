@@ -20,7 +20,7 @@ from models.variants.scene import Scene
 from models.variants.setting import Setting, components_of, originals_of
 from models.variants.table import OptimiseReport
 from tests.unit.test_training import FOLDER, card_fraud, trained, transactions
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 NETWORK = {"estimator": "sklearn.neural_network.MLPClassifier",

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaProducer
 
 from agents import outcomes
 from agents.outcomes import OutcomePublisher
-from topics.pipeline import Pipeline
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.schema import Pipeline
 
 CARD_FRAUD = load_pipeline(Path("deploy/pipelines/card-fraud.yaml")).pipeline
 STATELESS = load_pipeline(Path("tests/unit/stateless.yaml")).pipeline

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agents.pacing import AtEventTimes, AtRate, Labelled, Pace
 from agents.publishing import paced
-from topics.decision import rfc3339
+from topics.records.decision import rfc3339
 
 DAY_MS = 1_522_540_800_000  # 2018-04-01
 MOST = 2000

@@ -11,7 +11,7 @@ from models.registry import Registry
 from models.training import train
 from tests.unit.parity import FAMILIES, Family, measured, row
 from tests.unit.test_training import FOLDER, card_fraud, open_component, transactions
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 TABLE = (Path(__file__).parents[2] / "models" / "README.md").read_text(encoding="utf-8")
 

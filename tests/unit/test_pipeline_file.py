@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from topics.errors import AnabranchError
-from topics.flow import in_order
-from topics.pipeline import Pipeline
-from topics.pipeline_file import PipelineFileError, PipelineNotFound, find_pipeline, load_pipeline
+from topics.pipeline.file import PipelineFileError, PipelineNotFound, find_pipeline, load_pipeline
+from topics.pipeline.flow import in_order
+from topics.pipeline.schema import Pipeline
 
 CARD_FRAUD = Path(__file__).parents[2] / "deploy" / "pipelines" / "card-fraud.yaml"
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from agents.commands.status_view import rendered
 from agents.pipeline_status import PipelineStatus, pipeline_status
 from agents.status_advice import advice
-from topics.pipeline_file import find_pipeline, load_pipeline
-from topics.readers import readers
-from topics.reports import InService, ReportState, StatusReport, WorkerReport, records
-from topics.status import Awaited, PartitionStatus
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.readers import readers
+from topics.records.reports import InService, ReportState, StatusReport, WorkerReport, records
+from topics.records.status import Awaited, PartitionStatus
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 READERS = readers(PIPELINE)

@@ -20,7 +20,7 @@ from agents.commands.gathering import gathered_rows
 from agents.commands.shared import PlainFormatter, Terminal
 from models.dataset_errors import DatasetError
 from topics.errors import AnabranchError
-from topics.pipeline_file import PipelineFileError, find_pipeline, load_pipeline
+from topics.pipeline.file import PipelineFileError, find_pipeline, load_pipeline
 from topics.printable import printable, printable_json, readable
 
 CARD_FRAUD = load_pipeline(find_pipeline("card-fraud")).pipeline

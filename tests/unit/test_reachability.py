@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from topics.reachability import Listener, unreachable
+from topics.kafka.reachability import Listener, unreachable
 from topics.settings import BrokerSettings
 
 OURS = BrokerSettings(broker="kafka-1:9092,kafka-2:9092")

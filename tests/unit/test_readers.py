@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from topics.pipeline_file import find_pipeline, load_pipeline
-from topics.readers import Reader, readers
-from topics.topology import Topology
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.readers import Reader, readers
+from topics.pipeline.topology import Topology
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 

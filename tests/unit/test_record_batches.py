@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from agents.record_batches import record_batches
 from tests.unit.record_batch_bytes import CODECS, batch_bytes, marker_bytes
-from topics.batches import Record
-from topics.tolerant_records import TolerantRecords
+from topics.kafka.aiokafka_fixes import TolerantRecords
+from topics.kafka.batches import Record
 
 RECORD = Record(b"k", b"value", 5, [("name", b"content")])
 

@@ -9,7 +9,7 @@ from aiokafka.partitioner import murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.record_keys import KeyPlacement, is_own, murmur2_partitions
+from topics.events.record_keys import KeyPlacement, is_own, murmur2_partitions
 
 TEXTS = [f"c-{number}" for number in range(400)]
 

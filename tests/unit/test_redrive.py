@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.stage_batches import batch_of
-from topics.decision import Source
-from topics.errand_route import ErrandRoute
 from topics.errors import WireError
-from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline, load_pipeline
-from topics.redrive import OUTPUT, PREFIX, About, Errand, decoded, encoded
-from topics.topology import WEIGH, lane_of
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH, lane_of
+from topics.records.decision import Source
+from topics.redrive.record import OUTPUT, PREFIX, About, Errand, decoded, encoded
+from topics.redrive.route import ErrandRoute
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 ORDER = ["features", "terminals", "risk-linear", "risk-forest", "decision", WEIGH]
@@ -147,7 +147,7 @@ def test_a_repartitioned_component_reads_an_errand_on_the_partition_of_its_key()
 
 
 def test_a_pipeline_may_not_call_a_component_like_the_topic() -> None:
-    from topics.graph import check_graph
+    from topics.pipeline.checks import check_graph
 
     content = PIPELINE.model_dump(by_alias=True, exclude_unset=True)
     content["components"][0]["name"] = "redrive"

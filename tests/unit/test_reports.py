@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topics.errors import WireError
-from topics.reports import (
+from topics.records.reports import (
     FORGOTTEN_S,
     TOPICS,
     VERSIONS_KEPT,
@@ -26,7 +26,7 @@ from topics.reports import (
     status_key,
     worker_key,
 )
-from topics.status import Awaited, PartitionStatus
+from topics.records.status import Awaited, PartitionStatus
 
 TOPIC, CONTROL = "fraud.reports", "fraud.control"
 REFUSED = WorkerReport(version=2, state="refused", reason="no such file", at="2026-01-01")

@@ -9,7 +9,7 @@ import pytest
 from faust.types import TP
 
 from agents.rewinding import Resumption
-from topics.fetch import continued
+from topics.kafka.fetch import continued
 
 EVENTS = TP("p.events", 0)
 

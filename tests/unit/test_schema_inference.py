@@ -32,9 +32,9 @@ from models.schema_errors import (
 from models.schema_inference import FieldPlan, InferredSchema, Wishes, infer_schema
 from models.training import TrainingData
 from models.training_errors import TooFewRows
-from topics.pipeline import Pipeline
-from topics.pipeline_file import load_pipeline
-from topics.yaml_text import scalar
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.yaml_text import scalar
 
 pytest.importorskip("pyarrow", reason="the extra 'data' (pyarrow) is not installed")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from topics.connection import client_options, security_options
 from topics.errors import InvalidSettings
+from topics.kafka.connection import client_options, security_options
 from topics.settings import BrokerSettings
 
 SECRET = "geheim-4711"  # noqa: S105  # it must not be seen anywhere

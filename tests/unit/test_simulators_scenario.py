@@ -12,9 +12,9 @@ import pytest
 
 from models.simulators import SIMULATORS, TRAINING, Incident, LabelledEvent, Scenario
 from models.simulators.mean_reverting import walk
-from topics.events import EventDecoder
-from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.events.event import EventDecoder
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.schema import Pipeline
 
 NAMES = sorted(SIMULATORS)
 STIRRED = Scenario(drift=1.0, incidents=(Incident(start_day=0.0, hours=24.0),))

@@ -14,10 +14,10 @@ from agents.components import OpenComponent
 from agents.slot import Challenge, Slot, exchanged, in_share, made_by
 from models.component import Batch, Component, StageOutput
 from tests.unit.stage_batches import batch_of
-from topics.bytes_column import BytesColumn
 from topics.errors import WireError
-from topics.stage_batch import ModelRef
-from topics.wire import decode, encode
+from topics.records.bytes_column import BytesColumn
+from topics.records.stage_batch import ModelRef
+from topics.records.wire import decode, encode
 
 OURS, THEIRS = ModelRef("risk@1", "sha256:1", "fp32"), ModelRef("risk@2", "sha256:2", "int8")
 

@@ -17,10 +17,10 @@ from agents.past import Past, orders_of
 from agents.snapshots import Snapshot, SnapshotStore
 from models import history, history_chunk
 from models.windows import WindowPlan
-from topics.batches import Record
-from topics.embedded import KEPT_BYTES
-from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.kafka.batches import Record
+from topics.kafka.embedded import KEPT_BYTES
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.schema import Pipeline
 from topics.settings import BrokerSettings
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.decision import rfc3339
-from topics.event_schema import EventSchema
-from topics.events import DecodedEvents, EventDecoder
-from topics.record_keys import murmur2_partitions
-from topics.source_decoder import CLOCKS_APART_MS, SourceDecoder, progress_ms
+from topics.events.event import DecodedEvents, EventDecoder
+from topics.events.record_keys import murmur2_partitions
+from topics.events.source_decoder import CLOCKS_APART_MS, SourceDecoder, progress_ms
+from topics.pipeline.event_schema import EventSchema
+from topics.records.decision import rfc3339
 
 NOW_MS = 1_800_000_000_000
 """2027."""

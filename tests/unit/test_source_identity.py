@@ -18,12 +18,12 @@ from agents.source_identity import (
 )
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import TopicLog, record
-from topics.decision import rfc3339
 from topics.errors import TopicRecreated
-from topics.heartbeat import Heartbeat
-from topics.topic_identity import TopicIdentity
-from topics.topology import Topology
-from topics.wire import encode
+from topics.kafka.topic_identity import TopicIdentity
+from topics.pipeline.topology import Topology
+from topics.records.decision import rfc3339
+from topics.records.heartbeat import Heartbeat
+from topics.records.wire import encode
 
 EVENTS = TP("p.events", 0)
 FEATURES = TP("p.features", 0)

@@ -18,11 +18,11 @@ from agents.stage_writer import StageWriter
 from agents.worker import Wiring
 from models.component import Batch, Component, StageOutput
 from tests.unit.stage_batches import rows_of
-from topics.batches import Record
 from topics.errors import LeaseLost, NotAuthorized
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.kafka.batches import Record
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.records.stage_batch import ModelRef
 from topics.settings import BrokerSettings
-from topics.stage_batch import ModelRef
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 NAME = "risk-forest"

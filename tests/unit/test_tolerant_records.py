@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from topics.tolerant_records import TolerantRecords
+from topics.kafka.aiokafka_fixes import TolerantRecords
 
 GZIP = 1
 

@@ -11,8 +11,8 @@ from aiokafka.structs import ConsumerRecord
 from agents.topic_watch import TopicWatch, raise_changed
 from tests.unit.topic_log import TopicLog, record
 from topics.errors import AnabranchError, TopicMismatch, TopicMissing, TopicRecreated
-from topics.topic_identity import TopicIdentity
-from topics.topology import Topology
+from topics.kafka.topic_identity import TopicIdentity
+from topics.pipeline.topology import Topology
 
 TOPOLOGY = Topology("p", ("features",), 2)
 WITH_WINDOWS = Topology("p", ("features", "places"), 2, ("places",), ("places",), ("places",))

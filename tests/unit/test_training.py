@@ -31,9 +31,9 @@ from models.training_errors import (
 )
 from models.training_report import Figures, cutoffs
 from topics.errors import AnabranchError
-from topics.flow import in_order
-from topics.pipeline import Pipeline
-from topics.pipeline_file import load_pipeline
+from topics.pipeline.file import load_pipeline
+from topics.pipeline.flow import in_order
+from topics.pipeline.schema import Pipeline
 
 ROWS = 3000
 FOLDER = Path(__file__).parents[2] / "deploy" / "pipelines"

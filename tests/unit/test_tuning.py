@@ -26,8 +26,8 @@ from models.tuning import Tuned, choices, fewest_rows, forward_folds
 from models.tuning_walk import tune
 from tests.unit.test_engines import opened
 from tests.unit.test_training import FOLDER, card_fraud, open_component, transactions
-from topics.parameters_edit import ParametersNotEditable, with_parameters
-from topics.pipeline import Pipeline
+from topics.pipeline.parameters_edit import ParametersNotEditable, with_parameters
+from topics.pipeline.schema import Pipeline
 
 CANDIDATES: dict[str, dict[str, list[Any]]] = {
     "risk-forest": {"max_depth": [1, 4, 6], "min_samples_leaf": [20, 900]},

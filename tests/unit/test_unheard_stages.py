@@ -16,11 +16,11 @@ from agents.joined_worker import JoinedWorker
 from agents.worker import Wiring
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import record
-from topics.fetch import Fetch
-from topics.fetch_reader import FetchReader, aiokafka_tp
-from topics.pipeline_file import find_pipeline, load_pipeline
+from topics.kafka.fetch import Fetch
+from topics.kafka.fetch_reader import FetchReader, aiokafka_tp
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.records.wire import encode
 from topics.settings import BrokerSettings
-from topics.wire import encode
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 STALL_S = PIPELINE.weighting.stall_timeout_s

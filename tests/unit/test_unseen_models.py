@@ -29,7 +29,7 @@ from models.training_errors import HoldoutSeen
 from models.training_report import ComponentReport
 from models.unseen_rows import MAY_HAVE_SEEN
 from tests.unit.onnx_networks import model
-from topics.pipeline import Pipeline
+from topics.pipeline.schema import Pipeline
 
 ROWS = 1000
 HOUR_MS = 3_600_000

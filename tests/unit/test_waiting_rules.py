@@ -14,8 +14,8 @@ from agents.time_outs import TimeOutsDoNotFit, check_time_outs
 from agents.weighing import Scale
 from tests.unit.stage_batches import rows_of
 from tests.unit.test_pipeline_file import MINIMAL
-from topics.pipeline import Pipeline
-from topics.pipeline_file import PipelineFileError, load_pipeline
+from topics.pipeline.file import PipelineFileError, load_pipeline
+from topics.pipeline.schema import Pipeline
 from topics.settings import BrokerSettings
 
 ALPHA = {"features": 0.2, "risk": 0.5, "own": 0.3}

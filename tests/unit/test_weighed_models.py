@@ -25,9 +25,9 @@ from models.weighed_models import WeightsOfOtherModels, learned_for
 from tests.unit.onnx_networks import network
 from tests.unit.registry_cards import CARD
 from tests.unit.test_importing import PIPELINE
-from topics.control import ControlState, Deployment, VersionRef
-from topics.pipeline_file import PipelineFile, load_pipeline
-from topics.stage_batch import ModelRef
+from topics.pipeline.file import PipelineFile, load_pipeline
+from topics.records.control import ControlState, Deployment, VersionRef
+from topics.records.stage_batch import ModelRef
 
 READS = CARD.model_copy(update={"inputs": ["a", "b", "c"], "n_inputs": 3})
 ONE, OTHER, THIRD = network(3), network(3) + b"\x5a\x00", network(3) + b"\x5a\x01x"

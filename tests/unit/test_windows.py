@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.windows import WindowPlan, Windows, over_all_rows
-from topics.events import EventDecoder
-from topics.feature import Feature
-from topics.outcomes import outcome_fields, outcome_of, outcome_schema
-from topics.pipeline import Pipeline
-from topics.pipeline_file import find_pipeline, load_pipeline
-from topics.topology import Topology
+from topics.events.event import EventDecoder
+from topics.pipeline.fields import Feature
+from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.outcome import outcome_fields, outcome_of, outcome_schema
 
 DAY_MS = 86_400_000
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.fuzz.usable import decoded
 from tests.unit.stage_batches import batch_of
-from topics.bytes_column import BytesColumn
 from topics.errors import WireError
-from topics.stage_batch import Rows, StageBatch
-from topics.wire import HEADER_LENGTH, Codec, decode, encode
+from topics.records.bytes_column import BytesColumn
+from topics.records.stage_batch import Rows, StageBatch
+from topics.records.wire import HEADER_LENGTH, Codec, decode, encode
 
 CODECS: list[Codec] = ["binary", "json"]
 

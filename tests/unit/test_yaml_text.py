@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from topics.parameters_edit import with_parameters
-from topics.pipeline_file import PipelineFileError, load_pipeline
-from topics.policy_edit import with_thresholds
-from topics.yaml_text import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, MAX_SCALAR, composed, loaded
+from topics.pipeline.file import PipelineFileError, load_pipeline
+from topics.pipeline.parameters_edit import with_parameters
+from topics.pipeline.policy_edit import with_thresholds
+from topics.pipeline.yaml_text import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_NODES,
+    MAX_SCALAR,
+    composed,
+    loaded,
+)
 
 
 def doubled(first: str, next_line: str, times: int = 30) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from topics.topic_identity import TopicIdentity
+from topics.kafka.topic_identity import TopicIdentity
 
 
 def record(

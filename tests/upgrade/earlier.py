@@ -16,8 +16,8 @@ from models.registry import Registry
 from models.simulators import LabelledEvent
 from models.simulators.card_fraud import simulate
 from tests.integration.harness import Trained, publish_raw
-from topics.batches import Headers, Record
-from topics.pipeline_file import load_pipeline
+from topics.kafka.batches import Headers, Record
+from topics.pipeline.file import load_pipeline
 from topics.settings import BrokerSettings
 
 FOLDER = Path(__file__).with_name("before")

@@ -33,10 +33,10 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.integration.test_windows import publish_with_outcomes
-from topics.batches import Record
-from topics.embedded import EmbeddedBroker
+from topics.kafka.batches import Record
+from topics.kafka.embedded import EmbeddedBroker
+from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
-from topics.topology import Topology
 
 EVENTS, INVALID = 1200, 8
 

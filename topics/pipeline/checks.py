@@ -1,0 +1,219 @@
+"""What only the whole pipeline can tell: names, cycles, dead ends, fields that do not exist."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import CycleError
+from pathlib import Path
+
+from topics.pipeline.event_schema import EventField
+from topics.pipeline.fields import EVENTS, NEVER_MISSING, OUTCOMES, WINDOWED, Feature, FieldType
+from topics.pipeline.finding import Finding, Location
+from topics.pipeline.flow import in_order
+from topics.pipeline.fuse_checks import check_fused
+from topics.pipeline.schema import ComponentSpec, Pipeline
+from topics.pipeline.topology import RESERVED
+
+_NUMBERS: tuple[FieldType, ...] = ("integer", "number", "boolean")
+_TYPES_OF: dict[str, tuple[FieldType, ...]] = {
+    "identity": _NUMBERS,
+    "log1p": _NUMBERS,
+    "hour": ("timestamp",),
+    "day_of_week": ("timestamp",),
+    "month": ("timestamp",),
+    "night": ("timestamp",),
+    "weekend": ("timestamp",),
+    "one_hot": ("string",),
+    **dict.fromkeys(("sum", "mean", "min", "max", "std"), _NUMBERS),
+    "distinct": (*_NUMBERS, "string", "timestamp"),
+    "ordinal": ("string",),
+    "missing": (*_NUMBERS, "string", "timestamp"),
+}
+_MORE_THAN_FIELDS = (EVENTS, OUTCOMES)
+
+
+def check_graph(pipeline: Pipeline, folder: Path) -> list[Finding]:
+    """Every mistake in how the pipeline's parts refer to each other and to files in *folder*."""
+    return [
+        *_check_names(pipeline),
+        *_check_inputs(pipeline),
+        *_check_cycles(pipeline),
+        *_check_reach(pipeline),
+        *_check_fallback(pipeline),
+        *_check_partitions(pipeline),
+        *_check_features(pipeline),
+        *_check_models(pipeline, folder),
+        *_check_data(pipeline),
+        *check_fused(pipeline),
+    ]
+
+
+def _check_names(pipeline: Pipeline) -> Iterator[Finding]:
+    counts = Counter(component.name for component in pipeline.components)
+    for index, component in enumerate(pipeline.components):
+        at = ("components", index, "name")
+        if counts[component.name] > 1:
+            yield Finding(at, f"two components are called {component.name!r}")
+        if component.name in RESERVED:
+            yield Finding(at, f"{component.name!r} is the name of another topic or agent")
+
+
+def _check_inputs(pipeline: Pipeline) -> Iterator[Finding]:
+    known = {component.name for component in pipeline.components}
+    for index, component in enumerate(pipeline.components):
+        at = ("components", index, "from")
+        yield from _check_list(at, component.inputs, known | {EVENTS})
+        if EVENTS in component.inputs and len(component.inputs) > 1:
+            yield Finding(at, "a component reads either events or other components")
+        if component.kind == "extract_features" and component.inputs != [EVENTS]:
+            yield Finding(at, "extract_features reads events: from: [events]")
+        if component.kind in ("assess_risk", "decide") and EVENTS in component.inputs:
+            yield Finding(at, f"{component.kind} reads components, for example features")
+    yield from _check_list(("weighting", "from"), pipeline.weighting.inputs, known)
+
+
+def _check_list(at: Location, inputs: list[str], known: set[str]) -> Iterator[Finding]:
+    for place, name in enumerate(inputs):
+        if name not in known:
+            yield Finding(
+                (*at, place), f"unknown component {name!r}; known: {', '.join(sorted(known))}"
+            )
+        elif name in inputs[:place]:
+            yield Finding((*at, place), f"{name!r} is listed twice")
+
+
+def _check_cycles(pipeline: Pipeline) -> Iterator[Finding]:
+    try:
+        in_order(pipeline)
+    except CycleError as exc:
+        around = exc.args[1]
+        index = next(i for i, c in enumerate(pipeline.components) if c.name in around)
+        yield Finding(("components", index, "from"), f"a cycle: {' → '.join(reversed(around))}")
+
+
+def _check_reach(pipeline: Pipeline) -> Iterator[Finding]:
+    fed = {EVENTS}
+    for _ in pipeline.components:
+        fed |= {c.name for c in pipeline.components if fed.intersection(c.inputs)}
+    read = {name for component in pipeline.components for name in component.inputs}
+    read |= set(pipeline.weighting.inputs)
+    for index, component in enumerate(pipeline.components):
+        at = ("components", index)
+        if component.name not in fed:
+            yield Finding((*at, "from"), f"no events ever reach {component.name!r}")
+        if component.name not in read:
+            yield Finding(
+                (*at, "name"),
+                f"a dead end: nothing reads {component.name!r}; "
+                "add it to weighting.from, or to a component's from",
+            )
+
+
+def _check_fallback(pipeline: Pipeline) -> Iterator[Finding]:
+    fallback = pipeline.weighting.fallback
+    known = [pipeline.policy.otherwise, *pipeline.policy.thresholds]
+    if fallback is not None and fallback not in known:
+        at = ("weighting", "late", "fallback")
+        yield Finding(at, f"{fallback!r} is none of the policy's decisions: {', '.join(known)}")
+
+
+def _check_partitions(pipeline: Pipeline) -> Iterator[Finding]:
+    for index, component in enumerate(pipeline.components):
+        if component.partitions not in (None, pipeline.partitions):
+            yield Finding(
+                ("components", index, "partitions"),
+                f"{component.partitions} is not the pipeline's {pipeline.partitions}: rows keep "
+                "their source's partition number, so all topics need the same count",
+            )
+
+
+def _check_features(pipeline: Pipeline) -> Iterator[Finding]:
+    for index, component in enumerate(pipeline.components):
+        counts = Counter(feature.name for feature in component.features or [])
+        repartitioned = pipeline.is_repartitioned(component.name)
+        yield from _check_key(pipeline, component, index)
+        for place, feature in enumerate(component.features or []):
+            at = ("components", index, "features", place)
+            if counts[feature.name] > 1:
+                yield Finding((*at, "name"), f"two features are called {feature.name!r}")
+            if repartitioned and feature.over is None:
+                why = " (keys: rekey)" if pipeline.event.keys == "rekey" else ""
+                yield Finding(
+                    (*at, "apply"),
+                    f"{component.name} is repartitioned{why}, so it has windowed features only; "
+                    "put this one into an extract_features of its own",
+                )
+            if feature.over is not None and feature.of in _MORE_THAN_FIELDS:
+                continue
+            field = pipeline.event.fields.get(feature.of)
+            if field is None:
+                known = ", ".join(pipeline.event.fields)
+                yield Finding((*at, "of"), f"no event field {feature.of!r}; known: {known}")
+            elif wrong := _wrong_type(feature, field):
+                yield Finding((*at, "apply"), wrong)
+            elif feature.of in pipeline.data.generated:
+                yield Finding((*at, "of"), f"{feature.of!r} is generated: it says nothing to learn")
+            elif field.optional and feature.missing is None and not _bears_missing(feature):
+                yield Finding(
+                    (*at, "missing"),
+                    f"{feature.of!r} is optional: give the feature's value for events without it, "
+                    "for example missing: 0",
+                )
+
+
+def _check_key(pipeline: Pipeline, component: ComponentSpec, index: int) -> Iterator[Finding]:
+    if component.key is None:
+        return
+    field = pipeline.event.fields.get(component.key)
+    if field is None:
+        known = ", ".join(pipeline.event.fields)
+        what = f"no event field {component.key!r}; known: {known}"
+    elif field.type not in ("string", "integer") or field.optional:
+        what = f"{component.key!r} must be a string or an integer field, and not optional"
+    else:
+        return
+    yield Finding(("components", index, "key"), what)
+
+
+def _bears_missing(feature: Feature) -> bool:
+    return feature.apply in NEVER_MISSING or feature.apply in WINDOWED
+
+
+def _wrong_type(feature: Feature, field: EventField) -> str | None:
+    wanted = _TYPES_OF[feature.apply]
+    if field.type in wanted:
+        return None
+    return f"{feature.apply} needs a {' or '.join(wanted)}; {feature.of!r} is a {field.type}"
+
+
+def _check_models(pipeline: Pipeline, folder: Path) -> Iterator[Finding]:
+    for index, component in enumerate(pipeline.components):
+        if missing := _missing_file(component, folder):
+            yield Finding(("components", index, "model", "path"), f"no such file: {missing}")
+
+
+def _missing_file(component: ComponentSpec, folder: Path) -> Path | None:
+    if component.model is None or component.model.path is None:
+        return None
+    path = folder / component.model.path
+    return None if path.is_file() else path
+
+
+def _check_data(pipeline: Pipeline) -> Iterator[Finding]:
+    data = pipeline.data
+    for column, field in data.columns.items():
+        if field not in pipeline.event.fields:
+            yield Finding(("data", "columns", column), f"no event field {field!r}")
+    typed: list[tuple[Location, str | None, tuple[FieldType, ...]]] = [
+        (("data", "row_number"), data.row_number, ("string", "integer")),
+        (("data", "published_at"), data.published_at, ("timestamp",)),
+        *((("data", "time_formats", name), name, ("timestamp",)) for name in data.time_formats),
+    ]
+    for at, name, types in typed:
+        if name is None:
+            continue
+        if name not in pipeline.event.fields:
+            yield Finding(at, f"no event field {name!r}")
+        elif pipeline.event.fields[name].type not in types:
+            yield Finding(at, f"{name!r} must be a {' or '.join(types)} field")

@@ -1,0 +1,111 @@
+"""What an event is: its fields, its roles, and what is known of it later."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from topics.pipeline.field_types import Name, Strict
+from topics.pipeline.fields import Choices, Duration, FieldType
+
+
+class EventField(Strict):
+    """One typed field of an event.
+
+    NaN and infinity are never valid numbers, nor is what is beyond float32 (±3.4e38), in which
+    models compute, unless minimum or maximum say so. An integer may be written 3 or 3.0; 3.5 is
+    an error. Null in an optional field is a missing value. A timestamp is an RFC 3339 time, also
+    with t and z in lower case, a space for the T, a leap second, any number of decimals; without
+    an offset it is UTC.
+    """
+
+    type: FieldType
+    minimum: float | None = None
+    """Smallest value of an integer or a number."""
+    maximum: float | None = None
+    max_length: Annotated[int, Field(ge=1)] = 256
+    """Longest string, in characters."""
+    length: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Exact number of elements of a vector."""
+    choices: Choices | None = None
+    """The only values that a string may have."""
+    optional: bool = False
+    """An event without the field, or with null in it, is valid; components see NaN or an empty
+    string."""
+
+    @model_validator(mode="after")
+    def _options_fit_the_type(self) -> Self:
+        if self.type == "vector" and self.length is None:
+            raise ValueError("a vector needs its length, for example length: 30")
+        if self.type != "vector" and self.length is not None:
+            raise ValueError(f"length is for vectors; a {self.type} has none")
+        if self.choices is not None and self.type != "string":
+            raise ValueError(f"choices are for strings; a {self.type} has none")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}")
+        return self
+
+
+class EventSchema(Strict):
+    """The event that producers publish as JSON on `<pipeline>.events`."""
+
+    id: str
+    """The field that names the event to people."""
+    key: str
+    """The field whose value is the record key, so decides the partition."""
+    time: str
+    """The field with the event time, a timestamp (RFC 3339)."""
+    lateness: Duration = "1h"
+    """How far an event may lie behind its entity's newest and still count in windows."""
+    future: Annotated[
+        Duration,
+        Field(
+            description="How far an event's time may lie after its record's timestamp; after now, "
+            "where that is more than an hour ahead of us, or was never set."
+        ),
+    ] = "5m"
+    beyond_future: Annotated[
+        Literal["refuse", "clip"],
+        Field(
+            description="What happens to an event beyond `future`. refuse: it is a dead letter, "
+            "FutureEventTime. clip: it counts as of its record's timestamp, since it cannot have "
+            "happened later, and its stage batches say so; where events of the past are published "
+            "again, that is far ahead of them too."
+        ),
+    ] = "refuse"
+    keys: Annotated[
+        Literal["accept", "refuse", "rekey"],
+        Field(
+            description="What happens to events whose record key is not the value of `key`, or "
+            "which are on another partition than Kafka's own partitioner gives that key. accept: "
+            "nothing, they are counted, but windows by the event's key see one partition each. "
+            "refuse: they are dead letters (MissingKey, InvalidKey, WrongPartition). rekey: "
+            "windows by the event's key are repartitioned by that field, whatever the record key."
+        ),
+    ] = "accept"
+    max_bytes: Annotated[int, Field(ge=64, le=64 * 2**20)] = 1_000_000
+    """An event larger than this becomes a dead letter."""
+    fields: Annotated[dict[Name | str, EventField], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _roles_are_fields(self) -> Self:
+        for role in ("id", "key", "time"):
+            name = getattr(self, role)
+            if name not in self.fields:
+                raise ValueError(f"{role}: {name!r} is not one of the event's fields")
+            if self.fields[name].optional:
+                raise ValueError(f"{role}: {name!r} may not be optional")
+        if self.fields[self.time].type != "timestamp":
+            raise ValueError(f"time: {self.time!r} must have the type timestamp")
+        for role in ("id", "key"):
+            if self.fields[getattr(self, role)].type not in ("string", "integer"):
+                raise ValueError(f"{role}: must be a string or an integer field")
+        return self
+
+
+class Outcomes(Strict):
+    """The true labels, published later on `<pipeline>.outcomes`."""
+
+    delay: Duration = "7d"
+    """How long after its event an outcome is known: features use none that is younger."""

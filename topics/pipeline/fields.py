@@ -1,0 +1,95 @@
+"""What a feature vector is made of: event fields, and windows of an entity's past."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, StringConstraints, model_validator
+
+from topics.pipeline.field_types import Strict
+
+EVENTS = "events"
+OUTCOMES = "outcomes"
+
+FieldType = Literal["string", "integer", "number", "boolean", "timestamp", "vector"]
+Transform = Literal[
+    "identity", "log1p", "hour", "day_of_week", "month", "night", "weekend",
+    "one_hot", "ordinal", "missing",
+]  # fmt: skip
+CATEGORICAL: tuple[Transform, ...] = ("one_hot", "ordinal")
+"""Transforms of strings, which need their choices."""
+NEVER_MISSING: tuple[Transform, ...] = (*CATEGORICAL, "missing")
+"""Transforms that give a number also where the field is missing."""
+Choices = Annotated[list[str], Field(min_length=1)]
+Windowed = Literal["count", "sum", "mean", "min", "max", "std", "distinct", "since_last", "share"]
+"""What is said about an entity's past in a window of event time."""
+
+WINDOWED: frozenset[str] = frozenset(get_args(Windowed))
+Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}(ms|s|m|h|d)$")]
+"""A length of time: 500ms, 30s, 10m, 1h, 7d."""
+
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def duration_ms(duration: str) -> int:
+    """Milliseconds.
+
+    >>> duration_ms("7d")
+    604800000
+    """
+    unit = duration.lstrip("0123456789")
+    return int(duration.removesuffix(unit)) * _UNIT_MS[unit]
+
+
+class Feature(Strict):
+    """Numbers of the feature vector, from one event field or from an entity's past.
+
+    A windowed feature (`over:`) has a column per window, called `<name>_<window>`; one_hot
+    has a column per category, called `<name>=<category>`.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w]{0,62}$")]
+    of: str = EVENTS
+    """An event field; `events` (the default) and `outcomes` are what count can count."""
+    apply: Literal[Transform, Windowed] = "identity"
+    over: Annotated[list[Duration], Field(min_length=1)] | None = None
+    """Windows of event time: (t - window, t], and of outcomes as much earlier as they come late."""
+    choices: Choices | None = None
+    """The categories: of one_hot in the order of their columns, of ordinal from 0 on."""
+    missing: float | None = None
+    """The feature's value where an optional field is missing."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        if (self.apply in CATEGORICAL) != (self.choices is not None):
+            given = self.apply if self.apply in CATEGORICAL else " or ".join(CATEGORICAL)
+            raise ValueError(f"apply: {given} and choices: [...] go together")
+        if self.choices is not None and len(set(self.choices)) < len(self.choices):
+            raise ValueError("choices lists a category twice")
+        if self.missing is not None and self.apply in (*NEVER_MISSING, *WINDOWED):
+            raise ValueError(f"missing: is not for {self.apply}, which has a value for every row")
+        self._check_windowed()
+        return self
+
+    def _check_windowed(self) -> None:
+        if (self.apply in WINDOWED) != (self.over is not None):
+            raise ValueError(f"over: [...] goes with {', '.join(sorted(WINDOWED))}")
+        if self.over is not None and len({duration_ms(it) for it in self.over}) < len(self.over):
+            raise ValueError("over lists a window twice")
+        if self.of == OUTCOMES and self.apply not in ("count", "share"):
+            raise ValueError("of outcomes there is count and share")
+        if self.apply == "share" and self.of != OUTCOMES:
+            raise ValueError("share is the share of positive outcomes: of: outcomes")
+        if self.apply in ("count", "since_last") and self.of not in (EVENTS, OUTCOMES):
+            raise ValueError(f"{self.apply} is of {EVENTS} or {OUTCOMES}, not of a field")
+        if self.apply not in ("count", "since_last", "share") and self.of == EVENTS:
+            raise ValueError(f"{self.apply} needs of: an event field")
+
+    @property
+    def columns(self) -> list[str]:
+        """One name per column of the feature vector."""
+        if self.over is not None:
+            return [f"{self.name}_{window}" for window in self.over]
+        if self.apply == "one_hot":
+            return [f"{self.name}={choice}" for choice in self.choices or []]
+        return [self.name]

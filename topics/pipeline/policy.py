@@ -1,0 +1,48 @@
+"""The policy of a pipeline file: which decision a score leads to, and what decisions cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from topics.pipeline.field_types import Strict
+
+
+class DecisionCost(Strict):
+    """What one decision costs, in any unit that all costs share; what is not said is 0.
+
+    approve: {positive: 120} is what a missed fraud costs, review: {positive: 5, negative: 5}
+    what a review costs whatever it finds, decline: {negative: 30} what a false alarm costs.
+    """
+
+    positive: Annotated[float, Field(ge=0, description="On an event that proves positive.")] = 0.0
+    negative: Annotated[float, Field(ge=0, description="On one that proves negative.")] = 0.0
+
+
+class Policy(Strict):
+    """Which decision a score leads to."""
+
+    version: Annotated[int, Field(ge=1)] = 1
+    otherwise: str = "approve"
+    """The decision for a score below every threshold."""
+    thresholds: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+    """Decision → the score from which on it is taken, ascending."""
+    costs: dict[str, DecisionCost] | None = None
+    """Decision → what it costs; `anabranch train` says which thresholds cost the least."""
+
+    @model_validator(mode="after")
+    def _costs_are_of_all_decisions(self) -> Self:
+        decisions = [self.otherwise, *self.thresholds]
+        if self.costs is not None and set(self.costs) != set(decisions):
+            raise ValueError(f"costs must name exactly the decisions {', '.join(decisions)}")
+        return self
+
+    @model_validator(mode="after")
+    def _thresholds_ascend(self) -> Self:
+        values = list(self.thresholds.values())
+        if values != sorted(set(values)):
+            raise ValueError(f"thresholds must ascend strictly, these are {values}")
+        if self.otherwise in self.thresholds:
+            raise ValueError(f"otherwise: {self.otherwise!r} also has a threshold")
+        return self

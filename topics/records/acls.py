@@ -1,0 +1,102 @@
+"""What each part of a pipeline must be allowed on the broker, and nothing more.
+
+Read and write imply describe, and a writer may be idempotent (Kafka 3.0 and later, KIP-679).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.order import inputs_of, workers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH, Topology
+
+Resource = Literal["topic", "group", "transactional-id"]
+Operation = Literal["read", "write", "describe"]
+
+PRODUCER, CONSUMER, OPERATOR, SCALER = "producer", "consumer", "operator", "scaler"
+
+
+class Acl(NamedTuple):
+    """`principal` may do `operation` on the resource of that very name."""
+
+    principal: str
+    operation: Operation
+    resource: Resource
+    name: str
+
+
+def acls(pipeline: Pipeline) -> list[Acl]:
+    """What every worker needs, each under a user of its own: `<pipeline>.<component>`.
+
+    Besides, `<pipeline>.producer` publishes events and outcomes, `<pipeline>.consumer` reads
+    decisions, `<pipeline>.operator` audits, watches, redrives dead letters, promotes and looks at
+    the status, and `<pipeline>.scaler` sees how far each consumer group is behind, and no record.
+    """
+    topology = Topology.of(pipeline)
+    needed = [acl for name, of in workers(pipeline).items() for acl in _worker(pipeline, name, of)]
+    needed += _weigher(pipeline)
+    needed += _may(topology.group(PRODUCER), "write", topology.events, topology.outcomes)
+    needed += _may(topology.group(CONSUMER), "read", topology.decisions)
+    read = dict.fromkeys((*topology.all, topology.outcomes))
+    needed += _may(topology.group(OPERATOR), "read", *read)
+    challenges = [topology.shadow(spec.name) for spec in pipeline.components if spec.model]
+    needed += _may(topology.group(OPERATOR), "read", *challenges)
+    needed += _may(
+        topology.group(OPERATOR), "write", topology.redrive, topology.control, topology.reports
+    )
+    # The control topic is written in transactions; a writer of one may also describe it.
+    needed.append(Acl(topology.group(OPERATOR), "write", "transactional-id", topology.control))
+    groups = dict.fromkeys(acl.name for acl in needed if acl.resource == "group")
+    for who in (OPERATOR, SCALER):
+        needed += [Acl(topology.group(who), "describe", "group", name) for name in groups]
+    needed += _may(topology.group(SCALER), "describe", *topology.all)
+    return needed
+
+
+def _worker(pipeline: Pipeline, name: str, components: Sequence[str]) -> Iterator[Acl]:
+    topology = Topology.of(pipeline)
+    who, specs = topology.group(name), [pipeline.component(it) for it in components]
+    read = inputs_of(pipeline, components)
+    inputs = [topology.stage(stage) for stage in read if stage != EVENTS]
+    if EVENTS in read:
+        inputs += topology.sources_of(name)
+    outputs = [topology.stage(it) for it in components]
+    outputs += [topology.redrive, topology.reports]
+    inputs.append(topology.control)
+    outputs += [topology.shadow(spec.name) for spec in specs if spec.model is not None]
+    if name in topology.repartitioned:
+        outputs.append(topology.keyed(name))
+        yield Acl(who, "read", "group", topology.group(f"{name}.keyed"))
+    outputs += [topology.state(it) for it in components if it in topology.stateful]
+    yield Acl(who, "read", "group", topology.group(name))
+    yield from _may(who, "read", *inputs, *outputs)  # a worker finds on its output what is done
+    yield from _may(who, "write", *outputs)
+
+
+def _weigher(pipeline: Pipeline) -> Iterator[Acl]:
+    topology = Topology.of(pipeline)
+    who = topology.group(WEIGH)
+    stages = [topology.stage(stage) for stage in pipeline.weighting.inputs]
+    ends = (topology.decisions, topology.dead_letters, topology.redrive, topology.reports)
+    yield Acl(who, "read", "group", topology.group(WEIGH))
+    # A dead letter repeats its event.
+    yield from _may(who, "read", *stages, topology.events, topology.control, *ends)
+    yield from _may(who, "write", *ends)
+
+
+def _may(principal: str, operation: Operation, *topics: str) -> list[Acl]:
+    return [Acl(principal, operation, "topic", topic) for topic in topics]
+
+
+def commands(needed: list[Acl], broker: str) -> Iterator[str]:
+    """Lines for a shell: Kafka's own command, once for each principal and operation."""
+    for principal, operation in dict.fromkeys((acl.principal, acl.operation) for acl in needed):
+        of = [acl for acl in needed if (acl.principal, acl.operation) == (principal, operation)]
+        resources = " ".join(f"--{acl.resource} {acl.name}" for acl in of)
+        yield (
+            f"kafka-acls.sh --bootstrap-server {broker} --add "
+            f"--allow-principal User:{principal} --operation {operation.capitalize()} {resources}"
+        )
