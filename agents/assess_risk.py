@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.model_component import ModelComponent
+from models.onnx.model_component import ModelComponent
 
 
 class AssessRisk(ModelComponent):

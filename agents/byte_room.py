@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from models.features import FeatureVector
+from models.features.vector import FeatureVector
 from topics.kafka.embedded import MAX_BYTES_IN_FLIGHT
 from topics.pipeline.schema import Pipeline
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.comparison import Comparison, Judged, Quality
-from models.sequential import SequentialTest, Verdict
+from models.report.sequential_test import SequentialTest, Verdict
 from topics.pipeline.policy import Policy
 from topics.records.decision import Decision
 from topics.records.stage_batch import StageBatch
@@ -217,7 +217,7 @@ def _quality(scores: Doubles, labels: NDArray[np.bool_]) -> Quality:
     if labels.all() or not labels.any():
         return Quality(brier=brier)
     try:
-        from models.training_report import ranking
+        from models.report.report import ranking
     except ImportError:  # an image that only serves has no scikit-learn
         return Quality(brier=brier)
     found = ranking(labels, scores)

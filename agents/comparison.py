@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from models.sequential import Verdict
+from models.report.sequential_test import Verdict
 
 Judged = Literal["score", "signal"]
 
@@ -51,7 +51,8 @@ class Comparison(BaseModel):
     p_better: float
     p_worse: float
     verdict: Verdict
-    """By a sequential test on Brier losses (`models.sequential`); worse for many failures."""
+    """By a sequential test on Brier losses (`models.report.sequential_test`); worse for many
+    failures."""
     reason: str
     """The verdict in words."""
 

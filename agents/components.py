@@ -12,11 +12,11 @@ from agents.assess_risk import AssessRisk
 from agents.decide import Decide
 from agents.extract_features import ExtractFeatures, PlainFeatures
 from models.component import Component
-from models.features import FeatureVector
-from models.model_inputs import ModelOutOfDate, reads
-from models.probing import ROUNDING, check_probe
-from models.registry import Registry, digest_of
-from models.session import ModelSession
+from models.features.vector import FeatureVector
+from models.onnx.probing import ROUNDING, check_probe
+from models.onnx.session import ModelSession
+from models.registry.model_inputs import ModelOutOfDate, reads
+from models.registry.registry import Registry, digest_of
 from topics.errors import AnabranchError
 from topics.pipeline.schema import ComponentSpec, Pipeline
 from topics.records.stage_batch import ModelRef
@@ -42,7 +42,8 @@ def open_component(
     """Load component *name*; model paths are relative to *folder*, the pipeline file's.
 
     A registered model must give its probe rows the signals that were recorded: *to_the_bit*, or up
-    to rounding. Raises ComponentNotLoadable, or models.registry.RegistryError for its model.
+    to rounding. Raises ComponentNotLoadable, or models.registry.errors.RegistryError for its
+    model.
     """
     spec = pipeline.component(name)
     if spec.import_path is not None:

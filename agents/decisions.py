@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from agents.join import Joined
-from models.weighed_models import Learned
+from models.onnx.weighed_models import Learned
 from models.weighting import Weighed
 from topics.kafka.batches import Headers, Record
 from topics.pipeline.schema import Pipeline

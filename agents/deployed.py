@@ -16,10 +16,10 @@ from typing import TypeVar
 from agents.components import OpenComponent, open_component
 from agents.decisions import Weights
 from agents.slot import Challenge
-from models.model_inputs import WeightsOutOfDate
-from models.registry import Registry
-from models.registry_errors import RegistryError
-from models.weighed_models import InService, OtherModel, in_service, learned_for, other_models
+from models.onnx.weighed_models import InService, OtherModel, in_service, learned_for, other_models
+from models.registry.errors import RegistryError
+from models.registry.model_inputs import WeightsOutOfDate
+from models.registry.registry import Registry
 from topics.pipeline.schema import ComponentSpec, Pipeline
 from topics.records.control import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
 
@@ -124,7 +124,7 @@ def open_deployed_weights(
 ) -> Weights:
     """The weights as they are deployed, or the last version that is good.
 
-    Raises WeightsOutOfDate, or models.registry.ModelNotFound, when none can be used.
+    Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound, when none can be used.
     """
     if deployment is None:
         return open_weights(pipeline, registry)
@@ -181,7 +181,7 @@ def models_not_learned_for(
 def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = None) -> Weights:
     """The pipeline's weights: those of the file, or learned ones, the newest by default.
 
-    Raises WeightsOutOfDate, or models.registry.ModelNotFound.
+    Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
     """
     if (fixed := pipeline.weighting.fixed_weights) is not None:
         return Weights(fixed, 0)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from agents.evaluation_data import LabelledEvent
 from agents.streaming import PATIENCE_S, Stream
 from agents.worker_process import WorkerProcess
-from models.evaluation import EvaluationError
-from models.training_report import COMPOSED
+from models.report.handbook import EvaluationError
+from models.report.report import COMPOSED
 from topics.events.event import EventDecoder
 from topics.kafka.batches import Record
 from topics.settings import BrokerSettings

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from models.evaluation import BOOK, BOOK_SOURCE, BOOK_WEEKS, Scored, Weeks
-from models.training_report import COMPOSED
+from models.report.handbook import BOOK, BOOK_SOURCE, BOOK_WEEKS, Scored, Weeks
+from models.report.report import COMPOSED
 
 
 def figures_table(rows: Mapping[str, Scored], weeks: Weeks) -> Table:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from models.component import Batch, Component, Floats, StageOutput
-from models.features import FeatureVector
-from models.model_component import ModelComponent
-from models.session import ModelSession
+from models.features.vector import FeatureVector
+from models.onnx.model_component import ModelComponent
+from models.onnx.session import ModelSession
 from topics.events.float32 import singles
 
 

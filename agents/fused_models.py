@@ -17,10 +17,10 @@ from agents.slot import Made, Slot
 from agents.transforming import checked, spread
 from agents.worker import Wiring
 from models.component import StageOutput
-from models.fusing import FusedSession, block_of, parts_of
-from models.model_component import ModelComponent
-from models.registry_errors import RegistryError
-from models.session import ModelSession, Singles
+from models.onnx.fuse import FusedSession, block_of, parts_of
+from models.onnx.model_component import ModelComponent
+from models.onnx.session import ModelSession, Singles
+from models.registry.errors import RegistryError
 from topics.events.float32 import BeyondFloat32, singles
 from topics.pipeline.order import worker_name
 from topics.records.stage_batch import Floats, Ints

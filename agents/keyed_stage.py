@@ -32,7 +32,7 @@ from agents.stage_writer import StageWriter
 from agents.trial import WORKER_ENDED
 from agents.worker import Wiring, Worker, all_done
 from models.component import Batch, Column
-from models.windows import WindowPlan
+from models.features.windows import WindowPlan
 from topics.errors import WireError
 from topics.events.source_decoder import SourceDecoder
 from topics.kafka.batches import Record

@@ -12,8 +12,8 @@ from topics.file_content import read_file
 from topics.pipeline.file import find_pipeline, load_pipeline
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.versions import ModelVersion
+    from models.registry.registry import Registry
+    from models.registry.versions import ModelVersion
 
 
 class FileUnreadable(AnabranchError):
@@ -33,12 +33,12 @@ def imported(
 ) -> ModelVersion:
     """Register ONNX *file* as the model that `PIPELINE/COMPONENT` names.
 
-    Raises BadModelName, FileUnreadable, MissingExtra, and what `models.importing` and `rows_in`
-    raise.
+    Raises BadModelName, FileUnreadable, MissingExtra, and what `models.onnx.import_model` and
+    `rows_in` raise.
     """
     try:
-        from models.importing import import_model
-        from models.session import MOST_MODEL_BYTES
+        from models.onnx.import_model import import_model
+        from models.onnx.session import MOST_MODEL_BYTES
     except ModuleNotFoundError as exc:
         raise MissingExtra("importing a model", "train") from exc
     name = parsed(model)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from models.registry import ModelVersion, Registry, RegistryError, WeightsVersion
-from models.weighed_models import InService, in_service, other_models
+from models.onnx.weighed_models import InService, in_service, other_models
+from models.registry.registry import ModelVersion, Registry, RegistryError, WeightsVersion
 from topics.pipeline.file import PipelineFile
 
 Facts = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from models.registry import WEIGHTS
+from models.registry.registry import WEIGHTS
 from topics.errors import AnabranchError
 from topics.pipeline.file import PipelineFile, PipelineNotFound, find_pipeline, load_pipeline
 

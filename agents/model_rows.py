@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.dataset_errors import UnreadableDataset
-from models.datasets import read_rows
+from models.data.datasets import read_rows
+from models.data.errors import UnreadableDataset
 from topics.errors import AnabranchError
 from topics.events.float32 import singles
 from topics.file_content import check_file

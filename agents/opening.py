@@ -15,9 +15,9 @@ from agents.deployed import (
 )
 from agents.parts import Parts
 from agents.terms import Terms
-from models.model_inputs import ModelOutOfDate, reads
-from models.registry import Registry, WeightsVersion
-from models.weighed_models import WeightsOfOtherModels
+from models.onnx.weighed_models import WeightsOfOtherModels
+from models.registry.model_inputs import ModelOutOfDate, reads
+from models.registry.registry import Registry, WeightsVersion
 from topics.errors import AnabranchError
 from topics.pipeline.file import PipelineFile
 from topics.pipeline.order import workers
@@ -44,7 +44,7 @@ def open_parts(
 
     *state* is what the control topic says is in service; without it, the newest versions are.
     Weights of other models than those in service are logged, or refused (`weights: strict`).
-    Raises UnknownComponent, ComponentNotLoadable, or models.registry.RegistryError.
+    Raises UnknownComponent, ComponentNotLoadable, or models.registry.errors.RegistryError.
     """
     pipeline, state = file.pipeline, state or ControlState()
     wanted = _wanted(pipeline, only)
@@ -101,7 +101,7 @@ def check_trained(
 def open_terms(pipeline: Pipeline, registry: Registry, state: ControlState) -> Terms:
     """The weights and the policy that are in service.
 
-    Raises WeightsOutOfDate, or models.registry.ModelNotFound.
+    Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
     """
     policy = state.policy.policy if state.policy else None
     return Terms.of(pipeline, open_deployed_weights(pipeline, registry, state.weights), policy)

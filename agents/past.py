@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.component import Column
-from models.windows import Ints, WindowPlan, Windows
+from models.features.windows import Ints, WindowPlan, Windows
 from topics.records.stage_batch import Floats
 
 _AT_MOST_EVERY_S = 1.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from models.schema_inference import FieldPlan, InferredSchema
+from models.schema.infer import FieldPlan, InferredSchema
 from topics.pipeline.event_schema import EventField
 from topics.pipeline.fields import Feature
 from topics.pipeline.yaml_text import scalar

@@ -11,7 +11,7 @@ from topics.pipeline.policy_edit import plain, with_thresholds
 from topics.pipeline.yaml_text import scalar
 
 if TYPE_CHECKING:
-    from models.decision_costs import CostReport
+    from models.report.decision_costs import CostReport
     from topics.pipeline.file import PipelineFile
 
 

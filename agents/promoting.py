@@ -25,9 +25,9 @@ from agents.promotion_errors import (
     NothingToRollBack,
     SamePolicy,
 )
-from models.registry import Registry
-from models.registry_errors import RegistryError
-from models.weighed_models import OtherModel
+from models.onnx.weighed_models import OtherModel
+from models.registry.errors import RegistryError
+from models.registry.registry import Registry
 from topics.pipeline.file import PipelineFile
 from topics.records.control import (
     POLICY,

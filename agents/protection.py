@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 from agents.brokers import broker_settings, topic_names, wait_for_broker
 from agents.control_topic import ControlTopic
-from models.registry import WEIGHTS
-from models.retention import VersionKey
+from models.registry.registry import WEIGHTS
+from models.registry.retention import VersionKey
 from topics.pipeline.file import PipelineFile
 from topics.pipeline.topology import Topology
 from topics.records.control import ControlState

@@ -17,7 +17,7 @@ from agents.past import Past, orders_of
 from agents.rewinding import Resumption
 from agents.worker import Worker
 from models.component import Column
-from models.windows import WindowPlan
+from models.features.windows import WindowPlan
 from topics.errors import WireError
 from topics.events.event import DecodedEvents
 from topics.redrive.record import Errand

@@ -21,7 +21,7 @@ from agents.source_events import SourceEvents
 from agents.source_stage import source_rows
 from agents.stage_writer import BatchWriter
 from agents.worker import Wiring, Worker, all_done, is_backlog
-from models.windows import Ints, WindowPlan
+from models.features.windows import Ints, WindowPlan
 from topics.events.event import DecodedEvents
 from topics.events.source_decoder import SourceDecoder
 from topics.kafka.fetch import Fetch

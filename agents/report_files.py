@@ -10,7 +10,7 @@ from topics.errors import AnabranchError, MissingExtra
 from topics.file_content import check_file
 
 if TYPE_CHECKING:
-    from models.training_report import TrainingReport
+    from models.report.report import TrainingReport
 
 
 class ReportNotWritable(AnabranchError):
@@ -25,7 +25,7 @@ def check_report_place(page: Path | None) -> None:
 
     Raises ReportNotWritable and MissingExtra; nothing for None, the place by default.
     """
-    from models.report_page import check_can_render
+    from models.report.page import check_can_render
 
     if page is None:
         return
@@ -48,7 +48,7 @@ def write_report(report: TrainingReport, page: Path | None, home: Path) -> list[
     Only there, where nobody asked for it, the page is left out when its extra is missing.
     Raises ReportNotWritable and MissingExtra.
     """
-    from models.report_page import report_page
+    from models.report.page import report_page
 
     made_at = datetime.now(UTC)
     path = page or home / "reports" / f"{report.pipeline}-{made_at:%Y%m%dT%H%M%SZ}.html"

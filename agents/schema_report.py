@@ -12,9 +12,9 @@ from agents.commands.shared import stdout
 from agents.commands.train import print_report
 
 if TYPE_CHECKING:
-    from models.sampled_columns import SampledColumns
-    from models.schema_inference import FieldPlan, InferredSchema
-    from models.training import TrainingReport
+    from models.schema.infer import FieldPlan, InferredSchema
+    from models.schema.sampled_columns import SampledColumns
+    from models.training.train import TrainingReport
 
 
 def as_json(

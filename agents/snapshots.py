@@ -26,10 +26,10 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from agents.past import Past, Reached
 from agents.tail import TailReader
 from agents.worker import Wiring
-from models.history import History
-from models.history_errors import MalformedChunk
-from models.registry import digest_of
-from models.windows import WindowPlan
+from models.features.history import History
+from models.features.history_errors import MalformedChunk
+from models.features.windows import WindowPlan
+from models.registry.registry import digest_of
 from topics.kafka.batches import MAX_RECORD_BYTES, Record
 from topics.kafka.embedded import KEPT_BYTES
 

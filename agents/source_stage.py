@@ -28,7 +28,7 @@ from agents.source_events import SourceEvents
 from agents.stage_pulse import StagePulse
 from agents.worker import Wiring, Worker, all_done, is_backlog
 from models.component import Batch, Column
-from models.windows import Ints, WindowPlan
+from models.features.windows import Ints, WindowPlan
 from topics.events.event import DecodedEvents
 from topics.events.source_decoder import SourceDecoder
 from topics.kafka.fetch import Fetch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prometheus_client.metrics import MetricWrapperBase
 
 from agents.metrics import Metrics
-from models.history import History
+from models.features.history import History
 from topics.records.stage_batch import Bools, Failure, ModelRef
 
 Floats = NDArray[np.float64]

@@ -18,8 +18,8 @@ from agents.runner import Running
 from agents.slot import Challenge, Note, Slot
 from agents.stage_metrics import StageMetrics
 from agents.terms import Terms, TermsSlot
-from models.registry import Registry
-from models.registry_errors import RegistryError
+from models.registry.errors import RegistryError
+from models.registry.registry import Registry
 from topics.errors import AnabranchError
 from topics.pipeline.file import PipelineFile
 from topics.pipeline.topology import WEIGH, Topology

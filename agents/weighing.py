@@ -9,7 +9,7 @@ import numpy as np
 from agents.alignment import ERRORS
 from agents.decisions import Weights
 from agents.join import Joined
-from models.weighed_models import Learned
+from models.onnx.weighed_models import Learned
 from models.weighting import Weighed, combine
 from topics.pipeline.schema import Pipeline
 from topics.records.stage_batch import Bools, Failure, Ints

@@ -5,23 +5,23 @@
     ├── InvalidSettings       settings from the environment or flags are wrong
     │   └── InvalidAddress    a broker's address is not host:port
     ├── PipelineFileError     a pipeline file is wrong (topics.pipeline.file)
-    ├── RegistryError         a model or weights cannot be had (models.registry, models.session)
-    ├── DatasetError          a data file cannot be used (models.dataset_errors)
-    ├── SchemaError           no pipeline can be made of a data file (models.schema_errors)
-    ├── HistoryError          entries or snapshots of windows are wrong (models.history_errors)
+    ├── RegistryError         a model or weights cannot be had (models.registry, models.onnx)
+    ├── DatasetError          a data file cannot be used (models.data)
+    ├── SchemaError           no pipeline can be made of a data file (models.schema)
+    ├── HistoryError          entries or snapshots of windows are wrong (models.features)
     ├── TrainingError, EstimatorError, NotExportable, ExportMismatch   (models)
-    ├── EngineError           the processes that train cannot be had, or die (models.engines)
-    ├── EvaluationError       days or a stream cannot be evaluated (models.evaluation)
+    ├── EngineError           the processes that train cannot be had, or die (models.training)
+    ├── EvaluationError       days or a stream cannot be evaluated (models.report)
     ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
     ├── LetterNotFound, BadFilter, EditFailed   about dead letters     (agents)
-    ├── PromotionError        a version cannot be put into service (agents.promotion_errors)
+    ├── PromotionError        a version cannot be put into service (agents.control)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
     │   ├── HostUnknown       the name in the broker's address cannot be resolved
     │   ├── ListenerUnreachable the broker tells clients an address that they cannot reach
     │   ├── CertificateRefused, LoginRefused, ProtocolMismatch   broker or we have no trust
     │   ├── NotAuthorized     the broker knows us, but does not let us do that
-    │   ├── GrantRefused      the broker adds no ACL (agents.granting)
+    │   ├── GrantRefused      the broker adds no ACL (agents.broker)
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
     │   ├── TopicMissing      a topic of a pipeline does not exist, or is hidden from us

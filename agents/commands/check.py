@@ -12,7 +12,7 @@ from agents.commands.shared import stdout
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from topics.pipeline.file import PipelineFile
     from topics.pipeline.finding import Finding, Location
     from topics.pipeline.schema import ModelSpec
@@ -62,8 +62,8 @@ def check(
 def _deep_findings(file: PipelineFile) -> list[Finding]:
     """What only loading code and looking into the registry can tell."""
     from agents.components import import_component
-    from models.registry import Registry
-    from models.session import ModelSession
+    from models.onnx.session import ModelSession
+    from models.registry.registry import Registry
     from topics.pipeline.finding import Finding
     from topics.settings import HomeSettings
 
@@ -94,7 +94,7 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
 def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:
     """Whether the newest weights were learned for the newest models, where the file wants that."""
     from agents.opening import check_weighed_models
-    from models.weighed_models import WeightsOfOtherModels
+    from models.onnx.weighed_models import WeightsOfOtherModels
     from topics.pipeline.finding import Finding
     from topics.records.control import ControlState
 
@@ -114,7 +114,7 @@ def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:
 def _check_estimator(model: ModelSpec) -> None:
     """Raise what is wrong with an estimator; nothing where the packages that train are not."""
     try:
-        from models.estimator_check import check_estimator
+        from models.training.estimator_check import check_estimator
     except ImportError:
         return
     check_estimator(model)

@@ -80,7 +80,7 @@ async def _compare(
     from agents.comparer import Comparer
     from agents.comparing import following
     from agents.promoting import Promoter
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from topics.settings import HomeSettings
 
     stopping = asyncio.Event()

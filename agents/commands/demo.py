@@ -26,7 +26,7 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from agents.demo import Demo
     from agents.worker_process import WorkerProcess
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
 
@@ -75,7 +75,7 @@ def demo(
     from agents.commands.train import train_if_needed
     from agents.demo import simulator_of
     from agents.opening import open_parts
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from models.simulators import Incident, Scenario
     from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings, HomeSettings

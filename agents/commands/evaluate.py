@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agents.evaluating import Evaluation
-    from models.evaluation import Weeks
-    from models.registry import Registry
-    from models.training import TrainingData
+    from models.registry.registry import Registry
+    from models.report.handbook import Weeks
+    from models.training.train import TrainingData
     from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
 
@@ -79,9 +79,9 @@ def evaluate(
     from agents.brokers import wait_for_broker
     from agents.deployed import open_weights
     from agents.evaluation_data import not_measured, transactions_in
-    from models.evaluation import Weeks
-    from models.registry import Registry
-    from models.training_report import COMPOSED
+    from models.registry.registry import Registry
+    from models.report.handbook import Weeks
+    from models.report.report import COMPOSED
     from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings
 
@@ -156,7 +156,7 @@ def _prepared(
         stream_start,
         training_days,
     )
-    from models.evaluation import test_rows
+    from models.report.handbook import test_rows
 
     pipeline = file.pipeline
     reading = bars.add_task("reading", total=training_data.rows_in(path))
@@ -180,7 +180,7 @@ def _train(
     file: PipelineFile, days: TrainingData, registry: Registry, seed: int, bars: Progress
 ) -> None:
     from agents.components import open_component
-    from models.training import train
+    from models.training.train import train
 
     tasks = {
         spec.name: bars.add_task(f"fit {spec.name}"[:16], total=100)
@@ -245,8 +245,8 @@ def _report(
     from agents.evaluating import NotWhole
     from agents.evaluation_data import outcomes_of_events
     from agents.evaluation_table import figures_table
-    from models.evaluation import scored
-    from models.training_report import COMPOSED
+    from models.report.handbook import scored
+    from models.report.report import COMPOSED
 
     outcomes = outcomes_of_events(evaluation.events).of(tested)
     account, shortfall = evaluation.ledger.total(), evaluation.shortfall()

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from topics.printable import printable
 
 if TYPE_CHECKING:
-    from models.training_data import TrainingData
+    from models.training.data import TrainingData
     from topics.pipeline.schema import Pipeline
 
 

@@ -14,9 +14,9 @@ from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
     from agents.pipeline_template import Template
-    from models.registry import Registry
-    from models.schema_inference import InferredSchema
-    from models.training import TrainingReport
+    from models.registry.registry import Registry
+    from models.schema.infer import InferredSchema
+    from models.training.train import TrainingReport
     from topics.pipeline.file import PipelineFile
 
 _REVIEW, _YES = 0.25, 0.5
@@ -85,9 +85,9 @@ def init(
     """
     from agents import schema_report
     from agents.pipeline_template import Template
-    from models.registry import Registry
-    from models.sampled_columns import sample_columns
-    from models.schema_inference import Wishes, infer_schema
+    from models.registry.registry import Registry
+    from models.schema.infer import Wishes, infer_schema
+    from models.schema.sampled_columns import sample_columns
     from topics.settings import HomeSettings
 
     path = _new_path(name, directory, force=force)
@@ -113,7 +113,7 @@ def init(
 
 
 def _new_path(name: str, directory: Path, *, force: bool) -> Path:
-    from models.field_names import slug
+    from models.schema.field_names import slug
 
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", name):
         raise UnusablePipelineName(name, slug(name).replace("_", "-"))
@@ -124,7 +124,7 @@ def _new_path(name: str, directory: Path, *, force: bool) -> Path:
 
 
 def _check_is_file(data: str) -> None:
-    from models.dataset_errors import DatasetNotFound
+    from models.data.errors import DatasetNotFound
 
     if not Path(data).is_file():
         raise DatasetNotFound(data)
@@ -135,8 +135,8 @@ def _train(
 ) -> tuple[Template, TrainingReport]:
     """Train, without the novelty model when the data does not bear one, and set thresholds."""
     from agents.commands.train import train_pipeline
-    from models.export import BatchDependent, ExportMismatch, NotExportable
-    from models.training_errors import ComponentFailed, EstimatorError
+    from models.errors import ComponentFailed, EstimatorError
+    from models.training.export import BatchDependent, ExportMismatch, NotExportable
 
     def trained(template: Template) -> TrainingReport:
         file = _loaded(schema, template, directory)

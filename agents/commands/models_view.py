@@ -12,8 +12,8 @@ from agents.commands.shared import stdout
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
-    from models.comparing import Difference
-    from models.retention import Removal
+    from models.onnx.version_diff import Difference
+    from models.registry.retention import Removal
 
 _LISTED = ("component", "version", "variant", "created", "rows", "metrics", "digest", "from")
 _DIGEST = len("sha256:") + 12

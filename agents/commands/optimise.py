@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.commands.shared import JsonOption, print_json, stderr, stdout
 
 if TYPE_CHECKING:
-    from models.variants.table import ComponentVariants, Fused, OptimiseReport, Variant
+    from models.registry.variant_table import ComponentVariants, Fused, OptimiseReport, Variant
 
 _SIMULATED_ROWS = 150_000
 
@@ -70,11 +70,11 @@ def optimise(
     from agents.commands.gathering import gathered_rows
     from agents.components import open_component
     from agents.deployed import open_weights
-    from models.registry import Registry
-    from models.variants.optimising import optimise as measured_variants
-    from models.variants.optimising import register
+    from models.registry.registry import Registry
+    from models.variants.model_source import Setting
+    from models.variants.optimisation import optimise as measured_variants
+    from models.variants.optimisation import register
     from models.variants.plot import check_drawable, draw
-    from models.variants.setting import Setting
     from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 

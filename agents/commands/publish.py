@@ -81,8 +81,8 @@ def publish(
       tail -f events.jsonl | anabranch publish card-fraud - --rate 500
     """  # fmt: skip
     from agents.brokers import needed_broker
-    from models.dataset_errors import DatasetNotFound
-    from models.datasets import count_rows
+    from models.data.datasets import count_rows
+    from models.data.errors import DatasetNotFound
     from topics.kafka.embedded import MAX_IN_FLIGHT
     from topics.pipeline.file import find_pipeline, load_pipeline
 
@@ -125,8 +125,8 @@ def _events(
     from datetime import UTC, datetime
     from itertools import chain, islice, repeat
 
-    from models.dataset_errors import MissingLabel
-    from models.event_rows import event_rows
+    from models.data.errors import MissingLabel
+    from models.data.event_rows import event_rows
     from topics.pipeline.topology import Topology
 
     def now() -> str:

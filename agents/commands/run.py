@@ -24,7 +24,7 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from agents.runner import Running
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
 
@@ -78,7 +78,7 @@ def run(
     from agents.brokers import broker_settings, started_embedded
     from agents.no_deadline import without_deadline
     from agents.opening import check_trained
-    from models.registry import Registry
+    from models.registry.registry import Registry
     from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 

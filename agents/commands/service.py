@@ -172,7 +172,7 @@ def _changed(
     async def change() -> dict[str, object]:
         from agents.brokers import ensure_shadow_topic
         from agents.promoting import Promoter
-        from models.registry import Registry
+        from models.registry.registry import Registry
         from topics.pipeline.topology import Topology
         from topics.settings import HomeSettings
 

@@ -11,7 +11,7 @@ import typer
 
 from agents import model_names
 from agents.model_names import ModelName
-from models.registry import WEIGHTS as REGISTERED_WEIGHTS
+from models.registry.registry import WEIGHTS as REGISTERED_WEIGHTS
 from topics.pipeline.schema import Pipeline
 from topics.records.control import POLICY, WEIGHTS
 

@@ -21,8 +21,8 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from models.registry import Registry
-    from models.training import TrainingReport
+    from models.registry.registry import Registry
+    from models.training.train import TrainingReport
     from topics.pipeline.file import PipelineFile
 
 TrackerName = Literal["json", "tensorboard", "wandb", "mlflow"]
@@ -118,8 +118,8 @@ def train(
     from agents import policy_advice
     from agents.opening import is_trained
     from agents.report_files import check_report_place, write_report
-    from models.registry import Registry
-    from models.tracking import check_tracker, track
+    from models.registry.registry import Registry
+    from models.report.tracking import check_tracker, track
     from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
@@ -190,8 +190,8 @@ def train_pipeline(
     """Gather the data and train, with progress bars on stderr."""
     from agents.commands.gathering import gathered_rows
     from agents.components import open_component
-    from models.engines import open_engine
-    from models.training import train as fit
+    from models.training.engines import open_engine
+    from models.training.train import train as fit
 
     pipeline = file.pipeline
     with Progress(

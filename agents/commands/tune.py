@@ -27,7 +27,7 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from models.tuning import Tuned
+    from models.training.tune import Tuned
     from topics.pipeline.file import PipelineFile
 
 _SIMULATED_ROWS = 150_000
@@ -101,9 +101,9 @@ def _tuned(
 ) -> list[Tuned]:
     from agents.commands.gathering import gathered_rows
     from agents.components import open_component
-    from models.engines import open_engine
-    from models.registry import Registry
-    from models.tuning_walk import tune as search
+    from models.registry.registry import Registry
+    from models.training.engines import open_engine
+    from models.training.tune_pipeline import tune as search
     from topics.settings import HomeSettings
 
     registry = Registry(HomeSettings().registry)

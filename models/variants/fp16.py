@@ -6,7 +6,7 @@ from typing import Any
 
 from onnx import TensorProto
 
-from models.session import Singles
+from models.onnx.session import Singles
 from models.variants.errors import DoesNotApply
 from models.variants.graphs import Said, half_products, halves, leading_to_signal, operations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models.registry.variant_table import Losses, Speed, Variant
 from models.variants.kinds import FP32
-from models.variants.table import Losses, Speed, Variant
 from topics.pipeline.tolerances import Tolerances
 
 LEAST_GAIN = 0.02

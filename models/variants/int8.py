@@ -15,7 +15,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from models.session import Singles
+from models.onnx.session import Singles
 from models.variants.graphs import (
     SILENT,
     Said,

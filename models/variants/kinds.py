@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from models.session import Singles
+from models.onnx.session import Singles
+from models.registry.variant_table import FP32
 from models.variants.fp16 import halved, halved_in_words
-from models.variants.graph_optimised import optimised, optimised_in_words
+from models.variants.graph_optimisation import optimised, optimised_in_words
 from models.variants.graphs import Said
 from models.variants.int8 import dynamic, int8_in_words, static
-from models.variants.pruned import pruned_in_words, without_units
-from models.variants.table import FP32
+from models.variants.pruning import pruned_in_words, without_units
 
 __all__ = ["FP32", "KINDS", "Kind"]
 

@@ -42,7 +42,7 @@ def _anonymous() -> int:
 def _grown(path: Path, rows: int) -> int:
     import numpy as np
 
-    from models.session import ModelSession
+    from models.onnx.session import ModelSession
 
     content = path.read_bytes()
     before = _anonymous()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.registry.variant_table import ComponentVariants, OptimiseReport, Variant
 from models.variants.errors import NoDrawing
-from models.variants.table import ComponentVariants, OptimiseReport, Variant
 from topics.errors import MissingExtra
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.session import Singles
-from models.variants.table import Speed
+from models.onnx.session import Singles
+from models.registry.variant_table import Speed
 
 Run = Callable[[Singles], Singles]
 Doubles = NDArray[np.float64]

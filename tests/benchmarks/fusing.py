@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.estimators import fit, load_estimator
-from models.export import export
-from models.fusing import FusedSession, Part, one_by_one
-from models.session import ModelSession
+from models.onnx.fuse import FusedSession, Part, one_by_one
+from models.onnx.session import ModelSession
+from models.training.estimators import fit, load_estimator
+from models.training.export import export
 from models.variants.speed import speed, timed
 
 Singles = NDArray[np.float32]

@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 import psutil
 
-from models.history import Aggregate, History
-from models.segments import Doubles, Ints
+from models.features.history import Aggregate, History
+from models.features.segments import Doubles, Ints
 
 DAY_MS = 86_400_000
 KEEP_MS = 30 * DAY_MS

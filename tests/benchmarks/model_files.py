@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agents.components import open_component
 from agents.training_data import collected
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.simulators import SIMULATORS
-from models.training import train
+from models.training.train import train
 from tests.benchmarks.card_events import STAGES, extra_fields
 from topics.pipeline.file import PipelineFile, load_pipeline
 

@@ -26,7 +26,7 @@ from agents.compose_file import (
     workers,
 )
 from agents.opening import UnknownComponent, open_parts
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.integration.harness import Trained
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.records.acls import acls

@@ -25,7 +25,7 @@ from agents.audit_metrics import AuditMetrics
 from agents.metrics import Metrics
 from deploy.grafana.generate import FOLDER, generated
 from deploy.grafana.queries import dashboards, filled, over_time, targets
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.deploy.prometheus import DEPLOYED, monitored, need, prometheus, rule_errors
 from tests.integration.harness import (
     EVERYTHING,

@@ -15,7 +15,7 @@ import typer.main
 import yaml
 
 from agents.cli import app
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.deploy.manifests import ROOT
 from tests.integration.harness import (
     Trained,

@@ -15,9 +15,9 @@ import pytest
 from agents import training_data
 from agents.components import open_component
 from agents.liveness import STUCK_EXIT_CODE
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.simulators import LabelledEvent
-from models.training import train
+from models.training.train import train
 from tests.faults.conftest import EVENTS, Judge
 from tests.faults.scene import Workers, streaming
 from tests.faults.test_workers import EVERYTHING, RATE

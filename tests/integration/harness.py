@@ -34,9 +34,9 @@ from agents.opening import open_parts
 from agents.pacing import AtRate
 from agents.runner import Running, running
 from agents.swapping import Swapper
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.simulators import SIMULATORS
-from models.training import train
+from models.training.train import train
 from topics.kafka.batches import Record, write_batches
 from topics.pipeline.file import PipelineFile, find_pipeline, load_pipeline
 from topics.pipeline.schema import Pipeline

@@ -9,8 +9,8 @@ import numpy as np
 from agents import training_data
 from agents.components import open_component
 from models.simulators import LabelledEvent
-from models.stage_outputs import StageOutputs
-from models.training_data import with_windows
+from models.training.data import with_windows
+from models.training.stage_outputs import StageOutputs
 from tests.integration.harness import Trained, decisions_of, records_of
 from topics.pipeline.flow import in_order
 from topics.pipeline.topology import Topology

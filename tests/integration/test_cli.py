@@ -362,7 +362,7 @@ def _probe() -> Iterator[str]:
         "import sys\n"
         "from pathlib import Path\n"
         "from agents.opening import open_parts\n"
-        "from models.registry import Registry\n"
+        "from models.registry.registry import Registry\n"
         "from topics.pipeline.file import load_pipeline\n"
         "import agents.runner, agents.brokers, agents.commands.run\n"
         "file = load_pipeline(Path(sys.argv[1]))\n"

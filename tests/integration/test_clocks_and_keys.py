@@ -13,7 +13,7 @@ from agents import keyed_stage
 from agents.brokers import ensure_topics
 from agents.event_time import EventTimeOrder
 from agents.repartition import Repartition
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.integration.harness import (
     Trained,
     outputs_of,

@@ -10,8 +10,8 @@ import pytest
 
 from agents.components import open_component
 from models.component import Batch, Component, StageOutput
+from models.features.windows import over_all_rows
 from models.simulators import SIMULATORS
-from models.windows import over_all_rows
 from tests.conformance import check_component
 from tests.integration.harness import Trained
 from tests.integration.velocity import LargeAmount

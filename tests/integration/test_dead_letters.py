@@ -17,7 +17,7 @@ from agents.in_flight import InFlight
 from agents.letters import Identity, read_letters
 from agents.metrics import Metrics
 from agents.redriving import Selection, errands
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.integration.harness import (
     Trained,
     decided,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from agents import publishing
+from models.report.report import ranking
 from models.simulators import SIMULATORS
-from models.training_report import ranking
 from tests.integration.harness import (
     decisions_of,
     pipeline_running,

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from models.evaluation import BOOK_WEEKS, Outcomes, scored, train_rows
-from models.evaluation import test_rows as rows_to_test
+from models.report.handbook import BOOK_WEEKS, Outcomes, scored, train_rows
+from models.report.handbook import test_rows as rows_to_test
 from tests.integration.handbook import folder as folder_of_handbook
 from tests.integration.harness import Trained
 from tests.integration.test_cli import anabranch

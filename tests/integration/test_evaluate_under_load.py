@@ -28,8 +28,8 @@ from agents.evaluation_data import LabelledEvent
 from agents.stage_metrics import StageStats
 from agents.worker_process import WorkerProcess, WorkersEnded
 from models.component import Batch, StageOutput
-from models.registry import Registry
-from models.windows import over_all_rows
+from models.features.windows import over_all_rows
+from models.registry.registry import Registry
 from tests.integration.harness import simulated
 from tests.integration.test_cli import anabranch_in
 from topics.pipeline.file import find_pipeline, load_pipeline

@@ -21,9 +21,9 @@ from agents.metrics import Metrics
 from agents.opening import open_parts
 from agents.promoting import Promoter
 from agents.runner import running
-from models.model_component import ModelComponent
-from models.registry import Registry
-from models.training import train
+from models.onnx.model_component import ModelComponent
+from models.registry.registry import Registry
+from models.training.train import train
 from tests.integration.harness import (
     EVERYTHING,
     PATIENCE_S,

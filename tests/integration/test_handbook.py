@@ -27,9 +27,9 @@ from agents.brokers import ensure_topics
 from agents.following import follower
 from agents.outcomes import OutcomePublisher
 from agents.supervision import first_of
-from models.features import FeatureVector
-from models.registry import Registry
-from models.windows import over_all_rows
+from models.features.vector import FeatureVector
+from models.features.windows import over_all_rows
+from models.registry.registry import Registry
 from tests.integration.handbook import CALENDAR, CUSTOMER, TERMINAL, Handbook, folder
 from tests.integration.harness import Trained, stopped, worker_process
 from tests.integration.test_cli import anabranch

@@ -27,9 +27,9 @@ from agents.promotion_errors import IsChampion, NothingToRollBack
 from agents.protection import protected_by
 from agents.publishing import producer, publish_chunk
 from agents.slot import in_share
-from models.model_component import ModelComponent
-from models.registry import WEIGHTS
-from models.training import TrainingData, train
+from models.onnx.model_component import ModelComponent
+from models.registry.registry import WEIGHTS
+from models.training.train import TrainingData, train
 from tests.integration.harness import (
     PATIENCE_S,
     Trained,

@@ -18,11 +18,11 @@ from agents import publishing
 from agents.commands.init import init as init_command
 from agents.commands.train import train_pipeline
 from agents.opening import is_trained
-from models.event_rows import event_rows
-from models.export import ExportMismatch
-from models.feature_choice import auc
-from models.registry import Registry
-from models.training_report import TrainingReport
+from models.data.event_rows import event_rows
+from models.registry.registry import Registry
+from models.report.report import TrainingReport
+from models.schema.feature_choice import auc
+from models.training.export import ExportMismatch
 from tests.integration.harness import Trained, decisions_of, pipeline_running, publish, settled
 from tests.integration.test_cli import anabranch
 from topics.pipeline.file import PipelineFile, load_pipeline

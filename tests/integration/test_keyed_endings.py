@@ -17,7 +17,7 @@ from agents.keyed_stage import KeyedStage
 from agents.keyed_trial import HEADER, Tried, tried_by, tried_record
 from agents.stage_pulse import WORKER
 from models.component import Batch, StageOutput
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.integration.harness import (
     PATIENCE_S,
     Trained,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.integration.harness import PATIENCE_S, Trained, publish, settled, simulated
 from tests.integration.velocity import EVENT
 from topics.pipeline.file import load_pipeline

@@ -11,8 +11,8 @@ import orjson
 import pytest
 from onnx import TensorProto
 
-from models.registry import Registry
-from models.session import ModelSession
+from models.onnx.session import ModelSession
+from models.registry.registry import Registry
 from tests.integration.harness import (
     Trained,
     decisions_of,

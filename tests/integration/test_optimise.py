@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from models.variants.table import OptimiseReport
+from models.registry.variant_table import OptimiseReport
 from tests.integration.harness import Trained
 from tests.integration.test_cli import anabranch
 

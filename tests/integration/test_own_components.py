@@ -9,7 +9,7 @@ import orjson
 import pytest
 import yaml
 
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.integration.harness import (
     Trained,
     decisions_of,

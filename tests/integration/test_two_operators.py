@@ -12,7 +12,7 @@ from agents.brokers import ensure_topics
 from agents.control_topic import ControlTopic
 from agents.promoting import Promoter
 from agents.promotion_errors import ChangedMeanwhile
-from models.registry import Registry
+from models.registry.registry import Registry
 from topics.pipeline.file import PipelineFile, load_pipeline
 from topics.pipeline.topology import Topology
 from topics.records.control import AuditEntry, ControlState, WeightsDeployment

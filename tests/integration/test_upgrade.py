@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agents.brokers import ensure_topics
+from models.onnx.verify import verify
 from models.simulators import LabelledEvent
-from models.verifying import verify
 from tests.integration.harness import decisions_of, records_of, settled, worker_process
 from tests.integration.skew import trained_outputs
 from tests.integration.test_windows import publish_with_outcomes

@@ -15,7 +15,7 @@ from agents import publishing, training_data
 from agents.components import open_component
 from agents.control_topic import ControlTopic
 from models.simulators import SIMULATORS
-from models.training import train
+from models.training.train import train
 from tests.integration.harness import (
     EVERYTHING,
     Trained,

@@ -18,12 +18,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from models.bit_stability import moving_rows
-from models.estimators import fit, is_supervised, load_estimator
-from models.export import BatchDependent, ExportMismatch, NotExportable, export
-from models.features import FeatureVector
-from models.session import ModelSession
+from models.features.vector import FeatureVector
+from models.onnx.bit_stability import moving_rows
+from models.onnx.session import ModelSession
 from models.simulators.machine_maintenance import simulate
+from models.training.estimators import fit, is_supervised, load_estimator
+from models.training.export import BatchDependent, ExportMismatch, NotExportable, export
 from topics.pipeline.fields import Feature
 
 Singles = NDArray[np.float32]

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from models.history import Aggregate, Apply, History
-from models.segments import Doubles, Ints
+from models.features.history import Aggregate, Apply, History
+from models.features.segments import Doubles, Ints
 
 Entry = tuple[int, int, tuple[float, ...]]
 WIDTH = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.registry import ModelCard, WeightsCard
+from models.registry.registry import ModelCard, WeightsCard
 
 CARD = ModelCard(
     estimator="sklearn.linear_model.LogisticRegression",

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.bit_stability import moving_rows, with_stable_sums
+from models.onnx.bit_stability import moving_rows, with_stable_sums
 
 Singles = NDArray[np.float32]
 COLUMNS = 5

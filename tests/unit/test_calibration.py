@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.bit_stability import moving_rows
-from models.calibrated_export import calibrated
-from models.calibration import FOLDS, Sigmoid, fitted_map, unseen_signals
-from models.estimators import load_estimator
-from models.fitting import fitted_model
-from models.judging import quality
-from models.session import ModelSession
-from models.training_errors import NotCalibratable
-from models.training_plan import plan
+from models.errors import NotCalibratable
+from models.onnx.bit_stability import moving_rows
+from models.onnx.session import ModelSession
+from models.report.metrics import quality
+from models.training.calibrated_export import calibrated
+from models.training.calibration import FOLDS, Sigmoid, fitted_map, unseen_signals
+from models.training.estimators import load_estimator
+from models.training.fit import fitted_model
+from models.training.plan import plan
 from tests.unit.test_training import card_fraud, trained, transactions
 from topics.pipeline.schema import ModelSpec, Pipeline
 

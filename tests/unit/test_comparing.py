@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from models.comparing import Change, compare
-from models.probing import probe_of
-from models.registry import ModelCorrupt, Registry
-from models.session import ModelSession
+from models.onnx.probing import probe_of
+from models.onnx.session import ModelSession
+from models.onnx.version_diff import Change, compare
+from models.registry.registry import ModelCorrupt, Registry
 from tests.unit.registry_cards import CARD
 from tests.unit.test_session import made, mean_of, rows_of
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.column_values import json_values, timestamps_to_text, typed
-from models.dataset_errors import (
+from models.data.columns import json_values, timestamps_to_text, typed
+from models.data.datasets import RowBatch, count_rows, read_rows
+from models.data.errors import (
     DatasetError,
     DatasetNotFound,
     LabelNotBinary,
@@ -25,9 +26,8 @@ from models.dataset_errors import (
     UnknownFormat,
     UnreadableDataset,
 )
-from models.dataset_formats import BLOCK_BYTES, check_is_text
-from models.datasets import RowBatch, count_rows, read_rows
-from models.sampled_columns import sample_columns
+from models.data.formats import BLOCK_BYTES, check_is_text
+from models.schema.sampled_columns import sample_columns
 from topics.errors import MissingExtra
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'data' (pyarrow) is not installed")

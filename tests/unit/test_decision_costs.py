@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.decision_costs import least_cost, verdict
+from models.report.decision_costs import least_cost, verdict
 from topics.pipeline.policy import DecisionCost, Policy
 
 THREE = {

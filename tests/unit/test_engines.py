@@ -14,11 +14,18 @@ import pytest
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
-from models.engines import RETRIES, Engine, InProcess, WorkerDiffers, WorkerLost, open_engine
-from models.export import NotExportable
-from models.local_engine import LocalEngine
-from models.registry import Registry
-from models.training_errors import FitFailed
+from models.errors import FitFailed
+from models.registry.registry import Registry
+from models.training.engines import (
+    RETRIES,
+    Engine,
+    InProcess,
+    WorkerDiffers,
+    WorkerLost,
+    open_engine,
+)
+from models.training.export import NotExportable
+from models.training.local_engine import LocalEngine
 from tests.unit.test_training import FOLDER, NAMES, card_fraud, open_component, transactions
 from topics.errors import AnabranchError, MissingExtra
 
@@ -31,7 +38,7 @@ def opened(name: str) -> AbstractContextManager[Engine]:
     if name == "local":
         return LocalEngine(2)
     pytest.importorskip("ray", reason="the extra ray is not installed")
-    from models.ray_engine import RayEngine
+    from models.training.ray_engine import RayEngine
 
     return RayEngine(workers=2)
 
@@ -108,7 +115,7 @@ def test_a_task_that_kills_every_worker_is_one_message(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", ENGINES[1:])
 def test_training_gives_the_same_models_on_every_engine(name: str, tmp_path: Path) -> None:
-    from models.training import train
+    from models.training.train import train
 
     def models(folder: str, engine: Engine | None) -> dict[str, Any]:
         registry = Registry(tmp_path / folder)
@@ -131,7 +138,7 @@ def test_training_gives_the_same_models_on_every_engine(name: str, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ENGINES[1:])
 def test_nothing_is_registered_when_a_task_fails(name: str, tmp_path: Path) -> None:
-    from models.training import train
+    from models.training.train import train
 
     written = card_fraud().model_dump(by_alias=True)
     written["components"][1]["model"]["parameters"] = {"max_iter": -1}
@@ -145,7 +152,7 @@ def test_nothing_is_registered_when_a_task_fails(name: str, tmp_path: Path) -> N
 
 def test_a_worker_with_other_libraries_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
-    from models import ray_engine
+    from models.training import ray_engine
 
     monkeypatch.setattr(ray_engine, "library_versions", lambda: {"numpy": "0.1"})
     with opened("ray") as engine, pytest.raises(WorkerDiffers, match=r"instead of 0\.1; install"):
@@ -155,8 +162,8 @@ def test_a_worker_with_other_libraries_is_refused(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_a_cluster_that_nobody_runs_is_one_message(address: str) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
-    from models.engines import EngineUnreachable
-    from models.ray_engine import RayEngine
+    from models.training.engines import EngineUnreachable
+    from models.training.ray_engine import RayEngine
 
     with pytest.raises(EngineUnreachable, match=f"no Ray cluster answers at {address}: ") as caught:
         RayEngine(address).__enter__()

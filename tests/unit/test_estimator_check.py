@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agents.commands.check import _deep_findings
-from models.estimator_check import NeedsPositive, check_estimator
-from models.export import NotExportable
-from models.training_errors import EstimatorNotFound, NoSignal, UnknownParameter
+from models.errors import EstimatorNotFound, NoSignal, UnknownParameter
+from models.training.estimator_check import NeedsPositive, check_estimator
+from models.training.export import NotExportable
 from topics.errors import AnabranchError
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.schema import ModelSpec

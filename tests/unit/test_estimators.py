@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.estimators import fit, is_supervised, load_estimator
-from models.training_errors import (
+from models.errors import (
     EstimatorError,
     EstimatorNotFound,
     FitFailed,
@@ -17,6 +16,7 @@ from models.training_errors import (
     NotFinite,
     UnknownParameter,
 )
+from models.training.estimators import fit, is_supervised, load_estimator
 from topics.errors import AnabranchError
 
 LOGISTIC = "sklearn.linear_model.LogisticRegression"

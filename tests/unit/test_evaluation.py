@@ -18,8 +18,9 @@ from agents.evaluation_data import (
     transactions_in,
 )
 from agents.evaluation_table import figures_table
-from models.dataset_errors import DatasetNotFound
-from models.evaluation import (
+from models.data.errors import DatasetNotFound
+from models.errors import LengthMismatch
+from models.report.handbook import (
     BOOK,
     BOOK_WEEKS,
     DaysOutsideData,
@@ -33,9 +34,8 @@ from models.evaluation import (
     scored,
     train_rows,
 )
-from models.evaluation import test_rows as rows_to_test
-from models.training_errors import LengthMismatch
-from models.training_report import COMPOSED
+from models.report.handbook import test_rows as rows_to_test
+from models.report.report import COMPOSED
 from topics.pipeline.file import find_pipeline, load_pipeline
 
 START = date(2018, 4, 1)

@@ -19,11 +19,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from models import export as exporting
-from models.estimators import fit, load_estimator
-from models.export import BatchDependent, ExportMismatch, NotExportable, export
-from models.features import FeatureVector
+from models.features.vector import FeatureVector
 from models.simulators.card_fraud import simulate
+from models.training import export as exporting
+from models.training.estimators import fit, load_estimator
+from models.training.export import BatchDependent, ExportMismatch, NotExportable, export
 from topics.errors import AnabranchError
 from topics.pipeline.fields import Feature
 
@@ -215,9 +215,9 @@ def test_a_model_whose_rows_depend_on_their_batch_is_refused(
 
 SCRIPT = """
 import numpy as np
-from models.estimators import fit, is_supervised, load_estimator
-from models.export import export
-from models.registry import digest_of
+from models.training.estimators import fit, is_supervised, load_estimator
+from models.training.export import export
+from models.registry.registry import digest_of
 x = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
 for path in (
     "sklearn.ensemble.GradientBoostingClassifier", "sklearn.ensemble.RandomForestClassifier",

@@ -12,11 +12,11 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.digests import digest_of
-from models.external_data import _INSIDE, NotOnnx, external_tensor
-from models.registry import Registry
-from models.session import ModelSession, ModelUnreadable, WeightsElsewhere
-from models.verifying import verify
+from models.onnx.external_data import _INSIDE, NotOnnx, external_tensor
+from models.onnx.session import ModelSession, ModelUnreadable, WeightsElsewhere
+from models.onnx.verify import verify
+from models.registry.digests import digest_of
+from models.registry.registry import Registry
 from tests.unit.onnx_networks import network
 from tests.unit.registry_cards import CARD
 
@@ -201,7 +201,7 @@ def test_the_working_directory_is_not_looked_into_even_if_a_tensor_were_overlook
     SEVEN.tofile("weights.bin")
     content = CASES["branch"]().SerializeToString()
     ort.InferenceSession(content, providers=["CPUExecutionProvider"])  # that is how it is
-    monkeypatch.setattr("models.session.external_tensor", lambda _: None)
+    monkeypatch.setattr("models.onnx.session.external_tensor", lambda _: None)
     with pytest.raises(ModelUnreadable):
         ModelSession.of(content, "m.onnx")
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.features import FeatureVector
+from models.features.vector import FeatureVector
 from topics.pipeline.fields import NEVER_MISSING, Feature, Transform
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,11 +13,11 @@ import pytest
 
 from agents.model_rows import rows_in
 from agents.report_files import ReportNotWritable, check_report_place
-from models.dataset_errors import UnreadableDataset
-from models.datasets import read_rows
-from models.registry_errors import StoreFailed
-from models.session import ModelSession, ModelUnreadable
-from models.store import LocalStore
+from models.data.datasets import read_rows
+from models.data.errors import UnreadableDataset
+from models.onnx.session import ModelSession, ModelUnreadable
+from models.registry.errors import StoreFailed
+from models.registry.store import LocalStore
 from topics.errors import AnabranchError
 from topics.file_content import FileTooLarge, NotAFile, check_file, read_file
 from topics.pipeline.file import PipelineFileError, find_pipeline, load_pipeline

@@ -11,10 +11,10 @@ import pytest
 from agents.extract_features import ExtractFeatures, PlainFeatures
 from agents.model_rows import rows_in
 from agents.transforming import INVALID_OUTPUT, transform
-from models.aggregates import _REDUCE
 from models.component import Batch, Component, StageOutput
-from models.features import FeatureVector
-from models.session import ModelSession
+from models.features.aggregates import _REDUCE
+from models.features.vector import FeatureVector
+from models.onnx.session import ModelSession
 from tests.unit.onnx_networks import network
 from topics.events.float32 import LARGEST, BeyondFloat32, singles
 from topics.pipeline.fields import Feature

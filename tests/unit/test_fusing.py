@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from models.estimators import fit, load_estimator
-from models.export import export
-from models.fusing import FusedSession, NotFusable, Part, one_by_one
-from models.session import ModelSession, Singles
+from models.onnx.fuse import FusedSession, NotFusable, Part, one_by_one
+from models.onnx.session import ModelSession, Singles
+from models.training.estimators import fit, load_estimator
+from models.training.export import export
 from tests.unit.onnx_networks import network
 
 WIDTHS = {"features.output": 6, "terminals.output": 3}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.history import Aggregate
-from models.history_errors import WrongEntries
+from models.features.history import Aggregate
+from models.features.history_errors import WrongEntries
 from tests.unit.plain_history import (
     OVER_VALUES,
     WIDTH,

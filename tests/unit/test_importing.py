@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from agents.model_rows import ColumnsMissing, rows_in
-from models.importing import ImportRefused, NotImportable, import_model
-from models.model_inputs import WidthsUnknown, WrongWidth, columns_of, reads
-from models.probing import check_probe
-from models.registry import Registry, RegistryError
-from models.session import ModelSession, ModelSignatureError, ModelUnreadable, WeightsElsewhere
-from models.versions import ModelVersion
+from models.onnx.import_model import ImportRefused, NotImportable, import_model
+from models.onnx.probing import check_probe
+from models.onnx.session import ModelSession, ModelSignatureError, ModelUnreadable, WeightsElsewhere
+from models.registry.model_inputs import WidthsUnknown, WrongWidth, columns_of, reads
+from models.registry.registry import Registry, RegistryError
+from models.registry.versions import ModelVersion
 from tests.unit.onnx_networks import network, over_the_batch, unbounded
 from tests.unit.registry_cards import CARD
 from topics.errors import AnabranchError

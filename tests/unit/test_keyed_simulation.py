@@ -30,7 +30,7 @@ from agents.slot import Slot
 from agents.stage_pulse import WORKER
 from agents.worker import Wiring
 from models.component import Batch, Component, StageOutput
-from models.windows import WindowPlan, Windows
+from models.features.windows import WindowPlan, Windows
 from tests.unit.topic_log import record
 from topics.kafka.batches import Record
 from topics.kafka.fetch import Fetch

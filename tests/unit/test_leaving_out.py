@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from models.judging import quality
-from models.leaving_out import Signals, left_out, scores_of
-from models.weights import learn_weights
+from models.learned_weights import learn_weights
+from models.report.ablation import Signals, left_out, scores_of
+from models.report.metrics import quality
 
 ROWS = 4000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.model_inputs import reads
+from models.registry.model_inputs import reads
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.schema import Pipeline
 

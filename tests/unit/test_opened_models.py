@@ -9,10 +9,10 @@ import pytest
 
 from agents.components import open_component
 from agents.deployed import open_deployed
-from models.probe import Probe
-from models.probing import ProbeFailed, probe_of
-from models.registry import Registry
-from models.session import ModelSession, ModelUnreadable, WeightsElsewhere
+from models.onnx.probing import ProbeFailed, probe_of
+from models.onnx.session import ModelSession, ModelUnreadable, WeightsElsewhere
+from models.registry.probe import Probe
+from models.registry.registry import Registry
 from tests.unit.onnx_networks import network
 from tests.unit.registry_cards import CARD
 from tests.unit.test_external_data import CASES

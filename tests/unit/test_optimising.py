@@ -11,14 +11,14 @@ import pytest
 from agents.components import open_component
 from agents.deployed import open_weights
 from models.component import Batch, Component, StageOutput
-from models.registry import Registry
+from models.registry.registry import Registry
+from models.registry.variant_table import OptimiseReport
 from models.variants.errors import NoDrawing, NothingToOptimise
-from models.variants.fused import fused_ones
-from models.variants.optimising import optimise, register
+from models.variants.fusion import fused_ones
+from models.variants.model_source import Setting, components_of, originals_of
+from models.variants.offline_pipeline import Scene
+from models.variants.optimisation import optimise, register
 from models.variants.plot import check_drawable, draw
-from models.variants.scene import Scene
-from models.variants.setting import Setting, components_of, originals_of
-from models.variants.table import OptimiseReport
 from tests.unit.test_training import FOLDER, card_fraud, trained, transactions
 from topics.pipeline.schema import Pipeline
 

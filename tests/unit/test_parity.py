@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from models.export import NotExportable
-from models.registry import Registry
-from models.training import train
+from models.registry.registry import Registry
+from models.training.export import NotExportable
+from models.training.train import train
 from tests.unit.parity import FAMILIES, Family, measured, row
 from tests.unit.test_training import FOLDER, card_fraud, open_component, transactions
 from topics.pipeline.schema import Pipeline

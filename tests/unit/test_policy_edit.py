@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from agents.policy_advice import NoCosts, advice, check_costs, write_policy
-from models.decision_costs import CostReport, Decided, Verdict
+from models.report.decision_costs import CostReport, Decided, Verdict
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.policy_edit import PolicyNotEditable, with_thresholds
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from agents.commands.gathering import gathered_rows
 from agents.commands.shared import PlainFormatter, Terminal
-from models.dataset_errors import DatasetError
+from models.data.errors import DatasetError
 from topics.errors import AnabranchError
 from topics.pipeline.file import PipelineFileError, find_pipeline, load_pipeline
 from topics.printable import printable, printable_json, readable

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.probe import PROBE_ROWS, Probe, spread_rows
-from models.probing import ROUNDING, ProbeFailed, check_probe, probe_of
-from models.registry import CardUnreadable, ModelCorrupt, ModelMissing, Registry, RegistryError
-from models.session import ModelSession
+from models.onnx.probing import ROUNDING, ProbeFailed, check_probe, probe_of
+from models.onnx.session import ModelSession
+from models.registry.probe import PROBE_ROWS, Probe, spread_rows
+from models.registry.registry import (
+    CardUnreadable,
+    ModelCorrupt,
+    ModelMissing,
+    Registry,
+    RegistryError,
+)
 from tests.unit.registry_cards import CARD
 from tests.unit.test_session import exported, made, mean_of, rows_of
 

@@ -13,7 +13,7 @@ from threading import Barrier
 import pytest
 from pydantic import ValidationError
 
-from models.registry import (
+from models.registry.registry import (
     CardUnreadable,
     ModelCard,
     ModelCorrupt,

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from models.registry import Registry, StoreFailed
-from models.verifying import verify
+from models.onnx.verify import verify
+from models.registry.registry import Registry, StoreFailed
 from tests.unit.registry_cards import CARD
 
 ADDS = """
 import sys
 from pathlib import Path
-from models.registry import Registry
+from models.registry.registry import Registry
 from tests.unit.registry_cards import CARD, WEIGHTS
 root, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 registry, padding = Registry(root), b"x" * int(sys.argv[4])
@@ -31,7 +31,7 @@ for turn in range(count):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from models.registry import Registry, StoreFailed
+from models.registry.registry import Registry, StoreFailed
 from tests.unit.registry_cards import CARD
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from models.registry import (
+from models.registry.registry import (
     CardUnreadable,
     ModelCorrupt,
     ModelMissing,

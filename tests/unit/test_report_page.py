@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from models import report_page as page_module
-from models.report_page import report_page
-from models.report_plots import reliability_plots
-from models.training_report import TrainingReport
+from models.report import page as page_module
+from models.report.page import report_page
+from models.report.report import TrainingReport
+from models.report.report_plots import reliability_plots
 from tests.unit.test_training import card_fraud, trained
 from topics.errors import MissingExtra
 

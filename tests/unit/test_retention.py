@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from models.probe import Probe
-from models.registry import CardUnreadable, Registry, digest_of
-from models.retention import GRACE_S, Removal, plan_removal, remove
-from models.verifying import verify
+from models.onnx.verify import verify
+from models.registry.probe import Probe
+from models.registry.registry import CardUnreadable, Registry, digest_of
+from models.registry.retention import GRACE_S, Removal, plan_removal, remove
 from tests.unit.registry_cards import CARD, WEIGHTS
 from tests.unit.test_session import rows_of
 

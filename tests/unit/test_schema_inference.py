@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 
 from agents import training_data
 from agents.pipeline_template import Template, render
-from models.column_inference import InferredColumn, infer_column
-from models.feature_choice import auc
-from models.field_names import FieldNames, slug
-from models.outcomes import outcome_name
-from models.sampled_columns import sample_columns
-from models.schema_errors import (
+from models.data.label_values import outcome_name
+from models.errors import TooFewRows
+from models.schema.columns import InferredColumn, infer_column
+from models.schema.errors import (
     LabelUnusable,
     NoFeature,
     NoSuchColumn,
     RepeatedColumn,
     RoleUnusable,
 )
-from models.schema_inference import FieldPlan, InferredSchema, Wishes, infer_schema
-from models.training import TrainingData
-from models.training_errors import TooFewRows
+from models.schema.feature_choice import auc
+from models.schema.field_names import FieldNames, slug
+from models.schema.infer import FieldPlan, InferredSchema, Wishes, infer_schema
+from models.schema.sampled_columns import sample_columns
+from models.training.train import TrainingData
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.yaml_text import scalar

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.registry import CardUnreadable, ModelCorrupt, Registry, digest_of
-from models.sealing import StoredModel, StoredWeights, opened, sealed
+from models.registry.card_files import StoredModel, StoredWeights, opened, sealed
+from models.registry.registry import CardUnreadable, ModelCorrupt, Registry, digest_of
 from tests.unit.registry_cards import CARD, WEIGHTS
 
 STORED = StoredModel(of="risk@3", digest=digest_of(b"model"), card=CARD)

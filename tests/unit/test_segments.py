@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.segments import pieces, ranges, upper_bound
+from models.features.segments import pieces, ranges, upper_bound
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 12))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.sequential import SequentialTest
+from models.report.sequential_test import SequentialTest
 
 Doubles = NDArray[np.float64]
 RUNS, ROWS = 400, 4000

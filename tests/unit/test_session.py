@@ -12,9 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from models.estimators import fit, load_estimator
-from models.export import export
-from models.registry import (
+from models.onnx.session import ModelSession, ModelSignatureError, ModelUnreadable
+from models.registry.registry import (
     ModelCard,
     ModelCorrupt,
     ModelMissing,
@@ -22,7 +21,8 @@ from models.registry import (
     RegistryError,
     digest_of,
 )
-from models.session import ModelSession, ModelSignatureError, ModelUnreadable
+from models.training.estimators import fit, load_estimator
+from models.training.export import export
 
 Singles = NDArray[np.float32]
 FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64

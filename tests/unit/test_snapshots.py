@@ -15,8 +15,8 @@ from aiokafka.errors import MessageSizeTooLargeError
 from agents import snapshots
 from agents.past import Past, orders_of
 from agents.snapshots import Snapshot, SnapshotStore
-from models import history, history_chunk
-from models.windows import WindowPlan
+from models.features import history, history_chunk
+from models.features.windows import WindowPlan
 from topics.kafka.batches import Record
 from topics.kafka.embedded import KEPT_BYTES
 from topics.pipeline.file import find_pipeline, load_pipeline

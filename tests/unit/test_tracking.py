@@ -12,11 +12,12 @@ from typing import get_args
 
 import pytest
 
-from models import tracking
-from models.decision_costs import Verdict
-from models.judging import Curves, Quality
-from models.leaving_out import LeftOut
-from models.tracking import (
+from models.report import tracking
+from models.report.ablation import LeftOut
+from models.report.decision_costs import Verdict
+from models.report.metrics import Curves, Quality
+from models.report.report import ComponentReport, ComposedReport, Cutoffs, HeldOut, TrainingReport
+from models.report.tracking import (
     RUNS_FILE,
     Tracker,
     TrackerName,
@@ -25,7 +26,6 @@ from models.tracking import (
     metrics_of,
     track,
 )
-from models.training_report import ComponentReport, ComposedReport, Cutoffs, HeldOut, TrainingReport
 from topics.errors import MissingExtra
 
 PARAMS: dict[str, tracking.Param] = {"seed": 3, "data": "a.csv", "weights": None}
@@ -104,7 +104,7 @@ def test_mlflow_finds_the_run(tmp_path: Path, page: Path, monkeypatch: pytest.Mo
 
 
 def store_of(home: Path) -> str:
-    from models.tracking_mlflow import store_in
+    from models.report.mlflow_run import store_in
 
     return store_in(home)
 

@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import estimators, fitting
 from models.component import Batch, Column, Component, StageOutput
-from models.export import export
-from models.features import FeatureVector
-from models.registry import Registry
-from models.session import ModelSession
-from models.splits import blocks, levels
-from models.training import TrainingData, TrainingReport, train
-from models.training_errors import (
+from models.errors import (
     ComponentFailed,
     LengthMismatch,
     MissingField,
@@ -29,7 +22,15 @@ from models.training_errors import (
     TooFewRows,
     TrainingError,
 )
-from models.training_report import Figures, cutoffs
+from models.features.vector import FeatureVector
+from models.onnx.session import ModelSession
+from models.registry.registry import Registry
+from models.report.report import Figures, cutoffs
+from models.training import estimators
+from models.training import fit as fitting
+from models.training.export import export
+from models.training.splits import blocks, levels
+from models.training.train import TrainingData, TrainingReport, train
 from topics.errors import AnabranchError
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.flow import in_order

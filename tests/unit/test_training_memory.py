@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models import training_memory
-from models.training_errors import TooManyRows
-from models.training_memory import bytes_a_row, check_memory, free_bytes, rows_about
+from models.errors import TooManyRows
+from models.training import training_memory
+from models.training.training_memory import bytes_a_row, check_memory, free_bytes, rows_about
 from tests.unit.test_training import card_fraud
 
 

@@ -12,18 +12,12 @@ import yaml
 from typer.testing import CliRunner
 
 from agents.cli import app
-from models.engines import Engine, InProcess
-from models.registry import Registry
-from models.training_data import TrainingData
-from models.training_errors import (
-    EstimatorError,
-    FitFailed,
-    NotTrainable,
-    OneClass,
-    UnknownParameter,
-)
-from models.tuning import Tuned, choices, fewest_rows, forward_folds
-from models.tuning_walk import tune
+from models.errors import EstimatorError, FitFailed, NotTrainable, OneClass, UnknownParameter
+from models.registry.registry import Registry
+from models.training.data import TrainingData
+from models.training.engines import Engine, InProcess
+from models.training.tune import Tuned, choices, fewest_rows, forward_folds
+from models.training.tune_pipeline import tune
 from tests.unit.test_engines import opened
 from tests.unit.test_training import FOLDER, card_fraud, open_component, transactions
 from topics.pipeline.parameters_edit import ParametersNotEditable, with_parameters

@@ -18,16 +18,16 @@ from sklearn.tree import DecisionTreeClassifier
 
 from agents.components import open_component
 from agents.evaluation_data import not_measured
-from models.estimators import fit
-from models.export import export
-from models.importing import import_model
-from models.registry import Registry
-from models.report_page import report_page
-from models.session import ModelSession
-from models.training import TrainingData, TrainingReport, train
-from models.training_errors import HoldoutSeen
-from models.training_report import ComponentReport
-from models.unseen_rows import MAY_HAVE_SEEN
+from models.errors import HoldoutSeen
+from models.onnx.import_model import import_model
+from models.onnx.session import ModelSession
+from models.registry.registry import Registry
+from models.report.page import report_page
+from models.report.report import ComponentReport
+from models.training.estimators import fit
+from models.training.export import export
+from models.training.train import TrainingData, TrainingReport, train
+from models.training.unseen_rows import MAY_HAVE_SEEN
 from tests.unit.onnx_networks import model
 from topics.pipeline.schema import Pipeline
 

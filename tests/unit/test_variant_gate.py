@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from models.registry.variant_table import Losses, Speed, Variant
 from models.variants.gate import breaches, is_faster, noise_of, pace_in_words, winner
 from models.variants.speed import interval_of_median, speed, timed
-from models.variants.table import Losses, Speed, Variant
 from topics.pipeline.tolerances import Tolerances
 
 Singles = NDArray[np.float32]

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.bit_stability import moving_rows
-from models.estimators import fit, load_estimator
-from models.export import export
-from models.session import ModelSession
+from models.onnx.bit_stability import moving_rows
+from models.onnx.session import ModelSession
+from models.training.estimators import fit, load_estimator
+from models.training.export import export
 from models.variants.errors import DoesNotApply
 from models.variants.graphs import (
     executed,

@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from agents.cli import app
-from models.probe import Probe
-from models.probing import probe_of
-from models.registry import Registry
-from models.session import ModelSession
-from models.verifying import verify
+from models.onnx.probing import probe_of
+from models.onnx.session import ModelSession
+from models.onnx.verify import verify
+from models.registry.probe import Probe
+from models.registry.registry import Registry
 from tests.unit.registry_cards import CARD, WEIGHTS
 from tests.unit.test_session import mean_of, rows_of
 

@@ -20,8 +20,8 @@ from agents.join import Joined
 from agents.opening import check_weighed_models, open_parts
 from agents.terms import Terms, TermsSlot
 from agents.weighing import rows_of_other_models
-from models.registry import Registry, WeightsCard
-from models.weighed_models import WeightsOfOtherModels, learned_for
+from models.onnx.weighed_models import WeightsOfOtherModels, learned_for
+from models.registry.registry import Registry, WeightsCard
 from tests.unit.onnx_networks import network
 from tests.unit.registry_cards import CARD
 from tests.unit.test_importing import PIPELINE

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models import weights
-from models.training_errors import LengthMismatch, WeightsNotOptimal
-from models.weights import CLIP, MAX_GAP, learn_weights
+from models import learned_weights as weights
+from models.errors import LengthMismatch, WeightsNotOptimal
+from models.learned_weights import CLIP, MAX_GAP, learn_weights
 
 Doubles = NDArray[np.float64]
 

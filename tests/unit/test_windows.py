@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.windows import WindowPlan, Windows, over_all_rows
+from models.features.windows import WindowPlan, Windows, over_all_rows
 from topics.events.event import EventDecoder
 from topics.pipeline.fields import Feature
 from topics.pipeline.file import find_pipeline, load_pipeline

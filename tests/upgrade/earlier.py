@@ -12,7 +12,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from models.registry import Registry
+from models.registry.registry import Registry
 from models.simulators import LabelledEvent
 from models.simulators.card_fraud import simulate
 from tests.integration.harness import Trained, publish_raw

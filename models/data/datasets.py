@@ -1,0 +1,169 @@
+"""Data files (Parquet, CSV, JSON lines) as a stream of event rows, a batch at a time.
+
+for batch in read_rows("june.parquet", columns={"TX_AMOUNT": "amount"}, fields=["amount"]):
+    for event in batch.events():
+        print(event)            # {'amount': 57.16}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data.columns import Column, binary, json_values
+from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
+from models.data.formats import arrow_errors, check_dataset, open_source
+from models.data.label_values import outcome_name
+from models.data.time_formats import times_in
+
+
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """N rows of a data file."""
+
+    rows: int
+    columns: dict[str, Column]
+    """Event field → N values; see `column_values.typed` for how each type is held."""
+    labels: NDArray[np.bool_] | None
+    """The true outcomes (N,), or None when no label was asked for."""
+
+    def events(self) -> Iterator[dict[str, object]]:
+        """Yield each row as the JSON object that a producer would send; no nulls, no label."""
+        names = tuple(self.columns)
+        columns = [json_values(column) for column in self.columns.values()]
+        rows = zip(*columns, strict=True)
+        if any(None in column for column in columns):
+            return (
+                {n: v for n, v in zip(names, row, strict=True) if v is not None} for row in rows
+            )
+        return (dict(zip(names, row, strict=True)) for row in rows)
+
+
+def read_rows(
+    path: str,
+    *,
+    columns: Mapping[str, str],
+    fields: Collection[str],
+    label: str | None = None,
+    types: Mapping[str, str] | None = None,
+    optional: Collection[str] = (),
+    positive: str | float | None = None,
+    missing_values: Collection[str] = (),
+    time_formats: Mapping[str, str] | None = None,
+    batch_rows: int = 8192,
+) -> Iterator[RowBatch]:
+    """Yield the rows of FILE.parquet, FILE.csv, FILE.jsonl or `-` (JSON lines on stdin).
+
+    `columns` maps file columns to event fields; a column that has a field's own name needs no
+    entry, and other columns are dropped. `label` is a column's name, or the name it is mapped
+    to. `types` are the fields' types (string, integer, number, boolean, timestamp, vector);
+    `optional` fields may have no column. A batch holds at most `batch_rows` rows.
+    `positive`, `missing_values` and `time_formats` are those of
+    `topics.pipeline.data_mapping.DataMapping`.
+
+    Raises DatasetError and MissingExtra, when the first batch is asked for.
+    """
+    with open_source(path, batch_rows, missing_values) as source:
+        chosen = _columns_of_fields(source.names, columns, fields)
+        if missing := [name for name in fields if name not in chosen and name not in optional]:
+            raise MissingColumns(path, missing, source.names)
+        if source.may_have_more:
+            chosen |= _columns_to_come(source.names, columns, fields, chosen)
+        outcome = None if label is None else _label_column(path, source.names, columns, label)
+
+        formats = time_formats or {}
+        kinds = {**(types or {}), **dict.fromkeys(formats, "string")}
+        wanted = {column: kinds.get(field) for field, column in chosen.items()}
+        if outcome is not None:
+            wanted.setdefault(outcome, None if positive is None else "string")
+        rows_before = 0
+        for batch in source.batches(wanted):
+            rows = len(next(iter(batch.values()), ()))
+            labels = None
+            if outcome is not None and positive is None:
+                labels = _labels(batch[outcome], path, outcome, rows_before)
+            found = {field: batch[column] for field, column in chosen.items()}
+            for field in formats.keys() & found.keys():
+                found[field] = times_in(found[field], formats[field])
+            made = RowBatch(rows, found, labels)
+            if outcome is not None and positive is not None:
+                made = _with_labels(made, json_values(batch[outcome]), positive)
+            yield made
+            rows_before += rows
+
+
+def count_rows(path: str) -> int | None:
+    """How many rows a Parquet file says it has; None for what cannot be counted unread."""
+    if Path(path).suffix.lower() != ".parquet":
+        return None
+    check_dataset(path)
+    with arrow_errors(path):
+        from pyarrow.parquet import read_metadata
+
+        return int(read_metadata(path).num_rows)
+
+
+def _columns_of_fields(
+    names: Collection[str], columns: Mapping[str, str], fields: Collection[str]
+) -> dict[str, str]:
+    """Event field → file column, for the fields that have one; a mapping beats a same name."""
+    mapped = {field: column for column, field in columns.items() if column in names}
+    own = {name: name for name in names if name not in columns}
+    found = own | mapped
+    return {field: found[field] for field in fields if field in found}
+
+
+def _columns_to_come(
+    names: Collection[str],
+    columns: Mapping[str, str],
+    fields: Collection[str],
+    found: Collection[str],
+) -> dict[str, str]:
+    """Event field → column, for fields that only later rows may have.
+
+    Rows that use a mapped name once use mapped names throughout; others use the fields' own.
+    """
+    mapped = {f: c for c, f in columns.items()} if any(c in names for c in columns) else {}
+    return {field: mapped.get(field, field) for field in fields if field not in found}
+
+
+def _label_column(path: str, names: Collection[str], columns: Mapping[str, str], label: str) -> str:
+    """The file column that holds the label."""
+    if label in names:
+        return label
+    for column, field in columns.items():
+        if field == label and column in names:
+            return column
+    raise MissingLabel(path, label, names)
+
+
+def _with_labels(batch: RowBatch, values: list[object], positive: str | float) -> RowBatch:
+    """The rows that have an outcome, with it: whether it is *positive*."""
+    names = [outcome_name(value) for value in values]
+    rows = [row for row, name in enumerate(names) if name is not None]
+    labels = np.array([names[row] == outcome_name(positive) for row in rows], dtype=np.bool_)
+    if len(rows) == batch.rows:
+        return RowBatch(batch.rows, batch.columns, labels)
+    columns: dict[str, Column] = {
+        name: column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
+        for name, column in batch.columns.items()
+    }
+    return RowBatch(len(rows), columns, labels)
+
+
+def _labels(column: Column, path: str, label: str, rows_before: int) -> NDArray[np.bool_]:
+    """The column as booleans; LabelNotBinary names the first row that is not."""
+    if isinstance(column, np.ndarray) and column.dtype.kind in "buif":
+        wrong = np.flatnonzero((column != 0) & (column != 1))
+        if not len(wrong):
+            return column.astype(np.bool_)
+    values = column if isinstance(column, list) else column.tolist()
+    outcomes = [binary(value) for value in values]
+    if None in outcomes:
+        row = outcomes.index(None)
+        raise LabelNotBinary(path, label, values[row], rows_before + row + 1)
+    return np.array(outcomes, dtype=np.bool_)

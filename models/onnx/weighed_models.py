@@ -1,0 +1,136 @@
+"""Which models weights were learned for, and whether others are in service.
+
+Weights are learned on the signals of certain models, and name their digests. With another model
+they are weights of something else: the sum is still a number, and nobody would notice. So it is
+said.
+
+A digest is of bits, and a variant (fp16, int8, …) has its own. For weights it counts as the model
+that it was made of: `models optimise` registers one only where, with these weights, it flips no
+more decisions than the pipeline file allows.
+
+RegistryError
+└── WeightsOfOtherModels   `weights: strict`, and another model is in service
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from models.onnx.session import ModelSession
+from models.registry.errors import RegistryError
+from models.registry.registry import ModelVersion, Registry, WeightsVersion
+from models.registry.variant_table import FP32
+from topics.pipeline.schema import Pipeline
+
+_SHOWN = len("sha256:") + 12
+
+Learned = Mapping[str, frozenset[str]]
+"""Component → digests of the models that weights hold for."""
+
+
+class InService(NamedTuple):
+    """A model that runs, or would."""
+
+    name: str
+    """What decisions call it: `risk@3`."""
+    digest: str
+
+
+class OtherModel(NamedTuple):
+    """A model in service that weights were not learned for."""
+
+    component: str
+    learned_for: str
+    """A version that the weights hold for, or the digest where the registry has none."""
+    runs: str
+
+    def __str__(self) -> str:
+        return f"{self.runs} instead of {self.learned_for}"
+
+
+class WeightsOfOtherModels(RegistryError):
+    """The pipeline file wants weights that were learned for the models in service."""
+
+    def __init__(self, pipeline: str, version: int, others: Sequence[OtherModel]) -> None:
+        super().__init__(
+            f"weights@{version} of pipeline {pipeline} were learned for other models than those in "
+            f"service ({', '.join(map(str, others))}), and the pipeline file says weights: strict: "
+            "put the weights or the models that belong together into service (anabranch models "
+            f"promote), or run `anabranch train {pipeline}`"
+        )
+
+
+def learned_for(registry: Registry, pipeline: str, models: Mapping[str, str]) -> Learned:
+    """The digests that weights hold for whose card names *models*: those, and their variants'."""
+    found = {}
+    for component, digest in models.items():
+        versions = _versions(registry, pipeline, component)
+        roots = {_root(it, versions) for it in versions.values() if it.digest == digest}
+        family = [it.digest for it in versions.values() if _root(it, versions) in roots]
+        found[component] = frozenset([digest, *family])
+    return found
+
+
+def in_service(
+    pipeline: Pipeline, registry: Registry, folder: Path, promoted: Mapping[str, InService]
+) -> dict[str, InService]:
+    """The models that run when all starts now, as far as that is known from outside.
+
+    `promoted` are those that the control topic names. *folder* is the pipeline file's. What
+    cannot be opened is left out: its own component says so.
+    """
+    found = {}
+    for spec in pipeline.components:
+        name, model = spec.name, spec.model
+        if model is None:
+            continue
+        try:
+            if model.path is not None:
+                digest = ModelSession.open(folder / model.path).digest
+                found[name] = InService(f"{name}@{Path(model.path).name}", digest)
+            elif name in promoted and model.version is None:
+                found[name] = promoted[name]
+            else:
+                version = registry.get(pipeline.name, name, model.version)
+                found[name] = InService(version.name, version.digest)
+        except RegistryError:
+            continue
+    return found
+
+
+def other_models(
+    registry: Registry, pipeline: str, weights: WeightsVersion, runs: Mapping[str, InService]
+) -> list[OtherModel]:
+    """Those of the models that run which *weights* were not learned for."""
+    digests = learned_for(registry, pipeline, weights.card.models)
+    return [
+        OtherModel(name, _named(registry, pipeline, name, weights.card.models[name]), model.name)
+        for name, model in runs.items()
+        if name in digests and model.digest not in digests[name]
+    ]
+
+
+def _named(registry: Registry, pipeline: str, component: str, digest: str) -> str:
+    """The newest version with that digest; the digest itself where there is none."""
+    versions = _versions(registry, pipeline, component).values()
+    same = [it.name for it in versions if it.digest == digest]
+    return same[-1] if same else f"{component} {digest[:_SHOWN]}"
+
+
+def _versions(registry: Registry, pipeline: str, component: str) -> dict[int, ModelVersion]:
+    found = {}
+    for number in registry.versions(pipeline, component):
+        try:
+            found[number] = registry.get(pipeline, component, number)
+        except RegistryError:  # `models verify` says what is wrong with it
+            continue
+    return found
+
+
+def _root(version: ModelVersion, versions: Mapping[int, ModelVersion]) -> int:
+    """The version that a variant was made of, or its own number."""
+    while version.card.variant != FP32 and (parent := versions.get(version.card.parent or 0)):
+        version = parent
+    return version.version

@@ -1,0 +1,185 @@
+"""The model registry: immutable versions in a directory or an object store.
+
+    <root>/<pipeline>/@files/<sha256>.onnx            models, by digest
+    <root>/<pipeline>/@files/<sha256>.npz             probe rows, by digest
+    <root>/<pipeline>/<component>/<version>/card.json
+    <root>/<pipeline>/@weights/<version>/weights.json
+
+A version is its card. Its files are written first, under their digests: equal models are one
+file, a file never has to be changed, and a card can name only what is already there. Files are a
+pipeline's, not the whole registry's, so that a pipeline can be copied, shared and cleaned up
+alone. Then the card is made visible in one step that only one process can win, by a rename or by
+an exclusive create (`models.registry.store`). So a half-written version is never seen, two trainers
+never share a number, and what a killed one leaves is at most files that no card names, which
+`anabranch models gc` removes. Every file and card is checked against its digest when it is read
+(`models.registry.card_files` says what that protects from).
+
+Versions as they were written before there was `@files`, with their `model.onnx` beside the card,
+are read as they are; their cards have no digest of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from models.registry.card_files import Stored, StoredModel, StoredWeights, opened, sealed
+from models.registry.cards import ModelCard, Signature, WeightsCard
+from models.registry.digests import digest_of, hex_of
+from models.registry.errors import (
+    CardUnreadable,
+    ModelCorrupt,
+    ModelMissing,
+    ModelNotFound,
+    RegistryError,
+    StoreFailed,
+    StoreNotUsable,
+)
+from models.registry.probe import Probe
+from models.registry.store import LocalStore, Store
+from models.registry.versions import ModelVersion, WeightsVersion
+
+__all__ = [
+    "CardUnreadable", "ModelCard", "ModelCorrupt", "ModelMissing", "ModelNotFound",
+    "ModelVersion", "Registry", "RegistryError", "Signature", "StoreFailed", "StoreNotUsable",
+    "WeightsCard", "WeightsVersion", "digest_of",
+]  # fmt: skip
+
+FILES = "@files"  # no component can be called that
+WEIGHTS = "@weights"
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.json"
+_MODEL_FILE_OF_FORMAT_1 = "model.onnx"
+_VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
+
+
+class Registry:
+    """Models and weights under *root*, a directory or an fsspec URL."""
+
+    def __init__(self, root: Path | str) -> None:
+        """Opens nothing yet. Raises MissingExtra or StoreNotUsable for a URL."""
+        self.root = root
+        self.store = store_at(root)
+
+    def add(
+        self,
+        pipeline: str,
+        component: str,
+        onnx: bytes,
+        card: ModelCard,
+        probe: Probe | None = None,
+    ) -> ModelVersion:
+        """Store a new version of a component's model, with its *probe* rows.
+
+        Raises StoreFailed or StoreNotUsable; then there is no new version.
+        """
+        digest, probe_digest = digest_of(onnx), None
+        self.store.put(_file(pipeline, digest, "onnx"), onnx)
+        if probe is not None:
+            content = probe.to_bytes()
+            probe_digest = digest_of(content)
+            self.store.put(_file(pipeline, probe_digest, "npz"), content)
+        stored = StoredModel(of="", digest=digest, probe=probe_digest, card=card)
+        version = self._claim(pipeline, component, CARD_FILE, stored)
+        return self._version(pipeline, component, version, stored)
+
+    def latest(self, pipeline: str, component: str) -> ModelVersion:
+        """The newest version; ModelNotFound when there is none."""
+        versions = self.versions(pipeline, component)
+        if not versions:
+            raise ModelNotFound(pipeline, component, None, self.root)
+        return self.get(pipeline, component, versions[-1])
+
+    def get(self, pipeline: str, component: str, version: int | None) -> ModelVersion:
+        """One version, None for the newest. Raises ModelNotFound or CardUnreadable."""
+        if version is None:
+            return self.latest(pipeline, component)
+        stored = self._read(pipeline, component, version, CARD_FILE, StoredModel)
+        return self._version(pipeline, component, version, stored)
+
+    def versions(self, pipeline: str, component: str) -> list[int]:
+        """The versions there are, ascending."""
+        names = self.store.entries(f"{pipeline}/{component}")
+        return sorted(int(name) for name in names if _VERSION.fullmatch(name))
+
+    def has(self, pipeline: str, component: str) -> bool:
+        """Whether there is any version."""
+        return bool(self.versions(pipeline, component))
+
+    def components(self, pipeline: str) -> list[str]:
+        """The components that there are versions of, also those of an older pipeline file."""
+        names = sorted(self.store.entries(pipeline))
+        return [name for name in names if name[0] not in "@." and self.has(pipeline, name)]
+
+    def add_weights(self, pipeline: str, card: WeightsCard) -> WeightsVersion:
+        """Store a new version of the pipeline's weights."""
+        stored = StoredWeights(of="", card=card)
+        return WeightsVersion(self._claim(pipeline, WEIGHTS, WEIGHTS_FILE, stored), card)
+
+    def weights(self, pipeline: str, version: int | None = None) -> WeightsVersion:
+        """A version of the weights, the newest by default; ModelNotFound when there is none."""
+        versions = self.weights_versions(pipeline)
+        wanted = version if version is not None else max(versions, default=0)
+        if wanted not in versions:
+            raise ModelNotFound(pipeline, "weights", version, self.root, versions)
+        stored = self._read(pipeline, WEIGHTS, wanted, WEIGHTS_FILE, StoredWeights)
+        return WeightsVersion(wanted, stored.card)
+
+    def weights_versions(self, pipeline: str) -> list[int]:
+        """The versions of the weights, ascending."""
+        return self.versions(pipeline, WEIGHTS)
+
+    def has_weights(self, pipeline: str) -> bool:
+        """Whether there are learned weights."""
+        return bool(self.weights_versions(pipeline))
+
+    def _claim(
+        self, pipeline: str, component: str, file: str, stored: StoredModel | StoredWeights
+    ) -> int:
+        """Write a card under the next number that is free."""
+        number = 0
+        while True:
+            # Not below one that was refused: a listing may be older than the refusal.
+            number = max(number, *self.versions(pipeline, component), 0) + 1
+            content = sealed(stored.model_copy(update={"of": f"{component}@{number}"}))
+            if self.store.claim(f"{pipeline}/{component}/{number}", file, content):
+                return number
+
+    def _read(
+        self, pipeline: str, component: str, version: int, file: str, kind: type[Stored]
+    ) -> Stored:
+        name = f"{pipeline}/{component}/{version}/{file}"
+        try:
+            content = self.store.read(name)
+        except FileNotFoundError as exc:
+            if version not in (there := self.versions(pipeline, component)):
+                raise ModelNotFound(pipeline, component, version, self.root, there) from exc
+            raise CardUnreadable(self.store.where(name), "it is missing") from exc
+        return opened(content, f"{component}@{version}", kind, self.store.where(name))
+
+    def _version(
+        self, pipeline: str, component: str, version: int, stored: StoredModel
+    ) -> ModelVersion:
+        file = _file(pipeline, stored.digest, "onnx")
+        if stored.format == 1:
+            file = f"{pipeline}/{component}/{version}/{_MODEL_FILE_OF_FORMAT_1}"
+        probe = _file(pipeline, stored.probe, "npz") if stored.probe else None
+        return ModelVersion(
+            component, version, stored.digest, file, stored.card, stored.probe, probe, self.store
+        )
+
+
+def store_at(root: Path | str) -> Store:
+    """The store at a directory or an fsspec URL. Raises MissingExtra or StoreNotUsable."""
+    if isinstance(root, Path) or "://" not in root:
+        return LocalStore(Path(root))
+    scheme, _, rest = root.partition("://")
+    if scheme in ("file", "local"):
+        return LocalStore(Path(rest))  # whose renames are safer than fsspec's writes
+    from models.registry.remote_store import RemoteStore
+
+    return RemoteStore(root)
+
+
+def _file(pipeline: str, digest: str, suffix: str) -> str:
+    return f"{pipeline}/{FILES}/{hex_of(digest)}.{suffix}"

@@ -1,0 +1,78 @@
+"""What each stage adds: the score again, with weights that were learned without it.
+
+Only its vote is left out. Components that read its output still do, so what a stage gives
+to others is counted as theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.learned_weights import CLIP
+from models.report.metrics import Labels, Quality, Record, quality
+from models.weighting import combine
+
+Signals = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Learn = Callable[[Signals, Sequence[str]], Mapping[str, float]]
+"""Weights for the stages named, from their signals (N, S)."""
+
+
+class LeftOut(Record):
+    """What the score loses without one stage; negative where it gains."""
+
+    auc: float
+    average_precision: float
+    log_loss: float
+    """How much the log loss rises, in nats."""
+    log_loss_error: float
+    """The standard error of that rise: a rise of less than two of them may be chance."""
+
+
+def scores_of(signals: Signals, weights: Sequence[float]) -> Doubles:
+    """The scores (N,) that the weighting agent gives rows with all their *signals* (N, S)."""
+    present = np.ones(signals.shape, np.bool_)
+    return combine(signals, present, np.asarray(weights, np.float64)).scores
+
+
+def left_out(
+    weights: Mapping[str, float], learning: Signals, judged: Signals, labels: Labels, learn: Learn
+) -> dict[str, LeftOut]:
+    """What the score of rows *judged* (N, S) loses without each of the stages in *weights*.
+
+    `learn` gives the weights without it, from the rows *learning* (M, S); `labels` (N,) are
+    of *judged*. Nothing for a pipeline that weighs one stage only.
+    """
+    names = list(weights)
+    if len(names) < 2:
+        return {}
+    full = scores_of(judged, list(weights.values()))
+    whole = quality(labels, full)
+    found = {}
+    for place, name in enumerate(names):
+        others = [it for it in range(len(names)) if it != place]
+        less = learn(learning[:, others], [names[it] for it in others])
+        scores = scores_of(judged[:, others], list(less.values()))
+        found[name] = _compared(whole, full, quality(labels, scores), scores, labels)
+    return found
+
+
+def _compared(
+    whole: Quality, full: Doubles, without: Quality, scores: Doubles, labels: Labels
+) -> LeftOut:
+    rises = _losses(scores, labels) - _losses(full, labels)
+    return LeftOut(
+        auc=whole.auc - without.auc,
+        average_precision=whole.average_precision - without.average_precision,
+        log_loss=without.log_loss - whole.log_loss,
+        log_loss_error=float(rises.std() / np.sqrt(len(rises))),
+    )
+
+
+def _losses(scores: Doubles, labels: Labels) -> Doubles:
+    likelihood = np.where(labels, scores, 1 - scores)
+    losses: Doubles = -np.log(np.clip(likelihood, CLIP, 1 - CLIP))
+    return losses

@@ -1,0 +1,155 @@
+"""How good signals and scores are, on rows that nothing was fitted on: figures and curves.
+
+Reliability is binned at fixed edges, closer together near 0: of rare positives, most scores
+are small. The intervals are Wilson's (Probable Inference, the Law of Succession, and
+Statistical Inference, J. Am. Stat. Assoc. 22, 1927).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
+
+from models.learned_weights import CLIP
+
+Labels = NDArray[np.bool_]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+EDGES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of the bins of reliability; a bin holds its lower edge, the last one 1 too."""
+_MOST_POINTS = 201
+_Z = 1.959964
+"""Standard deviations to either side that hold 95 %."""
+
+
+class Record(BaseModel):
+    """A part of a training's report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ranking(Record):
+    """How well numbers rank the positives first."""
+
+    auc: Share
+    """Area under the ROC curve; 0.5 is chance."""
+    average_precision: Share
+    """Area under precision against recall; the share of positives is chance."""
+
+
+class Quality(Ranking):
+    """How well numbers in [0, 1] rank the positives first, and serve as their probabilities."""
+
+    log_loss: Annotated[float, Field(ge=0)]
+    """In nats; of numbers held 1e-6 away from 0 and 1."""
+    brier: Share
+    """Mean squared difference from the label."""
+    calibration_error: Share
+    """Mean distance of the reliability bins from the diagonal, weighted by their rows."""
+
+
+class Bin(Record):
+    """Rows of about the same signal: what it says, and what came true."""
+
+    rows: int
+    positives: int
+    said: Share
+    """Mean signal."""
+    low: Share
+    high: Share
+    """The 95 % interval of the share of positives."""
+
+
+class Curves(Record):
+    """What plots of one column of numbers show, thinned to at most 201 points each."""
+
+    roc: list[tuple[Share, Share]]
+    """(false positive rate, true positive rate)."""
+    precision_recall: list[tuple[Share, Share]]
+    """(recall, precision), by falling recall."""
+    reliability: list[Bin]
+    """The bins that have rows."""
+
+
+def ranking(labels: Labels, values: NDArray[np.floating]) -> Ranking:
+    """How well *values* (N,) rank *labels* (N,), of which there must be both."""
+    auc, precision = roc_auc_score(labels, values), average_precision_score(labels, values)
+    return Ranking(auc=float(auc), average_precision=float(min(precision, 1.0)))
+
+
+def quality(labels: Labels, values: NDArray[np.floating]) -> Quality:
+    """How good *values* (N,) in [0, 1] are for *labels* (N,), of which there must be both."""
+    said = values.astype(np.float64)
+    away = [abs(it.positives / it.rows - it.said) * it.rows for it in reliability(labels, said)]
+    return Quality(
+        **ranking(labels, values).model_dump(),
+        log_loss=float(log_loss(labels, np.clip(said, CLIP, 1 - CLIP))),
+        brier=float(brier_score_loss(labels, said)),
+        calibration_error=sum(away) / len(said),
+    )
+
+
+def curves(labels: Labels, values: NDArray[np.floating]) -> Curves:
+    """The curves of *values* (N,) in [0, 1] for *labels* (N,), of which there must be both."""
+    false_rate, true_rate, _ = roc_curve(labels, values)
+    precision, recall, _ = precision_recall_curve(labels, values)
+    return Curves(
+        roc=_thinned(false_rate, true_rate, along=true_rate + false_rate),
+        precision_recall=_thinned(recall, precision, along=-recall),
+        reliability=reliability(labels, values),
+    )
+
+
+def reliability(labels: Labels, values: NDArray[np.floating]) -> list[Bin]:
+    """What came true of *values* (N,), by bins at EDGES.
+
+    >>> found = reliability(np.array([False, True]), np.array([0.52, 0.58]))
+    >>> [(bin.rows, bin.positives, round(bin.said, 2)) for bin in found]
+    [(2, 1, 0.55)]
+    """
+    place = np.clip(np.searchsorted(EDGES, values, "right") - 1, 0, len(EDGES) - 2)
+    found = []
+    for at in np.unique(place).tolist():
+        inside = place == at
+        rows, positives = int(inside.sum()), int(labels[inside].sum())
+        low, high = wilson(positives, rows)
+        said = float(values[inside].mean(dtype=np.float64))
+        found.append(Bin(rows=rows, positives=positives, said=min(said, 1.0), low=low, high=high))
+    return found
+
+
+def wilson(hits: int, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share, of which *hits* of *rows* were seen.
+
+    >>> [round(edge, 4) for edge in wilson(0, 10)]
+    [0.0, 0.2775]
+    """
+    share, z2 = hits / rows, _Z**2 / rows
+    middle = share + z2 / 2
+    away = _Z * sqrt(share * (1 - share) / rows + z2 / (4 * rows))
+    low, high = (middle - away) / (1 + z2), (middle + away) / (1 + z2)
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # never past it by rounding
+
+
+def _thinned(
+    x: NDArray[np.floating], y: NDArray[np.floating], along: NDArray[np.floating]
+) -> list[tuple[float, float]]:
+    """Points of a curve at about even steps of *along*, which ascends; both ends among them."""
+    wanted = np.linspace(along[0], along[-1], _MOST_POINTS)
+    places: Sequence[int] = np.unique(
+        np.clip(np.searchsorted(along, wanted), 0, len(along) - 1)
+    ).tolist()
+    return [(float(x[at]), float(y[at])) for at in places]

@@ -1,0 +1,187 @@
+"""A pipeline's schema from the columns of a data file: fields, roles, features, label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from models.data.columns import Column
+from models.schema.columns import InferredColumn, infer_column
+from models.schema.errors import NoFeature, NoSuchColumn, RoleUnusable
+from models.schema.feature_choice import choose_features, tells_the_label
+from models.schema.field_names import FieldNames
+from models.schema.label import InferredLabel, infer_label
+from models.schema.roles import find_id, find_time, usable
+from topics.pipeline.event_schema import EventField
+from topics.pipeline.fields import Feature
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user said about the columns; None is left to inference."""
+
+    label: str
+    positive: str | None = None
+    id: str | None = None
+    key: str | None = None
+    time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPlan:
+    """What becomes of a column of the file."""
+
+    column: str | None
+    """None for a field that is generated."""
+    name: str
+    """The event field."""
+    field: EventField | None
+    """None for a column that is left out."""
+    features: Sequence[Feature] = ()
+    time_format: str | None = None
+    remark: str = ""
+    """Why it has no feature, or no field."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferredSchema:
+    """All that a pipeline file says about the data."""
+
+    label: InferredLabel
+    rows: int
+    plans: Sequence[FieldPlan]
+    id: str
+    key: str
+    time: str
+    row_number: str | None
+    """The field that is generated for want of an id column; it is the id then."""
+    published_at: str | None
+    """The field that is generated for want of event times; it is the time then."""
+    warnings: Sequence[str] = field(default_factory=list)
+
+    @property
+    def features(self) -> list[Feature]:
+        """The features of all columns, in the order of the file."""
+        return [feature for plan in self.plans for feature in plan.features]
+
+    def role(self, plan: FieldPlan) -> str:
+        """`id`, `key`, `time`, several of them, or nothing."""
+        roles = {"id": self.id, "key": self.key, "time": self.time}
+        return ", ".join(role for role, name in roles.items() if plan.field and name == plan.name)
+
+
+def infer_schema(
+    columns: Mapping[str, Column], wishes: Wishes, *, numbers_as_text: bool
+) -> InferredSchema:
+    """The schema of a file with these columns (name → N values).
+
+    `numbers_as_text` as in `infer_column`. Raises SchemaError and TooFewRows.
+    """
+    _check(columns, wishes)
+    label = infer_label(wishes.label, columns[wishes.label], wishes.positive)
+    found = {
+        name: infer_column(
+            name, values, numbers_as_text=numbers_as_text, time=name == wishes.time
+        )
+        for name, values in columns.items()
+        if name != wishes.label
+    }  # fmt: skip
+    warnings: list[str] = []
+    id_column = find_id(found, wishes.id)
+    if id_column is not None and found[id_column].distinct < label.known.size:
+        warnings.append(
+            f"{id_column} is the same in several rows: a decision names it all the same"
+        )
+    key_column = id_column if wishes.key is None else usable(found, wishes.key, "key")
+    time_column = find_time(found, wishes.time, label, warnings)
+    names = FieldNames(columns)
+    row_number = names.new("row_number") if id_column is None else None
+    published_at = names.new("published_at") if time_column is None else None
+    plans = [
+        *_generated(row_number, published_at),
+        *(
+            _plan(column, names.of(name), label, warnings, is_event_time=name == time_column,
+                  is_id=name == id_column)
+            for name, column in found.items()
+        ),
+    ]  # fmt: skip
+    if not any(plan.features for plan in plans):
+        raise NoFeature(wishes.label)
+    plans = _with_unique_names(plans)
+    identity = row_number or names.of(id_column or "")
+    return InferredSchema(
+        label, len(label.known), plans, row_number=row_number, published_at=published_at,
+        id=identity, key=identity if key_column is None else names.of(key_column),
+        time=published_at or names.of(time_column or ""), warnings=warnings,
+    )  # fmt: skip
+
+
+def _check(columns: Mapping[str, Column], wishes: Wishes) -> None:
+    """Raise NoSuchColumn or RoleUnusable for a wish that the file cannot fulfil."""
+    asked = {"label": wishes.label, "id": wishes.id, "key": wishes.key, "time": wishes.time}
+    for option, name in asked.items():
+        if name is not None and name not in columns:
+            raise NoSuchColumn(option, name, list(columns))
+    for option in ("id", "key", "time"):
+        if asked[option] == wishes.label:
+            raise RoleUnusable(option, wishes.label, "is the label, which is never published")
+
+
+def _generated(row_number: str | None, published_at: str | None) -> list[FieldPlan]:
+    plans = []
+    if row_number is not None:
+        remark = "generated: the row's number in the file"
+        plans.append(FieldPlan(None, row_number, EventField(type="integer"), remark=remark))
+    if published_at is not None:
+        remark = "generated: the time of publishing"
+        plans.append(FieldPlan(None, published_at, EventField(type="timestamp"), remark=remark))
+    return plans
+
+
+def _plan(
+    column: InferredColumn, name: str, label: InferredLabel, warnings: list[str], *,
+    is_event_time: bool, is_id: bool,
+) -> FieldPlan:  # fmt: skip
+    if column.type is None:
+        return FieldPlan(column.name, name, None, remark=column.problem)
+    made = EventField(
+        type=column.type, optional=bool(column.missing.any()), max_length=_max_length(column)
+    )
+    telling = tells_the_label(_known(column, label), label.outcomes[label.known])
+    features, remark = ([], "") if is_id else choose_features(
+        column, name, is_event_time=is_event_time
+    )  # fmt: skip
+    if telling == "equals the label":
+        features, remark = [], telling
+    if telling and (features or remark == telling):
+        kept = "it makes no feature" if not features else (
+            "a model that reads it says nothing else; remove its features unless its value is "
+            "known when the event happens"
+        )  # fmt: skip
+        warnings.append(f"{column.name} {telling}: {kept}")
+    return FieldPlan(column.name, name, made, features, column.time_format, remark)
+
+
+def _with_unique_names(plans: Sequence[FieldPlan]) -> list[FieldPlan]:
+    """The plans with a number behind a feature's name that another feature has."""
+    names = FieldNames()
+    return [
+        replace(plan, features=[
+            feature.model_copy(update={"name": names.new(feature.name)})
+            for feature in plan.features
+        ])
+        for plan in plans
+    ]  # fmt: skip
+
+
+def _known(column: InferredColumn, label: InferredLabel) -> InferredColumn:
+    """The column in the rows that have an outcome."""
+    return InferredColumn(column.name, column.type, column.values[label.known], column.distinct)
+
+
+def _max_length(column: InferredColumn) -> int:
+    """Room for texts twice as long as the longest one, in powers of two; 256 at least."""
+    if column.type != "string":
+        return 256
+    longest = max(map(len, column.values.tolist()))
+    return max(256, 1 << (2 * longest - 1).bit_length())

@@ -1,0 +1,107 @@
+"""The labelled rows that a pipeline is trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.component import Column
+from models.errors import LengthMismatch, MissingField
+from models.features.windows import over_all_rows
+from topics.pipeline.schema import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """N events as columns, in time order, and their outcomes."""
+
+    columns: Mapping[str, Column]
+    """Event field → N values, as in `models.component.Batch.columns`."""
+    labels: NDArray[np.bool_]
+    """The outcomes (N,)."""
+    windowed: Mapping[str, Mapping[str, Column]] = field(default_factory=dict)
+    """Component → its windowed features, of N values each; see `with_windows`."""
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return len(self.labels)
+
+    def picked(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> TrainingData:
+        """Some rows, in the order given."""
+
+        def of(columns: Mapping[str, Column]) -> dict[str, Column]:
+            return {name: column[rows] for name, column in columns.items()}
+
+        windowed = {name: of(columns) for name, columns in self.windowed.items()}
+        return TrainingData(of(self.columns), self.labels[rows], windowed)
+
+    def in_time_order(self, time: str) -> TrainingData:
+        """The same rows, ordered by the column *time*; rows of one time keep their order."""
+        times = self.columns[time]
+        if (times[1:] >= times[:-1]).all():
+            return self
+        order = np.argsort(times, kind="stable")
+        return self.picked(order)
+
+    def dealt(self, seed: int) -> TrainingData:
+        """The same rows at random, with the same share of positives all along (stratified)."""
+        rng = np.random.default_rng(seed)
+        places = np.empty(self.rows)
+        for label in (False, True):
+            rows = np.flatnonzero(self.labels == label)
+            places[rng.permutation(rows)] = (np.arange(len(rows)) + 0.5) / max(len(rows), 1)
+        order = np.argsort(places, kind="stable")
+        return self.picked(order)
+
+    def check(self, fields: Sequence[str]) -> None:
+        """Raise MissingField or LengthMismatch unless each of *fields* has N values."""
+        if missing := [name for name in dict.fromkeys(fields) if name not in self.columns]:
+            raise MissingField(missing)
+        lengths = {name: len(column) for name, column in self.columns.items()}
+        rows = len(next(iter(self.columns.values())))
+        for name, length in lengths.items():
+            if length != rows:
+                raise LengthMismatch(f"the column {name}", length, rows)
+        if self.labels.shape != (rows,):
+            raise LengthMismatch("the labels", len(self.labels), rows)
+
+    def constant(self, fields: Sequence[str]) -> list[str]:
+        """Those of *fields* that have the same value in all rows."""
+        columns = [(name, self.columns[name]) for name in fields]
+        return [name for name, it in columns if len(it) and (it == it[:1]).all()]
+
+    def digest(self) -> str:
+        """sha256 over the columns, by name, and the labels: equal for equal data only."""
+        hashed = hashlib.sha256()
+        windowed = {f"{component}.{name}": column for component, its in self.windowed.items()
+                    for name, column in its.items()}  # fmt: skip
+        columns = {**self.columns, **windowed, "": self.labels}
+        for name in sorted(columns):
+            column = columns[name]
+            hashed.update(json.dumps([name, column.dtype.str, column.shape]).encode())
+            hashed.update(_bytes(column))
+        return f"sha256:{hashed.hexdigest()}"
+
+
+def with_windows(pipeline: Pipeline, data: TrainingData) -> TrainingData:
+    """The data, in time order, with the windowed features of every row.
+
+    Those that it has already stay: they may be of more rows than are left.
+    """
+    stateful = [spec.name for spec in pipeline.components if spec.windowed]
+    if data.windowed or not stateful:
+        return data
+    windowed = {name: over_all_rows(pipeline, name, data.columns, data.labels) for name in stateful}
+    return replace(data, windowed=windowed)
+
+
+def _bytes(column: Column) -> bytes:
+    if column.dtype == object:
+        return json.dumps(column.tolist()).encode()
+    return np.ascontiguousarray(column).tobytes()

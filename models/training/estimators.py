@@ -1,0 +1,109 @@
+"""Estimators of the pipeline file: loaded by import path, and fitted."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from models.errors import (
+    EstimatorNotFound,
+    FitFailed,
+    NoSignal,
+    NotFinite,
+    NothingVaries,
+    UnknownParameter,
+)
+from topics.pipeline.field_types import Scalar
+
+
+def load_estimator(path: str, parameters: Mapping[str, Scalar], seed: int) -> Any:
+    """A new scikit-learn estimator, not fitted; *seed* is its random_state when it has one.
+
+    Raises EstimatorNotFound, UnknownParameter and NoSignal.
+
+    >>> load_estimator("sklearn.linear_model.LogisticRegression", {"C": 0.5}, seed=7)
+    LogisticRegression(C=0.5, random_state=7)
+    """
+    kind = _imported(path)
+    known = inspect.signature(kind).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    if unknown := [name for name in parameters if name not in known and not takes_any]:
+        raise UnknownParameter(path, unknown, known)
+    chosen = {"random_state": seed, **parameters} if "random_state" in known else dict(parameters)
+    try:
+        estimator = kind(**chosen)
+    except (TypeError, ValueError) as exc:
+        raise EstimatorNotFound(path, str(exc)) from exc
+    if not (is_supervised(estimator) or hasattr(estimator, "score_samples")):
+        raise NoSignal(path)
+    return estimator
+
+
+def is_supervised(estimator: Any) -> bool:
+    """Whether it is a classifier with probabilities; otherwise it is fitted without labels."""
+    return is_classifier(estimator) and hasattr(estimator, "predict_proba")
+
+
+def fit(
+    estimator: Any,
+    x: NDArray[np.float32],
+    y: NDArray[np.bool_] | None,
+    names: Sequence[str] | None = None,
+) -> Pipeline:
+    """StandardScaler and *estimator*, fitted on *x* (N, F), and on *y* (N,) unless it is None.
+
+    A Pipeline is fitted as it is: it prepares its columns, of categories for example, itself.
+    *estimator* itself is fitted. `names` are those of the F columns, for messages.
+    Raises NotFinite, NothingVaries and FitFailed.
+    """
+    called = names or [f"x[{place}]" for place in range(x.shape[1])]
+    _check_finite(x, called)
+    if (x == x[:1]).all():
+        raise NothingVaries(called)
+    steps = [] if isinstance(estimator, Pipeline) else [exact_scaler(x)]
+    scaled = steps[0].transform(x) if steps else x
+    try:
+        fitted = estimator.fit(scaled) if y is None else estimator.fit(scaled, y)
+    except (TypeError, ValueError) as exc:  # scikit-learn checks values of parameters in fit
+        raise FitFailed(type(estimator).__name__, str(exc)) from exc
+    return make_pipeline(*steps, fitted) if steps else Pipeline(fitted.steps)
+
+
+def exact_scaler(x: NDArray[np.float32]) -> StandardScaler:
+    """A scaler to mean 0 and a deviation of 0.7 to 1.4, with the same bits in float32 ONNX.
+
+    Amounts lie on a grid of cents, so a tree's threshold, midway between two of them, is
+    often exactly a third. One rounding apart, such a row takes the other branch in ONNX. With
+    a float32 mean and a power of two as scale, the only rounding is that of the subtraction.
+    """
+    scaler = StandardScaler().fit(x)
+    scaler.mean_ = scaler.mean_.astype(np.float32).astype(np.float64)
+    scaler.scale_ = np.exp2(np.round(np.log2(scaler.scale_)))
+    scaler.var_ = scaler.scale_**2
+    return scaler
+
+
+def _imported(path: str) -> type[BaseEstimator]:
+    module, _, attribute = path.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as exc:  # a user's module may fail in any way while it is imported
+        raise EstimatorNotFound(path, f"{type(exc).__name__}: {exc}") from exc
+    if not (inspect.isclass(found) and issubclass(found, BaseEstimator)):
+        raise EstimatorNotFound(path, "it is not a scikit-learn estimator class")
+    return found
+
+
+def _check_finite(x: NDArray[np.float32], names: Sequence[str]) -> None:
+    wrong: NDArray[np.bool_] = ~np.isfinite(x)
+    if wrong.any():
+        columns = [name for name, column in zip(names, wrong.T, strict=True) if column.any()]
+        raise NotFinite(columns, int(wrong.any(axis=1).sum()))

@@ -1,0 +1,147 @@
+"""Fitting components on an engine: from an estimator to an ONNX model, and its card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from models.onnx.probing import probe_of
+from models.onnx.session import ModelSession
+from models.registry.library_versions import library_versions
+from models.registry.probe import Probe
+from models.registry.registry import ModelCard
+from models.training.calibrated_export import calibrated
+from models.training.calibration import fitted_map, unseen_signals
+from models.training.engines import Engine, Pending
+from models.training.estimators import fit, is_supervised
+from models.training.export import export
+from models.training.plan import Plan
+from models.training.stage_outputs import StageOutputs
+from models.training.unseen_rows import rfc3339_of
+from topics.pipeline.schema import Pipeline
+
+Singles = NDArray[np.float32]
+Labels = NDArray[np.bool_]
+CalibrationKind = Literal["none", "sigmoid", "isotonic"]
+
+
+class Fitted(NamedTuple):
+    """What `Registry.add` takes of a model."""
+
+    onnx: bytes
+    card: ModelCard
+    probe: Probe
+    """Rows that it was fitted on."""
+
+
+class Fits:
+    """The fits of one training: tasks for an engine, which has each matrix once.
+
+    What component *name* reads must have been run by `StageOutputs` before it is submitted.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, plan: Plan, stages: StageOutputs, engine: Engine
+    ) -> None:
+        self._pipeline, self._plan, self._stages, self._engine = pipeline, plan, stages, engine
+        self._labels = engine.share(stages.data.labels)
+        self._matrices: dict[tuple[str, ...], tuple[Singles, Any]] = {}
+
+    def submit(self, name: str, rows: slice) -> Pending[bytes]:
+        """Have component *name* fitted on *rows*; the result is an ONNX model."""
+        estimator, spec = clone(self._plan.estimators[name]), self._pipeline.component(name).model
+        _, shared = self._matrix(name)
+        names = self._stages.model_input_names(name)
+        calibration = "none" if spec is None else spec.calibration
+        return self._engine.submit(
+            fitted_model, estimator, shared, self._labels, rows, names, calibration
+        )
+
+    def first(
+        self, name: str, onnx: bytes, *, data_hash: str, clock: Callable[[], datetime]
+    ) -> Fitted:
+        """What there is to register of *onnx*, fitted on the first rows of component *name*.
+
+        Its card has no metrics yet.
+        """
+        spec = self._pipeline.component(name).model
+        if spec is None or spec.estimator is None:
+            raise ValueError(f"component {name} has no estimator")
+        (x, _), session = self._matrix(name), ModelSession.of(onnx, name)
+        own = x[self._plan.rows(name)]
+        card = ModelCard(
+            estimator=spec.estimator,
+            parameters=dict(spec.parameters),
+            inputs=self._stages.model_input_names(name),
+            n_inputs=x.shape[1],
+            rows=len(own),
+            data_hash=data_hash,
+            created_at=clock().isoformat(),
+            metrics={},
+            libraries=library_versions(),
+            signature=session.signature,
+        )
+        return Fitted(onnx, card, probe_of(session, own))
+
+    def again(
+        self, name: str, onnx: bytes, first: ModelCard, metrics: Mapping[str, float]
+    ) -> Fitted:
+        """What there is to register of *onnx*, fitted on all rows that its inputs are honest on.
+
+        Nothing is left to judge that model on: *metrics* are of that of *first*, the card of
+        the model fitted on fewer rows.
+        """
+        rows = self._plan.refit_rows(name)
+        own = self._matrix(name)[0][rows]
+        timed = self._pipeline.data.published_at is None
+        times = self._stages.data.columns[self._pipeline.event.time]
+        until = rfc3339_of(int(times[rows.stop - 1])) if timed else None
+        changes = {"rows": len(own), "metrics": dict(metrics), "trained_until": until}
+        card = first.model_copy(update=changes)
+        return Fitted(onnx, card, probe_of(ModelSession.of(onnx, name), own))
+
+    def _matrix(self, name: str) -> tuple[Singles, Any]:
+        """What *name* reads for all N rows, and what stands for it with the engine.
+
+        Components that read the same share it.
+        """
+        spec = self._pipeline.component(name)
+        key = (name,) if spec.features is not None else ("from", *spec.inputs)
+        if key not in self._matrices:
+            x = self._stages.model_input(name, slice(0, self._stages.data.rows))
+            self._matrices[key] = x, self._engine.share(x)
+        return self._matrices[key]
+
+
+def fitted_model(
+    estimator: Any,
+    x: Singles,
+    y: Labels,
+    rows: slice,
+    names: Sequence[str],
+    calibration: CalibrationKind = "none",
+) -> bytes:
+    """The ONNX model of *estimator*, fitted on *rows* of *x* (N, F) and, with labels, of *y* (N,).
+
+    `names` are those of the F columns. With a `calibration`, five more models are fitted, each
+    without a fifth of the rows. Raises as `estimators.fit`, `export` and `unseen_signals` do.
+    """
+    own, labels = np.array(x[rows]), np.array(y[rows])  # no views: what engines share is read-only
+
+    def model(some: Singles, of_them: Labels) -> bytes:
+        fresh = clone(estimator)
+        return export(fit(fresh, some, of_them if is_supervised(fresh) else None, names), some)
+
+    def unseen(others: NDArray[np.int64]) -> Callable[[Singles], Singles]:
+        return ModelSession.of(model(own[others], labels[others]), "fold").signal
+
+    made = model(own, labels)
+    if calibration == "none":
+        return made
+    signals = unseen_signals(own, labels, unseen)
+    return calibrated(made, fitted_map(calibration, signals, labels), own)

@@ -1,0 +1,66 @@
+"""What one session for the components that a pipeline fuses is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from models.onnx.fuse import FusedSession, block_of, one_by_one, parts_of
+from models.onnx.model_component import ModelComponent
+from models.onnx.session import ModelSession, Singles
+from models.registry.errors import RegistryError
+from models.registry.variant_table import Fused
+from models.variants.offline_pipeline import Components, Scene
+from models.variants.speed import speed, timed
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.order import fused_members, inputs_of
+from topics.pipeline.schema import Pipeline
+
+
+def fused_ones(
+    pipeline: Pipeline, components: Components, scene: Scene, *, seed: int
+) -> list[Fused]:
+    """Each group that the pipeline fuses, measured on the rows of *scene*."""
+    found = []
+    for group in pipeline.fuse:
+        names = fused_members(pipeline, group)
+        models = {name: components[name] for name in names}
+        sessions = {
+            name: it.session for name, it in models.items() if isinstance(it, ModelComponent)
+        }
+        without = [name for name in names if name not in sessions]
+        if without:
+            refused = f"no ONNX model: {', '.join(without)}"
+            found.append(Fused(components=list(names), refused=refused))
+        else:
+            found.append(_measured(pipeline, sessions, scene, seed))
+    return found
+
+
+def _measured(
+    pipeline: Pipeline, sessions: Mapping[str, ModelSession], scene: Scene, seed: int
+) -> Fused:
+    names, parts = list(sessions), parts_of(pipeline, sessions)
+    blocks = {
+        block_of(it): scene.passed_on(it) for it in inputs_of(pipeline, names) if it != EVENTS
+    } or {block_of(names[0]): scene.model_input(names[0])}
+    try:
+        together = FusedSession.of(parts, {name: it.shape[1] for name, it in blocks.items()})
+    except RegistryError as exc:
+        return Fused(components=names, refused=str(exc))
+    ends = np.cumsum([it.shape[1] for it in blocks.values()])[:-1]
+
+    def apart(x: Singles) -> dict[str, Singles]:
+        return dict(zip(blocks, np.split(x, ends, axis=1), strict=True))
+
+    timings = timed(
+        {
+            "one by one": lambda x: [*one_by_one(parts, apart(x)).values()][-1],
+            "together": lambda x: [*together.signals(apart(x)).values()][-1],
+        },
+        np.concatenate([*blocks.values()], axis=1), pipeline.optimise.batch,
+        clock=time.thread_time, seed=seed,
+    )  # fmt: skip
+    return Fused(components=names, speed=speed(timings, "together", "one by one"))
