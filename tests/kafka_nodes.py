@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.brokers import wait_for_broker
+from agents.broker.reach import wait_for_broker
 from topics.errors import BrokerUnreachable
 from topics.settings import BrokerSettings
 

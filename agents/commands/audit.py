@@ -24,7 +24,7 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.auditing import Audit
+    from agents.audit.topic_audit import Audit
     from topics.settings import BrokerSettings
 
 
@@ -59,7 +59,7 @@ def audit(
 
       anabranch audit card-fraud --follow --metrics-port 9465
     """  # fmt: skip
-    from agents.brokers import needed_broker
+    from agents.broker.reach import needed_broker
     from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.pipeline.topology import Topology
 
@@ -69,8 +69,8 @@ def audit(
     topology = Topology.of(load_pipeline(find_pipeline(pipeline)).pipeline)
 
     async def main(show: Callable[[Audit], None] | None) -> Audit:
-        from agents.auditing import audit_topics
-        from agents.brokers import wait_for_broker
+        from agents.audit.topic_audit import audit_topics
+        from agents.broker.reach import wait_for_broker
 
         stopping = asyncio.Event()
         # What does not follow has nothing to end well: a signal ends it, as it does any process.
@@ -95,9 +95,9 @@ def audit(
 @contextmanager
 def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callable[[Audit], None]]:
     """Serve what the result is given as metrics; not live when no pass ends any more."""
-    from agents.audit_metrics import AuditMetrics
-    from agents.liveness import Liveness
-    from agents.monitoring import serving
+    from agents.commands.audit_metrics import AuditMetrics
+    from agents.process.http_port import serving
+    from agents.process.liveness import Liveness
 
     metrics, liveness = AuditMetrics(), Liveness(settings.stuck_after_s)
 

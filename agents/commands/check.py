@@ -61,7 +61,7 @@ def check(
 
 def _deep_findings(file: PipelineFile) -> list[Finding]:
     """What only loading code and looking into the registry can tell."""
-    from agents.components import import_component
+    from agents.components.catalogue import import_component
     from models.onnx.session import ModelSession
     from models.registry.registry import Registry
     from topics.pipeline.finding import Finding
@@ -93,7 +93,7 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
 
 def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:
     """Whether the newest weights were learned for the newest models, where the file wants that."""
-    from agents.opening import check_weighed_models
+    from agents.service.open_pipeline import check_weighed_models
     from models.onnx.weighed_models import WeightsOfOtherModels
     from topics.pipeline.finding import Finding
     from topics.records.control import ControlState

@@ -12,8 +12,8 @@ from agents.commands.shared import BrokerOption, JsonOption, print_json, run_asy
 from agents.commands.target import ComponentArgument, component_in, controlling
 
 if TYPE_CHECKING:
-    from agents.comparison import Comparison, Judged
-    from agents.model_names import ModelName
+    from agents.commands.model_names import ModelName
+    from agents.service.challenger_result import Comparison, Judged
     from topics.pipeline.schema import Pipeline
 
 _TELL_S = 1.0
@@ -77,9 +77,9 @@ async def _compare(
     *, follow: bool, decide: bool,
 ) -> Comparison:  # fmt: skip
     from agents.commands.shared import until_signalled
-    from agents.comparer import Comparer
-    from agents.comparing import following
-    from agents.promoting import Promoter
+    from agents.service.challenger_follower import following
+    from agents.service.challenger_score import Comparer
+    from agents.service.promotion import Promoter
     from models.registry.registry import Registry
     from topics.settings import HomeSettings
 

@@ -24,8 +24,8 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.demo import Demo
-    from agents.worker_process import WorkerProcess
+    from agents.demo.demo import Demo
+    from agents.process.child_process import WorkerProcess
     from models.registry.registry import Registry
     from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
@@ -71,10 +71,10 @@ def demo(
 
       anabranch demo --headless --json | jq .unaccounted
     """
-    from agents.brokers import started_embedded, wait_for_broker
+    from agents.broker.reach import started_embedded, wait_for_broker
     from agents.commands.train import train_if_needed
-    from agents.demo import simulator_of
-    from agents.opening import open_parts
+    from agents.demo.demo import simulator_of
+    from agents.service.open_pipeline import open_parts
     from models.registry.registry import Registry
     from models.simulators import Incident, Scenario
     from topics.pipeline.file import find_pipeline, load_pipeline
@@ -112,11 +112,11 @@ async def _demo(
 ) -> Demo:  # fmt: skip
     from rich.live import Live
 
-    from agents.brokers import ensure_topics, wait_for_broker
-    from agents.demo import Demo
-    from agents.live_view import LiveView
-    from agents.supervision import first_of, interruptible
-    from agents.worker_process import worker_process
+    from agents.broker.reach import ensure_topics, wait_for_broker
+    from agents.demo.demo import Demo
+    from agents.demo.live_view import LiveView
+    from agents.process.child_process import worker_process
+    from agents.process.supervision import first_of, interruptible
     from topics.pipeline.topology import Topology
 
     pipeline = file.pipeline
@@ -150,7 +150,7 @@ async def _demo(
 
 
 def _report(demo: Demo, *, as_json: bool) -> None:
-    from agents.live_view import summary_table
+    from agents.demo.live_view import summary_table
 
     summary = demo.summary()
     if as_json:

@@ -55,8 +55,8 @@ def kubernetes(
     """  # fmt: skip
     from pydantic import ValidationError
 
-    from agents.kubernetes.files import write
-    from agents.kubernetes.names import Cluster
+    from agents.manifests.kubernetes.files import write
+    from agents.manifests.kubernetes.names import Cluster
     from topics.pipeline.file import find_pipeline, load_pipeline
 
     try:

@@ -25,7 +25,7 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agents.evaluating import Evaluation
+    from agents.demo.evaluation import Evaluation
     from models.registry.registry import Registry
     from models.report.handbook import Weeks
     from models.training.train import TrainingData
@@ -76,9 +76,9 @@ def evaluate(
 
       anabranch evaluate card-fraud --data handbook --train 2018-07-11/7 --json | jq .auc
     """
-    from agents.brokers import wait_for_broker
-    from agents.deployed import open_weights
-    from agents.evaluation_data import not_measured, transactions_in
+    from agents.broker.reach import wait_for_broker
+    from agents.demo.evaluation_data import not_measured, transactions_in
+    from agents.service.open_version import open_weights
     from models.registry.registry import Registry
     from models.report.handbook import Weeks
     from models.report.report import COMPOSED
@@ -134,7 +134,7 @@ def _date(text: str, option: str) -> date:
 
 
 def _settings(stack: ExitStack, broker: str | None) -> BrokerSettings:
-    from agents.brokers import started_embedded
+    from agents.broker.reach import started_embedded
     from topics.settings import BrokerSettings
 
     if broker is None:
@@ -147,9 +147,9 @@ def _prepared(
     seed: int, bars: Progress,
 ) -> tuple[Evaluation, Any]:  # fmt: skip
     """Train the pipeline; the events to stream, and which of them (N,) are tested."""
-    from agents import training_data
-    from agents.evaluating import Evaluation
-    from agents.evaluation_data import (
+    from agents.commands import training_data
+    from agents.demo.evaluation import Evaluation
+    from agents.demo.evaluation_data import (
         events_between,
         outcomes_of,
         outcomes_of_events,
@@ -179,7 +179,7 @@ def _prepared(
 def _train(
     file: PipelineFile, days: TrainingData, registry: Registry, seed: int, bars: Progress
 ) -> None:
-    from agents.components import open_component
+    from agents.components.catalogue import open_component
     from models.training.train import train
 
     tasks = {
@@ -200,9 +200,9 @@ async def _stream(
     file: PipelineFile, registry: Registry, settings: BrokerSettings, evaluation: Evaluation,
     bars: Progress,
 ) -> None:  # fmt: skip
-    from agents.brokers import ensure_topics, wait_for_broker
-    from agents.supervision import first_of, interruptible
-    from agents.worker_process import worker_process
+    from agents.broker.reach import ensure_topics, wait_for_broker
+    from agents.process.child_process import worker_process
+    from agents.process.supervision import first_of, interruptible
     from topics.pipeline.topology import Topology
 
     exit_code = until_signalled(evaluation.stopping)
@@ -242,9 +242,9 @@ def _report(
     """
     import json
 
-    from agents.evaluating import NotWhole
-    from agents.evaluation_data import outcomes_of_events
-    from agents.evaluation_table import figures_table
+    from agents.demo.evaluation import NotWhole
+    from agents.demo.evaluation_data import outcomes_of_events
+    from agents.demo.evaluation_table import figures_table
     from models.report.handbook import scored
     from models.report.report import COMPOSED
 

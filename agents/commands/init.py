@@ -13,7 +13,7 @@ from agents.commands.shared import JsonOption, print_json, stderr
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
-    from agents.pipeline_template import Template
+    from agents.commands.pipeline_template import Template
     from models.registry.registry import Registry
     from models.schema.infer import InferredSchema
     from models.training.train import TrainingReport
@@ -83,8 +83,8 @@ def init(
 
       anabranch init claims --from claims.parquet --label outcome --positive fraud --time filed_at
     """
-    from agents import schema_report
-    from agents.pipeline_template import Template
+    from agents.commands import init_view as schema_report
+    from agents.commands.pipeline_template import Template
     from models.registry.registry import Registry
     from models.schema.infer import Wishes, infer_schema
     from models.schema.sampled_columns import sample_columns
@@ -160,7 +160,7 @@ def _loaded(schema: InferredSchema, template: Template, directory: Path) -> Pipe
     """The pipeline as it will be read from *directory*; nothing is written there."""
     from dataclasses import replace
 
-    from agents.pipeline_template import render
+    from agents.commands.pipeline_template import render
     from topics.pipeline.file import load_pipeline
 
     with tempfile.TemporaryDirectory(prefix="anabranch-init-") as aside:
@@ -170,7 +170,7 @@ def _loaded(schema: InferredSchema, template: Template, directory: Path) -> Pipe
 
 
 def _write(path: Path, schema: InferredSchema, template: Template) -> None:
-    from agents.pipeline_template import render
+    from agents.commands.pipeline_template import render
 
     _loaded(schema, template, path.parent)
     try:

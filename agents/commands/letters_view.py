@@ -15,9 +15,9 @@ from agents.commands.shared import stderr, stdout
 from topics.printable import printable_json, readable
 
 if TYPE_CHECKING:
-    from agents.letters import Letter, Letters, State
-    from agents.redrive_sending import Sent
-    from agents.redriving import Selection
+    from agents.redrive.dead_letter_index import Letter, Letters, State
+    from agents.redrive.selection import Selection
+    from agents.redrive.sender import Sent
 
 SHOWN = 200
 """Lines of `list`, unless more are asked for."""

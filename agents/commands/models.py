@@ -39,7 +39,7 @@ def open_registry() -> Registry:
 
 def find_version(registry: Registry, model: str, beside: str | None = None) -> ModelVersion:
     """The version that *model* names; `@2` is of the component of *beside*."""
-    from agents.model_names import BadModelName, parsed, parsed_beside, registered_as
+    from agents.commands.model_names import BadModelName, parsed, parsed_beside, registered_as
     from models.registry.registry import WEIGHTS
 
     name = parsed(model) if beside is None else parsed_beside(model, parsed(beside))
@@ -60,8 +60,8 @@ def list_versions(pipeline: PipelineArgument, as_json: JsonOption = False) -> No
 
       anabranch models list card-fraud --json | jq '.models[-1].digest'
     """
-    from agents.model_list import listed
-    from agents.model_names import file_of, registered_as
+    from agents.commands.model_list import listed
+    from agents.commands.model_names import file_of, registered_as
     from models.registry.errors import NothingRegistered
 
     registry, name = open_registry(), registered_as(pipeline)
@@ -85,8 +85,8 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
 
       anabranch models show card-fraud/@weights
     """
-    from agents.model_list import described, described_weights
-    from agents.model_names import parsed, registered_as
+    from agents.commands.model_list import described, described_weights
+    from agents.commands.model_names import parsed, registered_as
     from models.registry.registry import WEIGHTS
 
     registry, name = open_registry(), parsed(model)
@@ -154,7 +154,7 @@ def verify(
 
       anabranch models verify card-fraud/decision --no-run
     """
-    from agents.model_names import parsed, registered_as
+    from agents.commands.model_names import parsed, registered_as
     from models.onnx.verify import verify as check
     from models.registry.errors import NothingRegistered
 
@@ -204,8 +204,8 @@ def gc(
 
       anabranch models gc card-fraud --keep 3 --yes
     """
-    from agents.model_names import version_in
-    from agents.protection import protected_by
+    from agents.commands.model_names import version_in
+    from agents.service.gc_protection import protected_by
     from models.registry.retention import plan_removal, remove
     from topics.pipeline.file import find_pipeline, load_pipeline
 
@@ -259,11 +259,11 @@ def import_file(
     Examples:
       anabranch models import card-fraud/decision net.onnx --rows features.parquet
     """
-    from agents.model_import import imported
+    from agents.commands.model_import import imported
 
     made = imported(open_registry(), model, file, rows, note, _time(trained_until))
     if as_json:
-        from agents.model_list import described
+        from agents.commands.model_list import described
 
         typer.echo(json.dumps(described(made)))
     else:

@@ -67,9 +67,9 @@ def optimise(
 
       anabranch models optimise churn.yaml --data churn.csv --apply
     """
-    from agents.commands.gathering import gathered_rows
-    from agents.components import open_component
-    from agents.deployed import open_weights
+    from agents.commands.labelled_rows import gathered_rows
+    from agents.components.catalogue import open_component
+    from agents.service.open_version import open_weights
     from models.registry.registry import Registry
     from models.variants.model_source import Setting
     from models.variants.optimisation import optimise as measured_variants

@@ -80,7 +80,7 @@ def publish(
 
       tail -f events.jsonl | anabranch publish card-fraud - --rate 500
     """  # fmt: skip
-    from agents.brokers import needed_broker
+    from agents.broker.reach import needed_broker
     from models.data.datasets import count_rows
     from models.data.errors import DatasetNotFound
     from topics.kafka.embedded import MAX_IN_FLIGHT
@@ -160,13 +160,13 @@ async def publish_events(
     Their outcomes too, if *outcomes*, or where features use them.
     *total* of them are expected, for the progress bar; None when nobody knows.
     """
-    from agents import publishing
-    from agents.brokers import check_topics, ensure_topics, wait_for_broker
-    from agents.embedded_room import parts_in_bytes
-    from agents.in_flight import InFlight
-    from agents.outcomes import OutcomePublisher
-    from agents.pacing import paced_by
-    from agents.supervision import first_of
+    from agents.broker.reach import check_topics, ensure_topics, wait_for_broker
+    from agents.process.supervision import first_of
+    from agents.publish import publisher as publishing
+    from agents.publish.embedded_limit import parts_in_bytes
+    from agents.publish.in_flight import InFlight
+    from agents.publish.outcome_publisher import OutcomePublisher
+    from agents.publish.pacing import paced_by
     from topics.pipeline.topology import Topology
 
     stopping = asyncio.Event()
@@ -215,7 +215,7 @@ async def publish_events(
 
 async def _has_outcomes(settings: BrokerSettings, topology: Topology) -> bool:
     """Whether the outcomes' topic is there, or we may make it; says so otherwise."""
-    from agents.brokers import ensure_outcomes_topic
+    from agents.broker.reach import ensure_outcomes_topic
     from topics.errors import NotAuthorized
 
     try:

@@ -23,7 +23,7 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.runner import Running
+    from agents.process.runner import Running
     from models.registry.registry import Registry
     from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
@@ -75,9 +75,9 @@ def run(
 
       anabranch run card-fraud --json | jq --unbuffered .components.weigh.lag
     """  # fmt: skip
-    from agents.brokers import broker_settings, started_embedded
-    from agents.no_deadline import without_deadline
-    from agents.opening import check_trained
+    from agents.broker.reach import broker_settings, started_embedded
+    from agents.demo.wait_policy import without_deadline
+    from agents.service.open_pipeline import check_trained
     from models.registry.registry import Registry
     from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
@@ -105,18 +105,18 @@ async def _run(
     what: tuple[PipelineFile, Registry, list[str] | None], settings: BrokerSettings,
     port: tuple[str, int] | None, wait_s: float, *, create_topics: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    from agents.brokers import check_topics, ensure_topics, wait_for_broker
-    from agents.control_topic import ControlTopic
-    from agents.liveness import Liveness, guard
-    from agents.metrics import Metrics
-    from agents.monitoring import serving
-    from agents.opening import open_parts
-    from agents.refusal import TOLD_FOR_S, told
-    from agents.runner import running
-    from agents.supervision import first_of, interruptible, raise_failure, raise_stuck
-    from agents.swapping import Swapper
-    from agents.time_outs import check_time_outs
-    from agents.topic_watch import raise_changed
+    from agents.broker.reach import check_topics, ensure_topics, wait_for_broker
+    from agents.control.topic import ControlTopic
+    from agents.identity.topic_watch import raise_changed
+    from agents.process.http_port import serving
+    from agents.process.liveness import Liveness, guard
+    from agents.process.refusal import TOLD_FOR_S, told
+    from agents.process.runner import running
+    from agents.process.supervision import first_of, interruptible, raise_failure, raise_stuck
+    from agents.service.hot_swap import Swapper
+    from agents.service.open_pipeline import open_parts
+    from agents.workers.metrics import Metrics
+    from agents.workers.timeouts import check_time_outs
     from topics.pipeline.topology import Topology
 
     stopping = asyncio.Event()
@@ -168,7 +168,7 @@ async def _run(
 
 async def _tell(workers: Running, pipeline: str, broker: str) -> None:
     """Say every second what the components have done, as long as somebody reads it."""
-    from agents.worker_process import Status
+    from agents.process.child_process import Status
 
     while True:
         stats = {name: metrics.stats for name, metrics in workers.stages.items()}

@@ -11,8 +11,8 @@ from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, 
 from agents.commands.target import ComponentArgument, component_in, controlling, parsed
 
 if TYPE_CHECKING:
-    from agents.model_names import ModelName
-    from agents.promoting import Promoter
+    from agents.commands.model_names import ModelName
+    from agents.service.promotion import Promoter
 
 _LONGEST_REASON = 1000
 
@@ -170,8 +170,8 @@ def _changed(
     import json
 
     async def change() -> dict[str, object]:
-        from agents.brokers import ensure_shadow_topic
-        from agents.promoting import Promoter
+        from agents.broker.reach import ensure_shadow_topic
+        from agents.service.promotion import Promoter
         from models.registry.registry import Registry
         from topics.pipeline.topology import Topology
         from topics.settings import HomeSettings

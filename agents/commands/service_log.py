@@ -10,7 +10,7 @@ from agents.commands.shared import BrokerOption, JsonOption, run_async, stdout
 from agents.commands.target import controlling
 
 if TYPE_CHECKING:
-    from agents.control_topic import ControlTopic
+    from agents.control.topic import ControlTopic
     from topics.records.control import AuditEntry
 
 
@@ -26,7 +26,7 @@ def log(
     """
     import json
 
-    from agents.control_topic import now_ms
+    from agents.control.topic import now_ms
 
     async def read() -> ControlTopic:
         async with controlling(pipeline, broker) as (_, control):

@@ -65,8 +65,8 @@ def simulate(
 
       anabranch simulate machine-maintenance --speed 3600 --drift 2 --incident
     """  # fmt: skip
-    from agents.brokers import needed_broker
-    from agents.demo import simulator_of
+    from agents.broker.reach import needed_broker
+    from agents.demo.demo import simulator_of
     from models.simulators import Incident, Scenario
     from topics.kafka.embedded import MAX_IN_FLIGHT
     from topics.pipeline.file import find_pipeline, load_pipeline

@@ -20,7 +20,7 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.pipeline_status import PipelineStatus
+    from agents.status.pipeline_status import PipelineStatus
     from topics.pipeline.schema import Pipeline
     from topics.settings import BrokerSettings
 
@@ -54,7 +54,7 @@ def status(
 
       anabranch status card-fraud --json | jq '.advice[].remedy'
     """  # fmt: skip
-    from agents.brokers import needed_broker
+    from agents.broker.reach import needed_broker
     from topics.pipeline.file import find_pipeline, load_pipeline
 
     settings = needed_broker(broker)
@@ -70,10 +70,10 @@ async def _status(
     """Show the status; whether all is well in the end."""
     from aiokafka.errors import KafkaError
 
-    from agents.brokers import wait_for_broker
-    from agents.control_topic import ControlTopic
-    from agents.status_reader import StatusReader
-    from agents.supervision import first_of
+    from agents.broker.reach import wait_for_broker
+    from agents.control.topic import ControlTopic
+    from agents.process.supervision import first_of
+    from agents.status.reader import StatusReader
     from topics.errors import BrokerUnreachable
     from topics.pipeline.topology import Topology
 
@@ -112,7 +112,7 @@ def _screen(
     from rich.live import Live
 
     from agents.commands.status_view import rendered
-    from agents.status_advice import advice
+    from agents.status.advice import advice
 
     def print_json(status: PipelineStatus) -> None:
         todo = [it._asdict() for it in advice(status, argument)]

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agents.pipeline_status import Partition, PipelineStatus, Worker
-from agents.status_advice import Advice, clock, duration, ranges
+from agents.status.advice import Advice, clock, duration, ranges
+from agents.status.pipeline_status import Partition, PipelineStatus, Worker
 from topics.printable import printable
 
 _WIDTH, _INDENT = 80, "  "

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents import model_names
-from agents.model_names import ModelName
+from agents.commands import model_names
+from agents.commands.model_names import ModelName
 from models.registry.registry import WEIGHTS as REGISTERED_WEIGHTS
 from topics.pipeline.schema import Pipeline
 from topics.records.control import POLICY, WEIGHTS
 
 if TYPE_CHECKING:
-    from agents.control_topic import ControlTopic
+    from agents.control.topic import ControlTopic
     from topics.pipeline.file import PipelineFile
     from topics.settings import BrokerSettings
 
@@ -67,8 +67,8 @@ async def controlling(
 
     Raises BadParameter first if the pipeline has not what is *wanted*.
     """
-    from agents.brokers import needed_broker, wait_for_broker
-    from agents.control_topic import ControlTopic
+    from agents.broker.reach import needed_broker, wait_for_broker
+    from agents.control.topic import ControlTopic
     from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.pipeline.topology import Topology
 

@@ -53,7 +53,7 @@ def topics(
     """
     import json
 
-    from agents.brokers import needed_broker
+    from agents.broker.reach import needed_broker
     from topics.pipeline.file import find_pipeline, load_pipeline
     from topics.pipeline.topology import Topology
 
@@ -76,7 +76,7 @@ def topics(
 
 
 async def _grant(pipeline: Pipeline, settings: BrokerSettings) -> None:
-    from agents.granting import grant
+    from agents.broker.acls import grant
     from topics.records.acls import acls
 
     await grant(settings, acls(pipeline))
@@ -101,7 +101,7 @@ def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> Non
 async def _counts(
     settings: BrokerSettings, topology: Topology, replication: int | None, *, create: bool
 ) -> Mapping[str, int]:
-    from agents.brokers import ensure_topics, partition_counts, wait_for_broker
+    from agents.broker.reach import ensure_topics, partition_counts, wait_for_broker
     from topics.kafka.topic_admin import BROKER_DEFAULT
 
     await wait_for_broker(settings)

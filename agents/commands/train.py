@@ -115,9 +115,9 @@ def train(
 
       anabranch train card-fraud --engine ray --address ray://head:10001
     """
-    from agents import policy_advice
-    from agents.opening import is_trained
-    from agents.report_files import check_report_place, write_report
+    from agents.commands import policy_advice
+    from agents.commands.report_files import check_report_place, write_report
+    from agents.service.open_pipeline import is_trained
     from models.registry.registry import Registry
     from models.report.tracking import check_tracker, track
     from topics.pipeline.file import find_pipeline, load_pipeline
@@ -166,7 +166,7 @@ def _say(text: str) -> None:
 
 def train_if_needed(file: PipelineFile, registry: Registry) -> None:
     """Train on simulated events when a model or the weights are missing."""
-    from agents.opening import is_trained
+    from agents.service.open_pipeline import is_trained
 
     if not is_trained(file.pipeline, registry):
         stderr.print(
@@ -188,8 +188,8 @@ def train_pipeline(
     holdout: str | None = None,
 ) -> TrainingReport:
     """Gather the data and train, with progress bars on stderr."""
-    from agents.commands.gathering import gathered_rows
-    from agents.components import open_component
+    from agents.commands.labelled_rows import gathered_rows
+    from agents.components.catalogue import open_component
     from models.training.engines import open_engine
     from models.training.train import train as fit
 

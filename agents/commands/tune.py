@@ -99,8 +99,8 @@ def _tuned(
     engine: EngineName,
     address: str | None,
 ) -> list[Tuned]:
-    from agents.commands.gathering import gathered_rows
-    from agents.components import open_component
+    from agents.commands.labelled_rows import gathered_rows
+    from agents.components.catalogue import open_component
     from models.registry.registry import Registry
     from models.training.engines import open_engine
     from models.training.tune_pipeline import tune as search

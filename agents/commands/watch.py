@@ -43,7 +43,7 @@ def watch(
 
       anabranch watch card-fraud.dead-letters --json | jq .headers
     """
-    from agents.brokers import needed_broker
+    from agents.broker.reach import needed_broker
 
     settings = needed_broker(broker)
     run_async(_watch(topic, settings, from_start, count, rows, as_json=as_json))
@@ -53,9 +53,9 @@ async def _watch(
     topic: str, settings: BrokerSettings, from_start: bool, count: int | None, rows: int,
     *, as_json: bool,
 ) -> None:  # fmt: skip
-    from agents.brokers import topic_partitions, wait_for_broker
-    from agents.following import follower
-    from agents.supervision import first_of
+    from agents.broker.follower import follower
+    from agents.broker.reach import topic_partitions, wait_for_broker
+    from agents.process.supervision import first_of
 
     stopping = asyncio.Event()
     # Until then there is nothing to end well: a signal ends the process, as it does any other.

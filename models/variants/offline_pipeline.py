@@ -68,7 +68,7 @@ class Scene:
         return int((self._decided(stages) != self._decisions).sum())
 
     def _decided(self, stages: StageOutputs) -> NDArray[np.intp]:
-        """The place of each row's decision in the policy, as `agents.decisions` has it."""
+        """The place of each row's decision in the policy, as the weighting agent finds it."""
         signals = stages.signals(self._pipeline.weighting.inputs, slice(0, self.data.rows))
         scores = combine(signals, np.ones(signals.shape, np.bool_), self._alpha).scores
         return np.searchsorted(self._thresholds, scores, "right")

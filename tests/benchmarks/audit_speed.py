@@ -23,11 +23,11 @@ import uvloop
 import yaml
 from aiokafka import AIOKafkaProducer
 
-from agents.auditing import audit_topics
-from agents.brokers import ensure_topics
-from agents.decisions import DecisionWriter, Weights
-from agents.publishing import producer
-from agents.weighing import Scale
+from agents.audit.topic_audit import audit_topics
+from agents.broker.reach import ensure_topics
+from agents.publish.publisher import producer
+from agents.weigh.decision_records import DecisionWriter, Weights
+from agents.weigh.scoring import Scale
 from tests.benchmarks import broker as benchmark_broker
 from tests.benchmarks.micro import RowsOfEvents
 from tests.benchmarks.model_files import PIPELINE

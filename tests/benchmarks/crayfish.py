@@ -17,9 +17,9 @@ import orjson
 from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
-from agents.app import StageApp, add_agent, create_app
 from agents.commands.shared import run_async, until_signalled
-from agents.worker import all_done
+from agents.workers.app import StageApp, add_agent, create_app
+from agents.workers.worker import all_done
 from topics.kafka.batches import Record
 from topics.kafka.fetch import Fetch
 from topics.settings import BrokerSettings

@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from agents.publishing import partition_of
+from agents.publish.publisher import partition_of
 from tests.benchmarks.broker import Broker
 
 _ROOM_BYTES = 950_000

@@ -11,10 +11,10 @@ import numpy as np
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.decisions import DecisionWriter, Weights
-from agents.join import Joined, Moment, PartitionJoin
-from agents.source_stage import source_rows
-from agents.weighing import Scale
+from agents.join.partition_join import Joined, Moment, PartitionJoin
+from agents.stages.source_stage import source_rows
+from agents.weigh.decision_records import DecisionWriter, Weights
+from agents.weigh.scoring import Scale
 from tests.benchmarks.card_events import STAGES, CardEvents
 from tests.benchmarks.model_files import PIPELINE
 from topics.events.event import EventDecoder

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from agents.components import open_component
-from agents.training_data import collected
+from agents.commands.training_data import collected
+from agents.components.catalogue import open_component
 from models.registry.registry import Registry
 from models.simulators import SIMULATORS
 from models.training.train import train

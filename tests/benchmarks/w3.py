@@ -13,7 +13,7 @@ from threading import Event as Flag
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.publishing import partition_of
+from agents.publish.publisher import partition_of
 from tests.benchmarks.card_events import CardEvents, ExpectedDecisions, Reference
 from tests.benchmarks.check import Tally
 from tests.benchmarks.contest import TROUBLE, commands_of, label_of, said

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from agents.kubernetes.files import base, overlays, write
-from agents.kubernetes.names import Cluster
+from agents.manifests.kubernetes.files import base, overlays, write
+from agents.manifests.kubernetes.names import Cluster
 from topics.pipeline.file import find_pipeline
 from topics.pipeline.schema import Pipeline
 

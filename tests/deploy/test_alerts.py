@@ -15,7 +15,7 @@ import typer.main
 import yaml
 
 from agents.cli import app
-from agents.metrics import Metrics
+from agents.workers.metrics import Metrics
 from tests.deploy.prometheus import DEPLOYED, need
 
 ROOT = DEPLOYED.parents[1]

@@ -17,7 +17,7 @@ import typer
 import yaml
 
 from agents.cli import app
-from agents.compose_file import (
+from agents.manifests.compose_file import (
     AUDIT_PORT,
     BROKER,
     METRICS_PORT,
@@ -25,7 +25,7 @@ from agents.compose_file import (
     ServiceNameTaken,
     workers,
 )
-from agents.opening import UnknownComponent, open_parts
+from agents.service.open_pipeline import UnknownComponent, open_parts
 from models.registry.registry import Registry
 from tests.integration.harness import Trained
 from topics.pipeline.file import find_pipeline, load_pipeline

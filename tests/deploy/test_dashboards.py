@@ -21,8 +21,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from agents.audit_metrics import AuditMetrics
-from agents.metrics import Metrics
+from agents.commands.audit_metrics import AuditMetrics
+from agents.workers.metrics import Metrics
 from deploy.grafana.generate import FOLDER, generated
 from deploy.grafana.queries import dashboards, filled, over_time, targets
 from models.registry.registry import Registry

@@ -10,13 +10,20 @@ import typer.main
 import yaml
 from typer.testing import CliRunner
 
-from agents import runner, supervision, worker_process
 from agents.cli import app
 from agents.commands.shared import LEFTOVERS_S
-from agents.kubernetes.files import write
-from agents.kubernetes.names import METRICS_PORT, Cluster, NameUnusable, components, workload_name
-from agents.kubernetes.scaling import lag_sources
-from agents.kubernetes.workload import GRACE_S
+from agents.manifests.kubernetes.files import write
+from agents.manifests.kubernetes.names import (
+    METRICS_PORT,
+    Cluster,
+    NameUnusable,
+    components,
+    workload_name,
+)
+from agents.manifests.kubernetes.scaling import lag_sources
+from agents.manifests.kubernetes.workload import GRACE_S
+from agents.process import child_process as worker_process
+from agents.process import runner, supervision
 from tests.deploy.manifests import (
     COMMITTED,
     FUSED,

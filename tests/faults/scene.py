@@ -17,8 +17,8 @@ from typing import NamedTuple
 import pytest
 from aiokafka.structs import TopicPartition
 
-from agents.brokers import ensure_topics
-from agents.following import follower
+from agents.broker.follower import follower
+from agents.broker.reach import ensure_topics
 from models.simulators import LabelledEvent
 from tests.faults.verdict import behind
 from tests.integration.harness import Trained

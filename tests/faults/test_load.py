@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 import pytest
 
-from agents import training_data
-from agents.components import open_component
-from agents.liveness import STUCK_EXIT_CODE
+from agents.commands import training_data
+from agents.components.catalogue import open_component
+from agents.process.liveness import STUCK_EXIT_CODE
 from models.registry.registry import Registry
 from models.simulators import LabelledEvent
 from models.training.train import train

@@ -22,18 +22,19 @@ from typing import Any
 import yaml
 from aiokafka.structs import ConsumerRecord
 
-from agents import publishing, training_data
-from agents.auditing import Audit, audit_topics
-from agents.brokers import ensure_topics, wait_for_broker
-from agents.components import open_component
-from agents.control_topic import ControlTopic
-from agents.following import follower, read_until
-from agents.in_flight import InFlight
-from agents.metrics import Metrics
-from agents.opening import open_parts
-from agents.pacing import AtRate
-from agents.runner import Running, running
-from agents.swapping import Swapper
+from agents.audit.topic_audit import Audit, audit_topics
+from agents.broker.follower import follower, read_until
+from agents.broker.reach import ensure_topics, wait_for_broker
+from agents.commands import training_data
+from agents.components.catalogue import open_component
+from agents.control.topic import ControlTopic
+from agents.process.runner import Running, running
+from agents.publish import publisher as publishing
+from agents.publish.in_flight import InFlight
+from agents.publish.pacing import AtRate
+from agents.service.hot_swap import Swapper
+from agents.service.open_pipeline import open_parts
+from agents.workers.metrics import Metrics
 from models.registry.registry import Registry
 from models.simulators import SIMULATORS
 from models.training.train import train

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from agents import training_data
-from agents.components import open_component
+from agents.commands import training_data
+from agents.components.catalogue import open_component
 from models.simulators import LabelledEvent
 from models.training.data import with_windows
 from models.training.stage_outputs import StageOutputs

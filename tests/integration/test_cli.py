@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.brokers import ensure_topics
+from agents.broker.reach import ensure_topics
 from tests.integration.harness import PATIENCE_S, Trained, simulated, worker_process, written
 from topics.kafka.embedded import EmbeddedBroker
 from topics.pipeline.topology import Topology
@@ -361,10 +361,10 @@ def _probe() -> Iterator[str]:
     yield (
         "import sys\n"
         "from pathlib import Path\n"
-        "from agents.opening import open_parts\n"
+        "from agents.service.open_pipeline import open_parts\n"
         "from models.registry.registry import Registry\n"
         "from topics.pipeline.file import load_pipeline\n"
-        "import agents.runner, agents.brokers, agents.commands.run\n"
+        "import agents.process.runner, agents.broker.reach, agents.commands.run\n"
         "file = load_pipeline(Path(sys.argv[1]))\n"
         "open_parts(file, Registry(Path(sys.argv[2])))\n"
         "heavy = {'sklearn', 'scipy', 'skl2onnx', 'onnx', 'pyarrow', 'pandas', 'confluent_kafka'}\n"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agents import keyed_stage
-from agents.brokers import ensure_topics
-from agents.event_time import EventTimeOrder
-from agents.repartition import Repartition
+from agents.broker.reach import ensure_topics
+from agents.stages import keyed_stage
+from agents.stages.repartition import Repartition
+from agents.windows.event_time_order import EventTimeOrder
 from models.registry.registry import Registry
 from tests.integration.harness import (
     Trained,

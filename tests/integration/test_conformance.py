@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from agents.components import open_component
+from agents.components.catalogue import open_component
 from models.component import Batch, Component, StageOutput
 from models.features.windows import over_all_rows
 from models.simulators import SIMULATORS

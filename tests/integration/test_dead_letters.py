@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 import pytest
 
-from agents.in_flight import InFlight
-from agents.letters import Identity, read_letters
-from agents.metrics import Metrics
-from agents.redriving import Selection, errands
+from agents.publish.in_flight import InFlight
+from agents.redrive.dead_letter_index import Identity, read_letters
+from agents.redrive.selection import Selection, errands
+from agents.workers.metrics import Metrics
 from models.registry.registry import Registry
 from tests.integration.harness import (
     Trained,

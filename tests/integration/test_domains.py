@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents import publishing
+from agents.publish import publisher as publishing
 from models.report.report import ranking
 from models.simulators import SIMULATORS
 from tests.integration.harness import (

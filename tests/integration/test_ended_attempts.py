@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agents import ended_attempts
-from agents.brokers import ensure_topics
-from agents.ended_attempts import EndedAttempts
-from agents.tail import TailReader
+from agents.broker.reach import ensure_topics
+from agents.redrive import attempts as ended_attempts
+from agents.redrive.attempts import EndedAttempts
+from agents.workers.topic_tail import TailReader
 from tests.integration.harness import publish_raw
 from topics.kafka.batches import Record
 from topics.pipeline.file import find_pipeline, load_pipeline

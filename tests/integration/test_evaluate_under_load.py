@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from agents import training_data
-from agents.components import open_component
-from agents.evaluating import Evaluation, NotDecided
-from agents.evaluation_data import LabelledEvent
-from agents.stage_metrics import StageStats
-from agents.worker_process import WorkerProcess, WorkersEnded
+from agents.commands import training_data
+from agents.components.catalogue import open_component
+from agents.demo.evaluation import Evaluation, NotDecided
+from agents.demo.evaluation_data import LabelledEvent
+from agents.process.child_process import WorkerProcess, WorkersEnded
+from agents.workers.stage_metrics import StageStats
 from models.component import Batch, StageOutput
 from models.features.windows import over_all_rows
 from models.registry.registry import Registry

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from agents.brokers import ensure_topics
-from agents.following import follower, read_until
+from agents.broker.follower import follower, read_until
+from agents.broker.reach import ensure_topics
 from tests.integration.harness import Trained, publish_raw
 from topics.kafka.batches import Record
 from topics.pipeline.topology import Topology

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
-from agents import training_data
-from agents.brokers import ensure_shadow_topic, ensure_topics
-from agents.components import open_component
-from agents.control_topic import ControlTopic
-from agents.metrics import Metrics
-from agents.opening import open_parts
-from agents.promoting import Promoter
-from agents.runner import running
+from agents.broker.reach import ensure_shadow_topic, ensure_topics
+from agents.commands import training_data
+from agents.components.catalogue import open_component
+from agents.control.topic import ControlTopic
+from agents.process.runner import running
+from agents.service.open_pipeline import open_parts
+from agents.service.promotion import Promoter
+from agents.workers.metrics import Metrics
 from models.onnx.model_component import ModelComponent
 from models.registry.registry import Registry
 from models.training.train import train

@@ -22,11 +22,12 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from agents import publishing, training_data
-from agents.brokers import ensure_topics
-from agents.following import follower
-from agents.outcomes import OutcomePublisher
-from agents.supervision import first_of
+from agents.broker.follower import follower
+from agents.broker.reach import ensure_topics
+from agents.commands import training_data
+from agents.process.supervision import first_of
+from agents.publish import publisher as publishing
+from agents.publish.outcome_publisher import OutcomePublisher
 from models.features.vector import FeatureVector
 from models.features.windows import over_all_rows
 from models.registry.registry import Registry

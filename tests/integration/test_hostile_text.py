@@ -13,11 +13,11 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from agents.brokers import ensure_topics
+from agents.broker.reach import ensure_topics
 from agents.cli import app
 from agents.commands import models_view
 from agents.commands.shared import print_json
-from agents.control_topic import now_ms
+from agents.control.topic import now_ms
 from tests.integration.harness import publish_raw
 from topics.errors import AnabranchError
 from topics.kafka.batches import Headers, Record

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import training_data
-from agents.brokers import ensure_shadow_topic, ensure_topics
-from agents.comparer import Comparer
-from agents.comparing import following
-from agents.components import open_component
-from agents.control_topic import ControlTopic
-from agents.metrics import Metrics
-from agents.promoting import Promoter, Reports
-from agents.promotion_errors import IsChampion, NothingToRollBack
-from agents.protection import protected_by
-from agents.publishing import producer, publish_chunk
-from agents.slot import in_share
+from agents.broker.reach import ensure_shadow_topic, ensure_topics
+from agents.commands import training_data
+from agents.components.active_component import in_share
+from agents.components.catalogue import open_component
+from agents.control.errors import IsChampion, NothingToRollBack
+from agents.control.topic import ControlTopic
+from agents.publish.publisher import producer, publish_chunk
+from agents.service.challenger_follower import following
+from agents.service.challenger_score import Comparer
+from agents.service.gc_protection import protected_by
+from agents.service.promotion import Promoter, Reports
+from agents.workers.metrics import Metrics
 from models.onnx.model_component import ModelComponent
 from models.registry.registry import WEIGHTS
 from models.training.train import TrainingData, train

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from agents import publishing
 from agents.commands.init import init as init_command
 from agents.commands.train import train_pipeline
-from agents.opening import is_trained
+from agents.publish import publisher as publishing
+from agents.service.open_pipeline import is_trained
 from models.data.event_rows import event_rows
 from models.registry.registry import Registry
 from models.report.report import TrainingReport

@@ -11,11 +11,11 @@ import numpy as np
 import orjson
 import pytest
 
-from agents.brokers import ensure_topics
-from agents.extract_features import PlainFeatures
-from agents.keyed_stage import KeyedStage
-from agents.keyed_trial import HEADER, Tried, tried_by, tried_record
-from agents.stage_pulse import WORKER
+from agents.broker.reach import ensure_topics
+from agents.components.extract_features import PlainFeatures
+from agents.stages.keyed_stage import KeyedStage
+from agents.windows.keyed_poison_rows import HEADER, Tried, tried_by, tried_record
+from agents.workers.stage_pulse import WORKER
 from models.component import Batch, StageOutput
 from models.registry.registry import Registry
 from tests.integration.harness import (

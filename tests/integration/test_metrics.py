@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from agents.metrics import Metrics
+from agents.workers.metrics import Metrics
 from tests.integration.harness import (
     EVERYTHING,
     PATIENCE_S,

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from agents.app import add_agent, create_app
-from agents.brokers import ensure_topics
+from agents.broker.reach import ensure_topics
+from agents.workers.app import add_agent, create_app
 from tests.integration.harness import (
     PATIENCE_S,
     Trained,

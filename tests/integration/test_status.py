@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
-from agents.brokers import ensure_topics
-from agents.control_topic import ControlTopic, now_ms
-from agents.metrics import Metrics
-from agents.opening import open_parts
-from agents.runner import running
+from agents.broker.reach import ensure_topics
+from agents.control.topic import ControlTopic, now_ms
+from agents.process.runner import running
+from agents.service.open_pipeline import open_parts
+from agents.workers.metrics import Metrics
 from tests.integration.harness import (
     EVERYTHING,
     Trained,
@@ -184,7 +184,7 @@ async def test_a_living_worker_is_forgotten_by_nobody_whose_clock_is_a_year_ahea
     at_ms, report = now_ms(), b'{"version": 1, "state": "running", "at": ""}'
     said = [(b"worker/weigh/dead", at_ms - 25 * 3600_000), (b"worker/weigh/living", at_ms)]
     await publish_raw(broker, topology.reports, 0, [Record(key, report, at) for key, at in said])
-    monkeypatch.setattr("agents.control_topic.now_ms", lambda: at_ms + 365 * 24 * 3600_000)
+    monkeypatch.setattr("agents.control.topic.now_ms", lambda: at_ms + 365 * 24 * 3600_000)
     async with ControlTopic(broker, topology) as control:
         await control.tidy()
     left = {it.key: it.value for it in await records_of(broker, topology.reports)}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agents.brokers import ensure_topics
-from agents.control_topic import ControlTopic
-from agents.promoting import Promoter
-from agents.promotion_errors import ChangedMeanwhile
+from agents.broker.reach import ensure_topics
+from agents.control.errors import ChangedMeanwhile
+from agents.control.topic import ControlTopic
+from agents.service.promotion import Promoter
 from models.registry.registry import Registry
 from topics.pipeline.file import PipelineFile, load_pipeline
 from topics.pipeline.topology import Topology

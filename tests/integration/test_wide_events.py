@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.brokers import ensure_topics
-from agents.streaming import Stream
-from agents.worker_process import worker_process
+from agents.broker.reach import ensure_topics
+from agents.demo.event_stream import Stream
+from agents.process.child_process import worker_process
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agents import publishing
-from agents.brokers import ensure_topics
-from agents.outcomes import OutcomePublisher
+from agents.broker.reach import ensure_topics
+from agents.publish import publisher as publishing
+from agents.publish.outcome_publisher import OutcomePublisher
 from models.simulators import LabelledEvent
 from models.simulators.card_fraud import simulate
 from tests.integration.harness import (

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.brokers import ensure_topics
-from agents.worker_process import WorkersEnded, _environment, worker_process
+from agents.broker.reach import ensure_topics
+from agents.process.child_process import WorkersEnded, _environment, worker_process
 from tests.integration.velocity import EVENT
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import Topology

@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from agents.auditing import Audit, audit_topics
-from agents.brokers import ensure_topics
+from agents.audit.topic_audit import Audit, audit_topics
+from agents.broker.reach import ensure_topics
 from tests.integration.harness import (
     PATIENCE_S,
     Trained,

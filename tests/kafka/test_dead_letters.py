@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import orjson
 
-from agents.editing import Edit
-from agents.known_outputs import known_outputs
-from agents.letters import Identity, Letter, read_letters
-from agents.redrive_sending import send_and_follow
-from agents.redriving import errands, select
+from agents.redrive.dead_letter_index import Identity, Letter, read_letters
+from agents.redrive.first_outputs import known_outputs
+from agents.redrive.jq_edit import Edit
+from agents.redrive.selection import errands, select
+from agents.redrive.sender import send_and_follow
 from tests.integration.harness import (
     Trained,
     pipeline_running,

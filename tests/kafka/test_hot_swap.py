@@ -11,9 +11,10 @@ from collections import Counter, defaultdict
 from itertools import islice
 from typing import Any
 
-from agents import publishing, training_data
-from agents.components import open_component
-from agents.control_topic import ControlTopic
+from agents.commands import training_data
+from agents.components.catalogue import open_component
+from agents.control.topic import ControlTopic
+from agents.publish import publisher as publishing
 from models.simulators import SIMULATORS
 from models.training.train import train
 from tests.integration.harness import (

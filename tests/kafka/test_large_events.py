@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from agents.letters import read_letter, read_letters
+from agents.redrive.dead_letter_index import read_letter, read_letters
 from tests.integration.harness import Trained, pipeline_running, publish_raw, settled, simulated
 from tests.integration.test_dead_letters import run
 from topics.kafka.batches import Record

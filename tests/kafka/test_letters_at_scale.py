@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.letters import read_letters
-from agents.tail import TailReader
+from agents.redrive.dead_letter_index import read_letters
+from agents.workers.topic_tail import TailReader
 from tests.integration.harness import (
     Trained,
     decided,

@@ -18,7 +18,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from agents.brokers import wait_for_broker
+from agents.broker.reach import wait_for_broker
 from tests.integration.harness import Trained, pipeline_running, publish, settled, simulated
 from tests.kafka_nodes import RUN, START_TIMEOUT_S, Node, free_ports, need
 from topics.errors import BrokerUnreachable, HostUnknown, ListenerUnreachable

@@ -29,8 +29,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it does not
     UserScramCredentialUpsertion,
 )
 
-from agents.auditing import audit_topics
-from agents.brokers import ensure_topics
+from agents.audit.topic_audit import audit_topics
+from agents.broker.reach import ensure_topics
 from tests.integration.harness import (
     EVERYTHING,
     Trained,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from agents.tail import TailReader
+from agents.workers.topic_tail import TailReader
 from tests.kafka.topics_changed import create_topic, delete_records
 from topics.settings import BrokerSettings
 

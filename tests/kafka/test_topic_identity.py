@@ -19,12 +19,12 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from agents import tail
-from agents.brokers import ensure_topics
-from agents.metrics import Metrics
-from agents.opening import open_parts
-from agents.runner import Running, running
-from agents.topic_watch import raise_changed
+from agents.broker.reach import ensure_topics
+from agents.identity.topic_watch import raise_changed
+from agents.process.runner import Running, running
+from agents.service.open_pipeline import open_parts
+from agents.workers import topic_tail as tail
+from agents.workers.metrics import Metrics
 from tests.integration.harness import (
     PATIENCE_S,
     Trained,

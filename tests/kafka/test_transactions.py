@@ -11,8 +11,8 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from agents.liveness import Liveness
-from agents.publishing import partition_of
+from agents.process.liveness import Liveness
+from agents.publish.publisher import partition_of
 from tests.integration.harness import (
     Trained,
     decisions_of,

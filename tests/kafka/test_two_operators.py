@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.brokers import ensure_topics
-from agents.control_topic import ControlTopic
-from agents.control_writing import ShutOut, only_writer
+from agents.broker.reach import ensure_topics
+from agents.control.topic import ControlTopic
+from agents.control.writing import ShutOut, only_writer
 from tests.integration.test_two_operators import one_of_two_is_told, state_of, with_policy
 from topics.pipeline.topology import Topology
 from topics.records.control import WeightsDeployment

@@ -7,9 +7,9 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from agents.audit_book import SLACK, Book
-from agents.ledger import Account
-from agents.record_batches import record_batches
+from agents.audit.ledger import Account
+from agents.audit.partition_books import SLACK, Book
+from agents.broker.record_batches import record_batches
 from tests.unit.record_batch_bytes import batch_bytes, marker_bytes
 from topics.kafka.batches import Record
 from topics.pipeline.topology import Topology

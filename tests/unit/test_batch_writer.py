@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from agents.stage_writer import BatchWriter
+from agents.stages.stage_writer import BatchWriter
 from tests.unit.stage_batches import batch_of
 from topics.kafka.batches import MAX_RECORD_BYTES, Record
 from topics.records.stage_batch import StageBatch

@@ -8,7 +8,7 @@ import pytest
 import typer.core
 import typer.main
 
-from agents.brokers import broker_settings, needed_broker
+from agents.broker.reach import broker_settings, needed_broker
 from agents.cli import app
 from topics.broker_address import Address, parsed
 from topics.errors import AnabranchError, InvalidAddress

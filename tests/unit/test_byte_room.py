@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.byte_room import ByteRoom, bytes_about_event
+from agents.publish.byte_limit import ByteRoom, bytes_about_event
 from topics.pipeline.file import find_pipeline
 from topics.pipeline.schema import Pipeline
 

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from faust.transport.consumer import Consumer
 from faust.types import TP
 
-from agents.app import create_app
+from agents.workers.app import create_app
 from topics.errors import LeaseLost
 from topics.kafka.consumer import MicroBatchConsumer
 from topics.settings import BrokerSettings

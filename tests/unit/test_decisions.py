@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agents.alignment import ModelRun, StageRows
-from agents.decisions import DecisionWriter, Weights
-from agents.join import Joined
+from agents.join.partition_join import Joined
+from agents.join.stage_rows import ModelRun, StageRows
+from agents.weigh.decision_records import DecisionWriter, Weights
 from models.weighting import Weighed, combine
 from tests.unit.stage_batches import rows_of
 from topics.kafka.batches import Record

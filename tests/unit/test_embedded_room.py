@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agents.embedded_room import BUDGET, EmbeddedRoom, Event
-from agents.publishing import partition_of
+from agents.publish.embedded_limit import BUDGET, EmbeddedRoom, Event
+from agents.publish.publisher import partition_of
 from topics.kafka.embedded import KEPT_BYTES
 
 PARTITIONS = 4

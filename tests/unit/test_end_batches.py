@@ -10,9 +10,9 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.decision_batches import Unusual, decided_offsets
-from agents.end_batches import ends_of
-from agents.record_batches import record_batches
+from agents.audit.decision_batches import Unusual, decided_offsets
+from agents.audit.end_batches import ends_of
+from agents.broker.record_batches import record_batches
 from tests.unit.record_batch_bytes import CODECS, batch_bytes
 from tests.unit.test_decisions import joined_of, records_of, stage
 from topics.kafka.batches import Headers, Record
@@ -145,7 +145,7 @@ decisions = st.builds(
 
 @given(st.lists(decisions, min_size=1, max_size=12))
 def test_any_records_are_read_as_the_decoder_reads_them(records: list[Record]) -> None:
-    logging.getLogger("agents.end_batches").setLevel(logging.ERROR)
+    logging.getLogger("agents.audit.end_batches").setLevel(logging.ERROR)
     assert quickly(records) == plainly(records)
 
 

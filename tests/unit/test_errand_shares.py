@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 from faust.types import TP
 
-from agents import errands as errands_module
-from agents.errands import SHARE, Answer, StageErrands
+from agents.redrive import component_redrive as errands_module
+from agents.redrive.component_redrive import SHARE, Answer, StageErrands
 from tests.unit.stage_batches import batch_of
 from topics.errors import WireError
 from topics.kafka.batches import Record

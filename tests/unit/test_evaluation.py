@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.evaluation_data import (
+from agents.demo.evaluation_data import (
     TRANSACTIONS,
     events_between,
     outcomes_of_events,
     stream_start,
     transactions_in,
 )
-from agents.evaluation_table import figures_table
+from agents.demo.evaluation_table import figures_table
 from models.data.errors import DatasetNotFound
 from models.errors import LengthMismatch
 from models.report.handbook import (

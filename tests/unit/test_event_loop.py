@@ -13,12 +13,12 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGrou
 from faust.transport.consumer import Consumer
 from faust.types import TP
 
-from agents import event_decoding
-from agents.app import create_app
-from agents.event_decoding import decoded
-from agents.inference import IN_THREAD_FROM, Inference
-from agents.metrics import Metrics
-from agents.stage_metrics import StageMetrics
+from agents.components.inference import IN_THREAD_FROM, Inference
+from agents.stages import event_decoding
+from agents.stages.event_decoding import decoded
+from agents.workers.app import create_app
+from agents.workers.metrics import Metrics
+from agents.workers.stage_metrics import StageMetrics
 from topics.events.source_decoder import SourceDecoder
 from topics.kafka import group_member
 from topics.kafka.consumer import MicroBatchConsumer

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.event_time import EventTimeOrder
+from agents.windows.event_time_order import EventTimeOrder
 from tests.unit.stage_batches import batch_of
 from topics.records.stage_batch import StageBatch
 

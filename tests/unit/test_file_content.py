@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.model_rows import rows_in
-from agents.report_files import ReportNotWritable, check_report_place
+from agents.commands.model_rows import rows_in
+from agents.commands.report_files import ReportNotWritable, check_report_place
 from models.data.datasets import read_rows
 from models.data.errors import UnreadableDataset
 from models.onnx.session import ModelSession, ModelUnreadable

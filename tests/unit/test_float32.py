@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.extract_features import ExtractFeatures, PlainFeatures
-from agents.model_rows import rows_in
-from agents.transforming import INVALID_OUTPUT, transform
+from agents.commands.model_rows import rows_in
+from agents.components.extract_features import ExtractFeatures, PlainFeatures
+from agents.components.running import INVALID_OUTPUT, transform
 from models.component import Batch, Component, StageOutput
 from models.features.aggregates import _REDUCE
 from models.features.vector import FeatureVector

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.protocol.commit import OffsetCommitResponse_v3
 
-from agents.app import create_app
+from agents.workers.app import create_app
 from topics.errors import NameTaken
 from topics.kafka.consumer import MicroBatchConsumer
 from topics.kafka.group_errors import FencedInstanceId

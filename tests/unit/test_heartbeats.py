@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.app import StageApp
-from agents.attended_clock import AttendedClock
-from agents.stage_pulse import WORKER, StagePulse, Standing
-from agents.trial import Part, Trial
+from agents.workers.app import StageApp
+from agents.workers.attended_clock import AttendedClock
+from agents.workers.poison_rows import Part, Trial
+from agents.workers.stage_pulse import WORKER, StagePulse, Standing
 from topics.errors import WireError
 from topics.kafka.batches import Record
 from topics.records.heartbeat import HEADER, Heartbeat, heartbeat_of

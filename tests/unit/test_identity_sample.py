@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from aiokafka.structs import TopicPartition
 
-from agents.end_batches import Ends
-from agents.identity_sample import IdentitySample, difference
-from agents.log_reader import LogReader, Read
-from agents.record_batches import record_batches
+from agents.audit.end_batches import Ends
+from agents.audit.identity_sample import IdentitySample, difference
+from agents.broker.log_reader import LogReader, Read
+from agents.broker.record_batches import record_batches
 from tests.unit.record_batch_bytes import batch_bytes
 from topics.kafka.batches import Record
 from topics.pipeline.topology import Topology

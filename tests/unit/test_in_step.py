@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from agents import in_step
-from agents.in_step import InStep
+from agents.workers import flow_control as in_step
+from agents.workers.flow_control import InStep
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.join import Joined, Moment, PartitionJoin
-from agents.lane import COMERS
-from agents.trial import WORKER_ENDED
+from agents.join.lane import COMERS
+from agents.join.partition_join import Joined, Moment, PartitionJoin
+from agents.workers.poison_rows import WORKER_ENDED
 from tests.unit.stage_batches import batch_of
 from topics.records.heartbeat import Heartbeat
 from topics.records.stage_batch import Bools, Failure, ModelRef, StageBatch

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.alignment import aligned
-from agents.join import PartitionJoin
+from agents.join.partition_join import PartitionJoin
+from agents.join.stage_rows import aligned
 from tests.unit.stage_batches import batch_of
 from tests.unit.test_join import anyone, at, offsets
 from topics.records.bytes_column import BytesColumn

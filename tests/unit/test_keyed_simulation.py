@@ -22,13 +22,13 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents import keyed_stage
-from agents.components import OpenComponent
-from agents.keyed_stage import KeyedStage
-from agents.past import orders_of
-from agents.slot import Slot
-from agents.stage_pulse import WORKER
-from agents.worker import Wiring
+from agents.components.active_component import Slot
+from agents.components.catalogue import OpenComponent
+from agents.stages import keyed_stage
+from agents.stages.keyed_stage import KeyedStage
+from agents.windows.entity_past import orders_of
+from agents.workers.stage_pulse import WORKER
+from agents.workers.worker import Wiring
 from models.component import Batch, Component, StageOutput
 from models.features.windows import WindowPlan, Windows
 from tests.unit.topic_log import record

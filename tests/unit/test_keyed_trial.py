@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.event_time import Released
-from agents.keyed_trial import HEADER, KeyedTrial, Tried, tried_by, tried_record
-from agents.stage_pulse import WORKER
+from agents.windows.event_time_order import Released
+from agents.windows.keyed_poison_rows import HEADER, KeyedTrial, Tried, tried_by, tried_record
+from agents.workers.stage_pulse import WORKER
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import record
 from topics.kafka.batches import Record

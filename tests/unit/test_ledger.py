@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.ledger import Account, Ledger, Ranges, View
-from agents.ledger_chunks import SIZE
+from agents.audit.ledger import Account, Ledger, Ranges, View
+from agents.audit.ledger_chunks import SIZE
 
 Kind = Literal["enter", "decide", "bury"]
 

@@ -12,8 +12,8 @@ from aiokafka.errors import MessageSizeTooLargeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.letter_writer import LetterWriter, write_while_they_fit
-from agents.letters import Letter
+from agents.redrive.dead_letter_index import Letter
+from agents.redrive.dead_letter_writer import LetterWriter, write_while_they_fit
 from topics.kafka.batches import Record
 from topics.records.dead_letter import cut, dead_letter, digest_of, source_of
 from topics.records.stage_batch import Failure

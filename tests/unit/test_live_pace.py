@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from agents.live_latency import live_latency_ms
-from agents.live_pace import LOOK_S, LivePace
+from agents.redrive.live_latency import live_latency_ms
+from agents.redrive.live_pace import LOOK_S, LivePace
 from tests.unit.topic_log import record
 from topics.records.decision import ATTEMPT
 

@@ -15,8 +15,8 @@ import pytest
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Gauge
 
-from agents.liveness import Liveness
-from agents.monitoring import MAX_CONNECTIONS, PortUnavailable, serving
+from agents.process.http_port import MAX_CONNECTIONS, PortUnavailable, serving
+from agents.process.liveness import Liveness
 
 EVENTS = TP("p.events", 0)
 
@@ -160,7 +160,7 @@ def test_connections_that_say_nothing_hold_up_no_probe(liveness: Liveness) -> No
 def test_a_request_that_comes_byte_by_byte_is_cut_off_in_the_end(
     liveness: Liveness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.monitoring.ANSWERED_WITHIN_S", 0.5)
+    monkeypatch.setattr("agents.process.http_port.ANSWERED_WITHIN_S", 0.5)
 
     def trickle(connection: socket.socket) -> None:
         for _ in range(200):  # each well within the socket's own time-out

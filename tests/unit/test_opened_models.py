@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.components import open_component
-from agents.deployed import open_deployed
+from agents.components.catalogue import open_component
+from agents.service.open_version import open_deployed
 from models.onnx.probing import ProbeFailed, probe_of
 from models.onnx.session import ModelSession, ModelUnreadable, WeightsElsewhere
 from models.registry.probe import Probe

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.components import open_component
-from agents.deployed import open_weights
+from agents.components.catalogue import open_component
+from agents.service.open_version import open_weights
 from models.component import Batch, Component, StageOutput
 from models.registry.registry import Registry
 from models.registry.variant_table import OptimiseReport

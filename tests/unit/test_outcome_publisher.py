@@ -8,8 +8,8 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from agents import outcomes
-from agents.outcomes import OutcomePublisher
+from agents.publish import outcome_publisher as outcomes
+from agents.publish.outcome_publisher import OutcomePublisher
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.schema import Pipeline
 

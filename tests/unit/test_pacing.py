@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.pacing import AtEventTimes, AtRate, Labelled, Pace
-from agents.publishing import paced
+from agents.publish.pacing import AtEventTimes, AtRate, Labelled, Pace
+from agents.publish.publisher import paced
 from topics.records.decision import rfc3339
 
 DAY_MS = 1_522_540_800_000  # 2018-04-01

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from agents.commands.status_view import rendered
-from agents.pipeline_status import PipelineStatus, pipeline_status
-from agents.status_advice import advice
+from agents.status.advice import advice
+from agents.status.pipeline_status import PipelineStatus, pipeline_status
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.readers import readers
 from topics.records.reports import InService, ReportState, StatusReport, WorkerReport, records

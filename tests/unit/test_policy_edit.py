@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agents.policy_advice import NoCosts, advice, check_costs, write_policy
+from agents.commands.policy_advice import NoCosts, advice, check_costs, write_policy
 from models.report.decision_costs import CostReport, Decided, Verdict
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.policy_edit import PolicyNotEditable, with_thresholds

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from agents.commands.gathering import gathered_rows
+from agents.commands.labelled_rows import gathered_rows
 from agents.commands.shared import PlainFormatter, Terminal
 from models.data.errors import DatasetError
 from topics.errors import AnabranchError

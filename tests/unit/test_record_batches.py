@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.record_batches import record_batches
+from agents.broker.record_batches import record_batches
 from tests.unit.record_batch_bytes import CODECS, batch_bytes, marker_bytes
 from topics.kafka.aiokafka_fixes import TolerantRecords
 from topics.kafka.batches import Record

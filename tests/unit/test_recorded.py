@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.recorded import Recorded
-from agents.stage_writer import encoded_records
+from agents.stages.stage_writer import encoded_records
+from agents.stages.written_batches import Recorded
 from tests.unit.stage_batches import batch_of
 
 ROWS_A_RECORD = 3

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from prometheus_client import generate_latest
 
-from agents.liveness import Liveness
-from agents.metrics import Metrics
-from agents.refusal import refusal_in, told
-from agents.supervision import ComponentFailed
+from agents.process.liveness import Liveness
+from agents.process.refusal import refusal_in, told
+from agents.process.supervision import ComponentFailed
+from agents.workers.metrics import Metrics
 from topics.errors import BrokerUnreachable, TopicMismatch, TopicRecreated
 
 MISMATCH = TopicMismatch("p.events", 6, 4)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from agents.rewinding import Resumption
+from agents.windows.log_rewind import Resumption
 from topics.kafka.fetch import continued
 
 EVENTS = TP("p.events", 0)

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agents import training_data
-from agents.pipeline_template import Template, render
+from agents.commands import training_data
+from agents.commands.pipeline_template import Template, render
 from models.data.label_values import outcome_name
 from models.errors import TooFewRows
 from models.schema.columns import InferredColumn, infer_column

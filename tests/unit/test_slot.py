@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.alignment import aligned
-from agents.components import OpenComponent
-from agents.slot import Challenge, Slot, exchanged, in_share, made_by
+from agents.components.active_component import Challenge, Slot, exchanged, in_share, made_by
+from agents.components.catalogue import OpenComponent
+from agents.join.stage_rows import aligned
 from models.component import Batch, Component, StageOutput
 from tests.unit.stage_batches import batch_of
 from topics.errors import WireError

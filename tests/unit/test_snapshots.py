@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from agents import snapshots
-from agents.past import Past, orders_of
-from agents.snapshots import Snapshot, SnapshotStore
+from agents.windows import snapshots
+from agents.windows.entity_past import Past, orders_of
+from agents.windows.snapshots import Snapshot, SnapshotStore
 from models.features import history, history_chunk
 from models.features.windows import WindowPlan
 from topics.kafka.batches import Record

@@ -7,8 +7,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.coverage import check_continues
-from agents.source_identity import (
+from agents.identity.source_identity import (
     SOURCE_IDS,
     Mark,
     check_identity,
@@ -16,6 +15,7 @@ from agents.source_identity import (
     headers_by_topic,
     source_headers,
 )
+from agents.workers.coverage import check_continues
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import TopicLog, record
 from topics.errors import TopicRecreated

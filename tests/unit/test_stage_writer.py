@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.components import OpenComponent
-from agents.metrics import Metrics
-from agents.slot import Challenge, Slot
-from agents.stage_metrics import StageMetrics
-from agents.stage_writer import StageWriter
-from agents.worker import Wiring
+from agents.components.active_component import Challenge, Slot
+from agents.components.catalogue import OpenComponent
+from agents.stages.stage_writer import StageWriter
+from agents.workers.metrics import Metrics
+from agents.workers.stage_metrics import StageMetrics
+from agents.workers.worker import Wiring
 from models.component import Batch, Component, StageOutput
 from tests.unit.stage_batches import rows_of
 from topics.errors import LeaseLost, NotAuthorized

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import ConsumerRecord
 
-from agents.topic_watch import TopicWatch, raise_changed
+from agents.identity.topic_watch import TopicWatch, raise_changed
 from tests.unit.topic_log import TopicLog, record
 from topics.errors import AnabranchError, TopicMismatch, TopicMissing, TopicRecreated
 from topics.kafka.topic_identity import TopicIdentity

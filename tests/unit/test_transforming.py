@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agents.transforming import INVALID_OUTPUT, Transformed, spread, transform
+from agents.components.running import INVALID_OUTPUT, Transformed, spread, transform
 from models.component import Batch, Component, StageOutput
 
 

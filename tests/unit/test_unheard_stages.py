@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from faust.types import TP
 
-from agents.join import Joined, Moment, PartitionJoin
-from agents.joined_worker import JoinedWorker
-from agents.worker import Wiring
+from agents.join.partition_join import Joined, Moment, PartitionJoin
+from agents.stages.join_worker import JoinedWorker
+from agents.workers.worker import Wiring
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import record
 from topics.kafka.fetch import Fetch

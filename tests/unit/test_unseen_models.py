@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from agents.components import open_component
-from agents.evaluation_data import not_measured
+from agents.components.catalogue import open_component
+from agents.demo.evaluation_data import not_measured
 from models.errors import HoldoutSeen
 from models.onnx.import_model import import_model
 from models.onnx.session import ModelSession

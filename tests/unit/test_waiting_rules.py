@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.alignment import Reason, StageRows
-from agents.decisions import Weights
-from agents.join import Joined
-from agents.time_outs import TimeOutsDoNotFit, check_time_outs
-from agents.weighing import Scale
+from agents.join.partition_join import Joined
+from agents.join.stage_rows import Reason, StageRows
+from agents.weigh.decision_records import Weights
+from agents.weigh.scoring import Scale
+from agents.workers.timeouts import TimeOutsDoNotFit, check_time_outs
 from tests.unit.stage_batches import rows_of
 from tests.unit.test_pipeline_file import MINIMAL
 from topics.pipeline.file import PipelineFileError, load_pipeline

@@ -12,14 +12,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from agents.alignment import ModelRun, StageRows
 from agents.cli import app
-from agents.decisions import Weights
-from agents.deployed import open_weights
-from agents.join import Joined
-from agents.opening import check_weighed_models, open_parts
-from agents.terms import Terms, TermsSlot
-from agents.weighing import rows_of_other_models
+from agents.join.partition_join import Joined
+from agents.join.stage_rows import ModelRun, StageRows
+from agents.service.open_pipeline import check_weighed_models, open_parts
+from agents.service.open_version import open_weights
+from agents.weigh.decision_records import Weights
+from agents.weigh.decision_rule import Terms, TermsSlot
+from agents.weigh.scoring import rows_of_other_models
 from models.onnx.weighed_models import WeightsOfOtherModels, learned_for
 from models.registry.registry import Registry, WeightsCard
 from tests.unit.onnx_networks import network

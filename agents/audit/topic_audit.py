@@ -1,0 +1,256 @@
+"""The audit: a ledger filled from the topics alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from aiokafka.structs import TopicPartition
+from pydantic import BaseModel, ConfigDict
+
+from agents.audit.findings import (
+    anew_finding,
+    compacted_topics,
+    identity_findings,
+    partition_findings,
+    removal_findings,
+    unjudged_note,
+)
+from agents.audit.identity_sample import IdentitySample, Mismatch
+from agents.audit.ledger import Account
+from agents.audit.partition_books import Book
+from agents.broker.log_reader import LogReader
+from agents.broker.source_commits import SourceCommits
+from topics.errors import BrokerError
+from topics.pipeline.topology import Topology
+from topics.settings import BrokerSettings
+
+_POLL_S = 0.1
+_LOOK_S = 10.0
+"""How often a running audit looks for new partitions, and at its sample again."""
+_SHOW_SHARE = 0.05
+"""Of a running audit's time, that its results may take."""
+_NOTHING = 300
+"""Fetches in a row that bring nothing, though the broker says that there is more."""
+
+
+class Unreadable(BrokerError):
+    """A broker gives no records though it says that there are some."""
+
+    def __init__(self, tp: TopicPartition, position: int, end: int) -> None:
+        super().__init__(
+            f"{tp.topic}[{tp.partition}]: the broker gives nothing from offset {position} on, "
+            f"though it says that the partition ends at {end}; look at the broker's log"
+        )
+
+
+class PartitionAudit(BaseModel):
+    """How the source records of a partition ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    inputs: int
+    decided: int
+    dead: int
+    in_flight: int
+    lost: int
+    duplicated: int
+    redriven: int
+    """Dead letters that went through the pipeline again; they count as what came of it."""
+    expired: int
+    """Source records that are no longer on the topic, and have an end."""
+    expired_unread: int
+    """Source records that are no longer on the topic, and have none: they were never read."""
+    unjudged: int
+    """Offsets of which nobody can say: their end, if there was one, may have expired."""
+
+
+class Written(BaseModel):
+    """Records that were ever written, by the topics' end offsets."""
+
+    events: int
+    decisions: int
+    dead_letters: int
+
+
+class Audit(BaseModel):
+    """The result of an audit."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pipeline: str
+    partitions: dict[int, PartitionAudit]
+    total: PartitionAudit
+    written: Written
+    problems: tuple[str, ...] = ()
+    """What is wrong with the topics: the numbers do not mean what they say."""
+    notes: tuple[str, ...] = ()
+    """What the numbers leave open."""
+
+    @property
+    def passed(self) -> bool:
+        """Nothing is lost, unread or ended twice, and the topics are what they were."""
+        wrong = self.total.lost + self.total.duplicated + self.total.expired_unread
+        return wrong == 0 and not self.problems
+
+
+async def audit_topics(
+    settings: BrokerSettings,
+    topology: Topology,
+    stop: asyncio.Event | None,
+    show: Callable[[Audit], None] | None = None,
+) -> Audit:
+    """Audit what the topics hold now; with *stop*, also all that comes until it is set.
+
+    *show* is given the result as it stands, about every second. Raises BrokerError, KafkaError.
+    """
+    show_at = 0.0
+    async with LogReader.of(settings) as reader:
+        audit = _Running(reader, settings, topology)
+        while True:
+            await audit.read()
+            if (stop is None or stop.is_set()) and not await audit.waits():
+                return await audit.result()
+            began = time.monotonic()
+            if show is not None and began >= show_at:
+                show(await audit.result())
+                took_s = time.monotonic() - began
+                show_at = began + max(1.0, took_s / _SHOW_SHARE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for((stop or asyncio.Event()).wait(), _POLL_S)
+            if stop is not None and stop.is_set():
+                await asyncio.sleep(_POLL_S)  # for what it waits for: a stop is over at once
+
+
+@dataclass(slots=True)
+class _Running:
+    """An audit from pass to pass: each reads every partition to where it ends."""
+
+    reader: LogReader
+    settings: BrokerSettings
+    topology: Topology
+    _book: Book = field(init=False)
+    _sample: IdentitySample = field(init=False)
+    _commits: SourceCommits = field(init=False)
+    _counts: dict[str, int] = field(default_factory=dict)
+    _others: list[Mismatch] = field(default_factory=list)
+    _compacted: set[str] = field(default_factory=set)
+    _looked_at: float = float("-inf")
+    _compared_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self._book = Book(self.topology)
+        self._sample = IdentitySample(self.topology)
+        self._commits = SourceCommits(self.settings, self.topology)
+
+    @property
+    def _topics(self) -> tuple[str, str, str]:
+        return self.topology.events, self.topology.decisions, self.topology.dead_letters
+
+    async def read(self) -> None:
+        """One pass."""
+        if time.monotonic() - self._looked_at > _LOOK_S:
+            await self._look()
+        # An event is never newer than its decision, nor a dead letter than a decision behind it.
+        for topic in self._topics:
+            self._book.know(await self.reader.bounds(self._of(topic), "end"))
+            if topic == self.topology.events:
+                self._book.bound_missing(self._book.ends(topic))
+        nothing = 0
+        while positions := self._book.pending():
+            for tp, read in (await self.reader.fetch(positions)).items():
+                if read.dropped:
+                    first = await self.reader.bounds([tp], "first")
+                    end = await self.reader.bounds([tp], "end")
+                    self._book.dropped(tp, first[tp], end[tp])
+                for ends in self._book.take(tp, read.batches):
+                    if tp.topic == self.topology.decisions:
+                        first_seen = self._book.first_seen(tp.partition)
+                        self._sample.offer(tp.partition, ends, first_seen)
+            nothing = nothing + 1 if positions == self._book.pending() else 0
+            if nothing > _NOTHING:
+                tp, position = next(iter(positions.items()))
+                raise Unreadable(tp, position, self._book.ends(tp.topic)[tp])
+
+    async def _look(self) -> None:
+        """Take up partitions that were added."""
+        new: list[TopicPartition] = []
+        for topic in self._topics:
+            count, known = await self.reader.partitions(topic), self._counts.get(topic, 0)
+            new += [TopicPartition(topic, partition) for partition in range(known, count)]
+            self._counts[topic] = max(count, known)
+        if new:
+            self._book.add(await self.reader.bounds(new, "first"))
+        self._looked_at = time.monotonic()
+
+    def _of(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, partition) for partition in range(self._counts[topic])]
+
+    async def waits(self) -> bool:
+        """Whether a moment will tell more: events that are gone may be in a worker's hand."""
+        await self._commits.look(self._book.gone_behind())
+        return self._commits.moves()
+
+    async def result(self) -> Audit:
+        """The books as they stand."""
+        book, topology = self._book, self.topology
+        await self._commits.look(book.gone_behind())
+        accounts = {
+            number: book.account(number, *self._commits.standing(number, book.first_seen(number)))
+            for number in book.numbers()
+        }
+        total = sum(accounts.values(), Account())
+        return Audit(
+            pipeline=topology.pipeline,
+            partitions={number: _shown(account) for number, account in accounts.items()},
+            total=_shown(total),
+            written=Written(
+                events=book.written(topology.events),
+                decisions=book.written(topology.decisions),
+                dead_letters=book.written(topology.dead_letters),
+            ),
+            problems=tuple(await self._problems(total)),
+            notes=tuple(self._notes(total)),
+        )
+
+    async def _problems(self, total: Account) -> list[str]:
+        book, topology = self._book, self.topology
+        removed = {topic: book.removed(topic) for topic in self._topics}
+        if time.monotonic() - self._compared_at > _LOOK_S:
+            self._others = await self._sample.mismatches(self.reader)
+            if total.lost or any(removed.values()):
+                self._compacted = await compacted_topics(self.settings, self._topics)
+            self._compared_at = time.monotonic()
+        # Asked for anew: what was decided may be newer than the ends that were read to.
+        events = await self.reader.bounds(self._of(topology.events), "end")
+        far = book.far_ends(events)
+        by_number = {tp.partition: end for tp, end in events.items()}
+        return [
+            *partition_findings(topology, self._counts),
+            *(anew_finding(tp.topic, tp.partition) for tp in book.made_anew()),
+            *identity_findings(topology, far, by_number, self._others),
+            *removal_findings(removed, self._compacted, total.lost),
+        ]
+
+    def _notes(self, total: Account) -> list[str]:
+        notes = []
+        if total.unjudged:
+            notes.append(unjudged_note(self.topology, total.unjudged))
+        if strange := self._book.strange():
+            notes.append(
+                f"{strange:,} records of {self.topology.decisions} and "
+                f"{self.topology.dead_letters} are not Anabranch's: left out"
+            )
+        return notes
+
+
+def _shown(account: Account) -> PartitionAudit:
+    return PartitionAudit(
+        inputs=account.inputs, decided=account.decided, dead=account.dead,
+        in_flight=account.in_flight, lost=account.lost, duplicated=account.duplicated,
+        redriven=account.redriven, expired=account.expired,
+        expired_unread=account.expired_unread, unjudged=account.unjudged,
+    )  # fmt: skip

@@ -1,0 +1,194 @@
+"""Stages' batches side by side: one row per source offset, absent where a stage has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.components.running import INVALID_OUTPUT
+from topics.records.bytes_column import BytesColumn
+from topics.records.stage_batch import (
+    Bools,
+    Failure,
+    Floats,
+    Ints,
+    ModelRef,
+    Rows,
+    StageBatch,
+    concat_failures,
+)
+
+Reason = Literal["down", "late", "unknown"]
+"""Why a stage has given no answer to a row."""
+ERRORS: Mapping[Reason, str] = {
+    "down": "StageDown", "late": "StageLate", "unknown": "StageMissing",
+}  # fmt: skip
+"""Reason → the class of error that a dead letter names."""
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+NO_ROWS = Rows(
+    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_),
+    BytesColumn(b"", 0), BytesColumn(b"", 0),
+)  # fmt: skip
+
+
+class ModelRun(NamedTuple):
+    """From `start` on, the rows' outputs were made by `model`."""
+
+    start: int
+    model: ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class StageRows:
+    """One stage's part of joined rows."""
+
+    present: Bools
+    output: Floats
+    signal: Floats
+    models: tuple[ModelRun, ...]
+    """Ascending; empty when the stage delivered nothing."""
+    failures: tuple[Failure, ...]
+    """Of rows that it has answered by saying that it has no output."""
+    delivered: Bools
+    """Which rows it has answered, by an output or a failure."""
+    unanswered: Reason = "unknown"
+    """Why it has not answered the others."""
+
+    def __getitem__(self, rows: slice) -> StageRows:
+        start, stop, _ = rows.indices(len(self.present))
+        begun = [run for run in self.models if run.start <= start][-1:]
+        within = [run for run in self.models if start < run.start < stop]
+        return StageRows(
+            self.present[rows], self.output[rows], self.signal[rows],
+            tuple(ModelRun(max(0, run.start - start), run.model) for run in [*begun, *within]),
+            tuple(failure._replace(row=failure.row - start) for failure in self.failures
+                  if start <= failure.row < stop),
+            self.delivered[rows], self.unanswered,
+        )  # fmt: skip
+
+
+def failures_of(stages: Mapping[str, StageRows]) -> dict[int, Failure]:
+    """Row → why it is absent somewhere: the first stage's reason, in stage order."""
+    found: dict[int, Failure] = {}
+    for stage in stages.values():
+        for failure in stage.failures:
+            found.setdefault(failure.row, failure)
+    return found
+
+
+def union(candidates: Sequence[Sequence[Rows]]) -> Rows:
+    """All rows that any stage knows, in source order; a candidate comes in parts."""
+    longest = max(candidates, key=lambda parts: sum(map(len, parts)))
+    offsets = np.concatenate([part.offsets for part in longest])
+    others = [
+        part
+        for parts in candidates
+        for part in parts
+        if parts is not longest and not _holds_all(offsets, part.offsets)
+    ]
+    merged = Rows.concat([*longest, *others])
+    if not others:
+        return merged
+    _, first = np.unique(merged.offsets, return_index=True)
+    return merged.picked(first)
+
+
+def _holds_all(offsets: Ints, wanted: Ints) -> bool:
+    """Whether every one of *wanted* is among *offsets*, both ascending."""
+    if len(wanted) == len(offsets):
+        return bool((offsets == wanted).all())
+    if not len(wanted):
+        return True
+    at = offsets.searchsorted(wanted)
+    return bool(at[-1] < len(offsets) and (offsets[at] == wanted).all())
+
+
+def aligned(parts: list[StageBatch], offsets: Ints, unanswered: Reason = "unknown") -> StageRows:
+    """A stage's rows at their place among *offsets*; rows that it did not deliver are absent.
+
+    So are rows whose output has fewer columns than others have. *parts* may be of several lanes,
+    in any order.
+    """
+    n = len(offsets)
+    if not parts:
+        nothing = np.zeros(n, np.float32)
+        nobody = np.zeros(n, np.bool_)
+        return StageRows(nobody, nothing[:, None], nothing, (), (), nobody.copy(), unanswered)
+    parts = _of_one_width(parts)
+    present = np.concatenate([part.present for part in parts])
+    output = np.concatenate([part.output for part in parts])
+    signal = np.concatenate([part.signal for part in parts])
+    failures = concat_failures(parts)
+    own = np.concatenate([part.rows.offsets for part in parts])
+    at = offsets.searchsorted(own)
+    models = _model_runs(parts, at)
+    if len(own) == n and bool((own == offsets).all()):
+        return StageRows(present, output, signal, models, failures, np.ones(n, np.bool_))
+    failures = tuple(sorted(failure._replace(row=int(at[failure.row])) for failure in failures))
+    delivered = np.zeros(n, np.bool_)
+    delivered[at] = True
+    return StageRows(
+        _scattered(present, at, n), _scattered(output, at, n), _scattered(signal, at, n),
+        models, failures, delivered, unanswered,
+    )  # fmt: skip
+
+
+def _of_one_width(parts: list[StageBatch]) -> list[StageBatch]:
+    """The parts, all as wide as the widest; of one that was not so, no row is present.
+
+    A part without any output may have another width than the rest, and that is no failure. Two
+    widths come side by side where lanes run two versions of a component; mostly rows leave a join
+    in runs of one width, see `Lane.cut`.
+    """
+    widths = {part.output.shape[1] for part in parts}
+    if len(widths) == 1:
+        return parts
+    width = max((p.output.shape[1] for p in parts if p.present.any()), default=1)
+    return [it if it.output.shape[1] == width else _without_outputs(it, width) for it in parts]
+
+
+def _without_outputs(part: StageBatch, width: int) -> StageBatch:
+    """The part with *width* columns; its rows that were present say why they are not."""
+    n = len(part)
+    reason = f"{part.output.shape[1]} output columns where rows beside it have {width}"
+    absent = [Failure(int(row), part.component, INVALID_OUTPUT, reason)
+              for row in np.flatnonzero(part.present)]  # fmt: skip
+    return replace(
+        part, present=np.zeros(n, np.bool_), output=np.zeros((n, width), part.output.dtype),
+        signal=np.zeros(n, np.float32), failures=tuple(sorted([*part.failures, *absent])),
+    )  # fmt: skip
+
+
+def _model_runs(parts: list[StageBatch], at: Ints) -> tuple[ModelRun, ...]:
+    models = list(dict.fromkeys(model for part in parts if len(part) for model in _models(part)))
+    if len(models) == 1:
+        return (ModelRun(int(at.min()), models[0]),)
+    which = np.concatenate([_which_models(part, models) for part in parts if len(part)])
+    order = np.argsort(at, kind="stable")
+    at, which = at[order], which[order]
+    changes = np.flatnonzero(np.diff(which, prepend=-1))
+    return tuple(ModelRun(int(at[row]), models[which[row]]) for row in changes)
+
+
+def _models(part: StageBatch) -> list[ModelRef]:
+    return [part.model] if part.challenger is None else [part.model, part.challenger]
+
+
+def _which_models(part: StageBatch, models: list[ModelRef]) -> Ints:
+    """The place among *models* of the one that has made each row."""
+    if part.challenger is None or part.challenged is None:
+        return np.full(len(part), models.index(part.model))
+    return np.where(
+        part.challenged, models.index(part.challenger), models.index(part.model)
+    ).astype(np.int64)
+
+
+def _scattered(values: NDArray[_Scalar], at: Ints, n: int) -> NDArray[_Scalar]:
+    full = np.zeros((n, *values.shape[1:]), values.dtype)
+    full[at] = values
+    return full

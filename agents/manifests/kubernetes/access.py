@@ -1,0 +1,71 @@
+"""Topics and users on the broker, as Strimzi's operators make them."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from agents.manifests.kubernetes.names import Cluster, Manifest, labels, manifest
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.acls import Acl, acls
+from topics.records.topic_configs import topic_configs
+
+_TYPES = {"transactional-id": "transactionalId"}
+"""Strimzi's own words."""
+
+API = "kafka.strimzi.io/v1"
+
+
+def topics(pipeline: Pipeline, cluster: Cluster) -> list[Manifest]:
+    """A KafkaTopic for every topic, as `anabranch topics --create` makes them."""
+    topology = Topology.of(pipeline)
+    configs = topic_configs(topology)
+    return [
+        _resource("KafkaTopic", topic, pipeline, cluster, {
+            "partitions": topology.partitions, "replicas": 3,
+            "config": _numbers({"min.insync.replicas": "2", **configs.get(topic, {})}),
+        })
+        for topic in topology.all
+    ]  # fmt: skip
+
+
+def users(pipeline: Pipeline, cluster: Cluster) -> list[Manifest]:
+    """A KafkaUser for everybody who has rights, with these and no more."""
+    by_user = groupby(sorted(acls(pipeline), key=lambda acl: acl.principal), _principal)
+    return [
+        _resource("KafkaUser", who, pipeline, cluster, {
+            "authentication": {"type": "scram-sha-512"},
+            "authorization": {"type": "simple", "acls": _rules(list(of))},
+        })
+        for who, of in by_user
+    ]  # fmt: skip
+
+
+def _principal(acl: Acl) -> str:
+    return acl.principal
+
+
+def _rules(of: list[Acl]) -> list[Manifest]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for acl in of:
+        operations = found.setdefault((acl.resource, acl.name), [])
+        if acl.operation.capitalize() not in operations:
+            operations.append(acl.operation.capitalize())
+    return [
+        {
+            "resource": {"type": _TYPES.get(kind, kind), "name": name, "patternType": "literal"},
+            "operations": may,
+        }
+        for (kind, name), may in found.items()
+    ]
+
+
+def _numbers(config: dict[str, str]) -> dict[str, str | int]:
+    return {name: int(value) if value.isdigit() else value for name, value in config.items()}
+
+
+def _resource(
+    kind: str, name: str, pipeline: Pipeline, cluster: Cluster, spec: Manifest
+) -> Manifest:
+    labelled = {**labels(pipeline), "strimzi.io/cluster": cluster.kafka}
+    return manifest(API, kind, name, {"spec": spec}, labelled=labelled)

@@ -1,0 +1,185 @@
+"""Running components: their Faust apps in one event loop, started and stopped as one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from agents.control.topic import ControlTopic
+from agents.identity.source_identity import headers_by_topic
+from agents.identity.topic_watch import TopicWatch
+from agents.process.liveness import Standing
+from agents.process.pipeline_runtime import Parts, Slots
+from agents.process.status_writer import StatusWriter
+from agents.process.worker_apps import repartition_app, worker_app
+from agents.workers.app import StageApp
+from agents.workers.flow_control import InStep
+from agents.workers.metrics import Metrics
+from agents.workers.stage_metrics import StageMetrics
+from agents.workers.topic_tail import TailReader
+from agents.workers.worker import Worker
+from topics.errors import AnabranchError, BrokerUnreachable
+from topics.pipeline.topology import Topology
+from topics.settings import BrokerSettings
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 4.0
+_LAG_EVERY_S = 0.5
+
+
+class StopTimeout(AnabranchError):
+    """Components did not stop in time; their process ends without them."""
+
+    def __init__(self, groups: Sequence[str], waited_s: float) -> None:
+        super().__init__(
+            f"{', '.join(sorted(groups))} did not stop within {waited_s:.0f} s and were left; "
+            "rows that they had not committed are read again after a restart"
+        )
+
+
+@dataclass(slots=True)
+class Running:
+    """Components that run in this process."""
+
+    apps: dict[str, StageApp]
+    metrics: Metrics
+    stages: dict[str, StageMetrics]
+    slots: Slots
+    topics: TopicWatch
+    """What its topics were before the first record was read."""
+    workers: Mapping[str, Worker[Any]]
+    ready: bool = False
+    """Every component has joined its consumer group."""
+
+    def failure(self) -> tuple[str, BaseException] | None:
+        """The component that failed, and why; None while all are well."""
+        for name, app in self.apps.items():
+            if app.failure is not None:
+                return name, app.failure
+        return None
+
+    def silent_s(self) -> float:
+        """For how long the broker has not answered the heartbeats of some component."""
+        return max((app.batches.silent_s for app in self.apps.values()), default=0.0)
+
+    def standing(self) -> dict[str, Standing]:
+        """Where each component is, partition by partition, see `agents.process.liveness`."""
+        return {name: app.batches.standing() for name, app in self.apps.items()}
+
+    def lag(self) -> int:
+        """Records that wait on topics that these components read."""
+        return sum(app.batches.lag() for app in self.apps.values())
+
+    async def observe_lag(self) -> None:
+        """Note each component's lag again and again, for ever."""
+        while True:
+            for name, app in self.apps.items() if self.ready else ():
+                self.stages[name].observe_lag(app.batches.lag())
+            await asyncio.sleep(_LAG_EVERY_S)
+
+    async def failed(self) -> tuple[str, BaseException]:
+        """Wait until a component fails."""
+        waits = [asyncio.ensure_future(app.failed.wait()) for app in self.apps.values()]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        found = self.failure()
+        if found is None:
+            raise RuntimeError("an app says that it failed, but not why")
+        return found
+
+
+@asynccontextmanager
+async def running(
+    parts: Parts, settings: BrokerSettings, metrics: Metrics, control: ControlTopic | None = None
+) -> AsyncIterator[Running]:
+    """Start the components, yield when each owns its partitions, stop them in the end.
+
+    With *control* they say on the reports topic how they fare, from the start on.
+    """
+    started: dict[str, tuple[StageApp, Worker[Any]]] = {}
+    stages: dict[str, StageMetrics] = {}
+    slots = Slots.of(parts)
+    in_step = InStep()
+    for name, members in parts.workers().items():
+        for it in dict.fromkeys((name, *members)):
+            stages[it] = StageMetrics(metrics, parts.pipeline.name, it)
+        started[name] = worker_app(parts, name, settings, stages, in_step, slots)
+        if name in Topology.of(parts.pipeline).repartitioned:
+            before = f"{name}.keyed"
+            stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
+            started[before] = repartition_app(parts, name, settings, stages[before])
+    apps = {name: app for name, (app, _) in started.items()}
+    own = TailReader(settings)
+    tails = [own, *(worker.tail for _, worker in started.values())]
+    topology = Topology.of(parts.pipeline)
+    try:
+        await asyncio.gather(*(tail.start() for tail in tails))
+        told = control.reports.topics if control is not None else None
+        watch = await TopicWatch.begin(own, topology, told.ids if told is not None else None)
+        if not settings.embedded:  # its topics cannot be made anew, and it keeps few bytes
+            headers = headers_by_topic(topology, watch.known)
+            for app in apps.values():
+                app.writer.common_headers = headers
+        workers = Running(
+            apps, metrics, stages, slots, watch, {n: it for n, (_, it) in started.items()}
+        )
+        status = StatusWriter(workers, parts.pipeline, control)
+        tasks = [asyncio.create_task(task()) for task in (workers.observe_lag, status.follow)]
+        tasks += [asyncio.create_task(_beat(app, worker)) for app, worker in started.values()]
+        try:
+            await _start(apps, settings)
+            workers.ready = True
+            yield workers
+        finally:
+            for task in tasks:
+                task.cancel()
+    except BaseException:
+        with suppress(StopTimeout):  # what went wrong before is what matters
+            await _stop(list(apps.values()))
+        raise
+    else:
+        await _stop(list(apps.values()))
+        await status.end()
+    finally:
+        await asyncio.gather(*(tail.stop() for tail in tails))
+
+
+async def _beat(app: StageApp, worker: Worker[Any]) -> None:
+    """Give the worker's signs of life; an error in that ends it, or it would be taken for dead."""
+    try:
+        await worker.beat()
+    except Exception as exc:  # the boundary of a task: nobody else would hear of it
+        app.fail(exc)
+
+
+async def _start(apps: Mapping[str, StageApp], settings: BrokerSettings) -> None:
+    """Start all apps; BrokerUnreachable when they do not get their partitions."""
+    try:
+        async with asyncio.timeout(settings.give_up_s):
+            await asyncio.gather(*(app.start() for app in apps.values()))
+    except TimeoutError as exc:
+        cause = "the components did not join their consumer groups"
+        raise BrokerUnreachable(settings.broker, settings.give_up_s, cause) from exc
+
+
+async def _stop(apps: Sequence[StageApp]) -> None:
+    """Stop all apps at once; StopTimeout when one hangs, which is left behind then."""
+    tasks = {asyncio.create_task(app.stop()): app for app in apps if app.started}
+    if not tasks:
+        return
+    done, hanging = await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
+    for task in done:
+        if task.exception() is not None:
+            log.warning("%s did not stop cleanly: %s", tasks[task].conf.id, task.exception())
+    for task in hanging:
+        task.cancel()
+    if hanging:
+        raise StopTimeout([str(tasks[task].conf.id) for task in hanging], STOP_TIMEOUT_S)

@@ -1,0 +1,258 @@
+"""How the workers of this process fare: written on the reports topic, and shown as metrics.
+
+What a worker says of its partitions is looked at every second. It is written when a state has
+changed, and else every quarter of the stall time-out, or every 5 s where that is sooner: a few
+reports may be late before a worker counts as down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from aiokafka.errors import KafkaError
+
+from agents.control.topic import WORKER, ControlTopic, now_ms
+from agents.workers.partition_lag import partition_lag
+from agents.workers.stage_metrics import Wait
+from topics.errors import AnabranchError
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.order import inputs_of
+from topics.pipeline.readers import KEYED, readers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH
+from topics.records.control import POLICY, WEIGHTS
+from topics.records.reports import (
+    TOPICS,
+    InService,
+    ReportState,
+    StatusReport,
+    TopicIds,
+    status_key,
+)
+from topics.records.stage_batch import ModelRef
+from topics.records.status import PartitionStatus
+
+if TYPE_CHECKING:
+    from agents.process.runner import Running
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+_LONGEST_S = 5.0
+_END_S = 3.0
+"""For so long a process that ends waits for its reports to be deleted."""
+
+
+def report_interval_s(stall_timeout_s: float) -> float:
+    """How often a worker reports while nothing changes.
+
+    >>> report_interval_s(30), report_interval_s(10)
+    (5.0, 2.5)
+    """
+    return min(_LONGEST_S, stall_timeout_s / 4)
+
+
+class StatusWriter:
+    """Tells how the workers of a process fare; without *control* as metrics alone."""
+
+    def __init__(self, running: Running, pipeline: Pipeline, control: ControlTopic | None) -> None:
+        self._running = running
+        self._pipeline = pipeline
+        self._control = control
+        self._readers = readers(pipeline)
+        self._every_s = report_interval_s(pipeline.weighting.stall_timeout_s)
+        self._started_ms = now_ms()
+        self._sequence = 0
+        self._tried_at = -float("inf")
+        self._changeable: object = None
+        """What the last report said, as far as a change of it is told at once."""
+        self._waited_for: dict[str, set[str]] = {}
+        """Stages that each worker has a metric of."""
+        self._failures: set[str] = set()
+        """What was logged: each failure is once, until reports are written again."""
+
+    async def follow(self) -> None:
+        """Look and tell, again and again, for ever; nothing that fails in here stops anything."""
+        await self._unless_it_fails(self._tell_topics)
+        await self._unless_it_fails(self._bury_predecessors)
+        while True:
+            await self._unless_it_fails(self._tell)
+            await asyncio.sleep(_LOOK_S)
+
+    async def end(self) -> None:
+        """Delete what this process has said of itself: it ends in order."""
+        if self._control is not None:
+            await self._unless_it_fails(self._control.retract, _END_S)
+
+    async def _unless_it_fails(
+        self, step: Callable[[], Awaitable[None]], within_s: float | None = None
+    ) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                await step()
+        except (AnabranchError, KafkaError, TimeoutError) as exc:
+            self._note_failure(str(exc) or type(exc).__name__)
+        except Exception as exc:  # a worker's own account of itself may not end it
+            self._note_failure(f"{type(exc).__name__}: {exc}")
+
+    def _note_failure(self, why: str) -> None:
+        if why not in self._failures:
+            self._failures.add(why)
+            log.warning("the worker runs, but `anabranch status` is not told how: %s", why)
+
+    async def _tell_topics(self) -> None:
+        """Say which topics are dealt with from now on: a later start compares."""
+        ids = self._running.topics.ids
+        if self._control is None or not ids:
+            return
+        told = TopicIds(ids=ids)
+        if told != self._control.reports.topics:
+            await self._control.report({TOPICS: told})
+
+    async def _tell(self) -> None:
+        at_ms = now_ms()
+        said = {name: self._partitions(name) for name in self._running.apps}
+        for name, partitions in said.items():
+            self._running.stages[name].observe_waits(self._waits(name, partitions, at_ms))
+        if self._control is None:
+            return
+        in_service = {name: self._in_service(name) for name in said}
+        changeable = (self._running.ready, in_service, {n: _states(it) for n, it in said.items()})
+        due = time.monotonic() - self._tried_at >= self._every_s
+        if changeable == self._changeable and not due:
+            return
+        self._tried_at, self._changeable = time.monotonic(), changeable
+        self._sequence += 1
+        await self._control.report({
+            status_key(name, WORKER): StatusReport(
+                state="running" if self._running.ready else "starting",
+                started_ms=self._started_ms, said_ms=at_ms, sequence=self._sequence,
+                in_service=in_service[name], partitions=tuple(partitions),
+            )
+            for name, partitions in said.items()
+        })  # fmt: skip
+        self._failures.clear()
+
+    def _partitions(self, name: str) -> list[PartitionStatus]:
+        """What a worker says of the partitions that it owns, with their lag.
+
+        It says nothing of one that nothing has come of yet.
+        """
+        if not self._running.ready:
+            return []
+        worker = self._running.workers[name]
+        lag = partition_lag(self._running.apps[name].batches, worker.owned)
+        said = {status.partition: status for status in worker.status()}
+        return [
+            (said.get(p) or PartitionStatus(partition=p, state="starting" if behind else "working"))
+            .model_copy(update={"lag": behind})
+            for p, behind in lag.items()
+        ]  # fmt: skip
+
+    def _waits(
+        self, name: str, partitions: Sequence[PartitionStatus], at_ms: int
+    ) -> dict[str, Wait]:
+        """What rows of a worker wait for, all lanes of a stage as one; no wait where there is none.
+
+        So a series ends at 0 when its wait does.
+        """
+        if name not in self._waited_for:
+            self._waited_for[name] = self._stages_read_by(name)
+        waits = dict.fromkeys(self._waited_for[name], Wait())
+        for status in partitions:
+            longest: dict[str, Wait] = {}
+            for source, awaited in status.waiting_for.items():
+                stage = source.partition("[")[0]
+                seconds = max(0.0, (at_ms - awaited.since_ms) / 1000)
+                before = longest.get(stage, Wait())
+                longest[stage] = Wait(
+                    status.rows, max(before.seconds, seconds), before.down or awaited.down
+                )
+            for stage, wait in longest.items():
+                sofar = waits.get(stage, Wait())
+                waits[stage] = Wait(
+                    sofar.rows + wait.rows, max(sofar.seconds, wait.seconds),
+                    sofar.down or wait.down,
+                )  # fmt: skip
+        self._waited_for[name] |= waits.keys()
+        return waits
+
+    def _stages_read_by(self, name: str) -> set[str]:
+        if name == WEIGH:
+            return set(self._pipeline.weighting.inputs)
+        if name.endswith(KEYED):
+            return set()  # it reads sources
+        if f"{name}{KEYED}" in self._readers:
+            return {f"{name}{KEYED}"}
+        return set(inputs_of(self._pipeline, self._readers[name].members)) - {EVENTS}
+
+    def _in_service(self, name: str) -> tuple[InService, ...]:
+        slots = self._running.slots
+        if name == WEIGH:
+            if slots.terms is None:
+                return ()
+            terms = slots.terms.terms
+            policy = f"{self._pipeline.name}@{terms.policy.version}"
+            return (
+                InService(what=WEIGHTS, version=f"{WEIGHTS}@{terms.weights.version}"),
+                InService(what=POLICY, version=policy),
+            )
+        found: list[InService] = []
+        for member in () if name.endswith(KEYED) else self._readers[name].members:
+            slot = slots.components[member]
+            found.append(_serving(member, slot.champion.model))
+            if slot.challenge is not None:
+                found.append(_serving(member, slot.challenge.opened.model, challenger=True))
+        return tuple(found)
+
+    async def _bury_predecessors(self) -> None:
+        """Delete what processes have said that ran the same workers here and are gone.
+
+        One that is killed and started again and again would leave an entry each time.
+        """
+        if self._control is None or not await self._control.has_reports():
+            return
+        reports = self._control.reports
+        members = {it for name in self._running.apps for it in self._readers[name].members}
+        gone = {process for process in _processes(reports) if _is_gone(process)}
+        names = {*self._running.apps, *members, *((WEIGHTS, POLICY) if WEIGH in members else ())}
+        if keys := reports.keys_of(gone, names):
+            await self._control.report(keys)
+
+
+def _serving(what: str, model: ModelRef, *, challenger: bool = False) -> InService:
+    return InService(
+        what=what, version=model.model, digest=model.digest, variant=model.variant,
+        challenger=challenger,
+    )  # fmt: skip
+
+
+def _states(partitions: Sequence[PartitionStatus]) -> list[object]:
+    """What is told at once when it changes: not how many rows wait, or how far behind it is."""
+    return [
+        (it.partition, it.state, {name: one.down for name, one in it.waiting_for.items()})
+        for it in partitions
+    ]
+
+
+def _processes(reports: ReportState) -> set[str]:
+    return {process for _, process in (*reports.statuses, *reports.workers)}
+
+
+def _is_gone(process: str) -> bool:
+    """Whether that process ran on this host and has ended."""
+    host, _, number = process.rpartition("-")
+    if host != WORKER.rpartition("-")[0] or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False

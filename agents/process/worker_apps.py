@@ -1,0 +1,79 @@
+"""A worker of a pipeline, put together: its Faust app, with the agent that does its work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agents.components.active_component import Slot
+from agents.process.pipeline_runtime import Parts, Slots
+from agents.stages.component_group import Chain
+from agents.stages.join_stage import JoinedStage
+from agents.stages.keyed_stage import KeyedStage
+from agents.stages.repartition import Repartition
+from agents.stages.source_stage import SourceStage
+from agents.weigh.weigher import Weigher
+from agents.workers.app import StageApp, add_agent, create_app
+from agents.workers.flow_control import InStep
+from agents.workers.stage_metrics import StageMetrics
+from agents.workers.worker import Wiring, Worker
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.order import inputs_of
+from topics.pipeline.topology import WEIGH, Topology
+from topics.settings import BrokerSettings
+
+_EVENT_RECORDS = 4096
+_BATCH_RECORDS = 16
+
+
+def worker_app(
+    parts: Parts, name: str, settings: BrokerSettings, stages: Mapping[str, StageMetrics],
+    in_step: InStep, slots: Slots,
+) -> tuple[StageApp, Worker[Any]]:  # fmt: skip
+    """The app of the worker called *name*."""
+    topology = Topology.of(parts.pipeline)
+    keyed = name in topology.repartitioned
+    members = parts.workers()[name]
+    inputs = inputs_of(parts.pipeline, members) if members else parts.pipeline.weighting.inputs
+    reads_events = list(inputs) == [EVENTS] and not keyed
+    app = create_app(
+        topology.group(name), settings,
+        max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
+    )  # fmt: skip
+    wiring = Wiring(parts.pipeline, app, settings, stages[name], in_step)
+    if reads_events and parts.terms is not None:
+        app.batches.turn = in_step.turn
+    for member in members:
+        stages[member].observe_model(slots.components[member].champion.model)
+    worker = _worker(wiring, name, stages, slots, {it: slots.components[it] for it in members})
+    add_agent(app, [*worker.sources, topology.redrive], worker.handle)
+    return app, worker
+
+
+def _worker(
+    wiring: Wiring, name: str, stages: Mapping[str, StageMetrics], slots: Slots,
+    members: Mapping[str, Slot],
+) -> Worker[Any]:  # fmt: skip
+    if name == WEIGH:
+        if slots.terms is None:
+            raise ValueError("the weighting agent needs weights")
+        terms = slots.terms.terms.weights
+        wiring.metrics.observe_terms(terms.values, terms.version)
+        return Weigher(wiring, slots.terms)
+    if name in wiring.topology.repartitioned:
+        return KeyedStage(wiring, name, members[name])
+    chain = Chain(wiring, members, stages)
+    kind = SourceStage if EVENTS in inputs_of(wiring.pipeline, chain.names) else JoinedStage
+    return kind(wiring, chain)
+
+
+def repartition_app(
+    parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics
+) -> tuple[StageApp, Worker[Any]]:
+    """What deals events and outcomes out to component *name*."""
+    topology = Topology.of(parts.pipeline)
+    group = topology.group(f"{name}.keyed")
+    app = create_app(group, settings, max_records=_EVENT_RECORDS)
+    worker = Repartition(Wiring(parts.pipeline, app, settings, metrics), name)
+    add_agent(app, topology.sources_of(name), worker.handle)
+    return app, worker

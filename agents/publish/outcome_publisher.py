@@ -1,0 +1,71 @@
+"""Publishing outcomes when they are known: in event time, a delay after their events."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+
+import orjson
+from aiokafka import AIOKafkaProducer
+
+from agents.publish.publisher import encoded, publish_chunk
+from topics.events.rfc3339 import milliseconds
+from topics.pipeline.fields import duration_ms
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import Topology
+from topics.records.outcome import outcome_fields, outcome_of
+
+
+class OutcomePublisher:
+    """Keeps the outcomes of published events until event time has come to when they are known.
+
+    An outcome that is published before an event can be part of what is known when it happens.
+    Where no feature uses outcomes nothing is kept: they are for those who judge decisions, if
+    *wanted*, and published at once.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, wanted: bool = False) -> None:
+        self._key, self._time = pipeline.event.key, pipeline.event.time
+        self._fields = outcome_fields(pipeline)
+        self._topology = Topology.of(pipeline)
+        by_outcomes = bool(self._topology.by_outcomes)
+        self._wanted = wanted or by_outcomes
+        self._delay_ms = duration_ms(pipeline.outcomes.delay) if by_outcomes else 0
+        self._waiting: deque[tuple[int, tuple[bytes, bytes]]] = deque()
+        self._now_ms = 0
+        self.published = 0
+        """Outcomes so far."""
+
+    def following(
+        self, labelled: Iterable[tuple[Mapping[str, object], bool | None]]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The events as (key, value), in the order of time; outcomes that are known are kept."""
+        for event, label in labelled:
+            key, value = encoded(event, self._key)
+            if self._wanted and label is not None:
+                with suppress(KeyError, ValueError):  # a bad event is a dead letter, no outcome
+                    self._keep(key, event, label=label)
+            yield key, value
+
+    def _keep(self, key: bytes, event: Mapping[str, object], *, label: bool) -> None:
+        outcome = orjson.dumps(outcome_of(self._fields, event, label=label))
+        self._now_ms = milliseconds(str(event[self._time]))
+        self._waiting.append((self._now_ms + self._delay_ms, (key, outcome)))
+
+    async def publish_known(self, kafka: AIOKafkaProducer) -> None:
+        """Publish what is known when the last event of `following` happens, before that event."""
+        await self._publish(kafka, self._now_ms if self._delay_ms else None)
+
+    async def publish_rest(self, kafka: AIOKafkaProducer) -> None:
+        """Publish what is left: no event of this stream can see it, later ones may."""
+        await self._publish(kafka, None)
+
+    async def _publish(self, kafka: AIOKafkaProducer, until_ms: int | None) -> None:
+        known: list[tuple[bytes, bytes]] = []
+        while self._waiting and (until_ms is None or self._waiting[0][0] <= until_ms):
+            known.append(self._waiting.popleft()[1])
+        if known:
+            topology = self._topology
+            await publish_chunk(kafka, topology.outcomes, topology.partitions, known)
+            self.published += len(known)

@@ -1,0 +1,224 @@
+"""Champion and challenger on the same events: what both say, what came true, who is better.
+
+Contributions add up, so a decision's score under the other model is exact: y' = y + α·(s' - s).
+(What later components made of the other output is not known: nobody has run them on it.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.service.challenger_result import Comparison, Judged, Quality
+from models.report.sequential_test import SequentialTest, Verdict
+from topics.pipeline.policy import Policy
+from topics.records.decision import Decision
+from topics.records.stage_batch import StageBatch
+
+K = TypeVar("K")
+V = TypeVar("V")
+Doubles = NDArray[np.float64]
+Coordinates = tuple[int, int]
+"""Source partition and offset."""
+
+_MOST_WAITING = 1_000_000
+
+
+class _Unused(NamedTuple):
+    """What the model that did not decide says of a row."""
+
+    signal: float | None
+    """None when it has no output."""
+    of_champion: bool
+
+
+class _Used(NamedTuple):
+    """What of a decision is needed here: it waits in large numbers."""
+
+    event_id: str
+    score: float
+    weight: float
+    signal: float
+    by_champion: bool
+
+
+class Both(NamedTuple):
+    """Scores of one event under both models, or both models' signals."""
+
+    champion: float
+    challenger: float
+
+
+@dataclass(slots=True)
+class Comparer:
+    """Puts together what shadow topic, decisions and outcomes say, in any order."""
+
+    component: str
+    champion: str
+    """component@version of each."""
+    challenger: str
+    policy: Policy
+    alpha: float = 0.05
+    on: Judged = "score"
+    max_failures: int = 100
+    """A challenger that has no output for more rows is worse, whatever its losses are."""
+    canary_rows: int = 0
+    failures: int = 0
+    rows: int = 0
+    _sum_of_differences: float = 0.0
+    _largest_difference: float = 0.0
+    _unused: dict[Coordinates, _Unused] = field(default_factory=dict)
+    _decided: dict[Coordinates, _Used] = field(default_factory=dict)
+    _scores: dict[str, Both] = field(default_factory=dict)
+    """By event id, until the outcome comes."""
+    _outcomes: dict[str, bool] = field(default_factory=dict)
+    _flips: Counter[str] = field(default_factory=Counter)
+    _labels: list[bool] = field(default_factory=list)
+    _labelled: list[Both] = field(default_factory=list)
+    _test: SequentialTest = field(init=False)
+    _tested: int = 0
+
+    def __post_init__(self) -> None:
+        self._test = SequentialTest(self.alpha)
+
+    def shadowed(self, batch: StageBatch) -> None:
+        """Take in a batch of the shadow topic; one of other models is left out."""
+        if batch.challenger is None or batch.challenged is None:
+            return
+        if (batch.model.model, batch.challenger.model) != (self.champion, self.challenger):
+            return
+        by_challenger = batch.challenged.tolist()
+        signals, present = batch.signal.tolist(), batch.present.tolist()
+        for row, offset in enumerate(batch.rows.offsets.tolist()):
+            at = (batch.partition, offset)
+            signal = signals[row] if present[row] else None
+            _wait(self._unused, at, _Unused(signal, not by_challenger[row]))
+            self._match(at)
+
+    def decided(self, decision: Decision) -> None:
+        """Take in a decision; one without a score, or without either model, is left out."""
+        part = decision.contributions.get(self.component)
+        if part is None or part.model not in (self.champion, self.challenger):
+            return
+        if decision.score is None:
+            return
+        at = (decision.source.partition, decision.source.offset)
+        by_champion = part.model == self.champion
+        used = _Used(decision.event_id, decision.score, part.weight, part.signal, by_champion)
+        _wait(self._decided, at, used)
+        self._match(at)
+
+    def outcome(self, event_id: str, *, label: bool) -> None:
+        """Take in what came true."""
+        both = self._scores.pop(event_id, None)
+        if both is None:
+            _wait(self._outcomes, event_id, label)
+        else:
+            self._label(both, label=label)
+
+    def _match(self, at: Coordinates) -> None:
+        if at not in self._unused or at not in self._decided:
+            return
+        unused, used = self._unused.pop(at), self._decided.pop(at)
+        if used.by_champion == unused.of_champion:
+            return  # both halves are of one model: the share was changed in between
+        if unused.signal is None:
+            self.failures += used.by_champion
+            return
+        other = used.score + used.weight * (unused.signal - used.signal)
+        scores = Both(used.score, min(max(other, 0.0), 1.0))
+        signals = Both(used.signal, unused.signal)
+        if unused.of_champion:
+            scores, signals = Both(*scores[::-1]), Both(*signals[::-1])
+            self.canary_rows += 1
+        distance = abs(unused.signal - used.signal)
+        self.rows += 1
+        self._sum_of_differences += distance
+        self._largest_difference = max(self._largest_difference, distance)
+        said = [self._decision(score) for score in scores]
+        if said[0] != said[1]:
+            self._flips[" → ".join(said)] += 1
+        both = scores if self.on == "score" else signals
+        label = self._outcomes.pop(used.event_id, None)
+        if label is None:
+            _wait(self._scores, used.event_id, both)
+        else:
+            self._label(both, label=label)
+
+    def _decision(self, score: float) -> str:
+        reached = [name for name, least in self.policy.thresholds.items() if score >= least]
+        return reached[-1] if reached else self.policy.otherwise
+
+    def _label(self, both: Both, *, label: bool) -> None:
+        self._labels.append(label)
+        self._labelled.append(both)
+
+    def verdict(self) -> tuple[Verdict, str]:
+        """Who is better so far, and that in words."""
+        new = np.array(self._labelled[self._tested :], np.float64).reshape(-1, 2)
+        losses = np.square(new - np.array(self._labels[self._tested :], np.bool_)[:, None])
+        self._tested = len(self._labelled)
+        self._test.add(losses[:, 0], losses[:, 1])
+        return self._verdict()
+
+    def comparison(self) -> Comparison:
+        """What can be said so far."""
+        verdict, reason = self.verdict()
+        scores = np.array(self._labelled, np.float64).reshape(-1, 2)
+        labels = np.array(self._labels, np.bool_)
+        return Comparison(
+            component=self.component, champion=self.champion, challenger=self.challenger,
+            rows=self.rows, canary_rows=self.canary_rows, failures=self.failures,
+            mean_difference=self._sum_of_differences / max(1, self.rows),
+            max_difference=self._largest_difference, flips=dict(self._flips), on=self.on,
+            labelled=len(labels), positives=int(labels.sum()),
+            quality=_qualities(scores, labels), alpha=self.alpha,
+            p_better=self._test.p_better, p_worse=self._test.p_worse,
+            verdict=verdict, reason=reason,
+        )  # fmt: skip
+
+    def _verdict(self) -> tuple[Verdict, str]:
+        if self.failures > self.max_failures:
+            most = f"more than {self.max_failures} are allowed"
+            return "worse", f"{self.challenger} has no output for {self.failures} rows; {most}"
+        test = self._test
+        known = "not known to be better or worse" if test.verdict == "undecided" else test.verdict
+        return test.verdict, (
+            f"{self.challenger} is {known} than {self.champion}: sequential test on "
+            f"{test.rows:,} outcomes, alpha {test.alpha:g}: p {test.p_better:.2g} against better, "
+            f"{test.p_worse:.2g} against worse; Brier loss of {self.on}s lower by {test.gain:.2g}"
+        )
+
+
+def _wait(waiting: dict[K, V], key: K, value: V) -> None:
+    """Let one half wait for its other; the one that has waited longest makes room.
+
+    Decisions and outcomes of before the challenge have no other half.
+    """
+    waiting[key] = value
+    if len(waiting) > _MOST_WAITING:
+        del waiting[next(iter(waiting))]
+
+
+def _qualities(scores: Doubles, labels: NDArray[np.bool_]) -> dict[str, Quality]:
+    if not len(labels):
+        return {}
+    names: Sequence[str] = ("champion", "challenger")
+    return {name: _quality(scores[:, at], labels) for at, name in enumerate(names)}
+
+
+def _quality(scores: Doubles, labels: NDArray[np.bool_]) -> Quality:
+    brier = float(np.square(scores - labels).mean())
+    if labels.all() or not labels.any():
+        return Quality(brier=brier)
+    try:
+        from models.report.report import ranking
+    except ImportError:  # an image that only serves has no scikit-learn
+        return Quality(brier=brier)
+    found = ranking(labels, scores)
+    return Quality(brier=brier, auc=found.auc, average_precision=found.average_precision)

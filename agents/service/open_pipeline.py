@@ -1,0 +1,149 @@
+"""Everything that a pipeline needs before it can run: its components and its weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from agents.components.catalogue import OpenComponent
+from agents.process.pipeline_runtime import Parts
+from agents.service.open_version import (
+    models_not_learned_for,
+    open_challenge,
+    open_deployed,
+    open_deployed_weights,
+    open_weights,
+)
+from agents.weigh.decision_rule import Terms
+from models.onnx.weighed_models import WeightsOfOtherModels
+from models.registry.model_inputs import ModelOutOfDate, reads
+from models.registry.registry import Registry, WeightsVersion
+from topics.errors import AnabranchError
+from topics.pipeline.file import PipelineFile
+from topics.pipeline.order import workers
+from topics.pipeline.schema import Pipeline
+from topics.pipeline.topology import WEIGH
+from topics.records.control import ControlState
+
+log = logging.getLogger(__name__)
+
+
+class UnknownComponent(AnabranchError):
+    """A component that the pipeline does not have."""
+
+    def __init__(self, name: str, pipeline: Pipeline) -> None:
+        known = ", ".join([*(component.name for component in pipeline.components), WEIGH])
+        super().__init__(f"pipeline {pipeline.name} has no component {name!r}; it has {known}")
+
+
+def open_parts(
+    file: PipelineFile, registry: Registry, only: Collection[str] | None = None,
+    state: ControlState | None = None,
+) -> Parts:  # fmt: skip
+    """Load the components named in *only* (all, if None) and the weights, where needed.
+
+    *state* is what the control topic says is in service; without it, the newest versions are.
+    Weights of other models than those in service are logged, or refused (`weights: strict`).
+    Raises UnknownComponent, ComponentNotLoadable, or models.registry.errors.RegistryError.
+    """
+    pipeline, state = file.pipeline, state or ControlState()
+    wanted = _wanted(pipeline, only)
+    components: dict[str, OpenComponent] = {
+        name: open_deployed(pipeline, name, state.deployment(name), registry, file.path.parent)
+        for name in wanted
+        if name != WEIGH
+    }
+    terms = open_terms(pipeline, registry, state) if WEIGH in wanted else None
+    if terms is not None:
+        check_weighed_models(file, registry, state, terms.weights.version)
+    found = {
+        name: open_challenge(pipeline, name, state.deployment(name), registry, file.path.parent)
+        for name in components
+    }
+    challenges = {name: challenge for name, challenge in found.items() if challenge is not None}
+    return Parts(pipeline, components, terms, challenges)
+
+
+def _wanted(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
+    """The components of the workers that are asked for, each by its name or a component's."""
+    members = {**workers(pipeline), WEIGH: (WEIGH,)}
+    found: dict[str, None] = {}
+    for name in members if only is None else only:
+        asked = [names for worker, names in members.items() if name in (worker, *names)]
+        if not asked:
+            raise UnknownComponent(name, pipeline)
+        found |= dict.fromkeys(asked[0])
+    return list(found)
+
+
+def check_trained(
+    pipeline: Pipeline, registry: Registry, only: Collection[str] | None = None
+) -> None:
+    """Raise what `open_parts` would, whatever is in service, for want of models or weights.
+
+    No model is loaded: this is for before a broker is asked.
+    """
+    for name in _wanted(pipeline, only):
+        if name == WEIGH:
+            numbers = reversed(registry.weights_versions(pipeline.name))
+            if not any(_fit(pipeline, registry.weights(pipeline.name, it)) for it in numbers):
+                open_weights(pipeline, registry)
+            continue
+        model = pipeline.component(name).model
+        if model is None or model.estimator is None:
+            continue
+        versions = [model.version] if model.version else registry.versions(pipeline.name, name)
+        if not any(_has_model(pipeline, name, it, registry) for it in reversed(versions)):
+            newest = registry.get(pipeline.name, name, model.version)
+            raise ModelOutOfDate(pipeline.name, newest.name, newest.card.inputs)
+
+
+def open_terms(pipeline: Pipeline, registry: Registry, state: ControlState) -> Terms:
+    """The weights and the policy that are in service.
+
+    Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
+    """
+    policy = state.policy.policy if state.policy else None
+    return Terms.of(pipeline, open_deployed_weights(pipeline, registry, state.weights), policy)
+
+
+def check_weighed_models(
+    file: PipelineFile, registry: Registry, state: ControlState, version: int
+) -> None:
+    """Log models in service that weights of *version* were not learned for.
+
+    Raises WeightsOfOtherModels where the file wants weights: strict.
+    """
+    pipeline = file.pipeline
+    others = models_not_learned_for(pipeline, registry, file.path.parent, state, version)
+    if others and pipeline.weighting.weights == "strict":
+        raise WeightsOfOtherModels(pipeline.name, version, others)
+    if others:
+        log.warning(
+            "weights@%d of %s were learned for other models than those in service: %s; their "
+            "signals may mean something else (`anabranch train %s` learns weights for them)",
+            version, pipeline.name, ", ".join(map(str, others)), pipeline.name,
+        )  # fmt: skip
+
+
+def is_trained(pipeline: Pipeline, registry: Registry) -> bool:
+    """Every model that `anabranch train` would make is there, and fits the pipeline file."""
+    models = all(
+        _has_model(pipeline, spec.name, spec.model.version, registry)
+        for spec in pipeline.components
+        if spec.model is not None and spec.model.estimator is not None
+    )
+    if not models or pipeline.weighting.fixed_weights is not None:
+        return models
+    found = registry.has_weights(pipeline.name)
+    return found and _fit(pipeline, registry.weights(pipeline.name))
+
+
+def _has_model(pipeline: Pipeline, name: str, version: int | None, registry: Registry) -> bool:
+    if not registry.has(pipeline.name, name):
+        return False
+    return reads(pipeline, name, registry.get(pipeline.name, name, version).card.inputs)
+
+
+def _fit(pipeline: Pipeline, learned: WeightsVersion) -> bool:
+    return set(learned.card.values) == set(pipeline.weighting.inputs)

@@ -1,0 +1,194 @@
+"""Opening what the control topic says is in service, or the last that is good instead.
+
+A control record may name what is not there any more: a version that was deleted, one with another
+digest, weights that do not fit the pipeline file. That stops no start. What was in service before
+runs then, or else the newest version in the registry that can be used. It is logged, and
+`agents.service.hot_swap`, which tries the record again, counts it and reports it as refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from agents.components.active_component import Challenge
+from agents.components.catalogue import OpenComponent, open_component
+from agents.weigh.decision_records import Weights
+from models.onnx.weighed_models import InService, OtherModel, in_service, learned_for, other_models
+from models.registry.errors import RegistryError
+from models.registry.model_inputs import WeightsOutOfDate
+from models.registry.registry import Registry
+from topics.pipeline.schema import ComponentSpec, Pipeline
+from topics.records.control import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class NotSwappable(RegistryError):
+    """The component has no versions in the registry, or is kept on one."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"component {name} cannot be given another version: {why}")
+
+
+class OtherDigest(RegistryError):
+    """The registry's version is not the one that was promoted."""
+
+    def __init__(self, model: str, promoted: str, found: str) -> None:
+        super().__init__(
+            f"{model} is {found} in this registry, but {promoted} was promoted: "
+            "workers and whoever promotes must have one registry"
+        )
+
+
+def check_swappable(spec: ComponentSpec) -> None:
+    """Raise NotSwappable when versions of the component are not ours to choose."""
+    if spec.model is None or spec.model.estimator is None:
+        raise NotSwappable(spec.name, "it has no model from the registry")
+    if spec.model.version is not None:
+        why = f"the pipeline file keeps it on version {spec.model.version}"
+        raise NotSwappable(spec.name, why)
+
+
+def open_version(
+    pipeline: Pipeline, name: str, version: VersionRef, registry: Registry, folder: Path
+) -> OpenComponent:
+    """Component *name* with a version of its model, tested on its probe rows.
+
+    *folder* is the pipeline file's. Raises RegistryError.
+    """
+    check_swappable(pipeline.component(name))
+    found = registry.get(pipeline.name, name, version.version)
+    if found.digest != version.digest:
+        raise OtherDigest(f"{name}@{version.version}", version.digest, found.digest)
+    pinned = pipeline.with_version(name, version.version)
+    return open_component(pinned, name, registry, folder, to_the_bit=True)
+
+
+def open_deployed(
+    pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
+) -> OpenComponent:
+    """Component *name* as it is deployed: the champion, or the last version that is good.
+
+    Raises RegistryError when none can be used, ComponentNotLoadable.
+    """
+    spec = pipeline.component(name)
+    pinned = spec.model is not None and spec.model.version is not None
+    if deployment.champion is None or pinned:
+        return open_component(pipeline, name, registry, folder)
+
+    def promoted(version: VersionRef) -> Callable[[], OpenComponent]:
+        return lambda: open_version(pipeline, name, version, registry, folder)
+
+    def registered(version: int) -> Callable[[], OpenComponent]:
+        def opened() -> OpenComponent:
+            digest = registry.get(pipeline.name, name, version).digest
+            return promoted(VersionRef(version=version, digest=digest))()
+
+        return opened
+
+    if spec.model is None or spec.model.estimator is None:  # the file has become another one's
+        others = [lambda: open_component(pipeline, name, registry, folder)]
+    else:
+        others = [registered(it) for it in reversed(registry.versions(pipeline.name, name))]
+    before = [promoted(deployment.previous)] if deployment.previous else []
+    return _first_usable(
+        f"{name}@{deployment.champion.version}",
+        [promoted(deployment.champion), *before, *others],
+        lambda opened: f"{opened.model.model} ({opened.model.digest})",
+    )
+
+
+def open_challenge(
+    pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
+) -> Challenge | None:
+    """The challenger of component *name*; None when there is none, or it cannot be used."""
+    wanted = deployment.challenger
+    if wanted is None:
+        return None
+    version = VersionRef(version=wanted.version, digest=wanted.digest)
+    try:
+        opened = open_version(pipeline, name, version, registry, folder)
+    except RegistryError as exc:
+        log.warning("%s@%d cannot challenge: %s", name, wanted.version, exc)
+        return None
+    return Challenge(opened, wanted.share)
+
+
+def open_deployed_weights(
+    pipeline: Pipeline, registry: Registry, deployment: WeightsDeployment | None
+) -> Weights:
+    """The weights as they are deployed, or the last version that is good.
+
+    Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound, when none can be used.
+    """
+    if deployment is None:
+        return open_weights(pipeline, registry)
+
+    def registered(version: int) -> Callable[[], Weights]:
+        return lambda: open_weights(pipeline, registry, version)
+
+    before = [deployment.previous] if deployment.previous else []
+    versions = [deployment.version, *before, *reversed(registry.weights_versions(pipeline.name))]
+    return _first_usable(
+        f"{WEIGHTS}@{deployment.version}",
+        [registered(it) for it in dict.fromkeys(versions)],
+        lambda weights: f"{WEIGHTS}@{weights.version}",
+    )
+
+
+def _first_usable(promoted: str, ways: Sequence[Callable[[], T]], named: Callable[[T], str]) -> T:
+    """What the first of *ways* opens that does; the first one's RegistryError when none does.
+
+    What is opened instead of what was *promoted* is logged by the name that it is given.
+    """
+    refused: list[RegistryError] = []
+    for way in ways:
+        try:
+            opened = way()
+        except RegistryError as exc:
+            refused.append(exc)
+            continue
+        if refused:
+            log.warning("%s is promoted, but cannot be used (%s): %s runs instead",
+                        promoted, refused[0], named(opened))  # fmt: skip
+        return opened
+    raise refused[0]
+
+
+def models_not_learned_for(
+    pipeline: Pipeline, registry: Registry, folder: Path, state: ControlState, version: int
+) -> list[OtherModel]:
+    """The models in service that the weights of *version* were not learned for; none for 0.
+
+    In service is what the control topic names, and else the newest, or what the file pins or names.
+    """
+    if version == 0:  # fixed by the pipeline file, for whatever models
+        return []
+    promoted = {
+        name: InService(f"{name}@{it.champion.version}", it.champion.digest)
+        for name, it in state.deployments.items()
+        if it.champion is not None
+    }
+    runs = in_service(pipeline, registry, folder, promoted)
+    return other_models(registry, pipeline.name, registry.weights(pipeline.name, version), runs)
+
+
+def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = None) -> Weights:
+    """The pipeline's weights: those of the file, or learned ones, the newest by default.
+
+    Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
+    """
+    if (fixed := pipeline.weighting.fixed_weights) is not None:
+        return Weights(fixed, 0)
+    learned = registry.weights(pipeline.name, version)
+    if set(learned.card.values) != set(pipeline.weighting.inputs):
+        raise WeightsOutOfDate(
+            pipeline.name, sorted(learned.card.values), pipeline.weighting.inputs
+        )
+    models = learned_for(registry, pipeline.name, learned.card.models)
+    return Weights(learned.card.values, learned.version, models)

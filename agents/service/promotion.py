@@ -1,0 +1,264 @@
+"""Putting versions into service: what is written to the control topic, and what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import time
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+
+from agents.control.errors import (
+    FixedWeights,
+    IsChampion,
+    NoChallenger,
+    NothingToRollBack,
+    SamePolicy,
+)
+from agents.control.topic import ControlTopic, now
+from agents.service.open_version import (
+    check_swappable,
+    models_not_learned_for,
+    open_deployed_weights,
+    open_version,
+    open_weights,
+)
+from models.onnx.weighed_models import OtherModel
+from models.registry.errors import RegistryError
+from models.registry.registry import Registry
+from topics.pipeline.file import PipelineFile
+from topics.records.control import (
+    POLICY,
+    WEIGHTS,
+    Action,
+    AuditEntry,
+    Challenger,
+    Deployment,
+    PolicyDeployment,
+    VersionRef,
+    WeightsDeployment,
+    deploy_key,
+)
+from topics.records.reports import WorkerReport
+
+_OTHERS_S = 1.5
+"""For so long another worker's report is waited for."""
+
+Reports = Mapping[tuple[str, str], WorkerReport]
+"""By component and worker."""
+
+
+class Promoter:
+    """Decides what the workers of one pipeline shall run."""
+
+    def __init__(self, control: ControlTopic, file: PipelineFile, registry: Registry) -> None:
+        self._control = control
+        control.listen()
+        self._file = file
+        self._pipeline = file.pipeline
+        self._registry = registry
+
+    async def promote(self, name: str, version: int | None, reason: str = "") -> VersionRef:
+        """Make a version (None: the newest) the champion of component *name*.
+
+        It is opened and tested here first. Raises RegistryError.
+        """
+        wanted = await self._tested(name, version)
+        before = self._champion(name)
+        if before == wanted:
+            before = self._control.state.deployment(name).previous
+        await self._enthrone("promote", name, wanted, before, reason)
+        return wanted
+
+    async def rollback(self, name: str, reason: str = "") -> VersionRef:
+        """Make the version before the champion the champion again. Raises NothingToRollBack."""
+        deployment = self._control.state.deployment(name)
+        if deployment.champion is None or deployment.previous is None:
+            raise NothingToRollBack(name)
+        wanted = await self._tested(name, deployment.previous.version)
+        await self._enthrone("rollback", name, wanted, deployment.champion, reason)
+        return wanted
+
+    async def _enthrone(
+        self, action: Action, name: str, champion: VersionRef, previous: VersionRef | None,
+        reason: str,
+    ) -> None:  # fmt: skip
+        """Change the champion; a challenger stays, unless it is the one that has won."""
+        challenger = self._control.state.deployment(name).challenger
+        if challenger is not None and challenger.version == champion.version:
+            challenger = None
+        wanted = Deployment(champion=champion, previous=previous, challenger=challenger)
+        await self._deploy(action, name, wanted, reason)
+
+    async def challenge(
+        self, name: str, version: int | None, share: float = 0.0, reason: str = ""
+    ) -> Challenger:
+        """Run a version beside the champion; with a *share*, it decides for that many keys.
+
+        Raises IsChampion, RegistryError.
+        """
+        found = await self._tested(name, version)
+        if found == self._champion(name):
+            raise IsChampion(name, found.version)
+        wanted = Challenger(version=found.version, digest=found.digest, share=share)
+        deployment = self._control.state.deployment(name)
+        action: Action = "canary" if share else "shadow"
+        await self._deploy(
+            action, name, deployment.model_copy(update={"challenger": wanted}), reason
+        )
+        return wanted
+
+    async def end_challenge(self, name: str, reason: str = "") -> None:
+        """Let the champion run alone. Raises NoChallenger."""
+        deployment = self._control.state.deployment(name)
+        if deployment.challenger is None:
+            raise NoChallenger(name)
+        await self._deploy(
+            "end-challenge", name, deployment.model_copy(update={"challenger": None}), reason
+        )
+
+    def contestants(self, name: str) -> tuple[int, int]:
+        """The versions of champion and challenger. Raises NoChallenger."""
+        challenger, champion = (
+            self._control.state.deployment(name).challenger, self._champion(name),
+        )  # fmt: skip
+        if challenger is None or champion is None:
+            raise NoChallenger(name)
+        return champion.version, challenger.version
+
+    async def promote_weights(
+        self, version: int | None, reason: str = "", *, action: Action = "promote"
+    ) -> int:
+        """Put a version of the learned weights (None: the newest) into service."""
+        wanted = open_weights(self._pipeline, self._registry, version).version
+        if wanted == 0:
+            raise FixedWeights(self._pipeline.name)
+        state = self._control.state.weights
+        before = state.version if state else self._seen(WEIGHTS)
+        if before == wanted:
+            before = state.previous if state else None
+        deployment = WeightsDeployment(version=wanted, previous=before)
+        entry = self._entry(action, WEIGHTS, wanted, before, reason)
+        await self._control.change({WEIGHTS: deployment}, entry)
+        return wanted
+
+    async def rollback_weights(self, reason: str = "") -> int:
+        """Put the weights before those in service back. Raises NothingToRollBack."""
+        state = self._control.state.weights
+        if state is None or state.previous is None:
+            raise NothingToRollBack(WEIGHTS)
+        return await self.promote_weights(state.previous, reason, action="rollback")
+
+    def models_not_learned_for(self) -> tuple[int, list[OtherModel]]:
+        """The version of the weights in service, and what they were not learned for of models."""
+        deployed = self._control.state.weights
+        try:
+            weights = open_deployed_weights(self._pipeline, self._registry, deployed)
+        except RegistryError:  # there are none, or none that fit: workers say so
+            return 0, []
+        found = models_not_learned_for(
+            self._pipeline, self._registry, self._file.path.parent, self._control.state,
+            weights.version,
+        )  # fmt: skip
+        return weights.version, found
+
+    async def promote_policy(self, reason: str = "") -> int:
+        """Put the pipeline file's policy into service. Raises SamePolicy."""
+        policy, state = self._pipeline.policy, self._control.state.policy
+        if state and state.policy.version == policy.version and state.policy != policy:
+            raise SamePolicy(policy.version)
+        previous = state.policy if state and state.policy != policy else None
+        before = previous.version if previous else self._seen(POLICY)
+        entry = self._entry("promote", POLICY, policy.version, before, reason)
+        await self._control.change(
+            {POLICY: PolicyDeployment(policy=policy, previous=previous)}, entry
+        )
+        return policy.version
+
+    async def rollback_policy(self, reason: str = "") -> int:
+        """Put the policy before the one in service back. Raises NothingToRollBack."""
+        state = self._control.state.policy
+        if state is None or state.previous is None:
+            raise NothingToRollBack(POLICY)
+        wanted = PolicyDeployment(policy=state.previous, previous=state.policy)
+        version = wanted.policy.version
+        entry = self._entry("rollback", POLICY, version, state.policy.version, reason)
+        await self._control.change({POLICY: wanted}, entry)
+        return version
+
+    async def reports(
+        self, what: str, version: int, before: Reports, wait_s: float
+    ) -> Mapping[str, WorkerReport]:
+        """What workers say of a version, unless they had said it *before*; by worker.
+
+        Waits for the first, at most *wait_s*, and then until no other follows soon.
+        """
+        until, found = time.monotonic() + wait_s, dict[str, WorkerReport]()
+        while time.monotonic() < until:
+            await self._control.more()
+            said = {
+                worker: report
+                for (component, worker), report in self._control.reports.workers.items()
+                if (component, report.version) == (what, version)
+                and before.get((component, worker)) != report
+            }
+            if len(said) > len(found):
+                found, until = said, min(until, time.monotonic() + _OTHERS_S)
+        return found
+
+    async def _tested(self, name: str, version: int | None) -> VersionRef:
+        """The version, once it was opened and said of its probe rows what it should."""
+        check_swappable(self._pipeline.component(name))
+        found = self._registry.get(self._pipeline.name, name, version)
+        wanted = VersionRef(version=found.version, digest=found.digest)
+        folder = self._file.path.parent
+        await asyncio.to_thread(open_version, self._pipeline, name, wanted, self._registry, folder)
+        return wanted
+
+    def _champion(self, name: str) -> VersionRef | None:
+        """What is in service: as was promoted, or as workers have last begun with."""
+        deployment = self._control.state.deployment(name)
+        if deployment.champion is not None:
+            return deployment.champion
+        seen = self._seen(name)
+        if seen is None or seen not in self._registry.versions(self._pipeline.name, name):
+            return None
+        found = self._registry.get(self._pipeline.name, name, seen)
+        return VersionRef(version=found.version, digest=found.digest)
+
+    def _seen(self, what: str) -> int | None:
+        """The version with which a worker has begun last."""
+        begun = [
+            (first.at, version)
+            for (component, version, _), first in self._control.reports.firsts.items()
+            if component == what and version > 0
+        ]
+        return max(begun)[1] if begun else None
+
+    async def _deploy(self, action: Action, name: str, wanted: Deployment, reason: str) -> None:
+        before = self._champion(name)
+        about = wanted.challenger if action in ("shadow", "canary") else wanted.champion
+        entry = self._entry(
+            action, name, about.version if about else None, before.version if before else None,
+            reason,
+        )  # fmt: skip
+        said: Mapping[str, BaseModel] = {deploy_key(name): wanted}
+        await self._control.change(said, entry)
+
+    def _entry(
+        self, action: Action, what: str, version: int | None, before: int | None, reason: str
+    ) -> AuditEntry:
+        return AuditEntry(
+            action=action, what=what, version=version, before=before, by=_user(),
+            reason=reason, at=now(),
+        )  # fmt: skip
+
+
+def _user() -> str:
+    """Who we are; a container may run under a number without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,153 @@
+"""The models of a worker's components in one session, as long as that can be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.components.active_component import Made, Slot
+from agents.components.catalogue import OpenComponent
+from agents.components.extract_features import ExtractFeatures
+from agents.components.inference import Inference
+from agents.components.running import checked, spread
+from agents.join.stage_input import Given
+from agents.workers.worker import Wiring
+from models.component import StageOutput
+from models.onnx.fuse import FusedSession, block_of, parts_of
+from models.onnx.model_component import ModelComponent
+from models.onnx.session import ModelSession, Singles
+from models.registry.errors import RegistryError
+from topics.events.float32 import BeyondFloat32, singles
+from topics.pipeline.order import worker_name
+from topics.records.stage_batch import Floats, Ints
+
+log = logging.getLogger(__name__)
+
+Champions = Mapping[str, OpenComponent]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the components' models read of some rows from outside."""
+
+    rows: Ints
+    """Of the N that are given, those that everything is there of."""
+    blocks: Mapping[str, Singles]
+    features_of: str | None = None
+    """The component that reads events."""
+    features: Floats | None = None
+    """What that one passes on."""
+
+    @property
+    def widths(self) -> dict[str, int]:
+        return {name: block.shape[1] for name, block in self.blocks.items()}
+
+
+class FusedModels:
+    """Runs all components of a worker in one session, or says that they are to run one by one.
+
+    They run one by one while one of them has a challenger, where a row lacks an input of some of
+    them or an output, and until the session of what is in service now is there: it is made aside.
+    One that fails is not used again until another version is in service.
+    """
+
+    def __init__(self, wiring: Wiring, slots: Mapping[str, Slot]) -> None:
+        self._worker = worker_name([*slots])
+        self._pipeline = wiring.pipeline
+        self._slots = slots
+        self._metrics = wiring.metrics
+        self._inference = Inference(wiring.metrics)
+        self._of: Champions = {}
+        self._widths: Mapping[str, int] = {}
+        self._session: FusedSession | None = None
+        self._merging: asyncio.Task[None] | None = None
+
+    async def run(self, given: Given) -> dict[str, Made]:
+        """What each component makes of the rows; empty when they are to run one by one."""
+        if any(slot.challenge is not None for slot in self._slots.values()):
+            return {}
+        champions = {name: slot.champion for name, slot in self._slots.items()}
+        try:
+            read = self._read(given, champions)
+            if read is None or not len(read.rows):
+                return {}
+            session = self._session_of(champions, read.widths)
+            if session is None:
+                return {}
+            n = len(given.rows)
+            return await self._inference.run(lambda: _made(session, champions, read, n), n)
+        except BeyondFloat32:
+            return {}  # one by one it comes out which row's it is
+        except Exception:  # whatever it is: one by one it comes out which component's it is
+            log.exception("%s: its components run one by one from now on", self._worker)
+            self._use(None)
+            return {}
+
+    def _read(self, given: Given, champions: Champions) -> _Read | None:
+        """None when some rows have only a part of what is read."""
+        if given.events is not None:
+            batch, rows, _ = given.events
+            name, first = next(iter(champions.items()))
+            if not isinstance(first.component, ExtractFeatures) or not batch.rows:
+                return None
+            features = first.component.vector(batch)
+            blocks = {block_of(name): singles(features, first.component.names)}
+            return _Read(rows, blocks, name, features)
+        present = [stage.present for stage in given.stages.values()]
+        if any((it != present[0]).any() for it in present):
+            return None
+        rows = np.flatnonzero(present[0])
+        blocks = {
+            block_of(name): singles(stage.output[rows]) for name, stage in given.stages.items()
+        }
+        return _Read(rows, blocks)
+
+    def _session_of(self, champions: Champions, widths: Mapping[str, int]) -> FusedSession | None:
+        """The session, if it is there; otherwise it is begun to be made."""
+        if self._of != champions:
+            self._of, self._widths = champions, widths
+            self._use(None)
+            self._merging = asyncio.create_task(self._merge(champions, widths))
+        return self._session if widths == self._widths else None
+
+    async def _merge(self, champions: Champions, widths: Mapping[str, int]) -> None:
+        try:
+            parts = parts_of(self._pipeline, _sessions(champions))
+            session = await asyncio.to_thread(FusedSession.of, parts, widths)
+        except Exception as exc:  # graphs of any kind: what is wrong with one must end no worker
+            log.warning("%s: its components run one by one: %s", self._worker, exc)
+            return
+        if self._of == champions:
+            self._use(session)
+
+    def _use(self, session: FusedSession | None) -> None:
+        self._session = session
+        self._metrics.observe_fused(in_one=session is not None)
+
+
+def _sessions(champions: Champions) -> dict[str, ModelSession]:
+    found: dict[str, ModelSession] = {}
+    for name, opened in champions.items():
+        if not isinstance(opened.component, ModelComponent):
+            raise RegistryError(f"{name} has no ONNX model")
+        found[name] = opened.component.session
+    return found
+
+
+def _made(session: FusedSession, champions: Champions, read: _Read, n: int) -> dict[str, Made]:
+    """The outputs; empty when one of them is not valid: one by one it comes out why."""
+    found: dict[str, Made] = {}
+    for name, signal in session.signals(read.blocks).items():
+        opened = champions[name]
+        output = StageOutput.of_signal(signal)
+        if name == read.features_of and read.features is not None:
+            output = StageOutput(read.features, signal)
+        done = checked(output, len(read.rows))
+        if done.errors:
+            return {}
+        found[name] = Made(opened.model, spread(done, read.rows, n))
+    return found

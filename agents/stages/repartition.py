@@ -1,0 +1,154 @@
+"""Repartitioning: events and outcomes of one source partition, dealt out by another key.
+
+Every batch goes to every partition of the key, also where it has no rows for it: so each
+knows how far its sources have come.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from aiokafka.structs import ConsumerRecord
+from faust.types import TP
+
+from agents.stages.event_decoding import decoded as decoded_events
+from agents.stages.source_events import SourceEvents
+from agents.stages.source_stage import source_rows
+from agents.stages.stage_writer import BatchWriter
+from agents.workers.coverage import check_continues, covered_from
+from agents.workers.worker import Wiring, Worker, all_done, is_backlog
+from models.features.windows import Ints, WindowPlan
+from topics.events.event import DecodedEvents
+from topics.events.source_decoder import SourceDecoder
+from topics.kafka.fetch import Fetch
+from topics.pipeline.topology import lane_of
+from topics.records.bytes_column import BytesColumn
+from topics.records.outcome import OUTCOME, outcome_schema
+from topics.records.stage_batch import ModelRef, StageBatch
+
+log = logging.getLogger(__name__)
+
+_CODE = ModelRef("repartition", "", "code")
+
+
+class Repartition(Worker[dict[str, int]]):
+    """Reads events (and outcomes), writes them to a component's keyed topic.
+
+    It keeps nothing: after a crash it writes again what was not committed, and the reader
+    knows what it has seen. The state of a partition is the next offset to expect, by topic.
+    """
+
+    def __init__(self, wiring: Wiring, name: str) -> None:
+        super().__init__(wiring, wiring.topology.sources_of(name))
+        self._name = name
+        self._plan = WindowPlan(wiring.pipeline, name)
+        self._observed = SourceEvents(wiring, windows=False)
+        self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
+        self._outcomes = SourceDecoder(outcome_schema(wiring.pipeline), wiring.pipeline.partitions)
+        self._deadline_ms = wiring.pipeline.weighting.deadline_ms
+        self._topic = self.topology.keyed(name)
+        # Binary, whatever the pipeline's codec: a missing value is NaN, not in JSON.
+        self._records = BatchWriter(wiring.app, self._topic, "binary")
+
+    async def open_state(self, partition: int) -> dict[str, int]:
+        """Nothing is expected before the first record."""
+        for topic in self.topology.sources_of(self._name):
+            await check_continues(self.tail, topic, partition, -1, [TP(self._topic, partition)])
+        return {}
+
+    async def process(self, fetch: Fetch) -> None:
+        """Deal the records out; returns when every lane is written."""
+        started = time.perf_counter()
+        batches = [await self._decoded(tp, records) for tp, records in fetch.records.items()]
+        lanes: list[list[StageBatch]] = [[] for _ in range(self.topology.partitions)]
+        for batch, lane_of_row in batches:
+            for lane, part in enumerate(dealt(batch, lane_of_row, len(lanes))):
+                lanes[lane].append(part)
+        await all_done([self._write(lane, parts) for lane, parts in enumerate(lanes) if parts])
+        for batch, _ in batches:
+            self.wiring.metrics.observe_rows(batch.present, batch.failures)
+        for tp, records in fetch.records.items():
+            after = records[-1].offset + 1
+            (await self.state(tp.partition))[tp.topic] = after
+            self.wiring.app.batches.done({tp: after})
+        rows = sum(map(len, fetch.records.values()))
+        self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
+
+    async def _write(self, lane: int, batches: Sequence[StageBatch]) -> None:
+        await self._records.write(lane, batches)
+
+    async def _decoded(self, tp: TP, records: Sequence[ConsumerRecord]) -> tuple[StageBatch, Ints]:
+        """The records of a source partition, and the lane of each."""
+        expected = (await self.state(tp.partition)).get(tp.topic)
+        covers_from = await covered_from(self.tail, tp, expected, records[0].offset)
+        is_events = tp.topic == self.topology.events
+        decoder = self._events if is_events else self._outcomes
+        decoded = await decoded_events(decoder, records)
+        if is_events:
+            self._observed.observe(records, decoded)
+        else:
+            self._tell_invalid_outcomes(tp, records, decoded)
+        entities = self._plan.entities(decoded.columns)
+        batch = self._batch(tp, records, decoded, entities, covers_from)
+        return batch, self._lanes(tp.partition, decoded.valid, entities, len(records))
+
+    def _batch(
+        self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents,
+        whose: Sequence[str], covers_from: int,
+    ) -> StageBatch:  # fmt: skip
+        """All records of the batch: what is kept of each, and whose past it belongs to."""
+        n, valid = len(records), decoded.valid
+        rows = source_rows(records, decoded)
+        rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
+        kept = (
+            self._plan.values(decoded.columns)
+            if tp.topic == self.topology.events
+            else decoded.columns[OUTCOME].astype(np.float64)[:, None]
+        )
+        present, values = np.zeros(n, np.bool_), np.zeros((n, kept.shape[1]))
+        present[valid], values[valid] = True, kept
+        entities = [b""] * n
+        for row, entity in zip(valid.tolist(), whose, strict=True):
+            entities[row] = entity.encode()
+        return StageBatch(
+            component=self._name, topic=tp.topic, partition=tp.partition, covers_from=covers_from,
+            rows=rows, present=present, output=values, signal=np.zeros(n, np.float32), model=_CODE,
+            failures=tuple(f._replace(component=self._name) for f in decoded.failures),
+            entities=BytesColumn.of(entities),
+        )  # fmt: skip
+
+    def _lanes(self, partition: int, valid: Ints, whose: Sequence[str], n: int) -> Ints:
+        """Each record's partition of the key; what is invalid stays in its own."""
+        count = self.topology.partitions
+        lanes = np.full(n, partition % count, np.int64)
+        lanes[valid] = [lane_of(entity, count) for entity in whose]
+        return lanes
+
+    def _tell_invalid_outcomes(
+        self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents
+    ) -> None:
+        for failure in decoded.failures:
+            self.wiring.metrics.observe_skipped()
+            log.warning(
+                "%s[%d]@%d is no outcome, skipped: %s",
+                tp.topic, tp.partition, records[failure.row].offset, failure.reason,
+            )  # fmt: skip
+
+
+def dealt(batch: StageBatch, lanes: Ints, count: int) -> Iterator[StageBatch]:
+    """The rows of each lane; each part still covers all offsets of the batch."""
+    entities = [] if batch.entities is None else batch.entities.items()
+    for lane in range(count):
+        rows = np.flatnonzero(lanes == lane)
+        place = {row: at for at, row in enumerate(rows.tolist())}
+        yield replace(
+            batch,
+            rows=batch.rows.picked(rows),
+            present=batch.present[rows], output=batch.output[rows], signal=batch.signal[rows],
+            failures=tuple(f._replace(row=place[f.row]) for f in batch.failures if f.row in place),
+            entities=BytesColumn.of([entities[row] for row in rows.tolist()]),
+        )  # fmt: skip

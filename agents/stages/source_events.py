@@ -1,0 +1,145 @@
+"""Events as a component reads them, and what is odd about their times and keys: counted, and told.
+
+Who sent an event is known as far as its record says: key, partition, offset and some headers. Of
+each kind of oddness the log has a line a minute and partition, with how many there were.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from aiokafka.structs import ConsumerRecord
+
+from agents.workers.worker import Wiring
+from topics.events.event import DecodedEvents
+from topics.events.record_keys import KeyPlacement, is_own
+from topics.events.source_decoder import FUTURE_EVENT_TIME
+
+log = logging.getLogger(__name__)
+
+_TOLD_EVERY_S = 60.0
+_SENDERS = ("ce_source", "source", "client-id", "producer")
+"""Headers by which producers may say who they are."""
+_SHOWN = 60
+_LOOK_EVERY_S, _LOOKED_AT = 0.25, 16
+"""The placement of so many keys of a partition is looked at, so often: hashing all costs more."""
+
+
+class LogLimit:
+    """Lets a line of each kind through once a minute, and knows how many there were since.
+
+    >>> limit = LogLimit()
+    >>> limit.due("a", 3, now=0.0), limit.due("a", 2, now=1.0), limit.due("a", 1, now=61.0)
+    (3, 0, 3)
+    """
+
+    def __init__(self) -> None:
+        self._untold: dict[object, int] = {}
+        self._told_at: dict[object, float] = {}
+
+    def due(self, kind: object, count: int, *, now: float) -> int:
+        """How many are to be told of now that there are *count* more; 0 when it is too soon."""
+        self._untold[kind] = self._untold.get(kind, 0) + count
+        if now - self._told_at.get(kind, float("-inf")) < _TOLD_EVERY_S:
+            return 0
+        self._told_at[kind] = now
+        return self._untold.pop(kind)
+
+
+class SourceEvents:
+    """Observes what a component reads of the events topic. *windows*: it has windows by the key."""
+
+    def __init__(self, wiring: Wiring, *, windows: bool) -> None:
+        event, partitions = wiring.pipeline.event, wiring.pipeline.partitions
+        self._metrics = wiring.metrics
+        self._key = event.key
+        self._beyond = event.beyond_future
+        self._counts_keys = event.keys == "accept"
+        self._windows = windows
+        self._placement = KeyPlacement(partitions)
+        self._look_at: dict[int, float] = {}
+        self._limit = LogLimit()
+        # A series that is there can be alerted on.
+        self._metrics.observe_future("refused" if self._beyond == "refuse" else "clipped", 0)
+        if self._counts_keys:
+            self._metrics.observe_odd_keys("missing", 0)
+            self._metrics.observe_odd_keys("other", 0)
+            self._metrics.observe_placement(0, 0)
+
+    def observe(self, records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> None:
+        """Count and tell what is odd about *records*, all of one partition, which are *decoded*."""
+        future = {**decoded.clipped, **{
+            failure.row: failure.reason
+            for failure in decoded.failures if failure.error == FUTURE_EVENT_TIME
+        }}  # fmt: skip
+        if future:
+            self._tell_future(records, future)
+        if self._counts_keys and len(decoded.valid):
+            self._count_keys(records, decoded)
+
+    def _tell_future(self, records: Sequence[ConsumerRecord], future: Mapping[int, str]) -> None:
+        done: Literal["clipped", "refused"] = "clipped" if self._beyond == "clip" else "refused"
+        self._metrics.observe_future(done, len(future))
+        row, why = next(iter(future.items()))
+        self._tell(records[row], len(future), f"events from the future were {done}", why)
+
+    def _count_keys(self, records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> None:
+        column, rows = decoded.columns[self._key], decoded.valid.tolist()
+        texts = column.tolist() if column.dtype == object else [str(it) for it in column.tolist()]
+        keys = [records[row].key for row in rows]
+        # All at once: a look at each costs more than decoding it should.
+        if None in keys or b"\0".join(keys) != "\0".join(texts).encode():
+            missing = [at for at, key in enumerate(keys) if not key]
+            others = [at for at, key in enumerate(keys) if key and not is_own(key, texts[at])]
+            for kind, found in (("missing", missing), ("other", others)):
+                if found:
+                    self._metrics.observe_odd_keys(kind, len(found))
+                    said = "no record key" if kind == "missing" else "another record key"
+                    self._tell(
+                        records[rows[found[0]]], len(found), f"events have {said}",
+                        f"the field {self._key} says whose they are",
+                    )  # fmt: skip
+        self._look_at_placement(records[rows[0]].partition, texts, [records[row] for row in rows])
+
+    def _look_at_placement(
+        self, partition: int, texts: Sequence[str], records: Sequence[ConsumerRecord]
+    ) -> None:
+        now = time.monotonic()
+        if now < self._look_at.get(partition, 0.0):
+            return
+        self._look_at[partition] = now + _LOOK_EVERY_S
+        step = max(1, len(texts) // _LOOKED_AT)
+        places = range(0, len(texts), step)[:_LOOKED_AT]
+        elsewhere = self._placement.elsewhere([texts[at] for at in places], partition)
+        strays = int(elsewhere.sum())
+        self._metrics.observe_placement(len(places) - strays, strays)
+        if strays:
+            record = records[places[int(elsewhere.argmax())]]
+            why = "producers use two partitioners"
+            if self._windows:
+                why += ": windows see one partition each, and keys: rekey puts them together"
+            what = "events, of some looked at, are on another partition than others of their key"
+            self._tell(record, strays, what, why)
+
+    def _tell(self, record: ConsumerRecord, count: int, what: str, why: str) -> None:
+        if due := self._limit.due((what, record.partition), count, now=time.monotonic()):
+            log.warning(
+                "%s[%d]@%d%s: %d %s: %s", record.topic, record.partition, record.offset,
+                _sender(record), due, what, why,
+            )  # fmt: skip
+
+
+def _sender(record: ConsumerRecord) -> str:
+    """Who sent a record, as far as it says, as text that can be written anywhere."""
+    known = {"key": record.key} | {
+        name: value for name, value in record.headers if name in _SENDERS
+    }
+    shown = (
+        f"{name} {(value or b'')[:_SHOWN].decode(errors='replace')!r}"
+        for name, value in known.items()
+        if value is not None
+    )
+    return "".join(f", {each}" for each in shown)

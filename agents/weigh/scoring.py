@@ -1,0 +1,106 @@
+"""Which joined rows end in a decision, and with what score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.join.partition_join import Joined
+from agents.join.stage_rows import ERRORS
+from agents.weigh.decision_records import Weights
+from models.onnx.weighed_models import Learned
+from models.weighting import Weighed, combine
+from topics.pipeline.schema import Pipeline
+from topics.records.stage_batch import Bools, Failure, Ints
+
+_EPSILON = 1e-9
+"""A quorum of 0.3 is reached by weights of 0.1 and 0.2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """About N joined rows and their S weighed stages."""
+
+    present: Bools
+    """Which stages have an output (N, S)."""
+    decidable: Bools
+    """Which rows have what a decision needs (N,); the others are dead."""
+    fallback: Bools
+    """Which of them are late, and get the pipeline file's decision instead of a score (N,)."""
+    weighed: Weighed
+
+
+class Scale:
+    """Weighs joined rows as the pipeline file says."""
+
+    def __init__(self, pipeline: Pipeline, weights: Weights) -> None:
+        weighting = pipeline.weighting
+        self._alpha = np.array([weights.values[name] for name in weighting.inputs])
+        self._fail_incomplete = weighting.missing == "fail"
+        self._has_fallback = weighting.fallback is not None
+        self._share = None if weighting.quorum == "labelled" else weighting.quorum
+        if self._fail_incomplete:
+            self._share = 1.0
+        labelled = np.array([pipeline.component(name).is_labelled for name in weighting.inputs])
+        # Where nothing that has a weight was fitted on labels, whatever has a weight must do.
+        weighty = self._alpha > 0
+        self._voices = labelled & weighty if (labelled & weighty).any() else weighty
+
+    def quorum(self, present: Bools) -> Bools:
+        """Which rows (N,) have enough of the stages that are *present* (N, S) for a decision."""
+        if self._share is None:
+            return np.asarray(present[:, self._voices].any(axis=1))
+        if self._share >= 1:
+            return np.asarray(present.all(axis=1))
+        return np.asarray(present @ self._alpha >= self._share - _EPSILON)
+
+    def verdict(self, joined: Joined) -> Verdict:
+        """Weigh the rows."""
+        stages = list(joined.stages.values())
+        present = np.stack([stage.present for stage in stages], axis=1)
+        signals = np.stack([stage.signal for stage in stages], axis=1)
+        fallback = np.zeros(len(present), np.bool_)
+        if self._has_fallback:
+            for stage in stages:
+                if stage.unanswered == "late":
+                    fallback |= ~stage.delivered
+            # One that has no quorum by its deadline gets it too, whatever its stages are.
+            lacking = ~np.stack([stage.delivered for stage in stages], axis=1).all(axis=1)
+            fallback |= lacking & ~self.quorum(present)
+            fallback &= joined.rows.offsets <= joined.overdue_to
+        decidable = self.quorum(present) | fallback
+        return Verdict(present, decidable, fallback, combine(signals, present, self._alpha))
+
+
+def rows_of_other_models(joined: Joined, learned_for: Learned) -> dict[str, int]:
+    """Of each stage, the rows whose output is of a model that the weights were not learned for.
+
+    Weights that name no model of a stage hold for any.
+    """
+    found = {}
+    for name, stage in joined.stages.items():
+        digests = learned_for.get(name)
+        if digests is None or all(run.model.digest in digests for run in stage.models):
+            continue
+        starts = [run.start for run in stage.models] + [len(stage.present)]
+        found[name] = sum(
+            int(stage.present[run.start : stop].sum())
+            for run, stop in zip(stage.models, starts[1:], strict=True)
+            if run.model.digest not in digests
+        )
+    return found
+
+
+def causes_of_death(joined: Joined, verdict: Verdict, rows: Ints) -> list[Failure]:
+    """Why *rows* cannot be decided: the first failure in stage order, or what is missing."""
+    failures, names = joined.failures(), list(joined.stages)
+    found: list[Failure] = []
+    for row in rows.tolist():
+        failure = failures.get(row)
+        if failure is None:
+            missing = [names[at] for at in np.flatnonzero(~verdict.present[row])]
+            error = ERRORS[joined.stages[missing[0]].unanswered]
+            failure = Failure(row, missing[0], error, f"no output of {', '.join(missing)}")
+        found.append(failure)
+    return found
