@@ -90,8 +90,6 @@ def create_app(group: str, settings: BrokerSettings, *, max_records: int) -> Sta
     if settings.embedded:
         app.batches.fetch_max_wait_ms = FETCH_WAIT_MS
         app.batches.leader_wait_s = LEADER_WAIT_S
-        # It takes half a minute over the first join of a member that offers it a choice.
-        app.batches.assignors = app.batches.assignors[:1]
     return app
 
 

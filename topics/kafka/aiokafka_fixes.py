@@ -1,8 +1,9 @@
-r"""Record batches whose header keys need not be text.
+r"""What aiokafka 0.14 does wrongly, done rightly.
 
-Kafka's protocol says that they are UTF-8, but no broker checks it, and aiokafka gives up on the
-whole partition: one such record would stop every reader of it, again and again. Here the key
-becomes readable text, such as `trace\xff`, and its record a record like any other.
+- Header keys need not be text. Kafka's protocol says that they are UTF-8, but no broker checks it,
+  and aiokafka gives up on the whole partition: one such record would stop every reader of it, again
+  and again. `TolerantRecords` makes readable text of the key, such as `trace\xff`.
+- A member of a group that knows several assignors joins with one request, see `join_at_once`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
+
+
+def join_at_once(coordinator: Any) -> None:
+    """Make *coordinator*, an aiokafka GroupCoordinator, name all its assignors in one request.
+
+    aiokafka sends a request after each assignor that it adds to the list (aio-libs/aiokafka#1168).
+    To a broker a member whose list is another one has changed, and all have to join again: two
+    members of a group that start at once may do that to each other for ever.
+    """
+    assignors = {each.name: each for each in coordinator._assignors}
+    send = coordinator._send_req
+
+    async def send_req(request: Any) -> Any:
+        if isinstance(request, JoinGroupRequest):
+            topics = coordinator._subscription.subscription.topics
+            request._group_protocols = [
+                (name, each.metadata(topics).encode()) for name, each in assignors.items()
+            ]
+        return await send(request)
+
+    coordinator._assignors = tuple(assignors.values())[:1]  # one turn of aiokafka's loop over them
+    coordinator._lookup_assignor = assignors.get
+    coordinator._send_req = send_req
 
 
 class TolerantRecords:

@@ -26,6 +26,7 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from topics.errors import NameTaken, NotAuthorized
+from topics.kafka.aiokafka_fixes import join_at_once
 from topics.kafka.assignor import PartitionNumberAssignor
 from topics.kafka.clients import close
 from topics.kafka.group_errors import FencedInstanceId, is_unknown
@@ -98,6 +99,7 @@ class GroupMember(Consumer):
         # While anything that a broker has sent is not taken up it is asked for nothing more: else
         # a worker that is busy would soon hold an answer, or a large record, of each partition.
         self._kafka._fetcher._prefetch_backoff = _UNTIL_TAKEN_UP_S
+        join_at_once(self._kafka._coordinator)
 
     async def on_stop(self) -> None:
         """Commit what is done, then leave the group."""
