@@ -64,9 +64,10 @@ bench-quick: .venv/installed ## Has it become slower? Two minutes (ARGS: --store
 kafka: ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS: -n 3 for a cluster; -h says more)
 	deploy/kafka/run $(ARGS)
 
-check: .venv/installed ## Lint, format and types
+check: .venv/installed ## Lint, format, the order of packages, and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 format: .venv/installed ## Put the code into its format

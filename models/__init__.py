@@ -1,1 +1,9 @@
-"""Components, training, weights, ONNX export, sessions, explanations and data."""
+"""Components and their models: fitted, exported, registered, measured, run; no Kafka in here.
+
+    component, weighting, learned_weights     the contract of a component, and y = Σ α·y
+    features/ onnx/ registry/                 what serving needs
+    data/ schema/ training/ report/           from a data file to registered models
+    variants/ simulators/                     smaller or faster models; streams to start with
+
+`agents` may import all of it. It imports `topics`.
+"""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topics.events.float32 import singles
+from topics.events import singles
 
 Floats = NDArray[np.floating[Any]]
 Column = NDArray[Any]

@@ -1,1 +1,10 @@
-"""The contracts: pipeline files, topic names, wire formats and the Kafka transport."""
+"""What stands on Kafka, how it gets there and who reads it: nothing here knows of models.
+
+    pipeline/   the pipeline file: what flows, through which components, onto which topics
+    kafka/      Faust's transport on aiokafka: fetches, batches of records, connections
+    records/    what stands on each topic: stage batches, decisions, dead letters, control, reports
+    events/     events from outside: validated, their times and keys held to the pipeline file
+    redrive/    dead letters on their way through the pipeline again
+
+Everything may import it. It imports nothing of `models` or `agents`.
+"""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from topics.records.decision import ATTEMPT
+from topics.records import ATTEMPT
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]

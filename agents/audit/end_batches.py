@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
 from agents.audit.decision_batches import Unusual, decided_offsets
-from agents.broker.record_batches import RecordBatch
+from agents.broker import RecordBatch
 from topics.records import dead_letter as dead_letters
 from topics.records import decision
 

@@ -9,8 +9,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from agents.audit.identity_sample import Mismatch
-from topics.kafka.connection import client_options
-from topics.pipeline.topology import Topology
+from topics.kafka import client_options
+from topics.pipeline import Topology
 from topics.settings import BrokerSettings
 
 _ANEW = (

@@ -17,8 +17,8 @@ import orjson
 from aiokafka.structs import TopicPartition
 
 from agents.audit.end_batches import Ends
-from agents.broker.log_reader import LogReader
-from topics.pipeline.topology import Topology
+from agents.broker import LogReader
+from topics.pipeline import Topology
 
 _FIRST, _OTHERS = 2, 3
 _TRIES = 5

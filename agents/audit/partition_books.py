@@ -14,8 +14,8 @@ from aiokafka.structs import TopicPartition
 
 from agents.audit.end_batches import Ends, ends_of
 from agents.audit.ledger import Account, Ledger, View
-from agents.broker.record_batches import RecordBatch
-from topics.pipeline.topology import Topology
+from agents.broker import RecordBatch
+from topics.pipeline import Topology
 
 Offsets = Mapping[TopicPartition, int]
 SLACK = 2**17

@@ -22,10 +22,9 @@ from agents.audit.findings import (
 from agents.audit.identity_sample import IdentitySample, Mismatch
 from agents.audit.ledger import Account
 from agents.audit.partition_books import Book
-from agents.broker.log_reader import LogReader
-from agents.broker.source_commits import SourceCommits
+from agents.broker import LogReader, SourceCommits
 from topics.errors import BrokerError
-from topics.pipeline.topology import Topology
+from topics.pipeline import Topology
 from topics.settings import BrokerSettings
 
 _POLL_S = 0.1

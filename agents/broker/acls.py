@@ -9,8 +9,8 @@ from aiokafka.errors import ClusterAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from topics.errors import BrokerError
-from topics.kafka.connection import client_options
-from topics.records.acls import Acl
+from topics.kafka import client_options
+from topics.records import Acl
 from topics.settings import BrokerSettings
 
 # The numbers of Kafka's protocol: ResourceType, PatternType, AclOperation, AclPermissionType.

@@ -25,7 +25,7 @@ from aiokafka.structs import TopicPartition
 
 from agents.broker.record_batches import RecordBatch, record_batches
 from topics.errors import BrokerUnreachable, NotAuthorized, TopicMissing
-from topics.kafka.connection import client_options
+from topics.kafka import client_options
 from topics.settings import BrokerSettings
 
 _READ_COMMITTED = 1

@@ -31,20 +31,23 @@ from topics.errors import (
     TopicNotFound,
     TopicNotMade,
 )
-from topics.kafka import embedded
-from topics.kafka.clients import close
-from topics.kafka.connection import client_options, refusal
-from topics.kafka.embedded import EmbeddedBroker
-from topics.kafka.reachability import listeners, unknown_host, unreachable
-from topics.kafka.topic_admin import (
+from topics.kafka import (
     BROKER_DEFAULT,
+    EmbeddedBroker,
     NewTopic,
     all_tell_of,
+    client_options,
+    close,
     create,
     durability,
+    embedded,
+    listeners,
     look_up,
+    refusal,
+    unknown_host,
+    unreachable,
 )
-from topics.pipeline.topology import Topology
+from topics.pipeline import Topology
 from topics.records.topic_configs import topic_configs
 from topics.settings import BrokerSettings, HomeSettings
 

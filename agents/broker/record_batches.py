@@ -16,7 +16,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.util import calc_crc32c
 
-from topics.kafka.aiokafka_fixes import TolerantRecords
+from topics.kafka import TolerantRecords
 
 _LENGTH = struct.Struct(">qi")
 # Base offset, length, leader epoch, magic, CRC, attributes, last offset delta, two timestamps,

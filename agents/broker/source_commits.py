@@ -11,8 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from topics.kafka.connection import client_options
-from topics.pipeline.topology import WEIGH, Topology
+from topics.kafka import client_options
+from topics.pipeline import WEIGH, Topology
 from topics.settings import BrokerSettings
 
 _STILL_S = 3.0

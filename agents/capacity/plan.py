@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, inf, isinf
 
+from agents.capacity.costs import Cycle, Kind, UnitCosts
 from agents.capacity.queueing import Wait, wait
 from agents.capacity.traffic import Demand, Topic, read_bytes, topics
-from agents.capacity.unit_costs import Cycle, Kind, UnitCosts
 from topics.errors import AnabranchError
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.flow import in_order
-from topics.pipeline.order import workers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH
+from topics.pipeline import EVENTS, WEIGH, Pipeline, in_order, workers
 
 _BUSIEST, _STEP, _LEAST_BUSY = 0.7, 0.9, 0.02
 """No worker is planned to be busier: what is above it is for bursts, restarts and catching up."""

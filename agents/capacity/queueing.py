@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
 
-from agents.capacity.unit_costs import Cycle
+from agents.capacity.costs import Cycle
 
 _ROUNDS = 200
 _P99 = 2.326

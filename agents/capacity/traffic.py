@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agents.capacity.unit_costs import Bytes
-from topics.pipeline.order import inputs_of, workers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
+from agents.capacity.costs import Bytes
+from topics.pipeline import Pipeline, Topology, inputs_of, workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.audit.topic_audit import Audit
+    from agents.audit import Audit
     from topics.settings import BrokerSettings
 
 
@@ -59,9 +59,8 @@ def audit(
 
       anabranch audit card-fraud --follow --metrics-port 9465
     """  # fmt: skip
-    from agents.broker.reach import needed_broker
-    from topics.pipeline.file import find_pipeline, load_pipeline
-    from topics.pipeline.topology import Topology
+    from agents.broker import needed_broker
+    from topics.pipeline import Topology, find_pipeline, load_pipeline
 
     if metrics_port is not None and not follow:
         raise typer.BadParameter("it serves a running audit: --follow", param_hint="--metrics-port")
@@ -69,8 +68,8 @@ def audit(
     topology = Topology.of(load_pipeline(find_pipeline(pipeline)).pipeline)
 
     async def main(show: Callable[[Audit], None] | None) -> Audit:
-        from agents.audit.topic_audit import audit_topics
-        from agents.broker.reach import wait_for_broker
+        from agents.audit import audit_topics
+        from agents.broker import wait_for_broker
 
         stopping = asyncio.Event()
         # What does not follow has nothing to end well: a signal ends it, as it does any process.
@@ -96,8 +95,7 @@ def audit(
 def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callable[[Audit], None]]:
     """Serve what the result is given as metrics; not live when no pass ends any more."""
     from agents.commands.audit_metrics import AuditMetrics
-    from agents.process.http_port import serving
-    from agents.process.liveness import Liveness
+    from agents.process import Liveness, serving
 
     metrics, liveness = AuditMetrics(), Liveness(settings.stuck_after_s)
 

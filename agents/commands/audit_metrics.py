@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from agents.audit.topic_audit import Audit
+from agents.audit import Audit
 
 
 class AuditMetrics:

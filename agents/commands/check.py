@@ -12,10 +12,8 @@ from agents.commands.shared import stdout
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
-    from models.registry.registry import Registry
-    from topics.pipeline.file import PipelineFile
-    from topics.pipeline.finding import Finding, Location
-    from topics.pipeline.schema import ModelSpec
+    from models.registry import Registry
+    from topics.pipeline import Finding, Location, ModelSpec, PipelineFile
 
 
 def check(
@@ -41,9 +39,7 @@ def check(
 
       anabranch check --schema > pipeline.schema.json
     """
-    from topics.pipeline.file import find_pipeline, load_pipeline
-    from topics.pipeline.order import workers
-    from topics.pipeline.schema import Pipeline
+    from topics.pipeline import Pipeline, find_pipeline, load_pipeline, workers
 
     if schema:
         typer.echo(json.dumps(Pipeline.model_json_schema(by_alias=True), indent=2))
@@ -61,10 +57,10 @@ def check(
 
 def _deep_findings(file: PipelineFile) -> list[Finding]:
     """What only loading code and looking into the registry can tell."""
-    from agents.components.catalogue import import_component
+    from agents.components import import_component
     from models.onnx.session import ModelSession
-    from models.registry.registry import Registry
-    from topics.pipeline.finding import Finding
+    from models.registry import Registry
+    from topics.pipeline import Finding
     from topics.settings import HomeSettings
 
     registry = Registry(HomeSettings().registry)
@@ -93,10 +89,10 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
 
 def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:
     """Whether the newest weights were learned for the newest models, where the file wants that."""
-    from agents.service.open_pipeline import check_weighed_models
+    from agents.service import check_weighed_models
     from models.onnx.weighed_models import WeightsOfOtherModels
-    from topics.pipeline.finding import Finding
-    from topics.records.control import ControlState
+    from topics.pipeline import Finding
+    from topics.records import ControlState
 
     name = file.pipeline.name
     if file.pipeline.weighting.weights != "strict" or not registry.has_weights(name):

@@ -13,8 +13,8 @@ from agents.commands.target import ComponentArgument, component_in, controlling
 
 if TYPE_CHECKING:
     from agents.commands.model_names import ModelName
-    from agents.service.challenger_result import Comparison, Judged
-    from topics.pipeline.schema import Pipeline
+    from agents.service import Comparison, Judged
+    from topics.pipeline import Pipeline
 
 _TELL_S = 1.0
 
@@ -77,10 +77,8 @@ async def _compare(
     *, follow: bool, decide: bool,
 ) -> Comparison:  # fmt: skip
     from agents.commands.shared import until_signalled
-    from agents.service.challenger_follower import following
-    from agents.service.challenger_score import Comparer
-    from agents.service.promotion import Promoter
-    from models.registry.registry import Registry
+    from agents.service import Comparer, Promoter, following
+    from models.registry import Registry
     from topics.settings import HomeSettings
 
     stopping = asyncio.Event()

@@ -26,13 +26,9 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agents.redrive.dead_letter_index import Letter, Letters
-    from agents.redrive.jq_edit import Edit
-    from agents.redrive.selection import Selection
-    from agents.redrive.sender import Sent
-    from topics.pipeline.schema import Pipeline
-    from topics.pipeline.topology import Topology
-    from topics.redrive.record import Errand
+    from agents.redrive import Edit, Letter, Letters, Selection, Sent
+    from topics.pipeline import Pipeline, Topology
+    from topics.redrive import Errand
     from topics.settings import BrokerSettings
 
 _LONGEST_PLACE = 40
@@ -117,7 +113,7 @@ def show(
     Examples:
       anabranch dead-letters show card-fraud 2@17
     """
-    from agents.redrive.dead_letter_index import read_letter
+    from agents.redrive import read_letter
 
     partition, offset = _parsed(place)
     opened, topology, settings = _opened(pipeline, broker)
@@ -195,8 +191,7 @@ def redrive(
 
       anabranch dead-letters redrive card-fraud --limit 1 --dry-run
     """
-    from agents.redrive.jq_edit import Edit
-    from agents.redrive.selection import due
+    from agents.redrive import Edit, due
 
     edited = None if edit is None else Edit(edit)
     opened, _, settings = _opened(pipeline, broker)
@@ -238,9 +233,8 @@ def _parsed(place: str) -> tuple[int, int]:
 
 
 def _opened(pipeline: str, broker: str | None) -> tuple[Pipeline, Topology, BrokerSettings]:
-    from agents.broker.reach import needed_broker
-    from topics.pipeline.file import find_pipeline, load_pipeline
-    from topics.pipeline.topology import Topology
+    from agents.broker import needed_broker
+    from topics.pipeline import Topology, find_pipeline, load_pipeline
 
     settings = needed_broker(broker)
     opened = load_pipeline(find_pipeline(pipeline)).pipeline
@@ -248,8 +242,8 @@ def _opened(pipeline: str, broker: str | None) -> tuple[Pipeline, Topology, Brok
 
 
 async def _read(settings: BrokerSettings, pipeline: Pipeline) -> Letters:
-    from agents.broker.reach import wait_for_broker
-    from agents.redrive.dead_letter_index import read_letters
+    from agents.broker import wait_for_broker
+    from agents.redrive import read_letters
 
     await wait_for_broker(settings)
     # Letters refer to nothing that refers to them, but the collector would look at all of them
@@ -289,9 +283,8 @@ class _Done:
 
 async def _redrive(settings: BrokerSettings, plan: _Plan, *, dry_run: bool) -> _Done:
     """Select and, unless it is a dry run, send; the letters are read some at a time."""
-    from agents.redrive.selection import LetterReader
-    from agents.redrive.sender import prepared_ahead, send_and_follow
-    from agents.workers.topic_tail import TailReader
+    from agents.redrive import LetterReader, prepared_ahead, send_and_follow
+    from agents.workers import TailReader
 
     done, stopping, tail = _Done(), asyncio.Event(), TailReader(settings)
     until_signalled(stopping)

@@ -25,9 +25,9 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from agents.demo.demo import Demo
-    from agents.process.child_process import WorkerProcess
-    from models.registry.registry import Registry
-    from topics.pipeline.file import PipelineFile
+    from agents.process import WorkerProcess
+    from models.registry import Registry
+    from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
 
 _LIVE_RATE = 2000.0
@@ -71,13 +71,13 @@ def demo(
 
       anabranch demo --headless --json | jq .unaccounted
     """
-    from agents.broker.reach import started_embedded, wait_for_broker
+    from agents.broker import started_embedded, wait_for_broker
     from agents.commands.train import train_if_needed
     from agents.demo.demo import simulator_of
-    from agents.service.open_pipeline import open_parts
-    from models.registry.registry import Registry
+    from agents.service import open_parts
+    from models.registry import Registry
     from models.simulators import Incident, Scenario
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings, HomeSettings
 
     check_pace(rate, speed)
@@ -112,12 +112,11 @@ async def _demo(
 ) -> Demo:  # fmt: skip
     from rich.live import Live
 
-    from agents.broker.reach import ensure_topics, wait_for_broker
+    from agents.broker import ensure_topics, wait_for_broker
     from agents.demo.demo import Demo
     from agents.demo.live_view import LiveView
-    from agents.process.child_process import worker_process
-    from agents.process.supervision import first_of, interruptible
-    from topics.pipeline.topology import Topology
+    from agents.process import first_of, interruptible, worker_process
+    from topics.pipeline import Topology
 
     pipeline = file.pipeline
     demo = Demo(pipeline)

@@ -55,9 +55,8 @@ def kubernetes(
     """  # fmt: skip
     from pydantic import ValidationError
 
-    from agents.manifests.kubernetes.files import write
-    from agents.manifests.kubernetes.names import Cluster
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from agents.manifests.kubernetes import Cluster, write
+    from topics.pipeline import find_pipeline, load_pipeline
 
     try:
         cluster = Cluster(kafka=kafka, image=image, monitoring=monitoring)

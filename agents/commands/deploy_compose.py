@@ -13,8 +13,8 @@ from agents.commands.shared import PipelineArgument, stderr
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
-    from agents.manifests.compose_file import Layout
-    from topics.pipeline.file import PipelineFile
+    from agents.manifests import Layout
+    from topics.pipeline import PipelineFile
 
 _SOURCE = Path(__file__).resolve().parents[2]
 
@@ -59,9 +59,8 @@ def compose(
 
       anabranch deploy compose card-fraud --secure -o deploy/compose/secure.yml
     """  # fmt: skip
-    from agents.manifests.compose_file import render
-    from agents.manifests.compose_secure import render_secure
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from agents.manifests import render, render_secure
+    from topics.pipeline import find_pipeline, load_pipeline
 
     file = load_pipeline(find_pipeline(pipeline))
     layout = _layout(file, pipeline, output, secure=secure)
@@ -75,7 +74,7 @@ def compose(
 
 def _layout(file: PipelineFile, pipeline: str, output: Path | None, *, secure: bool) -> Layout:
     """How the Compose file names what is elsewhere. Raises NoSourceTree."""
-    from agents.manifests.compose_file import PIPELINES, Layout
+    from agents.manifests import PIPELINES, Layout
     from models.simulators import SIMULATORS
 
     if not (_SOURCE / "deploy" / "Dockerfile").is_file():

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agents.demo.evaluation import Evaluation
-    from models.registry.registry import Registry
+    from models.registry import Registry
     from models.report.handbook import Weeks
     from models.training.train import TrainingData
-    from topics.pipeline.file import PipelineFile
+    from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
 
 
@@ -76,13 +76,13 @@ def evaluate(
 
       anabranch evaluate card-fraud --data handbook --train 2018-07-11/7 --json | jq .auc
     """
-    from agents.broker.reach import wait_for_broker
+    from agents.broker import wait_for_broker
     from agents.demo.evaluation_data import not_measured, transactions_in
-    from agents.service.open_version import open_weights
-    from models.registry.registry import Registry
+    from agents.service import open_weights
+    from models.registry import Registry
     from models.report.handbook import Weeks
     from models.report.report import COMPOSED
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings
 
     if broker is not None:
@@ -134,7 +134,7 @@ def _date(text: str, option: str) -> date:
 
 
 def _settings(stack: ExitStack, broker: str | None) -> BrokerSettings:
-    from agents.broker.reach import started_embedded
+    from agents.broker import started_embedded
     from topics.settings import BrokerSettings
 
     if broker is None:
@@ -179,7 +179,7 @@ def _prepared(
 def _train(
     file: PipelineFile, days: TrainingData, registry: Registry, seed: int, bars: Progress
 ) -> None:
-    from agents.components.catalogue import open_component
+    from agents.components import open_component
     from models.training.train import train
 
     tasks = {
@@ -200,10 +200,9 @@ async def _stream(
     file: PipelineFile, registry: Registry, settings: BrokerSettings, evaluation: Evaluation,
     bars: Progress,
 ) -> None:  # fmt: skip
-    from agents.broker.reach import ensure_topics, wait_for_broker
-    from agents.process.child_process import worker_process
-    from agents.process.supervision import first_of, interruptible
-    from topics.pipeline.topology import Topology
+    from agents.broker import ensure_topics, wait_for_broker
+    from agents.process import first_of, interruptible, worker_process
+    from topics.pipeline import Topology
 
     exit_code = until_signalled(evaluation.stopping)
     streaming = bars.add_task("streaming", total=len(evaluation.events))

@@ -14,10 +14,10 @@ from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
     from agents.commands.pipeline_template import Template
-    from models.registry.registry import Registry
-    from models.schema.infer import InferredSchema
+    from models.registry import Registry
+    from models.schema import InferredSchema
     from models.training.train import TrainingReport
-    from topics.pipeline.file import PipelineFile
+    from topics.pipeline import PipelineFile
 
 _REVIEW, _YES = 0.25, 0.5
 _STEP = 0.0001
@@ -85,9 +85,8 @@ def init(
     """
     from agents.commands import init_view as schema_report
     from agents.commands.pipeline_template import Template
-    from models.registry.registry import Registry
-    from models.schema.infer import Wishes, infer_schema
-    from models.schema.sampled_columns import sample_columns
+    from models.registry import Registry
+    from models.schema import Wishes, infer_schema, sample_columns
     from topics.settings import HomeSettings
 
     path = _new_path(name, directory, force=force)
@@ -113,7 +112,7 @@ def init(
 
 
 def _new_path(name: str, directory: Path, *, force: bool) -> Path:
-    from models.schema.field_names import slug
+    from models.schema import slug
 
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", name):
         raise UnusablePipelineName(name, slug(name).replace("_", "-"))
@@ -124,7 +123,7 @@ def _new_path(name: str, directory: Path, *, force: bool) -> Path:
 
 
 def _check_is_file(data: str) -> None:
-    from models.data.errors import DatasetNotFound
+    from models.data import DatasetNotFound
 
     if not Path(data).is_file():
         raise DatasetNotFound(data)
@@ -161,7 +160,7 @@ def _loaded(schema: InferredSchema, template: Template, directory: Path) -> Pipe
     from dataclasses import replace
 
     from agents.commands.pipeline_template import render
-    from topics.pipeline.file import load_pipeline
+    from topics.pipeline import load_pipeline
 
     with tempfile.TemporaryDirectory(prefix="anabranch-init-") as aside:
         draft = Path(aside) / f"{template.name}.yaml"

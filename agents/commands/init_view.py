@@ -12,8 +12,7 @@ from agents.commands.shared import stdout
 from agents.commands.train import print_report
 
 if TYPE_CHECKING:
-    from models.schema.infer import FieldPlan, InferredSchema
-    from models.schema.sampled_columns import SampledColumns
+    from models.schema import FieldPlan, InferredSchema, SampledColumns
     from models.training.train import TrainingReport
 
 

@@ -11,7 +11,7 @@ from topics.printable import printable
 
 if TYPE_CHECKING:
     from models.training.data import TrainingData
-    from topics.pipeline.schema import Pipeline
+    from topics.pipeline import Pipeline
 
 
 def gathered_rows(

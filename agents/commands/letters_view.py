@@ -15,9 +15,7 @@ from agents.commands.shared import stderr, stdout
 from topics.printable import printable_json, readable
 
 if TYPE_CHECKING:
-    from agents.redrive.dead_letter_index import Letter, Letters, State
-    from agents.redrive.selection import Selection
-    from agents.redrive.sender import Sent
+    from agents.redrive import Letter, Letters, Selection, Sent, State
 
 SHOWN = 200
 """Lines of `list`, unless more are asked for."""

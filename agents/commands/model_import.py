@@ -9,11 +9,10 @@ from agents.commands.model_names import BadModelName, parsed
 from agents.commands.model_rows import rows_in
 from topics.errors import AnabranchError, MissingExtra
 from topics.file_content import read_file
-from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline import find_pipeline, load_pipeline
 
 if TYPE_CHECKING:
-    from models.registry.registry import Registry
-    from models.registry.versions import ModelVersion
+    from models.registry import ModelVersion, Registry
 
 
 class FileUnreadable(AnabranchError):

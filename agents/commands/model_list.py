@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.onnx.weighed_models import InService, in_service, other_models
-from models.registry.registry import ModelVersion, Registry, RegistryError, WeightsVersion
-from topics.pipeline.file import PipelineFile
+from models.registry import ModelVersion, Registry, RegistryError, WeightsVersion
+from topics.pipeline import PipelineFile
 
 Facts = dict[str, Any]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from models.registry.registry import WEIGHTS
+from models.registry import WEIGHTS
 from topics.errors import AnabranchError
-from topics.pipeline.file import PipelineFile, PipelineNotFound, find_pipeline, load_pipeline
+from topics.pipeline import PipelineFile, PipelineNotFound, find_pipeline, load_pipeline
 
 _COMPONENT = re.compile(rf"({WEIGHTS}|[a-z][a-z0-9-]{{0,62}})(?:@([1-9][0-9]{{0,8}}))?", re.ASCII)
 _FILES = (".yaml", ".yml")

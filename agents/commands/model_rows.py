@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.datasets import read_rows
-from models.data.errors import UnreadableDataset
+from models.data import UnreadableDataset, read_rows
 from topics.errors import AnabranchError
-from topics.events.float32 import singles
+from topics.events import singles
 from topics.file_content import check_file
 
 MOST_ROWS = 2048

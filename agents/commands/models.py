@@ -13,7 +13,7 @@ from agents.commands.shared import JsonOption, PipelineArgument, stderr, stdout
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from models.registry.registry import ModelVersion, Registry
+    from models.registry import ModelVersion, Registry
 
 app = typer.Typer(
     help="See, compare, check, import and clean up the versions of models and weights.",
@@ -31,7 +31,7 @@ ModelArgument = Annotated[
 
 def open_registry() -> Registry:
     """The registry that the environment names."""
-    from models.registry.registry import Registry
+    from models.registry import Registry
     from topics.settings import HomeSettings
 
     return Registry(HomeSettings().registry)
@@ -40,7 +40,7 @@ def open_registry() -> Registry:
 def find_version(registry: Registry, model: str, beside: str | None = None) -> ModelVersion:
     """The version that *model* names; `@2` is of the component of *beside*."""
     from agents.commands.model_names import BadModelName, parsed, parsed_beside, registered_as
-    from models.registry.registry import WEIGHTS
+    from models.registry import WEIGHTS
 
     name = parsed(model) if beside is None else parsed_beside(model, parsed(beside))
     if name.component == WEIGHTS:
@@ -62,7 +62,7 @@ def list_versions(pipeline: PipelineArgument, as_json: JsonOption = False) -> No
     """
     from agents.commands.model_list import listed
     from agents.commands.model_names import file_of, registered_as
-    from models.registry.errors import NothingRegistered
+    from models.registry import NothingRegistered
 
     registry, name = open_registry(), registered_as(pipeline)
     found = listed(registry, name, file_of(pipeline))
@@ -87,7 +87,7 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
     """
     from agents.commands.model_list import described, described_weights
     from agents.commands.model_names import parsed, registered_as
-    from models.registry.registry import WEIGHTS
+    from models.registry import WEIGHTS
 
     registry, name = open_registry(), parsed(model)
     pipeline = registered_as(name.pipeline)
@@ -156,7 +156,7 @@ def verify(
     """
     from agents.commands.model_names import parsed, registered_as
     from models.onnx.verify import verify as check
-    from models.registry.errors import NothingRegistered
+    from models.registry import NothingRegistered
 
     component, registry = None, open_registry()
     if "/" in pipeline and not pipeline.endswith((".yaml", ".yml")):
@@ -205,9 +205,9 @@ def gc(
       anabranch models gc card-fraud --keep 3 --yes
     """
     from agents.commands.model_names import version_in
-    from agents.service.gc_protection import protected_by
-    from models.registry.retention import plan_removal, remove
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from agents.service import protected_by
+    from models.registry import plan_removal, remove
+    from topics.pipeline import find_pipeline, load_pipeline
 
     file, registry = load_pipeline(find_pipeline(pipeline)), open_registry()
     stay = protected_by(file) | {version_in(it) for it in protect or []}
@@ -271,7 +271,7 @@ def import_file(
 
 
 def _time(text: str | None) -> datetime | None:
-    from topics.pipeline.field_types import instant
+    from topics.pipeline import instant
 
     try:
         return None if text is None else instant(text)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
     from models.onnx.version_diff import Difference
-    from models.registry.retention import Removal
+    from models.registry import Removal
 
 _LISTED = ("component", "version", "variant", "created", "rows", "metrics", "digest", "from")
 _DIGEST = len("sha256:") + 12

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.commands.shared import JsonOption, print_json, stderr, stdout
 
 if TYPE_CHECKING:
-    from models.registry.variant_table import ComponentVariants, Fused, OptimiseReport, Variant
+    from models.registry import ComponentVariants, Fused, OptimiseReport, Variant
 
 _SIMULATED_ROWS = 150_000
 
@@ -68,14 +68,14 @@ def optimise(
       anabranch models optimise churn.yaml --data churn.csv --apply
     """
     from agents.commands.labelled_rows import gathered_rows
-    from agents.components.catalogue import open_component
-    from agents.service.open_version import open_weights
-    from models.registry.registry import Registry
+    from agents.components import open_component
+    from agents.service import open_weights
+    from models.registry import Registry
     from models.variants.model_source import Setting
     from models.variants.optimisation import optimise as measured_variants
     from models.variants.optimisation import register
     from models.variants.plot import check_drawable, draw
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     if plot is not None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from models.schema.infer import FieldPlan, InferredSchema
-from topics.pipeline.event_schema import EventField
-from topics.pipeline.fields import Feature
-from topics.pipeline.yaml_text import scalar
+from models.schema import FieldPlan, InferredSchema
+from topics.pipeline import EventField, Feature, scalar
 
 _WIDTH = 96
 _MANY_ROWS = 5000

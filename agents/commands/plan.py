@@ -12,7 +12,7 @@ from rich.table import Table
 from agents.commands.shared import JsonOption, PipelineArgument, stdout
 
 if TYPE_CHECKING:
-    from agents.capacity.plan import Plan
+    from agents.capacity import Plan
 
 
 def plan(
@@ -44,10 +44,10 @@ def plan(
 
       anabranch plan card-fraud --events-per-s 5000 --p99-ms 200 --json | jq .partitions
     """
+    from agents.capacity import Demand
     from agents.capacity import plan as planning
-    from agents.capacity.traffic import Demand
-    from agents.capacity.unit_costs import unit_costs
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from agents.capacity.costs import unit_costs
+    from topics.pipeline import find_pipeline, load_pipeline
 
     found = load_pipeline(find_pipeline(pipeline)).pipeline
     demand = Demand(events_per_s, p99_ms, event_bytes, entities, retention_hours, replication)

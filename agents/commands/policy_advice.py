@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topics.errors import AnabranchError
-from topics.pipeline.edit import rewrite
-from topics.pipeline.policy_edit import plain, with_thresholds
-from topics.pipeline.yaml_text import scalar
+from topics.pipeline import rewrite, scalar, with_thresholds
+from topics.pipeline.policy_edit import plain
 
 if TYPE_CHECKING:
     from models.report.decision_costs import CostReport
-    from topics.pipeline.file import PipelineFile
+    from topics.pipeline import PipelineFile
 
 
 class NoCosts(AnabranchError):

@@ -32,8 +32,7 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from topics.pipeline.schema import Pipeline
-    from topics.pipeline.topology import Topology
+    from topics.pipeline import Pipeline, Topology
     from topics.settings import BrokerSettings
 
 
@@ -80,11 +79,10 @@ def publish(
 
       tail -f events.jsonl | anabranch publish card-fraud - --rate 500
     """  # fmt: skip
-    from agents.broker.reach import needed_broker
-    from models.data.datasets import count_rows
-    from models.data.errors import DatasetNotFound
-    from topics.kafka.embedded import MAX_IN_FLIGHT
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from agents.broker import needed_broker
+    from models.data import DatasetNotFound, count_rows
+    from topics.kafka import MAX_IN_FLIGHT
+    from topics.pipeline import find_pipeline, load_pipeline
 
     check_pace(rate, speed)
     loaded = load_pipeline(find_pipeline(pipeline))
@@ -125,9 +123,9 @@ def _events(
     from datetime import UTC, datetime
     from itertools import chain, islice, repeat
 
-    from models.data.errors import MissingLabel
+    from models.data import MissingLabel
     from models.data.event_rows import event_rows
-    from topics.pipeline.topology import Topology
+    from topics.pipeline import Topology
 
     def now() -> str:
         return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -160,14 +158,11 @@ async def publish_events(
     Their outcomes too, if *outcomes*, or where features use them.
     *total* of them are expected, for the progress bar; None when nobody knows.
     """
-    from agents.broker.reach import check_topics, ensure_topics, wait_for_broker
-    from agents.process.supervision import first_of
+    from agents.broker import check_topics, ensure_topics, wait_for_broker
+    from agents.process import first_of
+    from agents.publish import InFlight, OutcomePublisher, paced_by, parts_in_bytes
     from agents.publish import publisher as publishing
-    from agents.publish.embedded_limit import parts_in_bytes
-    from agents.publish.in_flight import InFlight
-    from agents.publish.outcome_publisher import OutcomePublisher
-    from agents.publish.pacing import paced_by
-    from topics.pipeline.topology import Topology
+    from topics.pipeline import Topology
 
     stopping = asyncio.Event()
     until_signalled(stopping)
@@ -215,7 +210,7 @@ async def publish_events(
 
 async def _has_outcomes(settings: BrokerSettings, topology: Topology) -> bool:
     """Whether the outcomes' topic is there, or we may make it; says so otherwise."""
-    from agents.broker.reach import ensure_outcomes_topic
+    from agents.broker import ensure_outcomes_topic
     from topics.errors import NotAuthorized
 
     try:

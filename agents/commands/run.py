@@ -23,9 +23,9 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.process.runner import Running
-    from models.registry.registry import Registry
-    from topics.pipeline.file import PipelineFile
+    from agents.process import Running
+    from models.registry import Registry
+    from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
 
 _TELL_S = 1.0
@@ -75,11 +75,11 @@ def run(
 
       anabranch run card-fraud --json | jq --unbuffered .components.weigh.lag
     """  # fmt: skip
-    from agents.broker.reach import broker_settings, started_embedded
+    from agents.broker import broker_settings, started_embedded
     from agents.demo.wait_policy import without_deadline
-    from agents.service.open_pipeline import check_trained
-    from models.registry.registry import Registry
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from agents.service import check_trained
+    from models.registry import Registry
+    from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     home = HomeSettings()
@@ -105,19 +105,24 @@ async def _run(
     what: tuple[PipelineFile, Registry, list[str] | None], settings: BrokerSettings,
     port: tuple[str, int] | None, wait_s: float, *, create_topics: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    from agents.broker.reach import check_topics, ensure_topics, wait_for_broker
-    from agents.control.topic import ControlTopic
-    from agents.identity.topic_watch import raise_changed
-    from agents.process.http_port import serving
-    from agents.process.liveness import Liveness, guard
-    from agents.process.refusal import TOLD_FOR_S, told
-    from agents.process.runner import running
-    from agents.process.supervision import first_of, interruptible, raise_failure, raise_stuck
-    from agents.service.hot_swap import Swapper
-    from agents.service.open_pipeline import open_parts
-    from agents.workers.metrics import Metrics
-    from agents.workers.timeouts import check_time_outs
-    from topics.pipeline.topology import Topology
+    from agents.broker import check_topics, ensure_topics, wait_for_broker
+    from agents.control import ControlTopic
+    from agents.identity import raise_changed
+    from agents.process import (
+        TOLD_FOR_S,
+        Liveness,
+        first_of,
+        guard,
+        interruptible,
+        raise_failure,
+        raise_stuck,
+        running,
+        serving,
+        told,
+    )
+    from agents.service import Swapper, open_parts
+    from agents.workers import Metrics, check_time_outs
+    from topics.pipeline import Topology
 
     stopping = asyncio.Event()
     until_signalled(stopping)
@@ -168,7 +173,7 @@ async def _run(
 
 async def _tell(workers: Running, pipeline: str, broker: str) -> None:
     """Say every second what the components have done, as long as somebody reads it."""
-    from agents.process.child_process import Status
+    from agents.process import Status
 
     while True:
         stats = {name: metrics.stats for name, metrics in workers.stages.items()}

@@ -12,7 +12,7 @@ from agents.commands.target import ComponentArgument, component_in, controlling,
 
 if TYPE_CHECKING:
     from agents.commands.model_names import ModelName
-    from agents.service.promotion import Promoter
+    from agents.service import Promoter
 
 _LONGEST_REASON = 1000
 
@@ -170,10 +170,10 @@ def _changed(
     import json
 
     async def change() -> dict[str, object]:
-        from agents.broker.reach import ensure_shadow_topic
-        from agents.service.promotion import Promoter
-        from models.registry.registry import Registry
-        from topics.pipeline.topology import Topology
+        from agents.broker import ensure_shadow_topic
+        from agents.service import Promoter
+        from models.registry import Registry
+        from topics.pipeline import Topology
         from topics.settings import HomeSettings
 
         async with controlling(wanted.pipeline, broker, wanted) as ((file, settings), control):

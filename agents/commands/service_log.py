@@ -10,8 +10,8 @@ from agents.commands.shared import BrokerOption, JsonOption, run_async, stdout
 from agents.commands.target import controlling
 
 if TYPE_CHECKING:
-    from agents.control.topic import ControlTopic
-    from topics.records.control import AuditEntry
+    from agents.control import ControlTopic
+    from topics.records import AuditEntry
 
 
 def log(
@@ -26,7 +26,7 @@ def log(
     """
     import json
 
-    from agents.control.topic import now_ms
+    from agents.control import now_ms
 
     async def read() -> ControlTopic:
         async with controlling(pipeline, broker) as (_, control):

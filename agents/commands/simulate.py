@@ -65,11 +65,11 @@ def simulate(
 
       anabranch simulate machine-maintenance --speed 3600 --drift 2 --incident
     """  # fmt: skip
-    from agents.broker.reach import needed_broker
+    from agents.broker import needed_broker
     from agents.demo.demo import simulator_of
     from models.simulators import Incident, Scenario
-    from topics.kafka.embedded import MAX_IN_FLIGHT
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.kafka import MAX_IN_FLIGHT
+    from topics.pipeline import find_pipeline, load_pipeline
 
     check_pace(rate, speed)
     found = load_pipeline(find_pipeline(pipeline)).pipeline

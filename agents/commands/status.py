@@ -20,8 +20,8 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.status.pipeline_status import PipelineStatus
-    from topics.pipeline.schema import Pipeline
+    from agents.status import PipelineStatus
+    from topics.pipeline import Pipeline
     from topics.settings import BrokerSettings
 
 _BROKER_WAIT_S = 10.0
@@ -54,8 +54,8 @@ def status(
 
       anabranch status card-fraud --json | jq '.advice[].remedy'
     """  # fmt: skip
-    from agents.broker.reach import needed_broker
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from agents.broker import needed_broker
+    from topics.pipeline import find_pipeline, load_pipeline
 
     settings = needed_broker(broker)
     found = load_pipeline(find_pipeline(pipeline)).pipeline
@@ -70,12 +70,12 @@ async def _status(
     """Show the status; whether all is well in the end."""
     from aiokafka.errors import KafkaError
 
-    from agents.broker.reach import wait_for_broker
-    from agents.control.topic import ControlTopic
-    from agents.process.supervision import first_of
-    from agents.status.reader import StatusReader
+    from agents.broker import wait_for_broker
+    from agents.control import ControlTopic
+    from agents.process import first_of
+    from agents.status import StatusReader
     from topics.errors import BrokerUnreachable
-    from topics.pipeline.topology import Topology
+    from topics.pipeline import Topology
 
     stopping, began = asyncio.Event(), time.monotonic()
     # Until then there is nothing to end well: a signal ends the process, as it does any other.

@@ -9,8 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agents.status.advice import Advice, clock, duration, ranges
-from agents.status.pipeline_status import Partition, PipelineStatus, Worker
+from agents.status import Advice, Partition, PipelineStatus, Worker, clock, duration, ranges
 from topics.printable import printable
 
 _WIDTH, _INDENT = 80, "  "

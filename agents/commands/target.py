@@ -11,13 +11,13 @@ import typer
 
 from agents.commands import model_names
 from agents.commands.model_names import ModelName
-from models.registry.registry import WEIGHTS as REGISTERED_WEIGHTS
-from topics.pipeline.schema import Pipeline
+from models.registry import WEIGHTS as REGISTERED_WEIGHTS
+from topics.pipeline import Pipeline
 from topics.records.control import POLICY, WEIGHTS
 
 if TYPE_CHECKING:
-    from agents.control.topic import ControlTopic
-    from topics.pipeline.file import PipelineFile
+    from agents.control import ControlTopic
+    from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
 
 ComponentArgument = Annotated[str, typer.Argument(metavar="PIPELINE/COMPONENT[@VERSION]")]
@@ -67,10 +67,9 @@ async def controlling(
 
     Raises BadParameter first if the pipeline has not what is *wanted*.
     """
-    from agents.broker.reach import needed_broker, wait_for_broker
-    from agents.control.topic import ControlTopic
-    from topics.pipeline.file import find_pipeline, load_pipeline
-    from topics.pipeline.topology import Topology
+    from agents.broker import needed_broker, wait_for_broker
+    from agents.control import ControlTopic
+    from topics.pipeline import Topology, find_pipeline, load_pipeline
 
     file, settings = load_pipeline(find_pipeline(pipeline)), needed_broker(broker)
     if wanted is not None:

@@ -13,8 +13,7 @@ from agents.commands.shared import BrokerOption, JsonOption, PipelineArgument, r
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from topics.pipeline.schema import Pipeline
-    from topics.pipeline.topology import Topology
+    from topics.pipeline import Pipeline, Topology
     from topics.settings import BrokerSettings
 
 
@@ -53,9 +52,8 @@ def topics(
     """
     import json
 
-    from agents.broker.reach import needed_broker
-    from topics.pipeline.file import find_pipeline, load_pipeline
-    from topics.pipeline.topology import Topology
+    from agents.broker import needed_broker
+    from topics.pipeline import Topology, find_pipeline, load_pipeline
 
     found = load_pipeline(find_pipeline(pipeline)).pipeline
     if acls:
@@ -76,7 +74,7 @@ def topics(
 
 
 async def _grant(pipeline: Pipeline, settings: BrokerSettings) -> None:
-    from agents.broker.acls import grant
+    from agents.broker import grant
     from topics.records.acls import acls
 
     await grant(settings, acls(pipeline))
@@ -86,7 +84,8 @@ def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> Non
     import json
 
     from topics.broker_address import checked_addresses
-    from topics.records.acls import acls, commands
+    from topics.records import commands
+    from topics.records.acls import acls
 
     needed = acls(pipeline)
     if as_json:
@@ -101,8 +100,8 @@ def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> Non
 async def _counts(
     settings: BrokerSettings, topology: Topology, replication: int | None, *, create: bool
 ) -> Mapping[str, int]:
-    from agents.broker.reach import ensure_topics, partition_counts, wait_for_broker
-    from topics.kafka.topic_admin import BROKER_DEFAULT
+    from agents.broker import ensure_topics, partition_counts, wait_for_broker
+    from topics.kafka import BROKER_DEFAULT
 
     await wait_for_broker(settings)
     if create:

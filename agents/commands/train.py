@@ -21,9 +21,9 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from models.registry.registry import Registry
+    from models.registry import Registry
     from models.training.train import TrainingReport
-    from topics.pipeline.file import PipelineFile
+    from topics.pipeline import PipelineFile
 
 TrackerName = Literal["json", "tensorboard", "wandb", "mlflow"]
 _SIMULATED_ROWS = 150_000
@@ -117,10 +117,10 @@ def train(
     """
     from agents.commands import policy_advice
     from agents.commands.report_files import check_report_place, write_report
-    from agents.service.open_pipeline import is_trained
-    from models.registry.registry import Registry
+    from agents.service import is_trained
+    from models.registry import Registry
     from models.report.tracking import check_tracker, track
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     check_engine(engine, address)
@@ -166,7 +166,7 @@ def _say(text: str) -> None:
 
 def train_if_needed(file: PipelineFile, registry: Registry) -> None:
     """Train on simulated events when a model or the weights are missing."""
-    from agents.service.open_pipeline import is_trained
+    from agents.service import is_trained
 
     if not is_trained(file.pipeline, registry):
         stderr.print(
@@ -189,7 +189,7 @@ def train_pipeline(
 ) -> TrainingReport:
     """Gather the data and train, with progress bars on stderr."""
     from agents.commands.labelled_rows import gathered_rows
-    from agents.components.catalogue import open_component
+    from agents.components import open_component
     from models.training.engines import open_engine
     from models.training.train import train as fit
 

@@ -11,15 +11,14 @@ import numpy as np
 import orjson
 from pydantic_core import ValidationError
 
-from models.data.datasets import count_rows
+from models.data import count_rows
 from models.data.event_rows import event_rows
 from models.simulators import TRAINING
 from models.training.train import TrainingData
 from models.training.training_memory import check_memory, rows_about
 from topics.errors import AnabranchError
-from topics.events.event import EventDecoder
-from topics.events.invalid_reasons import MISSING, field_reasons
-from topics.pipeline.schema import Pipeline
+from topics.events import MISSING, EventDecoder, field_reasons
+from topics.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from models.training.tune import Tuned
-    from topics.pipeline.file import PipelineFile
+    from topics.pipeline import PipelineFile
 
 _SIMULATED_ROWS = 150_000
 _SHOWN = 20
@@ -72,7 +72,7 @@ def tune(
 
       anabranch tune churn.yaml --data churn.csv --write
     """
-    from topics.pipeline.file import find_pipeline, load_pipeline
+    from topics.pipeline import find_pipeline, load_pipeline
 
     check_engine(engine, address)
     file = load_pipeline(find_pipeline(pipeline))
@@ -100,8 +100,8 @@ def _tuned(
     address: str | None,
 ) -> list[Tuned]:
     from agents.commands.labelled_rows import gathered_rows
-    from agents.components.catalogue import open_component
-    from models.registry.registry import Registry
+    from agents.components import open_component
+    from models.registry import Registry
     from models.training.engines import open_engine
     from models.training.tune_pipeline import tune as search
     from topics.settings import HomeSettings
@@ -158,8 +158,7 @@ def _print(tuned: Tuned) -> None:
 
 def _write(file: PipelineFile, tuned: list[Tuned]) -> None:
     """Put the best parameters into the file, unless it has them; all of them, or none."""
-    from topics.pipeline.edit import rewrite
-    from topics.pipeline.parameters_edit import with_parameters
+    from topics.pipeline import rewrite, with_parameters
 
     better = [it for it in tuned if not it.best.in_file]
     if not better:

@@ -43,7 +43,7 @@ def watch(
 
       anabranch watch card-fraud.dead-letters --json | jq .headers
     """
-    from agents.broker.reach import needed_broker
+    from agents.broker import needed_broker
 
     settings = needed_broker(broker)
     run_async(_watch(topic, settings, from_start, count, rows, as_json=as_json))
@@ -53,9 +53,9 @@ async def _watch(
     topic: str, settings: BrokerSettings, from_start: bool, count: int | None, rows: int,
     *, as_json: bool,
 ) -> None:  # fmt: skip
-    from agents.broker.follower import follower
-    from agents.broker.reach import topic_partitions, wait_for_broker
-    from agents.process.supervision import first_of
+    from agents.broker import topic_partitions, wait_for_broker
+    from agents.broker.log_follower import follower
+    from agents.process import first_of
 
     stopping = asyncio.Event()
     # Until then there is nothing to end well: a signal ends the process, as it does any other.
@@ -94,7 +94,7 @@ def _print(record: ConsumerRecord, rows: int, *, as_json: bool) -> None:
 def _described(record: ConsumerRecord, rows: int) -> dict[str, Any]:
     from topics.errors import WireError
     from topics.printable import readable
-    from topics.records.wire import decode
+    from topics.records import decode
 
     headers = {
         name: None if value is None else value.decode(errors="replace")

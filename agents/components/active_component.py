@@ -12,8 +12,7 @@ import numpy as np
 from agents.components.catalogue import OpenComponent
 from agents.components.running import Transformed, transform
 from models.component import Batch
-from topics.records.bytes_column import BytesColumn
-from topics.records.stage_batch import Bools, Ints, ModelRef
+from topics.records import Bools, BytesColumn, Ints, ModelRef
 
 
 class Note(Protocol):

@@ -12,14 +12,13 @@ from agents.components.assess_risk import AssessRisk
 from agents.components.decide import Decide
 from agents.components.extract_features import ExtractFeatures, PlainFeatures
 from models.component import Component
-from models.features.vector import FeatureVector
+from models.features import FeatureVector
 from models.onnx.probing import ROUNDING, check_probe
 from models.onnx.session import ModelSession
-from models.registry.model_inputs import ModelOutOfDate, reads
-from models.registry.registry import Registry, digest_of
+from models.registry import ModelOutOfDate, Registry, digest_of, reads
 from topics.errors import AnabranchError
-from topics.pipeline.schema import ComponentSpec, Pipeline
-from topics.records.stage_batch import ModelRef
+from topics.pipeline import ComponentSpec, Pipeline
+from topics.records import ModelRef
 
 
 class ComponentNotLoadable(AnabranchError):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from models.component import Batch, Component, Floats, StageOutput
-from models.features.vector import FeatureVector
+from models.features import FeatureVector
 from models.onnx.model_component import ModelComponent
 from models.onnx.session import ModelSession
-from topics.events.float32 import singles
+from topics.events import singles
 
 
 class PlainFeatures(Component):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from agents.workers.stage_metrics import StageMetrics
+from agents.workers import StageMetrics
 
 T = TypeVar("T")
 

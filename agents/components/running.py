@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.component import Batch, Component, StageOutput
-from topics.events.float32 import LARGEST
-from topics.records.stage_batch import Bools, Floats, Ints
+from topics.events import LARGEST
+from topics.records import Bools, Floats, Ints
 
 INVALID_OUTPUT = "InvalidOutput"
 

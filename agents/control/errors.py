@@ -12,7 +12,7 @@ PromotionError
 from __future__ import annotations
 
 from topics.errors import AnabranchError
-from topics.records.control import AuditEntry
+from topics.records import AuditEntry
 
 
 class PromotionError(AnabranchError):

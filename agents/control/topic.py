@@ -19,17 +19,22 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
-from agents.broker.follower import ends_of, follower
-from agents.broker.reach import topic_names
+from agents.broker import ends_of, topic_names
+from agents.broker.log_follower import follower
 from agents.control.errors import ChangedMeanwhile
 from agents.control.writing import ShutOut, only_writer
 from topics.errors import AnabranchError, TopicMissing, WireError
-from topics.kafka.batches import write_batches
-from topics.kafka.clients import close
-from topics.kafka.connection import client_options
-from topics.pipeline.topology import Topology
-from topics.records.control import AuditEntry, ControlState, audit_key
-from topics.records.reports import PARTITION, ReportState, is_report, records
+from topics.kafka import client_options, close, write_batches
+from topics.pipeline import Topology
+from topics.records import (
+    PARTITION,
+    AuditEntry,
+    ControlState,
+    ReportState,
+    audit_key,
+    is_report,
+    records,
+)
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

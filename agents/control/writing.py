@@ -24,10 +24,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced, TransactionalIdAuthorizationFailed
 
 from topics.errors import AnabranchError, BrokerError, NotAuthorized, WriteTimeout
-from topics.kafka.batches import Record, write_batches
-from topics.kafka.clients import close
-from topics.kafka.connection import client_options
-from topics.records.reports import PARTITION
+from topics.kafka import Record, client_options, close, write_batches
+from topics.records import PARTITION
 from topics.settings import BrokerSettings, HomeSettings
 
 _WITHIN_S = 20.0

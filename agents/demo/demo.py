@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from agents.demo.event_stream import Stream
-from agents.process.child_process import WorkerProcess
-from agents.publish.pacing import paced_by
+from agents.process import WorkerProcess
+from agents.publish import paced_by
 from models.simulators import CALM, SIMULATORS, LabelledEvent, Scenario, Simulator
 from topics.errors import AnabranchError
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 
 Floats = NDArray[np.float64]

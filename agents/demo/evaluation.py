@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from agents.demo.evaluation_data import LabelledEvent
 from agents.demo.event_stream import PATIENCE_S, Stream
-from agents.process.child_process import WorkerProcess
+from agents.process import WorkerProcess
 from models.report.handbook import EvaluationError
 from models.report.report import COMPOSED
-from topics.events.event import EventDecoder
-from topics.kafka.batches import Record
+from topics.events import EventDecoder
+from topics.kafka import Record
 from topics.settings import BrokerSettings
 
 Floats = NDArray[np.float64]

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from models.data.errors import DatasetNotFound
-from models.features.windows import WindowPlan
-from models.registry.registry import Registry
+from models.data import DatasetNotFound
+from models.features import WindowPlan
+from models.registry import Registry
 from models.report.handbook import DaysOutsideData, Outcomes, Weeks, day_number, days_of, train_rows
 from models.training.data import TrainingData, with_windows
 from models.training.unseen_rows import may_have_seen, milliseconds
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline
 
 _DAY_MS = 86_400_000
 TRANSACTIONS = "transactions.parquet"

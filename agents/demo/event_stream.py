@@ -16,20 +16,15 @@ import orjson
 from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
-from agents.audit.ledger import Ledger
-from agents.broker import follower as following
-from agents.process.child_process import WorkerProcess
-from agents.process.supervision import first_of
+from agents.audit import Ledger
+from agents.broker import log_follower as following
+from agents.process import WorkerProcess, first_of
+from agents.publish import ByteRoom, Labelled, OutcomePublisher, Pace, bytes_about_event
 from agents.publish import publisher as publishing
-from agents.publish.byte_limit import ByteRoom, bytes_about_event
-from agents.publish.outcome_publisher import OutcomePublisher
-from agents.publish.pacing import Labelled, Pace
-from agents.workers.topic_tail import readable
-from topics.kafka.embedded import MAX_IN_FLIGHT
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
-from topics.records.decision import attempt_of
-from topics.records.ends import buried_offset
+from agents.workers import readable
+from topics.kafka import MAX_IN_FLIGHT
+from topics.pipeline import Pipeline, Topology
+from topics.records import attempt_of, buried_offset
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from topics.pipeline.file import PipelineFile
+from topics.pipeline import PipelineFile
 
 _STALL_TIMEOUT_S = 86_400.0
 """The longest that a pipeline file may name: a silent stage is a busy machine here."""

@@ -19,13 +19,10 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from topics.errors import TopicRecreated, WireError
-from topics.events.rfc3339 import milliseconds
-from topics.kafka.batches import Headers
-from topics.kafka.topic_identity import TopicIdentity
-from topics.pipeline.topology import Topology
-from topics.records.decision import Decision, attempt_of, rfc3339
-from topics.records.heartbeat import heartbeat_of
-from topics.records.wire import decode
+from topics.events import milliseconds
+from topics.kafka import Headers, TopicIdentity
+from topics.pipeline import Topology
+from topics.records import Decision, attempt_of, decode, heartbeat_of, rfc3339
 
 SOURCE_IDS = "x-source-ids"
 """Header of what is made of source records: `events=ID`, with outcomes also `outcomes=ID`."""

@@ -19,8 +19,8 @@ from faust.types import TP
 
 from agents.identity.source_identity import TopicReader
 from topics.errors import TopicMismatch, TopicMissing, TopicRecreated
-from topics.kafka.topic_identity import TopicIdentity
-from topics.pipeline.topology import Topology
+from topics.kafka import TopicIdentity
+from topics.pipeline import Topology
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
 from agents.join.stage_rows import Reason
-from agents.workers.poison_rows import WORKER_ENDED
-from topics.records.heartbeat import Heartbeat
-from topics.records.stage_batch import StageBatch
+from agents.workers import WORKER_ENDED
+from topics.records import Heartbeat, StageBatch
 
 Position = tuple[Hashable, int]
 """Where a batch came from: a topic-partition, and the offset to commit after it."""

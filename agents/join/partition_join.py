@@ -31,8 +31,7 @@ import numpy as np
 
 from agents.join.lane import Lane, LanePart, Pending, Position, held_bytes
 from agents.join.stage_rows import NO_ROWS, Reason, StageRows, aligned, failures_of, union
-from topics.records.heartbeat import Heartbeat
-from topics.records.stage_batch import Bools, Failure, ModelRef, Rows, StageBatch
+from topics.records import Bools, Failure, Heartbeat, ModelRef, Rows, StageBatch
 
 LaneKey = tuple[str, int]
 _CATCH_UP_S = 1.0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from agents.join.partition_join import Joined
 from agents.join.stage_rows import StageRows
 from models.component import Batch
-from topics.records.stage_batch import Failure, Ints, Rows
+from topics.records import Failure, Ints, Rows
 
 
 class Decoded(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.components.running import INVALID_OUTPUT
-from topics.records.bytes_column import BytesColumn
-from topics.records.stage_batch import (
+from agents.components import INVALID_OUTPUT
+from topics.records import (
     Bools,
+    BytesColumn,
     Failure,
     Floats,
     Ints,

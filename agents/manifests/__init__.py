@@ -1,0 +1,12 @@
+"""Files that run a pipeline elsewhere, made from its pipeline file: Compose; `kubernetes/` below.
+
+`compose_file` renders, with `compose_stack` (what stands beside the workers), `compose_secure` (TLS
+and passwords) and `compose_text` (what a person wrote, as YAML).
+"""
+
+from agents.manifests.compose_file import PIPELINES, Layout, render
+from agents.manifests.compose_secure import render_secure
+
+__all__ = [
+    "PIPELINES", "Layout", "render", "render_secure",
+]  # fmt: skip

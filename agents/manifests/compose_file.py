@@ -13,10 +13,8 @@ from typing import NamedTuple
 from agents.manifests.compose_stack import dashboards, end, kafka
 from agents.manifests.compose_text import compose_mount, compose_scalar
 from topics.errors import AnabranchError
-from topics.pipeline.order import workers as of_pipeline
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH
-from topics.pipeline.yaml_text import scalar
+from topics.pipeline import WEIGH, Pipeline, scalar
+from topics.pipeline import workers as of_pipeline
 from topics.printable import printable
 
 METRICS_PORT = 9464

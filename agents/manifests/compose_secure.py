@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from agents.manifests.compose_file import Layout, workers
 from agents.manifests.compose_text import compose_scalar
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
-from topics.pipeline.yaml_text import scalar
+from topics.pipeline import Pipeline, Topology, scalar
 from topics.printable import printable
 from topics.records.acls import CONSUMER, OPERATOR, PRODUCER
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from topics.pipeline.yaml_text import scalar
+from topics.pipeline import scalar
 
 
 def compose_scalar(value: str) -> str:

@@ -18,7 +18,7 @@ from typing import NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agents.process.supervision import first_of
-from agents.workers.stage_metrics import StageStats
+from agents.workers import StageStats
 from topics.errors import AnabranchError
 from topics.settings import BrokerSettings
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agents.components.active_component import Challenge, Slot
-from agents.components.catalogue import OpenComponent
-from agents.weigh.decision_rule import Terms, TermsSlot
-from topics.pipeline.order import workers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH
+from agents.components import Challenge, OpenComponent, Slot
+from agents.weigh import Terms, TermsSlot
+from topics.pipeline import WEIGH, Pipeline, workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from agents.process.liveness import LOOK_S, Liveness
-from agents.workers.metrics import Metrics
+from agents.workers import Metrics
 from topics.errors import TopicMismatch, TopicMissing, TopicRecreated
 
 log = logging.getLogger(__name__)

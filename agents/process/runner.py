@@ -9,21 +9,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from agents.control.topic import ControlTopic
-from agents.identity.source_identity import headers_by_topic
-from agents.identity.topic_watch import TopicWatch
+from agents.control import ControlTopic
+from agents.identity import TopicWatch, headers_by_topic
 from agents.process.liveness import Standing
 from agents.process.pipeline_runtime import Parts, Slots
 from agents.process.status_writer import StatusWriter
 from agents.process.worker_apps import repartition_app, worker_app
-from agents.workers.app import StageApp
-from agents.workers.flow_control import InStep
-from agents.workers.metrics import Metrics
-from agents.workers.stage_metrics import StageMetrics
-from agents.workers.topic_tail import TailReader
-from agents.workers.worker import Worker
+from agents.workers import InStep, Metrics, StageApp, StageMetrics, TailReader, Worker
 from topics.errors import AnabranchError, BrokerUnreachable
-from topics.pipeline.topology import Topology
+from topics.pipeline import Topology
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

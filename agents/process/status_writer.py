@@ -16,26 +16,23 @@ from typing import TYPE_CHECKING
 
 from aiokafka.errors import KafkaError
 
-from agents.control.topic import WORKER, ControlTopic, now_ms
+from agents.control import WORKER, ControlTopic, now_ms
+from agents.workers import Wait
 from agents.workers.partition_lag import partition_lag
-from agents.workers.stage_metrics import Wait
 from topics.errors import AnabranchError
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.order import inputs_of
-from topics.pipeline.readers import KEYED, readers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH
-from topics.records.control import POLICY, WEIGHTS
-from topics.records.reports import (
+from topics.pipeline import EVENTS, KEYED, WEIGH, Pipeline, inputs_of
+from topics.pipeline.readers import readers
+from topics.records import (
     TOPICS,
     InService,
+    ModelRef,
+    PartitionStatus,
     ReportState,
     StatusReport,
     TopicIds,
     status_key,
 )
-from topics.records.stage_batch import ModelRef
-from topics.records.status import PartitionStatus
+from topics.records.control import POLICY, WEIGHTS
 
 if TYPE_CHECKING:
     from agents.process.runner import Running

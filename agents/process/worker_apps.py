@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agents.components.active_component import Slot
+from agents.components import Slot
 from agents.process.pipeline_runtime import Parts, Slots
-from agents.stages.component_group import Chain
-from agents.stages.join_stage import JoinedStage
-from agents.stages.keyed_stage import KeyedStage
-from agents.stages.repartition import Repartition
-from agents.stages.source_stage import SourceStage
-from agents.weigh.weigher import Weigher
-from agents.workers.app import StageApp, add_agent, create_app
-from agents.workers.flow_control import InStep
-from agents.workers.stage_metrics import StageMetrics
-from agents.workers.worker import Wiring, Worker
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.order import inputs_of
-from topics.pipeline.topology import WEIGH, Topology
+from agents.stages import Chain, JoinedStage, KeyedStage, Repartition, SourceStage
+from agents.weigh import Weigher
+from agents.workers import InStep, StageApp, StageMetrics, Wiring, Worker, add_agent, create_app
+from topics.pipeline import EVENTS, WEIGH, Topology, inputs_of
 from topics.settings import BrokerSettings
 
 _EVENT_RECORDS = 4096

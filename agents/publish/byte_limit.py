@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from models.features.vector import FeatureVector
-from topics.kafka.embedded import MAX_BYTES_IN_FLIGHT
-from topics.pipeline.schema import Pipeline
+from models.features import FeatureVector
+from topics.kafka import MAX_BYTES_IN_FLIGHT
+from topics.pipeline import Pipeline
 
 _DECISION_BYTES = 600
 """A decision without its contributions, or what the headers of a dead letter add; about that."""

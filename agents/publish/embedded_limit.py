@@ -18,13 +18,13 @@ from contextlib import asynccontextmanager
 
 from aiokafka.structs import TopicPartition
 
-from agents.broker.log_reader import LogReader
+from agents.broker import LogReader
 from agents.publish.in_flight import InFlight
 from agents.publish.publisher import partition_of
 from topics.errors import WireError
-from topics.kafka.embedded import KEPT_BYTES
-from topics.pipeline.topology import Topology
-from topics.records.wire import decode
+from topics.kafka import KEPT_BYTES
+from topics.pipeline import Topology
+from topics.records import decode
 from topics.settings import BrokerSettings
 
 Event = tuple[bytes, bytes]

@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager, suppress
 import aiokafka
 from aiokafka.structs import TopicPartition
 
-from agents.audit.topic_audit import Audit, audit_topics
-from agents.broker.follower import follower, read_until
+from agents.audit import Audit, audit_topics
+from agents.broker import read_until
+from agents.broker.log_follower import follower
 from topics.errors import BrokerError, WireError
-from topics.kafka.clients import close
-from topics.kafka.connection import client_options
-from topics.pipeline.topology import Topology
-from topics.redrive.record import about_of
+from topics.kafka import client_options, close
+from topics.pipeline import Topology
+from topics.redrive import about_of
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

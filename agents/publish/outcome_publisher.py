@@ -10,11 +10,9 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from agents.publish.publisher import encoded, publish_chunk
-from topics.events.rfc3339 import milliseconds
-from topics.pipeline.fields import duration_ms
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
-from topics.records.outcome import outcome_fields, outcome_of
+from topics.events import milliseconds
+from topics.pipeline import Pipeline, Topology, duration_ms
+from topics.records import outcome_fields, outcome_of
 
 
 class OutcomePublisher:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, Self
 
-from topics.events.rfc3339 import milliseconds
+from topics.events import milliseconds
 
 Labelled = tuple[Mapping[str, object], bool | None]
 """An event and its outcome; None where that is not known."""

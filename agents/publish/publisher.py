@@ -16,9 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from agents.publish.pacing import Pace
-from topics.kafka.batches import Record, write_batches
-from topics.kafka.clients import close
-from topics.kafka.connection import client_options
+from topics.kafka import Record, client_options, close, write_batches
 from topics.settings import BrokerSettings
 
 CHUNK = 2000

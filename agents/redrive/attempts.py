@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from aiokafka.structs import ConsumerRecord
 
-from agents.workers.topic_tail import TailReader
+from agents.workers import TailReader
 from topics.errors import WireError
-from topics.kafka.batches import Record
-from topics.pipeline.topology import Topology
-from topics.records.ends import attempt_at
-from topics.redrive.ends_summary import MOST, Ends, Summary, decoded, encoded, is_summary
-from topics.redrive.record import About, End, about_of, next_of
+from topics.kafka import Record
+from topics.pipeline import Topology
+from topics.records import attempt_at
+from topics.redrive import MOST, About, End, Ends, Summary, about_of, decoded, is_summary, next_of
+from topics.redrive.ends_summary import encoded
 
 log = logging.getLogger(__name__)
 

@@ -23,13 +23,12 @@ from faust.types import TP
 
 from agents.redrive.dead_letter_writer import write_while_they_fit
 from agents.redrive.rows import Refusals
-from agents.workers.worker import Wiring
+from agents.workers import Wiring
 from topics.errors import WireError
-from topics.kafka.batches import Record
-from topics.records.stage_batch import StageBatch
-from topics.redrive.outputs import contents_of
-from topics.redrive.record import Errand, encoded, next_of, opened
-from topics.redrive.route import ErrandRoute
+from topics.kafka import Record
+from topics.records import StageBatch
+from topics.redrive import Errand, ErrandRoute, contents_of, next_of, opened
+from topics.redrive.record import encoded
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from typing import Literal, NamedTuple
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.broker.follower import follower, read_until
-from agents.workers.topic_tail import TailReader
+from agents.broker import read_until
+from agents.broker.log_follower import follower
+from agents.workers import TailReader
 from topics.errors import AnabranchError, WireError
-from topics.kafka.batches import Headers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH, Topology
+from topics.kafka import Headers
+from topics.pipeline import WEIGH, Pipeline, Topology
 from topics.records import dead_letter as dead_letters
-from topics.redrive.record import End, about_of, without_ours
+from topics.redrive import End, about_of, without_ours
 from topics.settings import BrokerSettings
 
 _PREFIX = dead_letters.PREFIX

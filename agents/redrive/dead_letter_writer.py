@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from agents.workers.app import StageApp
-from topics.kafka.batches import Record
-from topics.records.dead_letter import cut
+from agents.workers import StageApp
+from topics.kafka import Record
+from topics.records import cut
 
 log = logging.getLogger(__name__)
 

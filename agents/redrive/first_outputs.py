@@ -9,12 +9,11 @@ from contextlib import aclosing
 import numpy as np
 
 from agents.redrive.dead_letter_index import Identity, Letter
-from agents.workers.topic_tail import TailReader
+from agents.workers import TailReader
 from topics.errors import WireError
-from topics.pipeline.topology import Topology
-from topics.records.stage_batch import StageBatch
-from topics.records.wire import decode
-from topics.redrive.outputs import ErrandOutputs, contents_of
+from topics.pipeline import Topology
+from topics.records import StageBatch, decode
+from topics.redrive import ErrandOutputs, contents_of
 from topics.settings import BrokerSettings
 
 _SLACK_MS = 60_000

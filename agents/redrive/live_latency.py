@@ -7,9 +7,9 @@ from collections import deque
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.workers.topic_tail import TailReader
-from topics.pipeline.topology import Topology
-from topics.records.decision import attempt_of
+from agents.workers import TailReader
+from topics.pipeline import Topology
+from topics.records import attempt_of
 
 _PARTITIONS = 8
 """So many are looked at each time, in turns."""

@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.join.partition_join import Joined
-from agents.join.stage_rows import aligned
+from agents.join import Joined, aligned
 from topics.errors import WireError
-from topics.records.stage_batch import Rows, StageBatch
-from topics.redrive.outputs import ErrandOutputs, batches_of
-from topics.redrive.record import Errand
+from topics.records import Rows, StageBatch
+from topics.redrive import Errand, ErrandOutputs, batches_of
 
 Refusals = Mapping[int, WireError]
 """Source offset → why its errand cannot be dealt with, ever."""

@@ -9,16 +9,12 @@ from dataclasses import dataclass, field
 from agents.redrive.dead_letter_index import Identity, Letter, Letters, State
 from agents.redrive.first_outputs import Outputs, find_outputs
 from agents.redrive.jq_edit import EditFailed
-from agents.workers.topic_tail import TailReader, ranges
+from agents.workers import TailReader, ranges
 from topics.errors import WireError
-from topics.events.event import EventDecoder
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH, Topology
-from topics.records.dead_letter import digest_of
-from topics.records.decision import Source
-from topics.records.stage_batch import StageBatch
-from topics.redrive.record import About, Errand, opened
-from topics.redrive.route import ErrandRoute
+from topics.events import EventDecoder
+from topics.pipeline import WEIGH, Pipeline, Topology
+from topics.records import Source, StageBatch, digest_of
+from topics.redrive import About, Errand, ErrandRoute, opened
 
 AT_ONCE = 5000
 """So many letters are held in memory with their originals and outputs."""

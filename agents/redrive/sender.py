@@ -16,19 +16,18 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from agents.broker.follower import follower
+from agents.broker.log_follower import follower
 from agents.publish import publisher as publishing
 from agents.redrive.dead_letter_index import Identity
 from agents.redrive.dead_letter_writer import write_while_they_fit
 from agents.redrive.live_latency import LiveLatency
 from agents.redrive.live_pace import LOOK_S, LivePace
-from agents.workers.topic_tail import TailReader
+from agents.workers import TailReader
 from topics.errors import WireError
-from topics.kafka.batches import Record, write_batches
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
-from topics.redrive.record import End, Errand, about_of, encoded, next_of
-from topics.redrive.route import ErrandRoute
+from topics.kafka import Record, write_batches
+from topics.pipeline import Pipeline, Topology
+from topics.redrive import End, Errand, ErrandRoute, about_of, next_of
+from topics.redrive.record import encoded
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

@@ -10,16 +10,13 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
 
-from agents.broker.follower import follower, read_until
-from agents.broker.reach import topic_names
+from agents.broker import read_until, topic_names
+from agents.broker.log_follower import follower
 from agents.service.challenger_score import Comparer
 from topics.errors import WireError
-from topics.events.event import EventDecoder
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
-from topics.records.decision import Decision, attempt_of
-from topics.records.outcome import OUTCOME, outcome_schema
-from topics.records.wire import decode
+from topics.events import EventDecoder
+from topics.pipeline import Pipeline, Topology
+from topics.records import OUTCOME, Decision, attempt_of, decode, outcome_schema
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

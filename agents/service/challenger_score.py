@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from agents.service.challenger_result import Comparison, Judged, Quality
 from models.report.sequential_test import SequentialTest, Verdict
-from topics.pipeline.policy import Policy
-from topics.records.decision import Decision
-from topics.records.stage_batch import StageBatch
+from topics.pipeline import Policy
+from topics.records import Decision, StageBatch
 
 K = TypeVar("K")
 V = TypeVar("V")

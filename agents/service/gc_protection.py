@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from agents.broker.reach import broker_settings, topic_names, wait_for_broker
-from agents.control.topic import ControlTopic
-from models.registry.registry import WEIGHTS
-from models.registry.retention import VersionKey
-from topics.pipeline.file import PipelineFile
-from topics.pipeline.topology import Topology
-from topics.records.control import ControlState
+from agents.broker import broker_settings, topic_names, wait_for_broker
+from agents.control import ControlTopic
+from models.registry import WEIGHTS, VersionKey
+from topics.pipeline import PipelineFile, Topology
+from topics.records import ControlState
 from topics.settings import BrokerSettings, HomeSettings
 
 Protector = Callable[[PipelineFile], Iterable[VersionKey]]

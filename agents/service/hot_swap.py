@@ -10,22 +10,26 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiokafka.errors import KafkaError
 from pydantic import BaseModel
 
-from agents.components.active_component import Challenge, Note, Slot
-from agents.components.catalogue import OpenComponent
-from agents.control.errors import FixedWeights
-from agents.control.topic import WORKER, ControlTopic, now
-from agents.process.runner import Running
+from agents.components import Challenge, Note, OpenComponent, Slot
+from agents.control import WORKER, ControlTopic, FixedWeights, now
+from agents.process import Running
 from agents.service.open_version import open_version, open_weights
-from agents.weigh.decision_rule import Terms, TermsSlot
-from agents.workers.stage_metrics import StageMetrics
-from models.registry.errors import RegistryError
-from models.registry.registry import Registry
+from agents.weigh import Terms, TermsSlot
+from agents.workers import StageMetrics
+from models.registry import Registry, RegistryError
 from topics.errors import AnabranchError
-from topics.pipeline.file import PipelineFile
-from topics.pipeline.topology import WEIGH, Topology
-from topics.records.control import POLICY, WEIGHTS, Challenger, Deployment, VersionRef
-from topics.records.reports import FirstOffset, WorkerReport, first_key, worker_key
-from topics.records.stage_batch import ModelRef
+from topics.pipeline import WEIGH, PipelineFile, Topology
+from topics.records import (
+    Challenger,
+    Deployment,
+    FirstOffset,
+    ModelRef,
+    VersionRef,
+    WorkerReport,
+    first_key,
+    worker_key,
+)
+from topics.records.control import POLICY, WEIGHTS
 
 log = logging.getLogger(__name__)
 

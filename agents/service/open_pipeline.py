@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from agents.components.catalogue import OpenComponent
-from agents.process.pipeline_runtime import Parts
+from agents.components import OpenComponent
+from agents.process import Parts
 from agents.service.open_version import (
     models_not_learned_for,
     open_challenge,
@@ -14,16 +14,12 @@ from agents.service.open_version import (
     open_deployed_weights,
     open_weights,
 )
-from agents.weigh.decision_rule import Terms
+from agents.weigh import Terms
 from models.onnx.weighed_models import WeightsOfOtherModels
-from models.registry.model_inputs import ModelOutOfDate, reads
-from models.registry.registry import Registry, WeightsVersion
+from models.registry import ModelOutOfDate, Registry, WeightsVersion, reads
 from topics.errors import AnabranchError
-from topics.pipeline.file import PipelineFile
-from topics.pipeline.order import workers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH
-from topics.records.control import ControlState
+from topics.pipeline import WEIGH, Pipeline, PipelineFile, workers
+from topics.records import ControlState
 
 log = logging.getLogger(__name__)
 

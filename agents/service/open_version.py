@@ -13,15 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from agents.components.active_component import Challenge
-from agents.components.catalogue import OpenComponent, open_component
-from agents.weigh.decision_records import Weights
+from agents.components import Challenge, OpenComponent, open_component
+from agents.weigh import Weights
 from models.onnx.weighed_models import InService, OtherModel, in_service, learned_for, other_models
-from models.registry.errors import RegistryError
-from models.registry.model_inputs import WeightsOutOfDate
-from models.registry.registry import Registry
-from topics.pipeline.schema import ComponentSpec, Pipeline
-from topics.records.control import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
+from models.registry import Registry, RegistryError, WeightsOutOfDate
+from topics.pipeline import ComponentSpec, Pipeline
+from topics.records import ControlState, Deployment, VersionRef, WeightsDeployment
+from topics.records.control import WEIGHTS
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from agents.control.errors import (
+from agents.control import (
+    ControlTopic,
     FixedWeights,
     IsChampion,
     NoChallenger,
     NothingToRollBack,
     SamePolicy,
+    now,
 )
-from agents.control.topic import ControlTopic, now
 from agents.service.open_version import (
     check_swappable,
     models_not_learned_for,
@@ -26,12 +27,9 @@ from agents.service.open_version import (
     open_weights,
 )
 from models.onnx.weighed_models import OtherModel
-from models.registry.errors import RegistryError
-from models.registry.registry import Registry
-from topics.pipeline.file import PipelineFile
-from topics.records.control import (
-    POLICY,
-    WEIGHTS,
+from models.registry import Registry, RegistryError
+from topics.pipeline import PipelineFile
+from topics.records import (
     Action,
     AuditEntry,
     Challenger,
@@ -39,9 +37,10 @@ from topics.records.control import (
     PolicyDeployment,
     VersionRef,
     WeightsDeployment,
+    WorkerReport,
     deploy_key,
 )
-from topics.records.reports import WorkerReport
+from topics.records.control import POLICY, WEIGHTS
 
 _OTHERS_S = 1.5
 """For so long another worker's report is waited for."""

@@ -12,24 +12,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.components.active_component import Made, Slot
-from agents.join.stage_input import Given
-from agents.join.stage_rows import StageRows, aligned, failures_of
-from agents.redrive.component_redrive import Answer
-from agents.redrive.rows import joined_rows
+from agents.components import Made, Slot
+from agents.join import Given, StageRows, aligned, failures_of
+from agents.redrive import Answer, joined_rows
 from agents.stages.fused_session import FusedModels
 from agents.stages.stage_writer import StageWriter
 from agents.stages.written_batches import Recorded
-from agents.workers.poison_rows import WORKER_ENDED, Trial
-from agents.workers.stage_metrics import StageMetrics
-from agents.workers.stage_pulse import StagePulse
-from agents.workers.topic_tail import TailReader
-from agents.workers.worker import Wiring, all_done
+from agents.workers import (
+    WORKER_ENDED,
+    StageMetrics,
+    StagePulse,
+    TailReader,
+    Trial,
+    Wiring,
+    all_done,
+)
 from models.component import Batch, StageOutput
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.flow import in_generations
-from topics.records.stage_batch import Failure, Ints, StageBatch
-from topics.redrive.record import Errand
+from topics.pipeline import EVENTS, in_generations
+from topics.records import Failure, Ints, StageBatch
+from topics.redrive import Errand
 
 
 @dataclass(frozen=True, slots=True)

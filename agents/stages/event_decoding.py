@@ -6,8 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from topics.events.event import DecodedEvents
-from topics.events.source_decoder import SourceDecoder, SourceRecord
+from topics.events import DecodedEvents, SourceDecoder, SourceRecord
 
 _AT_ONCE = 256
 _AT_A_STRETCH_S = 0.02

@@ -9,21 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.components.active_component import Made, Slot
-from agents.components.catalogue import OpenComponent
-from agents.components.extract_features import ExtractFeatures
-from agents.components.inference import Inference
-from agents.components.running import checked, spread
-from agents.join.stage_input import Given
-from agents.workers.worker import Wiring
+from agents.components import ExtractFeatures, Inference, Made, OpenComponent, Slot, checked, spread
+from agents.join import Given
+from agents.workers import Wiring
 from models.component import StageOutput
 from models.onnx.fuse import FusedSession, block_of, parts_of
 from models.onnx.model_component import ModelComponent
 from models.onnx.session import ModelSession, Singles
-from models.registry.errors import RegistryError
-from topics.events.float32 import BeyondFloat32, singles
-from topics.pipeline.order import worker_name
-from topics.records.stage_batch import Floats, Ints
+from models.registry import RegistryError
+from topics.events import BeyondFloat32, singles
+from topics.pipeline import worker_name
+from topics.records import Floats, Ints
 
 log = logging.getLogger(__name__)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from agents.join.partition_join import Joined, PartitionJoin
-from agents.join.stage_input import Given
-from agents.redrive.component_redrive import StageErrands
+from agents.join import Given, Joined, PartitionJoin
+from agents.redrive import StageErrands
 from agents.stages.component_group import Chain
 from agents.stages.join_worker import JoinedWorker
-from agents.workers.stage_pulse import StagePulse
-from agents.workers.worker import Wiring
-from topics.pipeline.order import inputs_of
+from agents.workers import StagePulse, Wiring
+from topics.pipeline import inputs_of
 
 
 class JoinedStage(JoinedWorker):

@@ -9,15 +9,11 @@ from collections.abc import Sequence
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.join.partition_join import Joined, Moment, PartitionJoin
-from agents.workers.stage_pulse import Standing
-from agents.workers.worker import Wiring, Worker, all_done
+from agents.join import Joined, Moment, PartitionJoin
+from agents.workers import Standing, Wiring, Worker, all_done
 from topics.errors import WireError
-from topics.kafka.fetch import Fetch
-from topics.records.heartbeat import heartbeat_of
-from topics.records.stage_batch import StageBatch
-from topics.records.status import Awaited
-from topics.records.wire import decode
+from topics.kafka import Fetch
+from topics.records import Awaited, StageBatch, decode, heartbeat_of
 
 log = logging.getLogger(__name__)
 

@@ -15,33 +15,41 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.components.active_component import Made, Slot
-from agents.redrive.component_redrive import Answer, StageErrands
-from agents.redrive.rows import Refusals
+from agents.components import Made, Slot
+from agents.redrive import Answer, Refusals, StageErrands
 from agents.stages.source_stage import source_rows
 from agents.stages.stage_writer import StageWriter
-from agents.windows.entity_past import Past
-from agents.windows.event_time_order import MAX_BYTES, EventTimeOrder, Released
-from agents.windows.key_partition import Shard
-from agents.windows.keyed_poison_rows import KeyedTrial, Portion, tried_record
-from agents.windows.log_rewind import Resumption
-from agents.windows.redriven_past import caught_up, glimpsed
-from agents.windows.snapshots import SnapshotStore
-from agents.workers.coverage import check_continues
-from agents.workers.poison_rows import WORKER_ENDED
-from agents.workers.stage_pulse import StagePulse, Standing
-from agents.workers.worker import Wiring, Worker, all_done
+from agents.windows import (
+    MAX_BYTES,
+    EventTimeOrder,
+    KeyedTrial,
+    Past,
+    Portion,
+    Released,
+    Resumption,
+    Shard,
+    SnapshotStore,
+    caught_up,
+    glimpsed,
+    tried_record,
+)
+from agents.workers import (
+    WORKER_ENDED,
+    StagePulse,
+    Standing,
+    Wiring,
+    Worker,
+    all_done,
+    check_continues,
+)
 from models.component import Batch, Column
-from models.features.windows import WindowPlan
+from models.features import WindowPlan
 from topics.errors import WireError
-from topics.events.source_decoder import SourceDecoder
-from topics.kafka.batches import Record
-from topics.kafka.fetch import Fetch
-from topics.pipeline.topology import lane_of
-from topics.records.stage_batch import Failure, Rows, StageBatch, concat_failures
-from topics.records.status import Awaited
-from topics.records.wire import decode
-from topics.redrive.record import Errand
+from topics.events import SourceDecoder
+from topics.kafka import Fetch, Record
+from topics.pipeline import lane_of
+from topics.records import Awaited, Failure, Rows, StageBatch, concat_failures, decode
+from topics.redrive import Errand
 
 log = logging.getLogger(__name__)
 

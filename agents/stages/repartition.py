@@ -19,16 +19,12 @@ from agents.stages.event_decoding import decoded as decoded_events
 from agents.stages.source_events import SourceEvents
 from agents.stages.source_stage import source_rows
 from agents.stages.stage_writer import BatchWriter
-from agents.workers.coverage import check_continues, covered_from
-from agents.workers.worker import Wiring, Worker, all_done, is_backlog
-from models.features.windows import Ints, WindowPlan
-from topics.events.event import DecodedEvents
-from topics.events.source_decoder import SourceDecoder
-from topics.kafka.fetch import Fetch
-from topics.pipeline.topology import lane_of
-from topics.records.bytes_column import BytesColumn
-from topics.records.outcome import OUTCOME, outcome_schema
-from topics.records.stage_batch import ModelRef, StageBatch
+from agents.workers import Wiring, Worker, all_done, check_continues, covered_from, is_backlog
+from models.features import Ints, WindowPlan
+from topics.events import DecodedEvents, SourceDecoder
+from topics.kafka import Fetch
+from topics.pipeline import lane_of
+from topics.records import OUTCOME, BytesColumn, ModelRef, StageBatch, outcome_schema
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,8 @@ from typing import Literal
 
 from aiokafka.structs import ConsumerRecord
 
-from agents.workers.worker import Wiring
-from topics.events.event import DecodedEvents
-from topics.events.record_keys import KeyPlacement, is_own
-from topics.events.source_decoder import FUTURE_EVENT_TIME
+from agents.workers import Wiring
+from topics.events import FUTURE_EVENT_TIME, DecodedEvents, KeyPlacement, is_own
 
 log = logging.getLogger(__name__)
 

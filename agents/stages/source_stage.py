@@ -14,27 +14,27 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.join.stage_input import Decoded, Given
-from agents.redrive.component_redrive import Answer, StageErrands
-from agents.redrive.rows import Refusals
+from agents.join import Decoded, Given
+from agents.redrive import Answer, Refusals, StageErrands
 from agents.stages.component_group import Chain
 from agents.stages.event_decoding import decoded as decoded_events
 from agents.stages.source_events import SourceEvents
-from agents.windows.entity_past import Past, orders_of
-from agents.windows.log_rewind import Resumption
-from agents.windows.redriven_past import caught_up, glimpsed
-from agents.windows.snapshots import SnapshotStore
-from agents.workers.coverage import check_continues, covered_from
-from agents.workers.stage_pulse import StagePulse
-from agents.workers.worker import Wiring, Worker, all_done, is_backlog
+from agents.windows import Past, Resumption, SnapshotStore, caught_up, glimpsed, orders_of
+from agents.workers import (
+    StagePulse,
+    Wiring,
+    Worker,
+    all_done,
+    check_continues,
+    covered_from,
+    is_backlog,
+)
 from models.component import Batch, Column
-from models.features.windows import Ints, WindowPlan
-from topics.events.event import DecodedEvents
-from topics.events.source_decoder import SourceDecoder
-from topics.kafka.fetch import Fetch
-from topics.records.bytes_column import BytesColumn
-from topics.records.stage_batch import Rows
-from topics.redrive.record import Errand
+from models.features import Ints, WindowPlan
+from topics.events import DecodedEvents, SourceDecoder
+from topics.kafka import Fetch
+from topics.records import BytesColumn, Rows
+from topics.redrive import Errand
 
 
 @dataclass(slots=True)

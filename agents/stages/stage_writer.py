@@ -13,21 +13,33 @@ import numpy as np
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
 
-from agents.components.active_component import Made, Slot, exchanged, in_share, made_by
-from agents.components.inference import Inference
-from agents.components.running import Transformed, spread
-from agents.redrive.dead_letter_writer import write_while_they_fit
-from agents.workers.app import StageApp
-from agents.workers.stage_pulse import StagePulse
-from agents.workers.topic_tail import TailReader
-from agents.workers.worker import Wiring
+from agents.components import (
+    Inference,
+    Made,
+    Slot,
+    Transformed,
+    exchanged,
+    in_share,
+    made_by,
+    spread,
+)
+from agents.redrive import write_while_they_fit
+from agents.workers import StageApp, StagePulse, TailReader, Wiring
 from models.component import Batch
 from topics.errors import BrokerError, LeaseLost, WireError
-from topics.kafka.batches import MAX_RECORD_BYTES, Record
-from topics.records.bytes_column import BytesColumn
-from topics.records.heartbeat import Heartbeat, heartbeat_of
-from topics.records.stage_batch import Failure, Ints, Rows, StageBatch
-from topics.records.wire import Codec, decode, encode
+from topics.kafka import MAX_RECORD_BYTES, Record
+from topics.records import (
+    BytesColumn,
+    Codec,
+    Failure,
+    Heartbeat,
+    Ints,
+    Rows,
+    StageBatch,
+    decode,
+    encode,
+    heartbeat_of,
+)
 
 log = logging.getLogger(__name__)
 

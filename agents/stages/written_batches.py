@@ -7,11 +7,9 @@ from contextlib import aclosing, suppress
 import numpy as np
 from aiokafka.structs import ConsumerRecord
 
-from agents.workers.topic_tail import GAP, TailReader, readable
+from agents.workers import GAP, TailReader, readable
 from topics.errors import WireError
-from topics.records.heartbeat import HEADER, heartbeat_of
-from topics.records.stage_batch import Ints, StageBatch
-from topics.records.wire import decode
+from topics.records import HEADER, Ints, StageBatch, decode, heartbeat_of
 
 _FEW = 8
 

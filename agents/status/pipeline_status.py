@@ -12,9 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from topics.pipeline.readers import Reader
-from topics.records.reports import Heard, InService, ReportState
-from topics.records.status import PartitionStatus
+from topics.pipeline import Reader
+from topics.records import Heard, InService, PartitionStatus, ReportState
 
 State = Literal["up", "starting", "waiting", "down"]
 _LEAST_SILENCE_S = 4.0

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 
 from aiokafka.errors import KafkaError
 
-from agents.broker.group_lag import group_lag
-from agents.broker.reach import partition_counts
-from agents.control.topic import ControlTopic, now_ms
+from agents.broker import partition_counts
+from agents.broker.lag import group_lag
+from agents.control import ControlTopic, now_ms
 from agents.status.pipeline_status import PipelineStatus, pipeline_status, unowned
 from topics.errors import TopicMissing
+from topics.pipeline import Pipeline, Topology
 from topics.pipeline.readers import readers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
 
 _LOOK_S = 1.0

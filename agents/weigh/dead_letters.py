@@ -21,13 +21,11 @@ from contextlib import aclosing
 
 import numpy as np
 
-from agents.redrive.dead_letter_writer import LetterWriter
-from agents.workers.topic_tail import TailReader, ranges, readable
-from agents.workers.worker import Wiring
-from topics.kafka.batches import Record
-from topics.records.dead_letter import Original, dead_letter
-from topics.records.ends import buried_offset
-from topics.records.stage_batch import Bools, Failure, Ints, Rows
+from agents.redrive import LetterWriter
+from agents.workers import TailReader, Wiring, ranges, readable
+from topics.kafka import Record
+from topics.records import Bools, Failure, Ints, Original, Rows, buried_offset
+from topics.records.dead_letter import dead_letter
 
 _AT_ONCE_BYTES = 4_000_000
 """Originals are held in memory up to so many bytes, then their letters are written."""

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from agents.join.partition_join import Joined
+from agents.join import Joined
 from models.onnx.weighed_models import Learned
 from models.weighting import Weighed
-from topics.kafka.batches import Headers, Record
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
-from topics.records.decision import ATTEMPT, SCHEMA, rfc3339, rfc3339_all, source_id
-from topics.records.stage_batch import Bools, Ints
+from topics.kafka import Headers, Record
+from topics.pipeline import Pipeline, Topology
+from topics.records import ATTEMPT, SCHEMA, Bools, Ints, rfc3339, rfc3339_all, source_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from typing import Protocol
 
 from agents.weigh.decision_records import DecisionWriter, Weights
 from agents.weigh.scoring import Scale
-from topics.pipeline.policy import Policy
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline, Policy
 
 
 @dataclass(frozen=True, slots=True)

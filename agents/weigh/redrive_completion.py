@@ -11,22 +11,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from aiokafka.structs import ConsumerRecord
 
-from agents.redrive.attempts import EndedAttempts
-from agents.redrive.component_redrive import Addressed, Errands, alike
-from agents.redrive.dead_letter_writer import LetterWriter
-from agents.redrive.rows import joined_rows
+from agents.redrive import Addressed, EndedAttempts, Errands, LetterWriter, alike, joined_rows
 from agents.weigh.decision_rule import TermsSlot
 from agents.weigh.scoring import causes_of_death
-from agents.workers.topic_tail import TailReader, ranges
-from agents.workers.worker import Wiring, all_done
+from agents.workers import TailReader, Wiring, all_done, ranges
 from topics.errors import WireError
-from topics.kafka.batches import Record
-from topics.pipeline.topology import WEIGH
+from topics.kafka import Record
+from topics.pipeline import WEIGH
+from topics.records import Failure, Original
 from topics.records import dead_letter as dead_letters
-from topics.records.dead_letter import Original, dead_letter
-from topics.records.stage_batch import Failure
-from topics.redrive.ends_summary import is_summary
-from topics.redrive.record import About, End, Errand, about_of, encoded, next_of
+from topics.records.dead_letter import dead_letter
+from topics.redrive import About, End, Errand, about_of, is_summary, next_of
+from topics.redrive.record import encoded
 
 TOO_LARGE = "RecordTooLarge"
 

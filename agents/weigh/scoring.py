@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.join.partition_join import Joined
-from agents.join.stage_rows import ERRORS
+from agents.join import ERRORS, Joined
 from agents.weigh.decision_records import Weights
 from models.onnx.weighed_models import Learned
 from models.weighting import Weighed, combine
-from topics.pipeline.schema import Pipeline
-from topics.records.stage_batch import Bools, Failure, Ints
+from topics.pipeline import Pipeline
+from topics.records import Bools, Failure, Ints
 
 _EPSILON = 1e-9
 """A quorum of 0.3 is reached by weights of 0.1 and 0.2."""

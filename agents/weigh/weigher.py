@@ -13,20 +13,16 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.join.partition_join import Joined, Moment, PartitionJoin
-from agents.stages.join_worker import JoinedWorker
-from agents.stages.source_stage import source_rows
+from agents.join import Joined, Moment, PartitionJoin
+from agents.stages import JoinedWorker, source_rows
 from agents.weigh.dead_letters import Burials
 from agents.weigh.decision_rule import TermsSlot
 from agents.weigh.redrive_completion import RedriveEnds
 from agents.weigh.scoring import causes_of_death, rows_of_other_models
-from agents.workers.coverage import check_continues
-from agents.workers.worker import Wiring
-from topics.events.source_decoder import SourceDecoder
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.schema import Pipeline
-from topics.records.ends import decided_offset
-from topics.records.stage_batch import ModelRef, StageBatch
+from agents.workers import Wiring, check_continues
+from topics.events import SourceDecoder
+from topics.pipeline import EVENTS, Pipeline
+from topics.records import ModelRef, StageBatch, decided_offset
 
 
 def hears_of_events(pipeline: Pipeline) -> bool:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.component import Column
-from models.features.windows import Ints, WindowPlan, Windows
-from topics.records.stage_batch import Floats
+from models.features import Ints, WindowPlan, Windows
+from topics.records import Floats
 
 _AT_MOST_EVERY_S = 1.5
 """The embedded broker keeps what comes in about seven seconds at full speed: a worker that starts

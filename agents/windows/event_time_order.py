@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from topics.events.source_decoder import progress_ms
-from topics.records.stage_batch import Bools, Ints, StageBatch
+from topics.events import progress_ms
+from topics.records import Bools, Ints, StageBatch
 
 MAX_BYTES = 64 * 2**20
 """Of batches that wait, all of a worker's partitions of a key together."""

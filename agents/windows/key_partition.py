@@ -12,7 +12,7 @@ from agents.windows.event_time_order import BEGINNING, EventTimeOrder, Released
 from agents.windows.keyed_poison_rows import KeyedTrial, Portion
 from agents.windows.log_rewind import Resumption
 from models.component import Column
-from topics.records.stage_batch import Rows, StageBatch
+from topics.records import Rows, StageBatch
 
 
 @dataclass(slots=True)

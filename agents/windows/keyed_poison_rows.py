@@ -21,10 +21,8 @@ from aiokafka.structs import ConsumerRecord
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agents.windows.event_time_order import Released
-from agents.workers.poison_rows import ENDINGS_AT_ROW, ENDINGS_AT_ROWS
-from agents.workers.stage_pulse import WORKER
-from agents.workers.topic_tail import TailReader
-from topics.kafka.batches import Record
+from agents.workers import ENDINGS_AT_ROW, ENDINGS_AT_ROWS, WORKER, TailReader
+from topics.kafka import Record
 
 HEADER = "anabranch-tried"
 

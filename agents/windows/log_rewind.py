@@ -8,7 +8,7 @@ from typing import Any
 
 from faust.types import TP
 
-from agents.workers.worker import Worker
+from agents.workers import Worker
 
 log = logging.getLogger(__name__)
 

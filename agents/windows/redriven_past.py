@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from faust.types import TP
 
-from agents.redrive.rows import Refusals
+from agents.redrive import Refusals
 from agents.windows.entity_past import Past, orders_of
 from agents.windows.log_rewind import Resumption
-from agents.workers.worker import Worker
+from agents.workers import Worker
 from models.component import Column
-from models.features.windows import WindowPlan
+from models.features import WindowPlan
 from topics.errors import WireError
-from topics.events.event import DecodedEvents
-from topics.redrive.record import Errand
+from topics.events import DecodedEvents
+from topics.redrive import Errand
 
 log = logging.getLogger(__name__)
 

@@ -24,14 +24,10 @@ from aiokafka.structs import ConsumerRecord
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from agents.windows.entity_past import Past, Reached
-from agents.workers.topic_tail import TailReader
-from agents.workers.worker import Wiring
-from models.features.history import History
-from models.features.history_errors import MalformedChunk
-from models.features.windows import WindowPlan
-from models.registry.registry import digest_of
-from topics.kafka.batches import MAX_RECORD_BYTES, Record
-from topics.kafka.embedded import KEPT_BYTES
+from agents.workers import TailReader, Wiring
+from models.features import History, MalformedChunk, WindowPlan
+from models.registry import digest_of
+from topics.kafka import KEPT_BYTES, MAX_RECORD_BYTES, Record
 
 log = logging.getLogger(__name__)
 

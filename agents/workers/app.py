@@ -12,11 +12,16 @@ import faust
 from yarl import URL
 
 from topics.errors import LeaseLost
-from topics.kafka.connection import security_options
-from topics.kafka.consumer import MicroBatchConsumer
-from topics.kafka.embedded import FETCH_WAIT_MS, LEADER_WAIT_S
-from topics.kafka.fetch import Fetch, FetchSchema
-from topics.kafka.transport import BatchProducer, MicroBatchTransport
+from topics.kafka import (
+    FETCH_WAIT_MS,
+    LEADER_WAIT_S,
+    BatchProducer,
+    Fetch,
+    FetchSchema,
+    MicroBatchConsumer,
+    MicroBatchTransport,
+    security_options,
+)
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

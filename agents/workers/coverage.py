@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from faust.types import TP
 
-from agents.identity.source_identity import TopicReader, check_identity
+from agents.identity import TopicReader, check_identity
 from agents.workers.topic_tail import TailReader
 from topics.errors import TopicRecreated
 

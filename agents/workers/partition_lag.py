@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from faust.types import TP
 
-from topics.kafka.consumer import MicroBatchConsumer
+from topics.kafka import MicroBatchConsumer
 
 
 def partition_lag(consumer: MicroBatchConsumer, owned: Iterable[int]) -> dict[int, int]:

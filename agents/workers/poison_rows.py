@@ -15,8 +15,7 @@ from typing import NamedTuple
 from agents.workers.stage_pulse import WORKER
 from agents.workers.topic_tail import TailReader
 from topics.errors import WireError
-from topics.records.heartbeat import Heartbeat, heartbeat_of
-from topics.records.stage_batch import Ints
+from topics.records import Heartbeat, Ints, heartbeat_of
 
 WORKER_ENDED = "WorkerEnded"
 ENDINGS_AT_ROWS = 2

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from prometheus_client.metrics import MetricWrapperBase
 
 from agents.workers.metrics import Metrics
-from models.features.history import History
-from topics.records.stage_batch import Bools, Failure, ModelRef
+from models.features import History
+from topics.records import Bools, Failure, ModelRef
 
 Floats = NDArray[np.float64]
 M = TypeVar("M", bound=MetricWrapperBase)

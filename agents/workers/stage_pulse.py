@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from agents.workers.app import StageApp
-from topics.records.heartbeat import Heartbeat
-from topics.records.status import Awaited, PartitionStatus, State
+from topics.records import Awaited, Heartbeat, PartitionStatus, State
 
 WORKER = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
 """This process: one that is started again is another, though it may have the same number."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from topics.errors import AnabranchError
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline
 from topics.settings import BrokerSettings
 
 _START_S = 10.0

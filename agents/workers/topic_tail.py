@@ -12,9 +12,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from topics.errors import WireError
-from topics.kafka.clients import close
-from topics.kafka.connection import client_options
-from topics.kafka.topic_identity import TopicIdentity, topic_identities
+from topics.kafka import TopicIdentity, client_options, close, topic_identities
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

@@ -21,11 +21,9 @@ from agents.workers.stage_metrics import StageMetrics
 from agents.workers.stage_pulse import StagePulse, Standing
 from agents.workers.topic_tail import TailReader
 from topics.errors import BrokerError, LeaseLost
-from topics.kafka.fetch import Fetch
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
-from topics.records.stage_batch import Bools, Ints
-from topics.records.status import PartitionStatus
+from topics.kafka import Fetch
+from topics.pipeline import Pipeline, Topology
+from topics.records import Bools, Ints, PartitionStatus
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

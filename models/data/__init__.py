@@ -1,0 +1,26 @@
+"""Data files of others (Parquet, CSV, JSON lines) as event rows, batch by batch.
+
+`datasets` is the way in; `formats` opens a file, `columns` and `time_formats` read its values,
+`event_rows` makes events of them, `label_values` outcomes.
+"""
+
+from models.data.columns import (
+    FALSE_TEXTS,
+    TRUE_TEXTS,
+    Column,
+    binary,
+    json_values,
+    moment_of,
+    without,
+)
+from models.data.datasets import count_rows, read_rows
+from models.data.errors import DatasetNotFound, MissingLabel, UnreadableDataset
+from models.data.formats import open_source
+from models.data.label_values import outcome_name
+from models.data.time_formats import EPOCHS, PATTERNS, time_in
+
+__all__ = [
+    "EPOCHS", "FALSE_TEXTS", "PATTERNS", "TRUE_TEXTS", "Column", "DatasetNotFound",
+    "MissingLabel", "UnreadableDataset", "binary", "count_rows", "json_values", "moment_of",
+    "open_source", "outcome_name", "read_rows", "time_in", "without",
+]  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from models.data.columns import Column
 from models.data.datasets import RowBatch, read_rows
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline
 
 
 def event_rows(

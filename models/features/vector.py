@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.component import Column
-from topics.pipeline.fields import Feature
+from topics.pipeline import Feature
 
 Doubles = NDArray[np.float64]
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from models.component import Column
 from models.features.history import Aggregate, History
 from models.features.segments import Doubles
-from topics.events.source_decoder import CLOCKS_APART_MS
-from topics.pipeline.fields import OUTCOMES, Feature, duration_ms
-from topics.pipeline.schema import Pipeline
+from topics.events import CLOCKS_APART_MS
+from topics.pipeline import OUTCOMES, Feature, Pipeline, duration_ms
 
 Ints = NDArray[np.int64]
 

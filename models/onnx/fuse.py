@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from models.onnx.session import ModelSession, Singles, filled, opened
-from models.registry.errors import RegistryError
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.schema import Pipeline
+from models.registry import RegistryError
+from topics.pipeline import EVENTS, Pipeline
 
 if TYPE_CHECKING:
     import onnx
@@ -170,7 +169,7 @@ def _renamed(part: Part) -> onnx.ModelProto:
     import onnx
     from onnx import compose
 
-    from models.registry.digests import digest_of
+    from models.registry import digest_of
 
     content = part.session.read()
     if digest_of(content) != part.session.digest:

@@ -22,11 +22,8 @@ from numpy.typing import NDArray
 from models.onnx.bit_stability import moving_rows
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
-from models.registry.cards import ModelCard
-from models.registry.model_inputs import columns_of, reads
-from models.registry.registry import Registry, RegistryError
-from models.registry.versions import ModelVersion
-from topics.pipeline.schema import ComponentSpec, Pipeline
+from models.registry import ModelCard, ModelVersion, Registry, RegistryError, columns_of, reads
+from topics.pipeline import ComponentSpec, Pipeline
 
 Singles = NDArray[np.float32]
 

@@ -15,8 +15,7 @@ import logging
 import numpy as np
 
 from models.onnx.session import ModelSession
-from models.registry.errors import RegistryError
-from models.registry.probe import Probe, Singles, spread_rows
+from models.registry import Probe, RegistryError, Singles, spread_rows
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.onnx.external_data import NotOnnx, external_tensor
-from models.registry.cards import Signature
-from models.registry.digests import digest_of
-from models.registry.errors import RegistryError
-from models.registry.versions import ModelVersion
+from models.registry import ModelVersion, RegistryError, Signature, digest_of
 from topics.file_content import read_file
 
 Singles = NDArray[np.float32]

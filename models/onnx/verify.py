@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from models.onnx.probing import check_probe
 from models.onnx.session import ModelSession
-from models.registry.registry import WEIGHTS, ModelVersion, Registry, RegistryError
+from models.registry import WEIGHTS, ModelVersion, Registry, RegistryError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.onnx.session import ModelSession
-from models.registry.registry import ModelVersion
+from models.registry import ModelVersion
 
 Values = Mapping[str, object]
 

@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.onnx.session import ModelSession
-from models.registry.errors import RegistryError
-from models.registry.registry import ModelVersion, Registry, WeightsVersion
-from models.registry.variant_table import FP32
-from topics.pipeline.schema import Pipeline
+from models.registry import FP32, ModelVersion, Registry, RegistryError, WeightsVersion
+from topics.pipeline import Pipeline
 
 _SHOWN = len("sha256:") + 12
 

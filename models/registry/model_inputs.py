@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.features.vector import FeatureVector
+from models.features import FeatureVector
 from models.registry.registry import RegistryError
-from topics.pipeline.schema import ComponentSpec, Pipeline
+from topics.pipeline import ComponentSpec, Pipeline
 
 
 class ModelOutOfDate(RegistryError):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from models.report.metrics import Labels, Record, Share
-from topics.pipeline.policy import DecisionCost, Policy
+from topics.pipeline import DecisionCost, Policy
 
 Doubles = NDArray[np.float64]
 _DIGITS = 4

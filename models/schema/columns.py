@@ -11,9 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.columns import FALSE_TEXTS, TRUE_TEXTS, Column, binary, json_values, moment_of
-from models.data.time_formats import EPOCHS, PATTERNS, time_in
-from topics.pipeline.fields import FieldType
+from models.data import (
+    EPOCHS,
+    FALSE_TEXTS,
+    PATTERNS,
+    TRUE_TEXTS,
+    Column,
+    binary,
+    json_values,
+    moment_of,
+    time_in,
+)
+from topics.pipeline import FieldType
 
 MISSING_WORDS = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "Null", "null", "?", "-")
 """Text that stands for no value in files that people exchange."""

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.vector import FeatureVector
+from models.features import FeatureVector
 from models.schema.columns import InferredColumn
-from topics.pipeline.fields import NEVER_MISSING, Feature, Transform
+from topics.pipeline import NEVER_MISSING, Feature, Transform
 
 MOST_CATEGORIES = 20
 """A text with more different values makes no feature."""

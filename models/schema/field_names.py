@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from topics.pipeline.fields import EVENTS, OUTCOMES
+from topics.pipeline import EVENTS, OUTCOMES
 
 
 class FieldNames:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from models.data.columns import Column
+from models.data import Column
 from models.schema.columns import InferredColumn, infer_column
 from models.schema.errors import NoFeature, NoSuchColumn, RoleUnusable
 from models.schema.feature_choice import choose_features, tells_the_label
 from models.schema.field_names import FieldNames
 from models.schema.label import InferredLabel, infer_label
 from models.schema.roles import find_id, find_time, usable
-from topics.pipeline.event_schema import EventField
-from topics.pipeline.fields import Feature
+from topics.pipeline import EventField, Feature
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.columns import Column, json_values
-from models.data.label_values import outcome_name
+from models.data import Column, json_values, outcome_name
 from models.errors import TooFewRows
 from models.schema.errors import LabelUnusable
 from models.training.splits import FEWEST_ROWS

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.data.columns import Column, json_values, without
-from models.data.formats import open_source
+from models.data import Column, json_values, open_source, without
 from models.schema.columns import MISSING_WORDS
 from models.schema.errors import RepeatedColumn
 

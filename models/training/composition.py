@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.learned_weights import LearnedWeights, learn_weights
-from models.registry.registry import WeightsCard
+from models.registry import WeightsCard
 from models.report.ablation import LeftOut, Signals, left_out, scores_of
 from models.report.decision_costs import CostReport, least_cost, verdict
 from models.report.metrics import Quality, curves, quality
 from models.report.report import COMPOSED, ComposedReport, Cutoffs, HeldOut, cutoffs
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs
-from topics.pipeline.policy import Policy
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline, Policy
 
 
 class Composition(NamedTuple):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from models.component import Column
 from models.errors import LengthMismatch, MissingField
-from models.features.windows import over_all_rows
-from topics.pipeline.schema import Pipeline
+from models.features import over_all_rows
+from topics.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

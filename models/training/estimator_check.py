@@ -18,7 +18,7 @@ from models.training.estimators import is_supervised, load_estimator
 from models.training.export import BY_DECISION, NotExportable
 from models.training.skl2onnx_fixes import CONVERTERS
 from topics.errors import AnabranchError
-from topics.pipeline.schema import ModelSpec
+from topics.pipeline import ModelSpec
 
 _TAKEN_APART = (Pipeline, ColumnTransformer, FeatureUnion)
 """What skl2onnx converts part by part."""

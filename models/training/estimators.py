@@ -21,7 +21,7 @@ from models.errors import (
     NothingVaries,
     UnknownParameter,
 )
-from topics.pipeline.field_types import Scalar
+from topics.pipeline import Scalar
 
 
 def load_estimator(path: str, parameters: Mapping[str, Scalar], seed: int) -> Any:

@@ -12,9 +12,8 @@ from sklearn.base import clone
 
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
+from models.registry import ModelCard, Probe
 from models.registry.library_versions import library_versions
-from models.registry.probe import Probe
-from models.registry.registry import ModelCard
 from models.training.calibrated_export import calibrated
 from models.training.calibration import fitted_map, unseen_signals
 from models.training.engines import Engine, Pending
@@ -23,7 +22,7 @@ from models.training.export import export
 from models.training.plan import Plan
 from models.training.stage_outputs import StageOutputs
 from models.training.unseen_rows import rfc3339_of
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline
 
 Singles = NDArray[np.float32]
 Labels = NDArray[np.bool_]

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.errors import HoldoutSeen
 from models.training.data import TrainingData, with_windows
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline
 
 
 def with_holdout(pipeline: Pipeline, data: TrainingData, holdout: TrainingData) -> TrainingData:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.errors import EstimatorError, NotTrainable
-from models.registry.cards import ModelCard
+from models.registry import ModelCard
 from models.training.data import TrainingData
 from models.training.estimators import is_supervised, load_estimator
 from models.training.splits import Blocks, blocks, judged_from, known_only, levels
-from topics.pipeline.fields import duration_ms
-from topics.pipeline.schema import ComponentSpec, Pipeline
+from topics.pipeline import ComponentSpec, Pipeline, duration_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import OneClass, TooFewRows
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.flow import in_order
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import EVENTS, Pipeline, in_order
 
 FEWEST_ROWS = 200
 

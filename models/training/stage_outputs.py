@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from models.component import Batch, Component, Floats, StageOutput
 from models.errors import ComponentFailed
-from models.features.vector import FeatureVector
+from models.features import FeatureVector
 from models.training.data import TrainingData
-from topics.events.float32 import LARGEST
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.schema import Pipeline
+from topics.events import LARGEST
+from topics.pipeline import EVENTS, Pipeline
 
 CHUNK_ROWS = 8192
 

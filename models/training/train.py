@@ -27,8 +27,7 @@ from typing import NamedTuple, Protocol
 
 from models.component import Component
 from models.onnx.session import ModelSession
-from models.registry.cards import ModelCard
-from models.registry.registry import ModelVersion, Registry, WeightsCard
+from models.registry import ModelCard, ModelVersion, Registry, WeightsCard
 from models.report.metrics import quality, ranking
 from models.report.report import ComponentReport, LabelDelay, TrainingReport
 from models.training.composition import Composition, compose
@@ -40,9 +39,7 @@ from models.training.plan import Plan, kept_names, plan
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs
 from models.training.unseen_rows import judged, milliseconds, readers_of
-from topics.pipeline.fields import EVENTS, OUTCOMES
-from topics.pipeline.flow import in_generations, in_order
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import EVENTS, OUTCOMES, Pipeline, in_generations, in_order
 
 __all__ = ["TrainingData", "TrainingReport", "train"]
 

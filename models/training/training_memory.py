@@ -11,12 +11,10 @@ import resource
 from collections.abc import Iterable
 from pathlib import Path
 
-from models.data.datasets import count_rows
+from models.data import count_rows
 from models.errors import TooManyRows
-from models.features.vector import FeatureVector
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.flow import in_order
-from topics.pipeline.schema import Pipeline
+from models.features import FeatureVector
+from topics.pipeline import EVENTS, Pipeline, in_order
 
 _STRING_BYTES = 68
 """A pointer, and a short string of its own."""

@@ -33,7 +33,7 @@ from models.report.metrics import Record
 from models.training.engines import Engine, one_thread
 from models.training.estimators import exact_scaler, is_supervised
 from models.training.splits import known_part
-from topics.pipeline.field_types import Scalar
+from topics.pipeline import Scalar
 
 Singles = NDArray[np.float32]
 Parameters = Mapping[str, Scalar]

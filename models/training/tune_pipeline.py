@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from models.errors import NotTrainable
-from models.registry.registry import ModelVersion, Registry
+from models.registry import ModelVersion, Registry
 from models.training.data import TrainingData, with_windows
 from models.training.engines import Engine, one_thread
 from models.training.estimators import load_estimator
@@ -17,10 +17,7 @@ from models.training.plan import Plan, plan
 from models.training.stage_outputs import StageOutputs
 from models.training.train import OpenComponent, fields_used, version_in
 from models.training.tune import Tuned, choices, forward_folds, search
-from topics.pipeline.field_types import Scalar
-from topics.pipeline.fields import duration_ms
-from topics.pipeline.flow import in_generations
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline, Scalar, duration_ms, in_generations
 
 Rounds = Callable[[str], None]
 """Told the component, whenever a round of its candidates begins."""

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.training.splits import FEWEST_ROWS
-from topics.pipeline.flow import in_order
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline, in_order
 
 MAY_HAVE_SEEN = "may have seen these rows"
 

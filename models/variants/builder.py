@@ -13,7 +13,7 @@ import numpy as np
 from models.errors import ComponentFailed
 from models.onnx.bit_stability import moving_rows
 from models.onnx.session import ModelSession, Singles
-from models.registry.variant_table import Losses, Variant
+from models.registry import Losses, Variant
 from models.report.metrics import Ranking, ranking
 from models.variants.errors import DoesNotApply
 from models.variants.gate import breaches, is_faster, noise_of, pace_in_words
@@ -22,7 +22,7 @@ from models.variants.kinds import FP32, KINDS
 from models.variants.memory import memory_of
 from models.variants.offline_pipeline import Scene
 from models.variants.speed import speed, timed
-from topics.pipeline.tolerances import Tolerances
+from topics.pipeline import Tolerances
 
 _COMPARED_ROWS = 500
 _CONTROL = "fp32 again"

@@ -10,13 +10,10 @@ import numpy as np
 from models.onnx.fuse import FusedSession, block_of, one_by_one, parts_of
 from models.onnx.model_component import ModelComponent
 from models.onnx.session import ModelSession, Singles
-from models.registry.errors import RegistryError
-from models.registry.variant_table import Fused
+from models.registry import Fused, RegistryError
 from models.variants.offline_pipeline import Components, Scene
 from models.variants.speed import speed, timed
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.order import fused_members, inputs_of
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import EVENTS, Pipeline, fused_members, inputs_of
 
 
 def fused_ones(

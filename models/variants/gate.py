@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.registry.variant_table import Losses, Speed, Variant
+from models.registry import Losses, Speed, Variant
 from models.variants.kinds import FP32
-from topics.pipeline.tolerances import Tolerances
+from topics.pipeline import Tolerances
 
 LEAST_GAIN = 0.02
 """Less than so much faster is not worth another file."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from models.onnx.session import Singles
-from models.registry.variant_table import FP32
+from models.registry import FP32
 from models.variants.fp16 import halved, halved_in_words
 from models.variants.graph_optimisation import optimised, optimised_in_words
 from models.variants.graphs import Said

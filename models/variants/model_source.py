@@ -9,12 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, Protocol
 
 from models.component import Component
-from models.registry.registry import ModelVersion, Registry
+from models.registry import ModelVersion, Registry
 from models.variants.errors import NothingToOptimise
 from models.variants.kinds import FP32
 from models.variants.offline_pipeline import Components
-from topics.pipeline.flow import in_order
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline, in_order
 
 
 class Opened(Protocol):

@@ -12,8 +12,7 @@ from models.onnx.session import Singles
 from models.training.data import TrainingData
 from models.training.stage_outputs import StageOutputs
 from models.weighting import combine
-from topics.pipeline.flow import in_order
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline, in_order
 
 Components = Mapping[str, Component]
 Progress = Callable[[float], None]

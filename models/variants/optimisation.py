@@ -15,8 +15,7 @@ import numpy as np
 
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession, Singles
-from models.registry.registry import ModelVersion
-from models.registry.variant_table import ComponentVariants, OptimiseReport
+from models.registry import ComponentVariants, ModelVersion, OptimiseReport
 from models.training.data import TrainingData, with_windows
 from models.training.splits import blocks
 from models.variants.builder import Made, made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.registry.variant_table import ComponentVariants, OptimiseReport, Variant
+from models.registry import ComponentVariants, OptimiseReport, Variant
 from models.variants.errors import NoDrawing
 from topics.errors import MissingExtra
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.onnx.session import Singles
-from models.registry.variant_table import Speed
+from models.registry import Speed
 
 Run = Callable[[Singles], Singles]
 Doubles = NDArray[np.float64]

@@ -19,8 +19,8 @@ from statistics import median
 
 from scipy.optimize import least_squares
 
+from agents.capacity.costs import Cycle, unit_costs
 from agents.capacity.queueing import wait
-from agents.capacity.unit_costs import Cycle, unit_costs
 from tests.benchmarks.peer_commands import ANABRANCH
 
 PARTITIONS = 4

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 from aiokafka.structs import TopicPartition
 
-from agents.broker.follower import follower
+from agents.broker.log_follower import follower
 from agents.broker.reach import ensure_topics
 from models.simulators import LabelledEvent
 from tests.faults.verdict import behind

@@ -11,7 +11,7 @@ from itertools import pairwise
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from agents.broker.follower import follower
+from agents.broker.log_follower import follower
 from tests.integration.harness import Trained, records_of
 from topics.pipeline.fields import EVENTS
 from topics.pipeline.topology import WEIGH, Topology

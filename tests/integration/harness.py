@@ -23,7 +23,7 @@ import yaml
 from aiokafka.structs import ConsumerRecord
 
 from agents.audit.topic_audit import Audit, audit_topics
-from agents.broker.follower import follower, read_until
+from agents.broker.log_follower import follower, read_until
 from agents.broker.reach import ensure_topics, wait_for_broker
 from agents.commands import training_data
 from agents.components.catalogue import open_component

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agents.broker.follower import follower, read_until
+from agents.broker.log_follower import follower, read_until
 from agents.broker.reach import ensure_topics
 from tests.integration.harness import Trained, publish_raw
 from topics.kafka.batches import Record

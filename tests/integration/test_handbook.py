@@ -22,7 +22,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from agents.broker.follower import follower
+from agents.broker.log_follower import follower
 from agents.broker.reach import ensure_topics
 from agents.commands import training_data
 from agents.process.supervision import first_of

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from agents.capacity.costs import Cycle, Point, unit_costs
 from agents.capacity.plan import OutOfReach, Plan, kind_of, plan, throughput
 from agents.capacity.queueing import cycle_ms, wait
 from agents.capacity.traffic import Demand
-from agents.capacity.unit_costs import Cycle, Point, unit_costs
 from agents.cli import app
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.schema import Pipeline

@@ -23,8 +23,8 @@ from topics.events.cloudevents import (
 from topics.events.float32 import LARGEST
 from topics.events.invalid_reasons import AS_INTEGER, AS_WHOLE_NUMBER, reason_of
 from topics.events.rfc3339 import LONGEST_TIME, milliseconds
-from topics.pipeline.event_schema import EventField, EventSchema
-from topics.records.stage_batch import Failure
+from topics.pipeline import EventField, EventSchema
+from topics.records import Failure
 
 MAX_KEY_BYTES = 4096
 """A longer record key makes an event invalid: keys travel with every stage's output."""

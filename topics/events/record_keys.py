@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from topics.records.stage_batch import Bools, Ints
+from topics.records import Bools, Ints
 
 _SEED, _M = 0x9747B28C, np.uint32(0x5BD1E995)
 _AT_ONCE_BYTES = 2**20

@@ -17,10 +17,8 @@ import numpy as np
 
 from topics.events.event import DecodedEvents, EventDecoder, RawEvent
 from topics.events.record_keys import murmur2_partitions
-from topics.pipeline.event_schema import EventSchema
-from topics.pipeline.fields import duration_ms
-from topics.records.decision import rfc3339
-from topics.records.stage_batch import Failure, Ints
+from topics.pipeline import EventSchema, duration_ms
+from topics.records import Failure, Ints, rfc3339
 
 FUTURE_EVENT_TIME = "FutureEventTime"
 MISSING_KEY, INVALID_KEY, WRONG_PARTITION = "MissingKey", "InvalidKey", "WrongPartition"

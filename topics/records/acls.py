@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.order import inputs_of, workers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH, Topology
+from topics.pipeline import EVENTS, WEIGH, Pipeline, Topology, inputs_of, workers
 
 Resource = Literal["topic", "group", "transactional-id"]
 Operation = Literal["read", "write", "describe"]

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from topics.errors import WireError
-from topics.pipeline.policy import Policy
+from topics.pipeline import Policy
 from topics.records.reports import Text, Version
 
 WEIGHTS, POLICY = "weights", "policy"

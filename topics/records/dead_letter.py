@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from topics.kafka.batches import Headers, Record
+from topics.kafka import Headers, Record
 from topics.records.stage_batch import Failure
 
 PREFIX = "x-error-"

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from topics.errors import WireError
-from topics.kafka.batches import Record
+from topics.kafka import Record
 from topics.records.status import State
 
 HEADER = "anabranch-heartbeat"

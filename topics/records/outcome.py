@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from topics.pipeline.event_schema import EventField, EventSchema
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import EventField, EventSchema, Pipeline
 
 OUTCOME = "outcome"
 

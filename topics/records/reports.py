@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from topics.errors import WireError
-from topics.kafka.batches import Record
+from topics.kafka import Record
 from topics.records.status import PartitionStatus
 
 PARTITION = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from topics.pipeline.topology import Topology
+from topics.pipeline import Topology
 
 _MAX_EVENT_BYTES = 16 * 2**20
 _LARGE = {"max.message.bytes": str(_MAX_EVENT_BYTES)}

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from topics.errors import WireError
-from topics.kafka.batches import Record
-from topics.records.stage_batch import Bools, Ints
+from topics.kafka import Record
+from topics.records import Bools, Ints
 
 HEADER = "x-redrive-ends"
 MOST = 100_000

@@ -17,10 +17,11 @@ import numpy as np
 import orjson
 
 from topics.errors import WireError
-from topics.records.bytes_column import BytesColumn
-from topics.records.decision import Source
-from topics.records.stage_batch import ModelRef, StageBatch
-from topics.records.wire import (
+from topics.records import (
+    BytesColumn,
+    ModelRef,
+    Source,
+    StageBatch,
     batch_of_tensors,
     decode,
     described,

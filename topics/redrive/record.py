@@ -16,10 +16,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from topics.errors import WireError
-from topics.kafka.batches import Headers, Record
-from topics.pipeline.topology import WEIGH
-from topics.records.decision import Source
-from topics.records.stage_batch import StageBatch
+from topics.kafka import Headers, Record
+from topics.pipeline import WEIGH
+from topics.records import Source, StageBatch
 from topics.redrive.outputs import ErrandOutputs, component_of, contents_of
 
 PREFIX = "x-redrive"

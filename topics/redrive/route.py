@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from topics.events.event import EventDecoder
-from topics.pipeline.fields import EVENTS
-from topics.pipeline.flow import in_order
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH, Topology, lane_of
-from topics.records.stage_batch import StageBatch
+from topics.events import EventDecoder
+from topics.pipeline import EVENTS, WEIGH, Pipeline, Topology, in_order, lane_of
+from topics.records import StageBatch
 from topics.redrive.outputs import ErrandOutputs
 from topics.redrive.record import Errand
 

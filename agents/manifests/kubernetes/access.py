@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 
 from agents.manifests.kubernetes.names import Cluster, Manifest, labels, manifest
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
-from topics.records.acls import Acl, acls
+from topics.pipeline import Pipeline, Topology
+from topics.records import Acl
+from topics.records.acls import acls
 from topics.records.topic_configs import topic_configs
 
 _TYPES = {"transactional-id": "transactionalId"}

@@ -8,9 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from topics.errors import AnabranchError
-from topics.pipeline.order import workers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH, Topology
+from topics.pipeline import WEIGH, Pipeline, Topology, workers
 
 Manifest = dict[str, Any]
 DnsName = Annotated[

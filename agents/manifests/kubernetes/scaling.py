@@ -19,9 +19,7 @@ from agents.manifests.kubernetes.names import (
     user,
     workload_name,
 )
-from topics.pipeline.order import inputs_of, workers
-from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import Topology
+from topics.pipeline import Pipeline, Topology, inputs_of, workers
 from topics.records.acls import SCALER
 
 EVENTS_PER_WORKER = 20_000

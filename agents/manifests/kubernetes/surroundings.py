@@ -11,7 +11,7 @@ from agents.manifests.kubernetes.names import (
     manifest,
     selector,
 )
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline
 
 _NAMESPACE = "kubernetes.io/metadata.name"
 

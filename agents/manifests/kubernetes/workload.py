@@ -19,8 +19,7 @@ from agents.manifests.kubernetes.names import (
     user,
     workload_name,
 )
-from topics.pipeline.order import workers
-from topics.pipeline.schema import Pipeline
+from topics.pipeline import Pipeline, workers
 
 GRACE_S = 30
 """From SIGTERM to SIGKILL: twice what a worker gets on one machine

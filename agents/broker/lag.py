@@ -9,8 +9,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from agents.broker.follower import follower
-from topics.kafka.connection import client_options
+from agents.broker.log_follower import follower
+from topics.kafka import client_options
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from topics.pipeline.field_types import Strict
+from topics.pipeline import Strict
 
 Positive = Annotated[float, Field(gt=0)]
 Kind = Literal["source", "windowed", "keyed", "joined", "weigh"]

@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from topics.kafka.clients import close
-from topics.kafka.connection import client_options
+from topics.kafka import client_options, close
 from topics.settings import BrokerSettings
 
 
