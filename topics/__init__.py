@@ -1,7 +1,8 @@
 """What stands on Kafka, how it gets there and who reads it: nothing here knows of models.
 
     pipeline/   the pipeline file: what flows, through which components, onto which topics
-    kafka/      Faust's transport on aiokafka: fetches, batches of records, connections
+    kafka/      connections, topics, records in batches, the embedded broker
+    transport/  Faust's transport on aiokafka, whose unit is the fetch
     records/    what stands on each topic: stage batches, decisions, dead letters, control, reports
     events/     events from outside: validated, their times and keys held to the pipeline file
     redrive/    dead letters on their way through the pipeline again

@@ -95,7 +95,8 @@ def audit(
 def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callable[[Audit], None]]:
     """Serve what the result is given as metrics; not live when no pass ends any more."""
     from agents.commands.audit_metrics import AuditMetrics
-    from agents.process import Liveness, serving
+    from agents.process.http_port import serving
+    from agents.process.liveness import Liveness
 
     metrics, liveness = AuditMetrics(), Liveness(settings.stuck_after_s)
 

@@ -89,7 +89,7 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
 
 def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:
     """Whether the newest weights were learned for the newest models, where the file wants that."""
-    from agents.service import check_weighed_models
+    from agents.service.open_pipeline import check_weighed_models
     from models.onnx.weighed_models import WeightsOfOtherModels
     from topics.pipeline import Finding
     from topics.records import ControlState

@@ -13,7 +13,7 @@ from agents.commands.target import ComponentArgument, component_in, controlling
 
 if TYPE_CHECKING:
     from agents.commands.model_names import ModelName
-    from agents.service import Comparison, Judged
+    from agents.service.challenger_result import Comparison, Judged
     from topics.pipeline import Pipeline
 
 _TELL_S = 1.0
@@ -77,7 +77,9 @@ async def _compare(
     *, follow: bool, decide: bool,
 ) -> Comparison:  # fmt: skip
     from agents.commands.shared import until_signalled
-    from agents.service import Comparer, Promoter, following
+    from agents.service.challenger_follower import following
+    from agents.service.challenger_score import Comparer
+    from agents.service.promotion import Promoter
     from models.registry import Registry
     from topics.settings import HomeSettings
 

@@ -25,7 +25,7 @@ from agents.commands.shared import (
 
 if TYPE_CHECKING:
     from agents.demo.demo import Demo
-    from agents.process import WorkerProcess
+    from agents.process.child_process import WorkerProcess
     from models.registry import Registry
     from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
@@ -74,7 +74,7 @@ def demo(
     from agents.broker import started_embedded, wait_for_broker
     from agents.commands.train import train_if_needed
     from agents.demo.demo import simulator_of
-    from agents.service import open_parts
+    from agents.service.open_pipeline import open_parts
     from models.registry import Registry
     from models.simulators import Incident, Scenario
     from topics.pipeline import find_pipeline, load_pipeline
@@ -115,7 +115,8 @@ async def _demo(
     from agents.broker import ensure_topics, wait_for_broker
     from agents.demo.demo import Demo
     from agents.demo.live_view import LiveView
-    from agents.process import first_of, interruptible, worker_process
+    from agents.process.child_process import worker_process
+    from agents.process.supervision import first_of, interruptible
     from topics.pipeline import Topology
 
     pipeline = file.pipeline

@@ -78,7 +78,7 @@ def evaluate(
     """
     from agents.broker import wait_for_broker
     from agents.demo.evaluation_data import not_measured, transactions_in
-    from agents.service import open_weights
+    from agents.service.open_version import open_weights
     from models.registry import Registry
     from models.report.handbook import Weeks
     from models.report.report import COMPOSED
@@ -201,7 +201,8 @@ async def _stream(
     bars: Progress,
 ) -> None:  # fmt: skip
     from agents.broker import ensure_topics, wait_for_broker
-    from agents.process import first_of, interruptible, worker_process
+    from agents.process.child_process import worker_process
+    from agents.process.supervision import first_of, interruptible
     from topics.pipeline import Topology
 
     exit_code = until_signalled(evaluation.stopping)

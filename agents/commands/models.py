@@ -205,7 +205,7 @@ def gc(
       anabranch models gc card-fraud --keep 3 --yes
     """
     from agents.commands.model_names import version_in
-    from agents.service import protected_by
+    from agents.service.gc_protection import protected_by
     from models.registry import plan_removal, remove
     from topics.pipeline import find_pipeline, load_pipeline
 

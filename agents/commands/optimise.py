@@ -69,7 +69,7 @@ def optimise(
     """
     from agents.commands.labelled_rows import gathered_rows
     from agents.components import open_component
-    from agents.service import open_weights
+    from agents.service.open_version import open_weights
     from models.registry import Registry
     from models.variants.model_source import Setting
     from models.variants.optimisation import optimise as measured_variants

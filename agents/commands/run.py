@@ -23,7 +23,7 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.process import Running
+    from agents.process.runner import Running
     from models.registry import Registry
     from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
@@ -77,7 +77,7 @@ def run(
     """  # fmt: skip
     from agents.broker import broker_settings, started_embedded
     from agents.demo.wait_policy import without_deadline
-    from agents.service import check_trained
+    from agents.service.open_pipeline import check_trained
     from models.registry import Registry
     from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
@@ -108,19 +108,13 @@ async def _run(
     from agents.broker import check_topics, ensure_topics, wait_for_broker
     from agents.control import ControlTopic
     from agents.identity import raise_changed
-    from agents.process import (
-        TOLD_FOR_S,
-        Liveness,
-        first_of,
-        guard,
-        interruptible,
-        raise_failure,
-        raise_stuck,
-        running,
-        serving,
-        told,
-    )
-    from agents.service import Swapper, open_parts
+    from agents.process.http_port import serving
+    from agents.process.liveness import Liveness, guard
+    from agents.process.refusal import TOLD_FOR_S, told
+    from agents.process.runner import running
+    from agents.process.supervision import first_of, interruptible, raise_failure, raise_stuck
+    from agents.service.hot_swap import Swapper
+    from agents.service.open_pipeline import open_parts
     from agents.workers import Metrics, check_time_outs
     from topics.pipeline import Topology
 
@@ -173,7 +167,7 @@ async def _run(
 
 async def _tell(workers: Running, pipeline: str, broker: str) -> None:
     """Say every second what the components have done, as long as somebody reads it."""
-    from agents.process import Status
+    from agents.process.child_process import Status
 
     while True:
         stats = {name: metrics.stats for name, metrics in workers.stages.items()}

@@ -12,7 +12,7 @@ from agents.commands.target import ComponentArgument, component_in, controlling,
 
 if TYPE_CHECKING:
     from agents.commands.model_names import ModelName
-    from agents.service import Promoter
+    from agents.service.promotion import Promoter
 
 _LONGEST_REASON = 1000
 
@@ -171,7 +171,7 @@ def _changed(
 
     async def change() -> dict[str, object]:
         from agents.broker import ensure_shadow_topic
-        from agents.service import Promoter
+        from agents.service.promotion import Promoter
         from models.registry import Registry
         from topics.pipeline import Topology
         from topics.settings import HomeSettings

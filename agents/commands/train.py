@@ -117,7 +117,7 @@ def train(
     """
     from agents.commands import policy_advice
     from agents.commands.report_files import check_report_place, write_report
-    from agents.service import is_trained
+    from agents.service.open_pipeline import is_trained
     from models.registry import Registry
     from models.report.tracking import check_tracker, track
     from topics.pipeline import find_pipeline, load_pipeline
@@ -166,7 +166,7 @@ def _say(text: str) -> None:
 
 def train_if_needed(file: PipelineFile, registry: Registry) -> None:
     """Train on simulated events when a model or the weights are missing."""
-    from agents.service import is_trained
+    from agents.service.open_pipeline import is_trained
 
     if not is_trained(file.pipeline, registry):
         stderr.print(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from agents.demo.event_stream import Stream
-from agents.process import WorkerProcess
+from agents.process.child_process import WorkerProcess
 from agents.publish import paced_by
 from models.simulators import CALM, SIMULATORS, LabelledEvent, Scenario, Simulator
 from topics.errors import AnabranchError

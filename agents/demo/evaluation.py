@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from agents.demo.evaluation_data import LabelledEvent
 from agents.demo.event_stream import PATIENCE_S, Stream
-from agents.process import WorkerProcess
+from agents.process.child_process import WorkerProcess
 from models.report.handbook import EvaluationError
 from models.report.report import COMPOSED
 from topics.events import EventDecoder

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.demo.demo import Demo, Summary
-from agents.process import WorkerProcess
+from agents.process.child_process import WorkerProcess
 from agents.workers import StageStats
 from topics.printable import printable
 

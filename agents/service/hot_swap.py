@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from agents.components import Challenge, Note, OpenComponent, Slot
 from agents.control import WORKER, ControlTopic, FixedWeights, now
-from agents.process import Running
+from agents.process.runner import Running
 from agents.service.open_version import open_version, open_weights
 from agents.weigh import Terms, TermsSlot
 from agents.workers import StageMetrics

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 
 from agents.components import OpenComponent
-from agents.process import Parts
+from agents.process.pipeline_runtime import Parts
 from agents.service.open_version import (
     models_not_learned_for,
     open_challenge,

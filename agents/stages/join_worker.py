@@ -12,8 +12,8 @@ from faust.types import TP
 from agents.join import Joined, Moment, PartitionJoin
 from agents.workers import Standing, Wiring, Worker, all_done
 from topics.errors import WireError
-from topics.kafka import Fetch
 from topics.records import Awaited, StageBatch, decode, heartbeat_of
+from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
 

@@ -46,10 +46,11 @@ from models.component import Batch, Column
 from models.features import WindowPlan
 from topics.errors import WireError
 from topics.events import SourceDecoder
-from topics.kafka import Fetch, Record
+from topics.kafka import Record
 from topics.pipeline import lane_of
 from topics.records import Awaited, Failure, Rows, StageBatch, concat_failures, decode
 from topics.redrive import Errand
+from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
 

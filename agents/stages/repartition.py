@@ -22,9 +22,9 @@ from agents.stages.stage_writer import BatchWriter
 from agents.workers import Wiring, Worker, all_done, check_continues, covered_from, is_backlog
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents, SourceDecoder
-from topics.kafka import Fetch
 from topics.pipeline import lane_of
 from topics.records import OUTCOME, BytesColumn, ModelRef, StageBatch, outcome_schema
+from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
 

@@ -32,9 +32,9 @@ from agents.workers import (
 from models.component import Batch, Column
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents, SourceDecoder
-from topics.kafka import Fetch
 from topics.records import BytesColumn, Rows
 from topics.redrive import Errand
+from topics.transport import Fetch
 
 
 @dataclass(slots=True)

@@ -12,17 +12,15 @@ import faust
 from yarl import URL
 
 from topics.errors import LeaseLost
-from topics.kafka import (
-    FETCH_WAIT_MS,
-    LEADER_WAIT_S,
+from topics.kafka import FETCH_WAIT_MS, LEADER_WAIT_S, security_options
+from topics.settings import BrokerSettings
+from topics.transport import (
     BatchProducer,
     Fetch,
     FetchSchema,
     MicroBatchConsumer,
     MicroBatchTransport,
-    security_options,
 )
-from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from faust.types import TP
 
-from topics.kafka import MicroBatchConsumer
+from topics.transport import MicroBatchConsumer
 
 
 def partition_lag(consumer: MicroBatchConsumer, owned: Iterable[int]) -> dict[int, int]:

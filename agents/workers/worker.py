@@ -21,10 +21,10 @@ from agents.workers.stage_metrics import StageMetrics
 from agents.workers.stage_pulse import StagePulse, Standing
 from agents.workers.topic_tail import TailReader
 from topics.errors import BrokerError, LeaseLost
-from topics.kafka import Fetch
 from topics.pipeline import Pipeline, Topology
 from topics.records import Bools, Ints, PartitionStatus
 from topics.settings import BrokerSettings
+from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from agents.commands.shared import run_async, until_signalled
 from agents.workers.app import StageApp, add_agent, create_app
 from agents.workers.worker import all_done
 from topics.kafka.batches import Record
-from topics.kafka.fetch import Fetch
 from topics.settings import BrokerSettings
+from topics.transport.fetch import Fetch
 
 INPUTS = 784
 _RECORDS = 2048

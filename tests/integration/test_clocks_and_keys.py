@@ -24,12 +24,12 @@ from tests.integration.harness import (
 )
 from topics.events.record_keys import murmur2_partitions
 from topics.kafka.batches import Record
-from topics.kafka.fetch import Fetch
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import Topology
 from topics.records.decision import rfc3339
 from topics.records.wire import decode
 from topics.settings import BrokerSettings
+from topics.transport.fetch import Fetch
 
 YEAR_MS = 365 * 86_400_000
 PIPELINE = """

@@ -43,11 +43,11 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.integration.test_cli import anabranch
-from topics.kafka.transport import BatchProducer
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import Topology
 from topics.records.wire import decode
 from topics.settings import BrokerSettings
+from topics.transport.faust_transport import BatchProducer
 
 RISKS = ["risk-linear", "risk-forest", "decision"]
 WORKER = "-".join(RISKS)

@@ -17,8 +17,8 @@ from tests.integration.harness import PATIENCE_S, records_of
 from topics.errors import LeaseLost
 from topics.kafka.batches import Record
 from topics.kafka.connection import client_options
-from topics.kafka.leased_writer import LeasedWriter
 from topics.settings import BrokerSettings
+from topics.transport.leased_writer import LeasedWriter
 
 TOPIC = "leased.decisions"
 

@@ -20,9 +20,9 @@ from tests.integration.harness import (
     stopped,
     worker_process,
 )
-from topics.kafka.fetch import Fetch
 from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
+from topics.transport.fetch import Fetch
 
 EVENTS = 6000
 

@@ -11,7 +11,7 @@ from aiokafka.protocol.group import JoinGroupRequest, JoinGroupResponse_v5, Sync
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from topics.kafka.aiokafka_fixes import TolerantRecords, join_at_once
-from topics.kafka.assignor import PartitionNumberAssignor
+from topics.transport.assignor import PartitionNumberAssignor
 
 GZIP = 1
 

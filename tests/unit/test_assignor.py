@@ -8,7 +8,7 @@ from aiokafka.cluster import ClusterMetadata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.kafka.assignor import PartitionNumberAssignor
+from topics.transport.assignor import PartitionNumberAssignor
 
 Assignment = Mapping[str, Mapping[str, list[int]]]
 

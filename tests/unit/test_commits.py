@@ -13,8 +13,8 @@ from faust.types import TP
 
 from agents.workers.app import create_app
 from topics.errors import LeaseLost
-from topics.kafka.consumer import MicroBatchConsumer
 from topics.settings import BrokerSettings
+from topics.transport.consumer import MicroBatchConsumer
 
 EVENTS = TP("p.events", 0)
 

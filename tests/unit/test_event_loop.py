@@ -20,10 +20,10 @@ from agents.workers.app import create_app
 from agents.workers.metrics import Metrics
 from agents.workers.stage_metrics import StageMetrics
 from topics.events.source_decoder import SourceDecoder
-from topics.kafka import group_member
-from topics.kafka.consumer import MicroBatchConsumer
 from topics.pipeline.event_schema import EventSchema
 from topics.settings import BrokerSettings
+from topics.transport import group_member
+from topics.transport.consumer import MicroBatchConsumer
 
 SCHEMA = EventSchema.model_validate({
     "id": "id", "key": "id", "time": "at", "beyond_future": "clip",

@@ -11,9 +11,9 @@ from aiokafka.protocol.commit import OffsetCommitResponse_v3
 
 from agents.workers.app import create_app
 from topics.errors import NameTaken
-from topics.kafka.consumer import MicroBatchConsumer
-from topics.kafka.group_errors import FencedInstanceId
 from topics.settings import BrokerSettings
+from topics.transport.consumer import MicroBatchConsumer
+from topics.transport.group_errors import FencedInstanceId
 
 HEARTBEAT = SimpleNamespace(error_code=0)
 FORGOTTEN = SimpleNamespace(error_code=25)

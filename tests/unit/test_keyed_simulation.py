@@ -33,7 +33,6 @@ from models.component import Batch, Component, StageOutput
 from models.features.windows import WindowPlan, Windows
 from tests.unit.topic_log import record
 from topics.kafka.batches import Record
-from topics.kafka.fetch import Fetch
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.topology import Topology, lane_of
@@ -42,6 +41,7 @@ from topics.records.heartbeat import heartbeat_of
 from topics.records.stage_batch import ModelRef, Rows, StageBatch
 from topics.records.wire import decode, encode
 from topics.settings import BrokerSettings
+from topics.transport.fetch import Fetch
 
 PARTITIONS = 2
 NAME = "terminals"

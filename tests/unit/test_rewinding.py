@@ -9,7 +9,7 @@ import pytest
 from faust.types import TP
 
 from agents.windows.log_rewind import Resumption
-from topics.kafka.fetch import continued
+from topics.transport.fetch import continued
 
 EVENTS = TP("p.events", 0)
 

@@ -16,11 +16,11 @@ from agents.stages.join_worker import JoinedWorker
 from agents.workers.worker import Wiring
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import record
-from topics.kafka.fetch import Fetch
-from topics.kafka.fetch_reader import FetchReader, aiokafka_tp
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.records.wire import encode
 from topics.settings import BrokerSettings
+from topics.transport.fetch import Fetch
+from topics.transport.fetch_reader import FetchReader, aiokafka_tp
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 STALL_S = PIPELINE.weighting.stall_timeout_s

@@ -13,9 +13,9 @@ from faust.exceptions import NotReady
 from faust.transport.drivers import aiokafka as driver
 from mode import Service
 
-from topics.kafka.batches import Headers, Record
-from topics.kafka.consumer import MicroBatchConsumer
-from topics.kafka.leased_writer import LeasedWriter
+from topics.kafka import Headers, Record
+from topics.transport.consumer import MicroBatchConsumer
+from topics.transport.leased_writer import LeasedWriter
 
 
 class BatchProducer(driver.Producer):

@@ -20,9 +20,9 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from topics.errors import LeaseLost
-from topics.kafka.fetch import Fetch
-from topics.kafka.fetch_reader import FetchReader, aiokafka_tp
-from topics.kafka.group_errors import FencedInstanceId
+from topics.transport.fetch import Fetch
+from topics.transport.fetch_reader import FetchReader, aiokafka_tp
+from topics.transport.group_errors import FencedInstanceId
 
 log = logging.getLogger(__name__)
 

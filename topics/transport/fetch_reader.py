@@ -12,8 +12,8 @@ from aiokafka.errors import ConsumerStoppedError
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP, ConsumerMessage
 
-from topics.kafka.fetch import Fetch, continued
-from topics.kafka.group_member import GroupMember
+from topics.transport.fetch import Fetch, continued
+from topics.transport.group_member import GroupMember
 
 _GATHER_S = 0.02
 _GATHERED_BYTES = 4 * 2**20

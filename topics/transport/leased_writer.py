@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.produce import ProduceRequest
 
 from topics.errors import LeaseLost
-from topics.kafka.batches import Headers, Record, write_batches
+from topics.kafka import Headers, Record, write_batches
 
 _LOOK_S = 0.1
 _RESET = struct.pack("ii", 1, 0)

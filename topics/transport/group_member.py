@@ -26,10 +26,10 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from topics.errors import NameTaken, NotAuthorized
+from topics.kafka import close
 from topics.kafka.aiokafka_fixes import join_at_once
-from topics.kafka.assignor import PartitionNumberAssignor
-from topics.kafka.clients import close
-from topics.kafka.group_errors import FencedInstanceId, is_unknown
+from topics.transport.assignor import PartitionNumberAssignor
+from topics.transport.group_errors import FencedInstanceId, is_unknown
 
 log = logging.getLogger(__name__)
 
