@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from models.component import kind_of
 from models.onnx.session import ModelSession, Singles, filled, opened
 from models.registry import RegistryError
-from topics.pipeline import EVENTS, Pipeline
+from topics.pipeline import Pipeline
 
 if TYPE_CHECKING:
     import onnx
@@ -51,10 +52,10 @@ def parts_of(pipeline: Pipeline, sessions: Mapping[str, ModelSession]) -> list[P
     """Parts of these components, which follow each other in the order of the flow.
 
     What passes on more than its signal is a block to those that read it: components from outside,
-    and the one that reads events, which itself reads that block.
+    and the one that passes on features, whose model itself reads that block.
     """
     specs = {name: pipeline.component(name) for name in sessions}
-    signals = {name for name, spec in specs.items() if EVENTS not in spec.inputs}
+    signals = {name for name, spec in specs.items() if not kind_of(spec).passes_on_features}
 
     def tensors(name: str) -> list[str]:
         if name not in signals:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models.component import kind_of
 from models.errors import EstimatorError, NotTrainable
 from models.registry import ModelCard
 from models.training.data import TrainingData
@@ -59,7 +60,7 @@ def kept_names(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
         for name in (spec.name for spec in pipeline.components)
         if (model := pipeline.component(name).model) is not None
         and model.estimator is not None
-        and pipeline.component(name).kind is not None
+        and kind_of(pipeline.component(name)).has_model
         and (model.version is not None or (only is not None and name not in only))
     ]
 
@@ -84,7 +85,7 @@ def plan(
     estimators = {
         spec.name: load_estimator(spec.model.estimator, spec.model.parameters, seed)
         for spec in pipeline.components
-        if spec.kind is not None and spec.model is not None and spec.model.estimator is not None
+        if kind_of(spec).has_model and spec.model is not None and spec.model.estimator is not None
     }
     taught = [name for name, it in estimators.items() if is_supervised(it)]
     taught += [spec.name for spec in pipeline.components if _is_calibrated(spec)]
@@ -131,10 +132,10 @@ def _stand_in(spec: ComponentSpec, card: ModelCard, seed: int) -> Any | None:
 def _is_calibrated(spec: ComponentSpec) -> bool:
     """What others read of it knows labels, also where its estimator does not.
 
-    Of extract_features they read the features, not the signal.
+    Of one that passes on features they do not read the signal.
     """
     calibrated = spec.model is not None and spec.model.calibration != "none"
-    return calibrated and spec.kind != "extract_features"
+    return calibrated and not kind_of(spec).passes_on_features
 
 
 def _trainable(pipeline: Pipeline) -> Collection[str]:
@@ -154,7 +155,7 @@ def _known(
 
 def _why_not(spec: ComponentSpec) -> str | None:
     """Why a component is not fitted here, or None when it is."""
-    if spec.kind is None or spec.model is None or spec.model.estimator is None:
+    if not kind_of(spec).has_model or spec.model is None or spec.model.estimator is None:
         return "it has no estimator"
     if spec.model.version is not None:
         return f"the pipeline file keeps it on version {spec.model.version}"

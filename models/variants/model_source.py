@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Protocol
 
-from models.component import Component
+from models.component import Component, kind_of
 from models.registry import ModelVersion, Registry
 from models.variants.errors import NothingToOptimise
 from models.variants.kinds import FP32
@@ -44,7 +44,7 @@ def originals_of(setting: Setting, only: str | None) -> dict[str, ModelVersion]:
     pipeline = setting.pipeline
     able = [
         spec.name for spec in pipeline.components
-        if spec.kind is not None and spec.model is not None and spec.model.path is None
+        if kind_of(spec).has_model and spec.model is not None and spec.model.path is None
     ]  # fmt: skip
     wanted = [name for name in in_order(pipeline) if name in able and only in (None, name)]
     if not wanted:
