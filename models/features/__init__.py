@@ -6,7 +6,7 @@ snapshot.
 """
 
 from models.features.history import History
-from models.features.history_errors import MalformedChunk
+from models.features.history_chunk import MalformedChunk
 from models.features.vector import FeatureVector
 from models.features.windows import Ints, WindowPlan, Windows, over_all_rows
 

@@ -14,13 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.aggregates import Aggregate, Apply, View, aggregated
-from models.features.arrival import rounds
 from models.features.entry_store import EntryStore
-from models.features.history_chunk import LATEST, MAX_HEADER, Piece, decoded, encoded
-from models.features.history_errors import MalformedChunk, WrongEntries
-from models.features.segments import Doubles, Ints, pieces, ranges, upper_bound
+from models.features.history_chunk import (
+    LATEST,
+    MAX_HEADER,
+    HistoryError,
+    MalformedChunk,
+    Piece,
+    decoded,
+    encoded,
+)
+from models.features.segments import Doubles, Ints, pieces, ranges, rounds, upper_bound
 
 __all__ = ["Aggregate", "Apply", "History"]
+
+
+class WrongEntries(HistoryError):
+    """Entries whose arrays do not fit each other, or whose values are out of range."""
+
+    def __init__(self, what: str, wanted: str, found: str) -> None:
+        super().__init__(f"entries of a history: {what} must be {wanted}, not {found}")
 
 
 class History:

@@ -5,8 +5,7 @@ and its time, `label` which is the outcome, `feature_choice` what a column gives
 all.
 """
 
-from models.schema.field_names import slug
-from models.schema.infer import FieldPlan, InferredSchema, Wishes, infer_schema
+from models.schema.infer import FieldPlan, InferredSchema, Wishes, infer_schema, slug
 from models.schema.sampled_columns import SampledColumns, sample_columns
 
 __all__ = [

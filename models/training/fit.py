@@ -12,10 +12,8 @@ from sklearn.base import clone
 
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
-from models.registry import ModelCard, Probe
-from models.registry.library_versions import library_versions
-from models.training.calibrated_export import calibrated
-from models.training.calibration import fitted_map, unseen_signals
+from models.registry import ModelCard, Probe, library_versions
+from models.training.calibration import calibrated, fitted_map, unseen_signals
 from models.training.engines import Engine, Pending
 from models.training.estimators import fit, is_supervised
 from models.training.export import export

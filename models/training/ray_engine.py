@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Self
 
-from models.registry.library_versions import library_versions
+from models.registry import library_versions
 from models.training.engines import (
     RETRIES,
     Done,

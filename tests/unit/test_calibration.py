@@ -14,8 +14,7 @@ from models.errors import NotCalibratable
 from models.onnx.bit_stability import moving_rows
 from models.onnx.session import ModelSession
 from models.report.metrics import quality
-from models.training.calibrated_export import calibrated
-from models.training.calibration import FOLDS, Sigmoid, fitted_map, unseen_signals
+from models.training.calibration import FOLDS, Sigmoid, calibrated, fitted_map, unseen_signals
 from models.training.estimators import load_estimator
 from models.training.fit import fitted_model
 from models.training.plan import plan

@@ -28,8 +28,7 @@ from models.schema.errors import (
     RoleUnusable,
 )
 from models.schema.feature_choice import auc
-from models.schema.field_names import FieldNames, slug
-from models.schema.infer import FieldPlan, InferredSchema, Wishes, infer_schema
+from models.schema.infer import FieldNames, FieldPlan, InferredSchema, Wishes, infer_schema, slug
 from models.schema.sampled_columns import sample_columns
 from models.training.train import TrainingData
 from topics.pipeline.file import load_pipeline
