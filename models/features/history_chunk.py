@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.features.segments import Doubles, Ints, ascends
+from models.arrays import Floats64, Ints
+from models.features.segments import ascends
 from topics.errors import AnabranchError
 
 LATEST = 1 << 60
@@ -52,7 +53,7 @@ class Piece(NamedTuple):
     times_ms: Ints
     """(N,), ascending by (time, order) within a key."""
     orders: Ints
-    values: Sequence[Doubles]
+    values: Sequence[Floats64]
     """One array (N,) for each column."""
 
 

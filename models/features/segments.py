@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-Doubles = NDArray[np.float64]
+from models.arrays import Bools, Ints
 
 PIECE = 1 << 18
 """Elements that one pass handles at most: its temporary arrays stay a few MB."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from models.arrays import Floats32
 from models.component import kind_of
-from models.onnx.session import ModelSession, Singles, filled, opened
+from models.onnx.session import ModelSession, filled, opened
 from models.registry import RegistryError
 from topics.pipeline import Pipeline
 
@@ -98,7 +99,7 @@ class FusedSession:
                     raise NotFusable(names, f"the signal of {name} has other bits then")
         return fused
 
-    def signals(self, blocks: Mapping[str, Singles]) -> dict[str, Singles]:
+    def signals(self, blocks: Mapping[str, Floats32]) -> dict[str, Floats32]:
         """Each model's signal (N,) of rows that are given as *blocks* of columns, (N, F) each."""
         rows = len(next(iter(blocks.values())))
         if rows == 0:
@@ -109,9 +110,9 @@ class FusedSession:
         }
 
 
-def one_by_one(parts: Sequence[Part], blocks: Mapping[str, Singles]) -> dict[str, Singles]:
+def one_by_one(parts: Sequence[Part], blocks: Mapping[str, Floats32]) -> dict[str, Floats32]:
     """What `FusedSession.signals` must give: each model run by itself."""
-    known, signals = dict(blocks), dict[str, Singles]()
+    known, signals = dict(blocks), dict[str, Floats32]()
     for part in parts:
         signal = part.session.signal(np.concatenate([known[it] for it in part.inputs], axis=1))
         signals[part.name] = signal

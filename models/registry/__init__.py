@@ -10,7 +10,7 @@ from models.registry.card_files import digest_of
 from models.registry.cards import ModelCard, Signature, WeightsCard, library_versions
 from models.registry.errors import NothingRegistered, RegistryError
 from models.registry.model_inputs import ModelOutOfDate, WeightsOutOfDate, columns_of, reads
-from models.registry.probe import Probe, Singles, spread_rows
+from models.registry.probe import Probe, spread_rows
 from models.registry.registry import WEIGHTS, ModelVersion, Registry, WeightsVersion
 from models.registry.retention import Removal, VersionKey, plan_removal, remove
 from models.registry.variant_table import (
@@ -26,7 +26,7 @@ from models.registry.variant_table import (
 __all__ = [
     "FP32", "WEIGHTS", "ComponentVariants", "Fused", "Losses", "ModelCard", "ModelOutOfDate",
     "ModelVersion", "NothingRegistered", "OptimiseReport", "Probe", "Registry", "RegistryError",
-    "Removal", "Signature", "Singles", "Speed", "Variant", "VersionKey", "WeightsCard",
+    "Removal", "Signature", "Speed", "Variant", "VersionKey", "WeightsCard",
     "WeightsOutOfDate", "WeightsVersion", "columns_of", "digest_of", "library_versions",
     "plan_removal", "reads", "remove", "spread_rows",
 ]  # fmt: skip

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from models.arrays import Floats64
 from models.report.metrics import Labels, Record, Share
 from topics.pipeline import DecisionCost, Policy
 
-Doubles = NDArray[np.float64]
 _DIGITS = 4
 
 
@@ -51,7 +51,7 @@ class CostReport(Record):
 
 
 def verdict(
-    policy: Policy, thresholds: Mapping[str, float], labels: Labels, scores: Doubles
+    policy: Policy, thresholds: Mapping[str, float], labels: Labels, scores: Floats64
 ) -> Verdict:
     """What *thresholds*, by decision and ascending, do to rows of *scores* (N,)."""
     names = [policy.otherwise, *thresholds]
@@ -63,7 +63,7 @@ def verdict(
     return Verdict(thresholds=dict(thresholds), decisions=found, cost=_mean_cost(policy, found))
 
 
-def least_cost(policy: Policy, labels: Labels, scores: Doubles) -> dict[str, float]:
+def least_cost(policy: Policy, labels: Labels, scores: Floats64) -> dict[str, float]:
     """The thresholds, by decision and ascending, at which these rows cost the least.
 
     A decision that is not worth its cost on any row is left out. Each threshold lies midway
@@ -83,7 +83,7 @@ def least_cost(policy: Policy, labels: Labels, scores: Doubles) -> dict[str, flo
     return {name: _between(ascending, cut) for name, cut in used}
 
 
-def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Doubles) -> list[int]:
+def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Floats64) -> list[int]:
     """The row from which on each decision but the first is taken; only where the score rises."""
     apart = np.concatenate([[True], ascending[1:] > ascending[:-1], [True]])
     so_far = [
@@ -104,13 +104,13 @@ def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Doubles) -> l
     return cuts[::-1]
 
 
-def _places_of_minimum(values: Doubles, lowest: Doubles) -> NDArray[np.int64]:
+def _places_of_minimum(values: Floats64, lowest: Floats64) -> NDArray[np.int64]:
     """The last place so far at which *values* reached *lowest*: the rarest intervention."""
     places = np.where(values == lowest, np.arange(len(values)), 0)
     return np.maximum.accumulate(places)
 
 
-def _between(ascending: Doubles, cut: int) -> float:
+def _between(ascending: Floats64, cut: int) -> float:
     """A threshold that rows from *cut* on reach, and those before do not."""
     high = float(ascending[cut])
     low = float(ascending[cut - 1]) if cut else 0.0

@@ -23,15 +23,14 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from models.arrays import Floats32, Floats64
 from models.errors import NotCalibratable
 from models.onnx.bit_stability import moving_rows
 from models.onnx.session import ModelSession
 from models.training.export import BatchDependent, ExportMismatch
 
-Singles = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 Labels = NDArray[np.bool_]
-FitSignal = Callable[[NDArray[np.int64]], Callable[[Singles], Singles]]
+FitSignal = Callable[[NDArray[np.int64]], Callable[[Floats32], Floats32]]
 """Fits a model on the rows given, and returns its signal of other rows."""
 
 NEAREST = 2.0**-20
@@ -46,7 +45,7 @@ _NAME = "the calibration"
 class Calibration(Protocol):
     """A monotone map of signals in [0, 1] to signals in [0, 1]."""
 
-    def of(self, signal: NDArray[np.floating]) -> Doubles:
+    def of(self, signal: NDArray[np.floating]) -> Floats64:
         """The calibrated signals (N,)."""
 
 
@@ -56,21 +55,21 @@ class Sigmoid:
     def __init__(self, slope: float, shift: float) -> None:
         self.slope, self.shift = slope, shift
 
-    def of(self, signal: NDArray[np.floating]) -> Doubles:
+    def of(self, signal: NDArray[np.floating]) -> Floats64:
         """The calibrated signals (N,)."""
-        made: Doubles = 1 / (1 + np.exp(-(self.slope * _logit(signal) + self.shift)))
+        made: Floats64 = 1 / (1 + np.exp(-(self.slope * _logit(signal) + self.shift)))
         return made
 
 
 class Isotonic:
     """Straight lines between knots whose ordinates never fall; level beyond the outer ones."""
 
-    def __init__(self, x: Doubles, y: Doubles) -> None:
+    def __init__(self, x: Floats64, y: Floats64) -> None:
         # As float32, so that ONNX has the same knots; equal abscissas are one knot.
         at, first = np.unique(x.astype(np.float32), return_index=True)
         self.x, self.y = at.astype(np.float64), y[first]
 
-    def of(self, signal: NDArray[np.floating]) -> Doubles:
+    def of(self, signal: NDArray[np.floating]) -> Floats64:
         """The calibrated signals (N,)."""
         return np.interp(signal.astype(np.float64), self.x, self.y)
 
@@ -85,7 +84,7 @@ def fitted_map(
     return _fitted_sigmoid(_logit(signal), labels)
 
 
-def unseen_signals(x: Singles, labels: Labels, fit: FitSignal) -> Singles:
+def unseen_signals(x: Floats32, labels: Labels, fit: FitSignal) -> Floats32:
     """The signal (N,) of each row of *x* (N, F), by a model that was not fitted on it.
 
     Rows are in time order. Raises NotCalibratable when a fit would see one class only.
@@ -99,7 +98,7 @@ def unseen_signals(x: Singles, labels: Labels, fit: FitSignal) -> Singles:
     return signals
 
 
-def _fitted_sigmoid(logits: Doubles, labels: Labels) -> Sigmoid:
+def _fitted_sigmoid(logits: Floats64, labels: Labels) -> Sigmoid:
     positives, negatives = int(labels.sum()), int((~labels).sum())
     # Platt's targets: a separable signal has no steepest slope that fits best.
     target = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
@@ -115,9 +114,9 @@ def _fitted_sigmoid(logits: Doubles, labels: Labels) -> Sigmoid:
     return Sigmoid(0.0, float(np.log(share / (1 - share))))
 
 
-def _logit(signal: NDArray[np.floating]) -> Doubles:
+def _logit(signal: NDArray[np.floating]) -> Floats64:
     p = np.clip(signal.astype(np.float64), NEAREST, 1 - NEAREST)
-    made: Doubles = np.log(p / (1 - p))
+    made: Floats64 = np.log(p / (1 - p))
     return made
 
 
@@ -126,7 +125,7 @@ def _spans(rows: int) -> Iterator[slice]:
     return (slice(edges[fold], edges[fold + 1]) for fold in range(FOLDS))
 
 
-def calibrated(content: bytes, calibration: Calibration, rows: Singles) -> bytes:
+def calibrated(content: bytes, calibration: Calibration, rows: Floats32) -> bytes:
     """The ONNX model *content* with *calibration* behind its signal; *rows* try it out.
 
     Raises ExportMismatch and BatchDependent.
@@ -145,7 +144,7 @@ def calibrated(content: bytes, calibration: Calibration, rows: Singles) -> bytes
     return finished
 
 
-def _check(before: bytes, after: bytes, calibration: Calibration, rows: Singles) -> None:
+def _check(before: bytes, after: bytes, calibration: Calibration, rows: Floats32) -> None:
     compared = rows[:_COMPARED_ROWS]
     raw, made = (ModelSession.of(it, "model.onnx").signal(compared) for it in (before, after))
     difference = float(np.abs(made - calibration.of(raw)).max(initial=0))

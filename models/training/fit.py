@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from models.arrays import Floats32
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
 from models.registry import ModelCard, Probe, library_versions
@@ -22,7 +23,6 @@ from models.training.stage_outputs import StageOutputs
 from models.training.unseen_rows import rfc3339_of
 from topics.pipeline import Pipeline
 
-Singles = NDArray[np.float32]
 Labels = NDArray[np.bool_]
 CalibrationKind = Literal["none", "sigmoid", "isotonic"]
 
@@ -47,7 +47,7 @@ class Fits:
     ) -> None:
         self._pipeline, self._plan, self._stages, self._engine = pipeline, plan, stages, engine
         self._labels = engine.share(stages.data.labels)
-        self._matrices: dict[tuple[str, ...], tuple[Singles, Any]] = {}
+        self._matrices: dict[tuple[str, ...], tuple[Floats32, Any]] = {}
 
     def submit(self, name: str, rows: slice) -> Pending[bytes]:
         """Have component *name* fitted on *rows*; the result is an ONNX model."""
@@ -102,7 +102,7 @@ class Fits:
         card = first.model_copy(update=changes)
         return Fitted(onnx, card, probe_of(ModelSession.of(onnx, name), own))
 
-    def _matrix(self, name: str) -> tuple[Singles, Any]:
+    def _matrix(self, name: str) -> tuple[Floats32, Any]:
         """What *name* reads for all N rows, and what stands for it with the engine.
 
         Components that read the same share it.
@@ -117,7 +117,7 @@ class Fits:
 
 def fitted_model(
     estimator: Any,
-    x: Singles,
+    x: Floats32,
     y: Labels,
     rows: slice,
     names: Sequence[str],
@@ -130,11 +130,11 @@ def fitted_model(
     """
     own, labels = np.array(x[rows]), np.array(y[rows])  # no views: what engines share is read-only
 
-    def model(some: Singles, of_them: Labels) -> bytes:
+    def model(some: Floats32, of_them: Labels) -> bytes:
         fresh = clone(estimator)
         return export(fit(fresh, some, of_them if is_supervised(fresh) else None, names), some)
 
-    def unseen(others: NDArray[np.int64]) -> Callable[[Singles], Singles]:
+    def unseen(others: NDArray[np.int64]) -> Callable[[Floats32], Floats32]:
         return ModelSession.of(model(own[others], labels[others]), "fold").signal
 
     made = model(own, labels)

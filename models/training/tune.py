@@ -28,6 +28,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from models.arrays import Floats32
 from models.errors import FitFailed, OneClass
 from models.report.metrics import Record
 from models.training.engines import Engine, one_thread
@@ -35,7 +36,6 @@ from models.training.estimators import exact_scaler, is_supervised
 from models.training.splits import known_part
 from topics.pipeline import Scalar
 
-Singles = NDArray[np.float32]
 Parameters = Mapping[str, Scalar]
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -95,7 +95,7 @@ class Forward:
 class ExactScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn is Any
     """The scaler of `models.training.estimators`, fitted anew for every fold."""
 
-    def fit(self, x: Singles, _y: object = None) -> Self:
+    def fit(self, x: Floats32, _y: object = None) -> Self:
         """Fit on *x* (N, F)."""
         self.__dict__.update(exact_scaler(x).__dict__)
         return self
@@ -150,7 +150,7 @@ def fewest_rows(rows: int, count: int, rarest: int) -> int:
 def search(
     component: str,
     estimator: Any,
-    x: Singles,
+    x: Floats32,
     labels: NDArray[np.bool_],
     folds: list[Fold],
     tried: list[dict[str, Scalar]],
@@ -206,9 +206,9 @@ def _ranked(results: Mapping[str, Any], prefix: str, in_file: Parameters) -> lis
     return [candidate for _, candidate in ranked]
 
 
-def _of_probability(fitted: Any, x: Singles, y: NDArray[np.bool_]) -> float:
+def _of_probability(fitted: Any, x: Floats32, y: NDArray[np.bool_]) -> float:
     return float(average_precision_score(y, fitted.predict_proba(x)[:, 1]))
 
 
-def _of_novelty(fitted: Any, x: Singles, y: NDArray[np.bool_]) -> float:
+def _of_novelty(fitted: Any, x: Floats32, y: NDArray[np.bool_]) -> float:
     return float(average_precision_score(y, -fitted.score_samples(x)))

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from models.arrays import Floats32
 from models.errors import ComponentFailed
 from models.onnx.bit_stability import moving_rows
-from models.onnx.session import ModelSession, Singles
+from models.onnx.session import ModelSession
 from models.registry import Losses, Variant
 from models.report.metrics import Ranking, ranking
 from models.variants.errors import DoesNotApply
@@ -53,7 +54,7 @@ def made(
     name: str,
     content: bytes,
     scene: Scene,
-    calibration: Singles,
+    calibration: Floats32,
     tolerances: Tolerances,
     *,
     open_variant: OpenVariant,
@@ -99,7 +100,7 @@ def made(
     return Made({it: candidate.onnx for it, candidate in candidates.items()}, noise, rows + refused)
 
 
-def _candidates(content: bytes, rows: Singles) -> tuple[dict[str, Candidate], list[Variant]]:
+def _candidates(content: bytes, rows: Floats32) -> tuple[dict[str, Candidate], list[Variant]]:
     """What can be made, and table rows for what cannot."""
     before = executed(content)
     session = ModelSession.of(content, _path(FP32))
@@ -123,7 +124,7 @@ def _losses(
     variant: str,
     candidate: Candidate,
     scene: Scene,
-    x: Singles,
+    x: Floats32,
     expected: Ranking,
     open_variant: OpenVariant,
 ) -> Losses:

@@ -6,12 +6,12 @@ from typing import Any
 
 from onnx import TensorProto
 
-from models.onnx.session import Singles
+from models.arrays import Floats32
 from models.variants.errors import DoesNotApply
 from models.variants.graphs import Said, half_products, halves, leading_to_signal, operations
 
 
-def halved(content: bytes, _rows: Singles) -> bytes:
+def halved(content: bytes, _rows: Floats32) -> bytes:
     """The model with its floats as fp16, input and signal excepted.
 
     Operators without an fp16 form (scalers, trees, linear classifiers) stay as they are.

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from models.arrays import Floats32
 from models.onnx.fuse import FusedSession, block_of, one_by_one, parts_of
 from models.onnx.model_component import ModelComponent
-from models.onnx.session import ModelSession, Singles
+from models.onnx.session import ModelSession
 from models.registry import Fused, RegistryError
 from models.variants.offline_pipeline import Components, Scene
 from models.variants.speed import speed, timed
@@ -49,7 +50,7 @@ def _measured(
         return Fused(components=names, refused=str(exc))
     ends = np.cumsum([it.shape[1] for it in blocks.values()])[:-1]
 
-    def apart(x: Singles) -> dict[str, Singles]:
+    def apart(x: Floats32) -> dict[str, Floats32]:
         return dict(zip(blocks, np.split(x, ends, axis=1), strict=True))
 
     timings = timed(

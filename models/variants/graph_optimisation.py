@@ -6,11 +6,11 @@ from typing import Any
 
 import onnxruntime as ort
 
-from models.onnx.session import Singles
+from models.arrays import Floats32
 from models.variants.graphs import Said, leading_to_signal, saved_by_onnxruntime, with_biases_inside
 
 
-def optimised(content: bytes, _rows: Singles) -> bytes:
+def optimised(content: bytes, _rows: Floats32) -> bytes:
     """The model without what its signal does not need, and as onnxruntime rewrites it.
 
     At its extended level: what lies above depends on the processor and is done at load.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from models.onnx.session import Singles
+from models.arrays import Floats32
 from models.registry import FP32
 from models.variants.fp16 import halved, halved_in_words
 from models.variants.graph_optimisation import optimised, optimised_in_words
@@ -19,7 +19,7 @@ __all__ = ["FP32", "KINDS", "Kind"]
 class Kind(NamedTuple):
     """How a variant is made of a model, and what can be said of it."""
 
-    build: Callable[[bytes, Singles], bytes]
+    build: Callable[[bytes, Floats32], bytes]
     """From the fp32 model and the rows (N, F) that it may be calibrated on. Raises DoesNotApply."""
     in_words: Callable[[Any, Any], Said]
     """From the graphs that sessions of the variant, and of fp32, run."""

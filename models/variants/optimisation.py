@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.arrays import Floats32
 from models.onnx.probing import probe_of
-from models.onnx.session import ModelSession, Singles
+from models.onnx.session import ModelSession
 from models.registry import ComponentVariants, ModelVersion, OptimiseReport
 from models.training.data import TrainingData, with_windows
 from models.training.splits import blocks
@@ -40,7 +41,7 @@ class Kept(NamedTuple):
     """A variant that is to be registered."""
 
     onnx: bytes
-    rows: Singles
+    rows: Floats32
     """Rows (N, F) to take its probe from."""
 
 

@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import helper
 
+from models.arrays import Floats32
 from models.onnx.fuse import FusedSession, NotFusable, Part, one_by_one
-from models.onnx.session import ModelSession, Singles
+from models.onnx.session import ModelSession
 from models.training.estimators import fit, load_estimator
 from models.training.export import export
 from tests.unit.onnx_networks import network
@@ -38,13 +39,13 @@ def fitted(kind: str, width: int) -> ModelSession:
     return ModelSession.of(export(fit(load_estimator(path, parameters, 1), x, labels), x), kind)
 
 
-def rows(n: int, seed: int = 1) -> dict[str, Singles]:
+def rows(n: int, seed: int = 1) -> dict[str, Floats32]:
     rng = np.random.default_rng(seed)
     return {name: rng.normal(size=(n, width)).astype(np.float32)
             for name, width in WIDTHS.items()}  # fmt: skip
 
 
-def same(one: Mapping[str, Singles], other: Mapping[str, Singles]) -> bool:
+def same(one: Mapping[str, Floats32], other: Mapping[str, Floats32]) -> bool:
     return one.keys() == other.keys() and all(
         (one[name].view(np.int32) == other[name].view(np.int32)).all() for name in one
     )
