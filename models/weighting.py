@@ -11,7 +11,7 @@ from models.arrays import Floats64
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class WeightedScores:
     """Scores and what they are made of. Always: score = Σ contribution."""
 
     scores: Floats64
@@ -22,7 +22,9 @@ class Weighed:
     """α renormalised over the present stages (N, S); 0 where absent."""
 
 
-def combine(signals: NDArray[np.float32], present: NDArray[np.bool_], alpha: Floats64) -> Weighed:
+def combine(
+    signals: NDArray[np.float32], present: NDArray[np.bool_], alpha: Floats64
+) -> WeightedScores:
     """Weigh *signals* (N, S) in [0, 1] with *alpha* (S,), α ≥ 0, Σα = 1.
 
     Absent stages get weight 0 and the others' weights are scaled to sum to 1; where those
@@ -42,7 +44,7 @@ def combine(signals: NDArray[np.float32], present: NDArray[np.bool_], alpha: Flo
     contributions = weights * np.where(present, signals, 0).astype(np.float64)
     scores = _summed(contributions)
     scores[~present.any(axis=1)] = np.nan
-    return Weighed(scores, contributions, weights)
+    return WeightedScores(scores, contributions, weights)
 
 
 def _renormalised(weights: Floats64, present: NDArray[np.bool_]) -> Floats64:

@@ -16,7 +16,7 @@ from models.registry.retention import Removal, VersionKey, plan_removal, remove
 from models.registry.variant_table import (
     FP32,
     ComponentVariants,
-    Fused,
+    FusionResult,
     Losses,
     OptimiseReport,
     Speed,
@@ -24,7 +24,7 @@ from models.registry.variant_table import (
 )
 
 __all__ = [
-    "FP32", "WEIGHTS", "ComponentVariants", "Fused", "Losses", "ModelCard", "ModelOutOfDate",
+    "FP32", "WEIGHTS", "ComponentVariants", "FusionResult", "Losses", "ModelCard", "ModelOutOfDate",
     "ModelVersion", "NothingRegistered", "OptimiseReport", "Probe", "Registry", "RegistryError",
     "Removal", "Signature", "Speed", "Variant", "VersionKey", "WeightsCard",
     "WeightsOutOfDate", "WeightsVersion", "columns_of", "digest_of", "library_versions",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Floats64
 from models.learned_weights import CLIP
-from models.report.metrics import Labels, Quality, Record, quality
+from models.report.metrics import Labels, Quality, ReportPart, quality
 from models.weighting import combine
 
 Signals = NDArray[np.float32]
@@ -21,7 +21,7 @@ Learn = Callable[[Signals, Sequence[str]], Mapping[str, float]]
 """Weights for the stages named, from their signals (N, S)."""
 
 
-class LeftOut(Record):
+class StageLoss(ReportPart):
     """What the score loses without one stage; negative where it gains."""
 
     auc: float
@@ -38,9 +38,9 @@ def scores_of(signals: Signals, weights: Sequence[float]) -> Floats64:
     return combine(signals, present, np.asarray(weights, np.float64)).scores
 
 
-def left_out(
+def stage_losses(
     weights: Mapping[str, float], learning: Signals, judged: Signals, labels: Labels, learn: Learn
-) -> dict[str, LeftOut]:
+) -> dict[str, StageLoss]:
     """What the score of rows *judged* (N, S) loses without each of the stages in *weights*.
 
     `learn` gives the weights without it, from the rows *learning* (M, S); `labels` (N,) are
@@ -62,9 +62,9 @@ def left_out(
 
 def _compared(
     whole: Quality, full: Floats64, without: Quality, scores: Floats64, labels: Labels
-) -> LeftOut:
+) -> StageLoss:
     rises = _losses(scores, labels) - _losses(full, labels)
-    return LeftOut(
+    return StageLoss(
         auc=whole.auc - without.auc,
         average_precision=whole.average_precision - without.average_precision,
         log_loss=without.log_loss - whole.log_loss,

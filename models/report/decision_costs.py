@@ -14,53 +14,55 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from models.arrays import Floats64
-from models.report.metrics import Labels, Record, Share
+from models.report.metrics import Labels, ReportPart, Share
 from topics.pipeline import DecisionCost, Policy
 
 _DIGITS = 4
 
 
-class Decided(Record):
+class DecisionCount(ReportPart):
     """Rows that one decision is taken on."""
 
     rows: int
     positives: int
 
 
-class Verdict(Record):
+class PolicyResult(ReportPart):
     """What thresholds would have done to some held-out rows."""
 
     thresholds: dict[str, Share]
     """Those of the decisions that are taken at all, ascending."""
-    decisions: dict[str, Decided]
+    decisions: dict[str, DecisionCount]
     """By decision, from the lowest scores to the highest."""
     cost: float | None
     """Mean cost of a row; None where the pipeline file states no costs."""
 
 
-class CostReport(Record):
+class CostReport(ReportPart):
     """The thresholds that costs ask for, against those of the pipeline file."""
 
     chosen_on: Annotated[int, Field(ge=1)]
     """Held-out rows at which the best thresholds cost the least; both are tried on later ones."""
-    stated: Verdict
+    stated: PolicyResult
     """The pipeline file's thresholds."""
-    best: Verdict
+    best: PolicyResult
     never_worth_it: list[str]
     """Decisions that the least cost does without."""
 
 
-def verdict(
+def policy_result(
     policy: Policy, thresholds: Mapping[str, float], labels: Labels, scores: Floats64
-) -> Verdict:
+) -> PolicyResult:
     """What *thresholds*, by decision and ascending, do to rows of *scores* (N,)."""
     names = [policy.otherwise, *thresholds]
     reached = np.searchsorted(list(thresholds.values()), scores, "right")
     found = {}
     for place, name in enumerate(names):
         taken = labels[reached == place]
-        found[name] = Decided(rows=len(taken), positives=int(taken.sum()))
-    return Verdict(thresholds=dict(thresholds), decisions=found, cost=_mean_cost(policy, found))
+        found[name] = DecisionCount(rows=len(taken), positives=int(taken.sum()))
+    return PolicyResult(
+        thresholds=dict(thresholds), decisions=found, cost=_mean_cost(policy, found)
+    )
 
 
 def least_cost(policy: Policy, labels: Labels, scores: Floats64) -> dict[str, float]:
@@ -121,7 +123,7 @@ def _between(ascending: Floats64, cut: int) -> float:
     return middle if low < middle else high
 
 
-def _mean_cost(policy: Policy, decisions: Mapping[str, Decided]) -> float | None:
+def _mean_cost(policy: Policy, decisions: Mapping[str, DecisionCount]) -> float | None:
     if policy.costs is None:
         return None
     total = sum(

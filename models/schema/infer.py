@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from models.data import Column
-from models.schema.columns import InferredColumn, infer_column
 from models.schema.errors import NoFeature, NoSuchColumn, RoleUnusable
 from models.schema.feature_choice import choose_features, tells_the_label
+from models.schema.inferred_columns import InferredColumn, infer_column
 from models.schema.label import InferredLabel, infer_label
 from models.schema.roles import find_id, find_time, usable
 from topics.pipeline import EVENTS, OUTCOMES, EventField, Feature
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class SchemaOptions:
     """What the user said about the columns; None is left to inference."""
 
     label: str
@@ -71,29 +71,29 @@ class InferredSchema:
 
 
 def infer_schema(
-    columns: Mapping[str, Column], wishes: Wishes, *, numbers_as_text: bool
+    columns: Mapping[str, Column], options: SchemaOptions, *, numbers_as_text: bool
 ) -> InferredSchema:
     """The schema of a file with these columns (name → N values).
 
     `numbers_as_text` as in `infer_column`. Raises SchemaError and TooFewRows.
     """
-    _check(columns, wishes)
-    label = infer_label(wishes.label, columns[wishes.label], wishes.positive)
+    _check(columns, options)
+    label = infer_label(options.label, columns[options.label], options.positive)
     found = {
         name: infer_column(
-            name, values, numbers_as_text=numbers_as_text, time=name == wishes.time
+            name, values, numbers_as_text=numbers_as_text, time=name == options.time
         )
         for name, values in columns.items()
-        if name != wishes.label
+        if name != options.label
     }  # fmt: skip
     warnings: list[str] = []
-    id_column = find_id(found, wishes.id)
+    id_column = find_id(found, options.id)
     if id_column is not None and found[id_column].distinct < label.known.size:
         warnings.append(
             f"{id_column} is the same in several rows: a decision names it all the same"
         )
-    key_column = id_column if wishes.key is None else usable(found, wishes.key, "key")
-    time_column = find_time(found, wishes.time, label, warnings)
+    key_column = id_column if options.key is None else usable(found, options.key, "key")
+    time_column = find_time(found, options.time, label, warnings)
     names = FieldNames(columns)
     row_number = names.new("row_number") if id_column is None else None
     published_at = names.new("published_at") if time_column is None else None
@@ -106,7 +106,7 @@ def infer_schema(
         ),
     ]  # fmt: skip
     if not any(plan.features for plan in plans):
-        raise NoFeature(wishes.label)
+        raise NoFeature(options.label)
     plans = _with_unique_names(plans)
     identity = row_number or names.of(id_column or "")
     return InferredSchema(
@@ -116,15 +116,15 @@ def infer_schema(
     )  # fmt: skip
 
 
-def _check(columns: Mapping[str, Column], wishes: Wishes) -> None:
+def _check(columns: Mapping[str, Column], options: SchemaOptions) -> None:
     """Raise NoSuchColumn or RoleUnusable for a wish that the file cannot fulfil."""
-    asked = {"label": wishes.label, "id": wishes.id, "key": wishes.key, "time": wishes.time}
+    asked = {"label": options.label, "id": options.id, "key": options.key, "time": options.time}
     for option, name in asked.items():
         if name is not None and name not in columns:
             raise NoSuchColumn(option, name, list(columns))
     for option in ("id", "key", "time"):
-        if asked[option] == wishes.label:
-            raise RoleUnusable(option, wishes.label, "is the label, which is never published")
+        if asked[option] == options.label:
+            raise RoleUnusable(option, options.label, "is the label, which is never published")
 
 
 def _generated(row_number: str | None, published_at: str | None) -> list[FieldPlan]:

@@ -15,11 +15,11 @@ from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
 from models.registry import ModelCard, Probe, library_versions
 from models.training.calibration import calibrated, fitted_map, unseen_signals
-from models.training.engines import Engine, Pending
+from models.training.engines import Engine, Task
 from models.training.estimators import fit, is_supervised
 from models.training.export import export
-from models.training.plan import Plan
 from models.training.stage_outputs import StageOutputs
+from models.training.training_plan import TrainingPlan
 from models.training.unseen_rows import rfc3339_of
 from topics.pipeline import Pipeline
 
@@ -27,7 +27,7 @@ Labels = NDArray[np.bool_]
 CalibrationKind = Literal["none", "sigmoid", "isotonic"]
 
 
-class Fitted(NamedTuple):
+class FittedModel(NamedTuple):
     """What `Registry.add` takes of a model."""
 
     onnx: bytes
@@ -43,13 +43,13 @@ class Fits:
     """
 
     def __init__(
-        self, pipeline: Pipeline, plan: Plan, stages: StageOutputs, engine: Engine
+        self, pipeline: Pipeline, plan: TrainingPlan, stages: StageOutputs, engine: Engine
     ) -> None:
         self._pipeline, self._plan, self._stages, self._engine = pipeline, plan, stages, engine
         self._labels = engine.share(stages.data.labels)
         self._matrices: dict[tuple[str, ...], tuple[Floats32, Any]] = {}
 
-    def submit(self, name: str, rows: slice) -> Pending[bytes]:
+    def submit(self, name: str, rows: slice) -> Task[bytes]:
         """Have component *name* fitted on *rows*; the result is an ONNX model."""
         estimator, spec = clone(self._plan.estimators[name]), self._pipeline.component(name).model
         _, shared = self._matrix(name)
@@ -61,7 +61,7 @@ class Fits:
 
     def first(
         self, name: str, onnx: bytes, *, data_hash: str, clock: Callable[[], datetime]
-    ) -> Fitted:
+    ) -> FittedModel:
         """What there is to register of *onnx*, fitted on the first rows of component *name*.
 
         Its card has no metrics yet.
@@ -83,11 +83,11 @@ class Fits:
             libraries=library_versions(),
             signature=session.signature,
         )
-        return Fitted(onnx, card, probe_of(session, own))
+        return FittedModel(onnx, card, probe_of(session, own))
 
     def again(
         self, name: str, onnx: bytes, first: ModelCard, metrics: Mapping[str, float]
-    ) -> Fitted:
+    ) -> FittedModel:
         """What there is to register of *onnx*, fitted on all rows that its inputs are honest on.
 
         Nothing is left to judge that model on: *metrics* are of that of *first*, the card of
@@ -100,7 +100,7 @@ class Fits:
         until = rfc3339_of(int(times[rows.stop - 1])) if timed else None
         changes = {"rows": len(own), "metrics": dict(metrics), "trained_until": until}
         card = first.model_copy(update=changes)
-        return Fitted(onnx, card, probe_of(ModelSession.of(onnx, name), own))
+        return FittedModel(onnx, card, probe_of(ModelSession.of(onnx, name), own))
 
     def _matrix(self, name: str) -> tuple[Floats32, Any]:
         """What *name* reads for all N rows, and what stands for it with the engine.

@@ -29,15 +29,15 @@ from models.component import Component
 from models.onnx.session import ModelSession
 from models.registry import ModelCard, ModelVersion, Registry, WeightsCard
 from models.report.metrics import quality, ranking
-from models.report.report import ComponentReport, LabelDelay, TrainingReport
+from models.report.training_report import ComponentReport, LabelDelay, TrainingReport
 from models.training.composition import Composition, compose
 from models.training.data import TrainingData, with_windows
-from models.training.engines import Engine, InProcess, Pending, one_thread
+from models.training.engines import Engine, InProcess, Task, one_thread
 from models.training.fit import Fits
 from models.training.holdout import first_rows, with_holdout
-from models.training.plan import Plan, kept_names, plan
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs
+from models.training.training_plan import TrainingPlan, kept_names, plan_training
 from models.training.unseen_rows import judged, milliseconds, readers_of
 from topics.pipeline import EVENTS, OUTCOMES, Pipeline, in_generations, in_order
 
@@ -47,7 +47,7 @@ _FIRST_SHARE = 0.5
 """How far a component's progress is before it is fitted again."""
 
 
-class Opened(Protocol):
+class LoadedComponent(Protocol):
     """A loaded component."""
 
     @property
@@ -55,7 +55,7 @@ class Opened(Protocol):
         """What transforms batches."""
 
 
-OpenComponent = Callable[[Pipeline, str, Registry, Path], Opened]
+ComponentOpener = Callable[[Pipeline, str, Registry, Path], LoadedComponent]
 Progress = Callable[[str, float], None]
 Clock = Callable[[], datetime]
 Versions = Mapping[str, ModelVersion]
@@ -75,7 +75,7 @@ def train(
     data: TrainingData,
     registry: Registry,
     *,
-    open_component: OpenComponent,
+    open_component: ComponentOpener,
     holdout: TrainingData | None = None,
     seed: int = 0,
     only: Collection[str] | None = None,
@@ -105,7 +105,7 @@ def train(
     if holdout is not None:
         data = with_holdout(pipeline, data, holdout)
     kept = {name: version.card for name, version in versions.items()}
-    todo = plan(pipeline, data, seed, only, kept=kept, holdout=declared)
+    todo = plan_training(pipeline, data, seed, only, kept=kept, holdout=declared)
     data = with_windows(pipeline, data)
     data_hash = first_rows(data, data.rows - declared).digest()
     unseen = _judged(pipeline, todo, data, data_hash, kept)
@@ -114,7 +114,7 @@ def train(
     engine = engine or InProcess()
     fits = Fits(pipeline, todo, stages, engine)
     first: dict[str, ModelVersion] = {}
-    again: dict[str, Pending[bytes]] = {}
+    again: dict[str, Task[bytes]] = {}
     opened: dict[str, Component] = {}
     with one_thread(), TemporaryDirectory(prefix="anabranch-train-") as folder_aside:
         aside = Registry(Path(folder_aside))
@@ -206,7 +206,7 @@ class _Unseen(NamedTuple):
 
 
 def _judged(
-    pipeline: Pipeline, todo: Plan, data: TrainingData, data_hash: str,
+    pipeline: Pipeline, todo: TrainingPlan, data: TrainingData, data_hash: str,
     kept: Mapping[str, ModelCard],
 ) -> _Unseen:  # fmt: skip
     """What can be judged of the models that are not fitted here, and on which rows."""

@@ -13,10 +13,10 @@ from models.training.data import TrainingData, with_windows
 from models.training.engines import Engine, one_thread
 from models.training.estimators import load_estimator
 from models.training.fit import Fits
-from models.training.plan import Plan, plan
 from models.training.stage_outputs import StageOutputs
-from models.training.train import OpenComponent, fields_used, version_in
-from models.training.tune import Tuned, choices, forward_folds, search
+from models.training.train import ComponentOpener, fields_used, version_in
+from models.training.training_plan import TrainingPlan, plan_training
+from models.training.tune import TuningResult, choices, forward_folds, search
 from topics.pipeline import Pipeline, Scalar, duration_ms, in_generations
 
 Rounds = Callable[[str], None]
@@ -29,13 +29,13 @@ def tune(
     data: TrainingData,
     registry: Registry,
     *,
-    open_component: OpenComponent,
+    open_component: ComponentOpener,
     engine: Engine,
     seed: int = 0,
     most: int = 50,
     only: Collection[str] | None = None,
     on_round: Rounds = lambda _: None,
-) -> list[Tuned]:
+) -> list[TuningResult]:
     """Try the candidates of *only*, or of every component that has some; register nothing.
 
     At most *most* of a component's combinations are tried, drawn by *seed*. Components before
@@ -46,12 +46,12 @@ def tune(
     """
     data.check([pipeline.event.time, *fields_used(pipeline)])
     data = data.in_time_order(pipeline.event.time)
-    todo = plan(pipeline, data, seed, None)
+    todo = plan_training(pipeline, data, seed, None)
     wanted = _wanted(pipeline, todo, only)
     tried = {name: _tried(pipeline, name, todo, most, seed) for name in wanted}
     data = with_windows(pipeline, data)
     stages, first = StageOutputs(pipeline, data), dict[str, ModelVersion]()
-    fits, tuned = Fits(pipeline, todo, stages, engine), list[Tuned]()
+    fits, tuned = Fits(pipeline, todo, stages, engine), list[TuningResult]()
     with one_thread(), TemporaryDirectory(prefix="anabranch-tune-") as folder_aside:
         aside = Registry(Path(folder_aside))
         for names in in_generations(pipeline):
@@ -75,7 +75,9 @@ def tune(
     return tuned
 
 
-def _wanted(pipeline: Pipeline, todo: Plan, only: Collection[str] | None) -> Collection[str]:
+def _wanted(
+    pipeline: Pipeline, todo: TrainingPlan, only: Collection[str] | None
+) -> Collection[str]:
     """The components to tune. Raises NotTrainable."""
     models = {spec.name: spec.model for spec in pipeline.components}
     having = [name for name in todo.estimators if (it := models[name]) and it.candidates]
@@ -91,7 +93,7 @@ def _wanted(pipeline: Pipeline, todo: Plan, only: Collection[str] | None) -> Col
 
 
 def _tried(
-    pipeline: Pipeline, name: str, todo: Plan, most: int, seed: int
+    pipeline: Pipeline, name: str, todo: TrainingPlan, most: int, seed: int
 ) -> list[dict[str, Scalar]]:
     """What to try for component *name*, the file's choice first. Raises UnknownParameter."""
     spec = pipeline.component(name).model
@@ -107,13 +109,13 @@ def _tried(
 def _tuned(
     pipeline: Pipeline,
     name: str,
-    todo: Plan,
+    todo: TrainingPlan,
     stages: StageOutputs,
     tried: list[dict[str, Scalar]],
     engine: Engine,
     seed: int,
     on_round: Rounds,
-) -> Tuned:
+) -> TuningResult:
     rows = todo.rows(name)
     labels = stages.data.labels[rows]
     timed = pipeline.data.published_at is None

@@ -18,7 +18,7 @@ import onnxruntime as ort
 from models.arrays import Floats32
 from models.variants.graphs import (
     SILENT,
-    Said,
+    VariantEffect,
     integer_operations,
     leading_to_signal,
     with_biases_inside,
@@ -62,11 +62,11 @@ def static(content: bytes, rows: Floats32) -> bytes:
         return made.read_bytes()
 
 
-def int8_in_words(ran: Any, _ran_before: Any) -> Said:
+def int8_in_words(ran: Any, _ran_before: Any) -> VariantEffect:
     """Whether anything is worked out in integers, by the graph that runs."""
     if count := integer_operations(ran):
-        return Said(f"{count} products of integers")
-    return Said("a no-op: no integer operation in the graph", no_op=True)
+        return VariantEffect(f"{count} products of integers")
+    return VariantEffect("a no-op: no integer operation in the graph", no_op=True)
 
 
 class _Batches:

@@ -18,7 +18,7 @@ Components = Mapping[str, Component]
 Progress = Callable[[float], None]
 
 
-class Scene:
+class OfflinePipeline:
     """All stages' outputs for N rows, and the decisions that follow from them."""
 
     def __init__(

@@ -15,7 +15,7 @@ from onnx import ValueInfoProto, numpy_helper
 
 from models.arrays import Floats32, Floats64
 from models.variants.errors import DoesNotApply
-from models.variants.graphs import Said, leading_to_signal, with_biases_inside
+from models.variants.graphs import VariantEffect, leading_to_signal, with_biases_inside
 
 _RIDGE = 1e-4
 """Of the mean square of a unit: units that say the same have no unique fit."""
@@ -176,9 +176,9 @@ def _write(graph: Any, layers: list[_Layer], made: list[tuple[Floats64, Floats64
     del graph.value_info[:]  # shapes of before
 
 
-def pruned_in_words(ran: Any, ran_before: Any) -> Said:
+def pruned_in_words(ran: Any, ran_before: Any) -> VariantEffect:
     """How many weights are left, by the graphs that run."""
     left, before = (
         sum(int(np.prod(it.dims)) for it in graph.initializer) for graph in (ran, ran_before)
     )
-    return Said(f"{left:,} of {before:,} weights left, fitted again")
+    return VariantEffect(f"{left:,} of {before:,} weights left, fitted again")

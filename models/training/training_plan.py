@@ -16,7 +16,7 @@ from topics.pipeline import ComponentSpec, Pipeline, duration_ms
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """Which components are fitted, with what, and on which rows."""
 
     estimators: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Plan:
         stop = self.blocks.refit_stop
         return slice(self.rows(name).start, self.blocks.report.stop if stop is None else stop)
 
-    def judging_from(self, pipeline: Pipeline, data: TrainingData, row: int) -> Plan:
+    def judging_from(self, pipeline: Pipeline, data: TrainingData, row: int) -> TrainingPlan:
         """The same with held-out rows from *row* on alone. Raises OneClass."""
         if row == self.blocks.held_out.start:
             return self
@@ -65,7 +65,7 @@ def kept_names(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
     ]
 
 
-def plan(
+def plan_training(
     pipeline: Pipeline,
     data: TrainingData,
     seed: int,
@@ -73,7 +73,7 @@ def plan(
     *,
     kept: Mapping[str, ModelCard] | None = None,
     holdout: int = 0,
-) -> Plan:
+) -> TrainingPlan:
     """The plan for *data*, which is in time order, with so many rows of a *holdout* behind it.
 
     `kept` are the cards of the models that are left as they are. One that was fitted by the
@@ -98,7 +98,7 @@ def plan(
     for name, card in (kept or {}).items():
         if (stand_in := _stand_in(pipeline.component(name), card, seed)) is not None:
             fitted[name] = stand_in
-    return Plan(fitted, registered, level, split, count, holdout)
+    return TrainingPlan(fitted, registered, level, split, count, holdout)
 
 
 def _split(

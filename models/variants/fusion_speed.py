@@ -8,19 +8,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.arrays import Floats32
-from models.onnx.fuse import FusedSession, block_of, one_by_one, parts_of
+from models.onnx.fuse import FusedSession, block_of, fusable_models, one_by_one
 from models.onnx.model_component import ModelComponent
 from models.onnx.session import ModelSession
-from models.registry import Fused, RegistryError
-from models.variants.offline_pipeline import Components, Scene
+from models.registry import FusionResult, RegistryError
+from models.variants.offline_pipeline import Components, OfflinePipeline
 from models.variants.speed import speed, timed
 from topics.pipeline import EVENTS, Pipeline, fused_members, inputs_of
 
 
-def fused_ones(
-    pipeline: Pipeline, components: Components, scene: Scene, *, seed: int
-) -> list[Fused]:
-    """Each group that the pipeline fuses, measured on the rows of *scene*."""
+def fusion_results(
+    pipeline: Pipeline, components: Components, offline: OfflinePipeline, *, seed: int
+) -> list[FusionResult]:
+    """Each group that the pipeline fuses, measured on the rows of *offline*."""
     found = []
     for group in pipeline.fuse:
         names = fused_members(pipeline, group)
@@ -31,23 +31,23 @@ def fused_ones(
         without = [name for name in names if name not in sessions]
         if without:
             refused = f"no ONNX model: {', '.join(without)}"
-            found.append(Fused(components=list(names), refused=refused))
+            found.append(FusionResult(components=list(names), refused=refused))
         else:
-            found.append(_measured(pipeline, sessions, scene, seed))
+            found.append(_measured(pipeline, sessions, offline, seed))
     return found
 
 
 def _measured(
-    pipeline: Pipeline, sessions: Mapping[str, ModelSession], scene: Scene, seed: int
-) -> Fused:
-    names, parts = list(sessions), parts_of(pipeline, sessions)
+    pipeline: Pipeline, sessions: Mapping[str, ModelSession], offline: OfflinePipeline, seed: int
+) -> FusionResult:
+    names, members = list(sessions), fusable_models(pipeline, sessions)
     blocks = {
-        block_of(it): scene.passed_on(it) for it in inputs_of(pipeline, names) if it != EVENTS
-    } or {block_of(names[0]): scene.model_input(names[0])}
+        block_of(it): offline.passed_on(it) for it in inputs_of(pipeline, names) if it != EVENTS
+    } or {block_of(names[0]): offline.model_input(names[0])}
     try:
-        together = FusedSession.of(parts, {name: it.shape[1] for name, it in blocks.items()})
+        together = FusedSession.of(members, {name: it.shape[1] for name, it in blocks.items()})
     except RegistryError as exc:
-        return Fused(components=names, refused=str(exc))
+        return FusionResult(components=names, refused=str(exc))
     ends = np.cumsum([it.shape[1] for it in blocks.values()])[:-1]
 
     def apart(x: Floats32) -> dict[str, Floats32]:
@@ -55,10 +55,10 @@ def _measured(
 
     timings = timed(
         {
-            "one by one": lambda x: [*one_by_one(parts, apart(x)).values()][-1],
+            "one by one": lambda x: [*one_by_one(members, apart(x)).values()][-1],
             "together": lambda x: [*together.signals(apart(x)).values()][-1],
         },
         np.concatenate([*blocks.values()], axis=1), pipeline.optimise.batch,
         clock=time.thread_time, seed=seed,
     )  # fmt: skip
-    return Fused(components=names, speed=speed(timings, "together", "one by one"))
+    return FusionResult(components=names, speed=speed(timings, "together", "one by one"))
