@@ -1,8 +1,8 @@
 """A pipeline's schema from the columns of a data file, for `anabranch init`.
 
-`sampled_columns` reads the first rows, `inferred_columns` says what each holds, `roles` which name the event
-and its time, `label` which is the outcome, `feature_choice` what a column gives; `infer` does it
-all.
+`sampled_columns` reads the first rows, `inferred_columns` says what each holds, `roles` which name
+the event and its time, `label` which is the outcome, `feature_choice` what a column gives; `infer`
+does it all.
 """
 
 from models.schema.infer import FieldPlan, InferredSchema, SchemaOptions, infer_schema, slug

@@ -6,25 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from models.component import Component, kind_of
+from models.onnx.model_component import ComponentOpener
 from models.registry import ModelVersion, Registry
 from models.variants.errors import NothingToOptimise
 from models.variants.offline_pipeline import Components
 from models.variants.variant_kinds import FP32
 from topics.pipeline import Pipeline, in_order
-
-
-class LoadedComponent(Protocol):
-    """A loaded component."""
-
-    @property
-    def component(self) -> Component:
-        """What transforms batches."""
-
-
-ComponentOpener = Callable[[Pipeline, str, Registry, Path], LoadedComponent]
 
 
 class ModelSource(NamedTuple):
