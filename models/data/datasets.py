@@ -87,13 +87,15 @@ def read_rows(
             labels = None
             if outcome is not None and positive is None:
                 labels = _labels(batch[outcome], path, outcome, rows_before)
-            found = {field: batch[column] for field, column in chosen.items()}
-            for field in formats.keys() & found.keys():
-                found[field] = times_in(found[field], formats[field])
-            made = RowBatch(rows, found, labels)
+            fields_read = {field: batch[column] for field, column in chosen.items()}
+            for field in formats.keys() & fields_read.keys():
+                fields_read[field] = times_in(fields_read[field], formats[field])
+            batch_of_events = RowBatch(rows, fields_read, labels)
             if outcome is not None and positive is not None:
-                made = _with_labels(made, json_values(batch[outcome]), positive)
-            yield made
+                batch_of_events = _with_labels(
+                    batch_of_events, json_values(batch[outcome]), positive
+                )
+            yield batch_of_events
             rows_before += rows
 
 
@@ -118,8 +120,8 @@ def event_rows(
         if data.row_number is not None:
             numbers = range(rows_before + 1, rows_before + batch.rows + 1)
             as_text = fields[data.row_number].type == "string"
-            made: Column = [str(number) if as_text else number for number in numbers]
-            columns[data.row_number] = made
+            numbered: Column = [str(number) if as_text else number for number in numbers]
+            columns[data.row_number] = numbered
         if data.published_at is not None:
             columns[data.published_at] = [now()] * batch.rows
         yield RowBatch(batch.rows, columns, batch.labels)
@@ -143,22 +145,22 @@ def _columns_of_fields(
     """Event field → file column, for the fields that have one; a mapping beats a same name."""
     mapped = {field: column for column, field in columns.items() if column in names}
     own = {name: name for name in names if name not in columns}
-    found = own | mapped
-    return {field: found[field] for field in fields if field in found}
+    available = own | mapped
+    return {field: available[field] for field in fields if field in available}
 
 
 def _columns_to_come(
     names: Collection[str],
     columns: Mapping[str, str],
     fields: Collection[str],
-    found: Collection[str],
+    known: Collection[str],
 ) -> dict[str, str]:
     """Event field → column, for fields that only later rows may have.
 
     Rows that use a mapped name once use mapped names throughout; others use the fields' own.
     """
     mapped = {f: c for c, f in columns.items()} if any(c in names for c in columns) else {}
-    return {field: mapped.get(field, field) for field in fields if field not in found}
+    return {field: mapped.get(field, field) for field in fields if field not in known}
 
 
 def _label_column(path: str, names: Collection[str], columns: Mapping[str, str], label: str) -> str:

@@ -49,7 +49,10 @@ class WindowPlan:
     @property
     def memory_ms(self) -> int:
         """How far back in event time an event can look."""
-        spans = [it.window_ms + it.delay_ms for it in (*self.of_events, *self.of_outcomes)]
+        spans = [
+            aggregate.window_ms + aggregate.delay_ms
+            for aggregate in (*self.of_events, *self.of_outcomes)
+        ]
         return max(spans)
 
     def entities(self, columns: Mapping[str, Column]) -> list[str]:
@@ -99,31 +102,31 @@ class Windows:
         `orders` tells events of one time apart; a row's features do not depend on how events
         are cut into batches.
         """
-        found = np.zeros((len(entities), len(self.plan.columns)))
+        features = np.zeros((len(entities), len(self.plan.columns)))
         if self.plan.of_events:
-            found[:, self.plan.at_events] = self._events.observe(
+            features[:, self.plan.at_events] = self._events.observe(
                 entities, times_ms, orders, values, self.plan.of_events
             )
         if self.plan.of_outcomes:
-            found[:, self.plan.at_outcomes] = self._outcomes.look_up(
+            features[:, self.plan.at_outcomes] = self._outcomes.look_up(
                 entities, times_ms, self.plan.of_outcomes
             )
-        return dict(zip(self.plan.columns, found.T, strict=True))
+        return dict(zip(self.plan.columns, features.T, strict=True))
 
     def glimpses(
         self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Floats64
     ) -> dict[str, Column]:
         """The features' columns (N,) of events, each in its turn, see `History`; none is added."""
-        found = np.zeros((len(entities), len(self.plan.columns)))
+        features = np.zeros((len(entities), len(self.plan.columns)))
         if self.plan.of_events:
-            found[:, self.plan.at_events] = self._events.glimpses(
+            features[:, self.plan.at_events] = self._events.glimpses(
                 entities, times_ms, orders, values, self.plan.of_events
             )
         if self.plan.of_outcomes:
-            found[:, self.plan.at_outcomes] = self._outcomes.look_up(
+            features[:, self.plan.at_outcomes] = self._outcomes.look_up(
                 entities, times_ms, self.plan.of_outcomes
             )
-        return dict(zip(self.plan.columns, found.T, strict=True))
+        return dict(zip(self.plan.columns, features.T, strict=True))
 
     def remembers(self, entity: str, time_ms: int) -> bool:
         """All that an event of *entity* at that time could look back to is still here."""

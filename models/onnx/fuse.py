@@ -61,7 +61,7 @@ def fusable_models(pipeline: Pipeline, sessions: Mapping[str, ModelSession]) -> 
     def tensors(name: str) -> list[str]:
         if name not in signals:
             return [block_of(name)]
-        return [it if it in signals else block_of(it) for it in specs[name].inputs]
+        return [source if source in signals else block_of(source) for source in specs[name].inputs]
 
     return [FusableModel(name, session, tensors(name)) for name, session in sessions.items()]
 
@@ -116,7 +116,9 @@ def one_by_one(
     """What `FusedSession.signals` must give: each model run by itself."""
     known, signals = dict(blocks), dict[str, Floats32]()
     for member in members:
-        signal = member.session.signal(np.concatenate([known[it] for it in member.inputs], axis=1))
+        signal = member.session.signal(
+            np.concatenate([known[tensor] for tensor in member.inputs], axis=1)
+        )
         signals[member.name] = signal
         known[member.name] = signal[:, None]
     return signals
@@ -189,7 +191,9 @@ def _of_one_version(models: Sequence[onnx.ModelProto]) -> Sequence[onnx.ModelPro
     """The models with the newest version of ONNX's own operators among them."""
     from onnx import version_converter
 
-    versions = [{it.domain: it.version for it in model.opset_import}.get("") for model in models]
+    versions = [
+        {opset.domain: opset.version for opset in model.opset_import}.get("") for model in models
+    ]
     newest = max(version or 0 for version in versions)
     return [
         model if version in (None, newest) else version_converter.convert_version(model, newest)
@@ -201,11 +205,11 @@ def _opsets(
     names: Sequence[str], models: Sequence[onnx.ModelProto]
 ) -> Sequence[onnx.OperatorSetIdProto]:
     """The operator sets of all models, which must agree."""
-    found: dict[str, onnx.OperatorSetIdProto] = {}
+    opsets: dict[str, onnx.OperatorSetIdProto] = {}
     for model in models:
         for opset in model.opset_import:
-            known = found.setdefault(opset.domain, opset)
+            known = opsets.setdefault(opset.domain, opset)
             if known.version != opset.version:
                 versions = f"{known.version} and {opset.version}"
                 raise NotFusable(names, f"they use versions {versions} of {opset.domain}")
-    return list(found.values())
+    return list(opsets.values())

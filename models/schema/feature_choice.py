@@ -65,7 +65,7 @@ def choose_features(
         return [], "numbers too large to learn from"
     candidates = list(_candidates(column, field, is_event_time=is_event_time))
     kept = [
-        found for each in candidates if (found := _with_median(each, column, field)) is not None
+        feature for each in candidates if (feature := _with_median(each, column, field)) is not None
     ]
     return kept, "" if kept else "always the same hour, day and month"
 
@@ -103,8 +103,8 @@ def _is_spread_wide(values: NDArray[np.float64]) -> bool:
 
 def _with_median(feature: Feature, column: InferredColumn, field: str) -> Feature | None:
     """The feature with the median for missing values; None when it is the same in every row."""
-    made = FeatureVector([feature]).compute({field: column.values})
-    present = made[~np.isnan(made).any(axis=1)]
+    values = FeatureVector([feature]).compute({field: column.values})
+    present = values[~np.isnan(values).any(axis=1)]
     if (present == present[0]).all():
         return None
     if feature.apply in NEVER_MISSING or not column.missing.any():

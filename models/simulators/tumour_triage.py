@@ -81,11 +81,11 @@ def _cases(*, held_out: bool) -> Cases:
     # The one simulator with a data set, which scikit-learn ships: a worker needs neither.
     from sklearn.datasets import load_breast_cancer
 
-    found = load_breast_cancer()
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(found.target))
+    dataset = load_breast_cancer()
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(dataset.target))
     rows = order[:HELD_OUT] if held_out else order[HELD_OUT:]
-    names = tuple(str(name).replace(" ", "_") for name in found.feature_names)
-    return Cases(names, found.data[rows], found.target[rows] == 0)
+    names = tuple(str(name).replace(" ", "_") for name in dataset.feature_names)
+    return Cases(names, dataset.data[rows], dataset.target[rows] == 0)
 
 
 def _referrals(

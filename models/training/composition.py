@@ -118,14 +118,16 @@ def _held_out(
     if not whole:
         return HeldOutReport(
             rows=len(labels), positives=int(labels.sum()), declared=declared,
-            curves={name: curves(labels, it) for name, it in shown.items()},
+            curves={name: curves(labels, signal) for name, signal in shown.items()},
             left_out={}, policy=None, costs=None,
         )  # fmt: skip
     return HeldOutReport(
         rows=len(labels),
         positives=int(labels.sum()),
         declared=declared,
-        curves={name: curves(labels, it) for name, it in {**shown, COMPOSED: score}.items()},
+        curves={
+            name: curves(labels, signal) for name, signal in {**shown, COMPOSED: score}.items()
+        },
         left_out={} if unmeasured else _stage_losses(pipeline, stages, blocks, weights, rows),
         policy=policy_result(pipeline.policy, pipeline.policy.thresholds, labels, score),
         costs=_costs(pipeline.policy, stages, blocks, weights),
@@ -147,7 +149,7 @@ def _stage_losses(
         return learn_weights(signals, stages.data.labels[blocks.weighing], names).values
 
     names = list(weights)
-    learning, judged = (stages.signals(names, it) for it in (blocks.weighing, rows))
+    learning, judged = (stages.signals(names, block) for block in (blocks.weighing, rows))
     return stage_losses(weights, learning, judged, stages.data.labels[rows], learn)
 
 

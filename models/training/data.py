@@ -74,7 +74,7 @@ class TrainingData:
     def constant(self, fields: Sequence[str]) -> list[str]:
         """Those of *fields* that have the same value in all rows."""
         columns = [(name, self.columns[name]) for name in fields]
-        return [name for name, it in columns if len(it) and (it == it[:1]).all()]
+        return [name for name, column in columns if len(column) and (column == column[:1]).all()]
 
     def digest(self) -> str:
         """sha256 over the columns, by name, and the labels: equal for equal data only."""

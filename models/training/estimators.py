@@ -94,12 +94,12 @@ def exact_scaler(x: NDArray[np.float32]) -> StandardScaler:
 def _imported(path: str) -> type[BaseEstimator]:
     module, _, attribute = path.replace(":", ".").rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        estimator_class = getattr(importlib.import_module(module), attribute)
     except Exception as exc:  # a user's module may fail in any way while it is imported
         raise EstimatorNotFound(path, f"{type(exc).__name__}: {exc}") from exc
-    if not (inspect.isclass(found) and issubclass(found, BaseEstimator)):
+    if not (inspect.isclass(estimator_class) and issubclass(estimator_class, BaseEstimator)):
         raise EstimatorNotFound(path, "it is not a scikit-learn estimator class")
-    return found
+    return estimator_class
 
 
 def _check_finite(x: NDArray[np.float32], names: Sequence[str]) -> None:

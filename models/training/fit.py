@@ -137,8 +137,8 @@ def fitted_model(
     def unseen(others: NDArray[np.int64]) -> Callable[[Floats32], Floats32]:
         return ModelSession.of(model(own[others], labels[others]), "fold").signal
 
-    made = model(own, labels)
+    onnx = model(own, labels)
     if calibration == "none":
-        return made
+        return onnx
     signals = unseen_signals(own, labels, unseen)
-    return calibrated(made, fitted_map(calibration, signals, labels), own)
+    return calibrated(onnx, fitted_map(calibration, signals, labels), own)

@@ -76,9 +76,9 @@ class Blocks:
             raise OneClass("", 0, len(labels), bool(labels[0]))
         blocks = [*self.fits, self.weighing, self.report]
         for name, rows in zip(self.names, blocks, strict=True):
-            found = labels[rows]
-            if found.all() or not found.any():
-                raise OneClass(name, rows.start, rows.stop, bool(found[0]))
+            outcomes = labels[rows]
+            if outcomes.all() or not outcomes.any():
+                raise OneClass(name, rows.start, rows.stop, bool(outcomes[0]))
 
 
 def blocks(rows: int, levels: int, holdout: int = 0) -> Blocks:
@@ -161,8 +161,8 @@ def known_part(
 
 def levels(pipeline: Pipeline, supervised: Collection[str]) -> dict[str, int]:
     """The level of every component, when *supervised* are those fitted on labels."""
-    found: dict[str, int] = {}
+    level: dict[str, int] = {}
     for name in in_order(pipeline):
         before = [source for source in pipeline.component(name).inputs if source != EVENTS]
-        found[name] = max((found[at] + (at in supervised) for at in before), default=0)
-    return found
+        level[name] = max((level[at] + (at in supervised) for at in before), default=0)
+    return level

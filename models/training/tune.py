@@ -129,11 +129,11 @@ def choices(
     >>> choices({"depth": [4, 8]}, {"depth": 4}, most=10, seed=0)
     [{'depth': 4}, {'depth': 8}]
     """
-    grid = ParameterGrid({name: list(dict.fromkeys(it)) for name, it in candidates.items()})
-    found = (
+    grid = ParameterGrid({name: list(dict.fromkeys(values)) for name, values in candidates.items()})
+    tried = (
         grid if len(grid) <= most else ParameterSampler(grid.param_grid, most, random_state=seed)
     )
-    return [dict(current), *(dict(each) for each in found if dict(each) != dict(current))]
+    return [dict(current), *(dict(each) for each in tried if dict(each) != dict(current))]
 
 
 def fewest_rows(rows: int, count: int, rarest: int) -> int:
