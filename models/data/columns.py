@@ -93,6 +93,31 @@ def binary(value: object) -> bool | None:
     return None
 
 
+def outcome_name(value: object) -> str | None:
+    """One name for every way to write an outcome; None for a missing one.
+
+    >>> [outcome_name(value) for value in (1, "Yes", "true", "Churned ", "2.0", "")]
+    ['true', 'true', 'true', 'churned', '2', None]
+    """
+    if value is None or value == "" or value != value:  # noqa: PLR0124  # NaN is a missing one
+        return None
+    known = binary(value)
+    if known is None and (number := _number(value)) is not None:
+        known = binary(number)
+        if known is None:
+            return f"{number:g}"
+    if known is not None:
+        return "true" if known else "false"
+    return str(value).strip().casefold() or None
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(str(value))
+    except ValueError:
+        return None
+
+
 def without(values: Sequence[object], missing: Collection[str]) -> list[object]:
     """The values, with None for text that stands for no value."""
     return [None if isinstance(v, str) and v in missing else v for v in values]

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.columns import Column, binary, json_values
+from models.data.columns import Column, binary, json_values, outcome_name
 from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
 from models.data.formats import arrow_errors, check_dataset, open_source
-from models.data.label_values import outcome_name
 from models.data.time_formats import times_in
 from topics.pipeline import Pipeline
 

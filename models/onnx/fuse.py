@@ -41,7 +41,7 @@ class FusableModel:
     name: str
     session: ModelSession
     inputs: Sequence[str]
-    """Parts before it, whose signals it reads, and blocks of columns from outside, in order."""
+    """Members before it, whose signals it reads, and blocks of columns from outside, in order."""
 
 
 def block_of(component: str) -> str:
@@ -50,7 +50,7 @@ def block_of(component: str) -> str:
 
 
 def fusable_models(pipeline: Pipeline, sessions: Mapping[str, ModelSession]) -> list[FusableModel]:
-    """Parts of these components, which follow each other in the order of the flow.
+    """The models of these components, which follow each other in the order of the flow.
 
     What passes on more than its signal is a block to those that read it: components from outside,
     and the one that passes on features, whose model itself reads that block.
@@ -125,7 +125,7 @@ def one_by_one(
 
 
 def merged(members: Sequence[FusableModel], widths: Mapping[str, int]) -> bytes:
-    """One ONNX graph: an input for each block, an output (N, 1) with each part's name.
+    """One ONNX graph: an input for each block, an output (N, 1) with each member's name.
 
     Raises NotFusable, and what reading the models raises.
     """
@@ -171,7 +171,7 @@ def _prefixed(member: str, tensor: str) -> str:
 
 
 def _renamed(member: FusableModel) -> onnx.ModelProto:
-    """The part's model with its name in front of every other name."""
+    """The member's model with its name in front of every other name."""
     import onnx
     from onnx import compose
 

@@ -32,8 +32,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Floats64, Ints
 from models.simulators.card_population import Population, populate
-from models.simulators.labelled_event import LabelledEvent
-from models.simulators.scenario import CALM, Scenario
+from models.simulators.scenario import CALM, LabelledEvent, Scenario
 
 START = date(2018, 4, 1)
 DAY_S = 86_400

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Floats64
-from models.simulators.labelled_event import LabelledEvent
-from models.simulators.scenario import CALM, Scenario
+from models.simulators.scenario import CALM, LabelledEvent, Scenario
 
 START = date(2024, 1, 8)
 DAY_S = 86_400
