@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Bools
+
 Column = list[object] | NDArray[Any]
 
 
@@ -58,7 +60,7 @@ def timestamps_to_text(times: NDArray[np.datetime64]) -> list[object]:
     return text
 
 
-def _write(text: list[object], where: NDArray[np.bool_], times: NDArray[np.str_]) -> None:
+def _write(text: list[object], where: Bools, times: NDArray[np.str_]) -> None:
     for row, time in zip(np.flatnonzero(where).tolist(), times.tolist(), strict=True):
         text[row] = f"{time}Z"
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Bools
 from models.data.columns import Column, binary, json_values, outcome_name
 from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
 from models.data.formats import arrow_errors, check_dataset, open_source
@@ -28,7 +28,7 @@ class RowBatch:
     rows: int
     columns: dict[str, Column]
     """Event field → N values; see `columns.typed` for how each type is held."""
-    labels: NDArray[np.bool_] | None
+    labels: Bools | None
     """The true outcomes (N,), or None when no label was asked for."""
 
     def events(self) -> Iterator[dict[str, object]]:
@@ -186,7 +186,7 @@ def _with_labels(batch: RowBatch, values: list[object], positive: str | float) -
     return RowBatch(len(rows), columns, labels)
 
 
-def _labels(column: Column, path: str, label: str, rows_before: int) -> NDArray[np.bool_]:
+def _labels(column: Column, path: str, label: str, rows_before: int) -> Bools:
     """The column as booleans; LabelNotBinary names the first row that is not."""
     if isinstance(column, np.ndarray) and column.dtype.kind in "buif":
         wrong = np.flatnonzero((column != 0) & (column != 1))

@@ -10,9 +10,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.arrays import Floats64, Ints
+from models.arrays import Bools, Floats64, Ints
 from models.component import Column
 from models.features.history import Aggregate, History
 from topics.events import CLOCKS_APART_MS
@@ -139,9 +138,7 @@ class Windows:
                 return False
         return True
 
-    def learn(
-        self, entities: Sequence[str], times_ms: Ints, orders: Ints, outcomes: NDArray[np.bool_]
-    ) -> None:
+    def learn(self, entities: Sequence[str], times_ms: Ints, orders: Ints, outcomes: Bools) -> None:
         """Take in the outcomes of events that happened at *times_ms*."""
         self._outcomes.add(entities, times_ms, orders, outcomes.astype(np.float64)[:, None])
 
@@ -158,7 +155,7 @@ class Windows:
 
 
 def over_all_rows(
-    pipeline: Pipeline, name: str, columns: Mapping[str, Column], labels: NDArray[np.bool_]
+    pipeline: Pipeline, name: str, columns: Mapping[str, Column], labels: Bools
 ) -> dict[str, Column]:
     """The windowed features of component *name* for N rows in time order, as serving has them."""
     plan = WindowPlan(pipeline, name)

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from models.arrays import Floats64
+from models.arrays import Floats64, Ints
 from models.report.metrics import Labels, ReportPart, Share
 from topics.pipeline import DecisionCost, Policy
 
@@ -107,7 +106,7 @@ def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Floats64) -> 
     return cuts[::-1]
 
 
-def _places_of_minimum(values: Floats64, lowest: Floats64) -> NDArray[np.int64]:
+def _places_of_minimum(values: Floats64, lowest: Floats64) -> Ints:
     """The last place so far at which *values* reached *lowest*: the rarest intervention."""
     places = np.where(values == lowest, np.arange(len(values)), 0)
     return np.maximum.accumulate(places)

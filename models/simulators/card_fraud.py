@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Floats64, Ints
+from models.arrays import Bools, Floats64, Ints
 from models.simulators.card_population import Population, populate
 from models.simulators.scenario import CALM, LabelledEvent, Scenario
 
@@ -57,7 +57,7 @@ class Transactions:
     customer_id: Ints
     terminal_id: Ints
     amount: Floats64
-    is_fraud: NDArray[np.bool_]
+    is_fraud: Bools
     scenario: NDArray[np.int8]
     """0 genuine; 1 large amount, 2 compromised terminal, 3 stolen card, 4 attack."""
 

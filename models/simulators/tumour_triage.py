@@ -19,9 +19,8 @@ from datetime import date
 from itertools import chain, count, islice, repeat
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.arrays import Floats64
+from models.arrays import Bools, Floats64, Ints
 from models.simulators.scenario import CALM, LabelledEvent, Scenario
 
 START = date(2024, 1, 8)
@@ -46,7 +45,7 @@ class Cases:
     """What is measured: 30 names such as mean_radius."""
     measured: Floats64
     """(N, 30)."""
-    malignant: NDArray[np.bool_]
+    malignant: Bools
 
     def __len__(self) -> int:
         return len(self.malignant)
@@ -116,7 +115,7 @@ def _referrals(
             return
 
 
-def _seconds(rng: np.random.Generator) -> NDArray[np.int64]:
+def _seconds(rng: np.random.Generator) -> Ints:
     """Second of the day, ascending, of a day's referrals."""
     second = rng.normal(BUSIEST_S, SPREAD_S, rng.poisson(REFERRALS_A_DAY)).astype(np.int64)
     return np.sort(second[(second >= OPENS_S) & (second < CLOSES_S)])

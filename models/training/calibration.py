@@ -23,14 +23,14 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from models.arrays import Floats32, Floats64
+from models.arrays import Floats32, Floats64, Ints
 from models.errors import NotCalibratable
 from models.onnx.bit_stability import moving_rows
 from models.onnx.session import ModelSession
 from models.training.export import BatchDependent, ExportMismatch
 
 Labels = NDArray[np.bool_]
-FitSignal = Callable[[NDArray[np.int64]], Callable[[Floats32], Floats32]]
+FitSignal = Callable[[Ints], Callable[[Floats32], Floats32]]
 """Fits a model on the rows given, and returns its signal of other rows."""
 
 NEAREST = 2.0**-20

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats64
 from models.learned_weights import LearnedWeights, learn_weights
 from models.registry import WeightsCard
 from models.report.ablation import Signals, StageLoss, scores_of, stage_losses
@@ -188,6 +189,6 @@ def _cutoffs(stages: StageOutputs, weights: Mapping[str, float], rows: slice) ->
     return cutoffs(stages.data.labels[rows], _scores(stages, weights, rows))
 
 
-def _scores(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> NDArray[np.float64]:
+def _scores(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> Floats64:
     """The scores that the weighting agent would give *rows*."""
     return scores_of(stages.signals(list(weights), rows), list(weights.values()))

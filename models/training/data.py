@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Bools, Ints
 from models.component import Column
 from models.errors import HoldoutSeen, LengthMismatch, MissingField
 from models.features import over_all_rows
@@ -22,7 +22,7 @@ class TrainingData:
 
     columns: Mapping[str, Column]
     """Event field → N values, as in `models.component.Batch.columns`."""
-    labels: NDArray[np.bool_]
+    labels: Bools
     """The outcomes (N,)."""
     windowed: Mapping[str, Mapping[str, Column]] = field(default_factory=dict)
     """Component → its windowed features, of N values each; see `with_windows`."""
@@ -32,7 +32,7 @@ class TrainingData:
         """N."""
         return len(self.labels)
 
-    def picked(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> TrainingData:
+    def picked(self, rows: Bools | Ints) -> TrainingData:
         """Some rows, in the order given."""
 
         def of(columns: Mapping[str, Column]) -> dict[str, Column]:

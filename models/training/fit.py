@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from models.arrays import Floats32
+from models.arrays import Floats32, Ints
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
 from models.registry import ModelCard, Probe, library_versions
@@ -134,7 +134,7 @@ def fitted_model(
         fresh = clone(estimator)
         return export(fit(fresh, some, of_them if is_supervised(fresh) else None, names), some)
 
-    def unseen(others: NDArray[np.int64]) -> Callable[[Floats32], Floats32]:
+    def unseen(others: Ints) -> Callable[[Floats32], Floats32]:
         return ModelSession.of(model(own[others], labels[others]), "fold").signal
 
     onnx = model(own, labels)

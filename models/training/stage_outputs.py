@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Floats32
 from models.component import Batch, Component, Floats, StageOutput
 from models.errors import ComponentFailed
 from models.features import FeatureVector
@@ -49,7 +49,7 @@ class StageOutputs:
         """Add what component *name* says in *other*, which is of the same rows."""
         self._outputs[name] = other._outputs[name]
 
-    def signals(self, names: Sequence[str], rows: slice) -> NDArray[np.float32]:
+    def signals(self, names: Sequence[str], rows: slice) -> Floats32:
         """The signals of stages *names*, side by side, (rows, S)."""
         return np.stack([self._outputs[name].signal[rows] for name in names], axis=1)
 
@@ -72,7 +72,7 @@ class StageOutputs:
             },
         )
 
-    def model_input(self, name: str, rows: slice) -> NDArray[np.float32]:
+    def model_input(self, name: str, rows: slice) -> Floats32:
         """What the model of component *name* reads for *rows*, (rows, F)."""
         batch, features = self.batch(name, rows), self._specs[name].features
         if features is None:

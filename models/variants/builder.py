@@ -28,7 +28,7 @@ from topics.pipeline import Tolerances
 _COMPARED_ROWS = 500
 _CONTROL = "fp32 again"
 
-OpenVariant = Callable[[bytes, str], Any]
+ModelOpener = Callable[[bytes, str], Any]
 """From a model and its name to the component that it makes."""
 
 
@@ -57,7 +57,7 @@ def build_variants(
     calibration: Floats32,
     tolerances: Tolerances,
     *,
-    open_variant: OpenVariant,
+    open_model: ModelOpener,
     seed: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> VariantSet:
@@ -80,7 +80,7 @@ def build_variants(
     for done, (variant, candidate) in enumerate(candidates.items(), start=1):
         pace = speed(timings, variant, FP32)
         try:
-            losses = _losses(name, variant, candidate, offline, x, expected, open_variant)
+            losses = _losses(name, variant, candidate, offline, x, expected, open_model)
         except ComponentFailed as exc:
             refused.append(Variant(name=variant, words=[str(exc)]))
             continue
@@ -97,11 +97,8 @@ def build_variants(
             )
         )  # fmt: skip
         progress(0.6 + 0.4 * done / len(candidates))
-    return VariantSet(
-        {variant: candidate.onnx for variant, candidate in candidates.items()},
-        noise,
-        rows + refused,
-    )
+    models = {variant: candidate.onnx for variant, candidate in candidates.items()}
+    return VariantSet(models, noise, rows + refused)
 
 
 def _candidates(content: bytes, rows: Floats32) -> tuple[dict[str, VariantModel], list[Variant]]:
@@ -130,9 +127,9 @@ def _losses(
     offline: OfflinePipeline,
     x: Floats32,
     expected: Ranking,
-    open_variant: OpenVariant,
+    open_model: ModelOpener,
 ) -> Losses:
-    replaced = {} if variant == FP32 else {name: open_variant(candidate.onnx, variant)}
+    replaced = {} if variant == FP32 else {name: open_model(candidate.onnx, variant)}
     flips = offline.flips(replaced) if replaced else 0  # first: it sees signals that are none
     signal = candidate.session.signal(x)
     compared = x[:_COMPARED_ROWS]

@@ -64,17 +64,17 @@ def optimise(
     """
     started = time.perf_counter()
     originals = originals_of(source, only)
-    calibration, judged = _scenes(source, originals, data, seed, progress)
+    calibration, judged = _offline_pipelines(source, originals, data, seed, progress)
     results: dict[str, VariantSet] = {}
     with opening_aside(source, originals) as opened:
         for name, original in originals.items():
             results[name] = build_variants(
                 name, original.read(), judged, calibration.model_input(name),
-                source.pipeline.optimise, open_variant=partial(opened, name), seed=seed,
+                source.pipeline.optimise, open_model=partial(opened, name), seed=seed,
                 progress=partial(progress, name),
             )  # fmt: skip
         chosen = {name: winner(variants.table) for name, variants in results.items()}
-        flips = _agreed(chosen, results, judged, source.pipeline.optimise.max_flips, opened)
+        flips = _flips_together(chosen, results, judged, source.pipeline.optimise.max_flips, opened)
     fused = []
     if only is None and source.pipeline.fuse:
         progress("fused", 0.0)
@@ -130,7 +130,7 @@ def _registered(source: ModelSource, table: ComponentVariants, kept: ChosenVaria
     return registry.add(pipeline, table.component, kept.onnx, card, probe).version
 
 
-def _scenes(
+def _offline_pipelines(
     source: ModelSource,
     originals: Mapping[str, ModelVersion],
     data: TrainingData,
@@ -156,7 +156,7 @@ def _scenes(
     return early, judged
 
 
-def _agreed(
+def _flips_together(
     chosen: dict[str, str],
     results: Mapping[str, VariantSet],
     offline: OfflinePipeline,
