@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from models.data.columns import Column, binary, json_values, outcome_name
 from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
 from models.data.formats import arrow_errors, check_dataset, open_source
 from models.data.time_formats import times_in
-from topics.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from topics.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def plan_removal(
 
     Raises CardUnreadable, and StoreFailed.
     """
-    versions = _found(registry, pipeline)
+    versions = _all_versions(registry, pipeline)
     kept = set(versions) if keep is None else _kept(versions, keep, protected)
     named = {file for key in kept for file in versions[key].files}
     before = clock() - GRACE_S
@@ -80,7 +80,7 @@ class _Version:
     """Component → digest, of weights."""
 
 
-def _found(registry: Registry, pipeline: str) -> dict[VersionKey, _Version]:
+def _all_versions(registry: Registry, pipeline: str) -> dict[VersionKey, _Version]:
     """Every version and what it needs."""
     versions: dict[VersionKey, _Version] = {}
     for component in registry.components(pipeline):
