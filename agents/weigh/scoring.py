@@ -8,8 +8,8 @@ import numpy as np
 
 from agents.join import ERRORS, Joined
 from agents.weigh.decision_records import Weights
-from models.onnx.weighed_models import Learned
-from models.weighting import Weighed, combine
+from models.onnx.weighed_models import DigestsByComponent
+from models.weighting import WeightedScores, combine
 from topics.pipeline import Pipeline
 from topics.records import Bools, Failure, Ints
 
@@ -27,7 +27,7 @@ class Verdict:
     """Which rows have what a decision needs (N,); the others are dead."""
     fallback: Bools
     """Which of them are late, and get the pipeline file's decision instead of a score (N,)."""
-    weighed: Weighed
+    weighed: WeightedScores
 
 
 class Scale:
@@ -72,7 +72,7 @@ class Scale:
         return Verdict(present, decidable, fallback, combine(signals, present, self._alpha))
 
 
-def rows_of_other_models(joined: Joined, learned_for: Learned) -> dict[str, int]:
+def rows_of_other_models(joined: Joined, learned_for: DigestsByComponent) -> dict[str, int]:
     """Of each stage, the rows whose output is of a model that the weights were not learned for.
 
     Weights that name no model of a stage hold for any.

@@ -10,15 +10,12 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Bools, Floats64, Ints
 from models.component import Column
 from models.features.history import Aggregate, History
-from models.features.segments import Doubles
 from topics.events import CLOCKS_APART_MS
 from topics.pipeline import OUTCOMES, Feature, Pipeline, duration_ms
-
-Ints = NDArray[np.int64]
 
 _CHUNK_ROWS = 8192
 _EXACT_BITS = 53
@@ -51,14 +48,17 @@ class WindowPlan:
     @property
     def memory_ms(self) -> int:
         """How far back in event time an event can look."""
-        spans = [it.window_ms + it.delay_ms for it in (*self.of_events, *self.of_outcomes)]
+        spans = [
+            aggregate.window_ms + aggregate.delay_ms
+            for aggregate in (*self.of_events, *self.of_outcomes)
+        ]
         return max(spans)
 
     def entities(self, columns: Mapping[str, Column]) -> list[str]:
         """Whose past each row is about (N)."""
         return [str(value) for value in columns[self.entity].tolist()]
 
-    def values(self, columns: Mapping[str, Column]) -> Doubles:
+    def values(self, columns: Mapping[str, Column]) -> Floats64:
         """What is kept of each row (N, V)."""
         kept = [_numbers(columns[field]) for field in self.fields]
         return np.stack(kept, axis=1) if kept else np.zeros((len(columns[self.time]), 0))
@@ -94,38 +94,38 @@ class Windows:
         return {"events": self._events, "outcomes": self._outcomes}
 
     def observe(
-        self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Doubles
+        self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Floats64
     ) -> dict[str, Column]:
         """Add N events one after the other; the features' columns (N,) as each event sees them.
 
         `orders` tells events of one time apart; a row's features do not depend on how events
         are cut into batches.
         """
-        found = np.zeros((len(entities), len(self.plan.columns)))
+        features = np.zeros((len(entities), len(self.plan.columns)))
         if self.plan.of_events:
-            found[:, self.plan.at_events] = self._events.observe(
+            features[:, self.plan.at_events] = self._events.observe(
                 entities, times_ms, orders, values, self.plan.of_events
             )
         if self.plan.of_outcomes:
-            found[:, self.plan.at_outcomes] = self._outcomes.look_up(
+            features[:, self.plan.at_outcomes] = self._outcomes.look_up(
                 entities, times_ms, self.plan.of_outcomes
             )
-        return dict(zip(self.plan.columns, found.T, strict=True))
+        return dict(zip(self.plan.columns, features.T, strict=True))
 
     def glimpses(
-        self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Doubles
+        self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Floats64
     ) -> dict[str, Column]:
         """The features' columns (N,) of events, each in its turn, see `History`; none is added."""
-        found = np.zeros((len(entities), len(self.plan.columns)))
+        features = np.zeros((len(entities), len(self.plan.columns)))
         if self.plan.of_events:
-            found[:, self.plan.at_events] = self._events.glimpses(
+            features[:, self.plan.at_events] = self._events.glimpses(
                 entities, times_ms, orders, values, self.plan.of_events
             )
         if self.plan.of_outcomes:
-            found[:, self.plan.at_outcomes] = self._outcomes.look_up(
+            features[:, self.plan.at_outcomes] = self._outcomes.look_up(
                 entities, times_ms, self.plan.of_outcomes
             )
-        return dict(zip(self.plan.columns, found.T, strict=True))
+        return dict(zip(self.plan.columns, features.T, strict=True))
 
     def remembers(self, entity: str, time_ms: int) -> bool:
         """All that an event of *entity* at that time could look back to is still here."""
@@ -138,9 +138,7 @@ class Windows:
                 return False
         return True
 
-    def learn(
-        self, entities: Sequence[str], times_ms: Ints, orders: Ints, outcomes: NDArray[np.bool_]
-    ) -> None:
+    def learn(self, entities: Sequence[str], times_ms: Ints, orders: Ints, outcomes: Bools) -> None:
         """Take in the outcomes of events that happened at *times_ms*."""
         self._outcomes.add(entities, times_ms, orders, outcomes.astype(np.float64)[:, None])
 
@@ -157,7 +155,7 @@ class Windows:
 
 
 def over_all_rows(
-    pipeline: Pipeline, name: str, columns: Mapping[str, Column], labels: NDArray[np.bool_]
+    pipeline: Pipeline, name: str, columns: Mapping[str, Column], labels: Bools
 ) -> dict[str, Column]:
     """The windowed features of component *name* for N rows in time order, as serving has them."""
     plan = WindowPlan(pipeline, name)
@@ -178,7 +176,7 @@ def _fields(features: Sequence[Feature]) -> list[str]:
     return list(dict.fromkeys(kept))
 
 
-def _numbers(column: Column) -> Doubles:
+def _numbers(column: Column) -> Floats64:
     """Values as float64; strings as 53 bits of their digest, to tell them apart."""
     if column.dtype != object:
         return column.astype(np.float64)

@@ -10,60 +10,61 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from models.report.metrics import Labels, Record, Share
+from models.arrays import Floats64, Ints
+from models.report.metrics import Labels, ReportPart, Share
 from topics.pipeline import DecisionCost, Policy
 
-Doubles = NDArray[np.float64]
 _DIGITS = 4
 
 
-class Decided(Record):
+class DecisionCount(ReportPart):
     """Rows that one decision is taken on."""
 
     rows: int
     positives: int
 
 
-class Verdict(Record):
+class PolicyResult(ReportPart):
     """What thresholds would have done to some held-out rows."""
 
     thresholds: dict[str, Share]
     """Those of the decisions that are taken at all, ascending."""
-    decisions: dict[str, Decided]
+    decisions: dict[str, DecisionCount]
     """By decision, from the lowest scores to the highest."""
     cost: float | None
     """Mean cost of a row; None where the pipeline file states no costs."""
 
 
-class CostReport(Record):
+class CostReport(ReportPart):
     """The thresholds that costs ask for, against those of the pipeline file."""
 
     chosen_on: Annotated[int, Field(ge=1)]
     """Held-out rows at which the best thresholds cost the least; both are tried on later ones."""
-    stated: Verdict
+    stated: PolicyResult
     """The pipeline file's thresholds."""
-    best: Verdict
+    best: PolicyResult
     never_worth_it: list[str]
     """Decisions that the least cost does without."""
 
 
-def verdict(
-    policy: Policy, thresholds: Mapping[str, float], labels: Labels, scores: Doubles
-) -> Verdict:
+def policy_result(
+    policy: Policy, thresholds: Mapping[str, float], labels: Labels, scores: Floats64
+) -> PolicyResult:
     """What *thresholds*, by decision and ascending, do to rows of *scores* (N,)."""
     names = [policy.otherwise, *thresholds]
     reached = np.searchsorted(list(thresholds.values()), scores, "right")
-    found = {}
+    counts = {}
     for place, name in enumerate(names):
         taken = labels[reached == place]
-        found[name] = Decided(rows=len(taken), positives=int(taken.sum()))
-    return Verdict(thresholds=dict(thresholds), decisions=found, cost=_mean_cost(policy, found))
+        counts[name] = DecisionCount(rows=len(taken), positives=int(taken.sum()))
+    return PolicyResult(
+        thresholds=dict(thresholds), decisions=counts, cost=_mean_cost(policy, counts)
+    )
 
 
-def least_cost(policy: Policy, labels: Labels, scores: Doubles) -> dict[str, float]:
+def least_cost(policy: Policy, labels: Labels, scores: Floats64) -> dict[str, float]:
     """The thresholds, by decision and ascending, at which these rows cost the least.
 
     A decision that is not worth its cost on any row is left out. Each threshold lies midway
@@ -83,11 +84,12 @@ def least_cost(policy: Policy, labels: Labels, scores: Doubles) -> dict[str, flo
     return {name: _between(ascending, cut) for name, cut in used}
 
 
-def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Doubles) -> list[int]:
+def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Floats64) -> list[int]:
     """The row from which on each decision but the first is taken; only where the score rises."""
     apart = np.concatenate([[True], ascending[1:] > ascending[:-1], [True]])
     so_far = [
-        np.concatenate([[0.0], np.where(truth, it.positive, it.negative).cumsum()]) for it in costs
+        np.concatenate([[0.0], np.where(truth, cost.positive, cost.negative).cumsum()])
+        for cost in costs
     ]
     best, chosen = so_far[0], []
     for total in so_far[1:]:
@@ -104,13 +106,13 @@ def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Doubles) -> l
     return cuts[::-1]
 
 
-def _places_of_minimum(values: Doubles, lowest: Doubles) -> NDArray[np.int64]:
+def _places_of_minimum(values: Floats64, lowest: Floats64) -> Ints:
     """The last place so far at which *values* reached *lowest*: the rarest intervention."""
     places = np.where(values == lowest, np.arange(len(values)), 0)
     return np.maximum.accumulate(places)
 
 
-def _between(ascending: Doubles, cut: int) -> float:
+def _between(ascending: Floats64, cut: int) -> float:
     """A threshold that rows from *cut* on reach, and those before do not."""
     high = float(ascending[cut])
     low = float(ascending[cut - 1]) if cut else 0.0
@@ -121,12 +123,12 @@ def _between(ascending: Doubles, cut: int) -> float:
     return middle if low < middle else high
 
 
-def _mean_cost(policy: Policy, decisions: Mapping[str, Decided]) -> float | None:
+def _mean_cost(policy: Policy, decisions: Mapping[str, DecisionCount]) -> float | None:
     if policy.costs is None:
         return None
     total = sum(
-        policy.costs[name].positive * it.positives
-        + policy.costs[name].negative * (it.rows - it.positives)
-        for name, it in decisions.items()
+        policy.costs[name].positive * count.positives
+        + policy.costs[name].negative * (count.rows - count.positives)
+        for name, count in decisions.items()
     )
-    return total / max(sum(it.rows for it in decisions.values()), 1)
+    return total / max(sum(count.rows for count in decisions.values()), 1)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.arrays import Bools, Ints
 from models.errors import LengthMismatch
 from topics.errors import AnabranchError
 
@@ -84,19 +85,19 @@ class Outcomes:
     days: Days
     entities: NDArray[np.object_]
     """Whom a fraud compromises, (N,): the event's key."""
-    labels: NDArray[np.bool_]
+    labels: Bools
 
     def __post_init__(self) -> None:
         for name, column in (("entities", self.entities), ("labels", self.labels)):
             if len(column) != len(self.days):
                 raise LengthMismatch(f"the {name}", len(column), len(self.days))
 
-    def of(self, rows: NDArray[np.bool_]) -> Outcomes:
+    def of(self, rows: Bools) -> Outcomes:
         """The events of *rows* (N,) alone."""
         return Outcomes(self.days[rows], self.entities[rows], self.labels[rows])
 
 
-class Scored(BaseModel):
+class ProtocolFigures(BaseModel):
     """The three figures of the protocol for one column of scores."""
 
     model_config = ConfigDict(frozen=True)
@@ -110,8 +111,8 @@ class Scored(BaseModel):
 
 BOOK_WEEKS = Weeks(date(2018, 7, 25), 7, 7, 7)
 BOOK_SOURCE = "Le Borgne et al. 2022, chapter 3"
-BOOK: Mapping[str, Scored] = {
-    name: Scored(auc=auc, average_precision=precision, card_precision_100=cards)
+BOOK: Mapping[str, ProtocolFigures] = {
+    name: ProtocolFigures(auc=auc, average_precision=precision, card_precision_100=cards)
     for name, auc, precision, cards in (
         ("logistic regression", 0.871, 0.606, 0.291),
         ("decision tree, depth 2", 0.763, 0.496, 0.241),
@@ -131,12 +132,12 @@ def day_number(day: date) -> int:
     return (day - date(1970, 1, 1)).days
 
 
-def days_of(times_ms: NDArray[np.int64]) -> Days:
+def days_of(times_ms: Ints) -> Days:
     """The calendar days in UTC of milliseconds since 1970."""
     return times_ms // MILLISECONDS_A_DAY
 
 
-def train_rows(outcomes: Outcomes, weeks: Weeks) -> NDArray[np.bool_]:
+def train_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
     """Which rows (N,) are of the training days. Raises DaysOutsideData and OneOutcome."""
     _check_inside("training days", weeks.start, weeks.last_train, outcomes.days)
     first = day_number(weeks.start)
@@ -145,7 +146,7 @@ def train_rows(outcomes: Outcomes, weeks: Weeks) -> NDArray[np.bool_]:
     return rows
 
 
-def test_rows(outcomes: Outcomes, weeks: Weeks) -> NDArray[np.bool_]:
+def test_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
     """Which rows (N,) are tested: those of the test days whose entity is not known by then.
 
     Known at the first test day are entities with a fraud on the training days; on test day d
@@ -164,12 +165,12 @@ def test_rows(outcomes: Outcomes, weeks: Weeks) -> NDArray[np.bool_]:
     return rows
 
 
-def scored(outcomes: Outcomes, scores: NDArray[np.floating]) -> Scored:
+def protocol_figures(outcomes: Outcomes, scores: NDArray[np.floating]) -> ProtocolFigures:
     """The figures of *scores* (N,) for the test set *outcomes*, which has both outcomes."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     precision = average_precision_score(outcomes.labels, scores)
-    return Scored(
+    return ProtocolFigures(
         auc=float(roc_auc_score(outcomes.labels, scores)),
         average_precision=float(min(precision, 1.0)),
         card_precision_100=card_precision(outcomes, scores, CARD_PRECISION_AT),
@@ -221,6 +222,6 @@ def _check_inside(what: str, first: date, last: date, days: Days) -> None:
         raise DaysOutsideData(what, first, last, low, high)
 
 
-def _check_both(what: str, labels: NDArray[np.bool_]) -> None:
+def _check_both(what: str, labels: Bools) -> None:
     if not labels.any() or labels.all():
         raise OneOutcome(what, len(labels), bool(labels.any()))

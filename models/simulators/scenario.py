@@ -1,4 +1,4 @@
-"""What may happen to a simulated stream: inputs that drift, and incidents.
+"""What a simulated stream yields, and what may happen to it: inputs that drift, and incidents.
 
 Times are days of event time since the stream's start, as fractions: 1.5 is noon of the
 second day. What a shift or an incident does is the simulator's to say.
@@ -7,12 +7,18 @@ second day. What a shift or an incident does is the simulator's to say.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+from models.arrays import Bools, Floats64
+
+
+class LabelledEvent(NamedTuple):
+    """An event as producers publish it, and its outcome, which is never part of it."""
+
+    event: dict[str, object]
+    label: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +49,12 @@ class Scenario:
     """How long they move, evenly; then they stay there."""
     incidents: tuple[Incident, ...] = ()
 
-    def shift(self, days: Floats) -> Floats:
+    def shift(self, days: Floats64) -> Floats64:
         """How far the inputs have moved at each of *days*: from 0 to `drift`."""
         since = (days - self.drift_from_day) / self.drift_days
         return self.drift * np.clip(since, 0.0, 1.0)
 
-    def in_incident(self, days: Floats) -> Bools:
+    def in_incident(self, days: Floats64) -> Bools:
         """Whether an incident goes on at each of *days*."""
         going = np.zeros(days.shape, np.bool_)
         for incident in self.incidents:

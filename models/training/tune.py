@@ -14,9 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
-import numpy as np
 from joblib import parallel_config
-from numpy.typing import NDArray
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401  # makes the next importable
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import (
@@ -28,16 +26,16 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from models.arrays import Bools, Floats32, Ints
 from models.errors import FitFailed, OneClass
-from models.report.metrics import Record
+from models.report.metrics import ReportPart
 from models.training.engines import Engine, one_thread
 from models.training.estimators import exact_scaler, is_supervised
 from models.training.splits import known_part
 from topics.pipeline import Scalar
 
-Singles = NDArray[np.float32]
 Parameters = Mapping[str, Scalar]
-Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+Fold = tuple[Ints, Ints]
 
 FOLDS = 3
 _FACTOR = 3
@@ -45,7 +43,7 @@ _FEWEST_POSITIVES = 10
 """In a fold's test rows, on average, also where candidates are tried on few rows."""
 
 
-class Candidate(Record):
+class Candidate(ReportPart):
     """One choice of parameters, and how it did where it was tried last."""
 
     parameters: dict[str, Scalar]
@@ -59,7 +57,7 @@ class Candidate(Record):
     """Whether the pipeline file has it now."""
 
 
-class Tuned(Record):
+class TuningResult(ReportPart):
     """What became of a component's candidates, the best first."""
 
     component: str
@@ -72,7 +70,7 @@ class Tuned(Record):
         return self.candidates[0]
 
 
-class Forward:
+class ForwardSplits:
     """Splits for scikit-learn, forward in time; tells *on_round* when they are asked for."""
 
     def __init__(self, folds: list[Fold], on_round: Callable[[], None]) -> None:
@@ -80,7 +78,7 @@ class Forward:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Nothing of it: scikit-learn sends it with every task, and asks it only here."""
-        return Forward, ([], print)
+        return ForwardSplits, ([], print)
 
     def get_n_splits(self, *_: Any, **_groups: Any) -> int:
         """How many folds."""
@@ -95,15 +93,13 @@ class Forward:
 class ExactScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn is Any
     """The scaler of `models.training.estimators`, fitted anew for every fold."""
 
-    def fit(self, x: Singles, _y: object = None) -> Self:
+    def fit(self, x: Floats32, _y: object = None) -> Self:
         """Fit on *x* (N, F)."""
         self.__dict__.update(exact_scaler(x).__dict__)
         return self
 
 
-def forward_folds(
-    times: NDArray[np.int64] | None, labels: NDArray[np.bool_], delay_ms: int
-) -> list[Fold]:
+def forward_folds(times: Ints | None, labels: Bools, delay_ms: int) -> list[Fold]:
     """Folds of N rows in order of *times*, None for rows without: fit before, judge after.
 
     Rows to fit on whose outcome is not known when those to judge on begin are left out, where
@@ -129,11 +125,11 @@ def choices(
     >>> choices({"depth": [4, 8]}, {"depth": 4}, most=10, seed=0)
     [{'depth': 4}, {'depth': 8}]
     """
-    grid = ParameterGrid({name: list(dict.fromkeys(it)) for name, it in candidates.items()})
-    found = (
+    grid = ParameterGrid({name: list(dict.fromkeys(values)) for name, values in candidates.items()})
+    tried = (
         grid if len(grid) <= most else ParameterSampler(grid.param_grid, most, random_state=seed)
     )
-    return [dict(current), *(dict(each) for each in found if dict(each) != dict(current))]
+    return [dict(current), *(dict(each) for each in tried if dict(each) != dict(current))]
 
 
 def fewest_rows(rows: int, count: int, rarest: int) -> int:
@@ -150,15 +146,15 @@ def fewest_rows(rows: int, count: int, rarest: int) -> int:
 def search(
     component: str,
     estimator: Any,
-    x: Singles,
-    labels: NDArray[np.bool_],
+    x: Floats32,
+    labels: Bools,
     folds: list[Fold],
     tried: list[dict[str, Scalar]],
     *,
     engine: Engine,
     seed: int,
     on_round: Callable[[], None],
-) -> Tuned:
+) -> TuningResult:
     """Try the parameters *tried*, the file's first, on rows *x* (N, F). Raises FitFailed."""
     prepared = estimator if isinstance(estimator, Pipeline) else Pipeline(
         [("scaler", ExactScaler()), ("model", estimator)]
@@ -170,7 +166,7 @@ def search(
         [{prefix + name: [value] for name, value in each.items()} for each in tried],
         factor=_FACTOR,
         min_resources=fewest_rows(len(x), len(tried), rarest),
-        cv=Forward(folds, on_round),
+        cv=ForwardSplits(folds, on_round),
         scoring=_of_novelty if not is_supervised(estimator) else _of_probability,
         refit=False,
         error_score="raise",
@@ -182,7 +178,7 @@ def search(
             halving.fit(x, labels)
     except (TypeError, ValueError) as exc:  # scikit-learn checks values of parameters in fit
         raise FitFailed(type(estimator).__name__, str(exc)) from exc
-    return Tuned(
+    return TuningResult(
         component=component, rows=len(x), candidates=_ranked(halving.cv_results_, prefix, tried[0])
     )
 
@@ -206,9 +202,9 @@ def _ranked(results: Mapping[str, Any], prefix: str, in_file: Parameters) -> lis
     return [candidate for _, candidate in ranked]
 
 
-def _of_probability(fitted: Any, x: Singles, y: NDArray[np.bool_]) -> float:
+def _of_probability(fitted: Any, x: Floats32, y: Bools) -> float:
     return float(average_precision_score(y, fitted.predict_proba(x)[:, 1]))
 
 
-def _of_novelty(fitted: Any, x: Singles, y: NDArray[np.bool_]) -> float:
+def _of_novelty(fitted: Any, x: Floats32, y: Bools) -> float:
     return float(average_precision_score(y, -fitted.score_samples(x)))
