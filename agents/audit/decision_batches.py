@@ -164,12 +164,11 @@ def _numbers(column: Bytes, at: Ints, length: Ints, prefix: bytes) -> Ints:
         raise Unusual
     if (_rows(column, at, len(prefix)) != np.frombuffer(prefix, np.uint8)).any():
         raise Unusual
-    value = np.zeros(len(at), np.int64)
-    first = at + len(prefix)
-    for place in range(int(digits.max(initial=0))):
-        inside = place < digits
-        digit = column[np.where(inside, first + place, 0)].astype(np.int64) - ord("0")
-        if (inside & ((digit < 0) | (digit > 9))).any():  # a digit
-            raise Unusual
-        value = np.where(inside, value * 10 + digit, value)
+    # From the last digit on, as far as the longest number goes; what is in front counts nothing.
+    places = np.arange(int(digits.max(initial=0)))
+    digit = column[(at + length - 1)[:, None] - places] - np.uint8(ord("0"))
+    inside = places < digits[:, None]
+    if (inside & (digit > 9)).any():  # no digit; one below "0" has become 208 or more
+        raise Unusual
+    value: Ints = (digit * inside) @ 10**places
     return value

@@ -7,7 +7,7 @@ read, if it has one in front of a later decision.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka.structs import TopicPartition
@@ -84,12 +84,14 @@ class Book:
         """Where the partitions of a topic were last known to end."""
         return {tp: end for tp, end in self._ends.items() if tp.topic == topic}
 
-    def pending(self) -> dict[TopicPartition, int]:
+    def pending(self, numbers: Container[int] | None = None) -> dict[TopicPartition, int]:
         """Positions of the partitions that are to be read on, each in step with its others."""
         unread = {
             tp: topic
             for tp, topic in self._topics.items()
-            if not topic.anew and topic.position < self._ends.get(tp, 0)
+            if (numbers is None or tp.partition in numbers)
+            and not topic.anew
+            and topic.position < self._ends.get(tp, 0)
         }
         last: dict[int, int] = {}
         for tp, topic in unread.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ from agents.audit.findings import (
 from agents.audit.identity_sample import IdentitySample, Mismatch
 from agents.audit.ledger import Account
 from agents.audit.partition_books import Book
-from agents.broker import LogReader, SourceCommits
+from agents.broker import LogReader, RecordBatch, SourceCommits
 from topics.errors import BrokerError
 from topics.pipeline import Topology
 from topics.settings import BrokerSettings
@@ -32,6 +32,8 @@ _LOOK_S = 10.0
 """How often a running audit looks for new partitions, and at its sample again."""
 _SHOW_SHARE = 0.05
 """Of a running audit's time, that its results may take."""
+_AT_ONCE = 2
+"""Of so many parts of the partitions one is received while another is entered."""
 _NOTHING = 300
 """Fetches in a row that bring nothing, though the broker says that there is more."""
 
@@ -137,6 +139,8 @@ class _Running:
     _counts: dict[str, int] = field(default_factory=dict)
     _others: list[Mismatch] = field(default_factory=list)
     _compacted: set[str] = field(default_factory=set)
+    _entering: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """The book is for one thread at a time."""
     _looked_at: float = float("-inf")
     _compared_at: float = float("-inf")
 
@@ -158,21 +162,36 @@ class _Running:
             self._book.know(await self.reader.bounds(self._of(topic), "end"))
             if topic == self.topology.events:
                 self._book.bound_missing(self._book.ends(topic))
+        numbers = self._book.numbers()
+        readings = [
+            asyncio.ensure_future(self._read(numbers[at::_AT_ONCE])) for at in range(_AT_ONCE)
+        ]
+        try:
+            await asyncio.gather(*readings)
+        finally:
+            for reading in readings:
+                reading.cancel()
+
+    async def _read(self, numbers: Sequence[int]) -> None:
+        """Read some partitions to where they end."""
         nothing = 0
-        while positions := self._book.pending():
+        while positions := self._book.pending(numbers):
             for tp, read in (await self.reader.fetch(positions)).items():
                 if read.dropped:
                     first = await self.reader.bounds([tp], "first")
                     end = await self.reader.bounds([tp], "end")
                     self._book.dropped(tp, first[tp], end[tp])
-                for ends in self._book.take(tp, read.batches):
-                    if tp.topic == self.topology.decisions:
-                        first_seen = self._book.first_seen(tp.partition)
-                        self._sample.offer(tp.partition, ends, first_seen)
-            nothing = nothing + 1 if positions == self._book.pending() else 0
+                async with self._entering:
+                    await asyncio.to_thread(self._enter, tp, read.batches)
+            nothing = nothing + 1 if positions == self._book.pending(numbers) else 0
             if nothing > _NOTHING:
                 tp, position = next(iter(positions.items()))
                 raise Unreadable(tp, position, self._book.ends(tp.topic)[tp])
+
+    def _enter(self, tp: TopicPartition, batches: Sequence[RecordBatch]) -> None:
+        for ends in self._book.take(tp, batches):
+            if tp.topic == self.topology.decisions:
+                self._sample.offer(tp.partition, ends, self._book.first_seen(tp.partition))
 
     async def _look(self) -> None:
         """Take up partitions that were added."""

@@ -23,6 +23,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
+from agents.broker.fetch_connection import receive_in_place
 from agents.broker.record_batches import RecordBatch, record_batches
 from topics.errors import BrokerUnreachable, NotAuthorized, TopicMissing
 from topics.kafka import client_options
@@ -129,11 +130,8 @@ class LogReader:
                 answers = await asyncio.gather(
                     *(self._fetched(node, topics, positions) for node, topics in nodes.items())
                 )
-                for answer in answers:
-                    for topic, parts in answer.topics:
-                        for part in parts:
-                            tp = TopicPartition(topic, part[0])
-                            reads[tp] = self._read(tp, part)
+                # Checksums take a while; meanwhile the next answer can be received.
+                reads = await asyncio.to_thread(self._reads, answers)
             except KafkaError as exc:
                 await self._again(exc, until)
         return reads
@@ -146,7 +144,18 @@ class LogReader:
             for topic, numbers in topics.items()
         ]
         request = FetchRequest(self._wait_ms, 1, _FETCH_BYTES, _READ_COMMITTED, rows)
+        if await self._client.ready(node):
+            connections = self._client._conns  # noqa: SLF001  # it has no call for that
+            receive_in_place(connections[node, ConnectionGroup.DEFAULT])
         return await self._client.send(node, request)
+
+    def _reads(self, answers: Iterable[Any]) -> dict[TopicPartition, Read]:
+        return {
+            (tp := TopicPartition(topic, part[0])): self._read(tp, part)
+            for answer in answers
+            for topic, parts in answer.topics
+            for part in parts
+        }
 
     def _read(self, tp: TopicPartition, part: Any) -> Read:
         error, aborted, data = part[1], part[-3] if len(part) > 7 else part[-2], part[-1]
