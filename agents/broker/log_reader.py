@@ -42,7 +42,7 @@ Bound = Literal["first", "end"]
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class FetchResult:
     """What a fetch has brought of one partition; no batches where there was nothing."""
 
     batches: list[RecordBatch]
@@ -115,14 +115,16 @@ class LogReader:
                 await self._again(exc, until)
         return bounds
 
-    async def fetch(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, Read]:
+    async def fetch(
+        self, positions: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, FetchResult]:
         """Batches of each partition from its position on, as many as a broker gives at once.
 
         The first may begin before the position. Raises KafkaError, TopicMissing.
         """
-        reads: dict[TopicPartition, Read] = {}
+        results: dict[TopicPartition, FetchResult] = {}
         until = time.monotonic() + self._settings.give_up_s
-        while not reads:
+        while not results:
             try:
                 nodes = await self._by_node(positions)
                 if not nodes:
@@ -131,10 +133,10 @@ class LogReader:
                     *(self._fetched(node, topics, positions) for node, topics in nodes.items())
                 )
                 # Checksums take a while; meanwhile the next answer can be received.
-                reads = await asyncio.to_thread(self._reads, answers)
+                results = await asyncio.to_thread(self._results, answers)
             except KafkaError as exc:
                 await self._again(exc, until)
-        return reads
+        return results
 
     async def _fetched(
         self, node: int, topics: Mapping[str, list[int]], positions: Mapping[TopicPartition, int]
@@ -149,21 +151,21 @@ class LogReader:
             receive_in_place(connections[node, ConnectionGroup.DEFAULT])
         return await self._client.send(node, request)
 
-    def _reads(self, answers: Iterable[Any]) -> dict[TopicPartition, Read]:
+    def _results(self, answers: Iterable[Any]) -> dict[TopicPartition, FetchResult]:
         return {
-            (tp := TopicPartition(topic, part[0])): self._read(tp, part)
+            (tp := TopicPartition(topic, part[0])): self._result(tp, part)
             for answer in answers
             for topic, parts in answer.topics
             for part in parts
         }
 
-    def _read(self, tp: TopicPartition, part: Any) -> Read:
+    def _result(self, tp: TopicPartition, part: Any) -> FetchResult:
         error, aborted, data = part[1], part[-3] if len(part) > 7 else part[-2], part[-1]
         if error == OffsetOutOfRangeError.errno:
-            return Read([], dropped=True)
+            return FetchResult([], dropped=True)
         _check(tp.topic, error)
         # The embedded broker writes its transactions' batches over without a new checksum.
-        return Read(list(record_batches(data, aborted, check=not self._settings.embedded)))
+        return FetchResult(list(record_batches(data, aborted, check=not self._settings.embedded)))
 
     async def _by_node(
         self, partitions: Iterable[TopicPartition]
