@@ -1,7 +1,7 @@
 """The audit: proof from the topics alone that every event ended exactly once.
 
 `topic_audit` fills a `ledger` (in `ledger_chunks`) from `end_batches` and `decision_batches`;
-`partition_books` keeps what could not be read, `identity_sample` whether decisions are about the
+`partition_accounts` keeps what could not be read, `identity_sample` whether decisions are about the
 events that stand there, `findings` puts it into sentences.
 """
 

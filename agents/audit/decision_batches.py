@@ -27,19 +27,19 @@ _MORE = 0x80
 _LAST_SHIFT = 56
 
 
-class Unusual(Exception):
+class UnknownLayout(Exception):
     """The batch is not what the weighing agent writes of first attempts."""
 
 
 def decided_offsets(body: bytes, count: int, topic: str, partition: int) -> tuple[Ints, Ints]:
     """Of *count* records: offset deltas in the batch, and the source offsets they decide (N,).
 
-    Raises Unusual where only the full decoder can say.
+    Raises UnknownLayout where only the full decoder can say.
     """
     try:
         return _columns(body, count, f"{topic}/{partition}/".encode())
     except IndexError as exc:
-        raise Unusual from exc
+        raise UnknownLayout from exc
 
 
 def _columns(body: bytes, count: int, prefix: bytes) -> tuple[Ints, Ints]:
@@ -52,11 +52,11 @@ def _columns(body: bytes, count: int, prefix: bytes) -> tuple[Ints, Ints]:
         at += np.maximum(length, 0)  # -1 is null
     headers, at = _varints(column, at)
     if (_rows(column, at, len(_ID_HEADER)) != _ID_HEADER).any():
-        raise Unusual
+        raise UnknownLayout
     length, at = _varints(column, at + len(_ID_HEADER))
     tails = at + np.maximum(length, 0)
     if (tails > ends).any():
-        raise Unusual
+        raise UnknownLayout
     _check_tails(column, tails, ends, headers - 1)
     return deltas, _numbers(column, at, length, prefix)
 
@@ -74,13 +74,13 @@ def _bounds(body: bytes, column: Bytes, count: int) -> tuple[Ints, Ints]:
             at += ((low & 0x7F | middle << 7) >> 1) + 2
         else:
             if (high := body[at + 2]) >= _MORE:
-                raise Unusual  # a megabyte of a decision
+                raise UnknownLayout  # a megabyte of a decision
             at += ((low & 0x7F | (middle & 0x7F) << 7 | high << 14) >> 1) + 3
     if at != size:
-        raise Unusual
+        raise UnknownLayout
     lengths, begins = _varints(column, np.array(starts, np.int64))
     if (lengths < 0).any():
-        raise Unusual
+        raise UnknownLayout
     return begins, begins + lengths
 
 
@@ -93,7 +93,7 @@ def _varints(column: Bytes, at: Ints) -> tuple[Ints, Ints]:
     shift = 7
     while more.any():
         if shift > _LAST_SHIFT:
-            raise Unusual
+            raise UnknownLayout
         which = np.flatnonzero(more)
         byte = column[at[which]]
         value[which] |= (byte & 0x7F).astype(np.int64) << shift
@@ -110,7 +110,7 @@ def _rows(column: Bytes, at: Ints, width: int) -> Bytes:
 
 
 def _check_tails(column: Bytes, begins: Ints, ends: Ints, headers: Ints) -> None:
-    """Raise Unusual unless each tail is so many whole headers that change no meaning.
+    """Raise UnknownLayout unless each tail is so many whole headers that change no meaning.
 
     Nearly all tails of a batch are the same bytes, so they are compared before they are looked at.
     """
@@ -125,7 +125,7 @@ def _check_tails(column: Bytes, begins: Ints, ends: Ints, headers: Ints) -> None
             windows = np.lib.stride_tricks.sliding_window_view(column, length)
             alike[alike] = (windows[begins[left[alike]]] == tail).all(axis=1)
         if (headers[left[alike]] != number).any():
-            raise Unusual
+            raise UnknownLayout
         left = left[~alike]
 
 
@@ -134,13 +134,13 @@ def _headers_in(tail: bytes) -> int:
     while at < size:
         length, at = _varint(tail, at)
         if length < 0 or tail[at : at + length] in _OTHERWISE:
-            raise Unusual
+            raise UnknownLayout
         at += length
         length, at = _varint(tail, at)
         at += max(length, 0)
         number += 1
     if at != size:
-        raise Unusual
+        raise UnknownLayout
     return number
 
 
@@ -154,22 +154,21 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return (value >> 1) ^ -(value & 1), at
         shift += 7
         if shift > _LAST_SHIFT:
-            raise Unusual
+            raise UnknownLayout
 
 
 def _numbers(column: Bytes, at: Ints, length: Ints, prefix: bytes) -> Ints:
     """The numbers behind *prefix* in texts of these lengths (N,); all have to be plain."""
     digits = length - len(prefix)
     if (digits < 1).any() or (digits > _DIGITS).any():
-        raise Unusual
+        raise UnknownLayout
     if (_rows(column, at, len(prefix)) != np.frombuffer(prefix, np.uint8)).any():
-        raise Unusual
-    value = np.zeros(len(at), np.int64)
-    first = at + len(prefix)
-    for place in range(int(digits.max(initial=0))):
-        inside = place < digits
-        digit = column[np.where(inside, first + place, 0)].astype(np.int64) - ord("0")
-        if (inside & ((digit < 0) | (digit > 9))).any():  # a digit
-            raise Unusual
-        value = np.where(inside, value * 10 + digit, value)
+        raise UnknownLayout
+    # From the last digit on, as far as the longest number goes; what is in front counts nothing.
+    places = np.arange(int(digits.max(initial=0)))
+    digit = column[(at + length - 1)[:, None] - places] - np.uint8(ord("0"))
+    inside = places < digits[:, None]
+    if (inside & (digit > 9)).any():  # no digit; one below "0" has become 208 or more
+        raise UnknownLayout
+    value: Ints = (digit * inside) @ 10**places
     return value

@@ -9,7 +9,7 @@ import numpy as np
 from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
-from agents.audit.decision_batches import Unusual, decided_offsets
+from agents.audit.decision_batches import UnknownLayout, decided_offsets
 from agents.broker import RecordBatch
 from topics.records import dead_letter as dead_letters
 from topics.records import decision
@@ -42,7 +42,7 @@ def ends_of(
     if decisions and batch.magic >= _MAGIC:
         try:
             deltas, sources = decided_offsets(batch.body(), batch.count, events, tp.partition)
-        except Unusual:
+        except UnknownLayout:
             pass
         else:
             offsets = batch.offset + deltas

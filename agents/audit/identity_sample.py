@@ -103,13 +103,13 @@ async def _records(reader: LogReader, topic: str, offsets: Mapping[int, int]) ->
     for _ in range(_TRIES):
         if not wanted:
             break
-        for tp, read in (await reader.fetch(wanted)).items():
-            for batch in read.batches:
+        for tp, result in (await reader.fetch(wanted)).items():
+            for batch in result.batches:
                 if batch.offset <= wanted[tp] < batch.next_offset:
                     for record in batch.records():
                         if record.offset == wanted[tp]:
                             records[tp.partition] = record
-            if read.batches or read.dropped:
+            if result.batches or result.dropped:
                 del wanted[tp]
     return records
 

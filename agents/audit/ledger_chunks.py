@@ -66,7 +66,7 @@ def counts_of(rows: Rows) -> Counts:
     )
 
 
-class _Compressed(NamedTuple):
+class _CompressedChunk(NamedTuple):
     packed: bytes
     counts: Counts
 
@@ -76,8 +76,8 @@ class Chunks:
 
     def __init__(self) -> None:
         self._open: OrderedDict[int, Rows] = OrderedDict()
-        self._compressed: dict[int, _Compressed] = {}
-        self._last = _Compressed(b"", Counts())
+        self._compressed: dict[int, _CompressedChunk] = {}
+        self._last = _CompressedChunk(b"", Counts())
         """What was compressed last: the next chunk is most often the same, and takes no memory."""
         self.beyond: dict[tuple[int, int], int] = {}
         """Row and offset → how many ends there are beyond what a chunk can count."""
@@ -143,12 +143,12 @@ class Chunks:
             old, kept = self._open.popitem(last=False)
             packed = zlib.compress(kept.tobytes(), 1)
             if packed != self._last.packed:
-                self._last = _Compressed(packed, counts_of(kept))
+                self._last = _CompressedChunk(packed, counts_of(kept))
             self._compressed[old] = self._last
         return rows
 
 
-def _decompressed(chunk: _Compressed) -> Rows:
+def _decompressed(chunk: _CompressedChunk) -> Rows:
     return np.frombuffer(zlib.decompress(chunk.packed), np.uint8).reshape(_ROWS, SIZE)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -21,8 +21,8 @@ from agents.audit.findings import (
 )
 from agents.audit.identity_sample import IdentitySample, Mismatch
 from agents.audit.ledger import Account
-from agents.audit.partition_books import Book
-from agents.broker import LogReader, SourceCommits
+from agents.audit.partition_accounts import PartitionAccounts
+from agents.broker import LogReader, RecordBatch, SourceCommits
 from topics.errors import BrokerError
 from topics.pipeline import Topology
 from topics.settings import BrokerSettings
@@ -32,6 +32,8 @@ _LOOK_S = 10.0
 """How often a running audit looks for new partitions, and at its sample again."""
 _SHOW_SHARE = 0.05
 """Of a running audit's time, that its results may take."""
+_AT_ONCE = 2
+"""Of so many parts of the partitions one is received while another is entered."""
 _NOTHING = 300
 """Fetches in a row that bring nothing, though the broker says that there is more."""
 
@@ -67,7 +69,7 @@ class PartitionAudit(BaseModel):
     """Offsets of which nobody can say: their end, if there was one, may have expired."""
 
 
-class Written(BaseModel):
+class RecordCounts(BaseModel):
     """Records that were ever written, by the topics' end offsets."""
 
     events: int
@@ -83,7 +85,7 @@ class Audit(BaseModel):
     pipeline: str
     partitions: dict[int, PartitionAudit]
     total: PartitionAudit
-    written: Written
+    written: RecordCounts
     problems: tuple[str, ...] = ()
     """What is wrong with the topics: the numbers do not mean what they say."""
     notes: tuple[str, ...] = ()
@@ -108,7 +110,7 @@ async def audit_topics(
     """
     show_at = 0.0
     async with LogReader.of(settings) as reader:
-        audit = _Running(reader, settings, topology)
+        audit = _AuditRun(reader, settings, topology)
         while True:
             await audit.read()
             if (stop is None or stop.is_set()) and not await audit.waits():
@@ -125,23 +127,25 @@ async def audit_topics(
 
 
 @dataclass(slots=True)
-class _Running:
+class _AuditRun:
     """An audit from pass to pass: each reads every partition to where it ends."""
 
     reader: LogReader
     settings: BrokerSettings
     topology: Topology
-    _book: Book = field(init=False)
+    _accounts: PartitionAccounts = field(init=False)
     _sample: IdentitySample = field(init=False)
     _commits: SourceCommits = field(init=False)
     _counts: dict[str, int] = field(default_factory=dict)
     _others: list[Mismatch] = field(default_factory=list)
     _compacted: set[str] = field(default_factory=set)
+    _entering: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """The accounts are for one thread at a time."""
     _looked_at: float = float("-inf")
     _compared_at: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self._book = Book(self.topology)
+        self._accounts = PartitionAccounts(self.topology)
         self._sample = IdentitySample(self.topology)
         self._commits = SourceCommits(self.settings, self.topology)
 
@@ -155,24 +159,39 @@ class _Running:
             await self._look()
         # An event is never newer than its decision, nor a dead letter than a decision behind it.
         for topic in self._topics:
-            self._book.know(await self.reader.bounds(self._of(topic), "end"))
+            self._accounts.know(await self.reader.bounds(self._of(topic), "end"))
             if topic == self.topology.events:
-                self._book.bound_missing(self._book.ends(topic))
+                self._accounts.bound_missing(self._accounts.ends(topic))
+        numbers = self._accounts.numbers()
+        readings = [
+            asyncio.ensure_future(self._read(numbers[at::_AT_ONCE])) for at in range(_AT_ONCE)
+        ]
+        try:
+            await asyncio.gather(*readings)
+        finally:
+            for reading in readings:
+                reading.cancel()
+
+    async def _read(self, numbers: Sequence[int]) -> None:
+        """Read some partitions to where they end."""
         nothing = 0
-        while positions := self._book.pending():
-            for tp, read in (await self.reader.fetch(positions)).items():
-                if read.dropped:
+        while positions := self._accounts.pending(numbers):
+            for tp, result in (await self.reader.fetch(positions)).items():
+                if result.dropped:
                     first = await self.reader.bounds([tp], "first")
                     end = await self.reader.bounds([tp], "end")
-                    self._book.dropped(tp, first[tp], end[tp])
-                for ends in self._book.take(tp, read.batches):
-                    if tp.topic == self.topology.decisions:
-                        first_seen = self._book.first_seen(tp.partition)
-                        self._sample.offer(tp.partition, ends, first_seen)
-            nothing = nothing + 1 if positions == self._book.pending() else 0
+                    self._accounts.dropped(tp, first[tp], end[tp])
+                async with self._entering:
+                    await asyncio.to_thread(self._enter, tp, result.batches)
+            nothing = nothing + 1 if positions == self._accounts.pending(numbers) else 0
             if nothing > _NOTHING:
                 tp, position = next(iter(positions.items()))
-                raise Unreadable(tp, position, self._book.ends(tp.topic)[tp])
+                raise Unreadable(tp, position, self._accounts.ends(tp.topic)[tp])
+
+    def _enter(self, tp: TopicPartition, batches: Sequence[RecordBatch]) -> None:
+        for ends in self._accounts.take(tp, batches):
+            if tp.topic == self.topology.decisions:
+                self._sample.offer(tp.partition, ends, self._accounts.first_seen(tp.partition))
 
     async def _look(self) -> None:
         """Take up partitions that were added."""
@@ -182,7 +201,7 @@ class _Running:
             new += [TopicPartition(topic, partition) for partition in range(known, count)]
             self._counts[topic] = max(count, known)
         if new:
-            self._book.add(await self.reader.bounds(new, "first"))
+            self._accounts.add(await self.reader.bounds(new, "first"))
         self._looked_at = time.monotonic()
 
     def _of(self, topic: str) -> list[TopicPartition]:
@@ -190,34 +209,34 @@ class _Running:
 
     async def waits(self) -> bool:
         """Whether a moment will tell more: events that are gone may be in a worker's hand."""
-        await self._commits.look(self._book.gone_behind())
+        await self._commits.look(self._accounts.gone_behind())
         return self._commits.moves()
 
     async def result(self) -> Audit:
-        """The books as they stand."""
-        book, topology = self._book, self.topology
-        await self._commits.look(book.gone_behind())
-        accounts = {
-            number: book.account(number, *self._commits.standing(number, book.first_seen(number)))
-            for number in book.numbers()
+        """The accounts as they stand."""
+        known, topology = self._accounts, self.topology
+        await self._commits.look(known.gone_behind())
+        by_number = {
+            number: known.account(number, *self._commits.standing(number, known.first_seen(number)))
+            for number in known.numbers()
         }
-        total = sum(accounts.values(), Account())
+        total = sum(by_number.values(), Account())
         return Audit(
             pipeline=topology.pipeline,
-            partitions={number: _shown(account) for number, account in accounts.items()},
+            partitions={number: _shown(account) for number, account in by_number.items()},
             total=_shown(total),
-            written=Written(
-                events=book.written(topology.events),
-                decisions=book.written(topology.decisions),
-                dead_letters=book.written(topology.dead_letters),
+            written=RecordCounts(
+                events=known.written(topology.events),
+                decisions=known.written(topology.decisions),
+                dead_letters=known.written(topology.dead_letters),
             ),
             problems=tuple(await self._problems(total)),
             notes=tuple(self._notes(total)),
         )
 
     async def _problems(self, total: Account) -> list[str]:
-        book, topology = self._book, self.topology
-        removed = {topic: book.removed(topic) for topic in self._topics}
+        known, topology = self._accounts, self.topology
+        removed = {topic: known.removed(topic) for topic in self._topics}
         if time.monotonic() - self._compared_at > _LOOK_S:
             self._others = await self._sample.mismatches(self.reader)
             if total.lost or any(removed.values()):
@@ -225,11 +244,11 @@ class _Running:
             self._compared_at = time.monotonic()
         # Asked for anew: what was decided may be newer than the ends that were read to.
         events = await self.reader.bounds(self._of(topology.events), "end")
-        far = book.far_ends(events)
+        far = known.far_ends(events)
         by_number = {tp.partition: end for tp, end in events.items()}
         return [
             *partition_findings(topology, self._counts),
-            *(anew_finding(tp.topic, tp.partition) for tp in book.made_anew()),
+            *(anew_finding(tp.topic, tp.partition) for tp in known.made_anew()),
             *identity_findings(topology, far, by_number, self._others),
             *removal_findings(removed, self._compacted, total.lost),
         ]
@@ -238,7 +257,7 @@ class _Running:
         notes = []
         if total.unjudged:
             notes.append(unjudged_note(self.topology, total.unjudged))
-        if strange := self._book.strange():
+        if strange := self._accounts.strange():
             notes.append(
                 f"{strange:,} records of {self.topology.decisions} and "
                 f"{self.topology.dead_letters} are not Anabranch's: left out"

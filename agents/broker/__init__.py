@@ -1,31 +1,29 @@
 """A pipeline's broker beside its workers: reached, its topics made, its logs read.
 
-`reach` waits for a broker and makes topics, `acls` grants rights; `log_reader`, `record_batches`
-and `log_follower` read partitions outside any group; `lag` and `source_commits` say how far groups
-are.
+`reach` says which broker and waits for it, `pipeline_topics` makes topics, `acls` grants rights;
+`log_reader` (with `fetch_connection` and `record_batches`) reads partitions from positions of the
+caller's, batch by batch, `log_follower` as records come, both outside any group; `lag` and
+`source_commits` say how far groups are.
 """
 
 from agents.broker.acls import grant
-from agents.broker.log_follower import ends_of, read_until
+from agents.broker.log_follower import end_offsets, read_until
 from agents.broker.log_reader import LogReader
-from agents.broker.reach import (
-    broker_settings,
+from agents.broker.pipeline_topics import (
     check_topics,
     ensure_outcomes_topic,
     ensure_shadow_topic,
     ensure_topics,
-    needed_broker,
     partition_counts,
-    started_embedded,
     topic_names,
     topic_partitions,
-    wait_for_broker,
 )
+from agents.broker.reach import broker_settings, needed_broker, started_embedded, wait_for_broker
 from agents.broker.record_batches import RecordBatch
 from agents.broker.source_commits import SourceCommits
 
 __all__ = [
-    "LogReader", "RecordBatch", "SourceCommits", "broker_settings", "check_topics", "ends_of",
+    "LogReader", "RecordBatch", "SourceCommits", "broker_settings", "check_topics", "end_offsets",
     "ensure_outcomes_topic", "ensure_shadow_topic", "ensure_topics", "grant", "needed_broker",
     "partition_counts", "read_until", "started_embedded", "topic_names", "topic_partitions",
     "wait_for_broker",

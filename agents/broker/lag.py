@@ -33,7 +33,7 @@ async def group_lag(
         end = await consumer.end_offsets(wanted)
     admin = AIOKafkaAdminClient(**client_options(settings))
     await admin.start()
-    found: dict[tuple[str, int], int] = {}
+    lag: dict[tuple[str, int], int] = {}
     try:
         for group, read in groups.items():
             at = [TopicPartition(topic, p) for topic in read for p in numbers]
@@ -47,7 +47,7 @@ async def group_lag(
                 continue
             for tp in at:  # what was never committed is at -1
                 left = max(0, end[tp] - max(first[tp], committed[tp].offset))
-                found[group, tp.partition] = found.get((group, tp.partition), 0) + left
+                lag[group, tp.partition] = lag.get((group, tp.partition), 0) + left
     finally:
         await admin.close()
-    return found
+    return lag

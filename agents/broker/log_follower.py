@@ -44,7 +44,7 @@ async def follower(
         await close(consumer)
 
 
-async def ends_of(
+async def end_offsets(
     settings: BrokerSettings, partitions: Sequence[TopicPartition]
 ) -> dict[TopicPartition, int]:
     """The next offsets to be written, asked for on a connection of its own.
@@ -58,8 +58,8 @@ async def ends_of(
     try:
         # All at once, or the client asks for one after the other, with a pause of 100 ms each.
         await consumer._client.set_topics({tp.topic for tp in partitions})
-        found: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
-        return found
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+        return ends
     finally:
         await close(consumer)
 

@@ -23,6 +23,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
+from agents.broker.fetch_connection import receive_in_place
 from agents.broker.record_batches import RecordBatch, record_batches
 from topics.errors import BrokerUnreachable, NotAuthorized, TopicMissing
 from topics.kafka import client_options
@@ -41,7 +42,7 @@ Bound = Literal["first", "end"]
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class FetchResult:
     """What a fetch has brought of one partition; no batches where there was nothing."""
 
     batches: list[RecordBatch]
@@ -114,14 +115,16 @@ class LogReader:
                 await self._again(exc, until)
         return bounds
 
-    async def fetch(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, Read]:
+    async def fetch(
+        self, positions: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, FetchResult]:
         """Batches of each partition from its position on, as many as a broker gives at once.
 
         The first may begin before the position. Raises KafkaError, TopicMissing.
         """
-        reads: dict[TopicPartition, Read] = {}
+        results: dict[TopicPartition, FetchResult] = {}
         until = time.monotonic() + self._settings.give_up_s
-        while not reads:
+        while not results:
             try:
                 nodes = await self._by_node(positions)
                 if not nodes:
@@ -129,14 +132,11 @@ class LogReader:
                 answers = await asyncio.gather(
                     *(self._fetched(node, topics, positions) for node, topics in nodes.items())
                 )
-                for answer in answers:
-                    for topic, parts in answer.topics:
-                        for part in parts:
-                            tp = TopicPartition(topic, part[0])
-                            reads[tp] = self._read(tp, part)
+                # Checksums take a while; meanwhile the next answer can be received.
+                results = await asyncio.to_thread(self._results, answers)
             except KafkaError as exc:
                 await self._again(exc, until)
-        return reads
+        return results
 
     async def _fetched(
         self, node: int, topics: Mapping[str, list[int]], positions: Mapping[TopicPartition, int]
@@ -146,15 +146,26 @@ class LogReader:
             for topic, numbers in topics.items()
         ]
         request = FetchRequest(self._wait_ms, 1, _FETCH_BYTES, _READ_COMMITTED, rows)
+        if await self._client.ready(node):
+            connections = self._client._conns  # noqa: SLF001  # it has no call for that
+            receive_in_place(connections[node, ConnectionGroup.DEFAULT])
         return await self._client.send(node, request)
 
-    def _read(self, tp: TopicPartition, part: Any) -> Read:
+    def _results(self, answers: Iterable[Any]) -> dict[TopicPartition, FetchResult]:
+        return {
+            (tp := TopicPartition(topic, part[0])): self._result(tp, part)
+            for answer in answers
+            for topic, parts in answer.topics
+            for part in parts
+        }
+
+    def _result(self, tp: TopicPartition, part: Any) -> FetchResult:
         error, aborted, data = part[1], part[-3] if len(part) > 7 else part[-2], part[-1]
         if error == OffsetOutOfRangeError.errno:
-            return Read([], dropped=True)
+            return FetchResult([], dropped=True)
         _check(tp.topic, error)
         # The embedded broker writes its transactions' batches over without a new checksum.
-        return Read(list(record_batches(data, aborted, check=not self._settings.embedded)))
+        return FetchResult(list(record_batches(data, aborted, check=not self._settings.embedded)))
 
     async def _by_node(
         self, partitions: Iterable[TopicPartition]

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
-from agents.broker import ends_of, topic_names
+from agents.broker import end_offsets, topic_names
 from agents.broker.log_follower import follower
 from agents.control.errors import ChangedMeanwhile
 from agents.control.writing import ShutOut, only_writer
@@ -146,7 +146,7 @@ class ControlTopic:
 
     async def catch_up(self) -> None:
         """Read to what is the end now."""
-        for tp, end in (await ends_of(self._settings, self._read)).items():
+        for tp, end in (await end_offsets(self._settings, self._read)).items():
             while await self._consumer.position(tp) < end:
                 await self.more()
 

@@ -24,7 +24,7 @@ import yaml
 from aiokafka import AIOKafkaProducer
 
 from agents.audit.topic_audit import audit_topics
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.publish.publisher import producer
 from agents.weigh.decision_records import DecisionWriter, Weights
 from agents.weigh.scoring import Scale

@@ -14,7 +14,7 @@ import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from tests.benchmarks import peer_commands
 from tests.benchmarks.broker import STAMPED, admin, outputs, topics
 from tests.benchmarks.card_events import STAGES

@@ -18,7 +18,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from agents.broker.log_follower import follower
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from models.simulators import LabelledEvent
 from tests.faults.verdict import behind
 from tests.integration.harness import Trained

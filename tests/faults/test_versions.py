@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from models.simulators import LabelledEvent
 from tests.faults.conftest import EVENTS, Judge
 from tests.faults.scene import streaming

@@ -24,7 +24,8 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.audit.topic_audit import Audit, audit_topics
 from agents.broker.log_follower import follower, read_until
-from agents.broker.reach import ensure_topics, wait_for_broker
+from agents.broker.pipeline_topics import ensure_topics
+from agents.broker.reach import wait_for_broker
 from agents.commands import training_data
 from agents.components.catalogue import open_component
 from agents.control.topic import ControlTopic

@@ -21,7 +21,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents.audit.topic_audit import Audit, audit_topics
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.commands.publish import publish_events
 from tests.integration.harness import (
     PATIENCE_S,

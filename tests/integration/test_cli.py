@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from tests.integration.harness import PATIENCE_S, Trained, simulated, worker_process, written
 from topics.kafka.embedded import EmbeddedBroker
 from topics.pipeline.topology import Topology

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.stages import keyed_stage
 from agents.stages.repartition import Repartition
 from agents.windows.event_time_order import EventTimeOrder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.redrive import attempts as ended_attempts
 from agents.redrive.attempts import EndedAttempts
 from agents.workers.topic_tail import TailReader

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from agents.broker.log_follower import follower, read_until
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from tests.integration.harness import Trained, publish_raw
 from topics.kafka.batches import Record
 from topics.pipeline.topology import Topology

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from agents.broker.reach import ensure_shadow_topic, ensure_topics
+from agents.broker.pipeline_topics import ensure_shadow_topic, ensure_topics
 from agents.commands import training_data
 from agents.components.catalogue import open_component
 from agents.control.topic import ControlTopic

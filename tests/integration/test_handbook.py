@@ -23,7 +23,7 @@ import yaml
 from numpy.typing import NDArray
 
 from agents.broker.log_follower import follower
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.commands import training_data
 from agents.process.supervision import first_of
 from agents.publish import publisher as publishing

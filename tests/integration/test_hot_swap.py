@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.broker.reach import ensure_shadow_topic, ensure_topics
+from agents.broker.pipeline_topics import ensure_shadow_topic, ensure_topics
 from agents.commands import training_data
 from agents.components.active_component import in_share
 from agents.components.catalogue import open_component

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.components.extract_features import PlainFeatures
 from agents.stages.keyed_stage import KeyedStage
 from agents.windows.keyed_poison_rows import HEADER, Tried, tried_by, tried_record

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.workers.app import add_agent, create_app
 from tests.integration.harness import (
     PATIENCE_S,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.control.topic import ControlTopic, now_ms
 from agents.process.runner import running
 from agents.service.open_pipeline import open_parts

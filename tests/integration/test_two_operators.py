@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.control.errors import ChangedMeanwhile
 from agents.control.topic import ControlTopic
 from agents.service.promotion import Promoter

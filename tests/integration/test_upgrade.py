@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from models.onnx.verify import verify
 from models.simulators import LabelledEvent
 from tests.integration.harness import decisions_of, records_of, settled, worker_process

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.demo.event_stream import Stream
 from agents.process.child_process import worker_process
 from topics.pipeline.file import load_pipeline

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.publish import publisher as publishing
 from agents.publish.outcome_publisher import OutcomePublisher
 from models.simulators import LabelledEvent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.process.child_process import WorkersEnded, _environment, worker_process
 from tests.integration.velocity import EVENT
 from topics.pipeline.file import load_pipeline

@@ -13,7 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from agents.audit.topic_audit import Audit, audit_topics
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from tests.integration.harness import (
     PATIENCE_S,
     Trained,

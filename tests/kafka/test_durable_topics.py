@@ -12,7 +12,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from agents.broker.reach import ensure_shadow_topic, ensure_topics, topic_names
+from agents.broker.pipeline_topics import ensure_shadow_topic, ensure_topics, topic_names
 from tests.integration.harness import Trained, renamed
 from tests.kafka_nodes import cluster_of_three
 from topics.pipeline.file import find_pipeline, load_pipeline

@@ -15,7 +15,7 @@ from subprocess import Popen
 
 import yaml
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from tests.deploy.manifests import COMMITTED
 from tests.integration.harness import (
     EVERYTHING,

@@ -10,7 +10,7 @@ import time
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from agents.broker.reach import ensure_topics, topic_names
+from agents.broker.pipeline_topics import ensure_topics, topic_names
 from tests.integration.harness import (
     Trained,
     decisions_of,

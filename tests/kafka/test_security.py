@@ -30,7 +30,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it does not
 )
 
 from agents.audit.topic_audit import audit_topics
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from tests.integration.harness import (
     EVERYTHING,
     Trained,

@@ -19,7 +19,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.identity.topic_watch import raise_changed
 from agents.process.runner import Running, running
 from agents.service.open_pipeline import open_parts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from agents.control.topic import ControlTopic
 from agents.control.writing import ShutOut, only_writer
 from tests.integration.test_two_operators import one_of_two_is_told, state_of, with_policy

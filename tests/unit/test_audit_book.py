@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from agents.audit.ledger import Account
-from agents.audit.partition_books import SLACK, Book
+from agents.audit.partition_accounts import SLACK, PartitionAccounts
 from agents.broker.record_batches import record_batches
 from tests.unit.record_batch_bytes import batch_bytes, marker_bytes
 from topics.kafka.batches import Record
@@ -20,33 +20,33 @@ EVENTS, DECISIONS, LETTERS = (
 )
 
 
-def book_from(firsts: Mapping[TopicPartition, int], **ends: int) -> Book:
-    book = Book(TOPOLOGY)
+def book_from(firsts: Mapping[TopicPartition, int], **ends: int) -> PartitionAccounts:
+    book = PartitionAccounts(TOPOLOGY)
     book.add({EVENTS: 0, DECISIONS: 0, LETTERS: 0, **firsts})
     know(book, **ends)
     return book
 
 
-def know(book: Book, *, events: int = 0, decisions: int = 0, letters: int = 0) -> None:
+def know(book: PartitionAccounts, *, events: int = 0, decisions: int = 0, letters: int = 0) -> None:
     book.know({EVENTS: events})
     book.bound_missing({EVENTS: events})
     book.know({DECISIONS: decisions, LETTERS: letters})
 
 
-def events(book: Book, first: int, end: int) -> None:
+def events(book: PartitionAccounts, first: int, end: int) -> None:
     take(book, EVENTS, batch_bytes([Record(b"k", b"{}", 5)] * (end - first), first))
 
 
-def decisions(book: Book, at: int, *sources: int) -> None:
+def decisions(book: PartitionAccounts, at: int, *sources: int) -> None:
     records = [Record(b"k", b"{}", 5, [("ce_id", b"p.events/0/%d" % one)]) for one in sources]
     take(book, DECISIONS, batch_bytes(records, at))
 
 
-def take(book: Book, tp: TopicPartition, data: bytes) -> None:
+def take(book: PartitionAccounts, tp: TopicPartition, data: bytes) -> None:
     book.take(tp, record_batches(data, (), check=True))
 
 
-def account(book: Book) -> dict[str, Any]:
+def account(book: PartitionAccounts) -> dict[str, Any]:
     """The numbers that are not 0."""
     found = book.account(0, None, -1)
     return {name: n for name in Account.__slots__ if (n := getattr(found, name))}

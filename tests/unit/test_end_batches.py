@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.audit.decision_batches import Unusual, decided_offsets
+from agents.audit.decision_batches import UnknownLayout, decided_offsets
 from agents.audit.end_batches import ends_of
 from agents.broker.record_batches import record_batches
 from tests.unit.record_batch_bytes import CODECS, batch_bytes
@@ -32,7 +32,7 @@ def named(offset: object, *more: tuple[str, bytes], key: bytes = b"k") -> Record
 
 
 def columns(records: Sequence[Record]) -> tuple[list[int], list[int]]:
-    """What the quick reader says; Unusual where it says nothing."""
+    """What the quick reader says; UnknownLayout where it says nothing."""
     (batch,) = record_batches(batch_bytes(records, 40), (), check=True)
     deltas, sources = decided_offsets(batch.body(), batch.count, EVENTS, 2)
     return deltas.tolist(), sources.tolist()
@@ -95,7 +95,7 @@ def test_decisions_with_traces_of_their_own_are_read_quickly() -> None:
 )  # fmt: skip
 def test_what_is_not_the_usual_is_left_to_the_decoder(records: list[Record]) -> None:
     usual = [named(1), named(2)]
-    with pytest.raises(Unusual):
+    with pytest.raises(UnknownLayout):
         columns([*usual, *records])
     assert quickly([*usual, *records]) == plainly([*usual, *records])
 
@@ -118,10 +118,10 @@ def test_bytes_that_are_cut_or_changed_are_never_read_as_other_decisions() -> No
     (batch,) = record_batches(batch_bytes([named(at) for at in range(100, 105)]), (), check=True)
     body = batch.body()
     for cut in range(len(body)):
-        with pytest.raises(Unusual):
+        with pytest.raises(UnknownLayout):
             decided_offsets(body[:cut], 5, EVENTS, 2)
     for count in (0, 4, 6):
-        with pytest.raises(Unusual):
+        with pytest.raises(UnknownLayout):
             decided_offsets(body, count, EVENTS, 2)
 
 

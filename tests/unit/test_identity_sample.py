@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from agents.audit.end_batches import Ends
 from agents.audit.identity_sample import IdentitySample, difference
-from agents.broker.log_reader import LogReader, Read
+from agents.broker.log_reader import FetchResult, LogReader
 from agents.broker.record_batches import record_batches
 from tests.unit.record_batch_bytes import batch_bytes
 from topics.kafka.batches import Record
@@ -72,10 +72,10 @@ class Log(LogReader):
     def __init__(self, **topics: bytes) -> None:
         self._topics = {f"p.{name}": data for name, data in topics.items()}
 
-    async def fetch(self, positions: object) -> dict[TopicPartition, Read]:
+    async def fetch(self, positions: object) -> dict[TopicPartition, FetchResult]:
         assert isinstance(positions, dict)
         return {
-            tp: Read(
+            tp: FetchResult(
                 [
                     batch
                     for batch in record_batches(self._topics[tp.topic], (), check=True)

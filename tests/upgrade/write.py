@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path.cwd()))
 
 from agents.broker.log_follower import follower, read_until
-from agents.broker.reach import ensure_topics
+from agents.broker.pipeline_topics import ensure_topics
 from models.simulators.card_fraud import simulate
 from tests.integration.harness import (
     Trained,

@@ -1,4 +1,4 @@
-"""The books of an audit: what was read of each partition, and what could not be.
+"""The accounts of an audit: what was read of each partition, and what could not be.
 
 Where the events end is asked for first, then the same of the decisions, then of the dead letters,
 and each partition is read exactly so far. So the end of an event that was read is among what was
@@ -7,7 +7,7 @@ read, if it has one in front of a later decision.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka.structs import TopicPartition
@@ -54,7 +54,7 @@ class _Partition:
     """The highest source offset of an end that is about no event, nor one that could have come."""
 
 
-class Book:
+class PartitionAccounts:
     """A ledger, and where in each partition it can be complete at all."""
 
     def __init__(self, topology: Topology) -> None:
@@ -84,12 +84,14 @@ class Book:
         """Where the partitions of a topic were last known to end."""
         return {tp: end for tp, end in self._ends.items() if tp.topic == topic}
 
-    def pending(self) -> dict[TopicPartition, int]:
+    def pending(self, numbers: Container[int] | None = None) -> dict[TopicPartition, int]:
         """Positions of the partitions that are to be read on, each in step with its others."""
         unread = {
             tp: topic
             for tp, topic in self._topics.items()
-            if not topic.anew and topic.position < self._ends.get(tp, 0)
+            if (numbers is None or tp.partition in numbers)
+            and not topic.anew
+            and topic.position < self._ends.get(tp, 0)
         }
         last: dict[int, int] = {}
         for tp, topic in unread.items():
@@ -121,7 +123,7 @@ class Book:
     def take(self, tp: TopicPartition, batches: Iterable[RecordBatch]) -> list[Ends]:
         """Enter what was read of a partition, up to its end; the ends that were in it."""
         topic, end = self._topics[tp], self._ends[tp]
-        taken = list[Ends]()
+        read = list[Ends]()
         for batch in batches:
             if batch.next_offset <= topic.position:
                 continue
@@ -130,11 +132,11 @@ class Book:
                 if tp.topic == self._topology.events:
                     self._enter(tp, topic, batch, end)
                 elif batch.count:
-                    taken.append(self._end(tp, topic, batch, end))
+                    read.append(self._end(tp, topic, batch, end))
             topic.position = min(batch.next_offset, end)
             if topic.position == end:
                 break
-        return taken
+        return read
 
     def _enter(self, tp: TopicPartition, topic: _Topic, batch: RecordBatch, end: int) -> None:
         start, stop = max(batch.offset, topic.position), min(batch.next_offset, end)
