@@ -35,14 +35,14 @@ from topics.kafka import (
     BROKER_DEFAULT,
     EmbeddedBroker,
     NewTopic,
-    all_tell_of,
     client_options,
-    close,
-    create,
+    close_client,
+    create_topics,
+    describe_topics,
     durability,
     embedded,
-    listeners,
-    look_up,
+    is_known_everywhere,
+    probe_listeners,
     refusal,
     unknown_host,
     unreachable,
@@ -137,7 +137,7 @@ async def wait_for_broker(settings: BrokerSettings, wait_s: float = DEFAULT_WAIT
                 raise refused from exc
             cause = str(exc)
         else:
-            tried = await listeners(probe.client.cluster.brokers())
+            tried = await probe_listeners(probe.client.cluster.brokers())
             patient = time.monotonic() < began + min(wait_s, _LEFT_WITHIN_S)
             if wrong := unreachable(settings, tried, patient=patient):
                 raise wrong
@@ -145,7 +145,7 @@ async def wait_for_broker(settings: BrokerSettings, wait_s: float = DEFAULT_WAIT
                 return
             refused, cause = None, "; ".join(it.cause for it in tried if it.cause)
         finally:
-            await close(probe)
+            await close_client(probe)
         if time.monotonic() >= began + wait_s:
             raise refused or BrokerUnreachable(settings.broker, wait_s, cause)
         await asyncio.sleep(1)
@@ -160,7 +160,7 @@ async def partition_counts(settings: BrokerSettings, topology: Topology) -> Mapp
 async def _described(settings: BrokerSettings, topology: Topology) -> Mapping[str, int | None]:
     """Partitions of those topics that exist; None of those that we may not see."""
     async with _admin(settings) as admin:
-        described = await look_up(admin, topology.all)
+        described = await describe_topics(admin, topology.all)
     hidden = TopicAuthorizationFailedError.errno
     return {
         about["topic"]: None if about["error_code"] == hidden else len(about["partitions"])
@@ -172,7 +172,7 @@ async def _described(settings: BrokerSettings, topology: Topology) -> Mapping[st
 async def topic_partitions(settings: BrokerSettings, topic: str) -> int:
     """How many partitions *topic* has; TopicNotFound when it does not exist."""
     async with _admin(settings) as admin:
-        for described in await look_up(admin, [topic]):
+        for described in await describe_topics(admin, [topic]):
             if described["error_code"] == 0:
                 return len(described["partitions"])
         known = [name for name in await admin.list_topics() if not name.startswith("__")]
@@ -182,7 +182,7 @@ async def topic_partitions(settings: BrokerSettings, topic: str) -> int:
 async def topic_names(settings: BrokerSettings, topics: Iterable[str]) -> set[str]:
     """Those of *topics* that exist."""
     async with _admin(settings) as admin:
-        return {it["topic"] for it in await look_up(admin, topics)
+        return {it["topic"] for it in await describe_topics(admin, topics)
                 if it["error_code"] == 0}  # fmt: skip
 
 
@@ -267,18 +267,18 @@ async def _create(
     if not new:
         return
     async with _admin(settings) as admin:
-        tried = await create(admin, new, validate_only=True)
+        tried = await create_topics(admin, new, validate_only=True)
         durable = {answer.name: durability(answer, replication) for answer in tried}
         new = [it._replace(configs={**it.configs, **durable[it.name]}) for it in new]
         made = []
-        for answer in await create(admin, new, validate_only=False):
+        for answer in await create_topics(admin, new, validate_only=False):
             if answer.error in (0, TopicAlreadyExistsError.errno):  # another may have been faster
                 made.append(answer.name)
             elif answer.error != TopicAuthorizationFailedError.errno:
                 raise TopicNotMade(answer.name, answer.message or for_code(answer.error).__name__)
         deadline = time.monotonic() + _TOLD_WITHIN_S
         while made and time.monotonic() < deadline:
-            if await all_tell_of(admin, made):
+            if await is_known_everywhere(admin, made):
                 return
             await asyncio.sleep(0.05)
 
@@ -286,7 +286,7 @@ async def _create(
 async def _replication(settings: BrokerSettings, topic: str) -> int:
     """How many replicas *topic* has."""
     async with _admin(settings) as admin:
-        for described in await look_up(admin, [topic]):
+        for described in await describe_topics(admin, [topic]):
             if described["error_code"] == 0:
                 return len(described["partitions"][0]["replicas"])
     raise TopicMissing(topic)
@@ -300,7 +300,7 @@ async def _touch(settings: BrokerSettings, topics: Iterable[str]) -> None:
         for topic in topics:
             await producer.partitions_for(topic)
     finally:
-        await close(producer)
+        await close_client(producer)
 
 
 class _admin:  # noqa: N801  # used as a function: `async with _admin(settings) as admin`

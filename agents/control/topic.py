@@ -24,7 +24,7 @@ from agents.broker.log_follower import follower
 from agents.control.errors import ChangedMeanwhile
 from agents.control.writing import ShutOut, only_writer
 from topics.errors import AnabranchError, TopicMissing, WireError
-from topics.kafka import client_options, close, write_batches
+from topics.kafka import client_options, close_client, write_batches
 from topics.pipeline import Topology
 from topics.records import (
     PARTITION,
@@ -192,7 +192,7 @@ class ControlTopic:
                     **client_options(self._settings), acks="all", enable_idempotence=True,
                     compression_type="gzip",  # a worker of 10,000 partitions says a lot
                 )  # fmt: skip
-                self._open.push_async_callback(close, producer)
+                self._open.push_async_callback(close_client, producer)
                 await producer.start()
                 self._producer = producer
             await write_batches(self._producer, topic, PARTITION, records(said, now_ms()))
