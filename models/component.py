@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topics.events import singles
+from topics.events import as_float32
 
 Floats = NDArray[np.floating[Any]]
 Column = NDArray[Any]
@@ -60,7 +60,7 @@ class Batch:
 
         Raises BeyondFloat32 for a number that float32 does not hold.
         """
-        blocks = [singles(np.asarray(stage.output)) for stage in self.inputs.values()]
+        blocks = [as_float32(np.asarray(stage.output)) for stage in self.inputs.values()]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 

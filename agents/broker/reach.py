@@ -48,7 +48,7 @@ from topics.kafka import (
     unreachable,
 )
 from topics.pipeline import Topology
-from topics.records.topic_configs import topic_configs
+from topics.records import topic_configs
 from topics.settings import BrokerSettings, HomeSettings
 
 DEFAULT_WAIT_S = 30.0

@@ -33,7 +33,7 @@ from topics.records import (
     ReportState,
     audit_key,
     is_report,
-    records,
+    keyed_records,
 )
 from topics.settings import BrokerSettings
 
@@ -195,7 +195,7 @@ class ControlTopic:
                 self._open.push_async_callback(close_client, producer)
                 await producer.start()
                 self._producer = producer
-            await write_batches(self._producer, topic, PARTITION, records(said, now_ms()))
+            await write_batches(self._producer, topic, PARTITION, keyed_records(said, now_ms()))
 
     async def change(self, said: Mapping[str, BaseModel], entry: AuditEntry) -> None:
         """Append records, and behind them who did it and why; the state has them then.
@@ -212,7 +212,7 @@ class ControlTopic:
                     if any(self._offsets.get(key) != offset for key, offset in seen.items()):
                         raise ChangedMeanwhile(entry.what, self.state.last_change(entry.what))
                     old = dict.fromkeys(self.state.old_audit())
-                    await write(records({**written, **old}, now_ms()))
+                    await write(keyed_records({**written, **old}, now_ms()))
             except ShutOut:
                 continue
             await self.catch_up()

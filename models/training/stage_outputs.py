@@ -11,7 +11,7 @@ from models.component import Batch, Component, Floats, StageOutput
 from models.errors import ComponentFailed
 from models.features import FeatureVector
 from models.training.data import TrainingData
-from topics.events import LARGEST
+from topics.events import LARGEST_FLOAT32
 from topics.pipeline import EVENTS, Pipeline
 
 CHUNK_ROWS = 8192
@@ -103,7 +103,7 @@ def _checked(component: Component, name: str, batch: Batch, start: int) -> Stage
     if made.output.ndim != 2 or not len(made.output) == len(made.signal) == batch.rows:
         shapes = f"output {made.output.shape} and signal {made.signal.shape}"
         raise ComponentFailed(name, start, stop, f"{shapes} instead of (N, F) and (N,)")
-    fits = np.abs(made.output) <= LARGEST
+    fits = np.abs(made.output) <= LARGEST_FLOAT32
     fine = fits.all(axis=1) & (made.signal >= 0) & (made.signal <= 1)
     if not fine.all():
         row = start + int(np.argmin(fine))

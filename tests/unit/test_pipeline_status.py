@@ -16,8 +16,15 @@ from agents.status.advice import advice
 from agents.status.pipeline_status import PipelineStatus, pipeline_status
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.readers import readers
-from topics.records.reports import InService, ReportState, StatusReport, WorkerReport, records
-from topics.records.status import Awaited, PartitionStatus
+from topics.records.reports import (
+    Awaited,
+    InService,
+    PartitionStatus,
+    ReportState,
+    StatusReport,
+    WorkerReport,
+    keyed_records,
+)
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 READERS = readers(PIPELINE)
@@ -62,10 +69,10 @@ def status_of(
     """The status when processes have said that; keys are worker/process."""
     state = ReportState()
     for key, (told, ago_s) in said.items():
-        for record in records({f"status/{key}": told}, NOW_MS - int(ago_s * 1000)):
+        for record in keyed_records({f"status/{key}": told}, NOW_MS - int(ago_s * 1000)):
             state.apply("r", record.key, record.value, record.timestamp_ms)
     for key, refusal in refused.items():
-        for record in records({f"worker/{key}": refusal}, NOW_MS):
+        for record in keyed_records({f"worker/{key}": refusal}, NOW_MS):
             state.apply("r", record.key, record.value, record.timestamp_ms)
     return pipeline_status("card-fraud", READERS, TWO, STALL_S, state, NOW_MS, **more)
 

@@ -13,7 +13,7 @@ from topics.pipeline.checks import check_fused
 from topics.pipeline.file import find_pipeline
 from topics.pipeline.readers import inputs_of, workers
 from topics.pipeline.schema import Pipeline
-from topics.records.acls import acls
+from topics.records.broker_setup import acls
 
 STATELESS = Path(__file__).with_name("stateless.yaml")
 

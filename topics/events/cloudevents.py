@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import orjson
 
-from topics.events.foreign_formats import described
+from topics.events.foreign_formats import format_advice
 
 CONTENT_TYPE = "content-type"
 
@@ -44,7 +44,7 @@ def data_of(value: bytes) -> bytes:
     try:
         envelope = orjson.loads(value)
     except orjson.JSONDecodeError as exc:
-        reason = described(value) or str(exc)
+        reason = format_advice(value) or str(exc)
         raise NotUnpacked(f"not a structured CloudEvent: {reason}") from exc
     if not isinstance(envelope, dict) or "data" not in envelope:
         base64 = isinstance(envelope, dict) and "data_base64" in envelope

@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic_core import ValidationError
 
-from topics.events.float32 import LARGEST
-from topics.events.foreign_formats import described
+from topics.events.float32 import LARGEST_FLOAT32
+from topics.events.foreign_formats import format_advice
 
 AS_INTEGER, AS_WHOLE_NUMBER = "as an integer", "as a whole number"
 """The two ways in which an integer field is read: 3, and 3.0."""
 
-MISSING = "Field required"
+FIELD_MISSING = "Field required"
 
 _SAYS_MORE = ("value_error", "finite_number")
 _SHOWN = 3
@@ -57,7 +57,7 @@ def _message(error: Any) -> str:
     if error["input"] is None and error["loc"] and kind != "missing":
         return f"{message}; null is for optional fields"
     bound = error.get("ctx", {}).get("le", error.get("ctx", {}).get("ge"))
-    if kind in ("less_than_equal", "greater_than_equal") and abs(bound) == LARGEST:
+    if kind in ("less_than_equal", "greater_than_equal") and abs(bound) == LARGEST_FLOAT32:
         return "beyond ±3.4e38 (float32), in which models compute"
     return message
 
@@ -66,7 +66,7 @@ def _advice(errors: Sequence[Any], value: bytes) -> Iterable[str]:
     first = errors[0]
     if first["type"] == "json_invalid":
         several = "trailing characters" in first["msg"]
-        yield "send each event as a record of its own" if several else described(value)
+        yield "send each event as a record of its own" if several else format_advice(value)
     elif not first["loc"]:
         if isinstance(first["input"], str) and first["input"].lstrip()[:1] == "{":
             yield "this is JSON inside a JSON string: it was encoded twice"

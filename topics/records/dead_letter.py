@@ -1,11 +1,18 @@
-"""Dead letters: the original record, and in headers what failed, where and why."""
+"""Dead letters: the original record, and in headers what failed, where and why.
+
+Also how source records end, read off the headers of decisions and dead letters. An event's ordinary
+end is its first attempt's. When its dead letter is redriven, it gets a later end, out of the order
+of the source: whoever follows the stream by its ends leaves those out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Protocol
 
 from topics.kafka import Headers, Record
+from topics.records import decision
 from topics.records.stage_batch import Failure
 
 PREFIX = "x-error-"
@@ -36,7 +43,7 @@ def dead_letter(
     """The dead letter of a source record; *original* is its key, value and headers.
 
     Without *original* (the source topic no longer holds the record) the value is null and
-    a header says so; so it is with one that is too large for any topic, see `cut`.
+    a header says so; so it is with one that is too large for any topic, see `cut_dead_letter`.
     """
     topic, partition, offset = source
     about = {
@@ -61,7 +68,7 @@ def dead_letter(
     return Record(key, value, now_ms, [*kept, *added])
 
 
-def cut(letter: Record, most: int) -> Record:
+def cut_dead_letter(letter: Record, most: int) -> Record:
     """The same dead letter in *most* bytes, if it can be: less of its value, headers and key.
 
     What is missing is at the coordinates; headers of ours say how much there is, and its digest.
@@ -97,11 +104,11 @@ def _cut_about(
         "reason": f"{reason} (the original was cut: {_size(key, value, headers):,} bytes)",
         "original": said,
         BYTES: str(_size(key, value, headers)),
-        DIGEST: digest_of(key, value, headers),
+        DIGEST: original_digest(key, value, headers),
     }
 
 
-def digest_of(
+def original_digest(
     key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
 ) -> str:  # fmt: skip
     """SHA-256 of an original: key, value, then each header's name and content, in order.
@@ -142,3 +149,42 @@ def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
         int(about[PREFIX + "partition"]),
         int(about[PREFIX + "offset"]),
     )
+
+
+# -- how source records end
+
+
+class Headed(Protocol):
+    """The part of a Kafka record that says what it is about."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Names and values, in order."""
+
+
+def attempt_at(record: Headed, *, is_decision: bool) -> tuple[int, int]:
+    """The source offset that a decision or a dead letter is about, and which attempt it ended.
+
+    Raises KeyError or ValueError when the record is none.
+    """
+    if is_decision:
+        return decision.source_of(record.headers)[2], decision.attempt_of(record.headers)
+    return source_of(record.headers)[2], attempt_of(record.headers)
+
+
+def decided_offset(record: Headed) -> int | None:
+    """The source offset that a decision is about; None when it is of a redriven event.
+
+    Raises KeyError or ValueError when the record is not a decision.
+    """
+    offset, attempt = attempt_at(record, is_decision=True)
+    return offset if attempt == 1 else None
+
+
+def buried_offset(record: Headed) -> int | None:
+    """The source offset that a dead letter is about; None when it is of a redriven event.
+
+    Raises KeyError or ValueError when the record is not a dead letter.
+    """
+    offset, attempt = attempt_at(record, is_decision=False)
+    return offset if attempt == 1 else None

@@ -13,7 +13,7 @@ deleted once nothing was heard of it for FORGOTTEN_S: by each worker that starts
 that look at the status or change what is in service. Of what a component began with, VERSIONS_KEPT
 versions stay.
 
-How old a record is, is told by its timestamp: the broker's clock, as `topics.records.topic_configs`
+How old a record is, is told by its timestamp: the broker's clock, as `topics.records.broker_setup`
 has it, or else the worker's. Readers take it that their own clock is within a second or two of
 that.
 """
@@ -28,10 +28,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from topics.errors import WireError
 from topics.kafka import Record
-from topics.records.status import PartitionStatus
 
 PARTITION = 0
-TOPICS = "topics"
+TOPICS_KEY = "topics"
 """The key of TopicIds."""
 FORGOTTEN_S = 24 * 3600.0
 """After so long without a word of a process, its entries are deleted."""
@@ -44,6 +43,8 @@ Version = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(max_length=1000)]
 _Milliseconds = Annotated[int, Field(ge=0, le=2**62)]
 _Short = Annotated[str, Field(max_length=300)]
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+State = Literal["starting", "working", "waiting"]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -96,6 +97,38 @@ class InService(BaseModel):
     variant: _Short = ""
     challenger: bool = False
     """It runs beside the champion."""
+
+
+class Awaited(BaseModel):
+    """An input that rows wait for."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer worker may say more
+
+    since_ms: _Milliseconds
+    """Since when (milliseconds since 1970)."""
+    down: bool = False
+    """It has given neither output nor sign of life for the stall time-out, or its own input is
+    down, or it ends again and again at one row."""
+    why: Annotated[str, Field(max_length=300)] = ""
+    """What is known of the reason, for people."""
+
+
+class PartitionStatus(BaseModel):
+    """One partition of one component."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer worker may say more
+
+    partition: Annotated[int, Field(ge=0, lt=2**31)]
+    state: State
+    waiting_for: dict[_Name, Awaited] = Field(default_factory=dict)
+    """Input → since when; `name[lane]` for one lane of a repartitioned component. For the
+    weighting agent also stages that are down and no longer waited for."""
+    rows: Annotated[int, Field(ge=0)] = 0
+    """Rows that it holds because they wait."""
+    oldest_ms: _Milliseconds | None = None
+    """When the oldest of them was published (milliseconds since 1970)."""
+    lag: Annotated[int, Field(ge=0)] = 0
+    """Records of its inputs that it has not dealt with."""
 
 
 class StatusReport(BaseModel):
@@ -158,7 +191,7 @@ class ReportState:
             self._first_on[component, int(version), int(partition)] = topic
         elif value is None:
             self._told.pop(text, None)
-        elif kind != TOPICS:
+        elif kind != TOPICS_KEY:
             self._told[text] = (topic, at_ms)
 
     def _take(self, kind: str, names: list[str], value: bytes | None, at_ms: int) -> None:
@@ -254,7 +287,7 @@ def first_key(component: str, version: int, partition: int) -> str:
     return f"first/{component}/{version}/{partition}"
 
 
-def records(said: Mapping[str, BaseModel | None], now_ms: int) -> list[Record]:
+def keyed_records(said: Mapping[str, BaseModel | None], now_ms: int) -> list[Record]:
     """Records by key, in order, for this topic and the control topic; None is a tombstone."""
     headers: list[tuple[str, Any]] = [("content-type", b"application/json")]
     return [
