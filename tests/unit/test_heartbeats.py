@@ -19,7 +19,7 @@ from agents.workers.stage_pulse import WORKER, StagePulse, Standing
 from topics.errors import WireError
 from topics.kafka.batches import Record
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
-from topics.records.reports import Awaited
+from topics.records.reports import AwaitedInput
 
 
 class Topic:
@@ -42,7 +42,7 @@ def pulse_on(topic: Topic) -> StagePulse:
 
 
 def waiting(*, down: bool) -> Standing:
-    return Standing("waiting", {"features": Awaited(since_ms=0, down=down)})
+    return Standing("waiting", {"features": AwaitedInput(since_ms=0, down=down)})
 
 
 async def test_a_heartbeat_is_written_where_nothing_else_was_for_the_interval() -> None:

@@ -14,7 +14,7 @@ from topics.records.reports import (
     FORGOTTEN_S,
     TOPICS_KEY,
     VERSIONS_KEPT,
-    Awaited,
+    AwaitedInput,
     FirstOffset,
     InService,
     PartitionStatus,
@@ -38,7 +38,7 @@ STATUS = StatusReport(
     partitions=(
         PartitionStatus(
             partition=3, state="waiting", rows=9, oldest_ms=4, lag=2,
-            waiting_for={"forest[1]": Awaited(since_ms=2, down=True, why="it ended 3 times")},
+            waiting_for={"forest[1]": AwaitedInput(since_ms=2, down=True, why="it ended 3 times")},
         ),
     ),
 )  # fmt: skip

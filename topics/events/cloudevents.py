@@ -33,10 +33,10 @@ def is_envelope(name: str, value: bytes | None) -> bool:
     media_type = media_type.partition(b";")[0].strip()
     if media_type == _JSON:
         return True
-    said = media_type.decode("ascii", "replace")[:80]
+    shown = media_type.decode("ascii", "replace")[:80]
     if media_type.startswith(_MEDIA_TYPE + b"-batch"):
-        raise NotUnpacked(f"{said} is a batch of CloudEvents: send each as a record of its own")
-    raise NotUnpacked(f"CloudEvents are read as {_JSON.decode()} only, not as {said}")
+        raise NotUnpacked(f"{shown} is a batch of CloudEvents: send each as a record of its own")
+    raise NotUnpacked(f"CloudEvents are read as {_JSON.decode()} only, not as {shown}")
 
 
 def data_of(value: bytes) -> bytes:

@@ -87,8 +87,8 @@ class DecodedEvents:
             np.concatenate([part.valid + at for part, at in zip(parts, starts, strict=False)]),
             {name: np.concatenate([part.columns[name] for part in parts])
              for name in parts[0].columns},
-            [it for part in parts for it in part.ids],
-            [it for part in parts for it in part.keys],
+            [event_id for part in parts for event_id in part.ids],
+            [key for part in parts for key in part.keys],
             np.concatenate([part.times_ms for part in parts]),
             [failure._replace(row=failure.row + at)
              for part, at in zip(parts, starts, strict=False) for failure in part.failures],

@@ -30,23 +30,23 @@ def field_reasons(exc: ValidationError) -> list[tuple[str, str]]:
 
 
 def _by_field(errors: Sequence[Any]) -> list[tuple[str, str]]:
-    found: dict[tuple[Any, ...], tuple[str, str]] = {}
+    reasons: dict[tuple[Any, ...], tuple[str, str]] = {}
     for error in errors:
         at = tuple(part for part in error["loc"] if part not in (AS_INTEGER, AS_WHOLE_NUMBER))
         message = _message(error)
         # Of an integer's two ways, the one that says more than "not an integer".
-        if at not in found or (found[at][0] == "int_type" and error["type"] in _SAYS_MORE):
-            found[at] = (error["type"], message)
-    return [(".".join(map(str, at)), message) for at, (_, message) in found.items()]
+        if at not in reasons or (reasons[at][0] == "int_type" and error["type"] in _SAYS_MORE):
+            reasons[at] = (error["type"], message)
+    return [(".".join(map(str, at)), message) for at, (_, message) in reasons.items()]
 
 
 def reason_of(exc: ValidationError, value: bytes) -> str:
     """What is wrong with an event, in at most some 600 characters."""
     errors = exc.errors(include_url=False)
-    found = _by_field(errors)
-    parts = [": ".join(filter(None, each)) for each in found[:_SHOWN]]
-    more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
-    advice = "".join(f"; {it}" for it in _advice(errors, value) if it)
+    reasons = _by_field(errors)
+    parts = [": ".join(filter(None, each)) for each in reasons[:_SHOWN]]
+    more = f" (and {len(reasons) - _SHOWN} more)" if len(reasons) > _SHOWN else ""
+    advice = "".join(f"; {advice}" for advice in _advice(errors, value) if advice)
     return "; ".join(parts)[:_LONGEST] + more + advice
 
 

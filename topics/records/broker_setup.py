@@ -89,19 +89,21 @@ def acls(pipeline: Pipeline) -> list[Acl]:
 
 def _worker(pipeline: Pipeline, name: str, components: Sequence[str]) -> Iterator[Acl]:
     topology = Topology.of(pipeline)
-    who, specs = topology.group(name), [pipeline.component(it) for it in components]
+    who, specs = topology.group(name), [pipeline.component(component) for component in components]
     read = inputs_of(pipeline, components)
     inputs = [topology.stage(stage) for stage in read if stage != EVENTS]
     if EVENTS in read:
         inputs += topology.sources_of(name)
-    outputs = [topology.stage(it) for it in components]
+    outputs = [topology.stage(component) for component in components]
     outputs += [topology.redrive, topology.reports]
     inputs.append(topology.control)
     outputs += [topology.shadow(spec.name) for spec in specs if spec.model is not None]
     if name in topology.repartitioned:
         outputs.append(topology.keyed(name))
         yield Acl(who, "read", "group", topology.group(f"{name}.keyed"))
-    outputs += [topology.state(it) for it in components if it in topology.stateful]
+    outputs += [
+        topology.state(component) for component in components if component in topology.stateful
+    ]
     yield Acl(who, "read", "group", topology.group(name))
     yield from _may(who, "read", *inputs, *outputs)  # a worker finds on its output what is done
     yield from _may(who, "write", *outputs)

@@ -99,7 +99,7 @@ class InService(BaseModel):
     """It runs beside the champion."""
 
 
-class Awaited(BaseModel):
+class AwaitedInput(BaseModel):
     """An input that rows wait for."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # a newer worker may say more
@@ -120,7 +120,7 @@ class PartitionStatus(BaseModel):
 
     partition: Annotated[int, Field(ge=0, lt=2**31)]
     state: State
-    waiting_for: dict[_Name, Awaited] = Field(default_factory=dict)
+    waiting_for: dict[_Name, AwaitedInput] = Field(default_factory=dict)
     """Input → since when; `name[lane]` for one lane of a repartitioned component. For the
     weighting agent also stages that are down and no longer waited for."""
     rows: Annotated[int, Field(ge=0)] = 0
@@ -149,7 +149,7 @@ class StatusReport(BaseModel):
     """Those that it owns."""
 
 
-class Heard(NamedTuple):
+class TimedReport(NamedTuple):
     """A status report, and when the broker had it (milliseconds since 1970)."""
 
     report: StatusReport
@@ -164,7 +164,7 @@ class ReportState:
     """By component and process."""
     firsts: dict[tuple[str, int, int], FirstOffset] = field(default_factory=dict)
     """By component, version and partition."""
-    statuses: dict[tuple[str, str], Heard] = field(default_factory=dict)
+    statuses: dict[tuple[str, str], TimedReport] = field(default_factory=dict)
     """By the worker's name and its process."""
     newest_ms: int = field(default=0, compare=False)
     """When the newest report was written: by the broker's clock, which no worker sets."""
@@ -198,7 +198,7 @@ class ReportState:
         match kind, names:
             case "status", [name, process]:
                 report = _read(StatusReport, value)
-                _put(self.statuses, (name, process), report and Heard(report, at_ms))
+                _put(self.statuses, (name, process), report and TimedReport(report, at_ms))
             case "worker", [component, process]:
                 _put(self.workers, (component, process), _read(WorkerReport, value))
             case "first", [component, version, partition]:
@@ -211,12 +211,12 @@ class ReportState:
 
     def keys_of(self, processes: Collection[str], names: Collection[str]) -> dict[str, None]:
         """Tombstones for what *processes* have said of workers and components in *names*."""
-        found: dict[str, None] = {}
+        keys: dict[str, None] = {}
         for key in self._told:
             _, name, process = key.split("/")
             if process in processes and name in names:
-                found[key] = None
-        return found
+                keys[key] = None
+        return keys
 
     def forget(self, now_ms: int) -> dict[str, list[str]]:
         """Leave out processes that were not heard of for FORGOTTEN_S: topic → keys to delete.
@@ -247,11 +247,10 @@ class ReportState:
         for (component, version, _), first in self.firsts.items():
             versions = begun.setdefault(component, {})
             versions[version] = max(versions.get(version, ""), first.at)
-        kept = {
-            (component, version)
-            for component, versions in begun.items()
-            for _, version in sorted((at, it) for it, at in versions.items())[-VERSIONS_KEPT:]
-        }
+        kept = set()
+        for component, versions in begun.items():
+            by_time = sorted((at, version) for version, at in versions.items())
+            kept |= {(component, version) for _, version in by_time[-VERSIONS_KEPT:]}
         return [at for at in self.firsts if at[:2] not in kept]
 
 
@@ -287,7 +286,7 @@ def first_key(component: str, version: int, partition: int) -> str:
     return f"first/{component}/{version}/{partition}"
 
 
-def keyed_records(said: Mapping[str, BaseModel | None], now_ms: int) -> list[Record]:
+def keyed_records(entries: Mapping[str, BaseModel | None], now_ms: int) -> list[Record]:
     """Records by key, in order, for this topic and the control topic; None is a tombstone."""
     headers: list[tuple[str, Any]] = [("content-type", b"application/json")]
     return [
@@ -297,5 +296,5 @@ def keyed_records(said: Mapping[str, BaseModel | None], now_ms: int) -> list[Rec
             now_ms,
             headers,
         )
-        for key, value in said.items()
+        for key, value in entries.items()
     ]

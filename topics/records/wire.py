@@ -223,12 +223,12 @@ def batch_of_tensors(header: dict[str, Any], tensors: dict[str, Tensor]) -> Stag
 
 def _challenge(about: Mapping[str, Any], tensors: dict[str, Tensor], n: int) -> dict[str, Any]:
     """The second model of a batch that two have made."""
-    said = about.get("challenger")
-    if (said is None) != ("challenged" not in tensors):
+    challenger = about.get("challenger")
+    if (challenger is None) != ("challenged" not in tensors):
         raise ValueError("a challenger and the rows that it has made belong together")
-    if said is None:
+    if challenger is None:
         return {}
-    model, digest, variant = said
+    model, digest, variant = challenger
     rows = _array(tensors, "challenged", "b", 1, n)
     return {"challenger": ModelRef(str(model), str(digest), str(variant)), "challenged": rows}
 

@@ -17,7 +17,7 @@ from topics.kafka.aiokafka_fixes import sever
 _LOOK_S = 0.1
 
 
-class Refused(KafkaError):  # type: ignore[misc]  # aiokafka has no types
+class LeaseRefusal(KafkaError):  # type: ignore[misc]  # aiokafka has no types
     """A request that came to be sent after the lease was lost. Not retriable."""
 
 
@@ -54,7 +54,7 @@ class LeasedWriter:
         self._under_way += 1
         try:
             await write_batches(self._producer, topic, partition, records, headers)
-        except Refused:
+        except LeaseRefusal:
             self._check()
             raise
         finally:
@@ -86,7 +86,7 @@ class LeasedWriter:
                     self._check()
                 except LeaseLost as exc:
                     self.severed = exc
-                    raise Refused(str(exc)) from exc
+                    raise LeaseRefusal(str(exc)) from exc
             return await send(node, request, **options)
 
         client.send = send_while_leased
