@@ -200,12 +200,13 @@ async def test_a_consumer_has_a_subscription_with_the_state_of_each_partition() 
     state = fixes.partition_state(consumer, P0)
     assert not state.has_valid_position
     assert (state.highwater, state.lso) == (None, None)
+    assert fixes.partition_states(consumer) == [state]
     state.reset_to(7)
     assert state.position == 7
     assert state.timestamp is None
     consumer.unsubscribe()
     consumer.subscribe(["p.events"])
-    assert [*fixes.assigned_now(consumer)] == []
+    assert [*fixes.assigned_now(consumer)] == fixes.partition_states(consumer) == []
 
 
 # -- what is done with it

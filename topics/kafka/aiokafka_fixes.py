@@ -191,6 +191,12 @@ def partition_state(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Any:
     return consumer._subscription.subscription.assignment.state_value(tp)
 
 
+def partition_states(consumer: AIOKafkaConsumer) -> list[Any]:
+    """The states of all assigned partitions; none before the first assignment."""
+    assignment = consumer._subscription.subscription.assignment
+    return [assignment.state_value(tp) for tp in assignment.tps] if assignment is not None else []
+
+
 def assigned_now(consumer: AIOKafkaConsumer) -> Collection[TopicPartition]:
     """The assigned partitions; none before the first assignment."""
     assignment = consumer._subscription.subscription.assignment

@@ -96,13 +96,9 @@ class FetchReader:
 
     def unread(self) -> int:
         """How many records have come that were not fetched yet, as far as is known."""
-        states = [
-            aiokafka_fixes.partition_state(self.kafka, tp)
-            for tp in aiokafka_fixes.assigned_now(self.kafka)
-        ]
         return sum(
             max(0, _stable_end(state) - state.position)
-            for state in states
+            for state in aiokafka_fixes.partition_states(self.kafka)
             if state.has_valid_position
         )
 
