@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Floats32
-from topics.events import singles
+from topics.events import as_float32
 from topics.pipeline import EVENTS, ComponentSpec
 
 Floats = NDArray[np.floating[Any]]
@@ -65,7 +65,7 @@ class Batch:
 
         Raises BeyondFloat32 for a number that float32 does not hold.
         """
-        blocks = [singles(np.asarray(stage.output)) for stage in self.inputs.values()]
+        blocks = [as_float32(np.asarray(stage.output)) for stage in self.inputs.values()]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 

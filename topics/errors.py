@@ -246,7 +246,7 @@ class WireError(AnabranchError):
 
 
 class LeaseLost(AnabranchError):
-    """This worker no longer owns the partition it wants to write."""
+    """This worker may no longer own what it wants to write, see `topics.transport.lease`."""
 
     def __init__(self, group: str, silent_s: float) -> None:
         super().__init__(

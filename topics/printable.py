@@ -25,7 +25,10 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(it if _is_plain(it) else it.encode("unicode_escape").decode() for it in text)
+    return "".join(
+        character if _is_plain(character) else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def printable_json(document: str | bytes) -> str:
@@ -39,7 +42,10 @@ def printable_json(document: str | bytes) -> str:
     text = document.decode() if isinstance(document, bytes) else document
     if text.isprintable():
         return text
-    return "".join(it if it == "\n" or _is_plain(it) else json.dumps(it)[1:-1] for it in text)
+    return "".join(
+        character if character == "\n" or _is_plain(character) else json.dumps(character)[1:-1]
+        for character in text
+    )
 
 
 def readable(content: bytes | None) -> object:

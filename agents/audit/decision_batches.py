@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from topics.records import ATTEMPT
+from topics.records import ATTEMPT_HEADER
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -21,7 +21,7 @@ _DIGITS = 18
 """So many always fit into 63 bits."""
 _ID_HEADER = np.frombuffer(b"\x0ace_id", np.uint8)
 """A header's key with its length before it."""
-_OTHERWISE = (b"ce_id", ATTEMPT.encode())
+_OTHERWISE = (b"ce_id", ATTEMPT_HEADER.encode())
 _MORE = 0x80
 """In a byte of a number: another one follows."""
 _LAST_SHIFT = 56

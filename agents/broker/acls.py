@@ -9,7 +9,7 @@ from aiokafka.errors import ClusterAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from topics.errors import BrokerError
-from topics.kafka import client_options
+from topics.kafka import client_options, send_admin_request
 from topics.records import Acl
 from topics.settings import BrokerSettings
 
@@ -43,7 +43,7 @@ async def grant(settings: BrokerSettings, acls: Sequence[Acl]) -> None:
                 _RESOURCES[acl.resource], acl.name, _LITERAL, f"User:{acl.principal}", "*",
                 _OPERATIONS[acl.operation], _ALLOW,
             )  # fmt: skip
-            answer = await admin._send_request(request)  # noqa: SLF001  # it has no call for that
+            answer = await send_admin_request(admin, request)
             for code, reason in answer.creation_responses:
                 if code:
                     raise GrantRefused(settings.broker, code, reason)

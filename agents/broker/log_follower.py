@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from topics.kafka import client_options, close
+from topics.kafka import client_options, close_client, learn_topics, learn_topics_at_once
 from topics.settings import BrokerSettings
 
 
@@ -33,15 +33,14 @@ async def follower(
     )
     await consumer.start()
     try:
-        for topic in topics:
-            await consumer._client._wait_on_metadata(topic)
+        await learn_topics(consumer, topics)
         assigned = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
         consumer.assign(assigned)
         await (consumer.seek_to_beginning() if from_start else consumer.seek_to_end())
         await asyncio.gather(*(consumer.position(tp) for tp in assigned))
         yield consumer
     finally:
-        await close(consumer)
+        await close_client(consumer)
 
 
 async def end_offsets(
@@ -56,12 +55,11 @@ async def end_offsets(
     )
     await consumer.start()
     try:
-        # All at once, or the client asks for one after the other, with a pause of 100 ms each.
-        await consumer._client.set_topics({tp.topic for tp in partitions})
-        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
-        return ends
+        await learn_topics_at_once(consumer, {tp.topic for tp in partitions})
+        found: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+        return found
     finally:
-        await close(consumer)
+        await close_client(consumer)
 
 
 async def read_until(

@@ -14,16 +14,16 @@ from topics.errors import NotAuthorized, TopicMismatch, TopicMissing, TopicNotFo
 from topics.kafka import (
     BROKER_DEFAULT,
     NewTopic,
-    all_tell_of,
     client_options,
-    close,
-    create,
+    close_client,
+    create_topics,
+    describe_topics,
     durability,
     embedded,
-    look_up,
+    is_known_everywhere,
 )
 from topics.pipeline import Topology
-from topics.records.topic_configs import topic_configs
+from topics.records import topic_configs
 from topics.settings import BrokerSettings
 
 _TOLD_WITHIN_S = 10.0
@@ -39,7 +39,7 @@ async def partition_counts(settings: BrokerSettings, topology: Topology) -> Mapp
 async def _described(settings: BrokerSettings, topology: Topology) -> Mapping[str, int | None]:
     """Partitions of those topics that exist; None of those that we may not see."""
     async with _admin(settings) as admin:
-        described = await look_up(admin, topology.all)
+        described = await describe_topics(admin, topology.all)
     hidden = TopicAuthorizationFailedError.errno
     return {
         about["topic"]: None if about["error_code"] == hidden else len(about["partitions"])
@@ -51,7 +51,7 @@ async def _described(settings: BrokerSettings, topology: Topology) -> Mapping[st
 async def topic_partitions(settings: BrokerSettings, topic: str) -> int:
     """How many partitions *topic* has; TopicNotFound when it does not exist."""
     async with _admin(settings) as admin:
-        for described in await look_up(admin, [topic]):
+        for described in await describe_topics(admin, [topic]):
             if described["error_code"] == 0:
                 return len(described["partitions"])
         known = [name for name in await admin.list_topics() if not name.startswith("__")]
@@ -61,7 +61,7 @@ async def topic_partitions(settings: BrokerSettings, topic: str) -> int:
 async def topic_names(settings: BrokerSettings, topics: Iterable[str]) -> set[str]:
     """Those of *topics* that exist."""
     async with _admin(settings) as admin:
-        described = await look_up(admin, topics)
+        described = await describe_topics(admin, topics)
     return {about["topic"] for about in described if about["error_code"] == 0}
 
 
@@ -146,18 +146,18 @@ async def _create(
     if not new:
         return
     async with _admin(settings) as admin:
-        trial = await create(admin, new, validate_only=True)
+        trial = await create_topics(admin, new, validate_only=True)
         durable = {answer.name: durability(answer, replication) for answer in trial}
         new = [one._replace(configs={**one.configs, **durable[one.name]}) for one in new]
         created = []
-        for answer in await create(admin, new, validate_only=False):
+        for answer in await create_topics(admin, new, validate_only=False):
             if answer.error in (0, TopicAlreadyExistsError.errno):  # another may have been faster
                 created.append(answer.name)
             elif answer.error != TopicAuthorizationFailedError.errno:
                 raise TopicNotMade(answer.name, answer.message or for_code(answer.error).__name__)
         deadline = time.monotonic() + _TOLD_WITHIN_S
         while created and time.monotonic() < deadline:
-            if await all_tell_of(admin, created):
+            if await is_known_everywhere(admin, created):
                 return
             await asyncio.sleep(0.05)
 
@@ -165,7 +165,7 @@ async def _create(
 async def _replication(settings: BrokerSettings, topic: str) -> int:
     """How many replicas *topic* has."""
     async with _admin(settings) as admin:
-        for described in await look_up(admin, [topic]):
+        for described in await describe_topics(admin, [topic]):
             if described["error_code"] == 0:
                 return len(described["partitions"][0]["replicas"])
     raise TopicMissing(topic)
@@ -179,7 +179,7 @@ async def _touch(settings: BrokerSettings, topics: Iterable[str]) -> None:
         for topic in topics:
             await producer.partitions_for(topic)
     finally:
-        await close(producer)
+        await close_client(producer)
 
 
 class _admin:  # noqa: N801  # used as a function: `async with _admin(settings) as admin`

@@ -17,8 +17,8 @@ from topics.errors import BrokerUnreachable, CertificateRefused, HostUnknown, Lo
 from topics.kafka import (
     EmbeddedBroker,
     client_options,
-    close,
-    listeners,
+    close_client,
+    probe_listeners,
     refusal,
     unknown_host,
     unreachable,
@@ -109,7 +109,7 @@ async def wait_for_broker(settings: BrokerSettings, wait_s: float = DEFAULT_WAIT
                 raise refused from exc
             cause = str(exc)
         else:
-            tried = await listeners(probe.client.cluster.brokers())
+            tried = await probe_listeners(probe.client.cluster.brokers())
             patient = time.monotonic() < began + min(wait_s, _LEFT_WITHIN_S)
             if wrong := unreachable(settings, tried, patient=patient):
                 raise wrong
@@ -117,7 +117,7 @@ async def wait_for_broker(settings: BrokerSettings, wait_s: float = DEFAULT_WAIT
                 return
             refused, cause = None, "; ".join(one.cause for one in tried if one.cause)
         finally:
-            await close(probe)
+            await close_client(probe)
         if time.monotonic() >= began + wait_s:
             raise refused or BrokerUnreachable(settings.broker, wait_s, cause)
         await asyncio.sleep(1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.data import UnreadableDataset, read_rows
 from topics.errors import AnabranchError
-from topics.events import singles
+from topics.events import as_float32
 from topics.file_content import check_file
 
 MOST_ROWS = 2048
@@ -37,7 +37,7 @@ def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
         if missing := [name for name in columns if name not in batch.columns]:
             raise ColumnsMissing(path, missing)
         found = [np.asarray(batch.columns[name], np.float64) for name in columns]
-        parts.append(singles(np.stack(found, axis=1), columns))
+        parts.append(as_float32(np.stack(found, axis=1), columns))
         if sum(map(len, parts)) >= MOST_ROWS:
             break
     return np.concatenate([np.zeros((0, len(columns)), np.float32), *parts])[:MOST_ROWS]
@@ -48,7 +48,7 @@ def _array(path: str) -> NDArray[np.float32]:
         check_file(path)
         # Mapped: the header alone says how many rows there are, which may be more than memory has.
         array = np.load(path, allow_pickle=False, mmap_mode="r")
-        return singles(np.asarray(array[:MOST_ROWS]))
+        return as_float32(np.asarray(array[:MOST_ROWS]))
     except OSError as exc:
         raise UnreadableDataset(path, exc.strerror or str(exc)) from exc
     except (ValueError, EOFError, IndexError, TypeError) as exc:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from topics.errors import AnabranchError
 from topics.pipeline import rewrite, scalar, with_thresholds
-from topics.pipeline.policy_edit import plain
+from topics.pipeline.edits import threshold_text
 
 if TYPE_CHECKING:
     from models.report.decision_costs import CostReport
@@ -46,7 +46,9 @@ def advice(file: PipelineFile, costs: CostReport) -> str:
     if best >= stated:
         return "\n".join([*lines, "the thresholds of the file cost no more: keep them"])
     lines += ["policy:", f"  version: {file.pipeline.policy.version + 1}", "  thresholds:"]
-    lines += [f"    {scalar(name)}: {plain(at)}" for name, at in costs.best.thresholds.items()]
+    lines += [
+        f"    {scalar(name)}: {threshold_text(at)}" for name, at in costs.best.thresholds.items()
+    ]
     return "\n".join(lines)
 
 

@@ -75,7 +75,7 @@ def topics(
 
 async def _grant(pipeline: Pipeline, settings: BrokerSettings) -> None:
     from agents.broker import grant
-    from topics.records.acls import acls
+    from topics.records import acls
 
     await grant(settings, acls(pipeline))
 
@@ -84,8 +84,7 @@ def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> Non
     import json
 
     from topics.broker_address import checked_addresses
-    from topics.records import commands
-    from topics.records.acls import acls
+    from topics.records import acl_commands, acls
 
     needed = acls(pipeline)
     if as_json:
@@ -93,7 +92,7 @@ def _print_acls(pipeline: Pipeline, broker: str | None, *, as_json: bool) -> Non
         return
     named = os.environ.get("ANABRANCH_BROKER", "localhost:9092") if broker is None else broker
     address = ",".join(checked_addresses(named))
-    for line in commands(needed, address):
+    for line in acl_commands(needed, address):
         typer.echo(line)
 
 

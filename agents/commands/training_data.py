@@ -16,7 +16,7 @@ from models.simulators import TRAINING
 from models.training.train import TrainingData
 from models.training.training_memory import check_memory, rows_about
 from topics.errors import AnabranchError
-from topics.events import MISSING, EventDecoder, field_reasons
+from topics.events import FIELD_MISSING, EventDecoder, field_reasons
 from topics.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def collected(
             except ValidationError as exc:
                 invalid += 1
                 field, said = field_reasons(exc)[0]
-                reason = f"{field}: {'has no value' if said == MISSING else said}"
+                reason = f"{field}: {'has no value' if said == FIELD_MISSING else said}"
                 continue
             labels.append(bool(label))
         parts.append(decoder.columns(events))

@@ -134,7 +134,7 @@ def _print(tuned: TuningResult) -> None:
     """The candidates as a table, and lines to paste."""
     from rich.table import Table
 
-    from topics.pipeline.parameters_edit import plain
+    from topics.pipeline import scalar
 
     names = list(tuned.best.parameters)
     table = Table(box=None, pad_edge=False, title=tuned.component, title_justify="left")
@@ -142,7 +142,7 @@ def _print(tuned: TuningResult) -> None:
         table.add_column(column, justify="right")
     for it in tuned.candidates[:_SHOWN]:
         table.add_row(
-            *(plain(it.parameters[name]) for name in names), f"{it.average_precision:.4f}",
+            *(scalar(it.parameters[name]) for name in names), f"{it.average_precision:.4f}",
             f"{it.spread:.4f}", f"{it.rows:,}", "in the file" if it.in_file else "",
         )  # fmt: skip
     stdout.print(table)
@@ -152,7 +152,9 @@ def _print(tuned: TuningResult) -> None:
         stdout.print("the parameters of the file rank best: keep them")
         return
     stdout.print("best, for the component's model:")
-    chosen = ", ".join(f"{plain(name)}: {plain(it)}" for name, it in tuned.best.parameters.items())
+    chosen = ", ".join(
+        f"{scalar(name)}: {scalar(it)}" for name, it in tuned.best.parameters.items()
+    )
     stdout.print(f"parameters: {{{chosen}}}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -8,7 +8,7 @@ from models.component import Batch, Component, Floats, StageOutput
 from models.features import FeatureVector
 from models.onnx.model_component import ModelComponent
 from models.onnx.session import ModelSession
-from topics.events import singles
+from topics.events import as_float32
 
 
 class PlainFeatures(Component):
@@ -44,4 +44,4 @@ class ExtractFeatures(ModelComponent):
         Raises BeyondFloat32, which names the feature, for one that the model cannot be given.
         """
         vector = self.vector(batch)
-        return StageOutput(vector, self.session.signal(singles(vector, self.names)))
+        return StageOutput(vector, self.session.signal(as_float32(vector, self.names)))

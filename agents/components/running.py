@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.component import Batch, Component, StageOutput
-from topics.events import LARGEST
+from topics.events import LARGEST_FLOAT32
 from topics.records import Bools, Floats, Ints
 
 INVALID_OUTPUT = "InvalidOutput"
@@ -83,8 +83,8 @@ def checked(made: StageOutput, rows: int) -> Transformed:
         output = output.astype(np.float64)
     present = (signal >= 0) & (signal <= 1)
     # NaN is neither above nor below; the extremes of all rows take the least time to look at.
-    if output.size and not -LARGEST <= output.min() <= output.max() <= LARGEST:
-        present &= (np.abs(output) <= LARGEST).all(axis=1)
+    if output.size and not -LARGEST_FLOAT32 <= output.min() <= output.max() <= LARGEST_FLOAT32:
+        present &= (np.abs(output) <= LARGEST_FLOAT32).all(axis=1)
     if present.all():
         return Transformed(present, output, signal, {})
     errors = {
@@ -101,7 +101,7 @@ def checked(made: StageOutput, rows: int) -> Transformed:
 
 def _what_is_wrong(output: Floats, signal: np.float32) -> str:
     """Of one row: the number that is not finite, or too large for models, or no signal."""
-    wrong = np.flatnonzero(~(np.abs(output) <= LARGEST))
+    wrong = np.flatnonzero(~(np.abs(output) <= LARGEST_FLOAT32))
     if not len(wrong):
         return f"signal {signal}: it has to be in [0, 1]"
     number = float(output[wrong[0]])

@@ -24,7 +24,7 @@ from agents.broker.log_follower import follower
 from agents.control.errors import ChangedMeanwhile
 from agents.control.writing import ShutOut, only_writer
 from topics.errors import AnabranchError, TopicMissing, WireError
-from topics.kafka import client_options, close, write_batches
+from topics.kafka import client_options, close_client, write_batches
 from topics.pipeline import Topology
 from topics.records import (
     PARTITION,
@@ -33,7 +33,7 @@ from topics.records import (
     ReportState,
     audit_key,
     is_report,
-    records,
+    keyed_records,
 )
 from topics.settings import BrokerSettings
 
@@ -192,10 +192,10 @@ class ControlTopic:
                     **client_options(self._settings), acks="all", enable_idempotence=True,
                     compression_type="gzip",  # a worker of 10,000 partitions says a lot
                 )  # fmt: skip
-                self._open.push_async_callback(close, producer)
+                self._open.push_async_callback(close_client, producer)
                 await producer.start()
                 self._producer = producer
-            await write_batches(self._producer, topic, PARTITION, records(said, now_ms()))
+            await write_batches(self._producer, topic, PARTITION, keyed_records(said, now_ms()))
 
     async def change(self, said: Mapping[str, BaseModel], entry: AuditEntry) -> None:
         """Append records, and behind them who did it and why; the state has them then.
@@ -212,7 +212,7 @@ class ControlTopic:
                     if any(self._offsets.get(key) != offset for key, offset in seen.items()):
                         raise ChangedMeanwhile(entry.what, self.state.last_change(entry.what))
                     old = dict.fromkeys(self.state.old_audit())
-                    await write(records({**written, **old}, now_ms()))
+                    await write(keyed_records({**written, **old}, now_ms()))
             except ShutOut:
                 continue
             await self.catch_up()

@@ -24,7 +24,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced, TransactionalIdAuthorizationFailed
 
 from topics.errors import AnabranchError, BrokerError, NotAuthorized, WriteTimeout
-from topics.kafka import Record, client_options, close, write_batches
+from topics.kafka import Record, client_options, close_client, write_batches
 from topics.records import PARTITION
 from topics.settings import BrokerSettings, HomeSettings
 
@@ -67,7 +67,7 @@ async def only_writer(settings: BrokerSettings, topic: str) -> AsyncIterator[Wri
             try:
                 yield lambda records: _append(producer, topic, records)
             finally:
-                await close(producer)
+                await close_client(producer)
         return
     producer = AIOKafkaProducer(
         **client_options(settings), transactional_id=topic,
@@ -81,7 +81,7 @@ async def only_writer(settings: BrokerSettings, topic: str) -> AsyncIterator[Wri
     except TransactionalIdAuthorizationFailed as exc:
         raise NotAuthorized(f"transactional id {topic}", "to be used by us") from exc
     finally:
-        await close(producer)
+        await close_client(producer)
 
 
 async def _begin(producer: AIOKafkaProducer, settings: BrokerSettings) -> None:

@@ -19,10 +19,10 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from topics.errors import TopicRecreated, WireError
-from topics.events import milliseconds
+from topics.events import epoch_ms
 from topics.kafka import Headers, TopicIdentity
 from topics.pipeline import Topology
-from topics.records import Decision, attempt_of, decode, heartbeat_of, rfc3339
+from topics.records import Decision, attempt_of, decode, heartbeat_of, rfc3339_time
 
 SOURCE_IDS = "x-source-ids"
 """Header of what is made of source records: `events=ID`, with outcomes also `outcomes=ID`."""
@@ -191,7 +191,7 @@ def _batch(record: ConsumerRecord) -> tuple[TP, list[Mark]]:
 def _decided(record: ConsumerRecord) -> tuple[TP, list[Mark]]:
     decision = Decision.model_validate_json(record.value or b"")
     source = decision.source
-    published_ms = milliseconds(decision.decided_at) - int(decision.latency_ms)
+    published_ms = epoch_ms(decision.decided_at) - int(decision.latency_ms)
     edited = attempt_of(record.headers) > 1  # a redriven event may have been mended
     key, event_id = (b"", b"") if edited else (record.key or b"", decision.event_id.encode())
     at_least = decision.latency_ms == 0
@@ -230,7 +230,7 @@ def difference_from(mark: Mark, record: ConsumerRecord) -> str | None:
         published_ms >= mark.published_ms if mark.at_least else published_ms == mark.published_ms
     )
     if not same_time:
-        then, now = rfc3339(mark.published_ms), rfc3339(published_ms)
+        then, now = rfc3339_time(mark.published_ms), rfc3339_time(published_ms)
         return f"that was published at {then}, this at {now}"
     if mark.key and record.key and mark.key != record.key:
         return f"that had the key {mark.key!r}, this has {record.key!r}"

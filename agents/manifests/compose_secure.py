@@ -8,7 +8,7 @@ from agents.manifests.compose_file import Layout, workers
 from agents.manifests.compose_text import compose_scalar
 from topics.pipeline import Pipeline, Topology, scalar
 from topics.printable import printable
-from topics.records.acls import CONSUMER, OPERATOR, PRODUCER
+from topics.records import CONSUMER, OPERATOR, PRODUCER
 
 ADMIN = "admin"
 """The broker's super user: makes topics and grants rights."""

@@ -23,7 +23,7 @@ from topics.errors import AnabranchError
 from topics.pipeline import EVENTS, KEYED, WEIGH, Pipeline, inputs_of
 from topics.pipeline.readers import readers
 from topics.records import (
-    TOPICS,
+    TOPICS_KEY,
     InService,
     ModelRef,
     PartitionStatus,
@@ -109,7 +109,7 @@ class StatusWriter:
             return
         told = TopicIds(ids=ids)
         if told != self._control.reports.topics:
-            await self._control.report({TOPICS: told})
+            await self._control.report({TOPICS_KEY: told})
 
     async def _tell(self) -> None:
         at_ms = now_ms()

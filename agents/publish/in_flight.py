@@ -17,7 +17,7 @@ from agents.audit import Audit, audit_topics
 from agents.broker import read_until
 from agents.broker.log_follower import follower
 from topics.errors import BrokerError, WireError
-from topics.kafka import client_options, close
+from topics.kafka import client_options, close_client
 from topics.pipeline import Topology
 from topics.redrive import about_of
 from topics.settings import BrokerSettings
@@ -77,7 +77,7 @@ class InFlight:
         try:
             yield cls(consumer, topology, settings)
         finally:
-            await close(consumer)
+            await close_client(consumer)
 
     async def count(self) -> int:
         """Events in flight, now or a moment ago. Raises NoEndToCome."""

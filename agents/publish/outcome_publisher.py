@@ -10,7 +10,7 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from agents.publish.publisher import encoded, publish_chunk
-from topics.events import milliseconds
+from topics.events import epoch_ms
 from topics.pipeline import Pipeline, Topology, duration_ms
 from topics.records import outcome_fields, outcome_of
 
@@ -48,7 +48,7 @@ class OutcomePublisher:
 
     def _keep(self, key: bytes, event: Mapping[str, object], *, label: bool) -> None:
         outcome = orjson.dumps(outcome_of(self._fields, event, label=label))
-        self._now_ms = milliseconds(str(event[self._time]))
+        self._now_ms = epoch_ms(str(event[self._time]))
         self._waiting.append((self._now_ms + self._delay_ms, (key, outcome)))
 
     async def publish_known(self, kafka: AIOKafkaProducer) -> None:

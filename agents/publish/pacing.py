@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, Self
 
-from topics.events import milliseconds
+from topics.events import epoch_ms
 
 Labelled = tuple[Mapping[str, object], bool | None]
 """An event and its outcome; None where that is not known."""
@@ -87,7 +87,7 @@ class AtEventTimes:
 
     def _due_at(self, event_time: object) -> float:
         try:
-            passed = milliseconds(str(event_time)) / self._ms_a_second
+            passed = epoch_ms(str(event_time)) / self._ms_a_second
         except ValueError:
             return self._last
         if self._start is None:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from agents.publish.pacing import Pace
-from topics.kafka import Record, client_options, close, write_batches
+from topics.kafka import Record, client_options, close_client, write_batches
 from topics.settings import BrokerSettings
 
 CHUNK = 2000
@@ -46,7 +46,7 @@ async def producer(settings: BrokerSettings) -> AsyncIterator[AIOKafkaProducer]:
     try:
         yield made
     finally:
-        await close(made)
+        await close_client(made)
 
 
 @lru_cache(maxsize=_KEYS)  # keys come again and again, and murmur2 is plain Python

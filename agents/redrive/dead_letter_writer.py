@@ -9,7 +9,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from agents.workers import StageApp
 from topics.kafka import Record
-from topics.records import cut
+from topics.records import cut_dead_letter
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class LetterWriter:
     async def _write_cut(self, write: Write, partition: int, letter: Record) -> None:
         while True:
             try:
-                await write([cut(letter, self._most)])
+                await write([cut_dead_letter(letter, self._most)])
             except MessageSizeTooLargeError:
                 if self._most <= _LEAST:
                     raise

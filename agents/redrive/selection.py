@@ -13,7 +13,7 @@ from agents.workers import TailReader, ranges
 from topics.errors import WireError
 from topics.events import EventDecoder
 from topics.pipeline import WEIGH, Pipeline, Topology
-from topics.records import Source, StageBatch, digest_of
+from topics.records import Source, StageBatch, original_digest
 from topics.redrive import About, Errand, ErrandRoute, opened
 
 AT_ONCE = 5000
@@ -170,7 +170,7 @@ class LetterReader:
         if not records:
             return f"it was cut, and {topic}[{partition}]@{offset} is no longer there"
         record = records[0]
-        if digest_of(record.key, record.value, record.headers) != letter.digest:
+        if original_digest(record.key, record.value, record.headers) != letter.digest:
             return f"it was cut, and {topic}[{partition}]@{offset} is another record now"
         return letter._replace(key=record.key, value=record.value, headers=[*record.headers])
 

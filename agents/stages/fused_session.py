@@ -18,7 +18,7 @@ from models.onnx.fuse import FusedSession, block_of, fusable_models
 from models.onnx.model_component import ModelComponent
 from models.onnx.session import ModelSession
 from models.registry import RegistryError
-from topics.events import BeyondFloat32, singles
+from topics.events import BeyondFloat32, as_float32
 from topics.pipeline import worker_name
 from topics.records import Floats, Ints
 
@@ -92,14 +92,14 @@ class FusedModels:
             if not isinstance(first.component, ExtractFeatures) or not batch.rows:
                 return None
             features = first.component.vector(batch)
-            blocks = {block_of(name): singles(features, first.component.names)}
+            blocks = {block_of(name): as_float32(features, first.component.names)}
             return _Read(rows, blocks, name, features)
         present = [stage.present for stage in given.stages.values()]
         if any((it != present[0]).any() for it in present):
             return None
         rows = np.flatnonzero(present[0])
         blocks = {
-            block_of(name): singles(stage.output[rows]) for name, stage in given.stages.items()
+            block_of(name): as_float32(stage.output[rows]) for name, stage in given.stages.items()
         }
         return _Read(rows, blocks)
 

@@ -12,7 +12,7 @@ from faust.types import TP
 from agents.join import Joined, Moment, PartitionJoin
 from agents.workers import Standing, Wiring, Worker, all_done
 from topics.errors import WireError
-from topics.records import Awaited, StageBatch, decode, heartbeat_of
+from topics.records import AwaitedInput, StageBatch, decode, heartbeat_of
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class JoinedWorker(Worker[PartitionJoin]):
         at = self._moment(partition)
         wall_ms = time.time() * 1000
         waits = {
-            name: Awaited(
+            name: AwaitedInput(
                 since_ms=max(0, int(wall_ms - (at.now - wait.since) * 1000)),
                 down=bool(wait.down), why=wait.down[:300],
             )

@@ -48,7 +48,7 @@ from topics.errors import WireError
 from topics.events import SourceDecoder
 from topics.kafka import Record
 from topics.pipeline import lane_of
-from topics.records import Awaited, Failure, Rows, StageBatch, concat_failures, decode
+from topics.records import AwaitedInput, Failure, Rows, StageBatch, concat_failures, decode
 from topics.redrive import Errand
 from topics.transport import Fetch
 
@@ -259,9 +259,9 @@ class KeyedStage(Worker[Shard]):
             return Standing("working", rows=shard.order.rows)
         return Standing("waiting", self._awaited(behind_s, shard), shard.order.rows)
 
-    def _awaited(self, behind_s: float, shard: Shard) -> dict[str, Awaited]:
+    def _awaited(self, behind_s: float, shard: Shard) -> dict[str, AwaitedInput]:
         since_ms = max(0, int((time.time() - behind_s) * 1000))
-        return {f"{self._name}.keyed": Awaited(
+        return {f"{self._name}.keyed": AwaitedInput(
             since_ms=since_ms, down=shard.order.is_down(behind_s),
             why=f"events that were published have not come for {behind_s:.0f} s",
         )}  # fmt: skip

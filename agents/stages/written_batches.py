@@ -9,7 +9,7 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.workers import GAP, TailReader, readable
 from topics.errors import WireError
-from topics.records import HEADER, Ints, StageBatch, decode, heartbeat_of
+from topics.records import HEARTBEAT_HEADER, Ints, StageBatch, decode, heartbeat_of
 
 _FEW = 8
 
@@ -72,7 +72,7 @@ class Recorded:
 
     def _take(self, record: ConsumerRecord) -> None:
         headers = dict(record.headers)
-        if HEADER in headers:
+        if HEARTBEAT_HEADER in headers:
             return
         with suppress(WireError):  # not ours: everybody else who reads the topic says so
             self._next.append(decode(record.value, headers))

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from topics.pipeline import Reader
-from topics.records import Heard, InService, PartitionStatus, ReportState
+from topics.records import InService, PartitionStatus, ReportState, TimedReport
 
 State = Literal["up", "starting", "waiting", "down"]
 _LEAST_SILENCE_S = 4.0
@@ -197,8 +197,8 @@ def _worker(
 
 
 def _partition(
-    number: int, newest_first: list[tuple[str, Heard]], alive: Mapping[str, Heard], now_ms: int,
-    lag: int | None,
+    number: int, newest_first: list[tuple[str, TimedReport]], alive: Mapping[str, TimedReport],
+    now_ms: int, lag: int | None,
 ) -> Partition:  # fmt: skip
     for process, heard in alive.items():
         for status in heard.report.partitions:
@@ -221,7 +221,7 @@ def _partition(
     )  # fmt: skip
 
 
-def _owned(status: PartitionStatus, process: str, heard: Heard, now_ms: int) -> Partition:
+def _owned(status: PartitionStatus, process: str, heard: TimedReport, now_ms: int) -> Partition:
     def for_s(since_ms: int) -> float:
         """How long ago that was: by the worker's clock until it said so, by its record's since."""
         return max(0.0, (heard.report.said_ms - since_ms) / 1000) + _age_s(heard, now_ms)
@@ -239,7 +239,7 @@ def _owned(status: PartitionStatus, process: str, heard: Heard, now_ms: int) -> 
     )  # fmt: skip
 
 
-def _age_s(heard: Heard, now_ms: int) -> float:
+def _age_s(heard: TimedReport, now_ms: int) -> float:
     return max(0.0, (now_ms - heard.at_ms) / 1000)
 
 

@@ -15,7 +15,15 @@ from models.onnx.weighed_models import DigestsByComponent
 from models.weighting import WeightedScores
 from topics.kafka import Headers, Record
 from topics.pipeline import Pipeline, Topology
-from topics.records import ATTEMPT, SCHEMA, Bools, Ints, rfc3339, rfc3339_all, source_id
+from topics.records import (
+    ATTEMPT_HEADER,
+    DECISION_SCHEMA,
+    Bools,
+    Ints,
+    rfc3339_time,
+    rfc3339_times,
+    source_id,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +73,22 @@ class DecisionWriter:
         """
         keys, ids = joined.rows.keys.items(), joined.rows.ids.items()
         traces = joined.rows.traces.items() if joined.rows.traces is not None else None
-        offsets, times = joined.rows.offsets.tolist(), rfc3339_all(joined.rows.event_time_ms)
+        offsets, times = joined.rows.offsets.tolist(), rfc3339_times(joined.rows.event_time_ms)
         latencies = np.maximum(now_ms - joined.rows.published_ms, 0).tolist()
         scores = weighed.scores.tolist()
         reached = np.searchsorted(self._thresholds, weighed.scores, "right").tolist()
         stages = _StageColumns(joined, weighed)
-        decided_at = rfc3339(now_ms)
+        decided_at = rfc3339_time(now_ms)
         fixed_headers = [("ce_time", decided_at.encode()), *self._fixed_headers]
         if attempt > 1:
-            fixed_headers.append((ATTEMPT, b"%d" % attempt))
+            fixed_headers.append((ATTEMPT_HEADER, b"%d" % attempt))
         late = np.zeros(len(offsets), np.bool_) if fallback is None else fallback
         for row in rows.tolist():
             contributions, missing = stages.row(row)
             is_late = bool(late[row])
             source = {"topic": self._events, "partition": partition, "offset": offsets[row]}
             value = orjson.dumps({
-                "schema": SCHEMA,
+                "schema": DECISION_SCHEMA,
                 "event_id": ids[row].decode(errors="replace"),
                 "pipeline": self._pipeline,
                 "decision": self._fallback if is_late else self._decisions[reached[row]],

@@ -20,6 +20,7 @@ from topics.transport import (
     FetchSchema,
     MicroBatchConsumer,
     MicroBatchTransport,
+    on_crash,
 )
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class StageApp(faust.App):
     def on_init(self) -> None:
         """Make what a failure is told with."""
         self.failed = asyncio.Event()
+        on_crash(self, self.fail)
 
     def fail(self, cause: BaseException) -> None:
         """Stop reading and say why; nothing more is committed than is done."""
@@ -43,11 +45,6 @@ class StageApp(faust.App):
             self.failure = cause
             self.batches.stop_flow()
             self.failed.set()
-
-    def _crash(self, reason: BaseException) -> None:
-        """What mode calls on an app when one of the app's services gives up."""
-        self.fail(reason)
-        super()._crash(reason)
 
     @property
     def batches(self) -> MicroBatchConsumer:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from faust.types import TP
-
 from topics.transport import MicroBatchConsumer
 
 
@@ -14,11 +12,5 @@ def partition_lag(consumer: MicroBatchConsumer, owned: Iterable[int]) -> dict[in
     behind = dict.fromkeys(owned, 0)
     for tp in consumer.assignment():
         if tp.partition in behind:
-            behind[tp.partition] += max(0, consumer.stable_end(tp) - _done(consumer, tp))
+            behind[tp.partition] += consumer.lag_of(tp)
     return behind
-
-
-def _done(consumer: MicroBatchConsumer, tp: TP) -> int:
-    """The offset before which all is dealt with, as `MicroBatchConsumer.lag` has it."""
-    done = consumer._done.get(tp)  # noqa: SLF001  # nobody else needs one partition's
-    return consumer.committed(tp) if done is None else done

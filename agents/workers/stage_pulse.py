@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from agents.workers.app import StageApp
-from topics.records import Awaited, Heartbeat, PartitionStatus, State
+from topics.records import AwaitedInput, Heartbeat, PartitionStatus, State
 
 WORKER = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
 """This process: one that is started again is another, though it may have the same number."""
@@ -21,7 +21,7 @@ class Standing:
     """Where a worker stands with a partition."""
 
     state: State
-    waiting_for: Mapping[str, Awaited] = field(default_factory=dict)
+    waiting_for: Mapping[str, AwaitedInput] = field(default_factory=dict)
     rows: int = 0
     oldest_ms: int | None = None
 

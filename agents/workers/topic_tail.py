@@ -12,7 +12,14 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from topics.errors import WireError
-from topics.kafka import TopicIdentity, client_options, close, topic_identities
+from topics.kafka import (
+    TopicIdentity,
+    client_options,
+    close_client,
+    learn_topics,
+    network_client,
+    topic_identities,
+)
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -62,12 +69,12 @@ class TailReader:
 
     async def stop(self) -> None:
         """Disconnect."""
-        await close(self._kafka)
+        await close_client(self._kafka)
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset that is still there, and the next to be written."""
         tp = TopicPartition(topic, partition)
-        await self._kafka._client._wait_on_metadata(topic)
+        await learn_topics(self._kafka, [topic])
         first = await self._kafka.beginning_offsets([tp])
         end = await self._kafka.end_offsets([tp])
         return first[tp], end[tp]
@@ -108,13 +115,12 @@ class TailReader:
 
     async def identities(self, topics: Iterable[str]) -> Mapping[str, TopicIdentity | None]:
         """What the broker says of *topics*, see `topics.kafka.topic_identity`."""
-        return await topic_identities(self._kafka._client, topics)
+        return await topic_identities(network_client(self._kafka), topics)
 
     async def ends(self, topics: Iterable[str], partitions: int) -> dict[tuple[str, int], int]:
         """The next offset to be written, of all partitions of *topics*."""
         wanted = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
-        for topic in topics:
-            await self._kafka._client._wait_on_metadata(topic)
+        await learn_topics(self._kafka, topics)
         found = await self._kafka.end_offsets(wanted)
         return {(tp.topic, tp.partition): end for tp, end in found.items()}
 

@@ -66,7 +66,7 @@ def read_rows(
     to. `types` are the fields' types (string, integer, number, boolean, timestamp, vector);
     `optional` fields may have no column. A batch holds at most `batch_rows` rows.
     `positive`, `missing_values` and `time_formats` are those of
-    `topics.pipeline.data_mapping.DataMapping`.
+    `topics.pipeline.event_schema.DataMapping`.
 
     Raises DatasetError and MissingExtra, when the first batch is asked for.
     """

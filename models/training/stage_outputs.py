@@ -11,7 +11,7 @@ from models.component import Batch, Component, Floats, StageOutput
 from models.errors import ComponentFailed
 from models.features import FeatureVector
 from models.training.data import TrainingData
-from topics.events import LARGEST
+from topics.events import LARGEST_FLOAT32
 from topics.pipeline import EVENTS, Pipeline
 
 CHUNK_ROWS = 8192
@@ -106,7 +106,7 @@ def _checked(component: Component, name: str, batch: Batch, start: int) -> Stage
     if stage.output.ndim != 2 or not len(stage.output) == len(stage.signal) == batch.rows:
         shapes = f"output {stage.output.shape} and signal {stage.signal.shape}"
         raise ComponentFailed(name, start, stop, f"{shapes} instead of (N, F) and (N,)")
-    fits = np.abs(stage.output) <= LARGEST
+    fits = np.abs(stage.output) <= LARGEST_FLOAT32
     fine = fits.all(axis=1) & (stage.signal >= 0) & (stage.signal <= 1)
     if not fine.all():
         row = start + int(np.argmin(fine))

@@ -29,7 +29,7 @@ from agents.service.open_pipeline import UnknownComponent, open_parts
 from models.registry.registry import Registry
 from tests.integration.harness import Trained
 from topics.pipeline.file import find_pipeline, load_pipeline
-from topics.records.acls import acls
+from topics.records.broker_setup import acls
 from topics.settings import BrokerSettings, HomeSettings, SecuritySettings
 
 PLAIN, SECURE = Path("docker-compose.yml"), Path("deploy/compose/secure.yml")

@@ -38,8 +38,7 @@ from tests.deploy.manifests import (
     written,
 )
 from topics.pipeline.topology import Topology
-from topics.records.acls import acls
-from topics.records.topic_configs import topic_configs
+from topics.records.broker_setup import acls, topic_configs
 from topics.settings import BrokerSettings, HomeSettings, SecuritySettings
 
 

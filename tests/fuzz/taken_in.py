@@ -13,14 +13,14 @@ import numpy as np
 
 from topics.errors import WireError
 from topics.events.event import DecodedEvents, EventDecoder
-from topics.events.float32 import LARGEST
+from topics.events.float32 import LARGEST_FLOAT32
 from topics.pipeline.checks import check_graph
 from topics.pipeline.event_schema import EventSchema
 from topics.pipeline.file import PipelineFile, PipelineFileError, load_pipeline
 from topics.pipeline.yaml_text import scalar
 from topics.records.control import ControlState
-from topics.records.decision import rfc3339
-from topics.records.heartbeat import HEADER, heartbeat_of
+from topics.records.decision import rfc3339_time
+from topics.records.heartbeat import HEARTBEAT_HEADER, heartbeat_of
 from topics.records.reports import ReportState
 
 MEDIA_TYPES: tuple[bytes | None, ...] = (
@@ -72,10 +72,10 @@ def event(data: bytes) -> DecodedEvents:
     for name in ("number", "optional", "count", "shape"):
         column = made.columns[name]
         assert column.dtype == np.float64
-        assert not (np.abs(column) > LARGEST).any()
+        assert not (np.abs(column) > LARGEST_FLOAT32).any()
     assert made.columns["key"].dtype == np.int64
     for time_ms in made.times_ms.tolist():
-        assert rfc3339(time_ms).endswith("Z")
+        assert rfc3339_time(time_ms).endswith("Z")
     alone = _DECODER.decode([record])
     assert [it.reason for it in alone.failures] == [it.reason for it in made.failures]
     return made
@@ -118,7 +118,7 @@ def control(data: bytes) -> ControlState:
         except WireError as exc:
             assert len(str(exc)) < LONGEST_REASON
     try:
-        heartbeat_of(value, {HEADER: b"1"})
+        heartbeat_of(value, {HEARTBEAT_HEADER: b"1"})
     except WireError as exc:
         assert str(exc)
     for deployment in state.deployments.values():

@@ -43,7 +43,7 @@ from topics.kafka.batches import Record, write_batches
 from topics.pipeline.file import PipelineFile, find_pipeline, load_pipeline
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.topology import Topology
-from topics.records.heartbeat import HEADER as HEARTBEAT
+from topics.records.heartbeat import HEARTBEAT_HEADER as HEARTBEAT
 from topics.records.wire import decode
 from topics.settings import BrokerSettings
 

@@ -12,7 +12,7 @@ from models.simulators import LabelledEvent
 from models.training.data import with_windows
 from models.training.stage_outputs import StageOutputs
 from tests.integration.harness import Trained, decisions_of, records_of
-from topics.pipeline.flow import in_order
+from topics.pipeline.readers import in_order
 from topics.pipeline.topology import Topology
 from topics.records.wire import decode
 from topics.settings import BrokerSettings

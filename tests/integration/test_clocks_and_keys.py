@@ -26,7 +26,7 @@ from topics.events.record_keys import murmur2_partitions
 from topics.kafka.batches import Record
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import Topology
-from topics.records.decision import rfc3339
+from topics.records.decision import rfc3339_time
 from topics.records.wire import decode
 from topics.settings import BrokerSettings
 from topics.transport.fetch import Fetch
@@ -73,7 +73,7 @@ def own(home: Path, *more: str) -> Trained:
 
 def event(time_ms: int, published_ms: int | None = None, key: bytes | None = b"c-1") -> Record:
     """An event of one customer at one terminal."""
-    content = {"transaction_id": f"tx-{time_ms}", "occurred_at": rfc3339(time_ms),
+    content = {"transaction_id": f"tx-{time_ms}", "occurred_at": rfc3339_time(time_ms),
                "customer_id": "c-1", "terminal_id": "t-1", "amount": 20.0}  # fmt: skip
     return Record(key, json.dumps(content).encode(), published_ms or time_ms)
 

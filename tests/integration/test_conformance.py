@@ -16,7 +16,7 @@ from tests.conformance import check_component
 from tests.integration.harness import Trained
 from tests.integration.velocity import LargeAmount
 from topics.events.event import EventDecoder
-from topics.pipeline.flow import in_order
+from topics.pipeline.readers import in_order
 
 ROWS = 300
 

@@ -37,7 +37,7 @@ from tests.integration.velocity import EVENT
 from topics.kafka.batches import Record
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import WEIGH, Topology
-from topics.records.decision import ATTEMPT, Decision
+from topics.records.decision import ATTEMPT_HEADER, Decision
 from topics.redrive.record import Errand, encoded
 from topics.settings import BrokerSettings
 
@@ -132,7 +132,7 @@ async def test_a_mended_component_decides_what_it_failed_on_and_the_others_compu
     assert audit.total.decided == EVENTS + len(more)
     assert (audit.total.dead, audit.total.redriven) == (0, len(dead))
     assert audit.written.decisions == EVENTS + len(more)
-    attempts = await attempts_of(broker, topology.decisions, ATTEMPT)
+    attempts = await attempts_of(broker, topology.decisions, ATTEMPT_HEADER)
     assert attempts == {1: EVENTS + len(more) - len(dead), 2: len(dead)}
 
     amounts = {(e := orjson.loads(v))["transaction_id"]: e["amount"] for _, v in events + more}
@@ -160,7 +160,7 @@ async def test_events_end_once_when_two_redrive_them_and_a_worker_is_killed(
         commands = asyncio.gather(*(run(own, broker, "redrive") for _ in range(2)))
         await written(broker, topology.redrive, errands + dead - 5)  # by one of the two, or both
         await asyncio.to_thread(stopped, first, signal.SIGKILL)
-        assert (await attempts_of(broker, topology.decisions, ATTEMPT))[2] == 5
+        assert (await attempts_of(broker, topology.decisions, ATTEMPT_HEADER))[2] == 5
         halt.unlink()
         with worker_process(own, broker):
             said = await commands
@@ -213,7 +213,7 @@ async def test_a_poison_message_is_given_up_after_three_attempts(
         assert (code, said["decided"]) == (0, 1)
     assert rows_counted(own, "large") == 1
     (decision,) = await records_of(broker, topology.decisions)
-    assert dict(decision.headers)[ATTEMPT] == b"4"
+    assert dict(decision.headers)[ATTEMPT_HEADER] == b"4"
     assert decision.key == event[0]
     assert (await settled(broker, own.pipeline, 1)).total.decided == 1
 

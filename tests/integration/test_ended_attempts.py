@@ -12,7 +12,7 @@ from tests.integration.harness import publish_raw
 from topics.kafka.batches import Record
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.topology import WEIGH, Topology
-from topics.records.decision import ATTEMPT, Source
+from topics.records.decision import ATTEMPT_HEADER, Source
 from topics.redrive.ends_summary import decoded, is_summary
 from topics.redrive.record import About, End, Errand, encoded
 from topics.settings import BrokerSettings
@@ -72,7 +72,7 @@ async def test_a_start_reads_the_last_summaries_and_knows_every_end(
     # Behind the last summary: what was written before a crash, and not noted.
     last = BATCHES * BATCH
     unnoted = Record(None, b"{}", 9, [
-        ("ce_id", f"{TOPOLOGY.events}/{PARTITION}/{last}".encode()), (ATTEMPT, b"2"),
+        ("ce_id", f"{TOPOLOGY.events}/{PARTITION}/{last}".encode()), (ATTEMPT_HEADER, b"2"),
     ])  # fmt: skip
     await publish_raw(broker, TOPOLOGY.decisions, PARTITION, [unnoted])
 

@@ -37,7 +37,7 @@ from tests.integration.test_cli import anabranch
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.topology import Topology
-from topics.records.heartbeat import HEADER as HEARTBEAT
+from topics.records.heartbeat import HEARTBEAT_HEADER as HEARTBEAT
 from topics.records.stage_batch import StageBatch
 from topics.records.wire import decode
 from topics.settings import BrokerSettings

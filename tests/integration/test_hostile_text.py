@@ -30,7 +30,7 @@ from topics.records.reports import (
     InService,
     StatusReport,
     WorkerReport,
-    records,
+    keyed_records,
     status_key,
     worker_key,
 )
@@ -72,9 +72,10 @@ async def written(broker: BrokerSettings) -> None:
         ],
         TOPOLOGY.dead_letters: [letter, Record(BYTES, None, now_ms(), HEADERS)],
         TOPOLOGY.control: [
-            *records({audit_key(ENTRY, "x"): ENTRY}, now_ms()), Record(BYTES, BYTES, now_ms()),
+            *keyed_records({audit_key(ENTRY, "x"): ENTRY}, now_ms()),
+            Record(BYTES, BYTES, now_ms()),
         ],
-        TOPOLOGY.reports: [*records(said, now_ms()), Record(BYTES, BYTES, now_ms())],
+        TOPOLOGY.reports: [*keyed_records(said, now_ms()), Record(BYTES, BYTES, now_ms())],
     }.items():  # fmt: skip
         await publish_raw(broker, topic, 0, some)
 

@@ -52,7 +52,7 @@ async def test_a_service_that_dies_below_an_app_is_the_apps_failure(
 
     try:
         async with pipeline_running(trained, broker) as workers:
-            workers.apps["features"].batches._getmany = broken  # type: ignore[method-assign, assignment]
+            workers.apps["features"].batches.reader._getmany = broken  # type: ignore[method-assign, assignment]
             async with asyncio.timeout(PATIENCE_S):
                 name, cause = await workers.failed()
             assert name == "features"

@@ -13,7 +13,7 @@ from tests.integration.harness import decisions_of, records_of, settled, worker_
 from tests.integration.skew import trained_outputs
 from tests.integration.test_windows import publish_with_outcomes
 from tests.upgrade import earlier
-from topics.events.rfc3339 import milliseconds
+from topics.events.rfc3339 import epoch_ms
 from topics.pipeline.topology import Topology
 from topics.records.control import ControlState
 from topics.records.decision import Decision
@@ -99,9 +99,9 @@ async def test_a_pipeline_goes_on_where_the_version_before_has_ended(
 def without_known(labelled: Sequence[LabelledEvent]) -> list[tuple[dict[str, object], bool | None]]:
     """Without the outcomes that are on their topic already."""
     last = labelled[earlier.EVENTS - 1].event
-    known_ms = milliseconds(str(last["occurred_at"])) - DELAY_MS
+    known_ms = epoch_ms(str(last["occurred_at"])) - DELAY_MS
     return [
-        (event, None if milliseconds(str(event["occurred_at"])) <= known_ms else label)
+        (event, None if epoch_ms(str(event["occurred_at"])) <= known_ms else label)
         for event, label in labelled
     ]
 

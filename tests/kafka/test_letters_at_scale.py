@@ -32,7 +32,7 @@ from topics.kafka.batches import Record
 from topics.pipeline.topology import Topology
 from topics.records.bytes_column import BytesColumn
 from topics.records.dead_letter import dead_letter
-from topics.records.decision import ATTEMPT
+from topics.records.decision import ATTEMPT_HEADER
 from topics.records.stage_batch import Failure
 from topics.records.wire import encode
 from topics.settings import BrokerSettings
@@ -134,13 +134,13 @@ async def test_the_weighting_agent_starts_behind_60_000_redriven_decisions(
         await publish_raw(broker, topology.events, PARTITION, events[:2])
         await settled(broker, own.pipeline, 2)
     first, *_ = await records_of(broker, topology.decisions)
-    again = Record(first.key, first.value, 1, [*first.headers, (ATTEMPT, b"2")])
+    again = Record(first.key, first.value, 1, [*first.headers, (ATTEMPT_HEADER, b"2")])
     await publish_raw(broker, topology.decisions, PARTITION, [again] * REDRIVEN)
     tail = TailReader(broker)
     await tail.start()
     before = tail.records_read
     found = await tail.last_read(topology.decisions, PARTITION, lambda record: (
-        None if any(name == ATTEMPT for name, _ in record.headers) else record.offset
+        None if any(name == ATTEMPT_HEADER for name, _ in record.headers) else record.offset
     ))  # fmt: skip
     assert found == [0, 1]
     assert tail.records_read - before == REDRIVEN + 2
@@ -179,5 +179,5 @@ async def test_what_a_killed_command_has_not_sent_the_next_one_sends(
         states = {letters.state(letter, 3) for letter in letters.newest.values()}
         assert states == {"healed"}
     attempts = [record for record in await records_of(broker, topology.decisions)
-                if dict(record.headers).get(ATTEMPT)]  # fmt: skip
+                if dict(record.headers).get(ATTEMPT_HEADER)]  # fmt: skip
     assert len(attempts) == count

@@ -13,7 +13,7 @@ from agents.control.writing import ShutOut, only_writer
 from tests.integration.test_two_operators import one_of_two_is_told, state_of, with_policy
 from topics.pipeline.topology import Topology
 from topics.records.control import WeightsDeployment
-from topics.records.reports import records
+from topics.records.reports import keyed_records
 from topics.settings import BrokerSettings
 
 
@@ -33,7 +33,7 @@ async def test_what_a_writer_writes_after_another_has_begun_is_never_read(
     topology = Topology.of(with_policy(tmp_path, f"{name()}-late", 1).pipeline)
     await ensure_topics(broker, topology)
     first, second = (
-        records({"weights": WeightsDeployment(version=version)}, 0) for version in (1, 2)
+        keyed_records({"weights": WeightsDeployment(version=version)}, 0) for version in (1, 2)
     )
 
     async def both() -> None:

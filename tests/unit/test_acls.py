@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.topology import Topology
-from topics.records.acls import Acl, acls, commands
+from topics.records.broker_setup import Acl, acl_commands, acls
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 TOPOLOGY = Topology.of(PIPELINE)
@@ -73,7 +73,7 @@ def test_every_topic_is_written_by_somebody_and_read_by_somebody() -> None:
 
 def test_the_commands_say_the_same_as_the_list() -> None:
     said: set[Acl] = set()
-    for line in commands(acls(PIPELINE), "kafka:9092"):
+    for line in acl_commands(acls(PIPELINE), "kafka:9092"):
         words = shlex.split(line)
         assert words[:4] == ["kafka-acls.sh", "--bootstrap-server", "kafka:9092", "--add"]
         options = list(zip(words[4::2], words[5::2], strict=True))

@@ -57,10 +57,10 @@ async def broker() -> Broker:
 async def consumer(broker: Broker) -> MicroBatchConsumer:
     """A consumer that has committed up to record 31, which is in hand now, and read some more."""
     made = create_app("g", BrokerSettings(), max_records=10).batches
-    made._kafka = broker
-    made._handling = made.app.consumer_generation_id
+    made.membership._kafka = broker
+    made.lease.begin(made.app.consumer_generation_id)
     made._committed_offset[EVENTS] = 31
-    made._given[EVENTS] = 40
+    made._delivered[EVENTS] = 40
     return made
 
 
@@ -94,7 +94,7 @@ async def test_what_was_done_before_the_worker_went_back_is_not_committed(
 async def test_what_an_older_generation_has_done_is_not_committed(
     consumer: MicroBatchConsumer, broker: Broker
 ) -> None:
-    consumer._handling -= 1
+    consumer.lease.begin(consumer.app.consumer_generation_id - 1)
     consumer.done({EVENTS: 39})
     await consumer.force_commit()
     assert broker.committed == []
@@ -103,7 +103,7 @@ async def test_what_an_older_generation_has_done_is_not_committed(
 async def test_a_partition_that_is_another_workers_now_is_not_read_again(
     consumer: MicroBatchConsumer, broker: Broker
 ) -> None:
-    consumer._handling -= 1
+    consumer.lease.begin(consumer.app.consumer_generation_id - 1)
     with pytest.raises(LeaseLost):
         consumer.rewind(EVENTS, 31)
     assert broker.read_from == []
@@ -119,9 +119,9 @@ async def test_a_partition_may_be_taken_away_while_more_is_gathered(
         broker.owned.clear()
         return {EVENTS: [record(32)]}
 
-    consumer._getmany = getmany  # type: ignore[method-assign, assignment]
+    consumer.reader._getmany = getmany  # type: ignore[method-assign, assignment]
     records = {EVENTS: [record(31)]}
-    await consumer._gather(records, {EVENTS})
+    await consumer.reader._gather(records, {EVENTS})
     assert [record.offset for record in records[EVENTS]] == [31, 32]
     assert len(fetched) == 1
 
@@ -135,13 +135,13 @@ async def test_no_more_is_gathered_once_many_bytes_are_in_hand(
         fetched.append(1)
         return {EVENTS: [record(31 + len(fetched), 2**20)]}
 
-    consumer._getmany = getmany  # type: ignore[method-assign, assignment]
+    consumer.reader._getmany = getmany  # type: ignore[method-assign, assignment]
     records = {EVENTS: [record(31, 2**20)]}
-    await consumer._gather(records, {EVENTS})
+    await consumer.reader._gather(records, {EVENTS})
     assert len(records[EVENTS]) <= 5, "sizes are of values; a null key counts as -1"
     large = {EVENTS: [record(31, 15_000_000)]}
     fetched.clear()
-    await consumer._gather(large, {EVENTS})
+    await consumer.reader._gather(large, {EVENTS})
     assert fetched == []
 
 
@@ -160,7 +160,7 @@ async def test_what_was_fetched_of_a_paused_partition_makes_room_for_the_others(
         _wait_consume_future="asks", fetched_records=fetched_records,
         _subscriptions=SimpleNamespace(fetch_context=nullcontext),
     )  # fmt: skip
-    consumer._kafka = SimpleNamespace(_fetcher=fetcher)
-    await consumer._getmany({EVENTS}, 0.0)
+    consumer.membership._kafka = SimpleNamespace(_fetcher=fetcher)
+    await consumer.reader._getmany({EVENTS}, 0.0)
     assert [*fetcher._records] == [events]
     assert notified == ["asks"]

@@ -18,7 +18,7 @@ from topics.records.control import (
     audit_key,
     deploy_key,
 )
-from topics.records.reports import records
+from topics.records.reports import keyed_records
 
 DIGEST = "sha256:" + "0" * 64
 ENTRY = AuditEntry(
@@ -33,7 +33,7 @@ def test_a_state_is_what_was_written() -> None:
         challenger=Challenger(version=3, digest=DIGEST, share=0.05),
     )  # fmt: skip
     state = ControlState()
-    for record in records(
+    for record in keyed_records(
         {
             deploy_key("risk"): deployment, "weights": WeightsDeployment(version=4),
             audit_key(ENTRY, "aa"): ENTRY,
@@ -85,7 +85,7 @@ def test_a_record_without_a_value_deletes_what_its_key_is_about() -> None:
         "weights": WeightsDeployment(version=4), audit_key(ENTRY, "aa"): ENTRY,
         audit_key(ENTRY, "bb"): ENTRY.model_copy(update={"version": 3}),
     }  # fmt: skip
-    for record in records(said, 0):
+    for record in keyed_records(said, 0):
         state.apply(record.key, record.value)
     for key in (*list(said)[:3], "audit/never-there", "nothing/of/this"):
         state.apply(key.encode(), None)
@@ -98,7 +98,7 @@ def test_the_oldest_entries_of_the_audit_trail_are_to_go_and_the_last_change_is_
     assert (state.old_audit(), state.last_change("risk")) == ([], None)
     for version in range(1, AUDIT_KEPT + 3):
         entry = ENTRY.model_copy(update={"version": version, "what": f"stage-{version % 2}"})
-        (record,) = records({audit_key(entry, f"{version:04}"): entry}, 0)
+        (record,) = keyed_records({audit_key(entry, f"{version:04}"): entry}, 0)
         state.apply(record.key, record.value)
     assert state.old_audit() == [f"audit/2026-01-01-{version:04}" for version in (1, 2, 3)]
     last = state.last_change("stage-1")

@@ -19,7 +19,7 @@ from tests.unit.stage_batches import rows_of
 from topics.kafka.batches import Record
 from topics.pipeline.schema import Pipeline
 from topics.records.bytes_column import BytesColumn
-from topics.records.decision import Decision, rfc3339, source_id, source_of
+from topics.records.decision import Decision, rfc3339_time, source_id, source_of
 from topics.records.stage_batch import ModelRef, Rows
 
 ALPHA = {"a": 0.25, "b": 0.75}
@@ -316,7 +316,7 @@ def test_an_event_id_is_kept_whatever_its_letters(event_id: str) -> None:
 @given(st.datetimes(datetime(1900, 1, 1), datetime(2199, 12, 31)))
 def test_a_time_is_written_to_the_millisecond(naive: datetime) -> None:
     moment = naive.replace(microsecond=naive.microsecond // 1000 * 1000, tzinfo=UTC)
-    text = rfc3339((moment - EPOCH) // timedelta(milliseconds=1))
+    text = rfc3339_time((moment - EPOCH) // timedelta(milliseconds=1))
     assert text.endswith("Z")
     assert datetime.fromisoformat(text) == moment
 

@@ -16,9 +16,8 @@ from agents.broker.record_batches import record_batches
 from tests.unit.record_batch_bytes import CODECS, batch_bytes
 from tests.unit.test_decisions import joined_of, records_of, stage
 from topics.kafka.batches import Headers, Record
-from topics.records.dead_letter import dead_letter
-from topics.records.decision import ATTEMPT
-from topics.records.ends import attempt_at
+from topics.records.dead_letter import attempt_at, dead_letter
+from topics.records.decision import ATTEMPT_HEADER
 from topics.records.stage_batch import Failure
 
 EVENTS = "p.events"
@@ -82,7 +81,7 @@ def test_decisions_with_traces_of_their_own_are_read_quickly() -> None:
 @pytest.mark.parametrize(
     "records",
     [
-        [named(7, (ATTEMPT, b"2"))],
+        [named(7, (ATTEMPT_HEADER, b"2"))],
         [named(7, ("ce_id", f"{EVENTS}/2/9".encode()))],
         [Record(b"k", b"{}", 5, [("other", b""), ("ce_id", f"{EVENTS}/2/9".encode())])],
         [Record(b"k", b"{}", 5)],
@@ -101,7 +100,7 @@ def test_what_is_not_the_usual_is_left_to_the_decoder(records: list[Record]) -> 
 
 
 def test_what_looks_like_a_header_in_a_key_or_a_value_or_a_header_is_none() -> None:
-    (hostile,) = record_batches(batch_bytes([named(999, (ATTEMPT, b"3"))]), (), check=True)
+    (hostile,) = record_batches(batch_bytes([named(999, (ATTEMPT_HEADER, b"3"))]), (), check=True)
     fake = hostile.body()
     records = [
         named(1, key=fake),
@@ -125,7 +124,7 @@ def test_bytes_that_are_cut_or_changed_are_never_read_as_other_decisions() -> No
             decided_offsets(body, count, EVENTS, 2)
 
 
-texts = st.sampled_from(["ce_id", ATTEMPT, "traceparent", "ce_time", "x"])
+texts = st.sampled_from(["ce_id", ATTEMPT_HEADER, "traceparent", "ce_time", "x"])
 contents = st.one_of(
     st.integers(0, 2**40).map(lambda offset: f"{EVENTS}/2/{offset}".encode()),
     st.sampled_from([b"", b"2", b"1", b"p.events/2/", b"/", b"p.events/1/5", b"p.events/2/05"]),

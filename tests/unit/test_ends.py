@@ -22,7 +22,7 @@ def test_null_header_values_are_no_coordinates(read: Any) -> None:
 
 def test_null_attempts_are_no_attempts() -> None:
     with pytest.raises(ValueError, match=r"invalid literal|not enough values"):
-        decision.attempt_of([(decision.ATTEMPT, None)])  # type: ignore[list-item]  # Kafka allows it
+        decision.attempt_of([(decision.ATTEMPT_HEADER, None)])  # type: ignore[list-item]  # Kafka allows it
     with pytest.raises(ValueError, match=r"invalid literal|not enough values"):
         dead_letters.attempt_of([("x-error-attempt", None)])  # type: ignore[list-item]
 

@@ -20,9 +20,10 @@ from agents.workers.app import create_app
 from agents.workers.metrics import Metrics
 from agents.workers.stage_metrics import StageMetrics
 from topics.events.source_decoder import SourceDecoder
+from topics.kafka import aiokafka_fixes
 from topics.pipeline.event_schema import EventSchema
 from topics.settings import BrokerSettings
-from topics.transport import group_member
+from topics.transport import group_membership, lease
 from topics.transport.consumer import MicroBatchConsumer
 
 SCHEMA = EventSchema.model_validate({
@@ -127,15 +128,16 @@ class Clock:
 @pytest.fixture
 async def member(monkeypatch: pytest.MonkeyPatch) -> tuple[MicroBatchConsumer, Coordinator, Clock]:
     clock, coordinator = Clock(), Coordinator()
-    monkeypatch.setattr(group_member, "time", clock)
+    for module in (aiokafka_fixes, group_membership, lease):
+        monkeypatch.setattr(module, "time", clock)
 
     async def taken_up(self: Consumer, assigned: set[TP], generation_id: int = 0) -> None: ...
 
     monkeypatch.setattr(Consumer, "on_partitions_assigned", taken_up)
     consumer = create_app("g", BrokerSettings(), max_records=10).batches
     kafka: Any = SimpleNamespace(_coordinator=coordinator)
-    consumer._kafka = kafka
-    consumer._watch_heartbeats()
+    consumer.membership._kafka = kafka
+    consumer.membership._watch_heartbeats()
     return consumer, coordinator, clock
 
 

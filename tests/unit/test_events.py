@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
 from topics.events.event import DecodedEvents, EventDecoder
-from topics.events.rfc3339 import milliseconds, parsed_ms
+from topics.events.rfc3339 import epoch_ms, parsed_ms
 from topics.pipeline.event_schema import EventField, EventSchema
-from topics.records.decision import rfc3339
+from topics.records.decision import rfc3339_time
 
 AT = "2018-04-01T00:00:31Z"
 AT_MS = 1522540831000
@@ -380,7 +380,7 @@ def test_a_time_that_is_accepted_can_be_written_in_the_decision(
 ) -> None:
     """Otherwise one event stops the weighting agent for good."""
     for moment in decoded(event(at=first.isoformat()), event(at=second.isoformat())).times_ms:
-        rfc3339(int(moment))
+        rfc3339_time(int(moment))
 
 
 def told_ms(read: Callable[[str], int], text: str) -> int | None:
@@ -405,7 +405,7 @@ def told_ms(read: Callable[[str], int], text: str) -> int | None:
 @example("2018-W01-1T00:00:31Z")
 @example("2018-04-01T00:0٣:31Z")
 def test_the_short_way_to_a_time_leads_where_the_long_one_does(text: str) -> None:
-    assert told_ms(milliseconds, text) == told_ms(parsed_ms, text)
+    assert told_ms(epoch_ms, text) == told_ms(parsed_ms, text)
 
 
 @pytest.mark.parametrize("text", ['"5"', '"1522540831"', '"-1"'])

@@ -16,27 +16,27 @@ from models.features.aggregates import _REDUCE
 from models.features.vector import FeatureVector
 from models.onnx.session import ModelSession
 from tests.unit.onnx_networks import network
-from topics.events.float32 import LARGEST, BeyondFloat32, singles
+from topics.events.float32 import LARGEST_FLOAT32, BeyondFloat32, as_float32
 from topics.pipeline.fields import Feature
 
-BEYOND = [1e39, -1e39, 1.7e308, np.nextafter(LARGEST, np.inf) * 2]
+BEYOND = [1e39, -1e39, 1.7e308, np.nextafter(LARGEST_FLOAT32, np.inf) * 2]
 AMOUNTS = FeatureVector([Feature(name="amount", of="amount"), Feature(name="other", of="other")])
 
 
 def test_what_float32_holds_is_unchanged() -> None:
-    values = np.array([[0.1, -LARGEST], [np.nan, LARGEST], [-0.0, 1e-50]])
-    np.testing.assert_array_equal(singles(values), values.astype(np.float32))
+    values = np.array([[0.1, -LARGEST_FLOAT32], [np.nan, LARGEST_FLOAT32], [-0.0, 1e-50]])
+    np.testing.assert_array_equal(as_float32(values), values.astype(np.float32))
     single = values[:1].astype(np.float32)
-    assert singles(single) is single
+    assert as_float32(single) is single
 
 
 @pytest.mark.parametrize("number", BEYOND)
 def test_what_it_does_not_hold_is_named_by_its_column(number: float) -> None:
     values = np.array([[1.0, 2.0], [np.inf, number]])
     with pytest.raises(BeyondFloat32, match=r"other is .*e\+.*float32"):
-        singles(values, ["amount", "other"])
+        as_float32(values, ["amount", "other"])
     with pytest.raises(BeyondFloat32, match="column 2 is"):
-        singles(values)
+        as_float32(values)
 
 
 def _session() -> ModelSession:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from topics.events.event import EventDecoder
-from topics.events.foreign_formats import described
+from topics.events.foreign_formats import format_advice
 from topics.pipeline.event_schema import EventSchema
 
 EVENT = {"id": "ab", "at": "2018-04-01T00:00:31Z", "x": 1.5}
@@ -95,10 +95,10 @@ def test_a_format_is_named_with_what_to_do(name: str) -> None:
     "value", [b"amount", b"hello, world", b"{", JSON[:-1], b'{"id": NaN}', "\u00fc".encode(), b"12"]
 )
 def test_text_that_could_be_anything_is_not_guessed_at(value: bytes) -> None:
-    assert described(value) == ""
+    assert format_advice(value) == ""
 
 
 def test_a_long_value_is_told_by_its_beginning() -> None:
     for value, _, _ in FORMATS.values():
-        described(value + b"\xff" * 1_000_000)
-    assert "protobuf" in described(b"\n\xc0\x84\x3d" + b"\x01" * 1_000_000)
+        format_advice(value + b"\xff" * 1_000_000)
+    assert "protobuf" in format_advice(b"\n\xc0\x84\x3d" + b"\x01" * 1_000_000)

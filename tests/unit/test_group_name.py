@@ -11,9 +11,9 @@ from aiokafka.protocol.commit import OffsetCommitResponse_v3
 
 from agents.workers.app import create_app
 from topics.errors import NameTaken
+from topics.kafka.aiokafka_fixes import FencedInstanceId
 from topics.settings import BrokerSettings
 from topics.transport.consumer import MicroBatchConsumer
-from topics.transport.group_errors import FencedInstanceId
 
 HEARTBEAT = SimpleNamespace(error_code=0)
 FORGOTTEN = SimpleNamespace(error_code=25)
@@ -34,10 +34,10 @@ def member(answer: object, name: str | None = "w-1") -> tuple[MicroBatchConsumer
     """A consumer in its session, and its coordinator."""
     made = create_app("g", BrokerSettings(instance_id=name), max_records=10).batches
     coordinator = Coordinator(answer)
-    made._kafka = SimpleNamespace(_coordinator=coordinator)
-    made._lease_renewed_at = time.monotonic() - 1
-    made._handling = made.app.consumer_generation_id
-    made._notice_that_the_name_is_taken()
+    made.membership._kafka = SimpleNamespace(_coordinator=coordinator)
+    made.lease.renew(time.monotonic() - 1)
+    made.lease.begin(made.app.consumer_generation_id)
+    made.membership._notice_that_the_name_is_taken()
     return made, coordinator
 
 
@@ -65,6 +65,6 @@ async def test_a_worker_without_a_name_may_join_again() -> None:
 
 async def test_who_was_away_for_longer_than_its_session_may_join_again() -> None:
     consumer, coordinator = member(FORGOTTEN)
-    consumer._lease_renewed_at = time.monotonic() - 60
+    consumer.lease.renew(time.monotonic() - 60)
     assert await coordinator._send_req(None) is FORGOTTEN
-    assert not consumer.name_is_taken
+    assert not consumer.lease.name_is_taken

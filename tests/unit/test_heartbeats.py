@@ -18,8 +18,8 @@ from agents.workers.poison_rows import Part, Trial
 from agents.workers.stage_pulse import WORKER, StagePulse, Standing
 from topics.errors import WireError
 from topics.kafka.batches import Record
-from topics.records.heartbeat import HEADER, Heartbeat, heartbeat_of
-from topics.records.status import Awaited
+from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
+from topics.records.reports import AwaitedInput
 
 
 class Topic:
@@ -42,7 +42,7 @@ def pulse_on(topic: Topic) -> StagePulse:
 
 
 def waiting(*, down: bool) -> Standing:
-    return Standing("waiting", {"features": Awaited(since_ms=0, down=down)})
+    return Standing("waiting", {"features": AwaitedInput(since_ms=0, down=down)})
 
 
 async def test_a_heartbeat_is_written_where_nothing_else_was_for_the_interval() -> None:
@@ -87,20 +87,20 @@ async def test_a_worker_that_starts_says_nothing_of_how_far_its_topic_reaches() 
 )
 def test_what_says_that_it_is_a_heartbeat_and_is_none_is_refused(value: bytes | None) -> None:
     with pytest.raises(WireError, match="not a heartbeat"):
-        heartbeat_of(value, {HEADER: b"1"})
+        heartbeat_of(value, {HEARTBEAT_HEADER: b"1"})
 
 
 @given(st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 def test_no_value_makes_reading_a_heartbeat_fail_in_another_way(value: Any) -> None:
     raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
     with suppress(WireError):
-        heartbeat_of(raw, {HEADER: b"1"})
+        heartbeat_of(raw, {HEARTBEAT_HEADER: b"1"})
     assert heartbeat_of(raw, {}) is None
 
 
 def test_fields_of_a_newer_version_are_no_reason_to_refuse_a_heartbeat() -> None:
     said = {"component": "a", "partition": 0, "worker": "w", "state": "working", "mood": "fine"}
-    found = heartbeat_of(json.dumps(said).encode(), {HEADER: b"2"})
+    found = heartbeat_of(json.dumps(said).encode(), {HEARTBEAT_HEADER: b"2"})
     assert found is not None
     assert found.component == "a"
 

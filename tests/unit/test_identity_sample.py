@@ -16,14 +16,14 @@ from agents.broker.record_batches import record_batches
 from tests.unit.record_batch_bytes import batch_bytes
 from topics.kafka.batches import Record
 from topics.pipeline.topology import Topology
-from topics.records.decision import rfc3339
+from topics.records.decision import rfc3339_time
 
 NOW_MS = 1_700_000_000_000
 TOPOLOGY = Topology("p", ("a",), 1)
 
 
 def decision(latency_ms: int, event_id: str = "tx-1") -> bytes:
-    content = {"event_id": event_id, "decided_at": rfc3339(NOW_MS), "latency_ms": latency_ms}
+    content = {"event_id": event_id, "decided_at": rfc3339_time(NOW_MS), "latency_ms": latency_ms}
     return json.dumps(content).encode()
 
 

@@ -14,8 +14,8 @@ from agents.join.partition_join import Joined, Moment, PartitionJoin
 from agents.workers.poison_rows import WORKER_ENDED
 from tests.unit.stage_batches import batch_of
 from topics.records.heartbeat import Heartbeat
+from topics.records.reports import State
 from topics.records.stage_batch import Bools, Failure, ModelRef, StageBatch
-from topics.records.status import State
 
 STALL_S = 10.0
 STARTED: tuple[State, ...] = ("starting", "working")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agents.redrive.dead_letter_index import Letter
 from agents.redrive.dead_letter_writer import LetterWriter, write_while_they_fit
 from topics.kafka.batches import Record
-from topics.records.dead_letter import cut, dead_letter, digest_of, source_of
+from topics.records.dead_letter import cut_dead_letter, dead_letter, original_digest, source_of
 from topics.records.stage_batch import Failure
 
 DEFAULT = 1_048_588
@@ -106,8 +106,8 @@ def test_a_cut_letter_fits_and_says_what_the_whole_one_was_also_when_it_is_cut_a
 ) -> None:
     headers = [it for it in headers if not it[0].startswith("x-")]
     letter = letter_of(7, key, value, headers)
-    once = cut(letter, most)
-    twice = cut(once, again)
+    once = cut_dead_letter(letter, most)
+    twice = cut_dead_letter(once, again)
     assert once.size <= most
     assert twice.size <= again
     assert (key or b"").startswith(once.key or b"")
@@ -115,15 +115,15 @@ def test_a_cut_letter_fits_and_says_what_the_whole_one_was_also_when_it_is_cut_a
     assert (once.key is None, once.value is None) == (key is None, value is None)
     for shorter in (once, twice):
         about = said(shorter)
-        assert about["x-error-original-sha256"] == digest_of(key, value, headers)
+        assert about["x-error-original-sha256"] == original_digest(key, value, headers)
         assert about["x-error-reason"].count("the original was cut") == 1
         assert source_of(shorter.headers) == ("p.events", 2, 7)
 
 
 def test_null_and_empty_are_told_apart_by_the_digest() -> None:
-    digests = {digest_of(key, value, []) for key in (None, b"") for value in (None, b"")}
+    digests = {original_digest(key, value, []) for key in (None, b"") for value in (None, b"")}
     assert len(digests) == 4
-    assert digest_of(b"ab", b"c", []) != digest_of(b"a", b"bc", [])
+    assert original_digest(b"ab", b"c", []) != original_digest(b"a", b"bc", [])
 
 
 @settings(max_examples=50)
@@ -144,11 +144,11 @@ async def test_what_fits_is_written_up_to_the_first_that_does_not(
 
 
 def test_a_cut_letter_is_known_as_one() -> None:
-    record = cut(letter_of(7, b"k", b"v" * 5000), 2000)
+    record = cut_dead_letter(letter_of(7, b"k", b"v" * 5000), 2000)
     kafka = type("Got", (), {
         "partition": 2, "offset": 1, "timestamp": 5, "key": record.key, "value": record.value,
         "headers": record.headers,
     })()  # fmt: skip
     letter = Letter.of(kafka, "id")
-    assert (letter.digest, letter.size) == (digest_of(b"k", b"v" * 5000, []), 5001)
+    assert (letter.digest, letter.size) == (original_digest(b"k", b"v" * 5000, []), 5001)
     assert letter.original.startswith("cut: of 5,001 bytes")

@@ -9,7 +9,7 @@ import pytest
 from agents.redrive.live_latency import live_latency_ms
 from agents.redrive.live_pace import LOOK_S, LivePace
 from tests.unit.topic_log import record
-from topics.records.decision import ATTEMPT
+from topics.records.decision import ATTEMPT_HEADER
 
 
 class Scene:
@@ -126,5 +126,5 @@ def test_what_live_events_take_is_measured_again_and_again() -> None:
 def test_a_live_latency_is_that_of_a_decision_on_a_first_attempt(
     value: bytes | None, attempt: bytes | None, latency_ms: float | None
 ) -> None:
-    headers = [] if attempt is None else [(ATTEMPT, attempt)]
+    headers = [] if attempt is None else [(ATTEMPT_HEADER, attempt)]
     assert live_latency_ms(record("p.decisions", 1, value, headers=headers)) == latency_ms

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agents.publish.pacing import AtEventTimes, AtRate, Labelled, Pace
 from agents.publish.publisher import paced
-from topics.records.decision import rfc3339
+from topics.records.decision import rfc3339_time
 
 DAY_MS = 1_522_540_800_000  # 2018-04-01
 MOST = 2000
@@ -30,7 +30,7 @@ class Clock:
 
 
 def at(seconds: float) -> dict[str, object]:
-    return {"at": rfc3339(DAY_MS + round(seconds * 1000))}
+    return {"at": rfc3339_time(DAY_MS + round(seconds * 1000))}
 
 
 def timed(

@@ -12,7 +12,7 @@ import yaml
 
 from topics.errors import AnabranchError
 from topics.pipeline.file import PipelineFileError, PipelineNotFound, find_pipeline, load_pipeline
-from topics.pipeline.flow import in_order
+from topics.pipeline.readers import in_order
 from topics.pipeline.schema import Pipeline
 
 CARD_FRAUD = Path(__file__).parents[2] / "deploy" / "pipelines" / "card-fraud.yaml"

@@ -16,8 +16,15 @@ from agents.status.advice import advice
 from agents.status.pipeline_status import PipelineStatus, pipeline_status
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.readers import readers
-from topics.records.reports import InService, ReportState, StatusReport, WorkerReport, records
-from topics.records.status import Awaited, PartitionStatus
+from topics.records.reports import (
+    AwaitedInput,
+    InService,
+    PartitionStatus,
+    ReportState,
+    StatusReport,
+    WorkerReport,
+    keyed_records,
+)
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 READERS = readers(PIPELINE)
@@ -50,7 +57,7 @@ def waiting(
     since_ms = NOW_MS - 3_600_000 - 1000 - int(for_s * 1000)
     return PartitionStatus(
         partition=partition, state="waiting", rows=rows, oldest_ms=since_ms, lag=3,
-        waiting_for={stage: Awaited(since_ms=since_ms, down=down, why=why)},
+        waiting_for={stage: AwaitedInput(since_ms=since_ms, down=down, why=why)},
     )  # fmt: skip
 
 
@@ -62,10 +69,10 @@ def status_of(
     """The status when processes have said that; keys are worker/process."""
     state = ReportState()
     for key, (told, ago_s) in said.items():
-        for record in records({f"status/{key}": told}, NOW_MS - int(ago_s * 1000)):
+        for record in keyed_records({f"status/{key}": told}, NOW_MS - int(ago_s * 1000)):
             state.apply("r", record.key, record.value, record.timestamp_ms)
     for key, refusal in refused.items():
-        for record in records({f"worker/{key}": refusal}, NOW_MS):
+        for record in keyed_records({f"worker/{key}": refusal}, NOW_MS):
             state.apply("r", record.key, record.value, record.timestamp_ms)
     return pipeline_status("card-fraud", READERS, TWO, STALL_S, state, NOW_MS, **more)
 
@@ -262,7 +269,7 @@ def test_a_stage_that_is_down_and_no_longer_waited_for_is_not_well_and_its_reaso
     why = "it ended 3 times at card-fraud.events[2]@812"
     without = PartitionStatus(
         partition=0, state="working",
-        waiting_for={"features": Awaited(since_ms=NOW_MS - 3_700_000, down=True, why=why)},
+        waiting_for={"features": AwaitedInput(since_ms=NOW_MS - 3_700_000, down=True, why=why)},
     )  # fmt: skip
     status = status_of(all_well(weigh=report([without, *working(1)])))
     assert states(status, "weigh") == ["up", "up"]
@@ -340,7 +347,7 @@ def test_any_report_that_is_read_is_shown(data: st.DataObject) -> None:
         state=st.sampled_from(["starting", "working", "waiting"]), rows=st.integers(0, 2**70),
         oldest_ms=st.none() | times, lag=st.integers(0, 2**70),
         waiting_for=st.dictionaries(
-            names, st.builds(Awaited, since_ms=times, down=st.booleans(),
+            names, st.builds(AwaitedInput, since_ms=times, down=st.booleans(),
                              why=st.text(max_size=300)), max_size=3),
     )  # fmt: skip
     told = data.draw(st.builds(

@@ -9,8 +9,8 @@ import yaml
 
 from agents.commands.policy_advice import NoCosts, advice, check_costs, write_policy
 from models.report.decision_costs import CostReport, DecisionCount, PolicyResult
+from topics.pipeline.edits import PolicyNotEditable, with_thresholds
 from topics.pipeline.file import load_pipeline
-from topics.pipeline.policy_edit import PolicyNotEditable, with_thresholds
 
 CARD_FRAUD = Path("deploy/pipelines/card-fraud.yaml")
 NEW = {"review": 0.00002, "decline": 0.8312}

@@ -12,21 +12,22 @@ from hypothesis import strategies as st
 from topics.errors import WireError
 from topics.records.reports import (
     FORGOTTEN_S,
-    TOPICS,
+    TOPICS_KEY,
     VERSIONS_KEPT,
+    AwaitedInput,
     FirstOffset,
     InService,
+    PartitionStatus,
     ReportState,
     StatusReport,
     TopicIds,
     WorkerReport,
     first_key,
     is_report,
-    records,
+    keyed_records,
     status_key,
     worker_key,
 )
-from topics.records.status import Awaited, PartitionStatus
 
 TOPIC, CONTROL = "fraud.reports", "fraud.control"
 REFUSED = WorkerReport(version=2, state="refused", reason="no such file", at="2026-01-01")
@@ -37,7 +38,7 @@ STATUS = StatusReport(
     partitions=(
         PartitionStatus(
             partition=3, state="waiting", rows=9, oldest_ms=4, lag=2,
-            waiting_for={"forest[1]": Awaited(since_ms=2, down=True, why="it ended 3 times")},
+            waiting_for={"forest[1]": AwaitedInput(since_ms=2, down=True, why="it ended 3 times")},
         ),
     ),
 )  # fmt: skip
@@ -51,7 +52,7 @@ def state_of(said: dict[str, object], at_ms: int = 0, topic: str = TOPIC) -> Rep
 
 
 def tell(state: ReportState, said: dict[str, object], at_ms: int, topic: str = TOPIC) -> None:
-    for record in records(said, at_ms):  # type: ignore[arg-type]  # models, or None
+    for record in keyed_records(said, at_ms):  # type: ignore[arg-type]  # models, or None
         state.apply(topic, record.key, record.value, record.timestamp_ms)
 
 
@@ -75,13 +76,13 @@ def test_the_newest_word_counts_and_a_tombstone_deletes_it() -> None:
 
 
 def test_the_ids_of_topics_are_those_of_the_last_worker_and_are_never_too_old() -> None:
-    state = state_of({TOPICS: TopicIds(ids={"fraud.a": "1", "fraud.b": "2"})})
+    state = state_of({TOPICS_KEY: TopicIds(ids={"fraud.a": "1", "fraud.b": "2"})})
     last = TopicIds(ids={"fraud.a": "1"})
-    tell(state, {TOPICS: last}, 60)
+    tell(state, {TOPICS_KEY: last}, 60)
     assert state.forget(60 + LONG_AFTER_MS) == {}
     assert state.keys_of({"w"}, {"risk"}) == {}
     assert state.topics == last
-    tell(state, {TOPICS: None}, 70)
+    tell(state, {TOPICS_KEY: None}, 70)
     assert state == ReportState()
 
 

@@ -15,7 +15,7 @@ from topics.events.event import DecodedEvents, EventDecoder
 from topics.events.record_keys import murmur2_partitions
 from topics.events.source_decoder import CLOCKS_APART_MS, SourceDecoder, progress_ms
 from topics.pipeline.event_schema import EventSchema
-from topics.records.decision import rfc3339
+from topics.records.decision import rfc3339_time
 
 NOW_MS = 1_800_000_000_000
 """2027."""
@@ -44,7 +44,7 @@ def schema(**changes: Any) -> EventSchema:
 
 
 def event(time_ms: int, customer: str = "c-1") -> bytes:
-    return json.dumps({"id": "a", "customer": customer, "at": rfc3339(time_ms)}).encode()
+    return json.dumps({"id": "a", "customer": customer, "at": rfc3339_time(time_ms)}).encode()
 
 
 def decoded(records: Sequence[Raw], now_ms: int = NOW_MS, **changes: Any) -> DecodedEvents:
@@ -60,8 +60,8 @@ def test_an_event_of_2126_is_refused_and_its_neighbours_are_not() -> None:
     made = decoded([Raw(event(NOW_MS)), Raw(event(late)), Raw(event(NOW_MS + FUTURE_MS))])
     assert errors(made) == [(1, "FutureEventTime")]
     assert made.failures[0].reason == (
-        f"the event time {rfc3339(late)} is 36500 days after its record's timestamp, "
-        f"{rfc3339(NOW_MS)}"
+        f"the event time {rfc3339_time(late)} is 36500 days after its record's timestamp, "
+        f"{rfc3339_time(NOW_MS)}"
     )
     assert made.valid.tolist() == [0, 2]
     assert made.columns["at"].tolist() == [NOW_MS, NOW_MS + FUTURE_MS]

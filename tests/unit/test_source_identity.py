@@ -21,7 +21,7 @@ from tests.unit.topic_log import TopicLog, record
 from topics.errors import TopicRecreated
 from topics.kafka.topic_identity import TopicIdentity
 from topics.pipeline.topology import Topology
-from topics.records.decision import rfc3339
+from topics.records.decision import rfc3339_time
 from topics.records.heartbeat import Heartbeat
 from topics.records.wire import encode
 
@@ -50,7 +50,7 @@ def decision(at: int, offset: int, latency_ms: float = 5, attempt: int = 1) -> C
         "event_id": f"event-{offset}", "pipeline": "p", "decision": "approve", "score": 0.5,
         "contributions": {}, "degraded": False, "missing": [], "weights": 1, "policy": "p@1",
         "source": {"topic": "p.events", "partition": 0, "offset": offset},
-        "event_time": rfc3339(0), "decided_at": rfc3339(offset + 1000 + int(latency_ms)),
+        "event_time": rfc3339_time(0), "decided_at": rfc3339_time(offset + 1000 + int(latency_ms)),
         "latency_ms": latency_ms,
     }  # fmt: skip
     headers = [("ce_id", f"p.events/0/{offset}".encode())]

@@ -33,7 +33,7 @@ from models.training.splits import blocks, levels
 from models.training.train import TrainingData, TrainingReport, train
 from topics.errors import AnabranchError
 from topics.pipeline.file import load_pipeline
-from topics.pipeline.flow import in_order
+from topics.pipeline.readers import in_order
 from topics.pipeline.schema import Pipeline
 
 ROWS = 3000

@@ -20,7 +20,7 @@ from models.training.tune import TuningResult, choices, fewest_rows, forward_fol
 from models.training.tune_pipeline import tune
 from tests.unit.test_engines import opened
 from tests.unit.test_training import FOLDER, card_fraud, open_component, transactions
-from topics.pipeline.parameters_edit import ParametersNotEditable, with_parameters
+from topics.pipeline.edits import ParametersNotEditable, with_parameters
 from topics.pipeline.schema import Pipeline
 
 CANDIDATES: dict[str, dict[str, list[Any]]] = {

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from models.registry.variant_table import Losses, Speed, Variant
 from models.variants.gate import breaches, is_faster, noise_of, pace_in_words, winner
 from models.variants.speed import interval_of_median, speed, timed
-from topics.pipeline.tolerances import Tolerances
+from topics.pipeline.policy import Tolerances
 
 Singles = NDArray[np.float32]
 NOTHING = Losses(

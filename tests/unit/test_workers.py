@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from topics.pipeline.checks import check_fused
 from topics.pipeline.file import find_pipeline
-from topics.pipeline.fuse_checks import check_fused
-from topics.pipeline.order import inputs_of, workers
+from topics.pipeline.readers import inputs_of, workers
 from topics.pipeline.schema import Pipeline
-from topics.records.acls import acls
+from topics.records.broker_setup import acls
 
 STATELESS = Path(__file__).with_name("stateless.yaml")
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from topics.pipeline.edits import with_parameters, with_thresholds
 from topics.pipeline.file import PipelineFileError, load_pipeline
-from topics.pipeline.parameters_edit import with_parameters
-from topics.pipeline.policy_edit import with_thresholds
 from topics.pipeline.yaml_text import (
     MAX_CHARACTERS,
     MAX_DEPTH,

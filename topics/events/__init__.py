@@ -6,10 +6,10 @@ is said of an event that is refused comes of `invalid_reasons` and `foreign_form
 """
 
 from topics.events.event import DecodedEvents, EventDecoder
-from topics.events.float32 import LARGEST, BeyondFloat32, singles
-from topics.events.invalid_reasons import MISSING, field_reasons
+from topics.events.float32 import LARGEST_FLOAT32, BeyondFloat32, as_float32
+from topics.events.invalid_reasons import FIELD_MISSING, field_reasons
 from topics.events.record_keys import KeyPlacement, is_own
-from topics.events.rfc3339 import milliseconds
+from topics.events.rfc3339 import epoch_ms
 from topics.events.source_decoder import (
     CLOCKS_APART_MS,
     FUTURE_EVENT_TIME,
@@ -19,7 +19,7 @@ from topics.events.source_decoder import (
 )
 
 __all__ = [
-    "CLOCKS_APART_MS", "FUTURE_EVENT_TIME", "LARGEST", "MISSING", "BeyondFloat32",
-    "DecodedEvents", "EventDecoder", "KeyPlacement", "SourceDecoder", "SourceRecord",
-    "field_reasons", "is_own", "milliseconds", "progress_ms", "singles",
+    "CLOCKS_APART_MS", "FIELD_MISSING", "FUTURE_EVENT_TIME", "LARGEST_FLOAT32", "BeyondFloat32",
+    "DecodedEvents", "EventDecoder", "KeyPlacement", "SourceDecoder", "SourceRecord", "as_float32",
+    "epoch_ms", "field_reasons", "is_own", "progress_ms",
 ]  # fmt: skip

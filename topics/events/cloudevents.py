@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import orjson
 
-from topics.events.foreign_formats import described
+from topics.events.foreign_formats import format_advice
 
 CONTENT_TYPE = "content-type"
 
@@ -33,10 +33,10 @@ def is_envelope(name: str, value: bytes | None) -> bool:
     media_type = media_type.partition(b";")[0].strip()
     if media_type == _JSON:
         return True
-    said = media_type.decode("ascii", "replace")[:80]
+    shown = media_type.decode("ascii", "replace")[:80]
     if media_type.startswith(_MEDIA_TYPE + b"-batch"):
-        raise NotUnpacked(f"{said} is a batch of CloudEvents: send each as a record of its own")
-    raise NotUnpacked(f"CloudEvents are read as {_JSON.decode()} only, not as {said}")
+        raise NotUnpacked(f"{shown} is a batch of CloudEvents: send each as a record of its own")
+    raise NotUnpacked(f"CloudEvents are read as {_JSON.decode()} only, not as {shown}")
 
 
 def data_of(value: bytes) -> bytes:
@@ -44,7 +44,7 @@ def data_of(value: bytes) -> bytes:
     try:
         envelope = orjson.loads(value)
     except orjson.JSONDecodeError as exc:
-        reason = described(value) or str(exc)
+        reason = format_advice(value) or str(exc)
         raise NotUnpacked(f"not a structured CloudEvent: {reason}") from exc
     if not isinstance(envelope, dict) or "data" not in envelope:
         base64 = isinstance(envelope, dict) and "data_base64" in envelope

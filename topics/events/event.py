@@ -20,9 +20,9 @@ from topics.events.cloudevents import (
     data_without_header,
     is_envelope,
 )
-from topics.events.float32 import LARGEST
+from topics.events.float32 import LARGEST_FLOAT32
 from topics.events.invalid_reasons import AS_INTEGER, AS_WHOLE_NUMBER, reason_of
-from topics.events.rfc3339 import LONGEST_TIME, milliseconds
+from topics.events.rfc3339 import LONGEST_TIME, epoch_ms
 from topics.pipeline import EventField, EventSchema
 from topics.records import Failure
 
@@ -87,8 +87,8 @@ class DecodedEvents:
             np.concatenate([part.valid + at for part, at in zip(parts, starts, strict=False)]),
             {name: np.concatenate([part.columns[name] for part in parts])
              for name in parts[0].columns},
-            [it for part in parts for it in part.ids],
-            [it for part in parts for it in part.keys],
+            [event_id for part in parts for event_id in part.ids],
+            [key for part in parts for key in part.keys],
             np.concatenate([part.times_ms for part in parts]),
             [failure._replace(row=failure.row + at)
              for part, at in zip(parts, starts, strict=False) for failure in part.failures],
@@ -235,7 +235,7 @@ def _field_schema(  # noqa: PLR0911  # one return per type
             return core_schema.bool_schema(strict=True)
         case "timestamp":
             text = core_schema.str_schema(strict=True, max_length=LONGEST_TIME)
-            return core_schema.no_info_after_validator_function(milliseconds, text)
+            return core_schema.no_info_after_validator_function(epoch_ms, text)
         case "vector":
             return core_schema.list_schema(
                 _number_schema(low, high), strict=True,
@@ -247,7 +247,7 @@ def _number_schema(low: float | None, high: float | None) -> core_schema.FloatSc
     """Numbers that models can compute with, where the pipeline file states no other bound."""
     return core_schema.float_schema(
         strict=True, allow_inf_nan=False,
-        ge=-LARGEST if low is None else low, le=LARGEST if high is None else high,
+        ge=-LARGEST_FLOAT32 if low is None else low, le=LARGEST_FLOAT32 if high is None else high,
     )  # fmt: skip
 
 

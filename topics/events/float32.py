@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from topics.errors import AnabranchError
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 """About 3.4e38."""
 
 
@@ -22,11 +22,11 @@ class BeyondFloat32(AnabranchError):
 
     def __init__(self, number: float, where: str) -> None:
         super().__init__(
-            f"{where} is {number:.4g}: models compute in float32, up to ±{LARGEST:.4g}"
+            f"{where} is {number:.4g}: models compute in float32, up to ±{LARGEST_FLOAT32:.4g}"
         )
 
 
-def singles(values: NDArray[Any], names: Sequence[str] = ()) -> NDArray[np.float32]:
+def as_float32(values: NDArray[Any], names: Sequence[str] = ()) -> NDArray[np.float32]:
     """*values*, (N, F) or (N,), as float32; the same array where it is float32 already.
 
     NaN and infinity stay what they are. Raises BeyondFloat32, which tells the first number that
@@ -38,7 +38,7 @@ def singles(values: NDArray[Any], names: Sequence[str] = ()) -> NDArray[np.float
         with np.errstate(over="raise"):
             return values.astype(np.float32)
     except FloatingPointError:
-        at = np.argwhere(np.isfinite(values) & (np.abs(values) > LARGEST))[0]
+        at = np.argwhere(np.isfinite(values) & (np.abs(values) > LARGEST_FLOAT32))[0]
         column = int(at[-1])
         where = names[column] if names else f"column {column + 1}"
         raise BeyondFloat32(float(values[tuple(at)]), where) from None

@@ -65,7 +65,7 @@ _REGISTRY = re.compile(rb"\0(.{4}).", re.DOTALL)
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-def described(value: bytes) -> str:
+def format_advice(value: bytes) -> str:
     """What *value*, no JSON, seems to be and what to do; nothing where it could be anything."""
     start = value[:_LOOKED_AT]
     for form in _FORMATS:

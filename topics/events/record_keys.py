@@ -33,14 +33,14 @@ def murmur2_partitions(keys: Sequence[bytes], partitions: int) -> Ints:
     >>> murmur2_partitions([b"c-596", b"", b"a longer key"], 4).tolist()
     [2, 1, 3]
     """
-    found = np.zeros(len(keys), np.int64)
+    placed = np.zeros(len(keys), np.int64)
     width = (max(map(len, keys), default=0) // 4 + 1) * 4
     step = max(1, _AT_ONCE_BYTES // width)
     for start in range(0, len(keys), step):
         part = keys[start : start + step]
         hashes = _murmur2(part, width) & np.uint32(0x7FFFFFFF)
-        found[start : start + step] = hashes % np.uint32(partitions)
-    return found
+        placed[start : start + step] = hashes % np.uint32(partitions)
+    return placed
 
 
 def _murmur2(keys: Sequence[bytes], width: int) -> NDArray[np.uint32]:

@@ -43,10 +43,10 @@ _ZONES_MS = {"": 0, "Z": 0, "z": 0} | {
 }  # fmt: skip
 
 
-def milliseconds(text: str) -> int:
+def epoch_ms(text: str) -> int:
     """Milliseconds since 1970; ValueError for anything that is no time as described above.
 
-    >>> milliseconds("2018-04-01T00:00:31Z"), milliseconds("2018-04-01T02:00:31.5+02:00")
+    >>> epoch_ms("2018-04-01T00:00:31Z"), epoch_ms("2018-04-01T02:00:31.5+02:00")
     (1522540831000, 1522540831500)
     """
     # The usual forms cost a tenth so: a stream has few minutes.
@@ -82,7 +82,7 @@ def _day_ms(text: str) -> int:
 
 
 def parsed_ms(text: str) -> int:
-    """As `milliseconds`, without the short way for the usual forms."""
+    """As `epoch_ms`, without the short way for the usual forms."""
     try:
         return _moment_ms(text)
     except (ValueError, OverflowError) as exc:

@@ -18,7 +18,7 @@ import numpy as np
 from topics.events.event import DecodedEvents, EventDecoder, RawEvent
 from topics.events.record_keys import murmur2_partitions
 from topics.pipeline import EventSchema, duration_ms
-from topics.records import Failure, Ints, rfc3339
+from topics.records import Failure, Ints, rfc3339_time
 
 FUTURE_EVENT_TIME = "FutureEventTime"
 MISSING_KEY, INVALID_KEY, WRONG_PARTITION = "MissingKey", "InvalidKey", "WrongPartition"
@@ -74,18 +74,18 @@ class SourceDecoder:
     ) -> DecodedEvents:
         """The same without event times that cannot be."""
         valid, times = decoded.valid, decoded.columns[self._schema.time]
-        said = np.fromiter((record.timestamp for record in records), np.int64, len(records))[valid]
-        sure = np.where(said > now_ms + CLOCKS_APART_MS, now_ms, said)
+        timestamps = np.fromiter((row.timestamp for row in records), np.int64, len(records))[valid]
+        sure = np.where(timestamps > now_ms + CLOCKS_APART_MS, now_ms, timestamps)
         if not (times > sure + self._future_ms).any():
             return decoded
-        published = _published_ms([records[row] for row in valid.tolist()], said, now_ms)
+        published = _published_ms([records[row] for row in valid.tolist()], timestamps, now_ms)
         beyond = np.flatnonzero(times > published + self._future_ms)
         if not len(beyond):
             return decoded
         if self._schema.beyond_future == "refuse":
             return without(decoded, [
                 Failure(int(valid[at]), "", FUTURE_EVENT_TIME,
-                        _said_of(int(times[at]), int(said[at]), int(published[at])))
+                        _why_beyond(int(times[at]), int(timestamps[at]), int(published[at])))
                 for at in beyond.tolist()
             ])  # fmt: skip
         bounded, clipped = times.copy(), decoded.times_ms.copy()
@@ -94,7 +94,7 @@ class SourceDecoder:
         return replace(
             decoded, columns={**decoded.columns, self._schema.time: bounded}, times_ms=clipped,
             clipped={
-                int(valid[at]): _said_of(int(times[at]), int(said[at]), int(published[at]))
+                int(valid[at]): _why_beyond(int(times[at]), int(timestamps[at]), int(published[at]))
                 for at in beyond.tolist()
             },
         )  # fmt: skip
@@ -149,23 +149,25 @@ def progress_ms(event_times_ms: Ints, published_ms: Ints) -> Ints:
     return np.where(knows, np.minimum(event_times_ms, published_ms), event_times_ms)
 
 
-def _published_ms(records: Sequence[SourceRecord], said: Ints, now_ms: int) -> Ints:
+def _published_ms(records: Sequence[SourceRecord], timestamps: Ints, now_ms: int) -> Ints:
     """When the records (N,) were published at the latest, as far as that can be known."""
     by_broker = np.array(
         [getattr(record, "timestamp_type", 0) == _LOG_APPEND_TIME for record in records]
     )
-    is_wrong = (said < _FIRST_KAFKA_MS) | (said > now_ms + CLOCKS_APART_MS)
-    return np.where(is_wrong & ~by_broker, now_ms, said)
+    is_wrong = (timestamps < _FIRST_KAFKA_MS) | (timestamps > now_ms + CLOCKS_APART_MS)
+    return np.where(is_wrong & ~by_broker, now_ms, timestamps)
 
 
-def _said_of(time_ms: int, said_ms: int, published_ms: int) -> str:
+def _why_beyond(time_ms: int, record_ms: int, published_ms: int) -> str:
     """What is wrong with an event time."""
-    by = (
-        f"its record's timestamp, {rfc3339(said_ms)}"
-        if said_ms == published_ms
-        else f"{rfc3339(published_ms)}, when it was read (its record is dated {rfc3339(said_ms)})"
+    record_time, published = rfc3339_time(record_ms), rfc3339_time(published_ms)
+    bound = (
+        f"its record's timestamp, {record_time}"
+        if record_ms == published_ms
+        else f"{published}, when it was read (its record is dated {record_time})"
     )
-    return f"the event time {rfc3339(time_ms)} is {_length(time_ms - published_ms)} after {by}"
+    after = _length(time_ms - published_ms)
+    return f"the event time {rfc3339_time(time_ms)} is {after} after {bound}"
 
 
 def _length(milliseconds: int) -> str:

@@ -1,28 +1,66 @@
-r"""What aiokafka 0.14 does wrongly, done rightly.
+r"""What aiokafka 0.14 does wrongly or has no call for: every reach into its private parts.
 
-- Header keys need not be text. Kafka's protocol says that they are UTF-8, but no broker checks it,
-  and aiokafka gives up on the whole partition: one such record would stop every reader of it, again
-  and again. `TolerantRecords` makes readable text of the key, such as `trace\xff`.
-- A member of a group that knows several assignors joins with one request, see `join_at_once`.
+*Records.* Header keys need not be text. Kafka's protocol says that they are UTF-8, but no broker
+checks it, and aiokafka gives up on the whole partition: one such record would stop every reader of
+it, again and again. `TolerantRecords` makes readable text of the key, such as `trace\xff`.
+
+*Groups.* A member that knows several assignors joins with one request (`join_at_once`); it learns
+of the broker's answers (`observe_answers`, `observe_heartbeats`), and of errors that would keep it
+out for ever (`raise_group_error`).
+
+*Fetches.* What is fetched is taken without aiokafka's own per-call checks (`fetched_records`), and
+dropped where nobody reads it now (`forget_fetched`).
+
+*Clients.* Topics are made known (`learn_topics`), requests sent that there is no call for
+(`send_admin_request`), a producer cut off or set right again (`sever`, `forget_refused_batch`).
+
+All of it is checked against aiokafka in tests/unit/test_aiokafka_fixes.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer import fetcher
+from aiokafka.errors import BrokerResponseError, ConsumerStoppedError, kafka_errors
 from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+_UNTIL_TAKEN_UP_S = 3600.0
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: a close drops what the kernel has not sent yet."""
 
 
-def join_at_once(coordinator: Any) -> None:
-    """Make *coordinator*, an aiokafka GroupCoordinator, name all its assignors in one request.
+# -- groups
+
+
+class FencedInstanceId(BrokerResponseError):  # type: ignore[misc]  # aiokafka has no types
+    """Another member of the group has joined by our name (Kafka's error 82, new to aiokafka)."""
+
+    errno = 82
+    message = "FENCED_INSTANCE_ID"
+
+
+kafka_errors[FencedInstanceId.errno] = FencedInstanceId
+
+
+def join_at_once(consumer: AIOKafkaConsumer) -> None:
+    """Have *consumer* name all its assignors in one request when it joins its group.
 
     aiokafka sends a request after each assignor that it adds to the list (aio-libs/aiokafka#1168).
     To a broker a member whose list is another one has changed, and all have to join again: two
     members of a group that start at once may do that to each other for ever.
     """
+    coordinator = consumer._coordinator
     assignors = {each.name: each for each in coordinator._assignors}
     send = coordinator._send_req
 
@@ -39,20 +77,204 @@ def join_at_once(coordinator: Any) -> None:
     coordinator._send_req = send_req
 
 
+def observe_answers(consumer: AIOKafkaConsumer, observe: Callable[[Any, Any], None]) -> None:
+    """Call *observe* with each request to the group's coordinator, and the broker's answer.
+
+    What it raises reaches the caller in place of the answer.
+    """
+    coordinator = consumer._coordinator
+    send = coordinator._send_req
+
+    async def send_req(request: Any) -> Any:
+        answer = await send(request)
+        observe(request, answer)
+        return answer
+
+    coordinator._send_req = send_req
+
+
+def observe_heartbeats(consumer: AIOKafkaConsumer, observe: Callable[[float], None]) -> None:
+    """Call *observe* with the time (monotonic) at which each answered heartbeat was sent."""
+    coordinator = consumer._coordinator
+    beat = coordinator._do_heartbeat
+
+    async def heartbeat() -> bool:
+        sent_at = time.monotonic()
+        is_answered: bool = await beat()
+        if is_answered:
+            observe(sent_at)
+        return is_answered
+
+    coordinator._do_heartbeat = heartbeat
+
+
+def delay_leader(consumer: AIOKafkaConsumer, delay: Callable[[], Awaitable[None]]) -> None:
+    """Await *delay* before this member, the leader of a group of several, deals partitions out."""
+    coordinator = consumer._coordinator
+    assign = coordinator._perform_assignment
+
+    async def perform_assignment(join_answer: Any) -> Any:
+        if len(join_answer.members) > 1:
+            await delay()
+        return await assign(join_answer)
+
+    coordinator._perform_assignment = perform_assignment
+
+
+def raise_group_error(consumer: AIOKafkaConsumer) -> None:
+    """Raise the KafkaError for which aiokafka has stopped to join the group, if there is one.
+
+    After an unexpected answer to a join or a sync it waits until somebody has asked for the error;
+    its own `getmany` asks, `fetched_records` does not.
+    """
+    consumer._coordinator.check_errors()
+
+
+def has_given_up_group(consumer: AIOKafkaConsumer) -> bool:
+    """Whether aiokafka has ended the task that joins the group, and will not join again."""
+    return bool(consumer._coordinator._coordination_task.done())
+
+
+def generation_of(consumer: AIOKafkaConsumer) -> int:
+    """The generation of the group that the consumer is a member of."""
+    return int(consumer._coordinator.generation)
+
+
+def group_partitions(consumer: AIOKafkaConsumer, topic: str) -> int | None:
+    """How many partitions the member knew *topic* to have when it joined; None if none."""
+    count: int | None = consumer._coordinator._metadata_snapshot.get(topic)
+    return count
+
+
+# -- fetches
+
+
+def hold_back_fetches(consumer: AIOKafkaConsumer) -> None:
+    """Ask a broker for nothing more while anything that it has sent is not taken up.
+
+    Else a worker that is busy would soon hold an answer, or a large record, of each partition.
+    """
+    consumer._fetcher._prefetch_backoff = _UNTIL_TAKEN_UP_S
+
+
+async def fetched_records(
+    consumer: AIOKafkaConsumer,
+    partitions: Collection[TopicPartition] | None,
+    timeout_s: float,
+    max_records: int | None,
+) -> dict[TopicPartition, list[ConsumerRecord]]:
+    """What has been fetched of *partitions* (of all where None), or comes within *timeout_s*."""
+    source = consumer._fetcher
+    if source._closed:
+        raise ConsumerStoppedError
+    with source._subscriptions.fetch_context():
+        records: dict[TopicPartition, list[ConsumerRecord]] = await source.fetched_records(
+            partitions, timeout=timeout_s, max_records=max_records
+        )
+    return records
+
+
+def forget_fetched(consumer: AIOKafkaConsumer, kept: Collection[TopicPartition] | None) -> None:
+    """Drop what was fetched of other partitions than those *kept*: it is fetched again later.
+
+    While it is there nobody takes it up, and nothing else is fetched, see `hold_back_fetches`.
+    """
+    source = consumer._fetcher
+    for tp in list(source._records):
+        if kept is not None and tp not in kept:
+            del source._records[tp]
+            source._notify(source._wait_consume_future)
+
+
+def partition_state(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Any:
+    """Aiokafka's state of an assigned partition: position, highwater, lso, time of the answer."""
+    return consumer._subscription.subscription.assignment.state_value(tp)
+
+
+def partition_states(consumer: AIOKafkaConsumer) -> list[Any]:
+    """The states of all assigned partitions; none before the first assignment."""
+    assignment = consumer._subscription.subscription.assignment
+    return [assignment.state_value(tp) for tp in assignment.tps] if assignment is not None else []
+
+
+def assigned_now(consumer: AIOKafkaConsumer) -> Collection[TopicPartition]:
+    """The assigned partitions; none before the first assignment."""
+    assignment = consumer._subscription.subscription.assignment
+    return assignment.tps if assignment is not None else ()
+
+
+# -- clients
+
+
+def network_client(owner: AIOKafkaConsumer | AIOKafkaAdminClient) -> AIOKafkaClient:
+    """The client below a consumer or an admin client: its connections and its metadata."""
+    return owner._client
+
+
+async def learn_topics(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> None:
+    """Wait until the metadata of each of *topics* is known, one after the other."""
+    for topic in topics:
+        await consumer._client._wait_on_metadata(topic)
+
+
+async def learn_topics_at_once(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> None:
+    """Know all *topics*: a client asks for one after the other, with a pause of 100 ms each."""
+    await consumer._client.set_topics(set(topics))
+
+
+async def send_admin_request(admin: AIOKafkaAdminClient, request: Any, node: Any = None) -> Any:
+    """The answer of broker *node* (of any one if None) to a request that has no call of its own."""
+    return await admin._send_request(request, node)
+
+
+async def send_to_controller(admin: AIOKafkaAdminClient, request: Any) -> Any:
+    """The controller's answer to a request that there is no call for."""
+    return await admin._send_to_controller(request)
+
+
+def forget_refused_batch(producer: AIOKafkaProducer, tp: TopicPartition, count: int) -> None:
+    """Have an idempotent *producer* forget a batch that the broker has refused for its size.
+
+    aiokafka counts records as it sends them: the broker would refuse all later batches of the
+    partition for a gap in their sequence.
+    """
+    sequences = producer._txn_manager
+    if sequences is not None:
+        sequences.increment_sequence_number(tp, -count)
+
+
+def sever(producer: AIOKafkaProducer) -> None:
+    """Cut all connections; not even what the kernel still has of a request is sent."""
+    for connection in producer.client._conns.values():
+        if not connection.connected():
+            continue  # aiokafka keeps closed ones in its list
+        transport = connection._writer.transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+
+
+# -- records
+
+
+def read_tolerantly() -> None:
+    """Have every consumer of this process read with `TolerantRecords`."""
+    fetcher.MemoryRecords = TolerantRecords
+
+
 class TolerantRecords:
     """What a fetch has brought of a partition, batch by batch; aiokafka's interface."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._records = MemoryRecords(data)
-        self._given = 0
+        self._batches_taken = 0
         self.has_next = self._records.has_next
         self.size_in_bytes = self._records.size_in_bytes
 
     def next_batch(self) -> TolerantBatch:
         """The next batch, undecoded."""
-        self._given += 1
-        return TolerantBatch(self._records.next_batch(), self._data, self._given)
+        self._batches_taken += 1
+        return TolerantBatch(self._records.next_batch(), self._data, self._batches_taken)
 
 
 class TolerantBatch:

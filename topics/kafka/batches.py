@@ -15,6 +15,7 @@ from aiokafka.errors import (
 from aiokafka.structs import RecordMetadata, TopicPartition
 
 from topics.errors import NotAuthorized, WriteTimeout
+from topics.kafka.aiokafka_fixes import forget_refused_batch
 
 TIMEOUT_S = 60.0
 """An idempotent aiokafka producer retries for ever: a broker may be away for this long."""
@@ -27,7 +28,7 @@ _LOOK_AGAIN_S = 0.1
 _OVERHEAD = 61 + 25
 """Bytes of a record batch's header, and of a record's own numbers."""
 _LONGEST_LENGTH = 5
-"""Bytes that say how long a part of a record is."""
+"""Bytes that say how long a field of a record is."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -43,9 +44,9 @@ class Record(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes that it takes at most, alone in its record batch."""
-        named = (part for name, it in self.headers for part in (name.encode(), it or b""))
-        parts = [self.key or b"", self.value or b"", *named]
-        return _OVERHEAD + sum(map(len, parts)) + _LONGEST_LENGTH * len(parts)
+        headers = (text for name, value in self.headers for text in (name.encode(), value or b""))
+        fields = [self.key or b"", self.value or b"", *headers]
+        return _OVERHEAD + sum(map(len, fields)) + _LONGEST_LENGTH * len(fields)
 
 
 async def write_batches(
@@ -102,7 +103,7 @@ async def _write(
         try:
             written.append(((await sent).offset, count))
         except MessageSizeTooLargeError:
-            _not_sent(producer, TopicPartition(topic, partition), count)
+            forget_refused_batch(producer, TopicPartition(topic, partition), count)
             raise
 
     batch = producer.create_batch()
@@ -115,14 +116,3 @@ async def _write(
     if batch.record_count():
         await send()
     return written
-
-
-def _not_sent(producer: AIOKafkaProducer, tp: TopicPartition, count: int) -> None:
-    """Have an idempotent *producer* forget a batch that the broker has refused for its size.
-
-    aiokafka counts records as it sends them: the broker would refuse all later batches of the
-    partition for a gap in their sequence.
-    """
-    counts = producer._txn_manager  # noqa: SLF001  # it has no call for that
-    if counts is not None:
-        counts.increment_sequence_number(tp, -count)

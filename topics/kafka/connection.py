@@ -1,14 +1,14 @@
-"""What every Kafka client is made with, and why a broker will not have us."""
+"""What every Kafka client is made with, how it ends, and why a broker will not have us."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka.conn import create_conn
-from aiokafka.consumer import fetcher
 from aiokafka.errors import (
     AuthenticationFailedError,
     IllegalSaslStateError,
@@ -26,11 +26,14 @@ from topics.errors import (
     ProtocolMismatch,
 )
 from topics.file_content import read_file
-from topics.kafka.aiokafka_fixes import TolerantRecords
+from topics.kafka.aiokafka_fixes import read_tolerantly
 from topics.settings import BrokerSettings, SecuritySettings
 
-fetcher.MemoryRecords = TolerantRecords  # of every consumer that is made with these options
+log = logging.getLogger(__name__)
 
+read_tolerantly()  # every consumer that is made with these options
+
+CLOSE_TIMEOUT_S = 3.0
 _PROBE_S = 5.0
 _MOST_PASSWORD_BYTES = 1 << 16
 _LOGIN_ERRORS = (
@@ -100,6 +103,29 @@ def _password(security: SecuritySettings) -> str:
     return lines[0]
 
 
+class Client(Protocol):
+    """A started aiokafka consumer or producer."""
+
+    async def stop(self) -> None:
+        """Send what is left, then disconnect."""
+
+
+async def close_client(client: Client) -> None:
+    """Stop *client*; after CLOSE_TIMEOUT_S it is left as it is.
+
+    One whose broker is gone would wait for it for ever.
+    """
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await client.stop()
+    except asyncio.CancelledError:
+        # A fetch that waits to try again raises it out of aiokafka's stop: nobody has cancelled us.
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+    except TimeoutError:
+        log.warning("%s did not disconnect within %.0f s", type(client).__name__, CLOSE_TIMEOUT_S)
+
+
 async def refusal(settings: BrokerSettings) -> BrokerError | None:
     """Why a broker that is there will not have us; None when none is there, or all is well.
 
@@ -113,7 +139,7 @@ async def refusal(settings: BrokerSettings) -> BrokerError | None:
                 connection = await create_conn(host, port, **options)
             connection.close()
         except ssl.SSLCertVerificationError as exc:
-            return CertificateRefused(address, _said(exc))
+            return CertificateRefused(address, _reason(exc))
         except _LOGIN_ERRORS as exc:
             return LoginRefused(address, options["sasl_mechanism"], str(exc))
         except (ssl.SSLError, ConnectionResetError) as exc:
@@ -126,7 +152,7 @@ async def refusal(settings: BrokerSettings) -> BrokerError | None:
     return None
 
 
-def _said(exc: ssl.SSLCertVerificationError) -> str:
+def _reason(exc: ssl.SSLCertVerificationError) -> str:
     """What is wrong with the broker's certificate, and what to do."""
     if exc.verify_code in (_HOST_MISMATCH, _IP_MISMATCH):
         return f"{exc.verify_message}; connect to a name that is in it"

@@ -46,21 +46,21 @@ async def unknown_host(settings: BrokerSettings) -> HostUnknown | None:
     return unknown
 
 
-async def listeners(brokers: Iterable[BrokerMetadata]) -> list[Listener]:
+async def probe_listeners(brokers: Iterable[BrokerMetadata]) -> list[Listener]:
     """Connect to each broker where it wants clients to."""
-    return await asyncio.gather(*map(_tried, brokers))
+    return await asyncio.gather(*map(_probe, brokers))
 
 
 def unreachable(
-    settings: BrokerSettings, tried: Sequence[Listener], *, patient: bool
+    settings: BrokerSettings, listeners: Sequence[Listener], *, patient: bool
 ) -> ListenerUnreachable | None:
     """What to say of listeners that clients cannot use; None when they may go on.
 
     A broker that is away is nothing to end for, as long as another is there. One whose name is
     unknown may just have left, with its name: a *patient* caller waits for the others to notice.
     """
-    failed = [listener for listener in tried if listener.cause]
-    alone = len(failed) == len(tried)
+    failed = [listener for listener in listeners if listener.cause]
+    alone = len(failed) == len(listeners)
     for listener in failed:
         is_ours = listener.address in settings.addresses  # that answered a moment ago
         if (alone and not is_ours) or not (listener.resolved or patient):
@@ -70,7 +70,7 @@ def unreachable(
     return None
 
 
-async def _tried(broker: BrokerMetadata) -> Listener:
+async def _probe(broker: BrokerMetadata) -> Listener:
     host = f"[{broker.host}]" if ":" in broker.host else broker.host
     address, cause, resolved = f"{host}:{broker.port}", "", True
     try:

@@ -1,8 +1,8 @@
-"""Looking topics up and making them, as aiokafka's own admin client cannot.
+"""Describing topics and making them, as aiokafka's own admin client cannot.
 
 Its CreateTopics knows no default of the broker. Version 5 (Kafka 2.4 and later) makes a topic with
 as many replicas as the broker gives by itself (-1), and says of a topic, also of one that is only
-tried, what it has in the end. And its look-up would make the topics that are not there.
+tried, what it has in the end. And its `describe_topics` would make the topics that are not there.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from aiokafka.protocol.types import (
 )
 
 from topics.errors import TopicNotMade
+from topics.kafka.aiokafka_fixes import network_client, send_admin_request, send_to_controller
 
 BROKER_DEFAULT = -1
 """As many replicas as the broker gives by itself (default.replication.factor)."""
@@ -154,54 +155,54 @@ class _CreateTopics(Request[_Request]):  # type: ignore[misc]  # the same
         """The request as it goes over the wire."""
         topics: list[Any] = [
             (
-                it.name, it.partitions, it.replication, [],
-                [(name, value, {}) for name, value in it.configs.items()], {},
+                topic.name, topic.partitions, topic.replication, [],
+                [(name, value, {}) for name, value in topic.configs.items()], {},
             )
-            for it in self._topics
+            for topic in self._topics
         ]  # fmt: skip
         return request_struct_class(topics, _MADE_WITHIN_MS, self._validate_only, {})
 
 
-async def look_up(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> list[Any]:
+async def describe_topics(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> list[Any]:
     """What the broker says of *topics*, and none is made.
 
     aiokafka's `describe_topics` makes those that are not there, with one partition, where
     `auto.create.topics.enable` is as Kafka ships it.
     """
     request = MetadataRequest(list(topics), allow_auto_topic_creation=False)
-    found = await admin._send_request(request)
-    described: list[Any] = found.to_object()["topics"]
-    return described
+    descriptions: list[Any] = (await send_admin_request(admin, request)).to_object()["topics"]
+    return descriptions
 
 
-async def all_tell_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> bool:
+async def is_known_everywhere(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> bool:
     """Whether every broker that answers knows *topics*: some do before others."""
     request = MetadataRequest(list(topics), allow_auto_topic_creation=False)
-    for broker in admin._client.cluster.brokers():
-        if not await admin._client.ready(broker.nodeId):
+    client = network_client(admin)
+    for broker in client.cluster.brokers():
+        if not await client.ready(broker.nodeId):
             continue
         try:
-            found = await admin._send_request(request, broker.nodeId)
+            answer = await send_admin_request(admin, request, broker.nodeId)
         except KafkaError:
             continue
-        if any(it["error_code"] for it in found.to_object()["topics"]):
+        if any(topic["error_code"] for topic in answer.to_object()["topics"]):
             return False
     return True
 
 
-async def create(
+async def create_topics(
     admin: AIOKafkaAdminClient, topics: Sequence[NewTopic], *, validate_only: bool
 ) -> list[CreationAnswer]:
     """What the controller answers; with *validate_only*, what it would do. Raises TopicNotMade."""
     request = _CreateTopics(topics, validate_only=validate_only)
     try:
-        found = _answers(await admin._send_to_controller(request))
-        if any(it.error == NotControllerError.errno for it in found):
-            await admin._client.force_metadata_update()
-            found = _answers(await admin._send_to_controller(request))
+        answers = _answers(await send_to_controller(admin, request))
+        if any(answer.error == NotControllerError.errno for answer in answers):
+            await network_client(admin).force_metadata_update()
+            answers = _answers(await send_to_controller(admin, request))
     except (IncompatibleBrokerVersion, NotImplementedError) as exc:
         raise TopicNotMade(topics[0].name, "it is older than Kafka 2.4") from exc
-    return found
+    return answers
 
 
 def _answers(response: Any) -> list[CreationAnswer]:

@@ -126,8 +126,10 @@ class _IdentityRequest(Request[MetadataRequest_v5 | _MetadataRequest_v10]):  # t
     def build(self, request_struct_class: type[RequestStruct]) -> RequestStruct:
         if request_struct_class is MetadataRequest_v5:
             return MetadataRequest_v5(self._topics, False)
-        named: list[tuple[UUID, str, dict[int, bytes]]] = [(_NONE, it, {}) for it in self._topics]
-        return _MetadataRequest_v10(named, False, False, False, {})
+        topics: list[tuple[UUID, str, dict[int, bytes]]] = [
+            (_NONE, topic, {}) for topic in self._topics
+        ]
+        return _MetadataRequest_v10(topics, False, False, False, {})
 
 
 async def topic_identities(
@@ -146,12 +148,12 @@ async def topic_identities(
         except KafkaError as exc:
             failure = exc
         else:
-            told = (_told(row) for row in response.to_object()["topics"])
-            return {topic: identity for topic, identity in told if topic in wanted}
+            identities = map(_identity, response.to_object()["topics"])
+            return {topic: identity for topic, identity in identities if topic in wanted}
     raise failure
 
 
-def _told(row: Mapping[str, Any]) -> tuple[str, TopicIdentity | None]:
+def _identity(row: Mapping[str, Any]) -> tuple[str, TopicIdentity | None]:
     """A topic's name and identity; the name is empty when we may not see the topic."""
     if row["error_code"] == TopicAuthorizationFailedError.errno:
         return "", None

@@ -1,34 +1,40 @@
 """The pipeline file: what flows, through which components, and how it is weighed.
 
-Read `schema` first (`Pipeline`, what a file holds), then `fields` and `event_schema` (what an event
-and a feature are), `policy`, and `file` (a text becomes a `Pipeline`, or all its mistakes at once:
-those of one field in `schema`, those of the whole in `checks` and `fuse_checks`). `topology` names
-the topics, `order` and `readers` say which workers there are and what they read. The `…_edit`
-modules change a file as its author would.
+Read `schema` first (`Pipeline`, what a file holds), then `fields` and `event_schema` (what a
+feature and an event are), `policy`, and `file` (a text becomes a `Pipeline`, or all its mistakes at
+once: those of one field in `schema`, those of the whole in `checks`; `yaml_text` bounds what is
+read). `topology` names the topics, `readers` says which workers there are and what they read.
+`edits` changes a file as its author would.
 """
 
-from topics.pipeline.edit import rewrite
+from topics.pipeline.checks import Finding, Location
+from topics.pipeline.edits import rewrite, with_parameters, with_thresholds
 from topics.pipeline.event_schema import EventField, EventSchema
-from topics.pipeline.field_types import Scalar, Strict, instant
 from topics.pipeline.fields import (
     EVENTS,
     NEVER_MISSING,
     OUTCOMES,
     Feature,
     FieldType,
+    Scalar,
+    Strict,
     Transform,
     duration_ms,
+    instant,
 )
 from topics.pipeline.file import PipelineFile, PipelineNotFound, find_pipeline, load_pipeline
-from topics.pipeline.finding import Finding, Location
-from topics.pipeline.flow import in_generations, in_order
-from topics.pipeline.order import fused_members, inputs_of, worker_name, workers
-from topics.pipeline.parameters_edit import with_parameters
-from topics.pipeline.policy import DecisionCost, Policy
-from topics.pipeline.policy_edit import with_thresholds
-from topics.pipeline.readers import KEYED, Reader
+from topics.pipeline.policy import DecisionCost, Policy, Tolerances
+from topics.pipeline.readers import (
+    KEYED,
+    Reader,
+    fused_members,
+    in_generations,
+    in_order,
+    inputs_of,
+    worker_name,
+    workers,
+)
 from topics.pipeline.schema import ComponentSpec, ModelSpec, Pipeline
-from topics.pipeline.tolerances import Tolerances
 from topics.pipeline.topology import WEIGH, Topology, lane_of
 from topics.pipeline.yaml_text import scalar
 

@@ -1,4 +1,4 @@
-"""What an event is: its fields, its roles, and what is known of it later."""
+"""What an event is: its fields, its roles, its later outcome, and the data files it comes from."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from topics.pipeline.field_types import Name, Strict
-from topics.pipeline.fields import Choices, Duration, FieldType
+from topics.pipeline.fields import Choices, Duration, FieldType, Name, Scalar, Strict
 
 
 class EventField(Strict):
@@ -109,3 +108,30 @@ class Outcomes(Strict):
 
     delay: Duration = "7d"
     """How long after its event an outcome is known: features use none that is younger."""
+
+
+class DataMapping(Strict):
+    """How the columns of a data file map onto event fields and the label."""
+
+    label: str | None = None
+    """Column with the true outcome, 0 or 1 (or false/true, no/yes). Never published."""
+    positive: Scalar = None
+    """The label's value that counts as 1; every other value is 0, a row without one is not
+    trained on."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """File column → event field; a column with a field's own name needs no entry."""
+    missing_values: list[str] = Field(default_factory=list)
+    """Text that stands for no value, beside the empty one: `NA`."""
+    time_formats: dict[str, str] = Field(default_factory=dict)
+    """Timestamp field → how the file writes it, where that is not ISO 8601: `epoch_s`,
+    `epoch_ms`, or a pattern such as `%d/%m/%Y` (UTC)."""
+    row_number: str | None = None
+    """Event field that gets the row's number, from 1, for files without an id column."""
+    published_at: str | None = None
+    """Event field that gets the time of publishing, for files without event times. Training
+    then deals the rows out at random, the same share of positives to every block."""
+
+    @property
+    def generated(self) -> list[str]:
+        """The fields that no column holds."""
+        return [name for name in (self.row_number, self.published_at) if name is not None]

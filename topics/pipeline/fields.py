@@ -1,12 +1,71 @@
-"""What a feature vector is made of: event fields, and windows of an entity's past."""
+"""What a pipeline file is made of: its values, and the features of a vector.
+
+Features are of event fields, and of windows of an entity's past.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
 
-from topics.pipeline.field_types import Strict
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+
+
+def _scalar(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"must be a boolean, a number, a string or null, not a {type(value).__name__}")
+
+
+Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_scalar)]
+
+
+def _instant(value: object) -> object:
+    """YAML has times and dates of its own; a date is its last moment in UTC."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = date.fromisoformat(value) if len(value) == len("2026-01-31") else value
+    if isinstance(value, date) and not isinstance(value, datetime):
+        following = datetime.combine(value, time(tzinfo=UTC)) + timedelta(days=1)
+        return following - timedelta(milliseconds=1)
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
+"""A time with its offset from UTC; one without, as YAML reads `2026-01-31 12:00:00`, is in UTC."""
+_INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
+
+
+def instant(text: str) -> datetime:
+    """The time that *text* names; ValueError (pydantic's) where it names none.
+
+    >>> instant("2026-01-31").isoformat()
+    '2026-01-31T23:59:59.999000+00:00'
+    """
+    return _INSTANT.validate_python(text)
+
+
+class Strict(BaseModel):
+    """A part of a pipeline file: frozen, and a field it does not know is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
+
 
 EVENTS = "events"
 OUTCOMES = "outcomes"
@@ -74,7 +133,7 @@ class Feature(Strict):
     def _check_windowed(self) -> None:
         if (self.apply in WINDOWED) != (self.over is not None):
             raise ValueError(f"over: [...] goes with {', '.join(sorted(WINDOWED))}")
-        if self.over is not None and len({duration_ms(it) for it in self.over}) < len(self.over):
+        if self.over is not None and len(set(map(duration_ms, self.over))) < len(self.over):
             raise ValueError("over lists a window twice")
         if self.of == OUTCOMES and self.apply not in ("count", "share"):
             raise ValueError("of outcomes there is count and share")

@@ -13,8 +13,7 @@ from yaml.constructor import ConstructorError
 
 from topics.errors import AnabranchError
 from topics.file_content import read_file
-from topics.pipeline.checks import check_graph
-from topics.pipeline.finding import Finding, Location
+from topics.pipeline.checks import Finding, Location, check_graph
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.unquoted_words import unquoted
 from topics.pipeline.yaml_text import composed
@@ -86,12 +85,12 @@ def load_pipeline(path: Path) -> PipelineFile:
     except ValidationError as exc:
         errors = exc.errors()
         words = unquoted(path.read_text(encoding="utf-8"), errors)
-        found = [
+        findings = [
             words.get(index, Finding(_in_file(error, lines), _message(error)))
             for index, error in enumerate(errors)
         ]
-        found = list(dict.fromkeys(found))  # a key is wrong in each form that it might have
-        raise PipelineFileError(path, [_placed(lines, f) for f in (*twice, *found)]) from exc
+        findings = list(dict.fromkeys(findings))  # a key is wrong in each form that it might have
+        raise PipelineFileError(path, [_placed(lines, f) for f in (*twice, *findings)]) from exc
     loaded = PipelineFile(path, pipeline, lines)
     if findings := [*twice, *check_graph(pipeline, path.parent)]:
         raise loaded.error(findings)

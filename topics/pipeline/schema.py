@@ -10,12 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from topics.pipeline.data_mapping import DataMapping
-from topics.pipeline.event_schema import EventSchema, Outcomes
-from topics.pipeline.field_types import Instant, Name, Scalar, Strict
-from topics.pipeline.fields import OUTCOMES, Feature
-from topics.pipeline.policy import Policy
-from topics.pipeline.tolerances import Tolerances
+from topics.pipeline.event_schema import DataMapping, EventSchema, Outcomes
+from topics.pipeline.fields import OUTCOMES, Feature, Instant, Name, Scalar, Strict
+from topics.pipeline.policy import Policy, Tolerances
 
 ImportPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$", max_length=200)
@@ -302,7 +299,7 @@ class Pipeline(Strict):
                 update={"model": spec.model.model_copy(update={"version": version})}
             )
 
-        return self.model_copy(update={"components": [kept(it) for it in self.components]})
+        return self.model_copy(update={"components": [kept(spec) for spec in self.components]})
 
     def entity(self, name: str) -> str:
         """The event field whose past the windowed features of component *name* are about."""

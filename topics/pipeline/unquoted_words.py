@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from topics.pipeline.finding import Finding, Location
+from topics.pipeline.checks import Finding, Location
 
 _TAKEN_FOR = tuple(
     f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null", "timestamp")
@@ -30,14 +30,14 @@ def unquoted(text: str, errors: list[Any]) -> dict[int, Finding]:
     """
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     words = dict(_words(node, ())) if node is not None else {}
-    found = {}
+    findings = {}
     for index, error in enumerate(errors):
         if error["type"] == "string_type":
             at = _place(words, error)
             if at is not None:
                 place = at[:-1] if at[-1:] == (_KEY,) else at
-                found[index] = Finding(place, _advice(words[at]))
-    return found
+                findings[index] = Finding(place, _advice(words[at]))
+    return findings
 
 
 def _place(words: dict[Location, _Word], error: Any) -> Location | None:

@@ -75,7 +75,7 @@ def composed(text: str) -> yaml.Node | None:
     finally:
         loader.dispose()
     if node is not None:
-        _written_out(node, {}, set())
+        _expanded_size(node, {}, set())
     return node
 
 
@@ -85,21 +85,21 @@ def loaded(text: str) -> Any:
     return None if node is None else yaml.SafeLoader("").construct_document(node)
 
 
-def _written_out(node: yaml.Node, known: dict[int, int], around: set[int]) -> int:
+def _expanded_size(node: yaml.Node, known: dict[int, int], around: set[int]) -> int:
     """How many values *node* is with its aliases written out; each node is looked at once."""
     mark = node.start_mark
     _check(id(node) not in around, "a value holds itself", mark)
     if id(node) not in known:
         around.add(id(node))
-        parts: list[yaml.Node] = []
+        inner: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):
-            parts = node.value
+            inner = node.value
         elif isinstance(node, yaml.MappingNode):
-            parts = [part for pair in node.value for part in pair]
-        known[id(node)] = 1 + sum(_written_out(part, known, around) for part in parts)
+            inner = [child for pair in node.value for child in pair]
+        known[id(node)] = 1 + sum(_expanded_size(child, known, around) for child in inner)
         around.remove(id(node))
-        said = f"with its aliases written out it has more than {MAX_NODES:,} values"
-        _check(known[id(node)] <= MAX_NODES, said, mark)
+        reason = f"with its aliases written out it has more than {MAX_NODES:,} values"
+        _check(known[id(node)] <= MAX_NODES, reason, mark)
     return known[id(node)]
 
 

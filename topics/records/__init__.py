@@ -1,12 +1,21 @@
 """What stands on each topic of a pipeline, to the byte: these forms outlive a deployment.
 
-`stage_batch` (what one component says about N rows) and `wire` (its bytes), `decision`,
-`dead_letter` and `ends` (how source records end), `heartbeat`, `outcome`; then what workers and
-operators tell each other: `control` (versions in service), `reports` and `status`. `topic_configs`
-says how a broker keeps each topic, `acls` who may read and write it.
+`stage_batch` (what one component says about N rows) and `wire` (its bytes), `decision` and
+`dead_letter` (how source records end), `heartbeat`, `outcome`; then what operators and workers tell
+each other: `control` (versions in service) and `reports`. `broker_setup` says how a broker keeps
+each topic, and who may read and write it.
 """
 
-from topics.records.acls import Acl, commands
+from topics.records.broker_setup import (
+    CONSUMER,
+    OPERATOR,
+    PRODUCER,
+    SCALER,
+    Acl,
+    acl_commands,
+    acls,
+    topic_configs,
+)
 from topics.records.bytes_column import BytesColumn
 from topics.records.control import (
     Action,
@@ -20,33 +29,42 @@ from topics.records.control import (
     audit_key,
     deploy_key,
 )
-from topics.records.dead_letter import Original, cut, digest_of
+from topics.records.dead_letter import (
+    Original,
+    attempt_at,
+    buried_offset,
+    cut_dead_letter,
+    decided_offset,
+    original_digest,
+)
 from topics.records.decision import (
-    ATTEMPT,
-    SCHEMA,
+    ATTEMPT_HEADER,
+    DECISION_SCHEMA,
     Decision,
     Source,
     attempt_of,
-    rfc3339,
-    rfc3339_all,
+    rfc3339_time,
+    rfc3339_times,
     source_id,
 )
-from topics.records.ends import attempt_at, buried_offset, decided_offset
-from topics.records.heartbeat import HEADER, Heartbeat, heartbeat_of
+from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
 from topics.records.outcome import OUTCOME, outcome_fields, outcome_of, outcome_schema
 from topics.records.reports import (
     PARTITION,
-    TOPICS,
+    TOPICS_KEY,
+    AwaitedInput,
     FirstOffset,
-    Heard,
     InService,
+    PartitionStatus,
     ReportState,
+    State,
     StatusReport,
+    TimedReport,
     TopicIds,
     WorkerReport,
     first_key,
     is_report,
-    records,
+    keyed_records,
     status_key,
     worker_key,
 )
@@ -60,26 +78,87 @@ from topics.records.stage_batch import (
     StageBatch,
     concat_failures,
 )
-from topics.records.status import Awaited, PartitionStatus, State
 from topics.records.wire import (
     Codec,
     batch_of_tensors,
     decode,
-    described,
     encode,
+    tensor_header,
     tensor_of_list,
     tensors_of,
 )
 
 __all__ = [
-    "ATTEMPT", "HEADER", "OUTCOME", "PARTITION", "SCHEMA", "TOPICS", "Acl", "Action",
-    "AuditEntry", "Awaited", "Bools", "BytesColumn", "Challenger", "Codec", "ControlState",
-    "Decision", "Deployment", "Failure", "FirstOffset", "Floats", "Heard", "Heartbeat",
-    "InService", "Ints", "ModelRef", "Original", "PartitionStatus", "PolicyDeployment",
-    "ReportState", "Rows", "Source", "StageBatch", "State", "StatusReport", "TopicIds",
-    "VersionRef", "WeightsDeployment", "WorkerReport", "attempt_at", "attempt_of", "audit_key",
-    "batch_of_tensors", "buried_offset", "commands", "concat_failures", "cut", "decided_offset",
-    "decode", "deploy_key", "described", "digest_of", "encode", "first_key", "heartbeat_of",
-    "is_report", "outcome_fields", "outcome_of", "outcome_schema", "records", "rfc3339",
-    "rfc3339_all", "source_id", "status_key", "tensor_of_list", "tensors_of", "worker_key",
+    "ATTEMPT_HEADER",
+    "CONSUMER",
+    "DECISION_SCHEMA",
+    "HEARTBEAT_HEADER",
+    "OPERATOR",
+    "OUTCOME",
+    "PARTITION",
+    "PRODUCER",
+    "SCALER",
+    "TOPICS_KEY",
+    "Acl",
+    "Action",
+    "AuditEntry",
+    "AwaitedInput",
+    "Bools",
+    "BytesColumn",
+    "Challenger",
+    "Codec",
+    "ControlState",
+    "Decision",
+    "Deployment",
+    "Failure",
+    "FirstOffset",
+    "Floats",
+    "Heartbeat",
+    "InService",
+    "Ints",
+    "ModelRef",
+    "Original",
+    "PartitionStatus",
+    "PolicyDeployment",
+    "ReportState",
+    "Rows",
+    "Source",
+    "StageBatch",
+    "State",
+    "StatusReport",
+    "TimedReport",
+    "TopicIds",
+    "VersionRef",
+    "WeightsDeployment",
+    "WorkerReport",
+    "acl_commands",
+    "acls",
+    "attempt_at",
+    "attempt_of",
+    "audit_key",
+    "batch_of_tensors",
+    "buried_offset",
+    "concat_failures",
+    "cut_dead_letter",
+    "decided_offset",
+    "decode",
+    "deploy_key",
+    "encode",
+    "first_key",
+    "heartbeat_of",
+    "is_report",
+    "keyed_records",
+    "original_digest",
+    "outcome_fields",
+    "outcome_of",
+    "outcome_schema",
+    "rfc3339_time",
+    "rfc3339_times",
+    "source_id",
+    "status_key",
+    "tensor_header",
+    "tensor_of_list",
+    "tensors_of",
+    "topic_configs",
+    "worker_key",
 ]  # fmt: skip

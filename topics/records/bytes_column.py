@@ -49,7 +49,9 @@ class BytesColumn:
         """The buffer: the tensor as it is on the wire."""
         if self._blob is None:
             items = self._items or []
-            self._blob = b"".join([p for it in items for p in (len(it).to_bytes(4, "little"), it)])
+            self._blob = b"".join(
+                [part for item in items for part in (len(item).to_bytes(4, "little"), item)]
+            )
         return self._blob
 
     def __eq__(self, other: object) -> bool:
@@ -83,16 +85,16 @@ class BytesColumn:
         return shared
 
     def _split(self, blob: bytes) -> list[bytes]:
-        found, at = [], 0
+        elements, at = [], 0
         for _ in range(self._rows):
             start = at + 4
             at = start + int.from_bytes(blob[at:start], "little")
             if start > len(blob) or at > len(blob):
                 raise ValueError("a BYTES column ends inside an element")
-            found.append(blob[start:at])
+            elements.append(blob[start:at])
         if at != len(blob):
             raise ValueError(f"a BYTES column has {len(blob) - at} bytes left over")
-        return found
+        return elements
 
     def _common_size(self, blob: bytes) -> int | None:
         """The size of every element, if they have one in common, as ids and traces mostly do."""

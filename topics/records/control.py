@@ -36,11 +36,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Action = Literal["promote", "rollback", "shadow", "canary", "end-challenge"]
 
 
-class _Said(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class VersionRef(_Said):
+class VersionRef(_Record):
     """A version of a component's model in the registry."""
 
     version: Version
@@ -54,7 +54,7 @@ class Challenger(VersionRef):
     """Share of the keys that it decides for: 0 for a shadow, more for a canary."""
 
 
-class Deployment(_Said):
+class Deployment(_Record):
     """What the workers of a component shall run."""
 
     champion: VersionRef | None = None
@@ -64,21 +64,21 @@ class Deployment(_Said):
     challenger: Challenger | None = None
 
 
-class WeightsDeployment(_Said):
+class WeightsDeployment(_Record):
     """Which learned weights are in use."""
 
     version: Version
     previous: Version | None = None
 
 
-class PolicyDeployment(_Said):
+class PolicyDeployment(_Record):
     """Which thresholds are in use."""
 
     policy: Policy
     previous: Policy | None = None
 
 
-class AuditEntry(_Said):
+class AuditEntry(_Record):
     """Who did what, when and why."""
 
     action: Action
@@ -110,7 +110,7 @@ class ControlState:
 
     def last_change(self, what: str) -> AuditEntry | None:
         """Who has changed *what* last; None where nobody has."""
-        return next((it for it in reversed(self.audit) if it.what == what), None)
+        return next((entry for entry in reversed(self.audit) if entry.what == what), None)
 
     def old_audit(self) -> list[str]:
         """Keys of entries that are to be deleted when another is written."""

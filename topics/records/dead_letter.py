@@ -1,11 +1,18 @@
-"""Dead letters: the original record, and in headers what failed, where and why."""
+"""Dead letters: the original record, and in headers what failed, where and why.
+
+Also how source records end, read off the headers of decisions and dead letters. An event's ordinary
+end is its first attempt's. When its dead letter is redriven, it gets a later end, out of the order
+of the source: whoever follows the stream by its ends leaves those out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Protocol
 
 from topics.kafka import Headers, Record
+from topics.records import decision
 from topics.records.stage_batch import Failure
 
 PREFIX = "x-error-"
@@ -21,7 +28,7 @@ MAX_ORIGINAL_BYTES = 15_000_000
 """The topic takes 16 MiB a record; compression lets more than that onto the source topic."""
 
 _LENGTH = 5
-"""Bytes that say how long a part of a record is."""
+"""Bytes that say how long a field of a record is."""
 
 
 def dead_letter(
@@ -36,7 +43,7 @@ def dead_letter(
     """The dead letter of a source record; *original* is its key, value and headers.
 
     Without *original* (the source topic no longer holds the record) the value is null and
-    a header says so; so it is with one that is too large for any topic, see `cut`.
+    a header says so; so it is with one that is too large for any topic, see `cut_dead_letter`.
     """
     topic, partition, offset = source
     about = {
@@ -54,27 +61,27 @@ def dead_letter(
     if original is None:
         about["original"] = "no longer on the source topic"
     elif (size := _size(key, value, kept)) > MAX_ORIGINAL_BYTES:
-        said = f"{size} bytes are too many to repeat; they are at the coordinates"
-        about |= _cut_about(key, value, kept, about["reason"], said)
+        remark = f"{size} bytes are too many to repeat; they are at the coordinates"
+        about |= _cut_about(key, value, kept, about["reason"], remark)
         key, value, kept = None, None, []
     added: Headers = [(PREFIX + name, text.encode()) for name, text in about.items()]
     return Record(key, value, now_ms, [*kept, *added])
 
 
-def cut(letter: Record, most: int) -> Record:
+def cut_dead_letter(letter: Record, most: int) -> Record:
     """The same dead letter in *most* bytes, if it can be: less of its value, headers and key.
 
     What is missing is at the coordinates; headers of ours say how much there is, and its digest.
     """
     ours = {name.removeprefix(PREFIX): (content or b"").decode(errors="replace")
             for name, content in letter.headers if name.startswith(PREFIX)}  # fmt: skip
-    theirs = [it for it in letter.headers if not it[0].startswith(PREFIX)]
+    theirs = [header for header in letter.headers if not header[0].startswith(PREFIX)]
     whole = (letter.key, letter.value, theirs)
     if DIGEST in ours:  # it was cut before, and says what the whole one was
-        said, about = ours["original"], ours
+        about = ours
     else:
-        said = f"cut: of {_size(*whole):,} bytes only a part is here; all are at the coordinates"
-        about = ours | _cut_about(*whole, ours["reason"], said)
+        remark = f"cut: of {_size(*whole):,} bytes only a part is here; all are at the coordinates"
+        about = ours | _cut_about(*whole, ours["reason"], remark)
     headers: Headers = [(PREFIX + name, text.encode()) for name, text in about.items()]
     left = most - Record(None, None, 0, headers).size - 2 * _LENGTH
     key = letter.key and letter.key[: max(0, left // 4)]
@@ -90,18 +97,18 @@ def cut(letter: Record, most: int) -> Record:
 
 
 def _cut_about(
-    key: bytes | None, value: bytes | None, headers: Headers, reason: str, said: str
+    key: bytes | None, value: bytes | None, headers: Headers, reason: str, remark: str
 ) -> dict[str, str]:
     """What a dead letter says of an original that is not whole in it."""
     return {
         "reason": f"{reason} (the original was cut: {_size(key, value, headers):,} bytes)",
-        "original": said,
+        "original": remark,
         BYTES: str(_size(key, value, headers)),
-        DIGEST: digest_of(key, value, headers),
+        DIGEST: original_digest(key, value, headers),
     }
 
 
-def digest_of(
+def original_digest(
     key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
 ) -> str:  # fmt: skip
     """SHA-256 of an original: key, value, then each header's name and content, in order.
@@ -110,17 +117,17 @@ def digest_of(
     dead letter's own are left out.
     """
     digest = sha256()
-    theirs = [it for it in headers if not it[0].startswith(PREFIX)]
-    parts = [key, value, *(part for name, it in theirs for part in (name.encode(), it))]
-    for part in parts:
-        digest.update((2**64 - 1 if part is None else len(part)).to_bytes(8, "big"))
-        digest.update(part or b"")
+    theirs = [header for header in headers if not header[0].startswith(PREFIX)]
+    texts = [text for name, content in theirs for text in (name.encode(), content)]
+    for content in (key, value, *texts):
+        digest.update((2**64 - 1 if content is None else len(content)).to_bytes(8, "big"))
+        digest.update(content or b"")
     return digest.hexdigest()
 
 
 def _size(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
-    named = sum(len(name.encode()) + len(content or b"") for name, content in headers)
-    return len(key or b"") + len(value or b"") + named
+    in_headers = sum(len(name.encode()) + len(content or b"") for name, content in headers)
+    return len(key or b"") + len(value or b"") + in_headers
 
 
 def attempt_of(headers: Sequence[tuple[str, bytes]]) -> int:
@@ -142,3 +149,42 @@ def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
         int(about[PREFIX + "partition"]),
         int(about[PREFIX + "offset"]),
     )
+
+
+# -- how source records end
+
+
+class RecordWithHeaders(Protocol):
+    """The part of a Kafka record that says what it is about."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Names and values, in order."""
+
+
+def attempt_at(record: RecordWithHeaders, *, is_decision: bool) -> tuple[int, int]:
+    """The source offset that a decision or a dead letter is about, and which attempt it ended.
+
+    Raises KeyError or ValueError when the record is none.
+    """
+    if is_decision:
+        return decision.source_of(record.headers)[2], decision.attempt_of(record.headers)
+    return source_of(record.headers)[2], attempt_of(record.headers)
+
+
+def decided_offset(record: RecordWithHeaders) -> int | None:
+    """The source offset that a decision is about; None when it is of a redriven event.
+
+    Raises KeyError or ValueError when the record is not a decision.
+    """
+    offset, attempt = attempt_at(record, is_decision=True)
+    return offset if attempt == 1 else None
+
+
+def buried_offset(record: RecordWithHeaders) -> int | None:
+    """The source offset that a dead letter is about; None when it is of a redriven event.
+
+    Raises KeyError or ValueError when the record is not a dead letter.
+    """
+    offset, attempt = attempt_at(record, is_decision=False)
+    return offset if attempt == 1 else None

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 _FIRST_MS = -62_135_596_800_000
 _LAST_MS = 253_402_300_799_999
 
-SCHEMA = 1
+DECISION_SCHEMA = 1
 """Version of the record's form: it is raised when a field is taken away or means something else. A
 field that is added is none: readers pass over what they do not know."""
 
-ATTEMPT = "x-redrive-attempt"
+ATTEMPT_HEADER = "x-redrive-attempt"
 """Header of a decision about an event that was redriven: which attempt it was."""
 
 Missing = Literal["failed", "down", "late", "unknown"]
@@ -93,24 +93,24 @@ def attempt_of(headers: Sequence[tuple[str, bytes]]) -> int:
     Raises ValueError when the header is not a number.
     """
     for name, value in headers:  # no dict: every decision of an audit is asked
-        if name == ATTEMPT:
+        if name == ATTEMPT_HEADER:
             return int(value or b"")  # a header's value may be null
     return 1
 
 
-def rfc3339(milliseconds: int) -> str:
+def rfc3339_time(milliseconds: int) -> str:
     """Milliseconds since 1970 as an RFC 3339 time in UTC.
 
     Times outside the years 1 to 9999 have no such form: the nearest one is given.
 
-    >>> rfc3339(1522540831000)
+    >>> rfc3339_time(1522540831000)
     '2018-04-01T00:00:31.000Z'
     """
-    return rfc3339_all(np.array([milliseconds]))[0]
+    return rfc3339_times(np.array([milliseconds]))[0]
 
 
-def rfc3339_all(milliseconds: NDArray[np.int64]) -> list[str]:
-    """Like `rfc3339`, for many times (N,) at once."""
+def rfc3339_times(milliseconds: NDArray[np.int64]) -> list[str]:
+    """Like `rfc3339_time`, for many times (N,) at once."""
     inside = np.clip(milliseconds, _FIRST_MS, _LAST_MS).astype("datetime64[ms]")
     texts: list[str] = np.datetime_as_string(inside, timezone="UTC").tolist()
     return texts

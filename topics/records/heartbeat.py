@@ -2,7 +2,7 @@
 
 A join reads them among the stage batches, so it knows of each input whether it lives, and how far
 it has come: whatever a heartbeat claims to have answered stands before it on the same partition.
-They say no more than `topics.records.status` does, and are read by joins; people read the reports.
+They say no more than `topics.records.reports` do, and are read by joins; people read those.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from topics.errors import WireError
 from topics.kafka import Record
-from topics.records.status import State
+from topics.records.reports import State
 
-HEADER = "anabranch-heartbeat"
+HEARTBEAT_HEADER = "anabranch-heartbeat"
 _VERSION = b"1"
 
 Offset = Annotated[int, Field(ge=-1, le=2**62)]
@@ -46,7 +46,10 @@ class Heartbeat(BaseModel):
         """The heartbeat as a record of the component's topic."""
         value = self.model_dump_json(exclude_defaults=True).encode()
         return Record(
-            None, value, now_ms, [("content-type", b"application/json"), (HEADER, _VERSION)]
+            None,
+            value,
+            now_ms,
+            [("content-type", b"application/json"), (HEARTBEAT_HEADER, _VERSION)],
         )
 
 
@@ -55,7 +58,7 @@ def heartbeat_of(value: bytes | None, headers: Mapping[str, bytes]) -> Heartbeat
 
     Raises WireError when the record says that it is one, but cannot be read.
     """
-    if HEADER not in headers:
+    if HEARTBEAT_HEADER not in headers:
         return None
     try:
         return Heartbeat.model_validate_json(value or b"")

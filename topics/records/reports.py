@@ -13,7 +13,7 @@ deleted once nothing was heard of it for FORGOTTEN_S: by each worker that starts
 that look at the status or change what is in service. Of what a component began with, VERSIONS_KEPT
 versions stay.
 
-How old a record is, is told by its timestamp: the broker's clock, as `topics.records.topic_configs`
+How old a record is, is told by its timestamp: the broker's clock, as `topics.records.broker_setup`
 has it, or else the worker's. Readers take it that their own clock is within a second or two of
 that.
 """
@@ -28,10 +28,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from topics.errors import WireError
 from topics.kafka import Record
-from topics.records.status import PartitionStatus
 
 PARTITION = 0
-TOPICS = "topics"
+TOPICS_KEY = "topics"
 """The key of TopicIds."""
 FORGOTTEN_S = 24 * 3600.0
 """After so long without a word of a process, its entries are deleted."""
@@ -44,6 +43,8 @@ Version = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(max_length=1000)]
 _Milliseconds = Annotated[int, Field(ge=0, le=2**62)]
 _Short = Annotated[str, Field(max_length=300)]
+_Name = Annotated[str, Field(min_length=1, max_length=200)]
+State = Literal["starting", "working", "waiting"]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -98,6 +99,38 @@ class InService(BaseModel):
     """It runs beside the champion."""
 
 
+class AwaitedInput(BaseModel):
+    """An input that rows wait for."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer worker may say more
+
+    since_ms: _Milliseconds
+    """Since when (milliseconds since 1970)."""
+    down: bool = False
+    """It has given neither output nor sign of life for the stall time-out, or its own input is
+    down, or it ends again and again at one row."""
+    why: Annotated[str, Field(max_length=300)] = ""
+    """What is known of the reason, for people."""
+
+
+class PartitionStatus(BaseModel):
+    """One partition of one component."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer worker may say more
+
+    partition: Annotated[int, Field(ge=0, lt=2**31)]
+    state: State
+    waiting_for: dict[_Name, AwaitedInput] = Field(default_factory=dict)
+    """Input → since when; `name[lane]` for one lane of a repartitioned component. For the
+    weighting agent also stages that are down and no longer waited for."""
+    rows: Annotated[int, Field(ge=0)] = 0
+    """Rows that it holds because they wait."""
+    oldest_ms: _Milliseconds | None = None
+    """When the oldest of them was published (milliseconds since 1970)."""
+    lag: Annotated[int, Field(ge=0)] = 0
+    """Records of its inputs that it has not dealt with."""
+
+
 class StatusReport(BaseModel):
     """How a worker fares. One that is silent for the stall time-out is down."""
 
@@ -116,7 +149,7 @@ class StatusReport(BaseModel):
     """Those that it owns."""
 
 
-class Heard(NamedTuple):
+class TimedReport(NamedTuple):
     """A status report, and when the broker had it (milliseconds since 1970)."""
 
     report: StatusReport
@@ -131,7 +164,7 @@ class ReportState:
     """By component and process."""
     firsts: dict[tuple[str, int, int], FirstOffset] = field(default_factory=dict)
     """By component, version and partition."""
-    statuses: dict[tuple[str, str], Heard] = field(default_factory=dict)
+    statuses: dict[tuple[str, str], TimedReport] = field(default_factory=dict)
     """By the worker's name and its process."""
     newest_ms: int = field(default=0, compare=False)
     """When the newest report was written: by the broker's clock, which no worker sets."""
@@ -158,14 +191,14 @@ class ReportState:
             self._first_on[component, int(version), int(partition)] = topic
         elif value is None:
             self._told.pop(text, None)
-        elif kind != TOPICS:
+        elif kind != TOPICS_KEY:
             self._told[text] = (topic, at_ms)
 
     def _take(self, kind: str, names: list[str], value: bytes | None, at_ms: int) -> None:
         match kind, names:
             case "status", [name, process]:
                 report = _read(StatusReport, value)
-                _put(self.statuses, (name, process), report and Heard(report, at_ms))
+                _put(self.statuses, (name, process), report and TimedReport(report, at_ms))
             case "worker", [component, process]:
                 _put(self.workers, (component, process), _read(WorkerReport, value))
             case "first", [component, version, partition]:
@@ -178,12 +211,12 @@ class ReportState:
 
     def keys_of(self, processes: Collection[str], names: Collection[str]) -> dict[str, None]:
         """Tombstones for what *processes* have said of workers and components in *names*."""
-        found: dict[str, None] = {}
+        keys: dict[str, None] = {}
         for key in self._told:
             _, name, process = key.split("/")
             if process in processes and name in names:
-                found[key] = None
-        return found
+                keys[key] = None
+        return keys
 
     def forget(self, now_ms: int) -> dict[str, list[str]]:
         """Leave out processes that were not heard of for FORGOTTEN_S: topic → keys to delete.
@@ -214,11 +247,10 @@ class ReportState:
         for (component, version, _), first in self.firsts.items():
             versions = begun.setdefault(component, {})
             versions[version] = max(versions.get(version, ""), first.at)
-        kept = {
-            (component, version)
-            for component, versions in begun.items()
-            for _, version in sorted((at, it) for it, at in versions.items())[-VERSIONS_KEPT:]
-        }
+        kept = set()
+        for component, versions in begun.items():
+            by_time = sorted((at, version) for version, at in versions.items())
+            kept |= {(component, version) for _, version in by_time[-VERSIONS_KEPT:]}
         return [at for at in self.firsts if at[:2] not in kept]
 
 
@@ -254,7 +286,7 @@ def first_key(component: str, version: int, partition: int) -> str:
     return f"first/{component}/{version}/{partition}"
 
 
-def records(said: Mapping[str, BaseModel | None], now_ms: int) -> list[Record]:
+def keyed_records(entries: Mapping[str, BaseModel | None], now_ms: int) -> list[Record]:
     """Records by key, in order, for this topic and the control topic; None is a tombstone."""
     headers: list[tuple[str, Any]] = [("content-type", b"application/json")]
     return [
@@ -264,5 +296,5 @@ def records(said: Mapping[str, BaseModel | None], now_ms: int) -> list[Record]:
             now_ms,
             headers,
         )
-        for key, value in said.items()
+        for key, value in entries.items()
     ]

@@ -125,7 +125,7 @@ def _concat_clipped(parts: Sequence[Rows]) -> Bools | None:
     if all(part.clipped is None for part in parts):
         return None
     return np.concatenate(
-        [np.zeros(len(it), np.bool_) if it.clipped is None else it.clipped for it in parts]
+        [np.zeros(len(part), np.bool_) if part.clipped is None else part.clipped for part in parts]
     )
 
 

@@ -58,12 +58,12 @@ def encode(batch: StageBatch, codec: Codec = "binary") -> tuple[bytes, list[tupl
     if batch.challenger is not None:
         header["parameters"]["challenger"] = list(batch.challenger)
     if codec == "json":
-        header["outputs"] = [described(name, tensor) | {"data": _listed(tensor)}
+        header["outputs"] = [tensor_header(name, tensor) | {"data": _listed(tensor)}
                              for name, tensor in tensors.items()]  # fmt: skip
         return orjson.dumps(header), [(CONTENT_TYPE, b"application/json")]
     blobs = [_raw(tensor) for tensor in tensors.values()]
     header["outputs"] = [
-        described(name, tensor) | {"parameters": {"binary_data_size": len(blob)}}
+        tensor_header(name, tensor) | {"parameters": {"binary_data_size": len(blob)}}
         for (name, tensor), blob in zip(tensors.items(), blobs, strict=True)
     ]
     head = orjson.dumps(header)
@@ -115,7 +115,7 @@ def tensors_of(batch: StageBatch) -> dict[str, Tensor]:
     return tensors
 
 
-def described(name: str, tensor: Tensor) -> dict[str, Any]:
+def tensor_header(name: str, tensor: Tensor) -> dict[str, Any]:
     """Name, shape and data type of a tensor, as `outputs` has them."""
     if isinstance(tensor, BytesColumn):
         return {"name": name, "shape": [len(tensor)], "datatype": "BYTES"}
@@ -223,12 +223,12 @@ def batch_of_tensors(header: dict[str, Any], tensors: dict[str, Tensor]) -> Stag
 
 def _challenge(about: Mapping[str, Any], tensors: dict[str, Tensor], n: int) -> dict[str, Any]:
     """The second model of a batch that two have made."""
-    said = about.get("challenger")
-    if (said is None) != ("challenged" not in tensors):
+    challenger = about.get("challenger")
+    if (challenger is None) != ("challenged" not in tensors):
         raise ValueError("a challenger and the rows that it has made belong together")
-    if said is None:
+    if challenger is None:
         return {}
-    model, digest, variant = said
+    model, digest, variant = challenger
     rows = _array(tensors, "challenged", "b", 1, n)
     return {"challenger": ModelRef(str(model), str(digest), str(variant)), "challenged": rows}
 

@@ -24,8 +24,8 @@ from topics.records import (
     StageBatch,
     batch_of_tensors,
     decode,
-    described,
     encode,
+    tensor_header,
     tensor_of_list,
     tensors_of,
 )
@@ -113,7 +113,7 @@ def contents_of(batch: StageBatch, rows: Sequence[int] | None = None) -> list[by
         reasons[row].append([0, *why])
     tensors = tensors_of(batch)
     columns = [_data(tensor) for tensor in tensors.values()]
-    heads = [described(name, tensor) for name, tensor in tensors.items()]
+    heads = [tensor_header(name, tensor) for name, tensor in tensors.items()]
     heads = [head | {"shape": [1, *head["shape"][1:]]} for head in heads]
     about: dict[str, Any] = {
         "topic": batch.topic, "partition": batch.partition, "covers_from": 0, "covers_to": 0,

@@ -1,13 +1,17 @@
 """Faust's transport with the micro-batch as its unit: one Faust event is one fetch.
 
-In reading order: `fetch` (what an agent gets), `faust_transport`, `consumer` (commits what was
-done) on `fetch_reader` (reads) on `group_member` (joins), `assignor` (who owns which partition),
-and `leased_writer` (writes only while that lasts). `group_errors` are what a broker says to a
-member that it does not know.
+In reading order: `fetch` (what an agent gets), `faust_transport`, `consumer` with its parts
+`lease` (who may write, and for how long), `group_membership` and `fetch_reader`; `assignor` (who
+owns which partition) and `leased_writer` (writes only while the lease lasts). Every reach into
+private parts of Faust is in `faust_fixes`.
 """
 
 from topics.transport.consumer import MicroBatchConsumer
+from topics.transport.faust_fixes import on_crash
 from topics.transport.faust_transport import BatchProducer, MicroBatchTransport
 from topics.transport.fetch import Fetch, FetchSchema
 
-__all__ = ["BatchProducer", "Fetch", "FetchSchema", "MicroBatchConsumer", "MicroBatchTransport"]
+__all__ = [
+    "BatchProducer", "Fetch", "FetchSchema", "MicroBatchConsumer", "MicroBatchTransport",
+    "on_crash",
+]  # fmt: skip

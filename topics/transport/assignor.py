@@ -31,7 +31,10 @@ class PartitionNumberAssignor(AbstractPartitionAssignor):  # type: ignore[misc] 
         cls, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
         """Each member's topics and partitions."""
-        read = {member: sorted(set(it.subscription)) for member, it in sorted(members.items())}
+        read = {
+            member: sorted(set(metadata.subscription))
+            for member, metadata in sorted(members.items())
+        }
         numbers = {topic: set(cluster.partitions_for_topic(topic) or ())
                    for topics in read.values() for topic in topics}  # fmt: skip
         owners = owners_of({member: set().union(*(numbers[topic] for topic in topics))

@@ -15,6 +15,7 @@ from mode import Service
 
 from topics.kafka import Headers, Record
 from topics.transport.consumer import MicroBatchConsumer
+from topics.transport.faust_fixes import client_of
 from topics.transport.leased_writer import LeasedWriter
 
 
@@ -29,14 +30,14 @@ class BatchProducer(driver.Producer):
         return {"acks": "all", "enable_idempotence": True}
 
     def _settings_auth(self) -> Mapping[str, Any]:
-        made: MicroBatchTransport = self.transport  # type: ignore[assignment]  # ours
-        return made.security
+        transport: MicroBatchTransport = self.transport  # type: ignore[assignment]  # ours
+        return transport.security
 
     async def on_start(self) -> None:
         """Connect."""
         await super().on_start()
         consumer: MicroBatchConsumer = self.app.consumer  # type: ignore[assignment]  # ours
-        self._writer = LeasedWriter(self._ensure_producer(), consumer.check_lease)
+        self._writer = LeasedWriter(client_of(self), consumer.check_lease)
 
     @Service.task
     async def _watch_lease(self) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,13 +12,12 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from topics.errors import LeaseLost
 from topics.kafka import Headers, Record, write_batches
+from topics.kafka.aiokafka_fixes import sever
 
 _LOOK_S = 0.1
-_RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: a close drops what the kernel has not sent yet."""
 
 
-class Refused(KafkaError):  # type: ignore[misc]  # aiokafka has no types
+class LeaseRefusal(KafkaError):  # type: ignore[misc]  # aiokafka has no types
     """A request that came to be sent after the lease was lost. Not retriable."""
 
 
@@ -29,8 +26,8 @@ class LeasedWriter:
 
     That producer would go on sending for minutes: after a cut in the network, or when a frozen
     process wakes up, its records would arrive behind those of the worker that has the partitions
-    now, as second decisions. So the lease is looked at before a write, while one is under way
-    (`watch`), and right before each request leaves, with nothing awaited in between.
+    now, as second decisions. So the lease (`topics.transport.lease`) is looked at before a write,
+    while one is under way (`watch`), and right before each request leaves.
     """
 
     def __init__(self, producer: AIOKafkaProducer, check_lease: Callable[[], None]) -> None:
@@ -57,7 +54,7 @@ class LeasedWriter:
         self._under_way += 1
         try:
             await write_batches(self._producer, topic, partition, records, headers)
-        except Refused:
+        except LeaseRefusal:
             self._check()
             raise
         finally:
@@ -89,7 +86,7 @@ class LeasedWriter:
                     self._check()
                 except LeaseLost as exc:
                     self.severed = exc
-                    raise Refused(str(exc)) from exc
+                    raise LeaseRefusal(str(exc)) from exc
             return await send(node, request, **options)
 
         client.send = send_while_leased
@@ -100,11 +97,4 @@ class LeasedWriter:
         Requests under way fail, are tried again by the producer, and refused.
         """
         self.severed = cause
-        for connection in self._producer.client._conns.values():
-            if not connection.connected():
-                continue  # aiokafka keeps closed ones in its list
-            transport = connection._writer.transport
-            transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, _RESET
-            )
-            transport.abort()
+        sever(self._producer)

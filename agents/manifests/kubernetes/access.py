@@ -6,9 +6,7 @@ from itertools import groupby
 
 from agents.manifests.kubernetes.names import Cluster, Manifest, labels, manifest
 from topics.pipeline import Pipeline, Topology
-from topics.records import Acl
-from topics.records.acls import acls
-from topics.records.topic_configs import topic_configs
+from topics.records import Acl, acls, topic_configs
 
 _TYPES = {"transactional-id": "transactionalId"}
 """Strimzi's own words."""

@@ -20,7 +20,7 @@ from agents.manifests.kubernetes.names import (
     workload_name,
 )
 from topics.pipeline import Pipeline, Topology, inputs_of, workers
-from topics.records.acls import SCALER
+from topics.records import SCALER
 
 EVENTS_PER_WORKER = 20_000
 """Uncommitted events a worker may have: a third of what one did in a second in `make bench`."""
