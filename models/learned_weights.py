@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from models.arrays import Floats64
 from models.errors import LengthMismatch, WeightsNotOptimal
-
-Doubles = NDArray[np.float64]
 
 CLIP = 1e-6
 """Signals are held this far from 0 and 1, so that one sure mistake costs 13.8 at most."""
@@ -66,7 +65,7 @@ def learn_weights(
 
 def _likelihood(
     signals: NDArray[np.floating], labels: NDArray[np.bool_], names: Sequence[str]
-) -> Doubles:
+) -> Floats64:
     """What each stage gave to the true label, (N, S).
 
     The stages are clipped, not their mixture: that would not be convex.
@@ -81,9 +80,9 @@ def _likelihood(
     return np.where(labels[:, None], clipped, 1 - clipped)
 
 
-def _optimum(likelihood: Doubles) -> Doubles:
+def _optimum(likelihood: Floats64) -> Floats64:
     stages = likelihood.shape[1]
-    alpha: Doubles = np.full(stages, 1 / stages)
+    alpha: Floats64 = np.full(stages, 1 / stages)
     for _ in range(_MOST_STEPS):
         if _gap(likelihood, alpha) <= _GOOD_GAP:
             break
@@ -96,7 +95,7 @@ def _optimum(likelihood: Doubles) -> Doubles:
     return alpha
 
 
-def _newton_target(likelihood: Doubles, alpha: Doubles) -> Doubles:
+def _newton_target(likelihood: Floats64, alpha: Floats64) -> Floats64:
     """The minimum over x ≥ 0 of the loss + Σx, expanded to second order around *alpha*.
 
     With Σx added to the loss, the minimum over x ≥ 0 has Σx = 1 by itself.
@@ -106,11 +105,11 @@ def _newton_target(likelihood: Doubles, alpha: Doubles) -> Doubles:
     hessian += _RIDGE * np.trace(hessian) * np.eye(len(alpha))
     linear = 2 * ratio.mean(axis=0) - 1
     lower = np.linalg.cholesky(hessian)
-    target: Doubles = nnls(lower.T, np.linalg.solve(lower, linear))[0]
+    target: Floats64 = nnls(lower.T, np.linalg.solve(lower, linear))[0]
     return target
 
 
-def _line_search(likelihood: Doubles, alpha: Doubles, target: Doubles) -> float:
+def _line_search(likelihood: Floats64, alpha: Floats64, target: Floats64) -> float:
     """The longest of 1, ½, ¼, … that lowers loss + Σα as far as its slope promises, or 0."""
     way = target - alpha
     before = _loss(likelihood, alpha) + alpha.sum()
@@ -126,21 +125,21 @@ def _line_search(likelihood: Doubles, alpha: Doubles, target: Doubles) -> float:
     return 0.0
 
 
-def _without_tiny(alpha: Doubles) -> Doubles:
+def _without_tiny(alpha: Floats64) -> Floats64:
     kept = np.where(alpha < _TINY, 0.0, alpha)
-    normalised: Doubles = kept / kept.sum()
+    normalised: Floats64 = kept / kept.sum()
     return normalised
 
 
-def _loss(likelihood: Doubles, alpha: Doubles) -> float:
+def _loss(likelihood: Floats64, alpha: Floats64) -> float:
     return -float(np.log(likelihood @ alpha).mean())
 
 
-def _gradient(likelihood: Doubles, alpha: Doubles) -> Doubles:
-    gradient: Doubles = -(likelihood / (likelihood @ alpha)[:, None]).mean(axis=0)
+def _gradient(likelihood: Floats64, alpha: Floats64) -> Floats64:
+    gradient: Floats64 = -(likelihood / (likelihood @ alpha)[:, None]).mean(axis=0)
     return gradient
 
 
-def _gap(likelihood: Doubles, alpha: Doubles) -> float:
+def _gap(likelihood: Floats64, alpha: Floats64) -> float:
     gradient = _gradient(likelihood, alpha)
     return max(0.0, float(gradient @ alpha - gradient.min()))

@@ -7,22 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+from models.arrays import Floats64
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class WeightedScores:
     """Scores and what they are made of. Always: score = Σ contribution."""
 
-    scores: Doubles
+    scores: Floats64
     """(N,); NaN for a row without any stage."""
-    contributions: Doubles
+    contributions: Floats64
     """weight · signal (N, S); 0 where absent."""
-    weights: Doubles
+    weights: Floats64
     """α renormalised over the present stages (N, S); 0 where absent."""
 
 
-def combine(signals: NDArray[np.float32], present: NDArray[np.bool_], alpha: Doubles) -> Weighed:
+def combine(
+    signals: NDArray[np.float32], present: NDArray[np.bool_], alpha: Floats64
+) -> WeightedScores:
     """Weigh *signals* (N, S) in [0, 1] with *alpha* (S,), α ≥ 0, Σα = 1.
 
     Absent stages get weight 0 and the others' weights are scaled to sum to 1; where those
@@ -42,10 +44,10 @@ def combine(signals: NDArray[np.float32], present: NDArray[np.bool_], alpha: Dou
     contributions = weights * np.where(present, signals, 0).astype(np.float64)
     scores = _summed(contributions)
     scores[~present.any(axis=1)] = np.nan
-    return Weighed(scores, contributions, weights)
+    return WeightedScores(scores, contributions, weights)
 
 
-def _renormalised(weights: Doubles, present: NDArray[np.bool_]) -> Doubles:
+def _renormalised(weights: Floats64, present: NDArray[np.bool_]) -> Floats64:
     total = _summed(weights)
     nothing = total <= 0
     if nothing.any():
@@ -53,11 +55,11 @@ def _renormalised(weights: Doubles, present: NDArray[np.bool_]) -> Doubles:
         total = _summed(weights)
     complete = present.all(axis=1) & ~nothing
     divisor = np.where(complete | (total == 0), 1.0, total)
-    scaled: Doubles = weights / divisor[:, None]
+    scaled: Floats64 = weights / divisor[:, None]
     return scaled
 
 
-def _summed(values: Doubles) -> Doubles:
+def _summed(values: Floats64) -> Floats64:
     total = np.zeros(len(values))
     for column in values.T:
         total += column

@@ -81,7 +81,7 @@ def evaluate(
     from agents.service.open_version import open_weights
     from models.registry import Registry
     from models.report.handbook import Weeks
-    from models.report.report import COMPOSED
+    from models.report.training_report import COMPOSED
     from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings
 
@@ -245,8 +245,8 @@ def _report(
     from agents.demo.evaluation import NotWhole
     from agents.demo.evaluation_data import outcomes_of_events
     from agents.demo.evaluation_table import figures_table
-    from models.report.handbook import scored
-    from models.report.report import COMPOSED
+    from models.report.handbook import protocol_figures
+    from models.report.training_report import COMPOSED
 
     outcomes = outcomes_of_events(evaluation.events).of(tested)
     account, shortfall = evaluation.ledger.total(), evaluation.shortfall()
@@ -258,7 +258,7 @@ def _report(
     }  # fmt: skip
     said = evaluation.scores()
     judged = [name for name in said if name not in unmeasured and not shortfall]
-    rows = {name: scored(outcomes, said[name][tested]) for name in judged}
+    rows = {name: protocol_figures(outcomes, said[name][tested]) for name in judged}
     if as_json:
         composed = rows.pop(COMPOSED).model_dump() if COMPOSED in rows else {}
         others = {"rows": {name: row.model_dump() for name, row in rows.items()}} if rows else {}

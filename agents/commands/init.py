@@ -86,13 +86,13 @@ def init(
     from agents.commands import init_view as schema_report
     from agents.commands.pipeline_template import Template
     from models.registry import Registry
-    from models.schema import Wishes, infer_schema, sample_columns
+    from models.schema import SchemaOptions, infer_schema, sample_columns
     from topics.settings import HomeSettings
 
     path = _new_path(name, directory, force=force)
     _check_is_file(data)
     sampled = sample_columns(data)
-    wishes = Wishes(label, positive=positive, id=id_column, key=key, time=time)
+    wishes = SchemaOptions(label, positive=positive, id=id_column, key=key, time=time)
     schema = infer_schema(sampled.columns, wishes, numbers_as_text=sampled.numbers_as_text)
     template = Template(
         name, Path(data).name, sampled.missing_values, novelty=True, review=_REVIEW, yes=_YES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from models.onnx.weighed_models import InService, in_service, other_models
+from models.onnx.weighed_models import ServedModel, in_service, other_models
 from models.registry import ModelVersion, Registry, RegistryError, WeightsVersion
 from topics.pipeline import PipelineFile
 
@@ -61,7 +61,7 @@ def _model(registry: Registry, pipeline: str, component: str, version: int) -> F
 
 
 def _weights(
-    registry: Registry, pipeline: str, version: int, runs: Mapping[str, InService]
+    registry: Registry, pipeline: str, version: int, runs: Mapping[str, ServedModel]
 ) -> Facts:
     try:
         found = registry.weights(pipeline, version)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.commands.shared import JsonOption, print_json, stderr, stdout
 
 if TYPE_CHECKING:
-    from models.registry import ComponentVariants, Fused, OptimiseReport, Variant
+    from models.registry import ComponentVariants, FusionResult, OptimiseReport, Variant
 
 _SIMULATED_ROWS = 150_000
 
@@ -71,7 +71,7 @@ def optimise(
     from agents.components import open_component
     from agents.service.open_version import open_weights
     from models.registry import Registry
-    from models.variants.model_source import Setting
+    from models.variants.model_source import ModelSource
     from models.variants.optimisation import optimise as measured_variants
     from models.variants.optimisation import register
     from models.variants.plot import check_drawable, draw
@@ -87,7 +87,7 @@ def optimise(
         tolerances = pipeline.optimise.model_copy(update={"batch": sorted(set(batch))})
         pipeline = pipeline.model_copy(update={"optimise": tolerances})
     weights = open_weights(pipeline, registry).values
-    setting = Setting(pipeline, file.path.parent, registry, weights, open_component)
+    source = ModelSource(pipeline, file.path.parent, registry, weights, open_component)
     with Progress(
         TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), console=stderr,
@@ -101,10 +101,10 @@ def optimise(
             bars.update(tasks[part], completed=round(100 * fraction))
 
         report, models = measured_variants(
-            setting, gathered, only=only, seed=seed, progress=progressed
+            source, gathered, only=only, seed=seed, progress=progressed
         )
     if apply:
-        report = register(setting, report, models)
+        report = register(source, report, models)
     if as_json:
         print_json(report.model_dump_json())
     else:
@@ -157,7 +157,7 @@ def _print_component(component: ComponentVariants, report: OptimiseReport) -> No
     stdout.print()
 
 
-def _fused_in_words(fused: Fused) -> str:
+def _fused_in_words(fused: FusionResult) -> str:
     names = ", ".join(fused.components)
     if fused.speed is None:
         return f"{names}: fused, but one by one: {fused.refused}"

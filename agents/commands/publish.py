@@ -123,8 +123,7 @@ def _events(
     from datetime import UTC, datetime
     from itertools import chain, islice, repeat
 
-    from models.data import MissingLabel
-    from models.data.event_rows import event_rows
+    from models.data import MissingLabel, event_rows
     from topics.pipeline import Topology
 
     def now() -> str:

@@ -10,7 +10,7 @@ from topics.errors import AnabranchError, MissingExtra
 from topics.file_content import check_file
 
 if TYPE_CHECKING:
-    from models.report.report import TrainingReport
+    from models.report.training_report import TrainingReport
 
 
 class ReportNotWritable(AnabranchError):

@@ -11,8 +11,7 @@ import numpy as np
 import orjson
 from pydantic_core import ValidationError
 
-from models.data import count_rows
-from models.data.event_rows import event_rows
+from models.data import count_rows, event_rows
 from models.simulators import TRAINING
 from models.training.train import TrainingData
 from models.training.training_memory import check_memory, rows_about

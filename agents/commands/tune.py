@@ -27,7 +27,7 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from models.training.tune import Tuned
+    from models.training.tune import TuningResult
     from topics.pipeline import PipelineFile
 
 _SIMULATED_ROWS = 150_000
@@ -98,7 +98,7 @@ def _tuned(
     only: list[str] | None,
     engine: EngineName,
     address: str | None,
-) -> list[Tuned]:
+) -> list[TuningResult]:
     from agents.commands.labelled_rows import gathered_rows
     from agents.components import open_component
     from models.registry import Registry
@@ -130,7 +130,7 @@ def _tuned(
             )  # fmt: skip
 
 
-def _print(tuned: Tuned) -> None:
+def _print(tuned: TuningResult) -> None:
     """The candidates as a table, and lines to paste."""
     from rich.table import Table
 
@@ -156,7 +156,7 @@ def _print(tuned: Tuned) -> None:
     stdout.print(f"parameters: {{{chosen}}}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _write(file: PipelineFile, tuned: list[Tuned]) -> None:
+def _write(file: PipelineFile, tuned: list[TuningResult]) -> None:
     """Put the best parameters into the file, unless it has them; all of them, or none."""
     from topics.pipeline import rewrite, with_parameters
 

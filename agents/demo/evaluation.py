@@ -16,7 +16,7 @@ from agents.demo.evaluation_data import LabelledEvent
 from agents.demo.event_stream import PATIENCE_S, Stream
 from agents.process.child_process import WorkerProcess
 from models.report.handbook import EvaluationError
-from models.report.report import COMPOSED
+from models.report.training_report import COMPOSED
 from topics.events import EventDecoder
 from topics.kafka import Record
 from topics.settings import BrokerSettings

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from models.report.handbook import BOOK, BOOK_SOURCE, BOOK_WEEKS, Scored, Weeks
-from models.report.report import COMPOSED
+from models.report.handbook import BOOK, BOOK_SOURCE, BOOK_WEEKS, ProtocolFigures, Weeks
+from models.report.training_report import COMPOSED
 
 
-def figures_table(rows: Mapping[str, Scored], weeks: Weeks) -> Table:
+def figures_table(rows: Mapping[str, ProtocolFigures], weeks: Weeks) -> Table:
     """Our *rows*, and those of the book when *weeks* are the book's."""
     published = BOOK if weeks == BOOK_WEEKS else {}
     table = Table(box=None, pad_edge=False, caption_justify="left")

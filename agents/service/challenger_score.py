@@ -216,7 +216,7 @@ def _quality(scores: Doubles, labels: NDArray[np.bool_]) -> Quality:
     if labels.all() or not labels.any():
         return Quality(brier=brier)
     try:
-        from models.report.report import ranking
+        from models.report.metrics import ranking
     except ImportError:  # an image that only serves has no scikit-learn
         return Quality(brier=brier)
     found = ranking(labels, scores)

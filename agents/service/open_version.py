@@ -15,7 +15,13 @@ from typing import TypeVar
 
 from agents.components import ActiveChallenger, OpenComponent, open_component
 from agents.weigh import Weights
-from models.onnx.weighed_models import InService, OtherModel, in_service, learned_for, other_models
+from models.onnx.weighed_models import (
+    OtherModel,
+    ServedModel,
+    in_service,
+    learned_for,
+    other_models,
+)
 from models.registry import Registry, RegistryError, WeightsOutOfDate
 from topics.pipeline import ComponentSpec, Pipeline
 from topics.records import ControlState, Deployment, VersionRef, WeightsDeployment
@@ -168,7 +174,7 @@ def models_not_learned_for(
     if version == 0:  # fixed by the pipeline file, for whatever models
         return []
     promoted = {
-        name: InService(f"{name}@{it.champion.version}", it.champion.digest)
+        name: ServedModel(f"{name}@{it.champion.version}", it.champion.digest)
         for name, it in state.deployments.items()
         if it.champion is not None
     }

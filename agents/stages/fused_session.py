@@ -23,10 +23,11 @@ from agents.components import (
 )
 from agents.join import StageInput
 from agents.workers import Wiring
+from models.arrays import Floats32
 from models.component import StageOutput
-from models.onnx.fuse import FusedSession, block_of, parts_of
+from models.onnx.fuse import FusedSession, block_of, fusable_models
 from models.onnx.model_component import ModelComponent
-from models.onnx.session import ModelSession, Singles
+from models.onnx.session import ModelSession
 from models.registry import RegistryError
 from topics.events import BeyondFloat32, singles
 from topics.pipeline import worker_name
@@ -43,7 +44,7 @@ class _Read:
 
     rows: Ints
     """Of the N that are given, those that everything is there of."""
-    blocks: Mapping[str, Singles]
+    blocks: Mapping[str, Floats32]
     features_of: str | None = None
     """The component that reads events."""
     features: Floats | None = None
@@ -123,7 +124,7 @@ class FusedModels:
 
     async def _make(self, champions: Champions, widths: Mapping[str, int]) -> None:
         try:
-            parts = parts_of(self._pipeline, _sessions(champions))
+            parts = fusable_models(self._pipeline, _sessions(champions))
             session = await asyncio.to_thread(FusedSession.of, parts, widths)
         except Exception as exc:  # graphs of any kind: what is wrong with one must end no worker
             log.warning("%s: its components run one by one: %s", self._worker, exc)

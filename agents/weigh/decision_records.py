@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 
 from agents.join import JoinedRows
-from models.onnx.weighed_models import Learned
-from models.weighting import Weighed
+from models.onnx.weighed_models import DigestsByComponent
+from models.weighting import WeightedScores
 from topics.kafka import Headers, Record
 from topics.pipeline import Pipeline, Topology
 from topics.records import ATTEMPT, SCHEMA, Bools, Ints, rfc3339, rfc3339_all, source_id
@@ -25,7 +25,7 @@ class Weights:
     values: Mapping[str, float]
     version: int
     """0 for weights fixed in the pipeline file."""
-    learned_for: Learned = field(default_factory=dict)
+    learned_for: DigestsByComponent = field(default_factory=dict)
     """Component → digests of the models that they hold for; none of weights that are fixed."""
 
 
@@ -53,7 +53,7 @@ class DecisionWriter:
         partition: int,
         joined: JoinedRows,
         rows: Ints,
-        weighed: Weighed,
+        weighed: WeightedScores,
         now_ms: int,
         *,
         attempt: int = 1,
@@ -107,7 +107,7 @@ class DecisionWriter:
 class _StageColumns:
     """Contributions by row: arrays turned into lists once, read many times."""
 
-    def __init__(self, joined: JoinedRows, weighed: Weighed) -> None:
+    def __init__(self, joined: JoinedRows, weighed: WeightedScores) -> None:
         self._stages = [
             (
                 name,

@@ -12,8 +12,8 @@ import numpy as np
 from agents.components import VersionStarts
 from agents.join import ERRORS, JoinedRows
 from agents.weigh.decision_records import DecisionWriter, Weights
-from models.onnx.weighed_models import Learned
-from models.weighting import Weighed, combine
+from models.onnx.weighed_models import DigestsByComponent
+from models.weighting import WeightedScores, combine
 from topics.pipeline import Pipeline, Policy
 from topics.records import Bools, Failure, Ints
 
@@ -31,7 +31,7 @@ class RowScores:
     """Which rows have what a decision needs (N,); the others are dead."""
     fallback: Bools
     """Which of them are late, and get the pipeline file's decision instead of a score (N,)."""
-    weighed: Weighed
+    weighed: WeightedScores
 
 
 class Scorer:
@@ -111,7 +111,7 @@ class ActiveDecisionRule:
         self.starts.written(rule.versions, partition, first_offset)
 
 
-def rows_of_other_models(joined: JoinedRows, learned_for: Learned) -> dict[str, int]:
+def rows_of_other_models(joined: JoinedRows, learned_for: DigestsByComponent) -> dict[str, int]:
     """Of each stage, the rows whose output is of a model that the weights were not learned for.
 
     Weights that name no model of a stage hold for any.

@@ -1,7 +1,7 @@
 """Data files of others (Parquet, CSV, JSON lines) as event rows, batch by batch.
 
-`datasets` is the way in; `formats` opens a file, `columns` and `time_formats` read its values,
-`event_rows` makes events of them, `label_values` outcomes.
+`datasets` is the way in: rows as they are, or as the events of a pipeline file. `formats` opens a
+file, `columns` and `time_formats` read its values, `label_values` its outcomes.
 """
 
 from models.data.columns import (
@@ -13,7 +13,7 @@ from models.data.columns import (
     moment_of,
     without,
 )
-from models.data.datasets import count_rows, read_rows
+from models.data.datasets import RowBatch, count_rows, event_rows, read_rows
 from models.data.errors import DatasetNotFound, MissingLabel, UnreadableDataset
 from models.data.formats import open_source
 from models.data.label_values import outcome_name
@@ -21,6 +21,7 @@ from models.data.time_formats import EPOCHS, PATTERNS, time_in
 
 __all__ = [
     "EPOCHS", "FALSE_TEXTS", "PATTERNS", "TRUE_TEXTS", "Column", "DatasetNotFound",
-    "MissingLabel", "UnreadableDataset", "binary", "count_rows", "json_values", "moment_of",
+    "MissingLabel", "RowBatch", "UnreadableDataset", "binary", "count_rows", "event_rows",
+    "json_values", "moment_of",
     "open_source", "outcome_name", "read_rows", "time_in", "without",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ for batch in read_rows("june.parquet", columns={"TX_AMOUNT": "amount"}, fields=[
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
 from models.data.formats import arrow_errors, check_dataset, open_source
 from models.data.label_values import outcome_name
 from models.data.time_formats import times_in
+from topics.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class RowBatch:
 
     rows: int
     columns: dict[str, Column]
-    """Event field → N values; see `column_values.typed` for how each type is held."""
+    """Event field → N values; see `columns.typed` for how each type is held."""
     labels: NDArray[np.bool_] | None
     """The true outcomes (N,), or None when no label was asked for."""
 
@@ -94,6 +95,35 @@ def read_rows(
                 made = _with_labels(made, json_values(batch[outcome]), positive)
             yield made
             rows_before += rows
+
+
+def event_rows(
+    pipeline: Pipeline, path: str, *, now: Callable[[], str], labelled: bool
+) -> Iterator[RowBatch]:
+    """Yield the rows of *path* as the pipeline file maps them, labelled for training or not.
+
+    `now` gives the time (RFC 3339) of rows whose file has none. Raises as `read_rows`.
+    """
+    data, fields = pipeline.data, pipeline.event.fields
+    batches = read_rows(
+        path, columns=data.columns, fields=[name for name in fields if name not in data.generated],
+        label=data.label if labelled else None, positive=data.positive,
+        types={name: field.type for name, field in fields.items()},
+        optional=[name for name, field in fields.items() if field.optional],
+        missing_values=data.missing_values, time_formats=data.time_formats,
+    )  # fmt: skip
+    rows_before = 0
+    for batch in batches:
+        columns = dict(batch.columns)
+        if data.row_number is not None:
+            numbers = range(rows_before + 1, rows_before + batch.rows + 1)
+            as_text = fields[data.row_number].type == "string"
+            made: Column = [str(number) if as_text else number for number in numbers]
+            columns[data.row_number] = made
+        if data.published_at is not None:
+            columns[data.published_at] = [now()] * batch.rows
+        yield RowBatch(batch.rows, columns, batch.labels)
+        rows_before += batch.rows
 
 
 def count_rows(path: str) -> int | None:

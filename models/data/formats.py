@@ -1,4 +1,8 @@
-"""The file formats of data sets: each opens as its column names and a stream of batches."""
+"""The file formats of data sets: each opens as its column names and a stream of batches.
+
+pyarrow, which reads Parquet and CSV files, comes with the extra `data`; its objects are `Any` here
+because it has no types.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,9 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import orjson
 
-from models.data.arrow_columns import arrow_column
 from models.data.columns import FALSE_TEXTS, TRUE_TEXTS, Column, typed, without
 from models.data.errors import (
     TO_UTF8,
@@ -96,7 +100,7 @@ def open_parquet(path: str, batch_rows: int, missing: Collection[str] = ()) -> I
             def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
                 for batch in file.iter_batches(batch_rows, columns=list(wanted)):
                     yield {
-                        n: arrow_column(batch.column(n), kind, missing)
+                        n: _arrow_column(batch.column(n), kind, missing)
                         for n, kind in wanted.items()
                     }
 
@@ -129,7 +133,7 @@ def open_csv(path: str, batch_rows: int, missing: Collection[str] = ()) -> Itera
                 for block in reader:
                     for first in range(0, len(block), batch_rows):
                         part = block.slice(first, batch_rows)
-                        yield {n: arrow_column(part.column(n), kind) for n, kind in wanted.items()}
+                        yield {n: _arrow_column(part.column(n), kind) for n, kind in wanted.items()}
 
         with csv.open_csv(path) as header:
             names = list(header.schema.names)
@@ -244,3 +248,51 @@ def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
         reason = f"a JSON object is needed, this is a {type(value).__name__}"
         raise UnreadableDataset(name, reason, line=number)
     return value
+
+
+def _arrow_column(array: Any, kind: str | None, missing: Collection[str] = ()) -> Column:
+    """A pyarrow array as a column of the given event field type; see `columns.typed`.
+
+    `missing` is text that stands for no value.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if missing and (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        array = pa.array(without(array.to_pylist(), missing), pa.string())
+    if kind is not None:
+        array = _cast(array, kind)
+    if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
+        # Arrow keeps zoned times as UTC; naive ones are UTC by our contract.
+        array = array.cast(pa.timestamp("us"), safe=False)
+    elif kind == "boolean" or pa.types.is_nested(array.type) or not _fits_numpy(array):
+        return typed(array.to_pylist(), kind)
+    column: np.ndarray[Any, np.dtype[Any]] = array.to_numpy(zero_copy_only=False)
+    return column
+
+
+def _fits_numpy(array: Any) -> bool:
+    """Whether numpy holds the array without boxing or inventing values."""
+    import pyarrow as pa
+
+    if pa.types.is_floating(array.type):
+        return True
+    plain = pa.types.is_integer(array.type) or pa.types.is_boolean(array.type)
+    return bool(plain and array.null_count == 0)
+
+
+def _cast(array: Any, kind: str) -> Any:
+    """The array in the Arrow type of *kind*, or unchanged when its values do not all fit."""
+    import pyarrow as pa
+
+    if kind == "string" and pa.types.is_floating(array.type):
+        # Identifiers that a tool made floating because some were missing: 596.0 is "596".
+        array = _cast(array, "integer")
+    targets = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64()}
+    if kind not in targets or pa.types.is_nested(array.type) or pa.types.is_temporal(array.type):
+        return array
+    try:
+        return array.cast(targets[kind])
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return array

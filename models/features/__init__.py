@@ -5,10 +5,11 @@
 snapshot.
 """
 
+from models.arrays import Ints
 from models.features.history import History
-from models.features.history_errors import MalformedChunk
+from models.features.history_chunk import MalformedChunk
 from models.features.vector import FeatureVector
-from models.features.windows import Ints, WindowPlan, Windows, over_all_rows
+from models.features.windows import WindowPlan, Windows, over_all_rows
 
 __all__ = [
     "FeatureVector", "History", "Ints", "MalformedChunk", "WindowPlan", "Windows",

@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from models.arrays import Floats64, Ints
 from models.features.entry_store import EntryStore
-from models.features.segments import Doubles, Ints, pieces, ranges, upper_bound
+from models.features.segments import pieces, ranges, upper_bound
 
 Apply = Literal["count", "sum", "mean", "min", "max", "std", "distinct", "since_last", "share"]
 
@@ -51,7 +52,7 @@ class View(NamedTuple):
 
 def aggregated(
     store: EntryStore, view: View, times_ms: Ints, aggregates: Sequence[Aggregate]
-) -> Doubles:
+) -> Floats64:
     """The aggregates (N, A) of rows at *times_ms* that see *view*."""
     answers = np.zeros((len(times_ms), len(aggregates)))
     edges = _edges(store, view, times_ms, aggregates)
@@ -87,7 +88,7 @@ def _edges(
 
 
 def _fill(
-    answers: Doubles,
+    answers: Floats64,
     places: Sequence[int],
     aggregates: Sequence[Aggregate],
     store: EntryStore,
@@ -107,30 +108,30 @@ def _fill(
                     answers[rows, place] = reduce(values, of, present)
 
 
-def _present(values: Doubles, row: Ints) -> tuple[Doubles, Ints]:
+def _present(values: Floats64, row: Ints) -> tuple[Floats64, Ints]:
     absent = np.isnan(values)
     return (values[~absent], row[~absent]) if absent.any() else (values, row)
 
 
-def _sum(values: Doubles, row: Ints, counts: Ints) -> Doubles:
+def _sum(values: Floats64, row: Ints, counts: Ints) -> Floats64:
     return np.bincount(row, values, len(counts)).astype(np.float64, copy=False)
 
 
-def _mean(values: Doubles, row: Ints, counts: Ints) -> Doubles:
-    mean: Doubles = _sum(values, row, counts) / np.maximum(counts, 1)
+def _mean(values: Floats64, row: Ints, counts: Ints) -> Floats64:
+    mean: Floats64 = _sum(values, row, counts) / np.maximum(counts, 1)
     return mean
 
 
-def _std(values: Doubles, row: Ints, counts: Ints) -> Doubles:
+def _std(values: Floats64, row: Ints, counts: Ints) -> Floats64:
     with np.errstate(over="ignore"):  # beyond 1e154 the answer is infinity: the row is absent
         apart = values - _mean(values, row, counts)[row]
         squares = _sum(apart * apart, row, counts)
-    std: Doubles = np.sqrt(squares / np.maximum(counts - 1, 1))
+    std: Floats64 = np.sqrt(squares / np.maximum(counts - 1, 1))
     return std
 
 
-def _extreme(ufunc: np.ufunc) -> Callable[[Doubles, Ints, Ints], Doubles]:
-    def reduce(values: Doubles, row: Ints, counts: Ints) -> Doubles:
+def _extreme(ufunc: np.ufunc) -> Callable[[Floats64, Ints, Ints], Floats64]:
+    def reduce(values: Floats64, row: Ints, counts: Ints) -> Floats64:
         extreme = np.zeros(len(counts))
         starts = np.flatnonzero(np.diff(row, prepend=-1))
         extreme[row[starts]] = ufunc.reduceat(values, starts)
@@ -139,7 +140,7 @@ def _extreme(ufunc: np.ufunc) -> Callable[[Doubles, Ints, Ints], Doubles]:
     return reduce
 
 
-def _distinct(values: Doubles, row: Ints, counts: Ints) -> Doubles:
+def _distinct(values: Floats64, row: Ints, counts: Ints) -> Floats64:
     by_value = np.lexsort((values, row))
     value, of = values[by_value], row[by_value]
     fresh = np.ones(len(value), np.bool_)
@@ -147,7 +148,7 @@ def _distinct(values: Doubles, row: Ints, counts: Ints) -> Doubles:
     return _sum(fresh.astype(np.float64), of, counts)
 
 
-_REDUCE: Mapping[Apply, Callable[[Doubles, Ints, Ints], Doubles]] = {
+_REDUCE: Mapping[Apply, Callable[[Floats64, Ints, Ints], Floats64]] = {
     "sum": _sum,
     "mean": _mean,
     "share": _mean,

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.features.segments import Doubles, Ints, pieces, ranges, upper_bound
+from models.arrays import Floats64, Ints
+from models.features.segments import pieces, ranges, upper_bound
 
 LONG_AGO = -(1 << 61)
 """Earlier than every time that an entry may have."""
@@ -28,7 +29,7 @@ class EntryStore:
     def __init__(self, width: int, keep_ms: int) -> None:
         self.times: Ints = np.zeros(1, np.int64)
         self.orders: Ints = np.zeros(1, np.int64)
-        self.values: tuple[Doubles, ...] = tuple(np.zeros(1) for _ in range(width))
+        self.values: tuple[Floats64, ...] = tuple(np.zeros(1) for _ in range(width))
         self.start: Ints = np.zeros(0, np.int64)
         self.end: Ints = np.zeros(0, np.int64)
         self._block: Ints = np.zeros(0, np.int64)
@@ -39,7 +40,7 @@ class EntryStore:
         self._room = 0
 
     @property
-    def _columns(self) -> tuple[Ints | Doubles, ...]:
+    def _columns(self) -> tuple[Ints | Floats64, ...]:
         return (self.times, self.orders, *self.values)
 
     @property
@@ -64,7 +65,7 @@ class EntryStore:
         """The time at or before which entries of each slot are invisible."""
         return self.newest(slots)[0] - self._keep_ms
 
-    def visible(self, slot: int) -> tuple[Ints, Ints, list[Doubles]]:
+    def visible(self, slot: int) -> tuple[Ints, Ints, list[Floats64]]:
         """Times, orders and values of what is visible in a slot, in order."""
         at = np.array([slot])
         floor = self.floors(at)
@@ -95,7 +96,7 @@ class EntryStore:
         self._move(slots, target)
         self._own(slots[leaves], target[leaves], rooms)
 
-    def append(self, slots: Ints, counts: Ints, columns: Sequence[Ints | Doubles]) -> Ints:
+    def append(self, slots: Ints, counts: Ints, columns: Sequence[Ints | Floats64]) -> Ints:
         """Write *counts* entries behind each slot's last, where `reserve` made room.
 
         `columns` are times, orders and values, slot after slot. Returns the positions.
@@ -123,7 +124,7 @@ class EntryStore:
             column[at] = value
         self.end[slot] = end + 1
 
-    def extend(self, counts: Ints, columns: Sequence[Ints | Doubles]) -> None:
+    def extend(self, counts: Ints, columns: Sequence[Ints | Floats64]) -> None:
         """New slots behind the others, with *counts* entries each."""
         slots = np.arange(self._slots, self._slots + len(counts))
         self.add_slots(len(counts))

@@ -13,14 +13,28 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats64, Ints
 from models.features.aggregates import Aggregate, Apply, View, aggregated
-from models.features.arrival import rounds
 from models.features.entry_store import EntryStore
-from models.features.history_chunk import LATEST, MAX_HEADER, Piece, decoded, encoded
-from models.features.history_errors import MalformedChunk, WrongEntries
-from models.features.segments import Doubles, Ints, pieces, ranges, upper_bound
+from models.features.history_chunk import (
+    LATEST,
+    MAX_HEADER,
+    HistoryError,
+    MalformedChunk,
+    Piece,
+    decoded,
+    encoded,
+)
+from models.features.segments import pieces, ranges, rounds, upper_bound
 
 __all__ = ["Aggregate", "Apply", "History"]
+
+
+class WrongEntries(HistoryError):
+    """Entries whose arrays do not fit each other, or whose values are out of range."""
+
+    def __init__(self, what: str, wanted: str, found: str) -> None:
+        super().__init__(f"entries of a history: {what} must be {wanted}, not {found}")
 
 
 class History:
@@ -71,9 +85,9 @@ class History:
         keys: Sequence[str],
         times_ms: Ints,
         orders: Ints,
-        values: Doubles,
+        values: Floats64,
         aggregates: Sequence[Aggregate],
-    ) -> Doubles:
+    ) -> Floats64:
         """Add N rows one after the other, and return the aggregates (N, A) that each sees.
 
         A row sees itself, unless it is too late or at once the oldest of too many, and what
@@ -89,13 +103,13 @@ class History:
                 answers[rows] = aggregated(self._store, view, times, aggregates)
         return answers
 
-    def add(self, keys: Sequence[str], times_ms: Ints, orders: Ints, values: Doubles) -> None:
+    def add(self, keys: Sequence[str], times_ms: Ints, orders: Ints, values: Floats64) -> None:
         """Add N rows one after the other, as `observe` does."""
         self.observe(keys, times_ms, orders, values, ())
 
     def look_up(
         self, keys: Sequence[str], times_ms: Ints, aggregates: Sequence[Aggregate]
-    ) -> Doubles:
+    ) -> Floats64:
         """The aggregates (N, A) of what the keys have at these times; nothing is added."""
         slots = np.array([self._slots.get(key, -1) for key in keys], np.int64)
         known = np.flatnonzero(slots >= 0)
@@ -105,11 +119,11 @@ class History:
         return aggregated(self._store, View(first, stop, stop, floors), times_ms, aggregates)
 
     def glimpse(
-        self, key: str, time_ms: int, order: int, values: Doubles, aggregates: Sequence[Aggregate]
-    ) -> Doubles:
+        self, key: str, time_ms: int, order: int, values: Floats64, aggregates: Sequence[Aggregate]
+    ) -> Floats64:
         """The aggregates (A,) that one row sees in its turn, see `glimpses`."""
         moment = np.array([time_ms], np.int64), np.array([order], np.int64)
-        answers: Doubles = self.glimpses([key], *moment, values[None], aggregates)[0]
+        answers: Floats64 = self.glimpses([key], *moment, values[None], aggregates)[0]
         return answers
 
     def glimpses(
@@ -117,9 +131,9 @@ class History:
         keys: Sequence[str],
         times_ms: Ints,
         orders: Ints,
-        values: Doubles,
+        values: Floats64,
         aggregates: Sequence[Aggregate],
-    ) -> Doubles:
+    ) -> Floats64:
         """The aggregates (N, A) that each row sees in its turn among those that are here.
 
         That is itself, and what is before it by time and order; an entry of the same order is
@@ -131,7 +145,7 @@ class History:
         )  # fmt: skip
         own_keys = [str(row) for row in range(len(keys))]
         past_keys: list[str] = []
-        past: list[tuple[Ints, Ints, Doubles]] = []
+        past: list[tuple[Ints, Ints, Floats64]] = []
         for row, (key, time_ms, order) in enumerate(
             zip(keys, times_ms.tolist(), orders.tolist(), strict=True)
         ):
@@ -202,7 +216,7 @@ class History:
         times, orders = self._store.times.take(at), self._store.orders.take(at)
         return Piece(keys, counts, times, orders, [v.take(at) for v in self._store.values])
 
-    def _check(self, keys: Sequence[str], times_ms: Ints, orders: Ints, values: Doubles) -> None:
+    def _check(self, keys: Sequence[str], times_ms: Ints, orders: Ints, values: Floats64) -> None:
         shapes = (times_ms.shape, orders.shape, values.shape)
         wanted = ((len(keys),), (len(keys),), (len(keys), self._width))
         if shapes != wanted:
@@ -223,7 +237,7 @@ class History:
         return np.array(slots, np.int64)
 
     def _arrive(
-        self, slots: Ints, ahead: NDArray[np.bool_], times: Ints, orders: Ints, values: Doubles
+        self, slots: Ints, ahead: NDArray[np.bool_], times: Ints, orders: Ints, values: Floats64
     ) -> View:
         """Add one round of rows, sorted by slot, and return what each sees."""
         store = self._store

@@ -4,6 +4,11 @@
     | entries of each (uint32) | times (int64) | orders (int64) | values, column by column (float64)
 
 All little-endian. The header gives the counts, from which the length of the piece follows.
+
+AnabranchError
+└── HistoryError           also a ValueError
+    ├── WrongEntries       arrays that do not fit each other, or values out of range (`history`)
+    └── MalformedChunk     bytes that are no piece of a snapshot of such a history
 """
 
 from __future__ import annotations
@@ -14,14 +19,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.features.history_errors import MalformedChunk
-from models.features.segments import Doubles, Ints, ascends
+from models.arrays import Floats64, Ints
+from models.features.segments import ascends
+from topics.errors import AnabranchError
 
 LATEST = 1 << 60
 """Times are within ±LATEST milliseconds, so that sums of a few of them fit into int64."""
 MAX_HEADER = 256
 _FORMAT = "anabranch-history-1"
 _COUNTS = ("width", "keys", "text", "entries")
+
+
+class HistoryError(AnabranchError, ValueError):
+    """A history cannot take what it is given; it is unchanged."""
+
+
+class MalformedChunk(HistoryError):
+    """Bytes that are no piece of a snapshot of such a history."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"not a piece of this history's snapshot: {reason}; "
+            "leave the snapshot out and read the events again"
+        )
 
 
 class Piece(NamedTuple):
@@ -33,7 +53,7 @@ class Piece(NamedTuple):
     times_ms: Ints
     """(N,), ascending by (time, order) within a key."""
     orders: Ints
-    values: Sequence[Doubles]
+    values: Sequence[Floats64]
     """One array (N,) for each column."""
 
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats64
 from models.component import Column
 from topics.pipeline import Feature
-
-Doubles = NDArray[np.float64]
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
@@ -32,7 +31,7 @@ class FeatureVector:
         self.names = [name for feature in features for name in feature.columns]
         """One name per column; `one_hot` has a column per category, all 0 for any other."""
 
-    def compute(self, columns: Mapping[str, Column]) -> Doubles:
+    def compute(self, columns: Mapping[str, Column]) -> Floats64:
         """The features of N rows, float64 (N, F).
 
         *columns* holds event fields, and windowed features by the names of their columns.
@@ -41,7 +40,7 @@ class FeatureVector:
         return np.concatenate([_block(feature, columns) for feature in self._features], axis=1)
 
 
-def _block(feature: Feature, columns: Mapping[str, Column]) -> Doubles:
+def _block(feature: Feature, columns: Mapping[str, Column]) -> Floats64:
     if feature.over is not None:
         return np.stack([columns[name] for name in feature.columns], axis=1)
     column = columns[feature.of]
@@ -61,7 +60,7 @@ def _block(feature: Feature, columns: Mapping[str, Column]) -> Doubles:
             return values[:, None]
 
 
-def _ordinal(column: Column, choices: Sequence[str]) -> Doubles:
+def _ordinal(column: Column, choices: Sequence[str]) -> Floats64:
     """The place of each value in *choices*, from 0 on; -1 for any other and for none."""
     places = np.full(len(column), -1.0)
     for place, choice in enumerate(choices):
@@ -69,13 +68,13 @@ def _ordinal(column: Column, choices: Sequence[str]) -> Doubles:
     return places
 
 
-def _weekday(times_ms: Doubles) -> Doubles:
+def _weekday(times_ms: Floats64) -> Floats64:
     """0 for Monday to 6 for Sunday."""
-    weekday: Doubles = (np.floor(times_ms / _DAY_MS) + _EPOCH_WEEKDAY) % 7
+    weekday: Floats64 = (np.floor(times_ms / _DAY_MS) + _EPOCH_WEEKDAY) % 7
     return weekday
 
 
-def _month(times_ms: Doubles) -> Doubles:
+def _month(times_ms: Floats64) -> Floats64:
     """1 for January to 12 for December."""
     missing = np.isnan(times_ms)
     times = np.where(missing, 0, times_ms).astype(np.int64).astype("datetime64[ms]")
@@ -83,17 +82,17 @@ def _month(times_ms: Doubles) -> Doubles:
     return np.where(missing, np.nan, months)
 
 
-def _hour(times_ms: Doubles) -> Doubles:
-    hour: Doubles = np.floor(times_ms / _HOUR_MS) % 24
+def _hour(times_ms: Floats64) -> Floats64:
+    hour: Floats64 = np.floor(times_ms / _HOUR_MS) % 24
     return hour
 
 
-def _flag(holds: NDArray[np.bool_], times_ms: Doubles) -> Doubles:
+def _flag(holds: NDArray[np.bool_], times_ms: Floats64) -> Floats64:
     """1 where it holds, 0 where not, NaN where the time is missing."""
     return np.where(np.isnan(times_ms), np.nan, holds.astype(np.float64))
 
 
-_TRANSFORMS: Mapping[str, Callable[[Doubles], Doubles]] = {
+_TRANSFORMS: Mapping[str, Callable[[Floats64], Floats64]] = {
     "identity": lambda values: values,
     # Negative values have no logarithm; their size below zero carries no risk here.
     "log1p": lambda values: np.log1p(np.maximum(values, 0)),

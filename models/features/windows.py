@@ -12,13 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats64, Ints
 from models.component import Column
 from models.features.history import Aggregate, History
-from models.features.segments import Doubles
 from topics.events import CLOCKS_APART_MS
 from topics.pipeline import OUTCOMES, Feature, Pipeline, duration_ms
-
-Ints = NDArray[np.int64]
 
 _CHUNK_ROWS = 8192
 _EXACT_BITS = 53
@@ -58,7 +56,7 @@ class WindowPlan:
         """Whose past each row is about (N)."""
         return [str(value) for value in columns[self.entity].tolist()]
 
-    def values(self, columns: Mapping[str, Column]) -> Doubles:
+    def values(self, columns: Mapping[str, Column]) -> Floats64:
         """What is kept of each row (N, V)."""
         kept = [_numbers(columns[field]) for field in self.fields]
         return np.stack(kept, axis=1) if kept else np.zeros((len(columns[self.time]), 0))
@@ -94,7 +92,7 @@ class Windows:
         return {"events": self._events, "outcomes": self._outcomes}
 
     def observe(
-        self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Doubles
+        self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Floats64
     ) -> dict[str, Column]:
         """Add N events one after the other; the features' columns (N,) as each event sees them.
 
@@ -113,7 +111,7 @@ class Windows:
         return dict(zip(self.plan.columns, found.T, strict=True))
 
     def glimpses(
-        self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Doubles
+        self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Floats64
     ) -> dict[str, Column]:
         """The features' columns (N,) of events, each in its turn, see `History`; none is added."""
         found = np.zeros((len(entities), len(self.plan.columns)))
@@ -178,7 +176,7 @@ def _fields(features: Sequence[Feature]) -> list[str]:
     return list(dict.fromkeys(kept))
 
 
-def _numbers(column: Column) -> Doubles:
+def _numbers(column: Column) -> Floats64:
     """Values as float64; strings as 53 bits of their digest, to tell them apart."""
     if column.dtype != object:
         return column.astype(np.float64)

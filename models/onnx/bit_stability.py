@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 from onnx import ValueInfoProto, helper, numpy_helper
 
-Singles = NDArray[np.float32]
+from models.arrays import Floats32
 
 _PART = 7
 """Odd, so that a row of a part lies otherwise in memory than in the whole."""
@@ -40,7 +39,7 @@ def with_stable_sums(model: Any, columns: int) -> Any:
     return model
 
 
-def moving_rows(run: Callable[[Singles], Singles], rows: Singles) -> int:
+def moving_rows(run: Callable[[Floats32], Floats32], rows: Floats32) -> int:
     """How many of *rows* get other bits from *run* in batches of seven than in one."""
     parts = [run(rows[at : at + _PART].copy()) for at in range(0, len(rows), _PART)]
     apart = np.concatenate([np.zeros(0, np.float32), *parts])

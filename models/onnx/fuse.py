@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from models.onnx.session import ModelSession, Singles, filled, opened
+from models.arrays import Floats32
+from models.component import kind_of
+from models.onnx.session import ModelSession, filled, opened
 from models.registry import RegistryError
-from topics.pipeline import EVENTS, Pipeline
+from topics.pipeline import Pipeline
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +35,7 @@ class NotFusable(RegistryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FusableModel:
     """One component's model, and what it reads."""
 
     name: str
@@ -47,21 +49,21 @@ def block_of(component: str) -> str:
     return f"{component}.output"
 
 
-def parts_of(pipeline: Pipeline, sessions: Mapping[str, ModelSession]) -> list[Part]:
+def fusable_models(pipeline: Pipeline, sessions: Mapping[str, ModelSession]) -> list[FusableModel]:
     """Parts of these components, which follow each other in the order of the flow.
 
     What passes on more than its signal is a block to those that read it: components from outside,
-    and the one that reads events, which itself reads that block.
+    and the one that passes on features, whose model itself reads that block.
     """
     specs = {name: pipeline.component(name) for name in sessions}
-    signals = {name for name, spec in specs.items() if EVENTS not in spec.inputs}
+    signals = {name for name, spec in specs.items() if not kind_of(spec).passes_on_features}
 
     def tensors(name: str) -> list[str]:
         if name not in signals:
             return [block_of(name)]
         return [it if it in signals else block_of(it) for it in specs[name].inputs]
 
-    return [Part(name, session, tensors(name)) for name, session in sessions.items()]
+    return [FusableModel(name, session, tensors(name)) for name, session in sessions.items()]
 
 
 class FusedSession:
@@ -73,15 +75,15 @@ class FusedSession:
         self._blocks = [tensor.name for tensor in session.get_inputs()]
 
     @classmethod
-    def of(cls, parts: Sequence[Part], widths: Mapping[str, int]) -> Self:
-        """The session of *parts*; *widths* are the columns of each block from outside.
+    def of(cls, members: Sequence[FusableModel], widths: Mapping[str, int]) -> Self:
+        """The session of *members*; *widths* are the columns of each block from outside.
 
         It is tried on random rows, and must give the bits that the models give one by one. Raises
         NotFusable, also where the package `onnx` is missing, and what reading the models raises.
         """
-        names = [part.name for part in parts]
+        names = [member.name for member in members]
         try:
-            content = merged(parts, widths)
+            content = merged(members, widths)
         except ImportError as exc:
             raise NotFusable(names, "that needs `pip install anabranch[fuse]`") from exc
         fused = cls(opened(content, " and ".join(names)), names)
@@ -91,13 +93,13 @@ class FusedSession:
                 name: rng.normal(size=(rows, width)).astype(np.float32)
                 for name, width in widths.items()
             }
-            together, alone = fused.signals(blocks), one_by_one(parts, blocks)
+            together, alone = fused.signals(blocks), one_by_one(members, blocks)
             for name in names:
                 if (together[name].view(np.int32) != alone[name].view(np.int32)).any():
                     raise NotFusable(names, f"the signal of {name} has other bits then")
         return fused
 
-    def signals(self, blocks: Mapping[str, Singles]) -> dict[str, Singles]:
+    def signals(self, blocks: Mapping[str, Floats32]) -> dict[str, Floats32]:
         """Each model's signal (N,) of rows that are given as *blocks* of columns, (N, F) each."""
         rows = len(next(iter(blocks.values())))
         if rows == 0:
@@ -108,39 +110,41 @@ class FusedSession:
         }
 
 
-def one_by_one(parts: Sequence[Part], blocks: Mapping[str, Singles]) -> dict[str, Singles]:
+def one_by_one(
+    members: Sequence[FusableModel], blocks: Mapping[str, Floats32]
+) -> dict[str, Floats32]:
     """What `FusedSession.signals` must give: each model run by itself."""
-    known, signals = dict(blocks), dict[str, Singles]()
-    for part in parts:
-        signal = part.session.signal(np.concatenate([known[it] for it in part.inputs], axis=1))
-        signals[part.name] = signal
-        known[part.name] = signal[:, None]
+    known, signals = dict(blocks), dict[str, Floats32]()
+    for member in members:
+        signal = member.session.signal(np.concatenate([known[it] for it in member.inputs], axis=1))
+        signals[member.name] = signal
+        known[member.name] = signal[:, None]
     return signals
 
 
-def merged(parts: Sequence[Part], widths: Mapping[str, int]) -> bytes:
+def merged(members: Sequence[FusableModel], widths: Mapping[str, int]) -> bytes:
     """One ONNX graph: an input for each block, an output (N, 1) with each part's name.
 
     Raises NotFusable, and what reading the models raises.
     """
     from onnx import checker, helper, numpy_helper
 
-    names = [part.name for part in parts]
-    models = _of_one_version([_renamed(part) for part in parts])
+    names = [member.name for member in members]
+    models = _of_one_version([_renamed(member) for member in members])
     opsets = _opsets(names, models)
     nodes: list[onnx.NodeProto] = []
     constants = [numpy_helper.from_array(np.array([-1, 1], np.int64), _COLUMN)]
-    for part, model in zip(parts, models, strict=True):
+    for member, model in zip(members, models, strict=True):
         reads = model.graph.input[0].name
         nodes.append(
-            helper.make_node("Concat", list(part.inputs), [reads], axis=1)
-            if len(part.inputs) > 1
-            else helper.make_node("Identity", list(part.inputs), [reads])
+            helper.make_node("Concat", list(member.inputs), [reads], axis=1)
+            if len(member.inputs) > 1
+            else helper.make_node("Identity", list(member.inputs), [reads])
         )
         nodes += model.graph.node
         constants += model.graph.initializer
-        signal = _prefixed(part.name, "signal")
-        nodes.append(helper.make_node("Reshape", [signal, _COLUMN], [part.name]))
+        signal = _prefixed(member.name, "signal")
+        nodes.append(helper.make_node("Reshape", [signal, _COLUMN], [member.name]))
     graph = helper.make_graph(
         nodes, "fused",
         [_single(name, width) for name, width in widths.items()],
@@ -160,24 +164,24 @@ def _single(name: str, width: int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, width])
 
 
-def _prefixed(part: str, tensor: str) -> str:
-    return f"{part}/{tensor}"
+def _prefixed(member: str, tensor: str) -> str:
+    return f"{member}/{tensor}"
 
 
-def _renamed(part: Part) -> onnx.ModelProto:
+def _renamed(member: FusableModel) -> onnx.ModelProto:
     """The part's model with its name in front of every other name."""
     import onnx
     from onnx import compose
 
     from models.registry import digest_of
 
-    content = part.session.read()
-    if digest_of(content) != part.session.digest:
-        raise NotFusable([part.name], "its file has changed since it was loaded")
+    content = member.session.read()
+    if digest_of(content) != member.session.digest:
+        raise NotFusable([member.name], "its file has changed since it was loaded")
     model = onnx.load_from_string(content)
     if model.functions or model.graph.sparse_initializer:
-        raise NotFusable([part.name], "its graph has functions or sparse tensors")
-    renamed: onnx.ModelProto = compose.add_prefix(model, _prefixed(part.name, ""))
+        raise NotFusable([member.name], "its graph has functions or sparse tensors")
+    renamed: onnx.ModelProto = compose.add_prefix(model, _prefixed(member.name, ""))
     return renamed
 
 

@@ -17,15 +17,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from models.arrays import Floats32
 from models.onnx.bit_stability import moving_rows
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
 from models.registry import ModelCard, ModelVersion, Registry, RegistryError, columns_of, reads
 from topics.pipeline import ComponentSpec, Pipeline
-
-Singles = NDArray[np.float32]
 
 GENERATED_ROWS = 512
 LEAST_ROWS = 32
@@ -56,7 +54,7 @@ def import_model(
     registry: Registry,
     *,
     source: str,
-    rows: Callable[[Sequence[str]], Singles] | None = None,
+    rows: Callable[[Sequence[str]], Floats32] | None = None,
     note: str = "",
     trained_until: datetime | None = None,
     clock: Callable[[], datetime],
@@ -94,7 +92,7 @@ def import_model(
     return registry.add(pipeline.name, name, content, card, probe_of(session, tried))
 
 
-def generated_rows(width: int) -> Singles:
+def generated_rows(width: int) -> Floats32:
     """Rows whose columns are of very different size, and a row of zeros; always the same."""
     rng = np.random.default_rng(0)
     size = 10.0 ** (np.arange(width) % 5 - 2)
@@ -142,7 +140,7 @@ def _columns(pipeline: Pipeline, name: str, width: int, registry: Registry) -> l
     return columns_of(pipeline, name, width)
 
 
-def _check_rows(rows: Singles, columns: Sequence[str], source: str) -> None:
+def _check_rows(rows: Floats32, columns: Sequence[str], source: str) -> None:
     if rows.ndim != 2 or rows.shape[1] != len(columns):
         raise ImportRefused(source, f"the rows have shape {rows.shape}, not (N, {len(columns)})")
     if len(rows) < LEAST_ROWS:
@@ -152,7 +150,7 @@ def _check_rows(rows: Singles, columns: Sequence[str], source: str) -> None:
         raise ImportRefused(source, f"row {row + 1} of the rows has no number in {columns[column]}")
 
 
-def _check_signals(session: ModelSession, rows: Singles, source: str) -> None:
+def _check_signals(session: ModelSession, rows: Floats32, source: str) -> None:
     for size in (*_SIZES, len(rows)):
         some = rows[:size]
         try:

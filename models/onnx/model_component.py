@@ -1,13 +1,22 @@
-"""Components whose signal an ONNX model makes."""
+"""Components whose signal an ONNX model makes, and how components are opened."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
 from models.component import Batch, Component, StageOutput
 from models.onnx.session import ModelSession
+from models.registry import Registry
+from topics.pipeline import Pipeline
 
 
 class ModelComponent(Component):
-    """Runs its model over its inputs' outputs, side by side in the order of `from:`."""
+    """Runs its model over its inputs' outputs, side by side in the order of `from:`.
+
+    Every component of a kind that `has_model` is one, where the pipeline file gives it a model.
+    """
 
     def __init__(self, session: ModelSession) -> None:
         self.session = session
@@ -15,3 +24,15 @@ class ModelComponent(Component):
     def transform(self, batch: Batch) -> StageOutput:
         """Output, float32 (N, 1), and signal (N,) are what the model says."""
         return StageOutput.of_signal(self.session.signal(batch.matrix()))
+
+
+class LoadedComponent(Protocol):
+    """What opening a component gives."""
+
+    @property
+    def component(self) -> Component:
+        """What transforms batches."""
+
+
+ComponentOpener = Callable[[Pipeline, str, Registry, Path], LoadedComponent]
+"""Opens the component of that name as serving does; the path is the pipeline file's folder."""

@@ -14,8 +14,9 @@ import logging
 
 import numpy as np
 
+from models.arrays import Floats32
 from models.onnx.session import ModelSession
-from models.registry import Probe, RegistryError, Singles, spread_rows
+from models.registry import Probe, RegistryError, spread_rows
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class ProbeFailed(RegistryError):
         )
 
 
-def probe_of(session: ModelSession, rows: Singles) -> Probe:
+def probe_of(session: ModelSession, rows: Floats32) -> Probe:
     """Some of *rows* (N, F), N > 0, with their signals as *session* has them."""
     chosen = spread_rows(rows)
     return Probe(chosen, session.signal(chosen))

@@ -14,13 +14,11 @@ from typing import Self
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
+from models.arrays import Floats32
 from models.onnx.external_data import NotOnnx, external_tensor
 from models.registry import ModelVersion, RegistryError, Signature, digest_of
 from topics.file_content import read_file
-
-Singles = NDArray[np.float32]
 
 MOST_MODEL_BYTES = 1 << 30
 """A larger file is no model that is run row by row, and would not fit the memory of a worker."""
@@ -105,7 +103,7 @@ class ModelSession:
         """What a card says of the model's input and output."""
         return Signature(input=self._input, width=self.n_inputs, dtype="float32")
 
-    def signal(self, x: Singles) -> Singles:
+    def signal(self, x: Floats32) -> Floats32:
         """The signal (N,) of rows *x*, float32 (N, F).
 
         A row's bits are the same in any batch, on one kind of processor, for every model that
@@ -117,7 +115,7 @@ class ModelSession:
         if len(x) == 0:
             return np.zeros(0, np.float32)
         rows = filled(x)
-        made: Singles = self._session.run(["signal"], {self._input: rows})[0]
+        made: Floats32 = self._session.run(["signal"], {self._input: rows})[0]
         return made.reshape(len(rows))[: len(x)]
 
 
@@ -145,7 +143,7 @@ def opened(onnx: bytes, path: Path | str) -> ort.InferenceSession:
         raise ModelUnreadable(path, str(exc).splitlines()[0]) from exc
 
 
-def filled(x: Singles) -> Singles:
+def filled(x: Floats32) -> Floats32:
     """Rows *x* and copies of the last one, to a multiple of four.
 
     onnxruntime runs other kernels, with other bits in the last place, for a lone row

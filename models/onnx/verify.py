@@ -11,7 +11,7 @@ from models.registry import WEIGHTS, ModelVersion, Registry, RegistryError
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class VersionCheck:
     """One version that was looked at."""
 
     component: str
@@ -23,7 +23,7 @@ class Checked:
 
 def verify(
     registry: Registry, pipeline: str, component: str | None = None, *, run: bool = False
-) -> Iterator[Checked]:
+) -> Iterator[VersionCheck]:
     """Check card, model and probe rows of every version, and the weights.
 
     With *run*, each model is also opened, and asked for its probe rows' signals. Only one
@@ -31,7 +31,7 @@ def verify(
     """
     for name in [component] if component else [*registry.components(pipeline), WEIGHTS]:
         for version in registry.versions(pipeline, name):
-            yield Checked(name, version, _wrong(registry, pipeline, name, version, run=run))
+            yield VersionCheck(name, version, _wrong(registry, pipeline, name, version, run=run))
 
 
 def _wrong(

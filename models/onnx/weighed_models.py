@@ -24,11 +24,11 @@ from topics.pipeline import Pipeline
 
 _SHOWN = len("sha256:") + 12
 
-Learned = Mapping[str, frozenset[str]]
+DigestsByComponent = Mapping[str, frozenset[str]]
 """Component → digests of the models that weights hold for."""
 
 
-class InService(NamedTuple):
+class ServedModel(NamedTuple):
     """A model that runs, or would."""
 
     name: str
@@ -60,7 +60,7 @@ class WeightsOfOtherModels(RegistryError):
         )
 
 
-def learned_for(registry: Registry, pipeline: str, models: Mapping[str, str]) -> Learned:
+def learned_for(registry: Registry, pipeline: str, models: Mapping[str, str]) -> DigestsByComponent:
     """The digests that weights hold for whose card names *models*: those, and their variants'."""
     found = {}
     for component, digest in models.items():
@@ -72,8 +72,8 @@ def learned_for(registry: Registry, pipeline: str, models: Mapping[str, str]) ->
 
 
 def in_service(
-    pipeline: Pipeline, registry: Registry, folder: Path, promoted: Mapping[str, InService]
-) -> dict[str, InService]:
+    pipeline: Pipeline, registry: Registry, folder: Path, promoted: Mapping[str, ServedModel]
+) -> dict[str, ServedModel]:
     """The models that run when all starts now, as far as that is known from outside.
 
     `promoted` are those that the control topic names. *folder* is the pipeline file's. What
@@ -87,19 +87,19 @@ def in_service(
         try:
             if model.path is not None:
                 digest = ModelSession.open(folder / model.path).digest
-                found[name] = InService(f"{name}@{Path(model.path).name}", digest)
+                found[name] = ServedModel(f"{name}@{Path(model.path).name}", digest)
             elif name in promoted and model.version is None:
                 found[name] = promoted[name]
             else:
                 version = registry.get(pipeline.name, name, model.version)
-                found[name] = InService(version.name, version.digest)
+                found[name] = ServedModel(version.name, version.digest)
         except RegistryError:
             continue
     return found
 
 
 def other_models(
-    registry: Registry, pipeline: str, weights: WeightsVersion, runs: Mapping[str, InService]
+    registry: Registry, pipeline: str, weights: WeightsVersion, runs: Mapping[str, ServedModel]
 ) -> list[OtherModel]:
     """Those of the models that run which *weights* were not learned for."""
     digests = learned_for(registry, pipeline, weights.card.models)

@@ -20,18 +20,37 @@ Cards written before format 2 have no digest; they are read as they are.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import StringConstraints, ValidationError
 
 from models.registry.cards import Card, ModelCard, WeightsCard
-from models.registry.digests import digest_of
 from models.registry.errors import CardUnreadable
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
+_PREFIX = "sha256:"
 _START = b'{"card_digest": "sha256:'
 _FIRST_LINE = len(_START) + 64 + len(b'",\n')
+
+
+def digest_of(content: bytes) -> str:
+    """The digest by which decisions name a model.
+
+    >>> digest_of(b"")[:20]
+    'sha256:e3b0c44298fc1'
+    """
+    return f"{_PREFIX}{hashlib.sha256(content).hexdigest()}"
+
+
+def hex_of(digest: str) -> str:
+    """The digits of a digest, as they stand in a file's name.
+
+    >>> hex_of("sha256:00ff")
+    '00ff'
+    """
+    return digest.removeprefix(_PREFIX)
 
 
 class StoredModel(Card):

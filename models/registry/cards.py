@@ -1,7 +1,9 @@
-"""What is known of a model and of learned weights."""
+"""What is known of a model, the libraries that its bits depend on among it, and of weights."""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import version
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.registry.variant_table import Variant
 
 _SUM_TOLERANCE = 1e-9  # as for weights that a pipeline file fixes
+_LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
+"""Those that the bits of a model depend on."""
 
 
 class Card(BaseModel):
@@ -82,3 +86,9 @@ class WeightsCard(Card):
         if abs(sum(self.values.values()) - 1) > _SUM_TOLERANCE:
             raise ValueError(f"weights must sum to 1, these sum to {sum(self.values.values()):g}")
         return self
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Library → its version in this process."""
+    return {name: version(name) for name in _LIBRARIES}

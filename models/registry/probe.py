@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
-Singles = NDArray[np.float32]
+from models.arrays import Floats32
 
 PROBE_ROWS = 64
 """How many rows a probe has at most."""
@@ -19,9 +18,9 @@ PROBE_ROWS = 64
 class Probe:
     """N rows and the signals that the model had for them when it was registered."""
 
-    rows: Singles
+    rows: Floats32
     """(N, F)."""
-    signals: Singles
+    signals: Floats32
     """(N,)."""
 
     def __post_init__(self) -> None:
@@ -48,7 +47,7 @@ class Probe:
             raise ValueError(f"no probe rows: {str(exc).splitlines()[0]}") from exc
 
 
-def spread_rows(rows: Singles, count: int = PROBE_ROWS) -> Singles:
+def spread_rows(rows: Floats32, count: int = PROBE_ROWS) -> Floats32:
     """At most *count* of *rows* (N, F), from the first to the last, equally far apart.
 
     >>> spread_rows(np.arange(10, dtype=np.float32).reshape(10, 1), 4).ravel().tolist()

@@ -8,11 +8,11 @@ FP32 = "fp32"
 """The variant that is the model itself."""
 
 
-class _Record(BaseModel):
+class _TablePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Speed(_Record):
+class Speed(_TablePart):
     """Processor time of one variant, at each batch size and over all."""
 
     us_per_row: dict[int, float]
@@ -27,7 +27,7 @@ class Speed(_Record):
     """… to here."""
 
 
-class Losses(_Record):
+class Losses(_TablePart):
     """What a variant costs, on rows that it was not calibrated on."""
 
     rows: int
@@ -45,7 +45,7 @@ class Losses(_Record):
     compared_rows: int
 
 
-class Variant(_Record):
+class Variant(_TablePart):
     """One row of the table."""
 
     name: str
@@ -65,7 +65,7 @@ class Variant(_Record):
     """What it does, what rules it out, what it is not."""
 
 
-class ComponentVariants(_Record):
+class ComponentVariants(_TablePart):
     """The variants of one component's model."""
 
     component: str
@@ -88,7 +88,7 @@ class ComponentVariants(_Record):
         raise KeyError(name)
 
 
-class Fused(_Record):
+class FusionResult(_TablePart):
     """Components that the pipeline fuses: their models one by one, and in one session."""
 
     components: list[str]
@@ -98,7 +98,7 @@ class Fused(_Record):
     """Why there is no such session."""
 
 
-class OptimiseReport(_Record):
+class OptimiseReport(_TablePart):
     """What `anabranch models optimise` found."""
 
     pipeline: str
@@ -107,7 +107,7 @@ class OptimiseReport(_Record):
     calibration_rows: int
     machine: str
     components: list[ComponentVariants]
-    fused: list[Fused] = []
+    fused: list[FusionResult] = []
     """As they are without variants; only for a pipeline as a whole."""
     flips_together: int
     """Decisions that are others with all chosen variants in place at once."""

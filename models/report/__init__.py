@@ -1,7 +1,7 @@
 """How good models are, and where that is kept: figures, costs, pages, runs of trackers.
 
-`metrics` and `ablation` (figures), `decision_costs` (thresholds), `report` and `page` (what
-training reached), `handbook` (days, delayed labels), `sequential_test` (champion and challenger),
-`tracking` with one module for each tracker. Modules are imported one by one: some need a library
-that is an extra.
+`metrics` and `ablation` (figures), `decision_costs` (thresholds), `training_report` and `page`
+(what training reached, with `report_plots`), `handbook` (days, delayed labels), `sequential_test`
+(champion and challenger), `tracking` with one module for each tracker. Modules are imported one by
+one: some need a library that is an extra.
 """

@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats64
 from models.learned_weights import CLIP
-from models.report.metrics import Labels, Quality, Record, quality
+from models.report.metrics import Labels, Quality, ReportPart, quality
 from models.weighting import combine
 
 Signals = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 Learn = Callable[[Signals, Sequence[str]], Mapping[str, float]]
 """Weights for the stages named, from their signals (N, S)."""
 
 
-class LeftOut(Record):
+class StageLoss(ReportPart):
     """What the score loses without one stage; negative where it gains."""
 
     auc: float
@@ -32,15 +32,15 @@ class LeftOut(Record):
     """The standard error of that rise: a rise of less than two of them may be chance."""
 
 
-def scores_of(signals: Signals, weights: Sequence[float]) -> Doubles:
+def scores_of(signals: Signals, weights: Sequence[float]) -> Floats64:
     """The scores (N,) that the weighting agent gives rows with all their *signals* (N, S)."""
     present = np.ones(signals.shape, np.bool_)
     return combine(signals, present, np.asarray(weights, np.float64)).scores
 
 
-def left_out(
+def stage_losses(
     weights: Mapping[str, float], learning: Signals, judged: Signals, labels: Labels, learn: Learn
-) -> dict[str, LeftOut]:
+) -> dict[str, StageLoss]:
     """What the score of rows *judged* (N, S) loses without each of the stages in *weights*.
 
     `learn` gives the weights without it, from the rows *learning* (M, S); `labels` (N,) are
@@ -61,10 +61,10 @@ def left_out(
 
 
 def _compared(
-    whole: Quality, full: Doubles, without: Quality, scores: Doubles, labels: Labels
-) -> LeftOut:
+    whole: Quality, full: Floats64, without: Quality, scores: Floats64, labels: Labels
+) -> StageLoss:
     rises = _losses(scores, labels) - _losses(full, labels)
-    return LeftOut(
+    return StageLoss(
         auc=whole.auc - without.auc,
         average_precision=whole.average_precision - without.average_precision,
         log_loss=without.log_loss - whole.log_loss,
@@ -72,7 +72,7 @@ def _compared(
     )
 
 
-def _losses(scores: Doubles, labels: Labels) -> Doubles:
+def _losses(scores: Floats64, labels: Labels) -> Floats64:
     likelihood = np.where(labels, scores, 1 - scores)
-    losses: Doubles = -np.log(np.clip(likelihood, CLIP, 1 - CLIP))
+    losses: Floats64 = -np.log(np.clip(likelihood, CLIP, 1 - CLIP))
     return losses

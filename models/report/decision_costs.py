@@ -13,57 +13,59 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.report.metrics import Labels, Record, Share
+from models.arrays import Floats64
+from models.report.metrics import Labels, ReportPart, Share
 from topics.pipeline import DecisionCost, Policy
 
-Doubles = NDArray[np.float64]
 _DIGITS = 4
 
 
-class Decided(Record):
+class DecisionCount(ReportPart):
     """Rows that one decision is taken on."""
 
     rows: int
     positives: int
 
 
-class Verdict(Record):
+class PolicyResult(ReportPart):
     """What thresholds would have done to some held-out rows."""
 
     thresholds: dict[str, Share]
     """Those of the decisions that are taken at all, ascending."""
-    decisions: dict[str, Decided]
+    decisions: dict[str, DecisionCount]
     """By decision, from the lowest scores to the highest."""
     cost: float | None
     """Mean cost of a row; None where the pipeline file states no costs."""
 
 
-class CostReport(Record):
+class CostReport(ReportPart):
     """The thresholds that costs ask for, against those of the pipeline file."""
 
     chosen_on: Annotated[int, Field(ge=1)]
     """Held-out rows at which the best thresholds cost the least; both are tried on later ones."""
-    stated: Verdict
+    stated: PolicyResult
     """The pipeline file's thresholds."""
-    best: Verdict
+    best: PolicyResult
     never_worth_it: list[str]
     """Decisions that the least cost does without."""
 
 
-def verdict(
-    policy: Policy, thresholds: Mapping[str, float], labels: Labels, scores: Doubles
-) -> Verdict:
+def policy_result(
+    policy: Policy, thresholds: Mapping[str, float], labels: Labels, scores: Floats64
+) -> PolicyResult:
     """What *thresholds*, by decision and ascending, do to rows of *scores* (N,)."""
     names = [policy.otherwise, *thresholds]
     reached = np.searchsorted(list(thresholds.values()), scores, "right")
     found = {}
     for place, name in enumerate(names):
         taken = labels[reached == place]
-        found[name] = Decided(rows=len(taken), positives=int(taken.sum()))
-    return Verdict(thresholds=dict(thresholds), decisions=found, cost=_mean_cost(policy, found))
+        found[name] = DecisionCount(rows=len(taken), positives=int(taken.sum()))
+    return PolicyResult(
+        thresholds=dict(thresholds), decisions=found, cost=_mean_cost(policy, found)
+    )
 
 
-def least_cost(policy: Policy, labels: Labels, scores: Doubles) -> dict[str, float]:
+def least_cost(policy: Policy, labels: Labels, scores: Floats64) -> dict[str, float]:
     """The thresholds, by decision and ascending, at which these rows cost the least.
 
     A decision that is not worth its cost on any row is left out. Each threshold lies midway
@@ -83,7 +85,7 @@ def least_cost(policy: Policy, labels: Labels, scores: Doubles) -> dict[str, flo
     return {name: _between(ascending, cut) for name, cut in used}
 
 
-def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Doubles) -> list[int]:
+def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Floats64) -> list[int]:
     """The row from which on each decision but the first is taken; only where the score rises."""
     apart = np.concatenate([[True], ascending[1:] > ascending[:-1], [True]])
     so_far = [
@@ -104,13 +106,13 @@ def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Doubles) -> l
     return cuts[::-1]
 
 
-def _places_of_minimum(values: Doubles, lowest: Doubles) -> NDArray[np.int64]:
+def _places_of_minimum(values: Floats64, lowest: Floats64) -> NDArray[np.int64]:
     """The last place so far at which *values* reached *lowest*: the rarest intervention."""
     places = np.where(values == lowest, np.arange(len(values)), 0)
     return np.maximum.accumulate(places)
 
 
-def _between(ascending: Doubles, cut: int) -> float:
+def _between(ascending: Floats64, cut: int) -> float:
     """A threshold that rows from *cut* on reach, and those before do not."""
     high = float(ascending[cut])
     low = float(ascending[cut - 1]) if cut else 0.0
@@ -121,7 +123,7 @@ def _between(ascending: Doubles, cut: int) -> float:
     return middle if low < middle else high
 
 
-def _mean_cost(policy: Policy, decisions: Mapping[str, Decided]) -> float | None:
+def _mean_cost(policy: Policy, decisions: Mapping[str, DecisionCount]) -> float | None:
     if policy.costs is None:
         return None
     total = sum(

@@ -96,7 +96,7 @@ class Outcomes:
         return Outcomes(self.days[rows], self.entities[rows], self.labels[rows])
 
 
-class Scored(BaseModel):
+class ProtocolFigures(BaseModel):
     """The three figures of the protocol for one column of scores."""
 
     model_config = ConfigDict(frozen=True)
@@ -110,8 +110,8 @@ class Scored(BaseModel):
 
 BOOK_WEEKS = Weeks(date(2018, 7, 25), 7, 7, 7)
 BOOK_SOURCE = "Le Borgne et al. 2022, chapter 3"
-BOOK: Mapping[str, Scored] = {
-    name: Scored(auc=auc, average_precision=precision, card_precision_100=cards)
+BOOK: Mapping[str, ProtocolFigures] = {
+    name: ProtocolFigures(auc=auc, average_precision=precision, card_precision_100=cards)
     for name, auc, precision, cards in (
         ("logistic regression", 0.871, 0.606, 0.291),
         ("decision tree, depth 2", 0.763, 0.496, 0.241),
@@ -164,12 +164,12 @@ def test_rows(outcomes: Outcomes, weeks: Weeks) -> NDArray[np.bool_]:
     return rows
 
 
-def scored(outcomes: Outcomes, scores: NDArray[np.floating]) -> Scored:
+def protocol_figures(outcomes: Outcomes, scores: NDArray[np.floating]) -> ProtocolFigures:
     """The figures of *scores* (N,) for the test set *outcomes*, which has both outcomes."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     precision = average_precision_score(outcomes.labels, scores)
-    return Scored(
+    return ProtocolFigures(
         auc=float(roc_auc_score(outcomes.labels, scores)),
         average_precision=float(min(precision, 1.0)),
         card_precision_100=card_precision(outcomes, scores, CARD_PRECISION_AT),

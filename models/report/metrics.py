@@ -35,13 +35,13 @@ _Z = 1.959964
 """Standard deviations to either side that hold 95 %."""
 
 
-class Record(BaseModel):
+class ReportPart(BaseModel):
     """A part of a training's report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Ranking(Record):
+class Ranking(ReportPart):
     """How well numbers rank the positives first."""
 
     auc: Share
@@ -61,7 +61,7 @@ class Quality(Ranking):
     """Mean distance of the reliability bins from the diagonal, weighted by their rows."""
 
 
-class Bin(Record):
+class Bin(ReportPart):
     """Rows of about the same signal: what it says, and what came true."""
 
     rows: int
@@ -73,7 +73,7 @@ class Bin(Record):
     """The 95 % interval of the share of positives."""
 
 
-class Curves(Record):
+class Curves(ReportPart):
     """What plots of one column of numbers show, thinned to at most 201 points each."""
 
     roc: list[tuple[Share, Share]]

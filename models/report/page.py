@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from models.report.report import COMPOSED, TrainingReport
+from models.report.training_report import COMPOSED, TrainingReport
 from topics.errors import MissingExtra
 
 _TEMPLATE = Path(__file__).with_name("report_page.html.j2")

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+from models.arrays import Floats64
+
 Verdict = Literal["better", "worse", "undecided"]
 
 _MOST = 0.9
@@ -37,7 +37,7 @@ class _Bettor:
     log_highest: float = 0.0
     """The most that the capital has ever been."""
 
-    def play(self, x: Doubles) -> None:
+    def play(self, x: Floats64) -> None:
         """Bet on each of *x* (N,) in turn."""
         if not len(x):
             return
@@ -73,7 +73,7 @@ class SequentialTest:
         self.alpha = alpha
         self._better, self._worse = _Bettor(), _Bettor()
 
-    def add(self, champion: Doubles, challenger: Doubles) -> SequentialTest:
+    def add(self, champion: Floats64, challenger: Floats64) -> SequentialTest:
         """Take in the losses (N,) in [0, 1] of both on the same rows, in order."""
         gain = np.asarray(champion, np.float64) - np.asarray(challenger, np.float64)
         if not (np.abs(gain) <= 1).all():

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import orjson
 
-from models.report.report import TrainingReport
+from models.report.training_report import TrainingReport
 from topics.errors import AnabranchError, MissingExtra
 
 TrackerName = Literal["json", "tensorboard", "wandb", "mlflow"]

@@ -1,15 +1,14 @@
 """A pipeline's schema from the columns of a data file, for `anabranch init`.
 
-`sampled_columns` reads the first rows, `columns` says what each holds, `roles` which name the event
-and its time, `label` which is the outcome, `feature_choice` what a column gives; `infer` does it
-all.
+`sampled_columns` reads the first rows, `inferred_columns` says what each holds, `roles` which name
+the event and its time, `label` which is the outcome, `feature_choice` what a column gives; `infer`
+does it all.
 """
 
-from models.schema.field_names import slug
-from models.schema.infer import FieldPlan, InferredSchema, Wishes, infer_schema
+from models.schema.infer import FieldPlan, InferredSchema, SchemaOptions, infer_schema, slug
 from models.schema.sampled_columns import SampledColumns, sample_columns
 
 __all__ = [
-    "FieldPlan", "InferredSchema", "SampledColumns", "Wishes", "infer_schema", "sample_columns",
-    "slug",
+    "FieldPlan", "InferredSchema", "SampledColumns", "SchemaOptions", "infer_schema",
+    "sample_columns", "slug",
 ]  # fmt: skip

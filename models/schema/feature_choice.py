@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features import FeatureVector
-from models.schema.columns import InferredColumn
+from models.schema.inferred_columns import InferredColumn
 from topics.pipeline import NEVER_MISSING, Feature, Transform
 
 MOST_CATEGORIES = 20

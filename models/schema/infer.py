@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from models.data import Column
-from models.schema.columns import InferredColumn, infer_column
 from models.schema.errors import NoFeature, NoSuchColumn, RoleUnusable
 from models.schema.feature_choice import choose_features, tells_the_label
-from models.schema.field_names import FieldNames
+from models.schema.inferred_columns import InferredColumn, infer_column
 from models.schema.label import InferredLabel, infer_label
 from models.schema.roles import find_id, find_time, usable
-from topics.pipeline import EventField, Feature
+from topics.pipeline import EVENTS, OUTCOMES, EventField, Feature
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class SchemaOptions:
     """What the user said about the columns; None is left to inference."""
 
     label: str
@@ -70,29 +71,29 @@ class InferredSchema:
 
 
 def infer_schema(
-    columns: Mapping[str, Column], wishes: Wishes, *, numbers_as_text: bool
+    columns: Mapping[str, Column], options: SchemaOptions, *, numbers_as_text: bool
 ) -> InferredSchema:
     """The schema of a file with these columns (name → N values).
 
     `numbers_as_text` as in `infer_column`. Raises SchemaError and TooFewRows.
     """
-    _check(columns, wishes)
-    label = infer_label(wishes.label, columns[wishes.label], wishes.positive)
+    _check(columns, options)
+    label = infer_label(options.label, columns[options.label], options.positive)
     found = {
         name: infer_column(
-            name, values, numbers_as_text=numbers_as_text, time=name == wishes.time
+            name, values, numbers_as_text=numbers_as_text, time=name == options.time
         )
         for name, values in columns.items()
-        if name != wishes.label
+        if name != options.label
     }  # fmt: skip
     warnings: list[str] = []
-    id_column = find_id(found, wishes.id)
+    id_column = find_id(found, options.id)
     if id_column is not None and found[id_column].distinct < label.known.size:
         warnings.append(
             f"{id_column} is the same in several rows: a decision names it all the same"
         )
-    key_column = id_column if wishes.key is None else usable(found, wishes.key, "key")
-    time_column = find_time(found, wishes.time, label, warnings)
+    key_column = id_column if options.key is None else usable(found, options.key, "key")
+    time_column = find_time(found, options.time, label, warnings)
     names = FieldNames(columns)
     row_number = names.new("row_number") if id_column is None else None
     published_at = names.new("published_at") if time_column is None else None
@@ -105,7 +106,7 @@ def infer_schema(
         ),
     ]  # fmt: skip
     if not any(plan.features for plan in plans):
-        raise NoFeature(wishes.label)
+        raise NoFeature(options.label)
     plans = _with_unique_names(plans)
     identity = row_number or names.of(id_column or "")
     return InferredSchema(
@@ -115,15 +116,15 @@ def infer_schema(
     )  # fmt: skip
 
 
-def _check(columns: Mapping[str, Column], wishes: Wishes) -> None:
+def _check(columns: Mapping[str, Column], options: SchemaOptions) -> None:
     """Raise NoSuchColumn or RoleUnusable for a wish that the file cannot fulfil."""
-    asked = {"label": wishes.label, "id": wishes.id, "key": wishes.key, "time": wishes.time}
+    asked = {"label": options.label, "id": options.id, "key": options.key, "time": options.time}
     for option, name in asked.items():
         if name is not None and name not in columns:
             raise NoSuchColumn(option, name, list(columns))
     for option in ("id", "key", "time"):
-        if asked[option] == wishes.label:
-            raise RoleUnusable(option, wishes.label, "is the label, which is never published")
+        if asked[option] == options.label:
+            raise RoleUnusable(option, options.label, "is the label, which is never published")
 
 
 def _generated(row_number: str | None, published_at: str | None) -> list[FieldPlan]:
@@ -184,3 +185,39 @@ def _max_length(column: InferredColumn) -> int:
         return 256
     longest = max(map(len, column.values.tolist()))
     return max(256, 1 << (2 * longest - 1).bit_length())
+
+
+class FieldNames:
+    """Event field names for columns: short, readable, each used once.
+
+    None is `events` or `outcomes`: a feature `of:` these is of what has come, not of a field.
+    """
+
+    def __init__(self, columns: Iterable[str] = ()) -> None:
+        self._taken = {EVENTS, OUTCOMES}
+        self._of = {name: self.new(slug(name) or f"column_{place}")
+                    for place, name in enumerate(columns, 1)}  # fmt: skip
+
+    def of(self, column: str) -> str:
+        """The field of a column."""
+        return self._of[column]
+
+    def new(self, wanted: str) -> str:
+        """*wanted*, or with a number behind it when that is taken."""
+        name, number = wanted, 2
+        while name in self._taken:
+            name, number = f"{wanted}_{number}", number + 1
+        self._taken.add(name)
+        return name
+
+
+def slug(name: str) -> str:
+    """The name in lower case ASCII letters, digits and underscores; "" when none is left.
+
+    >>> slug("Montant payé (€)"), slug("2nd visit"), slug("客户")
+    ('montant_paye', 'n2nd_visit', '')
+    """
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1_\2", name)
+    plain = unicodedata.normalize("NFKD", spaced).encode("ascii", "ignore").decode().casefold()
+    made = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:40].rstrip("_")
+    return f"n{made}" if made[:1].isdigit() else made

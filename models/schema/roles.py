@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.errors import OneClass
-from models.schema.columns import InferredColumn
 from models.schema.errors import RoleUnusable
 from models.schema.feature_choice import names_a_row
+from models.schema.inferred_columns import InferredColumn
 from models.schema.label import InferredLabel
 from models.training.splits import blocks
 

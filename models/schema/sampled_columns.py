@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from models.data import Column, json_values, open_source, without
-from models.schema.columns import MISSING_WORDS
 from models.schema.errors import RepeatedColumn
+from models.schema.inferred_columns import MISSING_WORDS
 
 MOST_ROWS = 200_000
 _BATCH_ROWS = 8192

@@ -30,7 +30,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.simulators.card_population import Floats, Ints, Population, populate
+from models.arrays import Floats64, Ints
+from models.simulators.card_population import Population, populate
 from models.simulators.labelled_event import LabelledEvent
 from models.simulators.scenario import CALM, Scenario
 
@@ -56,7 +57,7 @@ class Transactions:
     """datetime64[ms], UTC, on whole seconds."""
     customer_id: Ints
     terminal_id: Ints
-    amount: Floats
+    amount: Floats64
     is_fraud: NDArray[np.bool_]
     scenario: NDArray[np.int8]
     """0 genuine; 1 large amount, 2 compromised terminal, 3 stolen card, 4 attack."""
@@ -72,7 +73,7 @@ class _Payments(NamedTuple):
     """Of the day."""
     customer: Ints
     terminal: Ints
-    amount: Floats
+    amount: Floats64
     kind: NDArray[np.int8]
     """As in `Transactions.scenario`."""
 
@@ -168,7 +169,7 @@ def simulate(
             yield LabelledEvent(event, is_fraud)
 
 
-def _genuine_day(rng: np.random.Generator, people: Population) -> tuple[Ints, Ints, Ints, Floats]:
+def _genuine_day(rng: np.random.Generator, people: Population) -> tuple[Ints, Ints, Ints, Floats64]:
     """Second of the day (ascending), customer, terminal and amount of a day without fraud."""
     customer = np.repeat(np.arange(len(people.reach)), rng.poisson(people.daily_rate))
     second = np.floor(rng.normal(DAY_S / 2, 20_000, len(customer))).astype(np.int64)

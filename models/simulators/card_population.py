@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from models.arrays import Floats64, Ints
 
 SIDE = 100.0
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Population:
     """Who pays: columns of C customers, and the terminals that each of them can reach."""
 
-    daily_rate: Floats
-    mean_amount: Floats
+    daily_rate: Floats64
+    mean_amount: Floats64
     terminal: Ints
     """Terminals in reach, one customer's after the other's."""
     first: Ints

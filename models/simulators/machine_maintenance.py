@@ -31,6 +31,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Bools, Floats64, Ints
 from models.simulators.labelled_event import LabelledEvent
 from models.simulators.mean_reverting import walk
 from models.simulators.scenario import CALM, Scenario
@@ -59,10 +60,6 @@ DRIFT_TORQUE_NM = 5.0
 INCIDENT_AIR_K = 3.0
 """Incident: cooling fails, the hall is this much warmer, and processes lose less heat."""
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class Processes:
@@ -75,11 +72,11 @@ class Processes:
     machine_id: Ints
     quality: Ints
     """Place in QUALITIES."""
-    air_k: Floats
-    process_k: Floats
-    speed_rpm: Floats
-    torque_nm: Floats
-    wear_min: Floats
+    air_k: Floats64
+    process_k: Floats64
+    speed_rpm: Floats64
+    torque_nm: Floats64
+    wear_min: Floats64
     """The tool's wear when the process began."""
     wear_failure: Bools
     heat_failure: Bools
@@ -104,7 +101,7 @@ class _Tools:
         self._worn = rng.uniform(0, TOOL_LIFE_MIN[0], machines).round().tolist()
         self._life = rng.uniform(*TOOL_LIFE_MIN, machines).tolist()
 
-    def wear(self, machine: Ints, by: Floats, next_life: Floats) -> tuple[Floats, Bools]:
+    def wear(self, machine: Ints, by: Floats64, next_life: Floats64) -> tuple[Floats64, Bools]:
         """Wear before each process, and whether the tool is at its end in it and replaced."""
         before, ends = np.empty(len(machine)), np.empty(len(machine), np.bool_)
         rows = zip(machine.tolist(), by.tolist(), next_life.tolist(), strict=True)
@@ -216,9 +213,9 @@ def _machined(
     *,
     process_id: Ints,
     occurred_at: NDArray[np.datetime64],
-    air_k: Floats,
-    process_k: Floats,
-    more_torque_nm: Floats,
+    air_k: Floats64,
+    process_k: Floats64,
+    more_torque_nm: Floats64,
 ) -> Processes:
     """Draw products, torque and speed of N processes; what failed follows from them."""
     rows = len(machine)

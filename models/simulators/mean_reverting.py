@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from models.arrays import Floats64
 
 
 def walk(
-    rng: np.random.Generator, state: Floats, *, std: float, memory: float, steps: int
-) -> Floats:
+    rng: np.random.Generator, state: Floats64, *, std: float, memory: float, steps: int
+) -> Floats64:
     """The *steps* values after *state* (n,), of n walks side by side: (steps, n).
 
     An autoregressive process of order 1 (an Ornstein-Uhlenbeck process, seen at every step):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from models.arrays import Floats64
 
 SATURDAY = 5
 SHOWER_STARTS, SHOWER_ENDS = 1 / 600, 1 / 90
@@ -11,10 +12,8 @@ SHOWER_STARTS, SHOWER_ENDS = 1 / 600, 1 / 90
 SHOWER_MM_H = 2.0
 WETS, DRIES = 0.1, 0.985
 
-Floats = NDArray[np.float64]
 
-
-def demand(weekday: int, minutes: int) -> Floats:
+def demand(weekday: int, minutes: int) -> Floats64:
     """The share of capacity that is wanted, by minute of the day; 0 is Monday."""
     hour = np.arange(minutes) / 60
     if weekday >= SATURDAY:
@@ -23,7 +22,7 @@ def demand(weekday: int, minutes: int) -> Floats:
     return 0.06 + _peak(hour, 8.0, 1.2, 0.75) + _peak(hour, 17.25, 1.5, 0.8) + midday
 
 
-def _peak(hour: Floats, at: float, width: float, height: float) -> Floats:
+def _peak(hour: Floats64, at: float, width: float, height: float) -> Floats64:
     return height * np.exp(-0.5 * ((hour - at) / width) ** 2)
 
 
@@ -34,7 +33,7 @@ class Weather:
         self._rain_mm_h = 0.0
         self._water = 0.0
 
-    def day(self, rng: np.random.Generator, minutes: int) -> tuple[Floats, Floats]:
+    def day(self, rng: np.random.Generator, minutes: int) -> tuple[Floats64, Floats64]:
         """Rain in mm/h and water on the road, 0 dry to 1 wet, by minute."""
         rain, water = np.empty(minutes), np.empty(minutes)
         chances = rng.random(minutes).tolist()

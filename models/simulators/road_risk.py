@@ -36,6 +36,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from models.arrays import Bools, Floats64, Ints
 from models.simulators.labelled_event import LabelledEvent
 from models.simulators.mean_reverting import walk
 from models.simulators.road_conditions import Weather, demand
@@ -58,10 +59,6 @@ DRIFT_DEMAND = 0.1
 QUEUE_SEGMENTS, QUEUE_DENSITY = 8, 80.0
 """Incident: a crash, and the queue on its segment and the seven before it."""
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class Reports:
@@ -72,17 +69,17 @@ class Reports:
     observed_at: NDArray[np.datetime64]
     """datetime64[ms], UTC, on whole minutes."""
     segment_id: Ints
-    flow: Floats
+    flow: Floats64
     """Vehicles per hour, all lanes."""
-    speed_kmh: Floats
-    speed_std_kmh: Floats
-    occupancy_pct: Floats
-    rain_mm_h: Floats
-    grip: Floats
+    speed_kmh: Floats64
+    speed_std_kmh: Floats64
+    occupancy_pct: Floats64
+    rain_mm_h: Floats64
+    grip: Floats64
     connected: Ints
     hard_brakings: Ints
     abs_events: Ints
-    risk: Floats
+    risk: Floats64
     """The probability that `incident` was drawn with."""
     incident: Bools
 
@@ -162,26 +159,26 @@ def simulate(
             yield LabelledEvent(dict(zip(columns, row, strict=True)), incident)
 
 
-def _density(load: Floats) -> Floats:
+def _density(load: Floats64) -> Floats64:
     """Vehicles per km and lane where demand is *load* times the capacity."""
     beyond = np.sqrt(np.clip(np.abs(1 - load), 0.0, 1.0))
-    density: Floats = JAM_DENSITY / 2 * np.where(load <= 1, 1 - beyond, 1 + beyond)
+    density: Floats64 = JAM_DENSITY / 2 * np.where(load <= 1, 1 - beyond, 1 + beyond)
     return np.clip(density, 0.5, 0.95 * JAM_DENSITY)
 
 
 class _Detected(NamedTuple):
     """What the loops measure of a day, (minutes, segments) each."""
 
-    deviation: Floats
+    deviation: Floats64
     """Of speed, km/h."""
-    occupancy: Floats
+    occupancy: Floats64
     """Percent."""
-    deviations: Floats
+    deviations: Floats64
     """The mean of the last SLICE_MIN minutes."""
-    occupancies: Floats
+    occupancies: Floats64
 
 
-def _detected(rng: np.random.Generator, density: Floats, before: _Detected | None) -> _Detected:
+def _detected(rng: np.random.Generator, density: Floats64, before: _Detected | None) -> _Detected:
     """Measure *density* (minutes, segments), on the day after *before*."""
     deviation = (5 + 13 * _unstable(density)) * rng.lognormal(0, 0.2, density.shape)
     occupancy = density * COVERING_M / 10 * rng.lognormal(0, 0.05, density.shape)
@@ -193,26 +190,26 @@ def _detected(rng: np.random.Generator, density: Floats, before: _Detected | Non
     )
 
 
-def _means(path: Floats, before: Floats | None) -> Floats:
+def _means(path: Floats64, before: Floats64 | None) -> Floats64:
     """The mean of every minute and the four before it; the first day goes on from its start."""
     earlier = np.repeat(path[:1], SLICE_MIN, axis=0) if before is None else before
     whole = np.concatenate([earlier[1 - SLICE_MIN :], path])
-    means: Floats = sliding_window_view(whole, SLICE_MIN, axis=0).mean(axis=-1)
+    means: Floats64 = sliding_window_view(whole, SLICE_MIN, axis=0).mean(axis=-1)
     return means
 
 
-def _unstable(density: Floats) -> Floats:
+def _unstable(density: Floats64) -> Floats64:
     """Near capacity, traffic stops and goes: 1 there, towards 0 away from it."""
-    unstable: Floats = np.exp(-(((density / (JAM_DENSITY / 2) - 1) / 0.4) ** 2))
+    unstable: Floats64 = np.exp(-(((density / (JAM_DENSITY / 2) - 1) / 0.4) ** 2))
     return unstable
 
 
 def _observed(
     rng: np.random.Generator,
-    density: Floats,
+    density: Floats64,
     detected: _Detected,
-    rain: Floats,
-    water: Floats,
+    rain: Floats64,
+    water: Floats64,
     first_id: int,
     midnight: np.datetime64,
 ) -> Reports:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+from models.arrays import Bools, Floats64
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +41,12 @@ class Scenario:
     """How long they move, evenly; then they stay there."""
     incidents: tuple[Incident, ...] = ()
 
-    def shift(self, days: Floats) -> Floats:
+    def shift(self, days: Floats64) -> Floats64:
         """How far the inputs have moved at each of *days*: from 0 to `drift`."""
         since = (days - self.drift_from_day) / self.drift_days
         return self.drift * np.clip(since, 0.0, 1.0)
 
-    def in_incident(self, days: Floats) -> Bools:
+    def in_incident(self, days: Floats64) -> Bools:
         """Whether an incident goes on at each of *days*."""
         going = np.zeros(days.shape, np.bool_)
         for incident in self.incidents:

@@ -21,6 +21,7 @@ from itertools import chain, count, islice, repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats64
 from models.simulators.labelled_event import LabelledEvent
 from models.simulators.scenario import CALM, Scenario
 
@@ -37,8 +38,6 @@ DRIFT_FACTOR = 0.05
 INCIDENT_FACTOR = 0.3
 """Incident: a camera that is set wrong measures 30 % too much."""
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class Cases:
@@ -46,7 +45,7 @@ class Cases:
 
     names: tuple[str, ...]
     """What is measured: 30 names such as mean_radius."""
-    measured: Floats
+    measured: Floats64
     """(N, 30)."""
     malignant: NDArray[np.bool_]
 

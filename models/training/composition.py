@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from models.learned_weights import LearnedWeights, learn_weights
 from models.registry import WeightsCard
-from models.report.ablation import LeftOut, Signals, left_out, scores_of
-from models.report.decision_costs import CostReport, least_cost, verdict
+from models.report.ablation import Signals, StageLoss, scores_of, stage_losses
+from models.report.decision_costs import CostReport, least_cost, policy_result
 from models.report.metrics import Quality, curves, quality
-from models.report.report import COMPOSED, ComposedReport, Cutoffs, HeldOut, cutoffs
+from models.report.training_report import COMPOSED, ComposedReport, Cutoffs, HeldOutReport, cutoffs
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs
 from topics.pipeline import Pipeline, Policy
@@ -31,7 +31,7 @@ class Composition(NamedTuple):
     """The rows that the quality was measured on."""
     cutoffs: Cutoffs | None
     """By all held-out rows; None where the weighted score was not measured."""
-    held_out: HeldOut
+    held_out: HeldOutReport
     not_learned: list[str]
     """Stages with an equal share instead of a learned weight."""
 
@@ -108,7 +108,7 @@ def _held_out(
     unmeasured: Mapping[str, str],
     *,
     whole: bool,
-) -> HeldOut:
+) -> HeldOutReport:
     """About *rows*; with figures of the weighted score where it is *whole*, measured in all."""
     labels, score = stages.data.labels[rows], _scores(stages, weights, rows)
     shown: dict[str, NDArray[np.floating]] = {
@@ -116,29 +116,29 @@ def _held_out(
     }
     declared = blocks.refit_stop is not None
     if not whole:
-        return HeldOut(
+        return HeldOutReport(
             rows=len(labels), positives=int(labels.sum()), declared=declared,
             curves={name: curves(labels, it) for name, it in shown.items()},
             left_out={}, policy=None, costs=None,
         )  # fmt: skip
-    return HeldOut(
+    return HeldOutReport(
         rows=len(labels),
         positives=int(labels.sum()),
         declared=declared,
         curves={name: curves(labels, it) for name, it in {**shown, COMPOSED: score}.items()},
-        left_out={} if unmeasured else _left_out(pipeline, stages, blocks, weights, rows),
-        policy=verdict(pipeline.policy, pipeline.policy.thresholds, labels, score),
+        left_out={} if unmeasured else _stage_losses(pipeline, stages, blocks, weights, rows),
+        policy=policy_result(pipeline.policy, pipeline.policy.thresholds, labels, score),
         costs=_costs(pipeline.policy, stages, blocks, weights),
     )
 
 
-def _left_out(
+def _stage_losses(
     pipeline: Pipeline,
     stages: StageOutputs,
     blocks: Blocks,
     weights: Mapping[str, float],
     rows: slice,
-) -> dict[str, LeftOut]:
+) -> dict[str, StageLoss]:
     """What each stage adds: weights without it learned anew, or fixed ones scaled up."""
 
     def learn(signals: Signals, names: Sequence[str]) -> Mapping[str, float]:
@@ -148,7 +148,7 @@ def _left_out(
 
     names = list(weights)
     learning, judged = (stages.signals(names, it) for it in (blocks.weighing, rows))
-    return left_out(weights, learning, judged, stages.data.labels[rows], learn)
+    return stage_losses(weights, learning, judged, stages.data.labels[rows], learn)
 
 
 def _scaled(weights: Mapping[str, float]) -> dict[str, float]:
@@ -172,8 +172,8 @@ def _costs(
     best = least_cost(policy, chosen_on, chosen_scores)
     return CostReport(
         chosen_on=len(chosen_on),
-        stated=verdict(policy, policy.thresholds, labels, scores),
-        best=verdict(policy, best, labels, scores),
+        stated=policy_result(policy, policy.thresholds, labels, scores),
+        best=policy_result(policy, best, labels, scores),
         never_worth_it=[name for name in policy.thresholds if name not in best],
     )
 

@@ -73,7 +73,7 @@ class WorkerDiffers(EngineError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pending(Generic[Result]):
+class Task(Generic[Result]):
     """A task that was submitted."""
 
     task: Callable[..., Result]
@@ -93,10 +93,10 @@ class Engine(Protocol):
     def share(self, value: Any) -> Any:
         """What stands for *value* among the arguments of tasks; it is placed only once."""
 
-    def submit(self, task: Callable[..., Result], *arguments: Any) -> Pending[Result]:
+    def submit(self, task: Callable[..., Result], *arguments: Any) -> Task[Result]:
         """Have *task* called with *arguments*; both can be pickled."""
 
-    def gather(self, pending: Sequence[Pending[Result]], done: Done = ...) -> list[Result]:
+    def gather(self, pending: Sequence[Task[Result]], done: Done = ...) -> list[Result]:
         """The results in the order of *pending*; raises what the first of them has raised.
 
         Tells *done* of each as it comes. Raises EngineError when it does not come.
@@ -117,11 +117,11 @@ class InProcess:
         """The value itself."""
         return value
 
-    def submit(self, task: Callable[..., Result], *arguments: Any) -> Pending[Result]:
+    def submit(self, task: Callable[..., Result], *arguments: Any) -> Task[Result]:
         """Remember the task."""
-        return Pending(task, arguments)
+        return Task(task, arguments)
 
-    def gather(self, pending: Sequence[Pending[Result]], done: Done = nobody) -> list[Result]:
+    def gather(self, pending: Sequence[Task[Result]], done: Done = nobody) -> list[Result]:
         """Run the tasks."""
         results = []
         for place, it in enumerate(pending):

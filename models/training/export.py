@@ -22,6 +22,7 @@ from sklearn.linear_model import SGDOneClassSVM
 from sklearn.pipeline import Pipeline
 from sklearn.svm import OneClassSVM
 
+from models.arrays import Floats32
 from models.onnx.bit_stability import moving_rows, with_stable_sums
 from models.onnx.session import ModelSession
 from models.training.estimators import is_supervised
@@ -39,8 +40,6 @@ BY_DECISION = (OneClassSVM, SGDOneClassSVM)
 """Detectors whose converters give decision_function alone."""
 _EXTREME = 0.001
 """Share of the training rows that is as novel as novelty gets."""
-
-Singles = NDArray[np.float32]
 
 
 class NotExportable(AnabranchError):
@@ -70,7 +69,7 @@ class BatchDependent(AnabranchError):
         )
 
 
-def export(fitted: Pipeline, rows: Singles) -> bytes:
+def export(fitted: Pipeline, rows: Floats32) -> bytes:
     """The ONNX form of a fitted Pipeline; *rows* are its training rows.
 
     A classifier's signal is the probability of class 1. An outlier detector's is a novelty:
@@ -102,7 +101,7 @@ def export(fitted: Pipeline, rows: Singles) -> bytes:
     return finished
 
 
-def _detector(fitted: Pipeline, rows: Singles, name: str) -> tuple[Any, NDArray[np.floating]]:
+def _detector(fitted: Pipeline, rows: Floats32, name: str) -> tuple[Any, NDArray[np.floating]]:
     """A model whose last output ranks rows as `score_samples` does; what it says of *rows*.
 
     Scores that differ by a constant, as `decision_function` does, give the same novelty.
@@ -114,7 +113,7 @@ def _detector(fitted: Pipeline, rows: Singles, name: str) -> tuple[Any, NDArray[
     return _converted(fitted, rows.shape[1], options, name), fitted.score_samples(rows)
 
 
-def _check(content: bytes, name: str, rows: Singles, expected: NDArray[np.floating]) -> None:
+def _check(content: bytes, name: str, rows: Floats32, expected: NDArray[np.floating]) -> None:
     run = _runner(content)
     difference = float(np.abs(run(rows) - expected).max(initial=0))
     if difference > _TOLERANCE:
@@ -208,5 +207,5 @@ def _with_signal(model: Any, nodes: list[Any], constants: list[Any], width: int)
     return content
 
 
-def _runner(content: bytes) -> Callable[[Singles], Singles]:
+def _runner(content: bytes) -> Callable[[Floats32], Floats32]:
     return ModelSession.of(content, Path("model.onnx")).signal  # as in service

@@ -10,26 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from models.arrays import Floats32
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
-from models.registry import ModelCard, Probe
-from models.registry.library_versions import library_versions
-from models.training.calibrated_export import calibrated
-from models.training.calibration import fitted_map, unseen_signals
-from models.training.engines import Engine, Pending
+from models.registry import ModelCard, Probe, library_versions
+from models.training.calibration import calibrated, fitted_map, unseen_signals
+from models.training.engines import Engine, Task
 from models.training.estimators import fit, is_supervised
 from models.training.export import export
-from models.training.plan import Plan
 from models.training.stage_outputs import StageOutputs
+from models.training.training_plan import TrainingPlan
 from models.training.unseen_rows import rfc3339_of
 from topics.pipeline import Pipeline
 
-Singles = NDArray[np.float32]
 Labels = NDArray[np.bool_]
 CalibrationKind = Literal["none", "sigmoid", "isotonic"]
 
 
-class Fitted(NamedTuple):
+class FittedModel(NamedTuple):
     """What `Registry.add` takes of a model."""
 
     onnx: bytes
@@ -45,13 +43,13 @@ class Fits:
     """
 
     def __init__(
-        self, pipeline: Pipeline, plan: Plan, stages: StageOutputs, engine: Engine
+        self, pipeline: Pipeline, plan: TrainingPlan, stages: StageOutputs, engine: Engine
     ) -> None:
         self._pipeline, self._plan, self._stages, self._engine = pipeline, plan, stages, engine
         self._labels = engine.share(stages.data.labels)
-        self._matrices: dict[tuple[str, ...], tuple[Singles, Any]] = {}
+        self._matrices: dict[tuple[str, ...], tuple[Floats32, Any]] = {}
 
-    def submit(self, name: str, rows: slice) -> Pending[bytes]:
+    def submit(self, name: str, rows: slice) -> Task[bytes]:
         """Have component *name* fitted on *rows*; the result is an ONNX model."""
         estimator, spec = clone(self._plan.estimators[name]), self._pipeline.component(name).model
         _, shared = self._matrix(name)
@@ -63,7 +61,7 @@ class Fits:
 
     def first(
         self, name: str, onnx: bytes, *, data_hash: str, clock: Callable[[], datetime]
-    ) -> Fitted:
+    ) -> FittedModel:
         """What there is to register of *onnx*, fitted on the first rows of component *name*.
 
         Its card has no metrics yet.
@@ -85,11 +83,11 @@ class Fits:
             libraries=library_versions(),
             signature=session.signature,
         )
-        return Fitted(onnx, card, probe_of(session, own))
+        return FittedModel(onnx, card, probe_of(session, own))
 
     def again(
         self, name: str, onnx: bytes, first: ModelCard, metrics: Mapping[str, float]
-    ) -> Fitted:
+    ) -> FittedModel:
         """What there is to register of *onnx*, fitted on all rows that its inputs are honest on.
 
         Nothing is left to judge that model on: *metrics* are of that of *first*, the card of
@@ -102,9 +100,9 @@ class Fits:
         until = rfc3339_of(int(times[rows.stop - 1])) if timed else None
         changes = {"rows": len(own), "metrics": dict(metrics), "trained_until": until}
         card = first.model_copy(update=changes)
-        return Fitted(onnx, card, probe_of(ModelSession.of(onnx, name), own))
+        return FittedModel(onnx, card, probe_of(ModelSession.of(onnx, name), own))
 
-    def _matrix(self, name: str) -> tuple[Singles, Any]:
+    def _matrix(self, name: str) -> tuple[Floats32, Any]:
         """What *name* reads for all N rows, and what stands for it with the engine.
 
         Components that read the same share it.
@@ -119,7 +117,7 @@ class Fits:
 
 def fitted_model(
     estimator: Any,
-    x: Singles,
+    x: Floats32,
     y: Labels,
     rows: slice,
     names: Sequence[str],
@@ -132,11 +130,11 @@ def fitted_model(
     """
     own, labels = np.array(x[rows]), np.array(y[rows])  # no views: what engines share is read-only
 
-    def model(some: Singles, of_them: Labels) -> bytes:
+    def model(some: Floats32, of_them: Labels) -> bytes:
         fresh = clone(estimator)
         return export(fit(fresh, some, of_them if is_supervised(fresh) else None, names), some)
 
-    def unseen(others: NDArray[np.int64]) -> Callable[[Singles], Singles]:
+    def unseen(others: NDArray[np.int64]) -> Callable[[Floats32], Floats32]:
         return ModelSession.of(model(own[others], labels[others]), "fold").signal
 
     made = model(own, labels)

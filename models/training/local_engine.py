@@ -13,13 +13,13 @@ import joblib
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from models.training.engines import RETRIES, Done, Pending, Result, WorkerLost, nobody, one_thread
+from models.training.engines import RETRIES, Done, Result, Task, WorkerLost, nobody, one_thread
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedValue:
     """A value in a file, which workers map into their memory."""
 
     path: Path
@@ -41,18 +41,18 @@ class LocalEngine:
         self._end_pool()
         self._folder.cleanup()
 
-    def share(self, value: Any) -> Shared:
+    def share(self, value: Any) -> SharedValue:
         """Write *value* to a file; its arrays are mapped by the workers, read-only."""
         path = Path(self._folder.name) / f"{self._shared}.joblib"
         self._shared += 1
         joblib.dump(value, path)
-        return Shared(path)
+        return SharedValue(path)
 
-    def submit(self, task: Callable[..., Result], *arguments: Any) -> Pending[Result]:
+    def submit(self, task: Callable[..., Result], *arguments: Any) -> Task[Result]:
         """Queue the task; processes start with the first one."""
-        return Pending(task, arguments, self._started(task, arguments))
+        return Task(task, arguments, self._started(task, arguments))
 
-    def gather(self, pending: Sequence[Pending[Result]], done: Done = nobody) -> list[Result]:
+    def gather(self, pending: Sequence[Task[Result]], done: Done = nobody) -> list[Result]:
         """Wait for the tasks; those whose process died are queued again, in a new pool."""
         left, finished = list(pending), set[int]()
         for _ in range(1 + RETRIES):
@@ -67,7 +67,7 @@ class LocalEngine:
         """As many processes as this engine has, of joblib's own."""
         return {"backend": "loky", "n_jobs": self._workers, "inner_max_num_threads": 1}
 
-    def _again(self, it: Pending[Result]) -> Pending[Result]:
+    def _again(self, it: Task[Result]) -> Task[Result]:
         """The same, queued again if its pool broke down meanwhile."""
         if not _is_lost(it.handle):
             return it
@@ -108,6 +108,6 @@ def _is_lost(future: Future[Any]) -> bool:
 def _run(task: Callable[..., Result], arguments: Sequence[Any]) -> Result:
     with one_thread():
         return task(
-            *(joblib.load(it.path, mmap_mode="r") if isinstance(it, Shared) else it
+            *(joblib.load(it.path, mmap_mode="r") if isinstance(it, SharedValue) else it
               for it in arguments)
         )  # fmt: skip

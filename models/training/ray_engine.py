@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Self
 
-from models.registry.library_versions import library_versions
+from models.registry import library_versions
 from models.training.engines import (
     RETRIES,
     Done,
     EngineUnreachable,
-    Pending,
     Result,
+    Task,
     WorkerDiffers,
     WorkerLost,
     nobody,
@@ -75,12 +75,12 @@ class RayEngine:
         """Put *value* into the object store; its arrays are read-only in the workers."""
         return self._ray.put(value)
 
-    def submit(self, task: Callable[..., Result], *arguments: Any) -> Pending[Result]:
+    def submit(self, task: Callable[..., Result], *arguments: Any) -> Task[Result]:
         """Queue the task with Ray."""
         handle = self._remote.remote(self._libraries, task, *arguments)
-        return Pending(task, arguments, handle)
+        return Task(task, arguments, handle)
 
-    def gather(self, pending: Sequence[Pending[Result]], done: Done = nobody) -> list[Result]:
+    def gather(self, pending: Sequence[Task[Result]], done: Done = nobody) -> list[Result]:
         """Wait for the tasks."""
         places = {it.handle: place for place, it in enumerate(pending)}
         running = list(places)
@@ -95,7 +95,7 @@ class RayEngine:
         import_module("ray.util.joblib").register_ray()
         return {"backend": "ray", "n_jobs": int(self._ray.cluster_resources()["CPU"])}
 
-    def _result(self, it: Pending[Result]) -> Result:
+    def _result(self, it: Task[Result]) -> Result:
         try:
             made: Result = self._ray.get(it.handle)
         except self._ray.exceptions.RayTaskError as exc:

@@ -19,27 +19,34 @@ model itself, which knows those rows, it would learn to believe it too much.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, Protocol
 
 from models.component import Component
+from models.onnx.model_component import ComponentOpener
 from models.onnx.session import ModelSession
-from models.registry import ModelCard, ModelVersion, Registry, WeightsCard
+from models.registry import ModelVersion, Registry, WeightsCard
 from models.report.metrics import quality, ranking
-from models.report.report import ComponentReport, LabelDelay, TrainingReport
+from models.report.training_report import ComponentReport, LabelDelay, TrainingReport
 from models.training.composition import Composition, compose
 from models.training.data import TrainingData, with_windows
-from models.training.engines import Engine, InProcess, Pending, one_thread
-from models.training.fit import Fits
+from models.training.engines import Engine, InProcess, Task, one_thread
+from models.training.first_fits import (
+    Clock,
+    FirstFits,
+    Progress,
+    Versions,
+    fields_used,
+    utc_now,
+    version_in,
+)
 from models.training.holdout import first_rows, with_holdout
-from models.training.plan import Plan, kept_names, plan
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs
-from models.training.unseen_rows import judged, milliseconds, readers_of
-from topics.pipeline import EVENTS, OUTCOMES, Pipeline, in_generations, in_order
+from models.training.training_plan import TrainingPlan, kept_names, plan_training
+from models.training.unseen_rows import UnseenRows, readers_of, unseen_rows
+from topics.pipeline import Pipeline, in_generations, in_order
 
 __all__ = ["TrainingData", "TrainingReport", "train"]
 
@@ -47,26 +54,8 @@ _FIRST_SHARE = 0.5
 """How far a component's progress is before it is fitted again."""
 
 
-class Opened(Protocol):
-    """A loaded component."""
-
-    @property
-    def component(self) -> Component:
-        """What transforms batches."""
-
-
-OpenComponent = Callable[[Pipeline, str, Registry, Path], Opened]
-Progress = Callable[[str, float], None]
-Clock = Callable[[], datetime]
-Versions = Mapping[str, ModelVersion]
-
-
 def _no_progress(_component: str, _fraction: float) -> None:
     """Tell nobody."""
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def train(
@@ -75,13 +64,13 @@ def train(
     data: TrainingData,
     registry: Registry,
     *,
-    open_component: OpenComponent,
+    open_component: ComponentOpener,
     holdout: TrainingData | None = None,
     seed: int = 0,
     only: Collection[str] | None = None,
     engine: Engine | None = None,
     progress: Progress = _no_progress,
-    clock: Clock = _utc_now,
+    clock: Clock = utc_now,
 ) -> TrainingReport:
     """Fit the components that have an estimator, learn the weights, refit and register all.
 
@@ -104,54 +93,44 @@ def train(
     declared = 0 if holdout is None else holdout.rows
     if holdout is not None:
         data = with_holdout(pipeline, data, holdout)
-    kept = {name: version.card for name, version in versions.items()}
-    todo = plan(pipeline, data, seed, only, kept=kept, holdout=declared)
+    cards = {name: version.card for name, version in versions.items()}
+    plan = plan_training(pipeline, data, seed, only, kept=cards, holdout=declared)
     data = with_windows(pipeline, data)
     data_hash = first_rows(data, data.rows - declared).digest()
-    unseen = _judged(pipeline, todo, data, data_hash, kept)
-    todo = todo.judging_from(pipeline, data, unseen.rows.start)
-    stages = StageOutputs(pipeline, data)
-    engine = engine or InProcess()
-    fits = Fits(pipeline, todo, stages, engine)
-    first: dict[str, ModelVersion] = {}
-    again: dict[str, Pending[bytes]] = {}
-    opened: dict[str, Component] = {}
-    with one_thread(), TemporaryDirectory(prefix="anabranch-train-") as folder_aside:
-        aside = Registry(Path(folder_aside))
-        for names in in_generations(pipeline):
-            for name in names:
-                progress(name, 0.0)
-            fitted = [name for name in names if name in todo.estimators]
-            pending = [fits.submit(name, todo.rows(name)) for name in fitted]
-            refitted = [name for name in fitted if name in todo.registered]
-            again |= {name: fits.submit(name, todo.refit_rows(name)) for name in refitted}
-            for name, onnx in zip(fitted, engine.gather(pending), strict=True):
-                made = fits.first(name, onnx, data_hash=data_hash, clock=clock)
-                first[name] = aside.add(pipeline.name, name, *made)
-            for name in names:
-                source = aside if name in fitted else registry
-                pinned = pipeline.with_version(name, version_in({**versions, **first}, name))
-                opened[name] = open_component(pinned, name, source, folder).component
-                share = _FIRST_SHARE if name in todo.registered else 1.0
-                stages.run(name, opened[name], _up_to(share, progress, name))
-        served = _served(pipeline, stages, opened, {
+    unseen = unseen_rows(pipeline, plan, data, data_hash, cards)
+    plan = plan.judging_from(pipeline, data, unseen.rows.start)
+
+    stages, engine = StageOutputs(pipeline, data), engine or InProcess()
+    with one_thread(), TemporaryDirectory(prefix="anabranch-train-") as aside:
+        first = FirstFits(
+            pipeline, folder, plan, stages, engine, open_component=open_component,
+            registry=registry, aside=Registry(Path(aside)), kept=versions, data_hash=data_hash,
+            clock=clock,
+        )  # fmt: skip
+        refits = _fitted_in_order(pipeline, plan, first, progress)
+        own = {
             name: open_component(
-                pipeline.with_version(name, versions[name].version), name, registry, folder
+                pipeline.with_version(name, version.version), name, registry, folder
             ).component
-            for name in versions
-            if name in todo.estimators and name in unseen.as_they_are
-        })  # fmt: skip
+            for name, version in versions.items()
+            if name in plan.estimators and name in unseen.as_they_are
+        }
+        served = _served(pipeline, stages, first.components, own)
         composition = compose(
-            pipeline, served, todo.blocks, clock=clock, unmeasured=unseen.unmeasured
+            pipeline, served, plan.blocks, clock=clock, unmeasured=unseen.unmeasured
         )
-        models = engine.gather([*again.values()], lambda place: progress([*again][place], 1.0))
-    final = [
-        fits.again(name, it, first[name].card, _metrics(served, todo.blocks, name, unseen))
-        for name, it in zip(again, models, strict=True)
-    ]
-    for name, made in zip(again, final, strict=True):
-        versions[name] = registry.add(pipeline.name, name, *made)
-    digests = {name: it.digest for name, it in versions.items()} | _files(pipeline, folder)
+        models = engine.gather([*refits.values()], lambda place: progress([*refits][place], 1.0))
+
+    refitted = {
+        name: first.fits.again(
+            name, onnx, first.versions[name].card, _metrics(served, plan.blocks, name, unseen)
+        )
+        for name, onnx in zip(refits, models, strict=True)
+    }
+    for name, model in refitted.items():
+        versions[name] = registry.add(pipeline.name, name, *model)
+    digests = {name: version.digest for name, version in versions.items()}
+    digests |= _files(pipeline, folder)
     weights = _weights_card(composition, digests)
     return TrainingReport(
         pipeline=pipeline.name,
@@ -167,66 +146,46 @@ def train(
         not_learned=composition.not_learned,
         cutoffs=composition.cutoffs,
         held_out=composition.held_out,
-        label_delay=_label_delay(pipeline, todo.blocks),
+        label_delay=_label_delay(pipeline, plan.blocks),
         seconds=time.perf_counter() - started,
     )
-
-
-def fields_used(pipeline: Pipeline) -> list[str]:
-    """The event fields that features are made of."""
-    used: list[str] = []
-    for spec in pipeline.components:
-        if spec.windowed:
-            used.append(pipeline.entity(spec.name))
-        used += [it.of for it in spec.features or [] if it.of not in (EVENTS, OUTCOMES)]
-    return used
 
 
 def _kept(
     pipeline: Pipeline, only: Collection[str] | None, registry: Registry
 ) -> dict[str, ModelVersion]:
     """The versions that serving opens, of the components that are not fitted."""
-    found = {}
+    versions = {}
     for name in kept_names(pipeline, only):
         model = pipeline.component(name).model
         wanted = None if model is None else model.version
-        found[name] = registry.get(pipeline.name, name, wanted)
-    return found
+        versions[name] = registry.get(pipeline.name, name, wanted)
+    return versions
 
 
-class _Unseen(NamedTuple):
-    """What can be judged of models that are not fitted here."""
+def _fitted_in_order(
+    pipeline: Pipeline, plan: TrainingPlan, first: FirstFits, progress: Progress
+) -> dict[str, Task[bytes]]:
+    """The final fits, which go on, of the components that are registered; all are fitted once.
 
-    rows: slice
-    unmeasured: Mapping[str, str]
-    as_they_are: Collection[str]
-    """Those that are judged themselves."""
-    stand_ins: Collection[str] = ()
-    """Those that a stand-in is judged for."""
+    A component is fitted again as soon as its inputs are there: engines have more to do at a time.
+    """
+    refits: dict[str, Task[bytes]] = {}
 
+    def up_to_first(name: str, share: float) -> None:
+        progress(name, share * (_FIRST_SHARE if name in plan.registered else 1.0))
 
-def _judged(
-    pipeline: Pipeline, todo: Plan, data: TrainingData, data_hash: str,
-    kept: Mapping[str, ModelCard],
-) -> _Unseen:  # fmt: skip
-    """What can be judged of the models that are not fitted here, and on which rows."""
-    held_out = todo.blocks.held_out
-    if todo.holdout:
-        return _Unseen(held_out, {}, [*kept])
-    until = {
-        spec.name: milliseconds(spec.model.trained_until)
-        for spec in pipeline.components
-        if spec.model is not None and spec.model.path is not None
-    }
-    for name, card in kept.items():
-        if name not in todo.estimators or card.data_hash != data_hash:
-            until[name] = milliseconds(datetime.fromisoformat(card.seen_until))
-    timed = pipeline.data.published_at is None
-    times = data.columns[pipeline.event.time] if timed else None
-    found = judged(pipeline, until, held_out, times, data.labels)
-    as_they_are = [name for name in until if name not in found.unmeasured]
-    stand_ins = [name for name in kept if name not in until]
-    return _Unseen(found.rows, found.unmeasured, as_they_are, stand_ins)
+    for names in in_generations(pipeline):
+        for name in names:
+            progress(name, 0.0)
+        tasks = first.submit(names)
+        refits |= {
+            name: first.fits.submit(name, plan.refit_rows(name))
+            for name in tasks
+            if name in plan.registered
+        }
+        first.run(names, tasks, up_to_first)
+    return refits
 
 
 def _served(
@@ -248,7 +207,9 @@ def _served(
     return served
 
 
-def _metrics(stages: StageOutputs, blocks: Blocks, name: str, unseen: _Unseen) -> dict[str, float]:
+def _metrics(
+    stages: StageOutputs, blocks: Blocks, name: str, unseen: UnseenRows
+) -> dict[str, float]:
     """How a component's signal ranks all held-out rows; nothing where it may have seen them."""
     if name in unseen.unmeasured:
         return {}
@@ -263,15 +224,6 @@ def _files(pipeline: Pipeline, folder: Path) -> dict[str, str]:
         for spec in pipeline.components
         if spec.model is not None and spec.model.path is not None
     }
-
-
-def version_in(versions: Versions, name: str) -> int | None:
-    """The version of component *name*, to keep it on whatever others register meanwhile."""
-    return versions[name].version if name in versions else None
-
-
-def _up_to(share: float, progress: Progress, name: str) -> Callable[[float], None]:
-    return lambda fraction: progress(name, share * fraction)
 
 
 def _weights_card(composition: Composition, digests: Mapping[str, str]) -> WeightsCard | None:
@@ -291,7 +243,7 @@ def _label_delay(pipeline: Pipeline, blocks: Blocks) -> LabelDelay | None:
 
 def _component_report(
     stages: StageOutputs, rows: slice, name: str, versions: Versions, digests: Mapping[str, str],
-    unseen: _Unseen,
+    unseen: UnseenRows,
 ) -> ComponentReport:  # fmt: skip
     version, why = version_in(versions, name), unseen.unmeasured.get(name)
     if why is not None:

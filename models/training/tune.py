@@ -28,14 +28,14 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from models.arrays import Floats32
 from models.errors import FitFailed, OneClass
-from models.report.metrics import Record
+from models.report.metrics import ReportPart
 from models.training.engines import Engine, one_thread
 from models.training.estimators import exact_scaler, is_supervised
 from models.training.splits import known_part
 from topics.pipeline import Scalar
 
-Singles = NDArray[np.float32]
 Parameters = Mapping[str, Scalar]
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -45,7 +45,7 @@ _FEWEST_POSITIVES = 10
 """In a fold's test rows, on average, also where candidates are tried on few rows."""
 
 
-class Candidate(Record):
+class Candidate(ReportPart):
     """One choice of parameters, and how it did where it was tried last."""
 
     parameters: dict[str, Scalar]
@@ -59,7 +59,7 @@ class Candidate(Record):
     """Whether the pipeline file has it now."""
 
 
-class Tuned(Record):
+class TuningResult(ReportPart):
     """What became of a component's candidates, the best first."""
 
     component: str
@@ -72,7 +72,7 @@ class Tuned(Record):
         return self.candidates[0]
 
 
-class Forward:
+class ForwardSplits:
     """Splits for scikit-learn, forward in time; tells *on_round* when they are asked for."""
 
     def __init__(self, folds: list[Fold], on_round: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ class Forward:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Nothing of it: scikit-learn sends it with every task, and asks it only here."""
-        return Forward, ([], print)
+        return ForwardSplits, ([], print)
 
     def get_n_splits(self, *_: Any, **_groups: Any) -> int:
         """How many folds."""
@@ -95,7 +95,7 @@ class Forward:
 class ExactScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn is Any
     """The scaler of `models.training.estimators`, fitted anew for every fold."""
 
-    def fit(self, x: Singles, _y: object = None) -> Self:
+    def fit(self, x: Floats32, _y: object = None) -> Self:
         """Fit on *x* (N, F)."""
         self.__dict__.update(exact_scaler(x).__dict__)
         return self
@@ -150,7 +150,7 @@ def fewest_rows(rows: int, count: int, rarest: int) -> int:
 def search(
     component: str,
     estimator: Any,
-    x: Singles,
+    x: Floats32,
     labels: NDArray[np.bool_],
     folds: list[Fold],
     tried: list[dict[str, Scalar]],
@@ -158,7 +158,7 @@ def search(
     engine: Engine,
     seed: int,
     on_round: Callable[[], None],
-) -> Tuned:
+) -> TuningResult:
     """Try the parameters *tried*, the file's first, on rows *x* (N, F). Raises FitFailed."""
     prepared = estimator if isinstance(estimator, Pipeline) else Pipeline(
         [("scaler", ExactScaler()), ("model", estimator)]
@@ -170,7 +170,7 @@ def search(
         [{prefix + name: [value] for name, value in each.items()} for each in tried],
         factor=_FACTOR,
         min_resources=fewest_rows(len(x), len(tried), rarest),
-        cv=Forward(folds, on_round),
+        cv=ForwardSplits(folds, on_round),
         scoring=_of_novelty if not is_supervised(estimator) else _of_probability,
         refit=False,
         error_score="raise",
@@ -182,7 +182,7 @@ def search(
             halving.fit(x, labels)
     except (TypeError, ValueError) as exc:  # scikit-learn checks values of parameters in fit
         raise FitFailed(type(estimator).__name__, str(exc)) from exc
-    return Tuned(
+    return TuningResult(
         component=component, rows=len(x), candidates=_ranked(halving.cv_results_, prefix, tried[0])
     )
 
@@ -206,9 +206,9 @@ def _ranked(results: Mapping[str, Any], prefix: str, in_file: Parameters) -> lis
     return [candidate for _, candidate in ranked]
 
 
-def _of_probability(fitted: Any, x: Singles, y: NDArray[np.bool_]) -> float:
+def _of_probability(fitted: Any, x: Floats32, y: NDArray[np.bool_]) -> float:
     return float(average_precision_score(y, fitted.predict_proba(x)[:, 1]))
 
 
-def _of_novelty(fitted: Any, x: Singles, y: NDArray[np.bool_]) -> float:
+def _of_novelty(fitted: Any, x: Floats32, y: NDArray[np.bool_]) -> float:
     return float(average_precision_score(y, -fitted.score_samples(x)))

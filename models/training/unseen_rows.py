@@ -9,37 +9,74 @@ and no weight is learned of such signals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.registry import ModelCard
+from models.training.data import TrainingData
 from models.training.splits import FEWEST_ROWS
+from models.training.training_plan import TrainingPlan
 from topics.pipeline import Pipeline, in_order
 
 MAY_HAVE_SEEN = "may have seen these rows"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What can be judged, and on which rows."""
+class UnseenRows:
+    """What can be judged of models that are not fitted here, and on which rows."""
 
     rows: slice
     """The held-out rows that no model has seen of which something is said."""
     unmeasured: Mapping[str, str]
     """Component → why there are no figures of it."""
+    as_they_are: Collection[str] = ()
+    """Components whose own model is judged."""
+    stand_ins: Collection[str] = ()
+    """Those that a stand-in is judged for."""
 
 
-def judged(
+def unseen_rows(
+    pipeline: Pipeline,
+    plan: TrainingPlan,
+    data: TrainingData,
+    data_hash: str,
+    kept: Mapping[str, ModelCard],
+) -> UnseenRows:
+    """What can be judged of the held-out rows of *plan*, when models with the cards *kept* stay.
+
+    Of a model that was fitted on just these data, by their *data_hash*, a stand-in is judged.
+    """
+    held_out = plan.blocks.held_out
+    if plan.holdout:
+        return UnseenRows(held_out, {}, [*kept])
+    until_ms = {
+        spec.name: milliseconds(spec.model.trained_until)
+        for spec in pipeline.components
+        if spec.model is not None and spec.model.path is not None
+    }
+    for name, card in kept.items():
+        if name not in plan.estimators or card.data_hash != data_hash:
+            until_ms[name] = milliseconds(datetime.fromisoformat(card.seen_until))
+    timed = pipeline.data.published_at is None
+    times = data.columns[pipeline.event.time] if timed else None
+    rows, unmeasured = _measurable(pipeline, until_ms, held_out, times, data.labels)
+    as_they_are = [name for name in until_ms if name not in unmeasured]
+    stand_ins = [name for name in kept if name not in until_ms]
+    return UnseenRows(rows, unmeasured, as_they_are, stand_ins)
+
+
+def _measurable(
     pipeline: Pipeline,
     until_ms: Mapping[str, int | None],
     held_out: slice,
     times: NDArray[np.int64] | None,
     labels: NDArray[np.bool_],
-) -> Judged:
-    """The rows of *held_out* to judge on, and the components that there are no figures of.
+) -> tuple[slice, dict[str, str]]:
+    """The rows of *held_out* to judge on, and why there are no figures of some components.
 
     `until_ms` has the models that are not fitted here, and the time of the newest event that each
     may have been fitted on; None where nobody has said. `times` (N,) ascend within *held_out*;
@@ -57,13 +94,13 @@ def judged(
     for name, first in seen.items():
         if first > start:
             why[name] = _why(until_ms[name], held_out.stop - first, timed=times is not None)
-    return Judged(slice(start, held_out.stop), _with_readers(pipeline, why))
+    return slice(start, held_out.stop), _with_readers(pipeline, why)
 
 
 def may_have_seen(
     pipeline: Pipeline, until_ms: Mapping[str, int | None], first_ms: int
 ) -> dict[str, str]:
-    """Component → why there are no figures of it on events from *first_ms* on; as `judged`."""
+    """Component → why there are no figures of it on events from *first_ms* on."""
     why = {
         name: MAY_HAVE_SEEN
         for name, until in until_ms.items()
@@ -74,11 +111,11 @@ def may_have_seen(
 
 def readers_of(pipeline: Pipeline, names: set[str]) -> set[str]:
     """*names* and every component that reads one of them, directly or not."""
-    found = set(names)
+    readers = set(names)
     for name in in_order(pipeline):
-        if found.intersection(pipeline.component(name).inputs):
-            found.add(name)
-    return found
+        if readers.intersection(pipeline.component(name).inputs):
+            readers.add(name)
+    return readers
 
 
 def milliseconds(time: datetime | None) -> int | None:
@@ -105,7 +142,7 @@ def _is_enough(rows: slice, of: slice, labels: NDArray[np.bool_]) -> bool:
     middle = (rows.start + rows.stop) // 2
     halves = [labels[rows.start : middle], labels[middle : rows.stop]]
     many = rows.stop - rows.start >= min(FEWEST_ROWS, (of.stop - of.start) // 2)
-    return many and all(bool(it.any() and not it.all()) for it in halves)
+    return many and all(bool(half.any() and not half.all()) for half in halves)
 
 
 def _why(until_ms: int | None, later: int, *, timed: bool) -> str:
@@ -116,10 +153,11 @@ def _why(until_ms: int | None, later: int, *, timed: bool) -> str:
 
 
 def _with_readers(pipeline: Pipeline, why: Mapping[str, str]) -> dict[str, str]:
-    found = dict(why)
+    reasons = dict(why)
     for name in in_order(pipeline):
-        sources = [it for it in pipeline.component(name).inputs if it in found]
-        if name not in found and sources:
-            which = sources[0] if sources[0] in why else found[sources[0]].split()[1].rstrip(",")
-            found[name] = f"reads {which}, which {MAY_HAVE_SEEN}"
-    return found
+        sources = [source for source in pipeline.component(name).inputs if source in reasons]
+        if name not in reasons and sources:
+            first = sources[0]
+            which = first if first in why else reasons[first].split()[1].rstrip(",")
+            reasons[name] = f"reads {which}, which {MAY_HAVE_SEEN}"
+    return reasons

@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from models.arrays import Floats32
 from models.errors import ComponentFailed
 from models.onnx.bit_stability import moving_rows
-from models.onnx.session import ModelSession, Singles
+from models.onnx.session import ModelSession
 from models.registry import Losses, Variant
 from models.report.metrics import Ranking, ranking
 from models.variants.errors import DoesNotApply
 from models.variants.gate import breaches, is_faster, noise_of, pace_in_words
-from models.variants.graphs import Said, executed
-from models.variants.kinds import FP32, KINDS
+from models.variants.graphs import VariantEffect, executed
 from models.variants.memory import memory_of
-from models.variants.offline_pipeline import Scene
+from models.variants.offline_pipeline import OfflinePipeline
 from models.variants.speed import speed, timed
+from models.variants.variant_kinds import FP32, VARIANT_KINDS
 from topics.pipeline import Tolerances
 
 _COMPARED_ROWS = 500
@@ -32,16 +33,16 @@ OpenVariant = Callable[[bytes, str], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class VariantModel:
     """A variant that was made, and opens."""
 
     onnx: bytes
     session: ModelSession
-    said: Said
+    effect: VariantEffect
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class VariantSet:
     """All that could be made of one model, and the table of all."""
 
     candidates: dict[str, bytes]
@@ -52,21 +53,21 @@ class Made:
 def made(
     name: str,
     content: bytes,
-    scene: Scene,
-    calibration: Singles,
+    offline: OfflinePipeline,
+    calibration: Floats32,
     tolerances: Tolerances,
     *,
     open_variant: OpenVariant,
     seed: int,
     progress: Callable[[float], None] = lambda _: None,
-) -> Made:
+) -> VariantSet:
     """Every kind of variant of the fp32 model *content* of component *name*.
 
-    `calibration` (N, F) are rows that the model reads, and none of the scene's.
+    `calibration` (N, F) are rows that the model reads, and none of those in *offline*.
     """
     candidates, refused = _candidates(content, calibration)
     progress(0.2)
-    x = scene.model_input(name)
+    x = offline.model_input(name)
     sessions = {it: candidate.session for it, candidate in candidates.items()}
     sessions[_CONTROL] = ModelSession.of(content, _path(_CONTROL))
     timings = timed(
@@ -74,42 +75,44 @@ def made(
         clock=time.thread_time, seed=seed, progress=lambda done: progress(0.2 + 0.4 * done),
     )  # fmt: skip
     noise = noise_of(speed(timings, _CONTROL, FP32))
-    expected = ranking(scene.data.labels, scene.signal(name))
+    expected = ranking(offline.data.labels, offline.signal(name))
     rows = []
     for done, (it, candidate) in enumerate(candidates.items(), start=1):
         pace = speed(timings, it, FP32)
         try:
-            losses = _losses(name, it, candidate, scene, x, expected, open_variant)
+            losses = _losses(name, it, candidate, offline, x, expected, open_variant)
         except ComponentFailed as exc:
             refused.append(Variant(name=it, words=[str(exc)]))
             continue
         against = breaches(losses, tolerances)
-        faster = is_faster(pace, noise) and not candidate.said.no_op and it != FP32
-        words = [candidate.said.words, *against]
-        if it != FP32 and not candidate.said.no_op:
+        faster = is_faster(pace, noise) and not candidate.effect.no_op and it != FP32
+        words = [candidate.effect.words, *against]
+        if it != FP32 and not candidate.effect.no_op:
             words.insert(1, pace_in_words(pace, noise))
         rows.append(
             Variant(
                 name=it, bytes=len(candidate.onnx), speed=pace, losses=losses, words=words,
                 memory=memory_of(candidate.onnx, max(tolerances.batch)),
-                eligible=not against, faster=faster, no_op=candidate.said.no_op,
+                eligible=not against, faster=faster, no_op=candidate.effect.no_op,
             )
         )  # fmt: skip
         progress(0.6 + 0.4 * done / len(candidates))
-    return Made({it: candidate.onnx for it, candidate in candidates.items()}, noise, rows + refused)
+    return VariantSet(
+        {it: candidate.onnx for it, candidate in candidates.items()}, noise, rows + refused
+    )
 
 
-def _candidates(content: bytes, rows: Singles) -> tuple[dict[str, Candidate], list[Variant]]:
+def _candidates(content: bytes, rows: Floats32) -> tuple[dict[str, VariantModel], list[Variant]]:
     """What can be made, and table rows for what cannot."""
     before = executed(content)
     session = ModelSession.of(content, _path(FP32))
-    found = {FP32: Candidate(content, session, Said("as it is"))}
+    found = {FP32: VariantModel(content, session, VariantEffect("as it is"))}
     refused = []
-    for name, kind in KINDS.items():
+    for name, kind in VARIANT_KINDS.items():
         try:
             onnx = kind.build(content, rows)
             session = ModelSession.of(onnx, _path(name))
-            found[name] = Candidate(onnx, session, kind.in_words(executed(onnx), before))
+            found[name] = VariantModel(onnx, session, kind.in_words(executed(onnx), before))
         except DoesNotApply as exc:
             refused.append(Variant(name=name, words=[f"does not apply: {exc}"]))
         except Exception as exc:  # quantisers and onnxruntime raise whatever they raise
@@ -121,20 +124,20 @@ def _candidates(content: bytes, rows: Singles) -> tuple[dict[str, Candidate], li
 def _losses(
     name: str,
     variant: str,
-    candidate: Candidate,
-    scene: Scene,
-    x: Singles,
+    candidate: VariantModel,
+    offline: OfflinePipeline,
+    x: Floats32,
     expected: Ranking,
     open_variant: OpenVariant,
 ) -> Losses:
     replaced = {} if variant == FP32 else {name: open_variant(candidate.onnx, variant)}
-    flips = scene.flips(replaced) if replaced else 0  # first: it sees signals that are none
+    flips = offline.flips(replaced) if replaced else 0  # first: it sees signals that are none
     signal = candidate.session.signal(x)
     compared = x[:_COMPARED_ROWS]
-    found = ranking(scene.data.labels, signal)
+    found = ranking(offline.data.labels, signal)
     return Losses(
         rows=len(x),
-        max_delta=float(np.abs(signal - scene.signal(name)).max()),
+        max_delta=float(np.abs(signal - offline.signal(name)).max()),
         auc=found.auc,
         auc_loss=expected.auc - found.auc,
         average_precision=found.average_precision,

@@ -6,12 +6,18 @@ from typing import Any
 
 from onnx import TensorProto
 
-from models.onnx.session import Singles
+from models.arrays import Floats32
 from models.variants.errors import DoesNotApply
-from models.variants.graphs import Said, half_products, halves, leading_to_signal, operations
+from models.variants.graphs import (
+    VariantEffect,
+    half_products,
+    halves,
+    leading_to_signal,
+    operations,
+)
 
 
-def halved(content: bytes, _rows: Singles) -> bytes:
+def halved(content: bytes, _rows: Floats32) -> bytes:
     """The model with its floats as fp16, input and signal excepted.
 
     Operators without an fp16 form (scalers, trees, linear classifiers) stay as they are.
@@ -27,11 +33,15 @@ def halved(content: bytes, _rows: Singles) -> bytes:
     return converted
 
 
-def halved_in_words(ran: Any, ran_before: Any) -> Said:
+def halved_in_words(ran: Any, ran_before: Any) -> VariantEffect:
     """Whether this processor works in fp16, by the graphs that run."""
     casts = operations(ran)["Cast"] - operations(ran_before)["Cast"]
     if half_products(ran):
-        return Said(f"{half_products(ran)} products in fp16, {casts} more casts")
+        return VariantEffect(f"{half_products(ran)} products in fp16, {casts} more casts")
     if halves(ran):
-        return Said(f"stored in fp16, worked out in fp32 on this CPU, with {casts} more casts")
-    return Said("a no-op: onnxruntime turns it back into fp32 when it loads it", no_op=True)
+        return VariantEffect(
+            f"stored in fp16, worked out in fp32 on this CPU, with {casts} more casts"
+        )
+    return VariantEffect(
+        "a no-op: onnxruntime turns it back into fp32 when it loads it", no_op=True
+    )

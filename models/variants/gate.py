@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.registry import Losses, Speed, Variant
-from models.variants.kinds import FP32
+from models.variants.variant_kinds import FP32
 from topics.pipeline import Tolerances
 
 LEAST_GAIN = 0.02

@@ -22,7 +22,7 @@ SILENT = 4
 """How much onnxruntime logs: nothing."""
 
 
-class Said(NamedTuple):
+class VariantEffect(NamedTuple):
     """What a variant came to, by the graph that onnxruntime runs."""
 
     words: str

@@ -15,10 +15,10 @@ from typing import Any
 
 import onnxruntime as ort
 
-from models.onnx.session import Singles
+from models.arrays import Floats32
 from models.variants.graphs import (
     SILENT,
-    Said,
+    VariantEffect,
     integer_operations,
     leading_to_signal,
     with_biases_inside,
@@ -32,7 +32,7 @@ _NARROW = 8
 """Products with so few columns cost next to nothing, and the signal hangs on them."""
 
 
-def dynamic(content: bytes, _rows: Singles) -> bytes:
+def dynamic(content: bytes, _rows: Floats32) -> bytes:
     """The model with int8 weights; activations are scaled anew in every batch."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -42,7 +42,7 @@ def dynamic(content: bytes, _rows: Singles) -> bytes:
         return made.read_bytes()
 
 
-def static(content: bytes, rows: Singles) -> bytes:
+def static(content: bytes, rows: Floats32) -> bytes:
     """The model with int8 weights and uint8 activations, whose scales *rows* (N, F) give.
 
     As quantise and dequantise pairs (QDQ), weights by column, scales by the lowest and the
@@ -62,21 +62,21 @@ def static(content: bytes, rows: Singles) -> bytes:
         return made.read_bytes()
 
 
-def int8_in_words(ran: Any, _ran_before: Any) -> Said:
+def int8_in_words(ran: Any, _ran_before: Any) -> VariantEffect:
     """Whether anything is worked out in integers, by the graph that runs."""
     if count := integer_operations(ran):
-        return Said(f"{count} products of integers")
-    return Said("a no-op: no integer operation in the graph", no_op=True)
+        return VariantEffect(f"{count} products of integers")
+    return VariantEffect("a no-op: no integer operation in the graph", no_op=True)
 
 
 class _Batches:
     """Calibration rows, as the quantiser reads them."""
 
-    def __init__(self, name: str, rows: Singles) -> None:
+    def __init__(self, name: str, rows: Floats32) -> None:
         starts = range(0, len(rows), _CALIBRATION_BATCH)
         self._batches = iter([{name: rows[at : at + _CALIBRATION_BATCH]} for at in starts])
 
-    def get_next(self) -> dict[str, Singles] | None:
+    def get_next(self) -> dict[str, Floats32] | None:
         return next(self._batches, None)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats32
 from models.component import Component
-from models.onnx.session import Singles
 from models.training.data import TrainingData
 from models.training.stage_outputs import StageOutputs
 from models.weighting import combine
@@ -18,7 +18,7 @@ Components = Mapping[str, Component]
 Progress = Callable[[float], None]
 
 
-class Scene:
+class OfflinePipeline:
     """All stages' outputs for N rows, and the decisions that follow from them."""
 
     def __init__(
@@ -40,15 +40,15 @@ class Scene:
             progress(done / len(components))
         self._decisions = self._decided(self._stages)
 
-    def model_input(self, name: str) -> Singles:
+    def model_input(self, name: str) -> Floats32:
         """What the model of component *name* reads, (N, F)."""
         return self._stages.model_input(name, slice(0, self.data.rows))
 
-    def passed_on(self, name: str) -> Singles:
+    def passed_on(self, name: str) -> Floats32:
         """What component *name* gives to those that read it, (N, F)."""
         return self._stages.output(name).astype(np.float32)
 
-    def signal(self, name: str) -> Singles:
+    def signal(self, name: str) -> Floats32:
         """What component *name* says, (N,)."""
         return self._stages.signals([name], slice(0, self.data.rows))[:, 0]
 

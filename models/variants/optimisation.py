@@ -13,45 +13,46 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.arrays import Floats32
 from models.onnx.probing import probe_of
-from models.onnx.session import ModelSession, Singles
+from models.onnx.session import ModelSession
 from models.registry import ComponentVariants, ModelVersion, OptimiseReport
 from models.training.data import TrainingData, with_windows
 from models.training.splits import blocks
-from models.variants.builder import Made, made
-from models.variants.fusion import fused_ones
+from models.variants.builder import VariantSet, made
+from models.variants.fusion_speed import fusion_results
 from models.variants.gate import winner
-from models.variants.kinds import FP32
 from models.variants.model_source import (
+    ModelSource,
     OpenVariant,
-    Setting,
     components_of,
     opening_aside,
     originals_of,
 )
-from models.variants.offline_pipeline import Scene
+from models.variants.offline_pipeline import OfflinePipeline
+from models.variants.variant_kinds import FP32
 
 _CALIBRATION_ROWS = 4096
 
 Progress = Callable[[str, float], None]
 
 
-class Kept(NamedTuple):
+class ChosenVariant(NamedTuple):
     """A variant that is to be registered."""
 
     onnx: bytes
-    rows: Singles
+    rows: Floats32
     """Rows (N, F) to take its probe from."""
 
 
 def optimise(
-    setting: Setting,
+    source: ModelSource,
     data: TrainingData,
     *,
     only: str | None = None,
     seed: int = 0,
     progress: Progress = lambda _name, _fraction: None,
-) -> tuple[OptimiseReport, Mapping[str, Kept]]:
+) -> tuple[OptimiseReport, Mapping[str, ChosenVariant]]:
     """The tables of all variants, and the models to register by component.
 
     Variants are made of each component's newest fp32 model (a variant's parent, where a
@@ -62,22 +63,22 @@ def optimise(
     Raises NothingToOptimise, TooFewRows, OneClass, ComponentFailed and RegistryError.
     """
     started = time.perf_counter()
-    originals = originals_of(setting, only)
-    calibration, judged = _scenes(setting, originals, data, seed, progress)
-    found: dict[str, Made] = {}
-    with opening_aside(setting, originals) as opened:
+    originals = originals_of(source, only)
+    calibration, judged = _scenes(source, originals, data, seed, progress)
+    found: dict[str, VariantSet] = {}
+    with opening_aside(source, originals) as opened:
         for name, original in originals.items():
             found[name] = made(
                 name, original.read(), judged, calibration.model_input(name),
-                setting.pipeline.optimise, open_variant=partial(opened, name), seed=seed,
+                source.pipeline.optimise, open_variant=partial(opened, name), seed=seed,
                 progress=partial(progress, name),
             )  # fmt: skip
         chosen = {name: winner(it.table) for name, it in found.items()}
-        flips = _agreed(chosen, found, judged, setting.pipeline.optimise.max_flips, opened)
+        flips = _agreed(chosen, found, judged, source.pipeline.optimise.max_flips, opened)
     fused = []
-    if only is None and setting.pipeline.fuse:
+    if only is None and source.pipeline.fuse:
         progress("fused", 0.0)
-        fused = fused_ones(setting.pipeline, judged.components, judged, seed=seed)
+        fused = fusion_results(source.pipeline, judged.components, judged, seed=seed)
         progress("fused", 1.0)
     components = [
         ComponentVariants(
@@ -87,21 +88,23 @@ def optimise(
         for name, it in found.items()
     ]  # fmt: skip
     report = OptimiseReport(
-        pipeline=setting.pipeline.name, rows=judged.data.rows, machine=_machine(),
+        pipeline=source.pipeline.name, rows=judged.data.rows, machine=_machine(),
         calibration_rows=calibration.data.rows, components=components, fused=fused,
         flips_together=flips, seconds=time.perf_counter() - started,
     )  # fmt: skip
     return report, {
-        name: Kept(found[name].candidates[it], calibration.model_input(name))
+        name: ChosenVariant(found[name].candidates[it], calibration.model_input(name))
         for name, it in chosen.items()
         if it != FP32
     }
 
 
-def register(setting: Setting, report: OptimiseReport, kept: Mapping[str, Kept]) -> OptimiseReport:
+def register(
+    source: ModelSource, report: OptimiseReport, kept: Mapping[str, ChosenVariant]
+) -> OptimiseReport:
     """Register what is *kept* as new versions of their components; the report names them."""
     tables = [
-        table.model_copy(update={"registered": _registered(setting, table, kept[table.component])})
+        table.model_copy(update={"registered": _registered(source, table, kept[table.component])})
         if table.component in kept
         else table
         for table in report.components
@@ -109,9 +112,9 @@ def register(setting: Setting, report: OptimiseReport, kept: Mapping[str, Kept])
     return report.model_copy(update={"components": tables})
 
 
-def _registered(setting: Setting, table: ComponentVariants, kept: Kept) -> int:
+def _registered(source: ModelSource, table: ComponentVariants, kept: ChosenVariant) -> int:
     """The number of the new version, whose parent is the version that it was made of."""
-    pipeline, registry = setting.pipeline.name, setting.registry
+    pipeline, registry = source.pipeline.name, source.registry
     parent = registry.get(pipeline, table.component, table.version).card
     session = ModelSession.of(kept.onnx, f"{table.component} as {table.chosen}")
     changes = {
@@ -128,14 +131,14 @@ def _registered(setting: Setting, table: ComponentVariants, kept: Kept) -> int:
 
 
 def _scenes(
-    setting: Setting,
+    source: ModelSource,
     originals: Mapping[str, ModelVersion],
     data: TrainingData,
     seed: int,
     progress: Progress,
-) -> tuple[Scene, Scene]:
+) -> tuple[OfflinePipeline, OfflinePipeline]:
     """The pipeline over calibration rows, and over those that variants are judged on."""
-    pipeline = setting.pipeline
+    pipeline = source.pipeline
     progress("rows", 0.0)
     data = data.in_time_order(pipeline.event.time)
     split = blocks(data.rows, 1)
@@ -144,9 +147,9 @@ def _scenes(
     progress("rows", 0.4)
     drawn = np.random.default_rng(seed).permutation(split.fits[0].stop)[:_CALIBRATION_ROWS]
     late = np.arange(split.held_out.start, split.held_out.stop)
-    components = components_of(setting, originals)
+    components = components_of(source, originals)
     early, judged = (
-        Scene(pipeline, data.picked(rows), components, setting.weights)
+        OfflinePipeline(pipeline, data.picked(rows), components, source.weights)
         for rows in (np.sort(drawn), late)
     )
     progress("rows", 1.0)
@@ -155,8 +158,8 @@ def _scenes(
 
 def _agreed(
     chosen: dict[str, str],
-    found: Mapping[str, Made],
-    scene: Scene,
+    found: Mapping[str, VariantSet],
+    offline: OfflinePipeline,
     max_flips: float,
     opened: OpenVariant,
 ) -> int:
@@ -166,10 +169,10 @@ def _agreed(
         for name, it in chosen.items()
         if it != FP32
     }:
-        flips = scene.flips(changed)
-        if flips <= max_flips * scene.data.rows:
+        flips = offline.flips(changed)
+        if flips <= max_flips * offline.data.rows:
             return flips
-        alone = {name: scene.flips({name: component}) for name, component in changed.items()}
+        alone = {name: offline.flips({name: component}) for name, component in changed.items()}
         chosen[max(alone, key=alone.__getitem__)] = FP32
     return 0
 

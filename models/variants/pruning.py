@@ -13,18 +13,16 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ValueInfoProto, numpy_helper
 
-from models.onnx.session import Singles
+from models.arrays import Floats32, Floats64
 from models.variants.errors import DoesNotApply
-from models.variants.graphs import Said, leading_to_signal, with_biases_inside
-
-Doubles = NDArray[np.float64]
+from models.variants.graphs import VariantEffect, leading_to_signal, with_biases_inside
 
 _RIDGE = 1e-4
 """Of the mean square of a unit: units that say the same have no unique fit."""
 _VECTOR = 16
 """Units are kept by the 16, the float32 values that a vector register holds."""
 
-_ACTIVATIONS: Mapping[str, Callable[[Doubles], Doubles]] = {
+_ACTIVATIONS: Mapping[str, Callable[[Floats64], Floats64]] = {
     "Relu": lambda values: np.maximum(values, 0),
     "Tanh": np.tanh,
     "Sigmoid": lambda values: 1 / (1 + np.exp(-values)),
@@ -36,22 +34,22 @@ class _Layer:
     """activation(x · weights + bias)."""
 
     node: Any
-    weights: Doubles
-    bias: Doubles
+    weights: Floats64
+    bias: Floats64
     activation: str | None
     """None for the last layer: what comes behind it does not change."""
 
 
-def without_units(share: float) -> Callable[[bytes, Singles], bytes]:
+def without_units(share: float) -> Callable[[bytes, Floats32], bytes]:
     """A variant without *share* of the units of every hidden layer."""
 
-    def pruned(content: bytes, rows: Singles) -> bytes:
+    def pruned(content: bytes, rows: Floats32) -> bytes:
         return _pruned(content, rows, share)
 
     return pruned
 
 
-def _pruned(content: bytes, rows: Singles, share: float) -> bytes:
+def _pruned(content: bytes, rows: Floats32, share: float) -> bytes:
     """The network with fewer hidden units, so that its matrices are smaller.
 
     A unit's magnitude is |weights into it| · |weights out of it| (Euclidean). Those with the
@@ -120,20 +118,20 @@ def _kept(layer: _Layer, behind: _Layer, share: float) -> NDArray[np.intp]:
     return np.sort(np.argsort(-magnitude, kind="stable")[:count])
 
 
-def _first_input(model: Any, first: _Layer, rows: Singles) -> Doubles:
+def _first_input(model: Any, first: _Layer, rows: Floats32) -> Floats64:
     """What the first layer reads for *rows*."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     name = first.node.input[0]
     shown.graph.output.append(ValueInfoProto(name=name))
     session = ort.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
-    found: Doubles = session.run([name], {model.graph.input[0].name: rows})[0]
+    found: Floats64 = session.run([name], {model.graph.input[0].name: rows})[0]
     return found.astype(np.float64)
 
 
 def _refitted(
-    layers: list[_Layer], kept: list[NDArray[np.intp]], x: Doubles
-) -> list[tuple[Doubles, Doubles]]:
+    layers: list[_Layer], kept: list[NDArray[np.intp]], x: Floats64
+) -> list[tuple[Floats64, Floats64]]:
     """Weights and biases with the *kept* units alone, fitted on the first layer's input *x*."""
     whole = left = x
     weights, bias = layers[0].weights, layers[0].bias
@@ -149,7 +147,9 @@ def _refitted(
     return [*made, (weights, bias)]
 
 
-def _least_squares(x: Doubles, y: Doubles, weights: Doubles, bias: Doubles) -> tuple[Doubles, ...]:
+def _least_squares(
+    x: Floats64, y: Floats64, weights: Floats64, bias: Floats64
+) -> tuple[Floats64, ...]:
     """Weights and bias for which x · weights + bias is next to *y*, as near as may be to those.
 
     The ridge pulls towards the weights there were, so that no unit that hardly ever speaks
@@ -163,7 +163,7 @@ def _least_squares(x: Doubles, y: Doubles, weights: Doubles, bias: Doubles) -> t
     return found[:-1], found[-1]
 
 
-def _write(graph: Any, layers: list[_Layer], made: list[tuple[Doubles, Doubles]]) -> None:
+def _write(graph: Any, layers: list[_Layer], made: list[tuple[Floats64, Floats64]]) -> None:
     """Put the new weights into the graph, under the names of the old ones."""
     new = {
         name: numpy_helper.from_array(values.astype(np.float32), name)
@@ -176,9 +176,9 @@ def _write(graph: Any, layers: list[_Layer], made: list[tuple[Doubles, Doubles]]
     del graph.value_info[:]  # shapes of before
 
 
-def pruned_in_words(ran: Any, ran_before: Any) -> Said:
+def pruned_in_words(ran: Any, ran_before: Any) -> VariantEffect:
     """How many weights are left, by the graphs that run."""
     left, before = (
         sum(int(np.prod(it.dims)) for it in graph.initializer) for graph in (ran, ran_before)
     )
-    return Said(f"{left:,} of {before:,} weights left, fitted again")
+    return VariantEffect(f"{left:,} of {before:,} weights left, fitted again")

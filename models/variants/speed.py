@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.onnx.session import Singles
+from models.arrays import Floats32, Floats64
 from models.registry import Speed
 
-Run = Callable[[Singles], Singles]
-Doubles = NDArray[np.float64]
+Run = Callable[[Floats32], Floats32]
 
 ROUNDS = 31
 _SAMPLE_S = 0.002
@@ -26,13 +24,13 @@ class Timings(NamedTuple):
     """Seconds a row of every run, in every round, at every batch size."""
 
     batches: Sequence[int]
-    seconds: Mapping[str, Doubles]
+    seconds: Mapping[str, Floats64]
     """Name → (rounds, batch sizes)."""
 
 
 def timed(
     runs: Mapping[str, Run],
-    rows: Singles,
+    rows: Floats32,
     batches: Sequence[int],
     *,
     clock: Callable[[], float],
@@ -74,7 +72,7 @@ def speed(timings: Timings, name: str, base: str) -> Speed:
     return Speed(us_per_row=us, ratio=by_size, overall=median, low=low, high=high)
 
 
-def interval_of_median(values: Doubles) -> tuple[float, float]:
+def interval_of_median(values: Floats64) -> tuple[float, float]:
     """Where the median of what *values* (N,) are drawn from lies, with 95 % confidence.
 
     Between two of the sorted values, by the sign test: no distribution is assumed (Conover,
@@ -86,18 +84,18 @@ def interval_of_median(values: Doubles) -> tuple[float, float]:
     return float(ordered[at]), float(ordered[len(ordered) - 1 - at])
 
 
-def _block(rows: Singles, size: int) -> Singles:
+def _block(rows: Floats32, size: int) -> Floats32:
     """*size* rows; those there are again and again where they do not suffice."""
     return np.ascontiguousarray(np.resize(rows, (size, rows.shape[1])))
 
 
-def _repeats(run: Run, block: Singles, clock: Callable[[], float]) -> int:
+def _repeats(run: Run, block: Floats32, clock: Callable[[], float]) -> int:
     run(block)
     once = _spent(run, block, 3, clock) / 3
     return max(1, round(_SAMPLE_S / max(once, 1e-7)))
 
 
-def _spent(run: Run, block: Singles, repeat: int, clock: Callable[[], float]) -> float:
+def _spent(run: Run, block: Floats32, repeat: int, clock: Callable[[], float]) -> float:
     before = clock()
     for _ in range(repeat):
         run(block)

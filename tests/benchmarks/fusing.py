@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.onnx.fuse import FusedSession, Part, one_by_one
+from models.onnx.fuse import FusableModel, FusedSession, one_by_one
 from models.onnx.session import ModelSession
 from models.training.estimators import fit, load_estimator
 from models.training.export import export
@@ -32,7 +32,7 @@ ASSESSORS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def pair(assessor: str, x: Singles, labels: NDArray[np.bool_]) -> list[Part]:
+def pair(assessor: str, x: Singles, labels: NDArray[np.bool_]) -> list[FusableModel]:
     """An assessor and a decision maker behind it."""
     path, parameters = ASSESSORS[assessor]
     first = export(fit(load_estimator(path, parameters, 1), x, labels), x)
@@ -40,12 +40,12 @@ def pair(assessor: str, x: Singles, labels: NDArray[np.bool_]) -> list[Part]:
     signal = risk.signal(x)[:, None]
     second = export(fit(load_estimator(*ASSESSORS["linear"], 1), signal, labels), signal)
     return [
-        Part("risk", risk, ["x"]),
-        Part("decision", ModelSession.of(second, "second"), ["risk"]),
+        FusableModel("risk", risk, ["x"]),
+        FusableModel("decision", ModelSession.of(second, "second"), ["risk"]),
     ]
 
 
-def runs(parts: Sequence[Part]) -> dict[str, Callable[[Singles], Singles]]:
+def runs(parts: Sequence[FusableModel]) -> dict[str, Callable[[Singles], Singles]]:
     """Both signals side by side, (N, 2), of two sessions and of one."""
     together = FusedSession.of(parts, {"x": WIDTH})  # which compares their bits
     return {

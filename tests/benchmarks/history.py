@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 import psutil
 
+from models.arrays import Floats64, Ints
 from models.features.history import Aggregate, History
-from models.features.segments import Doubles, Ints
 
 DAY_MS = 86_400_000
 KEEP_MS = 30 * DAY_MS
@@ -31,7 +31,7 @@ MANY_KEYS, FEW_ENTRIES = 1_000_000, 20
 """The same, where memory is measured."""
 CHUNK_BYTES = 500_000
 
-Rows = tuple[list[str], Ints, Ints, Doubles]
+Rows = tuple[list[str], Ints, Ints, Floats64]
 
 
 def rows(begin: int, count: int, keys: int, entries: int) -> Rows:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from models.report.handbook import BOOK_WEEKS, Outcomes, scored, train_rows
+from models.report.handbook import BOOK_WEEKS, Outcomes, protocol_figures, train_rows
 from models.report.handbook import test_rows as rows_to_test
 from tests.integration.handbook import folder as folder_of_handbook
 from tests.integration.harness import Trained
@@ -117,7 +117,9 @@ def test_the_protocol_gives_the_handbook_s_figures_on_its_own_features() -> None
     model = LogisticRegression(max_iter=1000).fit(
         scaler.transform(x[train]), outcomes.labels[train]
     )
-    found = scored(outcomes.of(test), model.predict_proba(scaler.transform(x[test]))[:, 1])
+    found = protocol_figures(
+        outcomes.of(test), model.predict_proba(scaler.transform(x[test]))[:, 1]
+    )
     assert found.auc == pytest.approx(0.870, abs=0.001)
     assert found.average_precision == pytest.approx(0.605, abs=0.001)
     assert found.card_precision_100 == pytest.approx(0.291, abs=0.001)

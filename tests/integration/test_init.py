@@ -18,9 +18,9 @@ from agents.commands.init import init as init_command
 from agents.commands.train import train_pipeline
 from agents.publish import publisher as publishing
 from agents.service.open_pipeline import is_trained
-from models.data.event_rows import event_rows
+from models.data import event_rows
 from models.registry.registry import Registry
-from models.report.report import TrainingReport
+from models.report.training_report import TrainingReport
 from models.schema.feature_choice import auc
 from models.training.export import ExportMismatch
 from tests.integration.harness import Trained, decisions_of, pipeline_running, publish, settled

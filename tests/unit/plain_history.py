@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from models.arrays import Floats64, Ints
 from models.features.history import Aggregate, Apply, History
-from models.features.segments import Doubles, Ints
 
 Entry = tuple[int, int, tuple[float, ...]]
 WIDTH = 2
@@ -79,7 +79,7 @@ class Rows:
     keys: list[str]
     times: Ints
     orders: Ints
-    values: Doubles
+    values: Floats64
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -111,7 +111,7 @@ class Bounds:
         )
 
 
-def observed(history: History, rows: Rows, aggregates: Sequence[Aggregate]) -> Doubles:
+def observed(history: History, rows: Rows, aggregates: Sequence[Aggregate]) -> Floats64:
     return history.observe(rows.keys, rows.times, rows.orders, rows.values, aggregates)
 
 

@@ -14,11 +14,10 @@ from models.errors import NotCalibratable
 from models.onnx.bit_stability import moving_rows
 from models.onnx.session import ModelSession
 from models.report.metrics import quality
-from models.training.calibrated_export import calibrated
-from models.training.calibration import FOLDS, Sigmoid, fitted_map, unseen_signals
+from models.training.calibration import FOLDS, Sigmoid, calibrated, fitted_map, unseen_signals
 from models.training.estimators import load_estimator
 from models.training.fit import fitted_model
-from models.training.plan import plan
+from models.training.training_plan import plan_training
 from tests.unit.test_training import card_fraud, trained, transactions
 from topics.pipeline.schema import ModelSpec, Pipeline
 
@@ -136,9 +135,9 @@ def test_a_calibrated_detector_counts_as_taught_where_its_signal_is_read(
     written = card_fraud().model_dump(by_alias=True)
     for component in written["components"][1:3]:
         component["model"] = {"estimator": "sklearn.ensemble.IsolationForest"}
-    before = plan(Pipeline.model_validate(written), transactions(), 0, None)
+    before = plan_training(Pipeline.model_validate(written), transactions(), 0, None)
     written["components"][place]["model"]["calibration"] = "sigmoid"
-    after = plan(Pipeline.model_validate(written), transactions(), 0, None)
+    after = plan_training(Pipeline.model_validate(written), transactions(), 0, None)
     assert (before.levels["decision"], after.levels["decision"]) == (0, level)
 
 

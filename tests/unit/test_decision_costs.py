@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.report.decision_costs import least_cost, verdict
+from models.report.decision_costs import least_cost, policy_result
 from topics.pipeline.policy import DecisionCost, Policy
 
 THREE = {
@@ -53,7 +53,7 @@ def test_no_thresholds_cost_less(
     labels = np.array([label for _, label in drawn])
     rules = policy({"approve": one, "review": two, "decline": three})
     best = least_cost(rules, labels, scores)
-    found = verdict(rules, best, labels, scores)
+    found = policy_result(rules, best, labels, scores)
     assert found.cost == pytest.approx(cheapest(rules, labels, scores))
     assert list(best.values()) == sorted(set(best.values()))
 
@@ -77,11 +77,11 @@ def test_a_decision_that_is_never_worth_its_cost_has_no_threshold() -> None:
 
 def test_a_verdict_counts_rows_as_the_decision_writer_decides_them() -> None:
     scores, labels = np.array([0.0, 0.1, 0.49, 0.5, 1.0]), np.array([0, 1, 0, 0, 1], np.bool_)
-    found = verdict(policy(), policy().thresholds, labels, scores)
+    found = policy_result(policy(), policy().thresholds, labels, scores)
     counts = {name: (it.rows, it.positives) for name, it in found.decisions.items()}
     assert counts == {"approve": (1, 0), "review": (2, 1), "decline": (2, 1)}
     assert found.cost is None
-    costed = verdict(policy(THREE), policy().thresholds, labels, scores)
+    costed = policy_result(policy(THREE), policy().thresholds, labels, scores)
     assert costed.cost == pytest.approx((0 + 5 + 5 + 30 + 0) / 5)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agents.join.stage_rows import JoinedRows, ModelRun, StageRows
 from agents.weigh.decision_records import DecisionWriter, Weights
-from models.weighting import Weighed, combine
+from models.weighting import WeightedScores, combine
 from tests.unit.stage_batches import rows_of
 from topics.kafka.batches import Record
 from topics.pipeline.schema import Pipeline
@@ -66,7 +66,7 @@ def joined_of(stages: dict[str, StageRows], rows: Rows | None = None) -> JoinedR
     return JoinedRows(rows, stages, {}, covers_from=10, unaccounted=0)
 
 
-def weighed_of(joined: JoinedRows) -> Weighed:
+def weighed_of(joined: JoinedRows) -> WeightedScores:
     return combine(
         np.stack([rows.signal for rows in joined.stages.values()], axis=1).astype(np.float32),
         np.stack([rows.present for rows in joined.stages.values()], axis=1),

@@ -26,16 +26,16 @@ from models.report.handbook import (
     DaysOutsideData,
     OneOutcome,
     Outcomes,
-    Scored,
+    ProtocolFigures,
     Weeks,
     card_precision,
     day_number,
     days_of,
-    scored,
+    protocol_figures,
     train_rows,
 )
 from models.report.handbook import test_rows as rows_to_test
-from models.report.report import COMPOSED
+from models.report.training_report import COMPOSED
 from topics.pipeline.file import find_pipeline, load_pipeline
 
 START = date(2018, 4, 1)
@@ -171,7 +171,7 @@ def test_card_precision_is_what_checking_one_by_one_gives(
 
 def test_perfect_scores_have_perfect_figures() -> None:
     rows = [(4, f"c{card}", int(card < 100)) for card in range(300)]
-    found = scored(outcomes(*rows), np.array([label for _, _, label in rows], np.float64))
+    found = protocol_figures(outcomes(*rows), np.array([label for _, _, label in rows], np.float64))
     assert found.model_dump() == {"auc": 1.0, "average_precision": 1.0, "card_precision_100": 1.0}
 
 
@@ -179,7 +179,7 @@ def test_perfect_scores_have_perfect_figures() -> None:
 def test_published_figures_stand_beside_ours_for_the_weeks_of_the_book_alone(
     weeks: Weeks,
 ) -> None:
-    ours = {COMPOSED: Scored(auc=0.9, average_precision=0.7, card_precision_100=0.3)}
+    ours = {COMPOSED: ProtocolFigures(auc=0.9, average_precision=0.7, card_precision_100=0.3)}
     table = figures_table(ours, weeks)
     names = list(table.columns[0].cells)
     assert names[0] == COMPOSED

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.onnx.external_data import _INSIDE, NotOnnx, external_tensor
 from models.onnx.session import ModelSession, ModelUnreadable, WeightsElsewhere
 from models.onnx.verify import verify
-from models.registry.digests import digest_of
+from models.registry.card_files import digest_of
 from models.registry.registry import Registry
 from tests.unit.onnx_networks import network
 from tests.unit.registry_cards import CARD

@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from models.onnx.fuse import FusedSession, NotFusable, Part, one_by_one
-from models.onnx.session import ModelSession, Singles
+from models.arrays import Floats32
+from models.onnx.fuse import FusableModel, FusedSession, NotFusable, one_by_one
+from models.onnx.session import ModelSession
 from models.training.estimators import fit, load_estimator
 from models.training.export import export
 from tests.unit.onnx_networks import network
@@ -38,13 +39,13 @@ def fitted(kind: str, width: int) -> ModelSession:
     return ModelSession.of(export(fit(load_estimator(path, parameters, 1), x, labels), x), kind)
 
 
-def rows(n: int, seed: int = 1) -> dict[str, Singles]:
+def rows(n: int, seed: int = 1) -> dict[str, Floats32]:
     rng = np.random.default_rng(seed)
     return {name: rng.normal(size=(n, width)).astype(np.float32)
             for name, width in WIDTHS.items()}  # fmt: skip
 
 
-def same(one: Mapping[str, Singles], other: Mapping[str, Singles]) -> bool:
+def same(one: Mapping[str, Floats32], other: Mapping[str, Floats32]) -> bool:
     return one.keys() == other.keys() and all(
         (one[name].view(np.int32) == other[name].view(np.int32)).all() for name in one
     )
@@ -54,9 +55,9 @@ def same(one: Mapping[str, Singles], other: Mapping[str, Singles]) -> bool:
 @pytest.mark.parametrize("n", [1, 3, 4, 257])
 def test_a_fused_graph_gives_the_bits_of_its_models(kind: str, n: int) -> None:
     parts = [
-        Part("first", fitted(kind, 9), OUTSIDE),
-        Part("second", fitted("linear", 9), OUTSIDE),
-        Part("third", fitted(kind, 11), ["first", *OUTSIDE, "second"]),
+        FusableModel("first", fitted(kind, 9), OUTSIDE),
+        FusableModel("second", fitted("linear", 9), OUTSIDE),
+        FusableModel("third", fitted(kind, 11), ["first", *OUTSIDE, "second"]),
     ]
     found = FusedSession.of(parts, WIDTHS).signals(rows(n))
     assert same(found, one_by_one(parts, rows(n)))
@@ -65,8 +66,8 @@ def test_a_fused_graph_gives_the_bits_of_its_models(kind: str, n: int) -> None:
 
 def test_a_model_that_reads_one_signal_alone_can_be_fused() -> None:
     parts = [
-        Part("first", fitted("forest", 6), ["features.output"]),
-        Part("second", fitted("linear", 1), ["first"]),
+        FusableModel("first", fitted("forest", 6), ["features.output"]),
+        FusableModel("second", fitted("linear", 1), ["first"]),
     ]
     blocks = {"features.output": rows(5)["features.output"]}
     session = FusedSession.of(parts, {"features.output": 6})
@@ -79,8 +80,10 @@ def test_models_of_other_tools_are_fused_too_whatever_version_of_onnx_they_are_o
     older = onnx.load_from_string(network(10))
     older.opset_import[0].version = 14
     parts = [
-        Part("first", ModelSession.of(network(9), "first"), OUTSIDE),
-        Part("second", ModelSession.of(older.SerializeToString(), "second"), [*OUTSIDE, "first"]),
+        FusableModel("first", ModelSession.of(network(9), "first"), OUTSIDE),
+        FusableModel(
+            "second", ModelSession.of(older.SerializeToString(), "second"), [*OUTSIDE, "first"]
+        ),
     ]
     assert same(FusedSession.of(parts, WIDTHS).signals(rows(8)), one_by_one(parts, rows(8)))
 
@@ -90,7 +93,7 @@ def test_operators_of_others_must_be_of_one_version() -> None:
     for version, model in enumerate(models, start=2):
         model.opset_import.append(helper.make_opsetid("ai.onnx.ml", version))
     parts = [
-        Part(name, ModelSession.of(model.SerializeToString(), name), OUTSIDE)
+        FusableModel(name, ModelSession.of(model.SerializeToString(), name), OUTSIDE)
         for name, model in zip(("first", "second"), models, strict=True)
     ]
     with pytest.raises(NotFusable, match=r"they use versions 2 and 3 of ai\.onnx\.ml"):
@@ -103,7 +106,7 @@ def test_a_file_that_is_another_one_by_now_is_refused(tmp_path: Path) -> None:
     session = ModelSession.open(path)
     path.write_bytes(network(9, output="signal").replace(b"pytorch", b"pytorxh"))
     with pytest.raises(NotFusable, match="its file has changed since it was loaded"):
-        FusedSession.of([Part("first", session, OUTSIDE)], WIDTHS)
+        FusedSession.of([FusableModel("first", session, OUTSIDE)], WIDTHS)
 
 
 def test_a_graph_with_functions_is_refused() -> None:
@@ -114,11 +117,11 @@ def test_a_graph_with_functions_is_refused() -> None:
     model.opset_import.append(helper.make_opsetid("own", 1))
     session = ModelSession.of(model.SerializeToString(), "first")
     with pytest.raises(NotFusable, match="functions"):
-        FusedSession.of([Part("first", session, OUTSIDE)], WIDTHS)
+        FusedSession.of([FusableModel("first", session, OUTSIDE)], WIDTHS)
 
 
 def test_one_that_says_something_else_together_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    part = Part("first", fitted("linear", 9), OUTSIDE)
+    part = FusableModel("first", fitted("linear", 9), OUTSIDE)
     signal = ModelSession.signal
     monkeypatch.setattr(ModelSession, "signal", lambda self, x: signal(self, x) + np.float32(1e-3))
     with pytest.raises(NotFusable, match="the signal of first has other bits then"):
@@ -126,7 +129,7 @@ def test_one_that_says_something_else_together_is_refused(monkeypatch: pytest.Mo
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    part = Part("first", fitted("linear", 9), OUTSIDE)
+    part = FusableModel("first", fitted("linear", 9), OUTSIDE)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(NotFusable, match=r"pip install anabranch\[fuse\]"):
         FusedSession.of([part], WIDTHS)

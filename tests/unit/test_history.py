@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.features.history import Aggregate
-from models.features.history_errors import WrongEntries
+from models.features.history import Aggregate, WrongEntries
 from tests.unit.plain_history import (
     OVER_VALUES,
     WIDTH,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.features.history_errors import MalformedChunk
+from models.features.history_chunk import MalformedChunk
 from tests.unit.plain_history import Bounds, fed, many
 
 CHUNK = next(fed(Bounds(10**6, 0, 100).history(), many(40, 5)).chunks(10**6))

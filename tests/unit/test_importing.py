@@ -17,8 +17,7 @@ from models.onnx.import_model import ImportRefused, NotImportable, import_model
 from models.onnx.probing import check_probe
 from models.onnx.session import ModelSession, ModelSignatureError, ModelUnreadable, WeightsElsewhere
 from models.registry.model_inputs import WidthsUnknown, WrongWidth, columns_of, reads
-from models.registry.registry import Registry, RegistryError
-from models.registry.versions import ModelVersion
+from models.registry.registry import ModelVersion, Registry, RegistryError
 from tests.unit.onnx_networks import network, over_the_batch, unbounded
 from tests.unit.registry_cards import CARD
 from topics.errors import AnabranchError

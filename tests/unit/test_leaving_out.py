@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.learned_weights import learn_weights
-from models.report.ablation import Signals, left_out, scores_of
+from models.report.ablation import Signals, scores_of, stage_losses
 from models.report.metrics import quality
 
 ROWS = 4000
@@ -34,7 +34,7 @@ def test_stages_that_know_something_add_and_noise_does_not() -> None:
         asked.append(others)
         return learn_weights(less, truth, others).values
 
-    found = left_out(weights, learning, judged, labels, learn)
+    found = stage_losses(weights, learning, judged, labels, learn)
     assert asked == [["two", "noise"], ["one", "noise"], ["one", "two"]]
     for name in ("one", "two"):
         assert found[name].auc > 0.1
@@ -55,4 +55,4 @@ def test_stages_that_know_something_add_and_noise_does_not() -> None:
 def test_a_single_stage_cannot_be_left_out() -> None:
     judged, labels = signals(2)
     one = judged[:, :1]
-    assert left_out({"one": 1.0}, one, one, labels, lambda *_: pytest.fail("asked")) == {}
+    assert stage_losses({"one": 1.0}, one, one, labels, lambda *_: pytest.fail("asked")) == {}

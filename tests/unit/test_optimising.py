@@ -14,9 +14,9 @@ from models.component import Batch, Component, StageOutput
 from models.registry.registry import Registry
 from models.registry.variant_table import OptimiseReport
 from models.variants.errors import NoDrawing, NothingToOptimise
-from models.variants.fusion import fused_ones
-from models.variants.model_source import Setting, components_of, originals_of
-from models.variants.offline_pipeline import Scene
+from models.variants.fusion_speed import fusion_results
+from models.variants.model_source import ModelSource, components_of, originals_of
+from models.variants.offline_pipeline import OfflinePipeline
 from models.variants.optimisation import optimise, register
 from models.variants.plot import check_drawable, draw
 from tests.unit.test_training import FOLDER, card_fraud, trained, transactions
@@ -37,16 +37,16 @@ def with_network(**tolerances: Any) -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+def setting(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     home, pipeline = tmp_path_factory.mktemp("optimised"), with_network()
     registry = Registry(home / "registry")
     trained(home, pipeline=pipeline, registry=registry)
     weights = open_weights(pipeline, registry).values
-    return Setting(pipeline, FOLDER, registry, weights, open_component)
+    return ModelSource(pipeline, FOLDER, registry, weights, open_component)
 
 
 @pytest.fixture(scope="module")
-def found(setting: Setting) -> OptimiseReport:
+def found(setting: ModelSource) -> OptimiseReport:
     report, kept = optimise(setting, transactions(), only="risk-linear")
     return register(setting, report, kept)
 
@@ -71,7 +71,7 @@ def test_dynamic_int8_is_never_eligible(found: OptimiseReport) -> None:
 
 
 def test_the_winner_is_a_version_with_its_table_and_its_parent(
-    setting: Setting, found: OptimiseReport
+    setting: ModelSource, found: OptimiseReport
 ) -> None:
     (table,) = found.components
     assert table.chosen not in ("fp32", "int8-dynamic")
@@ -85,14 +85,14 @@ def test_the_winner_is_a_version_with_its_table_and_its_parent(
 
 
 def test_a_variant_is_made_of_its_parent_not_of_a_variant(
-    setting: Setting, found: OptimiseReport
+    setting: ModelSource, found: OptimiseReport
 ) -> None:
     assert found.components[0].registered == 2
     assert originals_of(setting, "risk-linear")["risk-linear"].version == 1
 
 
 def test_without_tolerance_nothing_that_changes_a_signal_is_chosen(
-    setting: Setting, found: OptimiseReport
+    setting: ModelSource, found: OptimiseReport
 ) -> None:
     strict = with_network(max_delta=0, max_flips=0, max_auc_loss=0, batch=[256])
     report, _ = optimise(setting._replace(pipeline=strict), transactions(), only="risk-linear")
@@ -108,18 +108,18 @@ class Constant(Component):
         return StageOutput.of_signal(np.full(batch.rows, 0.75))
 
 
-def test_flips_are_those_of_the_whole_pipelines_decisions(setting: Setting) -> None:
+def test_flips_are_those_of_the_whole_pipelines_decisions(setting: ModelSource) -> None:
     data = transactions()
     components = components_of(setting, originals_of(setting, None))
-    scene = Scene(setting.pipeline, data, components, setting.weights)
+    scene = OfflinePipeline(setting.pipeline, data, components, setting.weights)
     assert scene.flips({}) == 0
     assert scene.flips({"risk-linear": components["risk-linear"]}) == 0
 
-    other = Scene(
+    other = OfflinePipeline(
         setting.pipeline, data, {**components, "risk-forest": Constant()}, setting.weights
     )
 
-    def decided(it: Scene) -> list[int]:
+    def decided(it: OfflinePipeline) -> list[int]:
         pipeline, scores = setting.pipeline, np.zeros(data.rows)
         for name, weight in setting.weights.items():
             scores += weight * it.signal(name).astype(np.float64)
@@ -130,7 +130,7 @@ def test_flips_are_those_of_the_whole_pipelines_decisions(setting: Setting) -> N
     assert scene.flips({"risk-forest": Constant()}) == expected, "decision reads it, so is run too"
 
 
-def test_a_component_without_a_model_of_the_registry_is_named(setting: Setting) -> None:
+def test_a_component_without_a_model_of_the_registry_is_named(setting: ModelSource) -> None:
     with pytest.raises(NothingToOptimise, match=r"'nobody'.*those with one: features, risk-linear"):
         optimise(setting, transactions(), only="nobody")
 
@@ -154,17 +154,17 @@ def test_where_no_plot_can_be_drawn_is_said_beforehand(
 
 
 @pytest.mark.parametrize("first", ["features", "risk-linear"])
-def test_what_a_pipeline_fuses_is_measured_as_one_session(setting: Setting, first: str) -> None:
+def test_what_a_pipeline_fuses_is_measured_as_one_session(setting: ModelSource, first: str) -> None:
     groups = [[first, "risk-forest", "decision"]]
     if first == "features":
         groups[0].insert(1, "risk-linear")
     pipeline = setting.pipeline.model_copy(update={"fuse": groups})
     components = components_of(setting, originals_of(setting, None))
-    scene = Scene(pipeline, transactions(), components, setting.weights)
-    (found,) = fused_ones(pipeline, components, scene, seed=0)
+    scene = OfflinePipeline(pipeline, transactions(), components, setting.weights)
+    (found,) = fusion_results(pipeline, components, scene, seed=0)
     assert found.components == groups[0]
     assert found.refused is None
     assert found.speed is not None
     assert found.speed.us_per_row.keys() == {256}
-    (own,) = fused_ones(pipeline, {**components, "risk-forest": Constant()}, scene, seed=0)
+    (own,) = fusion_results(pipeline, {**components, "risk-forest": Constant()}, scene, seed=0)
     assert own.refused == "no ONNX model: risk-forest"

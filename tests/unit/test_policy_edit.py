@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from agents.commands.policy_advice import NoCosts, advice, check_costs, write_policy
-from models.report.decision_costs import CostReport, Decided, Verdict
+from models.report.decision_costs import CostReport, DecisionCount, PolicyResult
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.policy_edit import PolicyNotEditable, with_thresholds
 
@@ -63,11 +63,11 @@ def test_what_cannot_be_edited_safely_is_left_alone(text: str) -> None:
 
 
 def costs(stated: float, best: float) -> CostReport:
-    decisions = {"approve": Decided(rows=100, positives=1)}
-    old = Verdict(thresholds={"review": 0.1, "decline": 0.5}, decisions=decisions, cost=stated)
+    decisions = {"approve": DecisionCount(rows=100, positives=1)}
+    old = PolicyResult(thresholds={"review": 0.1, "decline": 0.5}, decisions=decisions, cost=stated)
     return CostReport(
         chosen_on=100, stated=old, never_worth_it=[],
-        best=Verdict(thresholds=NEW, decisions=decisions, cost=best),
+        best=PolicyResult(thresholds=NEW, decisions=decisions, cost=best),
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_the_advice_is_yaml_whatever_decisions_are_called(tmp_path: Path, name: 
     thresholds = {"review": 0.1, name: 0.7}
     path = tmp_path / "card-fraud.yaml"
     path.write_text(CARD_FRAUD.read_text().replace("    decline:", f'    "{name}":'))
-    verdict = Verdict(thresholds=thresholds, decisions={}, cost=0.1)
+    verdict = PolicyResult(thresholds=thresholds, decisions={}, cost=0.1)
     report = costs(0.2, 0.1).model_copy(update={"best": verdict})
     said = advice(load_pipeline(path), report)
     assert yaml.safe_load(said[said.index("policy:") :])["policy"]["thresholds"] == thresholds

@@ -11,8 +11,8 @@ import pytest
 
 from models.report import page as page_module
 from models.report.page import report_page
-from models.report.report import TrainingReport
 from models.report.report_plots import reliability_plots
+from models.report.training_report import TrainingReport
 from tests.unit.test_training import card_fraud, trained
 from topics.errors import MissingExtra
 

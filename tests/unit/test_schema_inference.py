@@ -19,7 +19,6 @@ from agents.commands import training_data
 from agents.commands.pipeline_template import Template, render
 from models.data.label_values import outcome_name
 from models.errors import TooFewRows
-from models.schema.columns import InferredColumn, infer_column
 from models.schema.errors import (
     LabelUnusable,
     NoFeature,
@@ -28,8 +27,15 @@ from models.schema.errors import (
     RoleUnusable,
 )
 from models.schema.feature_choice import auc
-from models.schema.field_names import FieldNames, slug
-from models.schema.infer import FieldPlan, InferredSchema, Wishes, infer_schema
+from models.schema.infer import (
+    FieldNames,
+    FieldPlan,
+    InferredSchema,
+    SchemaOptions,
+    infer_schema,
+    slug,
+)
+from models.schema.inferred_columns import InferredColumn, infer_column
 from models.schema.sampled_columns import sample_columns
 from models.training.train import TrainingData
 from topics.pipeline.file import load_pipeline
@@ -55,7 +61,7 @@ def written(folder: Path, table: Table) -> str:
 
 def inferred(path: str, **wishes: Any) -> InferredSchema:
     sampled = sample_columns(path)
-    asked = Wishes(**{"label": "label", **wishes})
+    asked = SchemaOptions(**{"label": "label", **wishes})
     return infer_schema(sampled.columns, asked, numbers_as_text=sampled.numbers_as_text)
 
 

@@ -13,10 +13,9 @@ from typing import get_args
 import pytest
 
 from models.report import tracking
-from models.report.ablation import LeftOut
-from models.report.decision_costs import Verdict
+from models.report.ablation import StageLoss
+from models.report.decision_costs import PolicyResult
 from models.report.metrics import Curves, Quality
-from models.report.report import ComponentReport, ComposedReport, Cutoffs, HeldOut, TrainingReport
 from models.report.tracking import (
     RUNS_FILE,
     Tracker,
@@ -25,6 +24,13 @@ from models.report.tracking import (
     check_tracker,
     metrics_of,
     track,
+)
+from models.report.training_report import (
+    ComponentReport,
+    ComposedReport,
+    Cutoffs,
+    HeldOutReport,
+    TrainingReport,
 )
 from topics.errors import MissingExtra
 
@@ -35,11 +41,11 @@ REPORT = TrainingReport(
     components={"risk": ComponentReport(**GOOD.model_dump(), version=1, digest="sha256:0")},
     weights={"risk": 1.0}, weights_version=1, composed=ComposedReport(**GOOD.model_dump()),
     cutoffs=Cutoffs(as_many=0.5, twice_as_many=0.2),
-    held_out=HeldOut(
+    held_out=HeldOutReport(
         rows=100, positives=2, costs=None,
         curves={"composed": Curves(roc=[], precision_recall=[], reliability=[])},
-        left_out={"risk": LeftOut(auc=0.1, average_precision=0, log_loss=0, log_loss_error=0)},
-        policy=Verdict(thresholds={}, decisions={}, cost=None),
+        left_out={"risk": StageLoss(auc=0.1, average_precision=0, log_loss=0, log_loss_error=0)},
+        policy=PolicyResult(thresholds={}, decisions={}, cost=None),
     ),
     seconds=1.5,
 )  # fmt: skip

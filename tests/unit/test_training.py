@@ -25,7 +25,7 @@ from models.errors import (
 from models.features.vector import FeatureVector
 from models.onnx.session import ModelSession
 from models.registry.registry import Registry
-from models.report.report import Figures, cutoffs
+from models.report.training_report import Figures, cutoffs
 from models.training import estimators
 from models.training import fit as fitting
 from models.training.export import export

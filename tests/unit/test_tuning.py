@@ -16,7 +16,7 @@ from models.errors import EstimatorError, FitFailed, NotTrainable, OneClass, Unk
 from models.registry.registry import Registry
 from models.training.data import TrainingData
 from models.training.engines import Engine, InProcess
-from models.training.tune import Tuned, choices, fewest_rows, forward_folds
+from models.training.tune import TuningResult, choices, fewest_rows, forward_folds
 from models.training.tune_pipeline import tune
 from tests.unit.test_engines import opened
 from tests.unit.test_training import FOLDER, card_fraud, open_component, transactions
@@ -38,7 +38,7 @@ def with_candidates(candidates: dict[str, dict[str, list[Any]]] = CANDIDATES) ->
 
 def tuned(
     tmp_path: Path, data: TrainingData | None = None, engine: Engine | None = None, **options: Any
-) -> list[Tuned]:
+) -> list[TuningResult]:
     pipeline = options.pop("pipeline", None) or with_candidates()
     return tune(
         pipeline, FOLDER, data or transactions(), Registry(tmp_path / "registry"),

@@ -23,7 +23,7 @@ from models.onnx.import_model import import_model
 from models.onnx.session import ModelSession
 from models.registry.registry import Registry
 from models.report.page import report_page
-from models.report.report import ComponentReport
+from models.report.training_report import ComponentReport
 from models.training.estimators import fit
 from models.training.export import export
 from models.training.train import TrainingData, TrainingReport, train

@@ -24,7 +24,7 @@ from models.variants.graphs import (
     operations,
     with_biases_inside,
 )
-from models.variants.kinds import KINDS
+from models.variants.variant_kinds import VARIANT_KINDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 Singles = NDArray[np.float32]
@@ -65,7 +65,7 @@ def signal(content: bytes) -> Singles:
 
 
 def built(name: str, kind: str) -> bytes:
-    return KINDS[kind].build(model(name), rows()[0][:1000])
+    return VARIANT_KINDS[kind].build(model(name), rows()[0][:1000])
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_dynamic_int8_scales_by_the_batch_so_bits_depend_on_it() -> None:
 def test_int8_works_a_network_out_in_integers(kind: str) -> None:
     content = built("network", kind)
     assert integer_operations(executed(content)) >= 2
-    said = KINDS[kind].in_words(executed(content), executed(model("network")))
+    said = VARIANT_KINDS[kind].in_words(executed(content), executed(model("network")))
     assert not said.no_op
 
 
@@ -112,7 +112,7 @@ def test_two_products_of_int8_fit_into_16_bits_as_processors_without_vnni_add_th
 @pytest.mark.parametrize("kind", ["int8-dynamic", "int8-static", "graph-optimised"])
 def test_for_trees_and_linear_models_it_is_a_no_op(name: str, kind: str) -> None:
     content = built(name, kind)
-    said = KINDS[kind].in_words(executed(content), executed(model(name)))
+    said = VARIANT_KINDS[kind].in_words(executed(content), executed(model(name)))
     assert said.no_op
     assert said.words.startswith("a no-op")
     assert (signal(content) == signal(model(name))).all()
@@ -181,7 +181,7 @@ def layers(idle: int = 0, *, twins: bool = False) -> bytes:
 
 def test_units_that_say_nothing_go_first_and_nothing_is_lost() -> None:
     whole = layers(idle=16)
-    pruned = KINDS["pruned-50"].build(whole, rows()[0][:1000])
+    pruned = VARIANT_KINDS["pruned-50"].build(whole, rows()[0][:1000])
     shapes = {it.name: list(it.dims) for it in onnx.load_from_string(pruned).graph.initializer}
     assert shapes == {"w": [WIDTH, 16], "b": [16], "v": [16, 1], "c": [1]}
     assert np.abs(signal(pruned) - signal(whole)).max() < 1e-4
@@ -189,14 +189,14 @@ def test_units_that_say_nothing_go_first_and_nothing_is_lost() -> None:
 
 def test_what_is_left_is_fitted_again() -> None:
     whole = layers(twins=True)
-    pruned = KINDS["pruned-50"].build(whole, rows()[0][:1000])
+    pruned = VARIANT_KINDS["pruned-50"].build(whole, rows()[0][:1000])
     assert np.ptp(signal(whole)) > 0.5
     assert np.abs(signal(pruned) - signal(whole)).max() < 1e-3, "a unit speaks for its lost twin"
 
 
 def test_a_network_too_narrow_to_prune_is_said_to_be() -> None:
     with pytest.raises(DoesNotApply, match="too narrow to lose 25%"):
-        KINDS["pruned-25"].build(narrow(), rows()[0][:500])
+        VARIANT_KINDS["pruned-25"].build(narrow(), rows()[0][:500])
 
 
 def narrow() -> bytes:

@@ -8,21 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.report.ablation import LeftOut
-from models.report.decision_costs import CostReport, Verdict
-from models.report.metrics import Curves, Labels, Quality, Record, Share, ranking
-
-__all__ = [
-    "COMPOSED", "ComponentReport", "ComposedReport", "Cutoffs", "HeldOut", "LabelDelay",
-    "TrainingReport", "cutoffs", "ranking",
-]  # fmt: skip
-
+from models.report.ablation import StageLoss
+from models.report.decision_costs import CostReport, PolicyResult
+from models.report.metrics import Curves, Labels, Quality, ReportPart, Share
 
 COMPOSED = "composed"
 """The weighted score, where it stands beside the stages' signals."""
 
 
-class Figures(Record):
+class Figures(ReportPart):
     """A `Quality`, or why there is none; then each of its figures is None."""
 
     auc: Share | None = None
@@ -57,7 +51,7 @@ class ComposedReport(Figures):
     """The weighted score, on rows that the weights were not learned on either."""
 
 
-class Cutoffs(Record):
+class Cutoffs(ReportPart):
     """Weighted scores of held-out rows to start a policy from, by the share that reaches them."""
 
     as_many: Share
@@ -65,7 +59,7 @@ class Cutoffs(Record):
     twice_as_many: Share
 
 
-class HeldOut(Record):
+class HeldOutReport(ReportPart):
     """More about the rows that everything was judged on."""
 
     rows: int
@@ -74,15 +68,15 @@ class HeldOut(Record):
     """Whether they are of a holdout that was given, and no model was fitted on them at all."""
     curves: dict[str, Curves]
     """By stage that is weighed, and of the weighted score as `composed`; of what was measured."""
-    left_out: dict[str, LeftOut]
+    left_out: dict[str, StageLoss]
     """By stage that is weighed; empty where the weighted score was not measured."""
-    policy: Verdict | None
+    policy: PolicyResult | None
     """What the pipeline file's thresholds would have decided; None where that is not known."""
     costs: CostReport | None
     """None where the pipeline file states no costs, or the weighted score was not measured."""
 
 
-class LabelDelay(Record):
+class LabelDelay(ReportPart):
     """Whether rows were left out whose outcome was not known when the next block began."""
 
     delay: str
@@ -108,7 +102,7 @@ class LabelDelay(Record):
         return "; ".join(lines)
 
 
-class TrainingReport(Record):
+class TrainingReport(ReportPart):
     """What `train` did and how good the result is."""
 
     pipeline: str
@@ -123,7 +117,7 @@ class TrainingReport(Record):
     """Stages whose weight is an equal share: nothing was measured that it could be learned on."""
     cutoffs: Cutoffs | None
     """None where the weighted score was not measured."""
-    held_out: HeldOut
+    held_out: HeldOutReport
     label_delay: LabelDelay | None = None
     """None for rows without times of their own."""
     seconds: float

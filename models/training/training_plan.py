@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models.component import kind_of
 from models.errors import EstimatorError, NotTrainable
 from models.registry import ModelCard
 from models.training.data import TrainingData
@@ -15,7 +16,7 @@ from topics.pipeline import ComponentSpec, Pipeline, duration_ms
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """Which components are fitted, with what, and on which rows."""
 
     estimators: Mapping[str, Any]
@@ -40,7 +41,7 @@ class Plan:
         stop = self.blocks.refit_stop
         return slice(self.rows(name).start, self.blocks.report.stop if stop is None else stop)
 
-    def judging_from(self, pipeline: Pipeline, data: TrainingData, row: int) -> Plan:
+    def judging_from(self, pipeline: Pipeline, data: TrainingData, row: int) -> TrainingPlan:
         """The same with held-out rows from *row* on alone. Raises OneClass."""
         if row == self.blocks.held_out.start:
             return self
@@ -59,12 +60,12 @@ def kept_names(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
         for name in (spec.name for spec in pipeline.components)
         if (model := pipeline.component(name).model) is not None
         and model.estimator is not None
-        and pipeline.component(name).kind is not None
+        and kind_of(pipeline.component(name)).has_model
         and (model.version is not None or (only is not None and name not in only))
     ]
 
 
-def plan(
+def plan_training(
     pipeline: Pipeline,
     data: TrainingData,
     seed: int,
@@ -72,7 +73,7 @@ def plan(
     *,
     kept: Mapping[str, ModelCard] | None = None,
     holdout: int = 0,
-) -> Plan:
+) -> TrainingPlan:
     """The plan for *data*, which is in time order, with so many rows of a *holdout* behind it.
 
     `kept` are the cards of the models that are left as they are. One that was fitted by the
@@ -84,7 +85,7 @@ def plan(
     estimators = {
         spec.name: load_estimator(spec.model.estimator, spec.model.parameters, seed)
         for spec in pipeline.components
-        if spec.kind is not None and spec.model is not None and spec.model.estimator is not None
+        if kind_of(spec).has_model and spec.model is not None and spec.model.estimator is not None
     }
     taught = [name for name, it in estimators.items() if is_supervised(it)]
     taught += [spec.name for spec in pipeline.components if _is_calibrated(spec)]
@@ -97,7 +98,7 @@ def plan(
     for name, card in (kept or {}).items():
         if (stand_in := _stand_in(pipeline.component(name), card, seed)) is not None:
             fitted[name] = stand_in
-    return Plan(fitted, registered, level, split, count, holdout)
+    return TrainingPlan(fitted, registered, level, split, count, holdout)
 
 
 def _split(
@@ -131,10 +132,10 @@ def _stand_in(spec: ComponentSpec, card: ModelCard, seed: int) -> Any | None:
 def _is_calibrated(spec: ComponentSpec) -> bool:
     """What others read of it knows labels, also where its estimator does not.
 
-    Of extract_features they read the features, not the signal.
+    Of one that passes on features they do not read the signal.
     """
     calibrated = spec.model is not None and spec.model.calibration != "none"
-    return calibrated and spec.kind != "extract_features"
+    return calibrated and not kind_of(spec).passes_on_features
 
 
 def _trainable(pipeline: Pipeline) -> Collection[str]:
@@ -154,7 +155,7 @@ def _known(
 
 def _why_not(spec: ComponentSpec) -> str | None:
     """Why a component is not fitted here, or None when it is."""
-    if spec.kind is None or spec.model is None or spec.model.estimator is None:
+    if not kind_of(spec).has_model or spec.model is None or spec.model.estimator is None:
         return "it has no estimator"
     if spec.model.version is not None:
         return f"the pipeline file keeps it on version {spec.model.version}"
