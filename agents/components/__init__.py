@@ -14,12 +14,11 @@ from agents.components.challenger import (
     run_models,
     split_outputs,
 )
-from agents.components.extract_features import ExtractFeatures
 from agents.components.running import INVALID_OUTPUT, ComponentOutputs, Inference, checked, spread
 from agents.components.version_starts import StartListener, VersionStarts
 
 __all__ = [
-    "INVALID_OUTPUT", "ActiveChallenger", "ActiveComponent", "ComponentOutputs", "ExtractFeatures",
-    "Inference", "ModelOutputs", "OpenComponent", "StartListener", "VersionStarts", "checked",
+    "INVALID_OUTPUT", "ActiveChallenger", "ActiveComponent", "ComponentOutputs", "Inference",
+    "ModelOutputs", "OpenComponent", "StartListener", "VersionStarts", "checked",
     "import_component", "in_share", "open_component", "run_models", "split_outputs", "spread",
 ]  # fmt: skip

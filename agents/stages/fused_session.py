@@ -14,7 +14,6 @@ import numpy as np
 
 from agents.components import (
     ActiveComponent,
-    ExtractFeatures,
     Inference,
     ModelOutputs,
     OpenComponent,
@@ -100,11 +99,13 @@ class FusedModels:
         if rows.events is not None:
             batch, valid, _ = rows.events
             name, first = next(iter(champions.items()))
-            if not isinstance(first.component, ExtractFeatures) or not batch.rows:
+            if not isinstance(first.component, ModelComponent) or not batch.rows:
                 return None
-            features = first.component.vector(batch)
-            blocks = {block_of(name): singles(features, first.component.names)}
-            return _Read(valid, blocks, name, features)
+            passed_on = first.component.features(batch)
+            if passed_on is None:
+                return None
+            blocks = {block_of(name): passed_on.model_input}
+            return _Read(valid, blocks, name, passed_on.features)
         whole, *others = [stage.present for stage in rows.stages.values()]
         if any((present != whole).any() for present in others):
             return None
