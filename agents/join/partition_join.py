@@ -4,16 +4,19 @@ Every stage batch names the source offsets of its rows and covers every row that
 read. So per source partition the stages' outputs merge by offset, and what is complete
 leaves as a prefix. State is only what is in flight.
 
-The join has no clock: a row leaves when every stage has answered it. Only the weighing agent ends
-rows that have an answer less, by `close`: where the stage is down (or, if the pipeline file says
-so, late), and what is there is a quorum. Three rules keep that safe:
+Of each input (of each *lane*, where a stage is repartitioned) the join knows its *frontier*: the
+highest source offset that it has answered. Rows up to the lowest frontier are complete; rows up to
+*done* have left. What came is held by its lane (`agents.join.lane`) until it leaves.
+
+The join has no clock: a row leaves when every stage has answered it (`pop`). Only the weighing
+agent ends rows that have an answer less (`close`): where the stage is down (or, if the pipeline
+file says so, late), and what is there is a quorum. Three rules keep that safe:
 
 - a range of offsets is closed only as far as some input has told of every row in it;
 - a stage that is alive is waited for, however far it is behind, unless rows that it has not
   answered have ended already: then it counts again from the row where it has caught up;
 - a silence counts only while this worker listens (`agents.workers.attended_clock`), and has read
-all that
-  the stage has written.
+  all that the stage has written.
 
 What is in flight is bounded in rows and in bytes, for each input by itself. At the bound an input
 is paused, or, where some of its lanes are needed, the other lanes' batches are read again later.
@@ -36,7 +39,8 @@ from topics.records import Bools, Heartbeat, ModelRef, Rows, StageBatch
 LaneKey = tuple[str, int]
 _CATCH_UP_S = 1.0
 """A lane that lacks no more than what has ended within this time is waited for."""
-_LEFT = 50
+_MOST_ENDED = 50
+"""So many times are remembered at which rows ended without all answers."""
 _ROOM_AGAIN = 0.5
 """An input that was full is read on when it holds no more than this share."""
 _AT_ONCE = 0.25
@@ -117,21 +121,25 @@ class PartitionJoin:
         }
         self._source = None if source is None else lane(source, 0, 1)
         self._every = [*self._lanes.values(), *([self._source] if self._source else [])]
-        self._unfinished: dict[Hashable, deque[PendingBatch]] = {}
+        self._uncommitted: dict[Hashable, deque[PendingBatch]] = {}
+        """Input → its batches in the order of their records: offsets are committed in it."""
         self._refused: dict[Hashable, PendingBatch] = {}
         """Input → the first of its batches that was not held."""
         self._refused_lanes: dict[Hashable, set[LaneKey]] = {}
         """Input → the lanes of which a batch was not held: none of their later ones is either."""
         self._full = set[str]()
         """Inputs that were full when that was last asked."""
-        self._left: deque[tuple[int, float]] = deque()
+        self._ended_without: deque[tuple[int, float]] = deque()
         """Rows that have ended without all answers: up to which offset, and when (monotonic)."""
         self._now = at.now
         self._done = done
+        """Rows up to this source offset have left."""
         self._stall_timeout_s = stall_timeout_s
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._covered_to: int | None = done if done >= 0 else None
+        """Up to where it is known of every offset whether it is a row."""
         self._blocked: object = None
+        """What `close` was last asked without finding a row that can leave."""
         self._heard_at: dict[LaneKey, dict[LaneKey, int]] = {}
         """How far every lane had come when one of them last gave a heartbeat."""
         self.late_rows = 0
@@ -142,12 +150,6 @@ class PartitionJoin:
     def has_lane(self, stage: str, lane: int | None) -> bool:
         """It is a stage and a lane that is joined here."""
         return self._lane_of(stage, lane) is not None
-
-    def _lane_of(self, stage: str, number: int | None) -> Lane | None:
-        if self._source is not None and stage == self._source.stage:
-            return self._source
-        lane = self._lanes.get((stage, number or 0))
-        return lane if lane is not None and lane.laned == (number is not None) else None
 
     def push(
         self, batch: StageBatch, position: Position, at: Moment, record_bytes: int = 0
@@ -161,11 +163,11 @@ class PartitionJoin:
             lane.heard_at = at.attended
             if position[0] not in self._refused:
                 self._refused[position[0]] = pending
-                self._unfinished.setdefault(position[0], deque()).append(pending)
+                self._uncommitted.setdefault(position[0], deque()).append(pending)
             return
         late = lane.push(pending, self._done, at.now, at.attended)
         self.late_rows += 0 if lane is self._source else late
-        self._unfinished.setdefault(position[0], deque()).append(pending)
+        self._uncommitted.setdefault(position[0], deque()).append(pending)
 
     def hear(self, heartbeat: Heartbeat, position: Position, at: Moment) -> None:
         """Take note of a stage's heartbeat."""
@@ -180,102 +182,57 @@ class PartitionJoin:
             self._heard_at[key] = self._frontiers()
         self.pass_over(position)
 
+    def pass_over(self, position: Position) -> None:
+        """A record without rows for us is dealt with as soon as those before it are."""
+        nothing = PendingBatch(_NOTHING, position, 0.0, finished=True)
+        self._uncommitted.setdefault(position[0], deque()).append(nothing)
+
     def not_listening(self, stage: str, attended: float) -> None:
         """An input is paused, or cannot be read: that nothing is heard of it means nothing."""
         for lane in self._stages.get(stage, ()):
             lane.heard_at = attended
 
-    def _frontiers(self) -> dict[LaneKey, int]:
-        return {key: lane.frontier for key, lane in self._lanes.items()}
+    def _lane_of(self, stage: str, number: int | None) -> Lane | None:
+        if self._source is not None and stage == self._source.stage:
+            return self._source
+        lane = self._lanes.get((stage, number or 0))
+        return lane if lane is not None and lane.laned == (number is not None) else None
 
-    def pass_over(self, position: Position) -> None:
-        """A record without rows for us is dealt with as soon as those before it are."""
-        nothing = PendingBatch(_NOTHING, position, 0.0, finished=True)
-        self._unfinished.setdefault(position[0], deque()).append(nothing)
-
-    # -- the bound
-
-    @property
-    def pending_rows(self) -> int:
-        """Rows of the input that is furthest ahead."""
-        rows = [sum(lane.rows for lane in lanes) for lanes in self._stages.values()]
-        return max(*rows, self._source.rows if self._source else 0)
-
-    def bytes_of(self, stage: str) -> int:
-        """About how much memory is held of a stage."""
-        return sum(lane.nbytes for lane in self._stages[stage])
+    # -- how far its inputs are
 
     def frontier_of(self, stage: str, lane: int | None = None) -> int:
         """The highest source offset that a lane has answered, or all lanes of its stage."""
         return self._slowest(stage).frontier if lane is None else self._lanes[stage, lane].frontier
 
-    def full_inputs(self) -> set[str]:
-        """Inputs that are so far ahead that they should pause: none of them is waited for."""
-        waited_for = self._complete_to()
-        full = {
-            stage
-            for stage, lanes in self._stages.items()
-            if self._is_full(stage, lanes) and self._slowest(stage).frontier > waited_for
-        }
-        if self._source is not None and self._is_full(self._source.stage, [self._source]):
-            full.add(self._source.stage)
-        self._full = full
-        return set(full)
+    def _complete_to(self) -> int:
+        """The last source offset that every lane has answered."""
+        return min(lane.frontier for lane in self._lanes.values())
 
-    def _is_full(self, stage: str, lanes: Sequence[Lane]) -> bool:
-        """Once it is, it is so until half has left: what was fetched meanwhile is fetched again."""
-        return self._share_held(lanes) >= (_ROOM_AGAIN if stage in self._full else 1)
+    def _covers_to(self) -> int:
+        """Up to where some input has told of every row."""
+        frontiers = [min(lane.frontier for lane in lanes) for lanes in self._stages.values()]
+        return max([*frontiers, *([self._source.frontier] if self._source else [])])
 
-    def _share_held(self, lanes: Sequence[Lane]) -> float:
-        """How much of what an input may hold is held: from 1 on it is full."""
-        rows = nbytes = 0
-        for lane in lanes:
-            rows, nbytes = rows + lane.rows, nbytes + lane.nbytes
-        return max(rows / self._max_rows, nbytes / self._max_bytes)
+    def _held_to(self) -> int:
+        """The last row that is known here: what an input claims beyond it is of no use yet."""
+        last = (lane.batches[-1].batch.rows.offsets for lane in self._every if lane.batches)
+        rows = max((int(offsets[-1]) for offsets in last if len(offsets)), default=self._done)
+        if rows > self._done:
+            return rows
+        every = (pending.batch for lane in self._every for pending in lane.batches)
+        return max(
+            (int(batch.rows.offsets[-1]) for batch in every if len(batch)), default=self._done
+        )
 
     def _slowest(self, stage: str) -> Lane:
+        """The lane of an input that has come least far."""
         lanes = [self._source] if self._source and stage == self._source.stage else None
         return min(lanes or self._stages[stage], key=lambda lane: lane.frontier)
 
-    def _refuses(self, lane: Lane, source: Hashable) -> bool:
-        """Whether a batch is not to be held, but to be read again later.
+    def _frontiers(self) -> dict[LaneKey, int]:
+        return {key: lane.frontier for key, lane in self._lanes.items()}
 
-        The lanes of a stage come on one partition, so those that are ahead cannot be paused while
-        one is waited for.
-        """
-        if not lane.several:
-            return False
-        key, lanes = (lane.stage, lane.number), self._refused_lanes.setdefault(source, set())
-        if key in lanes:
-            return True
-        if lane is self._slowest(lane.stage):
-            return False
-        if source in self._refused or self._share_held(self._stages[lane.stage]) >= 1:
-            lanes.add(key)
-            return True
-        return False
-
-    def read_again(self) -> dict[Hashable, int]:
-        """Where reading has to go back to, now that there is room for what was not held."""
-        found: dict[Hashable, int] = {}
-        for source, refused in list(self._refused.items()):
-            stage = refused.batch.component
-            slowest = self._slowest(stage)
-            is_waited_for = (stage, slowest.number) in self._refused_lanes[source]
-            if self._share_held(self._stages[stage]) < _ROOM_AGAIN or is_waited_for:
-                found[source] = refused.position[1] - 1
-                del self._refused[source], self._refused_lanes[source]
-                waiting = self._unfinished[source]
-                while waiting.pop() is not refused:
-                    pass  # they come again, and are committed then
-        return found
-
-    # -- what leaves
-
-    @property
-    def holds_rows(self) -> bool:
-        """Something is in flight here."""
-        return any(lane.batches for lane in self._every)
+    # -- what leaves because every stage has answered it
 
     def pop(self) -> JoinedRows | None:
         """The longest prefix that every stage has answered, as far as it can leave in one go.
@@ -283,16 +240,22 @@ class PartitionJoin:
         None when there is none.
         """
         limit = self._complete_to()
-        if limit <= self._done and not self._has_finished_heads():
+        if limit <= self._done and not self._has_finished_records():
             return None
         return self._leave(self._cut(limit), {})
 
-    def _cut(self, limit: int) -> int:
-        """The last offset up to *limit* before which rows can leave in one go, see `Lane.cut`."""
+    def _has_finished_records(self) -> bool:
+        """Some record has no rows (any more) that are to be joined."""
+        answered = self._complete_to()
         for lane in self._every:
-            lanes = len(self._stages[lane.stage]) if lane.several else 1
-            limit = lane.cut(limit, int(self._max_bytes * _AT_ONCE / lanes), self._done)
-        return limit
+            head = lane.batches[0].batch if lane.batches else None
+            if head is not None and not len(head):
+                if lane.several and head.covers_to > answered:
+                    continue
+                return True
+        return any(waiting and waiting[0].finished for waiting in self._uncommitted.values())
+
+    # -- what leaves though a stage has not answered it
 
     def close(
         self,
@@ -312,9 +275,9 @@ class PartitionJoin:
         done, covered = self._done, min(self._covers_to(), self._held_to())
         if covered <= done:
             return None
-        reasons = self._uncounted(covered, at)
-        waited_for = [lane.frontier for key, lane in self._lanes.items() if key not in reasons]
-        claims = [reason.up_to for reason in reasons.values()]
+        exemptions = self._exemptions(covered, at)
+        waited_for = [lane.frontier for key, lane in self._lanes.items() if key not in exemptions]
+        claims = [exemption.up_to for exemption in exemptions.values()]
         overdue = done if deadline_s is None else self._overdue_to(at.now - deadline_s)
         limit = max(min([covered, *waited_for, *claims]), min(overdue, covered))
         if limit <= done:
@@ -328,37 +291,23 @@ class PartitionJoin:
         if limit <= done:
             self._blocked = blocked
             return None
-        return self._leave(limit, self._stage_reasons(reasons), overdue)
+        return self._leave(limit, self._stage_reasons(exemptions), overdue)
 
-    def _held_to(self) -> int:
-        """The last row that is known here: what an input claims beyond it is of no use yet."""
-        last = (lane.batches[-1].batch.rows.offsets for lane in self._every if lane.batches)
-        rows = max((int(offsets[-1]) for offsets in last if len(offsets)), default=self._done)
-        if rows > self._done:
-            return rows
-        every = (pending.batch for lane in self._every for pending in lane.batches)
-        return max((int(it.rows.offsets[-1]) for it in every if len(it)), default=self._done)
-
-    def _covers_to(self) -> int:
-        """Up to where some input has told of every row."""
-        frontiers = [min(lane.frontier for lane in lanes) for lanes in self._stages.values()]
-        return max([*frontiers, *([self._source.frontier] if self._source else [])])
-
-    def _uncounted(self, covered: int, at: Moment) -> dict[LaneKey, _Exemption]:
+    def _exemptions(self, covered: int, at: Moment) -> dict[LaneKey, _Exemption]:
         """Lanes that have answers to give, but are not waited for."""
-        reasons: dict[LaneKey, _Exemption] = {}
+        exemptions: dict[LaneKey, _Exemption] = {}
         for key, lane in self._lanes.items():
             if lane.frontier >= covered:
                 continue
             if at.unread(lane.stage):
                 continue  # its answers may be among what was not read yet
             if lane.down(at.attended, self._stall_timeout_s):
-                reasons[key] = _Exemption("down", covered)
+                exemptions[key] = _Exemption("down", covered)
             elif self._is_behind(lane):
-                reasons[key] = _Exemption(lane.left_as or "down", covered)
+                exemptions[key] = _Exemption(lane.left_as or "down", covered)
             elif lane.claim():
-                reasons[key] = _Exemption("down", self._claims_to(key))
-        return reasons
+                exemptions[key] = _Exemption("down", self._claims_to(key))
+        return exemptions
 
     def _claims_to(self, key: LaneKey) -> int:
         """The last row about which there is no news since a lane said that its input is down.
@@ -380,17 +329,17 @@ class PartitionJoin:
         """
         if lane.frontier >= self._done or not (lane.heard or lane.left_as is not None):
             return False
-        since = next((at for done, at in self._left if done > lane.frontier), None)
+        since = next((at for done, at in self._ended_without if done > lane.frontier), None)
         return since is None or self._now - since > _CATCH_UP_S
 
-    def _stage_reasons(self, reasons: Mapping[LaneKey, _Exemption]) -> dict[str, Reason]:
+    def _stage_reasons(self, exemptions: Mapping[LaneKey, _Exemption]) -> dict[str, Reason]:
         """Why rows are without an answer, by stage: those that are not down are late."""
-        found: dict[str, Reason] = {}
+        reasons: dict[str, Reason] = {}
         for stage, lanes in self._stages.items():
             keys = [(stage, lane.number) for lane in lanes]
-            known = {reasons[key].reason if key in reasons else "late" for key in keys}
-            found[stage] = "down" if "down" in known else "late"
-        return found
+            known = {exemptions[key].reason if key in exemptions else "late" for key in keys}
+            reasons[stage] = "down" if "down" in known else "late"
+        return reasons
 
     def _overdue_to(self, arrived_by: float) -> int:
         """The last row that came so early, and all before it."""
@@ -427,6 +376,15 @@ class PartitionJoin:
             return limit
         return int(rows.offsets[int(np.argmin(enough))]) - 1
 
+    # -- leaving
+
+    def _cut(self, limit: int) -> int:
+        """The last offset up to *limit* before which rows can leave in one go, see `Lane.cut`."""
+        for lane in self._every:
+            lanes = len(self._stages[lane.stage]) if lane.several else 1
+            limit = lane.cut(limit, int(self._max_bytes * _AT_ONCE / lanes), self._done)
+        return limit
+
     def _leave(
         self, limit: int, reasons: Mapping[str, Reason], overdue_to: int = -1
     ) -> JoinedRows | None:
@@ -435,11 +393,11 @@ class PartitionJoin:
         known = max(self._done, min(limit, self._held_to()))
         parts = {key: lane.take(limit) for key, lane in self._lanes.items()}
         source = self._source.take(limit) if self._source else None
-        positions = self._finished_positions()
+        positions = self._positions_to_commit()
         everything = [*parts.values(), *([source] if source else [])]
         unaccounted = self._count_unaccounted(everything)
         self._done = known
-        self._remember_what_left(reasons)
+        self._remember_ended(reasons)
         for lane in self._lanes.values():
             if lane.frontier >= self._done:
                 lane.left_as = None
@@ -459,41 +417,27 @@ class PartitionJoin:
         covers_from = min(part.covered[0][0] for part in everything if part.batches)
         return JoinedRows(rows, stages, positions, covers_from, unaccounted, overdue_to)
 
-    def _remember_what_left(self, reasons: Mapping[str, Reason]) -> None:
+    def _remember_ended(self, reasons: Mapping[str, Reason]) -> None:
         if reasons:
-            if self._left and self._now - self._left[-1][1] < _CATCH_UP_S / 10:
-                self._left[-1] = (self._done, self._left[-1][1])
+            if self._ended_without and self._now - self._ended_without[-1][1] < _CATCH_UP_S / 10:
+                self._ended_without[-1] = (self._done, self._ended_without[-1][1])
             else:
-                self._left.append((self._done, self._now))
+                self._ended_without.append((self._done, self._now))
         caught_up_to = min(lane.frontier for lane in self._lanes.values())
-        while self._left and self._left[0][0] <= caught_up_to:
-            self._left.popleft()
-        while len(self._left) > _LEFT:  # the oldest one stands for those behind it
-            del self._left[1]
+        while self._ended_without and self._ended_without[0][0] <= caught_up_to:
+            self._ended_without.popleft()
+        while len(self._ended_without) > _MOST_ENDED:  # the oldest one stands for those behind it
+            del self._ended_without[1]
 
     def _rows_of(self, parts: Sequence[LanePrefix], source: LanePrefix | None) -> Rows:
         known = [[batch.rows for batch in part.batches]
                  for part in [*parts, *([source] if source else [])] if part.batches]  # fmt: skip
         return union(known) if known else NO_ROWS
 
-    def _has_finished_heads(self) -> bool:
-        """Some record has no rows (any more) that are to be joined."""
-        answered = self._complete_to()
-        for lane in self._every:
-            head = lane.batches[0].batch if lane.batches else None
-            if head is not None and not len(head):
-                if lane.several and head.covers_to > answered:
-                    continue
-                return True
-        return any(waiting and waiting[0].finished for waiting in self._unfinished.values())
-
-    def _complete_to(self) -> int:
-        return min(lane.frontier for lane in self._lanes.values())
-
-    def _finished_positions(self) -> dict[Hashable, int]:
+    def _positions_to_commit(self) -> dict[Hashable, int]:
         """What may be committed: an input's batches finish in any order, lane by lane."""
         positions: dict[Hashable, int] = {}
-        for source, waiting in self._unfinished.items():
+        for source, waiting in self._uncommitted.items():
             while waiting and waiting[0].finished:
                 positions[source] = waiting.popleft().position[1]
         return positions
@@ -511,7 +455,81 @@ class PartitionJoin:
             self._covered_to = max(-1 if self._covered_to is None else self._covered_to, *others)
         return lost
 
-    # -- what is waited for
+    # -- the bound
+
+    @property
+    def holds_rows(self) -> bool:
+        """Something is in flight here."""
+        return any(lane.batches for lane in self._every)
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows of the input that is furthest ahead."""
+        rows = [sum(lane.rows for lane in lanes) for lanes in self._stages.values()]
+        return max(*rows, self._source.rows if self._source else 0)
+
+    def bytes_of(self, stage: str) -> int:
+        """About how much memory is held of a stage."""
+        return sum(lane.nbytes for lane in self._stages[stage])
+
+    def full_inputs(self) -> set[str]:
+        """Inputs that are so far ahead that they should pause: none of them is waited for."""
+        waited_for = self._complete_to()
+        full = {
+            stage
+            for stage, lanes in self._stages.items()
+            if self._is_full(stage, lanes) and self._slowest(stage).frontier > waited_for
+        }
+        if self._source is not None and self._is_full(self._source.stage, [self._source]):
+            full.add(self._source.stage)
+        self._full = full
+        return set(full)
+
+    def _is_full(self, stage: str, lanes: Sequence[Lane]) -> bool:
+        """Once it is, it is so until half has left: what was fetched meanwhile is fetched again."""
+        return self._share_held(lanes) >= (_ROOM_AGAIN if stage in self._full else 1)
+
+    def _share_held(self, lanes: Sequence[Lane]) -> float:
+        """How much of what an input may hold is held: from 1 on it is full."""
+        rows = nbytes = 0
+        for lane in lanes:
+            rows, nbytes = rows + lane.rows, nbytes + lane.nbytes
+        return max(rows / self._max_rows, nbytes / self._max_bytes)
+
+    def _refuses(self, lane: Lane, source: Hashable) -> bool:
+        """Whether a batch is not to be held, but to be read again later.
+
+        The lanes of a stage come on one partition, so those that are ahead cannot be paused while
+        one is waited for.
+        """
+        if not lane.several:
+            return False
+        key, lanes = (lane.stage, lane.number), self._refused_lanes.setdefault(source, set())
+        if key in lanes:
+            return True
+        if lane is self._slowest(lane.stage):
+            return False
+        if source in self._refused or self._share_held(self._stages[lane.stage]) >= 1:
+            lanes.add(key)
+            return True
+        return False
+
+    def read_again(self) -> dict[Hashable, int]:
+        """Where reading has to go back to, now that there is room for what was not held."""
+        positions: dict[Hashable, int] = {}
+        for source, refused in list(self._refused.items()):
+            stage = refused.batch.component
+            slowest = self._slowest(stage)
+            is_waited_for = (stage, slowest.number) in self._refused_lanes[source]
+            if self._share_held(self._stages[stage]) < _ROOM_AGAIN or is_waited_for:
+                positions[source] = refused.position[1] - 1
+                del self._refused[source], self._refused_lanes[source]
+                waiting = self._uncommitted[source]
+                while waiting.pop() is not refused:
+                    pass  # they come again, and are committed then
+        return positions
+
+    # -- what people are told
 
     def waits(self, at: Moment) -> dict[str, LaneWait]:
         """Lanes that have not answered a row which is known here, and lanes that are down."""
@@ -522,7 +540,7 @@ class PartitionJoin:
             if len(pending.batch)
         ]
         furthest = max((offset for offset, _ in known), default=self._done)
-        found: dict[str, LaneWait] = {}
+        waits: dict[str, LaneWait] = {}
         for lane in self._lanes.values():
             down = ""
             if not at.unread(lane.stage):
@@ -532,8 +550,8 @@ class PartitionJoin:
             if lane.frontier < furthest or down:
                 arrived = min((t for offset, t in known if offset > lane.frontier), default=at.now)
                 since = max(lane.progressed_at, arrived)
-                found[lane.name] = LaneWait(since, down)
-        return found
+                waits[lane.name] = LaneWait(since, down)
+        return waits
 
     def oldest_ms(self) -> int | None:
         """When the first row that is held was published, in milliseconds since 1970."""
