@@ -1,8 +1,8 @@
 """The offset-aligned join: rows of several stages side by side, in source order.
 
 `partition_join` holds the protocol: what is answered, what waits, when a stage is down or late. A
-`lane` is one input of it, `stage_rows` puts batches side by side: what a join hands on, and what
-components get.
+`lane` is one input of it, `input_bound` says how much of one is held. `stage_rows` puts batches
+side by side: what a join hands on, and what components get.
 """
 
 from agents.join.partition_join import Moment, PartitionJoin

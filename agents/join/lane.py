@@ -10,6 +10,8 @@ from agents.join.stage_rows import Reason
 from agents.workers import WORKER_ENDED
 from topics.records import Heartbeat, StageBatch
 
+LaneKey = tuple[str, int]
+"""A stage, and the number of its lane."""
 Position = tuple[Hashable, int]
 """Where a batch came from: a topic-partition, and the offset to commit after it."""
 
@@ -104,6 +106,11 @@ class Lane:
     """Workers that came since it last had an answer, or nothing to answer; COMERS at most."""
     _came_at: float = float("-inf")
     """When the last of them came (attended seconds)."""
+
+    @property
+    def key(self) -> LaneKey:
+        """What it is known by."""
+        return (self.stage, self.number)
 
     @property
     def name(self) -> str:

@@ -32,17 +32,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.join.lane import Lane, LanePrefix, PendingBatch, Position, held_bytes
+from agents.join.input_bound import CommitOrder, InputBound, slowest
+from agents.join.lane import Lane, LaneKey, LanePrefix, PendingBatch, Position, held_bytes
 from agents.join.stage_rows import NO_ROWS, JoinedRows, Reason, aligned, union
 from topics.records import Bools, Heartbeat, ModelRef, Rows, StageBatch
 
-LaneKey = tuple[str, int]
 _CATCH_UP_S = 1.0
 """A lane that lacks no more than what has ended within this time is waited for."""
 _MOST_ENDED = 50
 """So many times are remembered at which rows ended without all answers."""
-_ROOM_AGAIN = 0.5
-"""An input that was full is read on when it holds no more than this share."""
 _AT_ONCE = 0.25
 """Of the bytes that an input may hold, this share leaves in one go: it is copied on its way."""
 MAX_BYTES = 32 * 2**20
@@ -121,21 +119,15 @@ class PartitionJoin:
         }
         self._source = None if source is None else lane(source, 0, 1)
         self._every = [*self._lanes.values(), *([self._source] if self._source else [])]
-        self._uncommitted: dict[Hashable, deque[PendingBatch]] = {}
-        """Input → its batches in the order of their records: offsets are committed in it."""
-        self._refused: dict[Hashable, PendingBatch] = {}
-        """Input → the first of its batches that was not held."""
-        self._refused_lanes: dict[Hashable, set[LaneKey]] = {}
-        """Input → the lanes of which a batch was not held: none of their later ones is either."""
-        self._full = set[str]()
-        """Inputs that were full when that was last asked."""
+        self._bound = InputBound(max_rows, max_bytes)
+        self._commits = CommitOrder()
         self._ended_without: deque[tuple[int, float]] = deque()
         """Rows that have ended without all answers: up to which offset, and when (monotonic)."""
         self._now = at.now
         self._done = done
         """Rows up to this source offset have left."""
         self._stall_timeout_s = stall_timeout_s
-        self._max_rows, self._max_bytes = max_rows, max_bytes
+        self._at_once_bytes = max_bytes * _AT_ONCE
         self._covered_to: int | None = done if done >= 0 else None
         """Up to where it is known of every offset whether it is a row."""
         self._blocked: object = None
@@ -159,33 +151,31 @@ class PartitionJoin:
         if lane is None:
             raise KeyError(batch.component)
         pending = PendingBatch(batch, position, at.now, nbytes=held_bytes(record_bytes, batch))
-        if self._refuses(lane, position[0]):
+        stage = self._stages.get(lane.stage, ())
+        if lane.several and self._bound.refuses(lane, position[0], stage):
             lane.heard_at = at.attended
-            if position[0] not in self._refused:
-                self._refused[position[0]] = pending
-                self._uncommitted.setdefault(position[0], deque()).append(pending)
+            if self._bound.refuse(pending):
+                self._commits.add(pending)
             return
         late = lane.push(pending, self._done, at.now, at.attended)
         self.late_rows += 0 if lane is self._source else late
-        self._uncommitted.setdefault(position[0], deque()).append(pending)
+        self._commits.add(pending)
 
     def hear(self, heartbeat: Heartbeat, position: Position, at: Moment) -> None:
         """Take note of a stage's heartbeat."""
         lane = self._lane_of(heartbeat.component, heartbeat.lane)
         if lane is not None:
-            key = (lane.stage, lane.number)
-            if key in self._refused_lanes.get(position[0], ()):
+            if self._bound.has_refused(lane, position[0]):
                 # What it claims to have answered was not taken in: it comes again.
                 heartbeat = heartbeat.model_copy(update={"frontier": -1})
             known = max(each.frontier for each in self._every)
             lane.hear(heartbeat, at.now, at.attended, known)
-            self._heard_at[key] = self._frontiers()
+            self._heard_at[lane.key] = self._frontiers()
         self.pass_over(position)
 
     def pass_over(self, position: Position) -> None:
         """A record without rows for us is dealt with as soon as those before it are."""
-        nothing = PendingBatch(_NOTHING, position, 0.0, finished=True)
-        self._uncommitted.setdefault(position[0], deque()).append(nothing)
+        self._commits.add(PendingBatch(_NOTHING, position, 0.0, finished=True))
 
     def not_listening(self, stage: str, attended: float) -> None:
         """An input is paused, or cannot be read: that nothing is heard of it means nothing."""
@@ -226,8 +216,9 @@ class PartitionJoin:
 
     def _slowest(self, stage: str) -> Lane:
         """The lane of an input that has come least far."""
-        lanes = [self._source] if self._source and stage == self._source.stage else None
-        return min(lanes or self._stages[stage], key=lambda lane: lane.frontier)
+        if self._source is not None and stage == self._source.stage:
+            return self._source
+        return slowest(self._stages[stage])
 
     def _frontiers(self) -> dict[LaneKey, int]:
         return {key: lane.frontier for key, lane in self._lanes.items()}
@@ -253,7 +244,7 @@ class PartitionJoin:
                 if lane.several and head.covers_to > answered:
                     continue
                 return True
-        return any(waiting and waiting[0].finished for waiting in self._uncommitted.values())
+        return self._commits.has_finished
 
     # -- what leaves though a stage has not answered it
 
@@ -382,7 +373,7 @@ class PartitionJoin:
         """The last offset up to *limit* before which rows can leave in one go, see `Lane.cut`."""
         for lane in self._every:
             lanes = len(self._stages[lane.stage]) if lane.several else 1
-            limit = lane.cut(limit, int(self._max_bytes * _AT_ONCE / lanes), self._done)
+            limit = lane.cut(limit, int(self._at_once_bytes / lanes), self._done)
         return limit
 
     def _leave(
@@ -393,7 +384,7 @@ class PartitionJoin:
         known = max(self._done, min(limit, self._held_to()))
         parts = {key: lane.take(limit) for key, lane in self._lanes.items()}
         source = self._source.take(limit) if self._source else None
-        positions = self._positions_to_commit()
+        positions = self._commits.pop_finished()
         everything = [*parts.values(), *([source] if source else [])]
         unaccounted = self._count_unaccounted(everything)
         self._done = known
@@ -434,14 +425,6 @@ class PartitionJoin:
                  for part in [*parts, *([source] if source else [])] if part.batches]  # fmt: skip
         return union(known) if known else NO_ROWS
 
-    def _positions_to_commit(self) -> dict[Hashable, int]:
-        """What may be committed: an input's batches finish in any order, lane by lane."""
-        positions: dict[Hashable, int] = {}
-        for source, waiting in self._uncommitted.items():
-            while waiting and waiting[0].finished:
-                positions[source] = waiting.popleft().position[1]
-        return positions
-
     def _count_unaccounted(self, parts: Collection[LanePrefix]) -> int:
         """Offsets that nobody answers for: a batch says which part of its source it covers."""
         lost = 0
@@ -478,55 +461,20 @@ class PartitionJoin:
         full = {
             stage
             for stage, lanes in self._stages.items()
-            if self._is_full(stage, lanes) and self._slowest(stage).frontier > waited_for
+            if self._bound.is_full(stage, lanes) and slowest(lanes).frontier > waited_for
         }
-        if self._source is not None and self._is_full(self._source.stage, [self._source]):
+        if self._source is not None and self._bound.is_full(self._source.stage, [self._source]):
             full.add(self._source.stage)
-        self._full = full
+        self._bound.remember_full(full)
         return set(full)
-
-    def _is_full(self, stage: str, lanes: Sequence[Lane]) -> bool:
-        """Once it is, it is so until half has left: what was fetched meanwhile is fetched again."""
-        return self._share_held(lanes) >= (_ROOM_AGAIN if stage in self._full else 1)
-
-    def _share_held(self, lanes: Sequence[Lane]) -> float:
-        """How much of what an input may hold is held: from 1 on it is full."""
-        rows = nbytes = 0
-        for lane in lanes:
-            rows, nbytes = rows + lane.rows, nbytes + lane.nbytes
-        return max(rows / self._max_rows, nbytes / self._max_bytes)
-
-    def _refuses(self, lane: Lane, source: Hashable) -> bool:
-        """Whether a batch is not to be held, but to be read again later.
-
-        The lanes of a stage come on one partition, so those that are ahead cannot be paused while
-        one is waited for.
-        """
-        if not lane.several:
-            return False
-        key, lanes = (lane.stage, lane.number), self._refused_lanes.setdefault(source, set())
-        if key in lanes:
-            return True
-        if lane is self._slowest(lane.stage):
-            return False
-        if source in self._refused or self._share_held(self._stages[lane.stage]) >= 1:
-            lanes.add(key)
-            return True
-        return False
 
     def read_again(self) -> dict[Hashable, int]:
         """Where reading has to go back to, now that there is room for what was not held."""
         positions: dict[Hashable, int] = {}
-        for source, refused in list(self._refused.items()):
-            stage = refused.batch.component
-            slowest = self._slowest(stage)
-            is_waited_for = (stage, slowest.number) in self._refused_lanes[source]
-            if self._share_held(self._stages[stage]) < _ROOM_AGAIN or is_waited_for:
-                positions[source] = refused.position[1] - 1
-                del self._refused[source], self._refused_lanes[source]
-                waiting = self._uncommitted[source]
-                while waiting.pop() is not refused:
-                    pass  # they come again, and are committed then
+        for refused in self._bound.readmitted(self._stages):
+            source, after = refused.position
+            positions[source] = after - 1
+            self._commits.forget_from(refused)
         return positions
 
     # -- what people are told

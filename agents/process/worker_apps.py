@@ -57,7 +57,7 @@ def _worker(
         if slots.terms is None:
             raise ValueError("the weighting agent needs weights")
         terms = slots.terms.rule.weights
-        wiring.metrics.observe_terms(terms.values, terms.version)
+        wiring.metrics.observe_weights(terms.values, terms.version)
         return Weigher(wiring, slots.terms)
     if name in wiring.topology.repartitioned:
         return KeyedStage(wiring, name, members[name])

@@ -209,7 +209,7 @@ class Swapper:
     def _put(self, slot: ActiveDecisionRule, terms: DecisionRule) -> None:
         if (terms.weights, terms.policy) != (slot.rule.weights, slot.rule.policy):
             slot.rule = terms
-            self._metrics[WEIGH].observe_terms(terms.weights.values, terms.weights.version)
+            self._metrics[WEIGH].observe_weights(terms.weights.values, terms.weights.version)
 
     async def _attempt(
         self, what: str, component: str, version: int, change: Callable[[], Awaitable[None]],

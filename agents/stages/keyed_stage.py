@@ -222,7 +222,9 @@ class KeyedStage(Worker[KeyPartition]):
         is_run = np.repeat(is_new, [len(due.batch) for due in portion.due])
         present = np.concatenate([due.batch.present for due in portion.due])
         rows = np.flatnonzero(present & is_run & (not portion.passed_over))
-        batch = Batch(rows=len(rows), columns={name: it[rows] for name, it in columns.items()})
+        batch = Batch(
+            rows=len(rows), columns={name: column[rows] for name, column in columns.items()}
+        )
         result = await self._writer.transform(batch, rows, len(present))
         by_source: dict[int, list[tuple[DueRows, int]]] = {}
         start = 0

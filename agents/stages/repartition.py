@@ -95,7 +95,7 @@ class Repartition(Worker[dict[str, int]]):
         self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents,
         whose: Sequence[str], covers_from: int,
     ) -> StageBatch:  # fmt: skip
-        """All records of the batch: what is kept of each, and entities_ past it belongs to."""
+        """All records of the batch: what is kept of each, and whose past it belongs to."""
         n, valid = len(records), decoded.valid
         rows = source_rows(records, decoded)
         rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))

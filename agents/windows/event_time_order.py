@@ -134,7 +134,7 @@ class EventTimeOrder:
     @property
     def left_at(self) -> int | None:
         """Where in the log the first batch is that was left there; None if none was."""
-        left = [it.left_at for it in self._events if it.left_at is not None]
+        left = [source.left_at for source in self._events if source.left_at is not None]
         return min(left, default=None)
 
     def read_again(self) -> int | None:
@@ -144,7 +144,9 @@ class EventTimeOrder:
         """
         start = self.left_at
         has_room = self.nbytes <= self._max_bytes // 2
-        waited_for = (it.left_at is not None and self._is_waited_for(it) for it in self._events)
+        waited_for = (
+            source.left_at is not None and self._is_waited_for(source) for source in self._events
+        )
         if start is None or not (has_room or any(waited_for)):
             return None
         for source in self._events:

@@ -182,7 +182,7 @@ class StageMetrics:
         for stage, count in rows.items():
             self._of(self.metrics.other_models, stage).inc(count)
 
-    def observe_terms(self, weights: Mapping[str, float], version: int) -> None:
+    def observe_weights(self, weights: Mapping[str, float], version: int) -> None:
         """The weights in use, by stage."""
         self._of(self.metrics.weights_version).set(version)
         for stage, weight in weights.items():
