@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats32
 from topics.events import singles
 
 Floats = NDArray[np.floating[Any]]
@@ -32,7 +33,7 @@ class StageOutput:
     """
 
     output: Floats
-    signal: NDArray[np.float32]
+    signal: Floats32
 
     @classmethod
     def of_signal(cls, signal: Floats) -> StageOutput:
@@ -57,7 +58,7 @@ class Batch:
     columns: Mapping[str, Column] = field(default_factory=dict)
     inputs: Mapping[str, StageOutput] = field(default_factory=dict)
 
-    def matrix(self) -> NDArray[np.float32]:
+    def matrix(self) -> Floats32:
         """All inputs' outputs side by side, in the order of `from:`; (N, ΣF), float32.
 
         Raises BeyondFloat32 for a number that float32 does not hold.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from models.arrays import Floats64
+from models.arrays import Bools, Floats64
 from models.errors import LengthMismatch, WeightsNotOptimal
 
 CLIP = 1e-6
@@ -42,7 +42,7 @@ class LearnedWeights:
 
 
 def learn_weights(
-    signals: NDArray[np.floating], labels: NDArray[np.bool_], names: Sequence[str]
+    signals: NDArray[np.floating], labels: Bools, names: Sequence[str]
 ) -> LearnedWeights:
     """The weights of stages *names* with the least mean log loss.
 
@@ -63,9 +63,7 @@ def learn_weights(
     return LearnedWeights(values, _loss(likelihood, alpha), gap)
 
 
-def _likelihood(
-    signals: NDArray[np.floating], labels: NDArray[np.bool_], names: Sequence[str]
-) -> Floats64:
+def _likelihood(signals: NDArray[np.floating], labels: Bools, names: Sequence[str]) -> Floats64:
     """What each stage gave to the true label, (N, S).
 
     The stages are clipped, not their mixture: that would not be convex.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.arrays import Floats64
+from models.arrays import Bools, Floats32, Floats64
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +21,7 @@ class WeightedScores:
     """α renormalised over the present stages (N, S); 0 where absent."""
 
 
-def combine(
-    signals: NDArray[np.float32], present: NDArray[np.bool_], alpha: Floats64
-) -> WeightedScores:
+def combine(signals: Floats32, present: Bools, alpha: Floats64) -> WeightedScores:
     """Weigh *signals* (N, S) in [0, 1] with *alpha* (S,), α ≥ 0, Σα = 1.
 
     Absent stages get weight 0 and the others' weights are scaled to sum to 1; where those
@@ -47,7 +44,7 @@ def combine(
     return WeightedScores(scores, contributions, weights)
 
 
-def _renormalised(weights: Floats64, present: NDArray[np.bool_]) -> Floats64:
+def _renormalised(weights: Floats64, present: Bools) -> Floats64:
     total = _summed(weights)
     nothing = total <= 0
     if nothing.any():

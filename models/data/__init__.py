@@ -1,7 +1,7 @@
 """Data files of others (Parquet, CSV, JSON lines) as event rows, batch by batch.
 
 `datasets` is the way in: rows as they are, or as the events of a pipeline file. `formats` opens a
-file, `columns` and `time_formats` read its values, `label_values` its outcomes.
+file, `columns` and `time_formats` read its values and outcomes.
 """
 
 from models.data.columns import (
@@ -11,12 +11,12 @@ from models.data.columns import (
     binary,
     json_values,
     moment_of,
+    outcome_name,
     without,
 )
 from models.data.datasets import RowBatch, count_rows, event_rows, read_rows
 from models.data.errors import DatasetNotFound, MissingLabel, UnreadableDataset
 from models.data.formats import open_source
-from models.data.label_values import outcome_name
 from models.data.time_formats import EPOCHS, PATTERNS, time_in
 
 __all__ = [

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Bools
+
 Column = list[object] | NDArray[Any]
 
 
@@ -58,7 +60,7 @@ def timestamps_to_text(times: NDArray[np.datetime64]) -> list[object]:
     return text
 
 
-def _write(text: list[object], where: NDArray[np.bool_], times: NDArray[np.str_]) -> None:
+def _write(text: list[object], where: Bools, times: NDArray[np.str_]) -> None:
     for row, time in zip(np.flatnonzero(where).tolist(), times.tolist(), strict=True):
         text[row] = f"{time}Z"
 
@@ -91,6 +93,31 @@ def binary(value: object) -> bool | None:
             return True
         return False if word in (*FALSE_WORDS, "0") else None
     return None
+
+
+def outcome_name(value: object) -> str | None:
+    """One name for every way to write an outcome; None for a missing one.
+
+    >>> [outcome_name(value) for value in (1, "Yes", "true", "Churned ", "2.0", "")]
+    ['true', 'true', 'true', 'churned', '2', None]
+    """
+    if value is None or value == "" or value != value:  # noqa: PLR0124  # NaN is a missing one
+        return None
+    known = binary(value)
+    if known is None and (number := _number(value)) is not None:
+        known = binary(number)
+        if known is None:
+            return f"{number:g}"
+    if known is not None:
+        return "true" if known else "false"
+    return str(value).strip().casefold() or None
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(str(value))
+    except ValueError:
+        return None
 
 
 def without(values: Sequence[object], missing: Collection[str]) -> list[object]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.columns import Column, binary, json_values
+from models.arrays import Bools
+from models.data.columns import Column, binary, json_values, outcome_name
 from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
 from models.data.formats import arrow_errors, check_dataset, open_source
-from models.data.label_values import outcome_name
 from models.data.time_formats import times_in
-from topics.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from topics.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class RowBatch:
     rows: int
     columns: dict[str, Column]
     """Event field → N values; see `columns.typed` for how each type is held."""
-    labels: NDArray[np.bool_] | None
+    labels: Bools | None
     """The true outcomes (N,), or None when no label was asked for."""
 
     def events(self) -> Iterator[dict[str, object]]:
@@ -87,13 +89,15 @@ def read_rows(
             labels = None
             if outcome is not None and positive is None:
                 labels = _labels(batch[outcome], path, outcome, rows_before)
-            found = {field: batch[column] for field, column in chosen.items()}
-            for field in formats.keys() & found.keys():
-                found[field] = times_in(found[field], formats[field])
-            made = RowBatch(rows, found, labels)
+            fields_read = {field: batch[column] for field, column in chosen.items()}
+            for field in formats.keys() & fields_read.keys():
+                fields_read[field] = times_in(fields_read[field], formats[field])
+            batch_of_events = RowBatch(rows, fields_read, labels)
             if outcome is not None and positive is not None:
-                made = _with_labels(made, json_values(batch[outcome]), positive)
-            yield made
+                batch_of_events = _with_labels(
+                    batch_of_events, json_values(batch[outcome]), positive
+                )
+            yield batch_of_events
             rows_before += rows
 
 
@@ -118,8 +122,8 @@ def event_rows(
         if data.row_number is not None:
             numbers = range(rows_before + 1, rows_before + batch.rows + 1)
             as_text = fields[data.row_number].type == "string"
-            made: Column = [str(number) if as_text else number for number in numbers]
-            columns[data.row_number] = made
+            numbered: Column = [str(number) if as_text else number for number in numbers]
+            columns[data.row_number] = numbered
         if data.published_at is not None:
             columns[data.published_at] = [now()] * batch.rows
         yield RowBatch(batch.rows, columns, batch.labels)
@@ -143,22 +147,22 @@ def _columns_of_fields(
     """Event field → file column, for the fields that have one; a mapping beats a same name."""
     mapped = {field: column for column, field in columns.items() if column in names}
     own = {name: name for name in names if name not in columns}
-    found = own | mapped
-    return {field: found[field] for field in fields if field in found}
+    available = own | mapped
+    return {field: available[field] for field in fields if field in available}
 
 
 def _columns_to_come(
     names: Collection[str],
     columns: Mapping[str, str],
     fields: Collection[str],
-    found: Collection[str],
+    known: Collection[str],
 ) -> dict[str, str]:
     """Event field → column, for fields that only later rows may have.
 
     Rows that use a mapped name once use mapped names throughout; others use the fields' own.
     """
     mapped = {f: c for c, f in columns.items()} if any(c in names for c in columns) else {}
-    return {field: mapped.get(field, field) for field in fields if field not in found}
+    return {field: mapped.get(field, field) for field in fields if field not in known}
 
 
 def _label_column(path: str, names: Collection[str], columns: Mapping[str, str], label: str) -> str:
@@ -185,7 +189,7 @@ def _with_labels(batch: RowBatch, values: list[object], positive: str | float) -
     return RowBatch(len(rows), columns, labels)
 
 
-def _labels(column: Column, path: str, label: str, rows_before: int) -> NDArray[np.bool_]:
+def _labels(column: Column, path: str, label: str, rows_before: int) -> Bools:
     """The column as booleans; LabelNotBinary names the first row that is not."""
     if isinstance(column, np.ndarray) and column.dtype.kind in "buif":
         wrong = np.flatnonzero((column != 0) & (column != 1))

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import compress
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.arrays import Floats64, Ints
+from models.arrays import Bools, Floats64, Ints
 from models.features.aggregates import Aggregate, Apply, View, aggregated
 from models.features.entry_store import EntryStore
 from models.features.history_chunk import (
@@ -237,7 +236,7 @@ class History:
         return np.array(slots, np.int64)
 
     def _arrive(
-        self, slots: Ints, ahead: NDArray[np.bool_], times: Ints, orders: Ints, values: Floats64
+        self, slots: Ints, ahead: Bools, times: Ints, orders: Ints, values: Floats64
     ) -> View:
         """Add one round of rows, sorted by slot, and return what each sees."""
         store = self._store

@@ -43,14 +43,14 @@ def upper_bound(times: Ints, low: Ints, high: Ints, targets: Ints) -> Ints:
 
     `times` ascends within each [low, high); the other three are of one shape, or broadcast.
     """
-    found = low + np.zeros_like(targets)
+    bound = low + np.zeros_like(targets)
     longest = int((high - low).max(initial=0))
     for bit in range(longest.bit_length() - 1, -1, -1):
-        step = found + (1 << bit)
+        step = bound + (1 << bit)
         below = times.take(step - 1, mode="clip") <= targets
         below &= step <= high
-        np.copyto(found, step, where=below)
-    return found
+        np.copyto(bound, step, where=below)
+    return bound
 
 
 def ascends(first: tuple[Ints, Ints], then: tuple[Ints, Ints]) -> Bools:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.arrays import Floats64
+from models.arrays import Bools, Floats64
 from models.component import Column
 from topics.pipeline import Feature
 
@@ -87,7 +86,7 @@ def _hour(times_ms: Floats64) -> Floats64:
     return hour
 
 
-def _flag(holds: NDArray[np.bool_], times_ms: Floats64) -> Floats64:
+def _flag(holds: Bools, times_ms: Floats64) -> Floats64:
     """1 where it holds, 0 where not, NaN where the time is missing."""
     return np.where(np.isnan(times_ms), np.nan, holds.astype(np.float64))
 

@@ -10,9 +10,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.arrays import Floats64, Ints
+from models.arrays import Bools, Floats64, Ints
 from models.component import Column
 from models.features.history import Aggregate, History
 from topics.events import CLOCKS_APART_MS
@@ -49,7 +48,10 @@ class WindowPlan:
     @property
     def memory_ms(self) -> int:
         """How far back in event time an event can look."""
-        spans = [it.window_ms + it.delay_ms for it in (*self.of_events, *self.of_outcomes)]
+        spans = [
+            aggregate.window_ms + aggregate.delay_ms
+            for aggregate in (*self.of_events, *self.of_outcomes)
+        ]
         return max(spans)
 
     def entities(self, columns: Mapping[str, Column]) -> list[str]:
@@ -99,31 +101,31 @@ class Windows:
         `orders` tells events of one time apart; a row's features do not depend on how events
         are cut into batches.
         """
-        found = np.zeros((len(entities), len(self.plan.columns)))
+        features = np.zeros((len(entities), len(self.plan.columns)))
         if self.plan.of_events:
-            found[:, self.plan.at_events] = self._events.observe(
+            features[:, self.plan.at_events] = self._events.observe(
                 entities, times_ms, orders, values, self.plan.of_events
             )
         if self.plan.of_outcomes:
-            found[:, self.plan.at_outcomes] = self._outcomes.look_up(
+            features[:, self.plan.at_outcomes] = self._outcomes.look_up(
                 entities, times_ms, self.plan.of_outcomes
             )
-        return dict(zip(self.plan.columns, found.T, strict=True))
+        return dict(zip(self.plan.columns, features.T, strict=True))
 
     def glimpses(
         self, entities: Sequence[str], times_ms: Ints, orders: Ints, values: Floats64
     ) -> dict[str, Column]:
         """The features' columns (N,) of events, each in its turn, see `History`; none is added."""
-        found = np.zeros((len(entities), len(self.plan.columns)))
+        features = np.zeros((len(entities), len(self.plan.columns)))
         if self.plan.of_events:
-            found[:, self.plan.at_events] = self._events.glimpses(
+            features[:, self.plan.at_events] = self._events.glimpses(
                 entities, times_ms, orders, values, self.plan.of_events
             )
         if self.plan.of_outcomes:
-            found[:, self.plan.at_outcomes] = self._outcomes.look_up(
+            features[:, self.plan.at_outcomes] = self._outcomes.look_up(
                 entities, times_ms, self.plan.of_outcomes
             )
-        return dict(zip(self.plan.columns, found.T, strict=True))
+        return dict(zip(self.plan.columns, features.T, strict=True))
 
     def remembers(self, entity: str, time_ms: int) -> bool:
         """All that an event of *entity* at that time could look back to is still here."""
@@ -136,9 +138,7 @@ class Windows:
                 return False
         return True
 
-    def learn(
-        self, entities: Sequence[str], times_ms: Ints, orders: Ints, outcomes: NDArray[np.bool_]
-    ) -> None:
+    def learn(self, entities: Sequence[str], times_ms: Ints, orders: Ints, outcomes: Bools) -> None:
         """Take in the outcomes of events that happened at *times_ms*."""
         self._outcomes.add(entities, times_ms, orders, outcomes.astype(np.float64)[:, None])
 
@@ -155,7 +155,7 @@ class Windows:
 
 
 def over_all_rows(
-    pipeline: Pipeline, name: str, columns: Mapping[str, Column], labels: NDArray[np.bool_]
+    pipeline: Pipeline, name: str, columns: Mapping[str, Column], labels: Bools
 ) -> dict[str, Column]:
     """The windowed features of component *name* for N rows in time order, as serving has them."""
     plan = WindowPlan(pipeline, name)

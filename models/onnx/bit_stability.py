@@ -68,8 +68,8 @@ def _shapes(model: Any, tensors: Collection[str], columns: int) -> dict[str, tup
         session.run(names, {model.graph.input[0].name: np.zeros((rows, columns), np.float32)})
         for rows in (2, 3)
     )
-    found = zip(names, two, three, strict=True)
-    return {name: a.shape for name, a, b in found if a.ndim > 1 and a.shape[-1] == b.shape[-1]}
+    shapes = zip(names, two, three, strict=True)
+    return {name: a.shape for name, a, b in shapes if a.ndim > 1 and a.shape[-1] == b.shape[-1]}
 
 
 def _product(node: Any, width: int, initializers: Any) -> list[Any]:

@@ -40,7 +40,7 @@ class FusableModel:
     name: str
     session: ModelSession
     inputs: Sequence[str]
-    """Parts before it, whose signals it reads, and blocks of columns from outside, in order."""
+    """Members before it, whose signals it reads, and blocks of columns from outside, in order."""
 
 
 def block_of(component: str) -> str:
@@ -49,7 +49,7 @@ def block_of(component: str) -> str:
 
 
 def fusable_models(pipeline: Pipeline, sessions: Mapping[str, ModelSession]) -> list[FusableModel]:
-    """Parts of these components, which follow each other in the order of the flow.
+    """The models of these components, which follow each other in the order of the flow.
 
     What passes on more than its signal is a block to those that read it: components from outside,
     and the one that passes on features, whose model itself reads that block.
@@ -60,7 +60,7 @@ def fusable_models(pipeline: Pipeline, sessions: Mapping[str, ModelSession]) -> 
     def tensors(name: str) -> list[str]:
         if name not in signals:
             return [block_of(name)]
-        return [it if it in signals else block_of(it) for it in specs[name].inputs]
+        return [source if source in signals else block_of(source) for source in specs[name].inputs]
 
     return [FusableModel(name, session, tensors(name)) for name, session in sessions.items()]
 
@@ -115,14 +115,16 @@ def one_by_one(
     """What `FusedSession.signals` must give: each model run by itself."""
     known, signals = dict(blocks), dict[str, Floats32]()
     for member in members:
-        signal = member.session.signal(np.concatenate([known[it] for it in member.inputs], axis=1))
+        signal = member.session.signal(
+            np.concatenate([known[tensor] for tensor in member.inputs], axis=1)
+        )
         signals[member.name] = signal
         known[member.name] = signal[:, None]
     return signals
 
 
 def merged(members: Sequence[FusableModel], widths: Mapping[str, int]) -> bytes:
-    """One ONNX graph: an input for each block, an output (N, 1) with each part's name.
+    """One ONNX graph: an input for each block, an output (N, 1) with each member's name.
 
     Raises NotFusable, and what reading the models raises.
     """
@@ -168,7 +170,7 @@ def _prefixed(member: str, tensor: str) -> str:
 
 
 def _renamed(member: FusableModel) -> onnx.ModelProto:
-    """The part's model with its name in front of every other name."""
+    """The member's model with its name in front of every other name."""
     import onnx
     from onnx import compose
 
@@ -188,7 +190,9 @@ def _of_one_version(models: Sequence[onnx.ModelProto]) -> Sequence[onnx.ModelPro
     """The models with the newest version of ONNX's own operators among them."""
     from onnx import version_converter
 
-    versions = [{it.domain: it.version for it in model.opset_import}.get("") for model in models]
+    versions = [
+        {opset.domain: opset.version for opset in model.opset_import}.get("") for model in models
+    ]
     newest = max(version or 0 for version in versions)
     return [
         model if version in (None, newest) else version_converter.convert_version(model, newest)
@@ -200,11 +204,11 @@ def _opsets(
     names: Sequence[str], models: Sequence[onnx.ModelProto]
 ) -> Sequence[onnx.OperatorSetIdProto]:
     """The operator sets of all models, which must agree."""
-    found: dict[str, onnx.OperatorSetIdProto] = {}
+    opsets: dict[str, onnx.OperatorSetIdProto] = {}
     for model in models:
         for opset in model.opset_import:
-            known = found.setdefault(opset.domain, opset)
+            known = opsets.setdefault(opset.domain, opset)
             if known.version != opset.version:
                 versions = f"{known.version} and {opset.version}"
                 raise NotFusable(names, f"they use versions {versions} of {opset.domain}")
-    return list(found.values())
+    return list(opsets.values())

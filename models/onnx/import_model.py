@@ -102,9 +102,9 @@ def generated_rows(width: int) -> Floats32:
 
 
 def _check_place(pipeline: Pipeline, name: str) -> None:
-    spec = next((it for it in pipeline.components if it.name == name), None)
+    spec = next((component for component in pipeline.components if component.name == name), None)
     if spec is None:
-        known = ", ".join(it.name for it in pipeline.components)
+        known = ", ".join(component.name for component in pipeline.components)
         raise NotImportable(pipeline.name, name, f"the pipeline has only {known}")
     if why := _why_not(spec):
         raise NotImportable(pipeline.name, name, why)

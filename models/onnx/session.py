@@ -158,7 +158,7 @@ def filled(x: Floats32) -> Floats32:
 def _checked_width(session: ort.InferenceSession, path: Path | str) -> int:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     tensors = [("input", tensor) for tensor in inputs] + [("output", tensor) for tensor in outputs]
-    found = ", ".join(f"{kind} {t.name} {t.type} {t.shape}" for kind, t in tensors)
+    declared = ", ".join(f"{kind} {t.name} {t.type} {t.shape}" for kind, t in tensors)
     signal = next((output for output in outputs if output.name == "signal"), None)
     fits = (
         len(inputs) == 1
@@ -170,5 +170,5 @@ def _checked_width(session: ort.InferenceSession, path: Path | str) -> int:
         and (len(signal.shape) == 1 or signal.shape[1:] == [1])
     )
     if not fits:
-        raise ModelSignatureError(path, found)
+        raise ModelSignatureError(path, declared)
     return int(inputs[0].shape[1])

@@ -76,13 +76,13 @@ def compare(before: ModelVersion, after: ModelVersion) -> Difference:
 
 def _flat(card: Values) -> dict[str, object]:
     """The facts of a card; those in groups one by one: `metrics.auc`."""
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for name, value in card.items():
         if name in _GROUPS and isinstance(value, Mapping):
-            found |= {f"{name}.{key}": each for key, each in value.items()}
+            flat |= {f"{name}.{key}": each for key, each in value.items()}
         else:
-            found[name] = value
-    return found
+            flat[name] = value
+    return flat
 
 
 def _signal_change(one: ModelSession, other: ModelSession, rows: np.ndarray) -> SignalChange:

@@ -62,13 +62,17 @@ class WeightsOfOtherModels(RegistryError):
 
 def learned_for(registry: Registry, pipeline: str, models: Mapping[str, str]) -> DigestsByComponent:
     """The digests that weights hold for whose card names *models*: those, and their variants'."""
-    found = {}
+    digests = {}
     for component, digest in models.items():
         versions = _versions(registry, pipeline, component)
-        roots = {_root(it, versions) for it in versions.values() if it.digest == digest}
-        family = [it.digest for it in versions.values() if _root(it, versions) in roots]
-        found[component] = frozenset([digest, *family])
-    return found
+        roots = {
+            _root(version, versions) for version in versions.values() if version.digest == digest
+        }
+        family = [
+            version.digest for version in versions.values() if _root(version, versions) in roots
+        ]
+        digests[component] = frozenset([digest, *family])
+    return digests
 
 
 def in_service(
@@ -79,7 +83,7 @@ def in_service(
     `promoted` are those that the control topic names. *folder* is the pipeline file's. What
     cannot be opened is left out: its own component says so.
     """
-    found = {}
+    models = {}
     for spec in pipeline.components:
         name, model = spec.name, spec.model
         if model is None:
@@ -87,15 +91,15 @@ def in_service(
         try:
             if model.path is not None:
                 digest = ModelSession.open(folder / model.path).digest
-                found[name] = ServedModel(f"{name}@{Path(model.path).name}", digest)
+                models[name] = ServedModel(f"{name}@{Path(model.path).name}", digest)
             elif name in promoted and model.version is None:
-                found[name] = promoted[name]
+                models[name] = promoted[name]
             else:
                 version = registry.get(pipeline.name, name, model.version)
-                found[name] = ServedModel(version.name, version.digest)
+                models[name] = ServedModel(version.name, version.digest)
         except RegistryError:
             continue
-    return found
+    return models
 
 
 def other_models(
@@ -113,18 +117,18 @@ def other_models(
 def _named(registry: Registry, pipeline: str, component: str, digest: str) -> str:
     """The newest version with that digest; the digest itself where there is none."""
     versions = _versions(registry, pipeline, component).values()
-    same = [it.name for it in versions if it.digest == digest]
+    same = [version.name for version in versions if version.digest == digest]
     return same[-1] if same else f"{component} {digest[:_SHOWN]}"
 
 
 def _versions(registry: Registry, pipeline: str, component: str) -> dict[int, ModelVersion]:
-    found = {}
+    versions = {}
     for number in registry.versions(pipeline, component):
         try:
-            found[number] = registry.get(pipeline, component, number)
+            versions[number] = registry.get(pipeline, component, number)
         except RegistryError:  # `models verify` says what is wrong with it
             continue
-    return found
+    return versions
 
 
 def _root(version: ModelVersion, versions: Mapping[int, ModelVersion]) -> int:

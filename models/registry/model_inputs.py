@@ -60,13 +60,13 @@ def columns_of(pipeline: Pipeline, name: str, width: int) -> list[str]:
     if len(own) > 1:
         raise WidthsUnknown(name, own)
     left = max(1, width - sum(len(columns) for columns in declared.values() if columns))
-    found: list[str] = []
+    names: list[str] = []
     for source, columns in declared.items():
         several = [f"{source}[{place}]" for place in range(left)] if left > 1 else [source]
-        found += several if columns is None else columns
-    if len(found) != width:
-        raise WrongWidth(name, width, found)
-    return found
+        names += several if columns is None else columns
+    if len(names) != width:
+        raise WrongWidth(name, width, names)
+    return names
 
 
 def reads(pipeline: Pipeline, name: str, columns: Sequence[str]) -> bool:
@@ -79,7 +79,11 @@ def reads(pipeline: Pipeline, name: str, columns: Sequence[str]) -> bool:
     for source in _sources(pipeline, name):
         declared = _output_columns(source)
         if declared is None:
-            declared = [it for it in left if it == source.name or it.startswith(f"{source.name}[")]
+            declared = [
+                column
+                for column in left
+                if column == source.name or column.startswith(f"{source.name}[")
+            ]
         if left[: len(declared)] != declared:
             return False
         left = left[len(declared) :]

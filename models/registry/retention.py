@@ -50,16 +50,16 @@ def plan_removal(
 
     Raises CardUnreadable, and StoreFailed.
     """
-    found = _found(registry, pipeline)
-    kept = set(found) if keep is None else _kept(found, keep, protected)
-    named = {file for key in kept for file in found[key].files}
+    versions = _all_versions(registry, pipeline)
+    kept = set(versions) if keep is None else _kept(versions, keep, protected)
+    named = {file for key in kept for file in versions[key].files}
     before = clock() - GRACE_S
     files = [
         file
         for file in registry.store.files(pipeline)
         if file.written_at <= before and file.name not in named and _is_nobodys(file.name)
     ]
-    return Removal(sorted(set(found) - kept), files)
+    return Removal(sorted(set(versions) - kept), files)
 
 
 def remove(registry: Registry, pipeline: str, removal: Removal) -> None:
@@ -80,46 +80,46 @@ class _Version:
     """Component → digest, of weights."""
 
 
-def _found(registry: Registry, pipeline: str) -> dict[VersionKey, _Version]:
+def _all_versions(registry: Registry, pipeline: str) -> dict[VersionKey, _Version]:
     """Every version and what it needs."""
-    found: dict[VersionKey, _Version] = {}
+    versions: dict[VersionKey, _Version] = {}
     for component in registry.components(pipeline):
         for number in registry.versions(pipeline, component):
-            it = registry.get(pipeline, component, number)
-            files = (it.file, it.probe_file)
-            found[component, number] = _Version(files, it.card.parent, it.digest, {})
+            version = registry.get(pipeline, component, number)
+            files = (version.file, version.probe_file)
+            versions[component, number] = _Version(files, version.card.parent, version.digest, {})
     for number in registry.weights_versions(pipeline):
         card = registry.weights(pipeline, number).card
-        found[WEIGHTS, number] = _Version((), card.parent, None, card.models)
-    return found
+        versions[WEIGHTS, number] = _Version((), card.parent, None, card.models)
+    return versions
 
 
 def _kept(
-    found: Mapping[VersionKey, _Version], keep: int, protected: Collection[VersionKey]
+    versions: Mapping[VersionKey, _Version], keep: int, protected: Collection[VersionKey]
 ) -> set[VersionKey]:
     """The versions that stay, and all that they need."""
     kept: set[VersionKey] = set()
-    todo = [*_newest(found, keep), *protected]
+    todo = [*_newest(versions, keep), *protected]
     while todo:
         key = todo.pop()
-        if key in found and key not in kept:
+        if key in versions and key not in kept:
             kept.add(key)
-            todo += _needed(key, found)
+            todo += _needed(key, versions)
     return kept
 
 
-def _newest(found: Collection[VersionKey], keep: int) -> Iterator[VersionKey]:
-    for component in {component for component, _ in found}:
-        versions = sorted(version for name, version in found if name == component)
+def _newest(keys: Collection[VersionKey], keep: int) -> Iterator[VersionKey]:
+    for component in {component for component, _ in keys}:
+        versions = sorted(version for name, version in keys if name == component)
         yield from ((component, version) for version in versions[-keep:])
 
 
-def _needed(key: VersionKey, found: Mapping[VersionKey, _Version]) -> Iterator[VersionKey]:
-    version = found[key]
+def _needed(key: VersionKey, versions: Mapping[VersionKey, _Version]) -> Iterator[VersionKey]:
+    version = versions[key]
     if version.parent is not None:
         yield key[0], version.parent
     for component, digest in version.models.items():
-        same = [it for it in found if it[0] == component and found[it].digest == digest]
+        same = [it for it in versions if it[0] == component and versions[it].digest == digest]
         if same:
             yield max(same)
 

@@ -116,10 +116,10 @@ class LocalStore:
         """All files in *folder* and below."""
         path = self._root / folder
         with _failing(path):
-            for found in sorted(path.rglob("*")):
+            for entry in sorted(path.rglob("*")):
                 with suppress(FileNotFoundError):  # another process has removed it
-                    if not found.is_dir():
-                        about, name = found.stat(), found.relative_to(self._root).as_posix()
+                    if not entry.is_dir():
+                        about, name = entry.stat(), entry.relative_to(self._root).as_posix()
                         yield StoredFile(name, about.st_size, about.st_mtime)
 
     def remove(self, name: str) -> None:

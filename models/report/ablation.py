@@ -51,13 +51,13 @@ def stage_losses(
         return {}
     full = scores_of(judged, list(weights.values()))
     whole = quality(labels, full)
-    found = {}
+    losses = {}
     for place, name in enumerate(names):
-        others = [it for it in range(len(names)) if it != place]
-        less = learn(learning[:, others], [names[it] for it in others])
+        others = [other for other in range(len(names)) if other != place]
+        less = learn(learning[:, others], [names[other] for other in others])
         scores = scores_of(judged[:, others], list(less.values()))
-        found[name] = _compared(whole, full, quality(labels, scores), scores, labels)
-    return found
+        losses[name] = _compared(whole, full, quality(labels, scores), scores, labels)
+    return losses
 
 
 def _compared(

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from models.arrays import Floats64
+from models.arrays import Floats64, Ints
 from models.report.metrics import Labels, ReportPart, Share
 from topics.pipeline import DecisionCost, Policy
 
@@ -56,12 +55,12 @@ def policy_result(
     """What *thresholds*, by decision and ascending, do to rows of *scores* (N,)."""
     names = [policy.otherwise, *thresholds]
     reached = np.searchsorted(list(thresholds.values()), scores, "right")
-    found = {}
+    counts = {}
     for place, name in enumerate(names):
         taken = labels[reached == place]
-        found[name] = DecisionCount(rows=len(taken), positives=int(taken.sum()))
+        counts[name] = DecisionCount(rows=len(taken), positives=int(taken.sum()))
     return PolicyResult(
-        thresholds=dict(thresholds), decisions=found, cost=_mean_cost(policy, found)
+        thresholds=dict(thresholds), decisions=counts, cost=_mean_cost(policy, counts)
     )
 
 
@@ -89,7 +88,8 @@ def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Floats64) -> 
     """The row from which on each decision but the first is taken; only where the score rises."""
     apart = np.concatenate([[True], ascending[1:] > ascending[:-1], [True]])
     so_far = [
-        np.concatenate([[0.0], np.where(truth, it.positive, it.negative).cumsum()]) for it in costs
+        np.concatenate([[0.0], np.where(truth, cost.positive, cost.negative).cumsum()])
+        for cost in costs
     ]
     best, chosen = so_far[0], []
     for total in so_far[1:]:
@@ -106,7 +106,7 @@ def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Floats64) -> 
     return cuts[::-1]
 
 
-def _places_of_minimum(values: Floats64, lowest: Floats64) -> NDArray[np.int64]:
+def _places_of_minimum(values: Floats64, lowest: Floats64) -> Ints:
     """The last place so far at which *values* reached *lowest*: the rarest intervention."""
     places = np.where(values == lowest, np.arange(len(values)), 0)
     return np.maximum.accumulate(places)
@@ -127,8 +127,8 @@ def _mean_cost(policy: Policy, decisions: Mapping[str, DecisionCount]) -> float 
     if policy.costs is None:
         return None
     total = sum(
-        policy.costs[name].positive * it.positives
-        + policy.costs[name].negative * (it.rows - it.positives)
-        for name, it in decisions.items()
+        policy.costs[name].positive * count.positives
+        + policy.costs[name].negative * (count.rows - count.positives)
+        for name, count in decisions.items()
     )
-    return total / max(sum(it.rows for it in decisions.values()), 1)
+    return total / max(sum(count.rows for count in decisions.values()), 1)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.arrays import Bools, Ints
 from models.errors import LengthMismatch
 from topics.errors import AnabranchError
 
@@ -84,14 +85,14 @@ class Outcomes:
     days: Days
     entities: NDArray[np.object_]
     """Whom a fraud compromises, (N,): the event's key."""
-    labels: NDArray[np.bool_]
+    labels: Bools
 
     def __post_init__(self) -> None:
         for name, column in (("entities", self.entities), ("labels", self.labels)):
             if len(column) != len(self.days):
                 raise LengthMismatch(f"the {name}", len(column), len(self.days))
 
-    def of(self, rows: NDArray[np.bool_]) -> Outcomes:
+    def of(self, rows: Bools) -> Outcomes:
         """The events of *rows* (N,) alone."""
         return Outcomes(self.days[rows], self.entities[rows], self.labels[rows])
 
@@ -131,12 +132,12 @@ def day_number(day: date) -> int:
     return (day - date(1970, 1, 1)).days
 
 
-def days_of(times_ms: NDArray[np.int64]) -> Days:
+def days_of(times_ms: Ints) -> Days:
     """The calendar days in UTC of milliseconds since 1970."""
     return times_ms // MILLISECONDS_A_DAY
 
 
-def train_rows(outcomes: Outcomes, weeks: Weeks) -> NDArray[np.bool_]:
+def train_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
     """Which rows (N,) are of the training days. Raises DaysOutsideData and OneOutcome."""
     _check_inside("training days", weeks.start, weeks.last_train, outcomes.days)
     first = day_number(weeks.start)
@@ -145,7 +146,7 @@ def train_rows(outcomes: Outcomes, weeks: Weeks) -> NDArray[np.bool_]:
     return rows
 
 
-def test_rows(outcomes: Outcomes, weeks: Weeks) -> NDArray[np.bool_]:
+def test_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
     """Which rows (N,) are tested: those of the test days whose entity is not known by then.
 
     Known at the first test day are entities with a fraud on the training days; on test day d
@@ -221,6 +222,6 @@ def _check_inside(what: str, first: date, last: date, days: Days) -> None:
         raise DaysOutsideData(what, first, last, low, high)
 
 
-def _check_both(what: str, labels: NDArray[np.bool_]) -> None:
+def _check_both(what: str, labels: Bools) -> None:
     if not labels.any() or labels.all():
         raise OneOutcome(what, len(labels), bool(labels.any()))

@@ -93,7 +93,10 @@ def ranking(labels: Labels, values: NDArray[np.floating]) -> Ranking:
 def quality(labels: Labels, values: NDArray[np.floating]) -> Quality:
     """How good *values* (N,) in [0, 1] are for *labels* (N,), of which there must be both."""
     said = values.astype(np.float64)
-    away = [abs(it.positives / it.rows - it.said) * it.rows for it in reliability(labels, said)]
+    away = [
+        abs(bin_.positives / bin_.rows - bin_.said) * bin_.rows
+        for bin_ in reliability(labels, said)
+    ]
     return Quality(
         **ranking(labels, values).model_dump(),
         log_loss=float(log_loss(labels, np.clip(said, CLIP, 1 - CLIP))),
@@ -121,14 +124,14 @@ def reliability(labels: Labels, values: NDArray[np.floating]) -> list[Bin]:
     [(2, 1, 0.55)]
     """
     place = np.clip(np.searchsorted(EDGES, values, "right") - 1, 0, len(EDGES) - 2)
-    found = []
+    bins = []
     for at in np.unique(place).tolist():
         inside = place == at
         rows, positives = int(inside.sum()), int(labels[inside].sum())
         low, high = wilson(positives, rows)
         said = float(values[inside].mean(dtype=np.float64))
-        found.append(Bin(rows=rows, positives=positives, said=min(said, 1.0), low=low, high=high))
-    return found
+        bins.append(Bin(rows=rows, positives=positives, said=min(said, 1.0), low=low, high=high))
+    return bins
 
 
 def wilson(hits: int, rows: int) -> tuple[float, float]:

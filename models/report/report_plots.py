@@ -77,13 +77,13 @@ def reliability_plots(curves: Mapping[str, Curves], composed: str, positives: fl
 
 def _reliability(axes: Axes, bins: list[Bin], colour: str, *, rare: bool) -> None:
     low = _LOWEST if rare else 0.0
-    said = [max(it.said, low) for it in bins]
-    true = [max(it.positives / it.rows, low) for it in bins]
+    said = [max(bin_.said, low) for bin_ in bins]
+    true = [max(bin_.positives / bin_.rows, low) for bin_ in bins]
     axes.plot([low, 1], [low, 1], color="#b8c0c8", lw=1, ls=(0, (4, 3)))
     axes.vlines(
         said,
-        [max(it.low, low) for it in bins],
-        [it.high for it in bins],
+        [max(bin_.low, low) for bin_ in bins],
+        [bin_.high for bin_ in bins],
         [colour],
         lw=1.4,
         alpha=0.45,

@@ -26,7 +26,7 @@ class _Events:
         self._text("params", f"| parameter | value |\n| --- | --- |\n{rows}")
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        values = [Summary.Value(tag=name, simple_value=it) for name, it in metrics.items()]
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         self._add(Summary(value=values))
 
     def log_artifact(self, path: Path) -> None:

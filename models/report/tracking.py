@@ -91,7 +91,7 @@ def metrics_of(report: TrainingReport) -> dict[str, float]:
         for name, value in part.model_dump(include=figures, exclude_none=True).items()
     }
     weights = {f"{stage}/weight": weight for stage, weight in report.weights.items()}
-    added = {f"{stage}/adds_auc": it.auc for stage, it in report.held_out.left_out.items()}
+    added = {f"{stage}/adds_auc": loss.auc for stage, loss in report.held_out.left_out.items()}
     counts = {"rows": report.rows, "positives": report.positives, "seconds": report.seconds}
     return {**parts, **weights, **added, **counts}
 

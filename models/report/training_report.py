@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from models.arrays import Floats64
 from models.report.ablation import StageLoss
 from models.report.decision_costs import CostReport, PolicyResult
 from models.report.metrics import Curves, Labels, Quality, ReportPart, Share
@@ -150,7 +150,7 @@ _WAY_OUT = (
 )
 
 
-def cutoffs(labels: Labels, scores: NDArray[np.float64]) -> Cutoffs:
+def cutoffs(labels: Labels, scores: Floats64) -> Cutoffs:
     """Cut-offs by the *scores* (N,) of held-out rows, *labels* (N,) of which are positive."""
     positives = float(labels.mean())
     once, twice = np.quantile(scores, [1 - positives, max(0.0, 1 - 2 * positives)])

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Bools, Floats64
 from models.features import FeatureVector
 from models.schema.inferred_columns import InferredColumn
 from topics.pipeline import NEVER_MISSING, Feature, Transform
@@ -65,7 +65,7 @@ def choose_features(
         return [], "numbers too large to learn from"
     candidates = list(_candidates(column, field, is_event_time=is_event_time))
     kept = [
-        found for each in candidates if (found := _with_median(each, column, field)) is not None
+        feature for each in candidates if (feature := _with_median(each, column, field)) is not None
     ]
     return kept, "" if kept else "always the same hour, day and month"
 
@@ -96,15 +96,15 @@ def _categories(column: InferredColumn, field: str) -> Feature:
     return Feature(name=field, of=field, apply="one_hot", choices=sorted(counts))
 
 
-def _is_spread_wide(values: NDArray[np.float64]) -> bool:
+def _is_spread_wide(values: Floats64) -> bool:
     """Whether amounts span orders of magnitude, so that their logarithm says more."""
     return bool(values.min() >= 0 and values.max() > _WIDE * (1 + np.median(values)))
 
 
 def _with_median(feature: Feature, column: InferredColumn, field: str) -> Feature | None:
     """The feature with the median for missing values; None when it is the same in every row."""
-    made = FeatureVector([feature]).compute({field: column.values})
-    present = made[~np.isnan(made).any(axis=1)]
+    values = FeatureVector([feature]).compute({field: column.values})
+    present = values[~np.isnan(values).any(axis=1)]
     if (present == present[0]).all():
         return None
     if feature.apply in NEVER_MISSING or not column.missing.any():
@@ -115,7 +115,7 @@ def _with_median(feature: Feature, column: InferredColumn, field: str) -> Featur
     return feature.model_copy(update={"missing": float(f"{middle:.6g}")})
 
 
-def tells_the_label(column: InferredColumn, outcomes: NDArray[np.bool_]) -> str:
+def tells_the_label(column: InferredColumn, outcomes: Bools) -> str:
     """How the column alone says *outcomes* (N,) without error, as text; "" when it does not."""
     missing = column.missing
     if _same_or_opposite(missing, outcomes):
@@ -133,7 +133,7 @@ def tells_the_label(column: InferredColumn, outcomes: NDArray[np.bool_]) -> str:
     return "separates the label's values without error" if apart else ""
 
 
-def _tells_by_category(column: InferredColumn, outcomes: NDArray[np.bool_]) -> str:
+def _tells_by_category(column: InferredColumn, outcomes: Bools) -> str:
     if column.distinct > MOST_CATEGORIES:
         return ""
     _, group = np.unique(column.values.astype(str), return_inverse=True)
@@ -144,11 +144,11 @@ def _tells_by_category(column: InferredColumn, outcomes: NDArray[np.bool_]) -> s
     return "equals the label" if equal else "has values that each occur with one outcome only"
 
 
-def _same_or_opposite(flags: NDArray[np.bool_], outcomes: NDArray[np.bool_]) -> bool:
+def _same_or_opposite(flags: Bools, outcomes: Bools) -> bool:
     return bool((flags == outcomes).all() or (flags != outcomes).all())
 
 
-def auc(values: NDArray[np.float64], outcomes: NDArray[np.bool_]) -> float:
+def auc(values: Floats64, outcomes: Bools) -> float:
     """The area under the ROC curve of *values* (N,), ties count half (Mann and Whitney's U).
 
     >>> auc(np.array([1.0, 2, 2, 3]), np.array([False, False, True, True]))

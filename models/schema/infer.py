@@ -79,7 +79,7 @@ def infer_schema(
     """
     _check(columns, options)
     label = infer_label(options.label, columns[options.label], options.positive)
-    found = {
+    inferred = {
         name: infer_column(
             name, values, numbers_as_text=numbers_as_text, time=name == options.time
         )
@@ -87,13 +87,13 @@ def infer_schema(
         if name != options.label
     }  # fmt: skip
     warnings: list[str] = []
-    id_column = find_id(found, options.id)
-    if id_column is not None and found[id_column].distinct < label.known.size:
+    id_column = find_id(inferred, options.id)
+    if id_column is not None and inferred[id_column].distinct < label.known.size:
         warnings.append(
             f"{id_column} is the same in several rows: a decision names it all the same"
         )
-    key_column = id_column if options.key is None else usable(found, options.key, "key")
-    time_column = find_time(found, options.time, label, warnings)
+    key_column = id_column if options.key is None else usable(inferred, options.key, "key")
+    time_column = find_time(inferred, options.time, label, warnings)
     names = FieldNames(columns)
     row_number = names.new("row_number") if id_column is None else None
     published_at = names.new("published_at") if time_column is None else None
@@ -102,7 +102,7 @@ def infer_schema(
         *(
             _plan(column, names.of(name), label, warnings, is_event_time=name == time_column,
                   is_id=name == id_column)
-            for name, column in found.items()
+            for name, column in inferred.items()
         ),
     ]  # fmt: skip
     if not any(plan.features for plan in plans):
@@ -144,7 +144,7 @@ def _plan(
 ) -> FieldPlan:  # fmt: skip
     if column.type is None:
         return FieldPlan(column.name, name, None, remark=column.problem)
-    made = EventField(
+    event_field = EventField(
         type=column.type, optional=bool(column.missing.any()), max_length=_max_length(column)
     )
     telling = tells_the_label(_known(column, label), label.outcomes[label.known])
@@ -159,7 +159,7 @@ def _plan(
             "known when the event happens"
         )  # fmt: skip
         warnings.append(f"{column.name} {telling}: {kept}")
-    return FieldPlan(column.name, name, made, features, column.time_format, remark)
+    return FieldPlan(column.name, name, event_field, features, column.time_format, remark)
 
 
 def _with_unique_names(plans: Sequence[FieldPlan]) -> list[FieldPlan]:
@@ -219,5 +219,5 @@ def slug(name: str) -> str:
     """
     spaced = re.sub(r"([a-z])([A-Z])", r"\1_\2", name)
     plain = unicodedata.normalize("NFKD", spaced).encode("ascii", "ignore").decode().casefold()
-    made = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:40].rstrip("_")
-    return f"n{made}" if made[:1].isdigit() else made
+    ascii_name = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:40].rstrip("_")
+    return f"n{ascii_name}" if ascii_name[:1].isdigit() else ascii_name

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Bools
 from models.data import (
     EPOCHS,
     FALSE_TEXTS,
@@ -51,7 +52,7 @@ class InferredColumn:
     problem: str = ""
 
     @property
-    def missing(self) -> NDArray[np.bool_]:
+    def missing(self) -> Bools:
         """Where no value is, (N,)."""
         gone = self.values == "" if self.values.dtype == object else np.isnan(self.values)
         return np.asarray(gone, dtype=np.bool_)

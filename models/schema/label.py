@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Bools
 from models.data import Column, json_values, outcome_name
 from models.errors import TooFewRows
 from models.schema.errors import LabelUnusable
@@ -29,9 +29,9 @@ class InferredLabel:
     """The negative values."""
     plain: bool
     """Whether it needs no `positive:` in the pipeline file: 0/1, no/yes, false/true, complete."""
-    known: NDArray[np.bool_]
+    known: Bools
     """The rows that have an outcome, (N,)."""
-    outcomes: NDArray[np.bool_]
+    outcomes: Bools
     """Whether a row is positive, (N,); False where unknown."""
     reason: str
     """Why this value is the positive one."""

@@ -23,20 +23,20 @@ _SORTED = (
 )
 
 
-def find_id(found: Mapping[str, InferredColumn], wished: str | None) -> str | None:
+def find_id(columns: Mapping[str, InferredColumn], wished: str | None) -> str | None:
     """The column that names the events: the wished one, or one that is called so and unique."""
     if wished is not None:
-        return usable(found, wished, "id")
-    for name, column in found.items():
+        return usable(columns, wished, "id")
+    for name, column in columns.items():
         unique = column.distinct == len(column.values) and column.type in ("string", "integer")
         if unique and names_a_row(name):
             return name
     return None
 
 
-def usable(found: Mapping[str, InferredColumn], name: str, option: str) -> str:
+def usable(columns: Mapping[str, InferredColumn], name: str, option: str) -> str:
     """*name*, when that column can be the id or the key. Raises RoleUnusable."""
-    column = found[name]
+    column = columns[name]
     if column.type not in ("string", "integer"):
         what = column.problem or f"holds values of the type {column.type}"
         raise RoleUnusable(option, name, f"{what}, not texts or whole numbers")
@@ -46,15 +46,15 @@ def usable(found: Mapping[str, InferredColumn], name: str, option: str) -> str:
 
 
 def find_time(
-    found: Mapping[str, InferredColumn], wished: str | None, label: InferredLabel,
+    columns: Mapping[str, InferredColumn], wished: str | None, label: InferredLabel,
     warnings: list[str],
 ) -> str | None:  # fmt: skip
     """The column with the event times: the wished one, or the only complete one that can be."""
     if wished is not None:
-        _check_time(found[wished], label)
+        _check_time(columns[wished], label)
         return wished
     candidates = [
-        name for name, column in found.items()
+        name for name, column in columns.items()
         if column.type == "timestamp" and not column.missing.any()
         and not _NOT_THE_EVENTS.search(name.casefold())
     ]  # fmt: skip
@@ -66,7 +66,7 @@ def find_time(
             )
         return None
     (name,) = candidates
-    if _sorts_the_label(found[name], label):
+    if _sorts_the_label(columns[name], label):
         warnings.append(f"{name} is not used as the event time: it {_SORTED}")
         return None
     return name

@@ -53,16 +53,16 @@ def sample_columns(path: str, most_rows: int = MOST_ROWS) -> SampledColumns:
             rows += len(next(iter(batch.values()), ()))
     joined = {name: _joined(columns) for name, columns in parts.items()}
     words = {"", *MISSING_WORDS}
-    found = {
+    texts = {
         value
         for column in joined.values() if isinstance(column, list)
         for value in column if isinstance(value, str) and value.strip() in words
     }  # fmt: skip
     columns: dict[str, Column] = {
-        name: column if isinstance(column, np.ndarray) else without(column, found)
+        name: column if isinstance(column, np.ndarray) else without(column, texts)
         for name, column in joined.items()
     }
-    return SampledColumns(columns, sorted(found), as_text, complete)
+    return SampledColumns(columns, sorted(texts), as_text, complete)
 
 
 def _joined(parts: Sequence[Column]) -> Column:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from models.simulators import card_fraud, machine_maintenance, road_risk, tumour_triage
-from models.simulators.labelled_event import LabelledEvent
-from models.simulators.scenario import CALM, Incident, Scenario
+from models.simulators.scenario import CALM, Incident, LabelledEvent, Scenario
 
 
 class Simulator(Protocol):

@@ -30,10 +30,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Floats64, Ints
+from models.arrays import Bools, Floats64, Ints
 from models.simulators.card_population import Population, populate
-from models.simulators.labelled_event import LabelledEvent
-from models.simulators.scenario import CALM, Scenario
+from models.simulators.scenario import CALM, LabelledEvent, Scenario
 
 START = date(2018, 4, 1)
 DAY_S = 86_400
@@ -58,7 +57,7 @@ class Transactions:
     customer_id: Ints
     terminal_id: Ints
     amount: Floats64
-    is_fraud: NDArray[np.bool_]
+    is_fraud: Bools
     scenario: NDArray[np.int8]
     """0 genuine; 1 large amount, 2 compromised terminal, 3 stolen card, 4 attack."""
 

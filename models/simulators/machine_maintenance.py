@@ -32,9 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Bools, Floats64, Ints
-from models.simulators.labelled_event import LabelledEvent
 from models.simulators.mean_reverting import walk
-from models.simulators.scenario import CALM, Scenario
+from models.simulators.scenario import CALM, LabelledEvent, Scenario
 
 START = date(2020, 3, 2)
 MINUTES = 1440

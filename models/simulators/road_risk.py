@@ -37,10 +37,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from models.arrays import Bools, Floats64, Ints
-from models.simulators.labelled_event import LabelledEvent
 from models.simulators.mean_reverting import walk
 from models.simulators.road_conditions import Weather, demand
-from models.simulators.scenario import CALM, Scenario
+from models.simulators.scenario import CALM, LabelledEvent, Scenario
 
 START = date(2024, 3, 7)  # a Thursday
 MINUTES = 1440

@@ -1,4 +1,4 @@
-"""What may happen to a simulated stream: inputs that drift, and incidents.
+"""What a simulated stream yields, and what may happen to it: inputs that drift, and incidents.
 
 Times are days of event time since the stream's start, as fractions: 1.5 is noon of the
 second day. What a shift or an incident does is the simulator's to say.
@@ -7,10 +7,18 @@ second day. What a shift or an incident does is the simulator's to say.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from models.arrays import Bools, Floats64
+
+
+class LabelledEvent(NamedTuple):
+    """An event as producers publish it, and its outcome, which is never part of it."""
+
+    event: dict[str, object]
+    label: bool
 
 
 @dataclass(frozen=True, slots=True)

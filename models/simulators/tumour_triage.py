@@ -19,11 +19,9 @@ from datetime import date
 from itertools import chain, count, islice, repeat
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.arrays import Floats64
-from models.simulators.labelled_event import LabelledEvent
-from models.simulators.scenario import CALM, Scenario
+from models.arrays import Bools, Floats64, Ints
+from models.simulators.scenario import CALM, LabelledEvent, Scenario
 
 START = date(2024, 1, 8)
 DAY_S = 86_400
@@ -47,7 +45,7 @@ class Cases:
     """What is measured: 30 names such as mean_radius."""
     measured: Floats64
     """(N, 30)."""
-    malignant: NDArray[np.bool_]
+    malignant: Bools
 
     def __len__(self) -> int:
         return len(self.malignant)
@@ -81,11 +79,11 @@ def _cases(*, held_out: bool) -> Cases:
     # The one simulator with a data set, which scikit-learn ships: a worker needs neither.
     from sklearn.datasets import load_breast_cancer
 
-    found = load_breast_cancer()
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(found.target))
+    dataset = load_breast_cancer()
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(dataset.target))
     rows = order[:HELD_OUT] if held_out else order[HELD_OUT:]
-    names = tuple(str(name).replace(" ", "_") for name in found.feature_names)
-    return Cases(names, found.data[rows], found.target[rows] == 0)
+    names = tuple(str(name).replace(" ", "_") for name in dataset.feature_names)
+    return Cases(names, dataset.data[rows], dataset.target[rows] == 0)
 
 
 def _referrals(
@@ -117,7 +115,7 @@ def _referrals(
             return
 
 
-def _seconds(rng: np.random.Generator) -> NDArray[np.int64]:
+def _seconds(rng: np.random.Generator) -> Ints:
     """Second of the day, ascending, of a day's referrals."""
     second = rng.normal(BUSIEST_S, SPREAD_S, rng.poisson(REFERRALS_A_DAY)).astype(np.int64)
     return np.sort(second[(second >= OPENS_S) & (second < CLOSES_S)])

@@ -23,14 +23,14 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from models.arrays import Floats32, Floats64
+from models.arrays import Floats32, Floats64, Ints
 from models.errors import NotCalibratable
 from models.onnx.bit_stability import moving_rows
 from models.onnx.session import ModelSession
 from models.training.export import BatchDependent, ExportMismatch
 
 Labels = NDArray[np.bool_]
-FitSignal = Callable[[NDArray[np.int64]], Callable[[Floats32], Floats32]]
+FitSignal = Callable[[Ints], Callable[[Floats32], Floats32]]
 """Fits a model on the rows given, and returns its signal of other rows."""
 
 NEAREST = 2.0**-20
@@ -57,8 +57,8 @@ class Sigmoid:
 
     def of(self, signal: NDArray[np.floating]) -> Floats64:
         """The calibrated signals (N,)."""
-        made: Floats64 = 1 / (1 + np.exp(-(self.slope * _logit(signal) + self.shift)))
-        return made
+        calibrated_signal: Floats64 = 1 / (1 + np.exp(-(self.slope * _logit(signal) + self.shift)))
+        return calibrated_signal
 
 
 class Isotonic:
@@ -79,8 +79,8 @@ def fitted_map(
 ) -> Calibration:
     """The map of *kind* from *signal* (N,) to the share of *labels* (N,) that are true."""
     if kind == "isotonic":
-        found = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(signal, labels)
-        return Isotonic(found.X_thresholds_, found.y_thresholds_)
+        regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(signal, labels)
+        return Isotonic(regression.X_thresholds_, regression.y_thresholds_)
     return _fitted_sigmoid(_logit(signal), labels)
 
 
@@ -102,12 +102,12 @@ def _fitted_sigmoid(logits: Floats64, labels: Labels) -> Sigmoid:
     positives, negatives = int(labels.sum()), int((~labels).sum())
     # Platt's targets: a separable signal has no steepest slope that fits best.
     target = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    found = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(
+    regression = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(
         np.tile(logits, 2)[:, None],
         np.repeat([True, False], len(labels)),
         np.concatenate([target, 1 - target]),
     )
-    slope, shift = float(found.coef_[0, 0]), float(found.intercept_[0])
+    slope, shift = float(regression.coef_[0, 0]), float(regression.intercept_[0])
     if slope >= 0:
         return Sigmoid(slope, shift)
     share = target.mean()  # a signal that ranks the wrong way says no more than the base rate
@@ -116,8 +116,8 @@ def _fitted_sigmoid(logits: Floats64, labels: Labels) -> Sigmoid:
 
 def _logit(signal: NDArray[np.floating]) -> Floats64:
     p = np.clip(signal.astype(np.float64), NEAREST, 1 - NEAREST)
-    made: Floats64 = np.log(p / (1 - p))
-    return made
+    logits: Floats64 = np.log(p / (1 - p))
+    return logits
 
 
 def _spans(rows: int) -> Iterator[slice]:
@@ -146,8 +146,10 @@ def calibrated(content: bytes, calibration: Calibration, rows: Floats32) -> byte
 
 def _check(before: bytes, after: bytes, calibration: Calibration, rows: Floats32) -> None:
     compared = rows[:_COMPARED_ROWS]
-    raw, made = (ModelSession.of(it, "model.onnx").signal(compared) for it in (before, after))
-    difference = float(np.abs(made - calibration.of(raw)).max(initial=0))
+    raw, calibrated_signal = (
+        ModelSession.of(onnx_model, "model.onnx").signal(compared) for onnx_model in (before, after)
+    )
+    difference = float(np.abs(calibrated_signal - calibration.of(raw)).max(initial=0))
     if difference > _TOLERANCE:
         raise ExportMismatch(_NAME, difference)
     moved = rows[:_MOVED_ROWS]
@@ -164,13 +166,13 @@ def _nodes(calibration: Calibration) -> tuple[list[Any], dict[str, Any]]:
     raise TypeError(f"no ONNX form of {type(calibration).__name__}")
 
 
-def _sigmoid_nodes(it: Sigmoid) -> tuple[list[Any], dict[str, Any]]:
+def _sigmoid_nodes(sigmoid: Sigmoid) -> tuple[list[Any], dict[str, Any]]:
     constants = {
         "low": np.array(NEAREST, np.float32),
         "high": np.array(1 - NEAREST, np.float32),
         "one": np.array(1, np.float32),
-        "slope": np.array(it.slope, np.float32),
-        "shift": np.array(it.shift, np.float32),
+        "slope": np.array(sigmoid.slope, np.float32),
+        "shift": np.array(sigmoid.shift, np.float32),
     }
     return [
         _node("Clip", ["raw_signal", "calibration_low", "calibration_high"], "inner"),
@@ -183,13 +185,13 @@ def _sigmoid_nodes(it: Sigmoid) -> tuple[list[Any], dict[str, Any]]:
     ], constants
 
 
-def _isotonic_nodes(it: Isotonic) -> tuple[list[Any], dict[str, Any]]:
+def _isotonic_nodes(isotonic: Isotonic) -> tuple[list[Any], dict[str, Any]]:
     """Each row's piece of the line, found by counting the knots that its signal has passed.
 
     Held between the ends of its piece, so rounding cannot make the map fall.
     """
-    x, y = it.x.astype(np.float32), it.y.astype(np.float32)
-    rise = np.diff(it.y) / np.maximum(np.diff(it.x), np.finfo(np.float32).tiny)
+    x, y = isotonic.x.astype(np.float32), isotonic.y.astype(np.float32)
+    rise = np.diff(isotonic.y) / np.maximum(np.diff(isotonic.x), np.finfo(np.float32).tiny)
     constants: dict[str, Any] = {
         "knots": x[None, :],
         "column": np.array([1], np.int64),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats64
 from models.learned_weights import LearnedWeights, learn_weights
 from models.registry import WeightsCard
 from models.report.ablation import Signals, StageLoss, scores_of, stage_losses
@@ -118,14 +119,16 @@ def _held_out(
     if not whole:
         return HeldOutReport(
             rows=len(labels), positives=int(labels.sum()), declared=declared,
-            curves={name: curves(labels, it) for name, it in shown.items()},
+            curves={name: curves(labels, signal) for name, signal in shown.items()},
             left_out={}, policy=None, costs=None,
         )  # fmt: skip
     return HeldOutReport(
         rows=len(labels),
         positives=int(labels.sum()),
         declared=declared,
-        curves={name: curves(labels, it) for name, it in {**shown, COMPOSED: score}.items()},
+        curves={
+            name: curves(labels, signal) for name, signal in {**shown, COMPOSED: score}.items()
+        },
         left_out={} if unmeasured else _stage_losses(pipeline, stages, blocks, weights, rows),
         policy=policy_result(pipeline.policy, pipeline.policy.thresholds, labels, score),
         costs=_costs(pipeline.policy, stages, blocks, weights),
@@ -147,7 +150,7 @@ def _stage_losses(
         return learn_weights(signals, stages.data.labels[blocks.weighing], names).values
 
     names = list(weights)
-    learning, judged = (stages.signals(names, it) for it in (blocks.weighing, rows))
+    learning, judged = (stages.signals(names, block) for block in (blocks.weighing, rows))
     return stage_losses(weights, learning, judged, stages.data.labels[rows], learn)
 
 
@@ -186,6 +189,6 @@ def _cutoffs(stages: StageOutputs, weights: Mapping[str, float], rows: slice) ->
     return cutoffs(stages.data.labels[rows], _scores(stages, weights, rows))
 
 
-def _scores(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> NDArray[np.float64]:
+def _scores(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> Floats64:
     """The scores that the weighting agent would give *rows*."""
     return scores_of(stages.signals(list(weights), rows), list(weights.values()))

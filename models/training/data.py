@@ -1,4 +1,4 @@
-"""The labelled rows that a pipeline is trained on."""
+"""The labelled rows that a pipeline is trained on, and those declared unseen behind them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Bools, Ints
 from models.component import Column
-from models.errors import LengthMismatch, MissingField
+from models.errors import HoldoutSeen, LengthMismatch, MissingField
 from models.features import over_all_rows
 from topics.pipeline import Pipeline
 
@@ -22,7 +22,7 @@ class TrainingData:
 
     columns: Mapping[str, Column]
     """Event field → N values, as in `models.component.Batch.columns`."""
-    labels: NDArray[np.bool_]
+    labels: Bools
     """The outcomes (N,)."""
     windowed: Mapping[str, Mapping[str, Column]] = field(default_factory=dict)
     """Component → its windowed features, of N values each; see `with_windows`."""
@@ -32,7 +32,7 @@ class TrainingData:
         """N."""
         return len(self.labels)
 
-    def picked(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> TrainingData:
+    def picked(self, rows: Bools | Ints) -> TrainingData:
         """Some rows, in the order given."""
 
         def of(columns: Mapping[str, Column]) -> dict[str, Column]:
@@ -74,7 +74,7 @@ class TrainingData:
     def constant(self, fields: Sequence[str]) -> list[str]:
         """Those of *fields* that have the same value in all rows."""
         columns = [(name, self.columns[name]) for name in fields]
-        return [name for name, it in columns if len(it) and (it == it[:1]).all()]
+        return [name for name, column in columns if len(column) and (column == column[:1]).all()]
 
     def digest(self) -> str:
         """sha256 over the columns, by name, and the labels: equal for equal data only."""
@@ -99,6 +99,39 @@ def with_windows(pipeline: Pipeline, data: TrainingData) -> TrainingData:
         return data
     windowed = {name: over_all_rows(pipeline, name, data.columns, data.labels) for name in stateful}
     return replace(data, windowed=windowed)
+
+
+def with_holdout(pipeline: Pipeline, data: TrainingData, holdout: TrainingData) -> TrainingData:
+    """The rows of *data* and then those of *holdout*, each in order of time.
+
+    Windowed features are those of all rows in order of time, as in service. Raises HoldoutSeen
+    when events are in both, MissingField and LengthMismatch.
+    """
+    holdout.check(list(data.columns))
+    _check_ids(pipeline, data, holdout)
+    columns = {
+        name: np.concatenate([column, holdout.columns[name]])
+        for name, column in data.columns.items()
+    }
+    both = TrainingData(columns, np.concatenate([data.labels, holdout.labels]))
+    order = np.argsort(columns[pipeline.event.time], kind="stable")
+    in_time = with_windows(pipeline, both.picked(order))
+    declared = order >= data.rows
+    return in_time.picked(np.concatenate([np.flatnonzero(~declared), np.flatnonzero(declared)]))
+
+
+def first_rows(data: TrainingData, rows: int) -> TrainingData:
+    """The first *rows* of *data*."""
+    return data if rows == data.rows else data.picked(np.arange(rows))
+
+
+def _check_ids(pipeline: Pipeline, data: TrainingData, holdout: TrainingData) -> None:
+    name = pipeline.event.id
+    if name in pipeline.data.generated:  # row numbers begin anew in every file
+        return
+    common = set(data.columns[name].tolist()).intersection(holdout.columns[name].tolist())
+    if common:
+        raise HoldoutSeen(len(common), name, str(min(common, key=str)))
 
 
 def _bytes(column: Column) -> bytes:

@@ -3,6 +3,9 @@
 A fit is a task that depends on nothing but its arguments, and computes with one thread, so
 every engine gives the same bits. What many tasks read is shared: it is placed once.
 
+joblib's Ray backend (ray.util.joblib) runs scikit-learn's own searches, not these tasks: it gives
+up when a worker dies, and cannot tell of the tasks that are done.
+
 AnabranchError
 └── EngineError
     ├── EngineUnreachable   nobody answers at the cluster's address
@@ -76,7 +79,7 @@ class WorkerDiffers(EngineError):
 class Task(Generic[Result]):
     """A task that was submitted."""
 
-    task: Callable[..., Result]
+    function: Callable[..., Result]
     arguments: tuple[Any, ...]
     handle: Any = None
     """The engine's own."""
@@ -84,7 +87,7 @@ class Task(Generic[Result]):
     @property
     def name(self) -> str:
         """What the task is called in messages."""
-        return self.task.__name__
+        return self.function.__name__
 
 
 class Engine(Protocol):
@@ -93,11 +96,11 @@ class Engine(Protocol):
     def share(self, value: Any) -> Any:
         """What stands for *value* among the arguments of tasks; it is placed only once."""
 
-    def submit(self, task: Callable[..., Result], *arguments: Any) -> Task[Result]:
-        """Have *task* called with *arguments*; both can be pickled."""
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Task[Result]:
+        """Have *function* called with *arguments*; both can be pickled."""
 
-    def gather(self, pending: Sequence[Task[Result]], done: Done = ...) -> list[Result]:
-        """The results in the order of *pending*; raises what the first of them has raised.
+    def gather(self, tasks: Sequence[Task[Result]], done: Done = ...) -> list[Result]:
+        """The results in the order of *tasks*; raises what the first of them has raised.
 
         Tells *done* of each as it comes. Raises EngineError when it does not come.
         """
@@ -117,15 +120,15 @@ class InProcess:
         """The value itself."""
         return value
 
-    def submit(self, task: Callable[..., Result], *arguments: Any) -> Task[Result]:
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Task[Result]:
         """Remember the task."""
-        return Task(task, arguments)
+        return Task(function, arguments)
 
-    def gather(self, pending: Sequence[Task[Result]], done: Done = nobody) -> list[Result]:
+    def gather(self, tasks: Sequence[Task[Result]], done: Done = nobody) -> list[Result]:
         """Run the tasks."""
         results = []
-        for place, it in enumerate(pending):
-            results.append(it.task(*it.arguments))
+        for place, task in enumerate(tasks):
+            results.append(task.function(*task.arguments))
             done(place)
         return results
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from models.arrays import Bools, Floats32
 from models.errors import (
     EstimatorNotFound,
     FitFailed,
@@ -54,8 +54,8 @@ def is_supervised(estimator: Any) -> bool:
 
 def fit(
     estimator: Any,
-    x: NDArray[np.float32],
-    y: NDArray[np.bool_] | None,
+    x: Floats32,
+    y: Bools | None,
     names: Sequence[str] | None = None,
 ) -> Pipeline:
     """StandardScaler and *estimator*, fitted on *x* (N, F), and on *y* (N,) unless it is None.
@@ -77,7 +77,7 @@ def fit(
     return make_pipeline(*steps, fitted) if steps else Pipeline(fitted.steps)
 
 
-def exact_scaler(x: NDArray[np.float32]) -> StandardScaler:
+def exact_scaler(x: Floats32) -> StandardScaler:
     """A scaler to mean 0 and a deviation of 0.7 to 1.4, with the same bits in float32 ONNX.
 
     Amounts lie on a grid of cents, so a tree's threshold, midway between two of them, is
@@ -94,16 +94,16 @@ def exact_scaler(x: NDArray[np.float32]) -> StandardScaler:
 def _imported(path: str) -> type[BaseEstimator]:
     module, _, attribute = path.replace(":", ".").rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        estimator_class = getattr(importlib.import_module(module), attribute)
     except Exception as exc:  # a user's module may fail in any way while it is imported
         raise EstimatorNotFound(path, f"{type(exc).__name__}: {exc}") from exc
-    if not (inspect.isclass(found) and issubclass(found, BaseEstimator)):
+    if not (inspect.isclass(estimator_class) and issubclass(estimator_class, BaseEstimator)):
         raise EstimatorNotFound(path, "it is not a scikit-learn estimator class")
-    return found
+    return estimator_class
 
 
-def _check_finite(x: NDArray[np.float32], names: Sequence[str]) -> None:
-    wrong: NDArray[np.bool_] = ~np.isfinite(x)
+def _check_finite(x: Floats32, names: Sequence[str]) -> None:
+    wrong: Bools = ~np.isfinite(x)
     if wrong.any():
         columns = [name for name, column in zip(names, wrong.T, strict=True) if column.any()]
         raise NotFinite(columns, int(wrong.any(axis=1).sum()))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from models.arrays import Floats32
+from models.arrays import Floats32, Ints
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
 from models.registry import ModelCard, Probe, library_versions
@@ -134,11 +134,11 @@ def fitted_model(
         fresh = clone(estimator)
         return export(fit(fresh, some, of_them if is_supervised(fresh) else None, names), some)
 
-    def unseen(others: NDArray[np.int64]) -> Callable[[Floats32], Floats32]:
+    def unseen(others: Ints) -> Callable[[Floats32], Floats32]:
         return ModelSession.of(model(own[others], labels[others]), "fold").signal
 
-    made = model(own, labels)
+    onnx = model(own, labels)
     if calibration == "none":
-        return made
+        return onnx
     signals = unseen_signals(own, labels, unseen)
-    return calibrated(made, fitted_map(calibration, signals, labels), own)
+    return calibrated(onnx, fitted_map(calibration, signals, labels), own)

@@ -48,39 +48,39 @@ class LocalEngine:
         joblib.dump(value, path)
         return SharedValue(path)
 
-    def submit(self, task: Callable[..., Result], *arguments: Any) -> Task[Result]:
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Task[Result]:
         """Queue the task; processes start with the first one."""
-        return Task(task, arguments, self._started(task, arguments))
+        return Task(function, arguments, self._started(function, arguments))
 
-    def gather(self, pending: Sequence[Task[Result]], done: Done = nobody) -> list[Result]:
+    def gather(self, tasks: Sequence[Task[Result]], done: Done = nobody) -> list[Result]:
         """Wait for the tasks; those whose process died are queued again, in a new pool."""
-        left, finished = list(pending), set[int]()
+        left, finished = list(tasks), set[int]()
         for _ in range(1 + RETRIES):
-            left = [self._again(it) for it in left]
+            left = [self._again(task) for task in left]
             try:
-                return _finished([it.handle for it in left], finished, done)
+                return _finished([task.handle for task in left], finished, done)
             except BrokenProcessPool as exc:
                 cause = str(exc).splitlines()[0]
-        raise WorkerLost(next(it.name for it in left if _is_lost(it.handle)), cause)
+        raise WorkerLost(next(task.name for task in left if _is_lost(task.handle)), cause)
 
     def joblib(self) -> dict[str, Any]:
         """As many processes as this engine has, of joblib's own."""
         return {"backend": "loky", "n_jobs": self._workers, "inner_max_num_threads": 1}
 
-    def _again(self, it: Task[Result]) -> Task[Result]:
+    def _again(self, task: Task[Result]) -> Task[Result]:
         """The same, queued again if its pool broke down meanwhile."""
-        if not _is_lost(it.handle):
-            return it
-        return replace(it, handle=self._started(it.task, it.arguments))
+        if not _is_lost(task.handle):
+            return task
+        return replace(task, handle=self._started(task.function, task.arguments))
 
-    def _started(self, task: Callable[..., Result], arguments: tuple[Any, ...]) -> Any:
+    def _started(self, function: Callable[..., Result], arguments: tuple[Any, ...]) -> Any:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self._workers, env=_ONE_THREAD)
         try:
-            return self._pool.submit(_run, task, arguments)
+            return self._pool.submit(_run, function, arguments)
         except BrokenProcessPool:  # a worker died since the last task
             self._end_pool()
-            return self._started(task, arguments)
+            return self._started(function, arguments)
 
     def _end_pool(self) -> None:
         if self._pool is not None:
@@ -105,9 +105,9 @@ def _is_lost(future: Future[Any]) -> bool:
     return future.done() and isinstance(future.exception(), BrokenProcessPool)
 
 
-def _run(task: Callable[..., Result], arguments: Sequence[Any]) -> Result:
+def _run(function: Callable[..., Result], arguments: Sequence[Any]) -> Result:
     with one_thread():
-        return task(
-            *(joblib.load(it.path, mmap_mode="r") if isinstance(it, SharedValue) else it
-              for it in arguments)
+        return function(
+            *(joblib.load(each.path, mmap_mode="r") if isinstance(each, SharedValue) else each
+              for each in arguments)
         )  # fmt: skip

@@ -75,34 +75,34 @@ class RayEngine:
         """Put *value* into the object store; its arrays are read-only in the workers."""
         return self._ray.put(value)
 
-    def submit(self, task: Callable[..., Result], *arguments: Any) -> Task[Result]:
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Task[Result]:
         """Queue the task with Ray."""
-        handle = self._remote.remote(self._libraries, task, *arguments)
-        return Task(task, arguments, handle)
+        handle = self._remote.remote(self._libraries, function, *arguments)
+        return Task(function, arguments, handle)
 
-    def gather(self, pending: Sequence[Task[Result]], done: Done = nobody) -> list[Result]:
+    def gather(self, tasks: Sequence[Task[Result]], done: Done = nobody) -> list[Result]:
         """Wait for the tasks."""
-        places = {it.handle: place for place, it in enumerate(pending)}
+        places = {task.handle: place for place, task in enumerate(tasks)}
         running = list(places)
         while running:
             ready, running = self._ray.wait(running)
             for handle in ready:
                 done(places[handle])
-        return [self._result(it) for it in pending]
+        return [self._result(task) for task in tasks]
 
     def joblib(self) -> dict[str, Any]:
         """Every CPU of the cluster, by Ray's own backend for joblib."""
         import_module("ray.util.joblib").register_ray()
         return {"backend": "ray", "n_jobs": int(self._ray.cluster_resources()["CPU"])}
 
-    def _result(self, it: Task[Result]) -> Result:
+    def _result(self, task: Task[Result]) -> Result:
         try:
-            made: Result = self._ray.get(it.handle)
+            result: Result = self._ray.get(task.handle)
         except self._ray.exceptions.RayTaskError as exc:
             raise exc.cause from None
         except self._ray.exceptions.RayError as exc:
-            raise WorkerLost(it.name, str(exc).strip().splitlines()[0]) from exc
-        return made
+            raise WorkerLost(task.name, str(exc).strip().splitlines()[0]) from exc
+        return result
 
 
 def _check_answers(address: str) -> None:
@@ -116,8 +116,8 @@ def _check_answers(address: str) -> None:
         raise EngineUnreachable(address, str(exc)) from exc
 
 
-def _run(libraries: Mapping[str, str], task: Callable[..., Result], *arguments: Any) -> Result:
+def _run(libraries: Mapping[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
     if (found := library_versions()) != libraries:
         raise WorkerDiffers(found, libraries)
     with one_thread():
-        return task(*arguments)
+        return function(*arguments)

@@ -34,8 +34,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Bools, Ints
 from models.errors import OneClass, TooFewRows
 from topics.pipeline import EVENTS, Pipeline, in_order
 
@@ -70,15 +70,15 @@ class Blocks:
         parts = [f"B{level}" for level in range(1, len(self.fits))]
         return ["A", *parts, "C, first half", "C, second half"]
 
-    def check(self, labels: NDArray[np.bool_]) -> None:
+    def check(self, labels: Bools) -> None:
         """Raise OneClass when a block, or all rows, have only one label."""
         if labels.all() or not labels.any():
             raise OneClass("", 0, len(labels), bool(labels[0]))
         blocks = [*self.fits, self.weighing, self.report]
         for name, rows in zip(self.names, blocks, strict=True):
-            found = labels[rows]
-            if found.all() or not found.any():
-                raise OneClass(name, rows.start, rows.stop, bool(found[0]))
+            outcomes = labels[rows]
+            if outcomes.all() or not outcomes.any():
+                raise OneClass(name, rows.start, rows.stop, bool(outcomes[0]))
 
 
 def blocks(rows: int, levels: int, holdout: int = 0) -> Blocks:
@@ -118,9 +118,7 @@ def judged_from(whole: Blocks, row: int) -> Blocks:
     return replace(whole, weighing=slice(row, half), report=slice(half, whole.report.stop))
 
 
-def known_only(
-    whole: Blocks, times: NDArray[np.int64], labels: NDArray[np.bool_], delay_ms: int
-) -> Blocks:
+def known_only(whole: Blocks, times: Ints, labels: Bools, delay_ms: int) -> Blocks:
     """The blocks without the rows whose outcome is not known when the next block begins.
 
     *times* (N,) ascend, in milliseconds; so an outcome is known *delay_ms* after its time. A
@@ -148,9 +146,7 @@ def known_only(
     )
 
 
-def known_part(
-    rows: slice, at: int, times: NDArray[np.int64], labels: NDArray[np.bool_], delay_ms: int
-) -> slice | None:
+def known_part(rows: slice, at: int, times: Ints, labels: Bools, delay_ms: int) -> slice | None:
     """Those of *rows* whose outcome is known at the time of row *at*; None if too few are."""
     known_at = times[at] - delay_ms
     stop = rows.start + int(np.searchsorted(times[rows], known_at, side="right"))
@@ -161,8 +157,8 @@ def known_part(
 
 def levels(pipeline: Pipeline, supervised: Collection[str]) -> dict[str, int]:
     """The level of every component, when *supervised* are those fitted on labels."""
-    found: dict[str, int] = {}
+    level: dict[str, int] = {}
     for name in in_order(pipeline):
         before = [source for source in pipeline.component(name).inputs if source != EVENTS]
-        found[name] = max((found[at] + (at in supervised) for at in before), default=0)
-    return found
+        level[name] = max((level[at] + (at in supervised) for at in before), default=0)
+    return level

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Floats32
 from models.component import Batch, Component, Floats, StageOutput
 from models.errors import ComponentFailed
 from models.features import FeatureVector
@@ -35,21 +35,21 @@ class StageOutputs:
 
         Raises ComponentFailed where serving would make dead letters of rows.
         """
-        done = []
+        outputs = []
         for start in range(0, self.data.rows, CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, self.data.rows))
-            done.append(_checked(component, name, self.batch(name, rows), start))
+            outputs.append(_checked(component, name, self.batch(name, rows), start))
             progress(rows.stop / self.data.rows)
         self._outputs[name] = StageOutput(
-            np.concatenate([made.output for made in done]),
-            np.concatenate([made.signal for made in done]),
+            np.concatenate([stage.output for stage in outputs]),
+            np.concatenate([stage.signal for stage in outputs]),
         )
 
     def take(self, name: str, other: StageOutputs) -> None:
         """Add what component *name* says in *other*, which is of the same rows."""
         self._outputs[name] = other._outputs[name]
 
-    def signals(self, names: Sequence[str], rows: slice) -> NDArray[np.float32]:
+    def signals(self, names: Sequence[str], rows: slice) -> Floats32:
         """The signals of stages *names*, side by side, (rows, S)."""
         return np.stack([self._outputs[name].signal[rows] for name in names], axis=1)
 
@@ -66,10 +66,13 @@ class StageOutputs:
         stages = {source: self._outputs[source] for source in sources}
         return Batch(
             count,
-            inputs={at: StageOutput(it.output[rows], it.signal[rows]) for at, it in stages.items()},
+            inputs={
+                name: StageOutput(stage.output[rows], stage.signal[rows])
+                for name, stage in stages.items()
+            },
         )
 
-    def model_input(self, name: str, rows: slice) -> NDArray[np.float32]:
+    def model_input(self, name: str, rows: slice) -> Floats32:
         """What the model of component *name* reads for *rows*, (rows, F)."""
         batch, features = self.batch(name, rows), self._specs[name].features
         if features is None:
@@ -97,16 +100,16 @@ class StageOutputs:
 def _checked(component: Component, name: str, batch: Batch, start: int) -> StageOutput:
     stop = start + batch.rows
     try:
-        made = component.transform(batch)
+        stage = component.transform(batch)
     except Exception as exc:  # the boundary to the component's code: any error is its rows'
         raise ComponentFailed(name, start, stop, f"{type(exc).__name__}: {exc}") from exc
-    if made.output.ndim != 2 or not len(made.output) == len(made.signal) == batch.rows:
-        shapes = f"output {made.output.shape} and signal {made.signal.shape}"
+    if stage.output.ndim != 2 or not len(stage.output) == len(stage.signal) == batch.rows:
+        shapes = f"output {stage.output.shape} and signal {stage.signal.shape}"
         raise ComponentFailed(name, start, stop, f"{shapes} instead of (N, F) and (N,)")
-    fits = np.abs(made.output) <= LARGEST
-    fine = fits.all(axis=1) & (made.signal >= 0) & (made.signal <= 1)
+    fits = np.abs(stage.output) <= LARGEST
+    fine = fits.all(axis=1) & (stage.signal >= 0) & (stage.signal <= 1)
     if not fine.all():
         row = start + int(np.argmin(fine))
         cause = "its output is not finite or beyond float32, or its signal is not in [0, 1]"
         raise ComponentFailed(name, row, row + 1, cause)
-    return made
+    return stage

@@ -30,7 +30,7 @@ from models.registry import ModelVersion, Registry, WeightsCard
 from models.report.metrics import quality, ranking
 from models.report.training_report import ComponentReport, LabelDelay, TrainingReport
 from models.training.composition import Composition, compose
-from models.training.data import TrainingData, with_windows
+from models.training.data import TrainingData, first_rows, with_holdout, with_windows
 from models.training.engines import Engine, InProcess, Task, one_thread
 from models.training.first_fits import (
     Clock,
@@ -41,7 +41,6 @@ from models.training.first_fits import (
     utc_now,
     version_in,
 )
-from models.training.holdout import first_rows, with_holdout
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs
 from models.training.training_plan import TrainingPlan, kept_names, plan_training

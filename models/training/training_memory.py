@@ -81,7 +81,7 @@ def free_bytes() -> int | None:
 
     None where none of them says (not on Linux, no limit set).
     """
-    limits = [found for found in (_machine(), _container(), _process()) if found is not None]
+    limits = [limit for limit in (_machine(), _container(), _process()) if limit is not None]
     return min(limits, default=None)
 
 

@@ -86,14 +86,14 @@ def plan_training(
         for spec in pipeline.components
         if kind_of(spec).has_model and spec.model is not None and spec.model.estimator is not None
     }
-    taught = [name for name, it in estimators.items() if is_supervised(it)]
+    taught = [name for name, estimator in estimators.items() if is_supervised(estimator)]
     taught += [spec.name for spec in pipeline.components if _is_calibrated(spec)]
     level = levels(pipeline, taught)
     count = 1 + max((level[name] for name in estimators), default=0)
     split = _split(pipeline, data, count, holdout)
-    fitted = {name: it for name, it in estimators.items() if name in registered}
+    fitted = {name: estimator for name, estimator in estimators.items() if name in registered}
     if kept is None:
-        fitted = {name: it for name, it in estimators.items() if name in trainable}
+        fitted = {name: estimator for name, estimator in estimators.items() if name in trainable}
     for name, card in (kept or {}).items():
         if (stand_in := _stand_in(pipeline.component(name), card, seed)) is not None:
             fitted[name] = stand_in

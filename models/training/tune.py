@@ -14,9 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
-import numpy as np
 from joblib import parallel_config
-from numpy.typing import NDArray
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401  # makes the next importable
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import (
@@ -28,7 +26,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from models.arrays import Floats32
+from models.arrays import Bools, Floats32, Ints
 from models.errors import FitFailed, OneClass
 from models.report.metrics import ReportPart
 from models.training.engines import Engine, one_thread
@@ -37,7 +35,7 @@ from models.training.splits import known_part
 from topics.pipeline import Scalar
 
 Parameters = Mapping[str, Scalar]
-Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+Fold = tuple[Ints, Ints]
 
 FOLDS = 3
 _FACTOR = 3
@@ -101,9 +99,7 @@ class ExactScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn is Any
         return self
 
 
-def forward_folds(
-    times: NDArray[np.int64] | None, labels: NDArray[np.bool_], delay_ms: int
-) -> list[Fold]:
+def forward_folds(times: Ints | None, labels: Bools, delay_ms: int) -> list[Fold]:
     """Folds of N rows in order of *times*, None for rows without: fit before, judge after.
 
     Rows to fit on whose outcome is not known when those to judge on begin are left out, where
@@ -129,11 +125,11 @@ def choices(
     >>> choices({"depth": [4, 8]}, {"depth": 4}, most=10, seed=0)
     [{'depth': 4}, {'depth': 8}]
     """
-    grid = ParameterGrid({name: list(dict.fromkeys(it)) for name, it in candidates.items()})
-    found = (
+    grid = ParameterGrid({name: list(dict.fromkeys(values)) for name, values in candidates.items()})
+    tried = (
         grid if len(grid) <= most else ParameterSampler(grid.param_grid, most, random_state=seed)
     )
-    return [dict(current), *(dict(each) for each in found if dict(each) != dict(current))]
+    return [dict(current), *(dict(each) for each in tried if dict(each) != dict(current))]
 
 
 def fewest_rows(rows: int, count: int, rarest: int) -> int:
@@ -151,7 +147,7 @@ def search(
     component: str,
     estimator: Any,
     x: Floats32,
-    labels: NDArray[np.bool_],
+    labels: Bools,
     folds: list[Fold],
     tried: list[dict[str, Scalar]],
     *,
@@ -206,9 +202,9 @@ def _ranked(results: Mapping[str, Any], prefix: str, in_file: Parameters) -> lis
     return [candidate for _, candidate in ranked]
 
 
-def _of_probability(fitted: Any, x: Floats32, y: NDArray[np.bool_]) -> float:
+def _of_probability(fitted: Any, x: Floats32, y: Bools) -> float:
     return float(average_precision_score(y, fitted.predict_proba(x)[:, 1]))
 
 
-def _of_novelty(fitted: Any, x: Floats32, y: NDArray[np.bool_]) -> float:
+def _of_novelty(fitted: Any, x: Floats32, y: Bools) -> float:
     return float(average_precision_score(y, -fitted.score_samples(x)))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.arrays import Bools, Ints
 from models.registry import ModelCard
 from models.training.data import TrainingData
 from models.training.splits import FEWEST_ROWS
@@ -73,8 +73,8 @@ def _measurable(
     pipeline: Pipeline,
     until_ms: Mapping[str, int | None],
     held_out: slice,
-    times: NDArray[np.int64] | None,
-    labels: NDArray[np.bool_],
+    times: Ints | None,
+    labels: Bools,
 ) -> tuple[slice, dict[str, str]]:
     """The rows of *held_out* to judge on, and why there are no figures of some components.
 
@@ -132,12 +132,12 @@ def rfc3339_of(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
-def _first_after(times: NDArray[np.int64], rows: slice, at_ms: int) -> int:
+def _first_after(times: Ints, rows: slice, at_ms: int) -> int:
     start: int = rows.start
     return start + int(np.searchsorted(times[rows], at_ms, side="right"))
 
 
-def _is_enough(rows: slice, of: slice, labels: NDArray[np.bool_]) -> bool:
+def _is_enough(rows: slice, of: slice, labels: Bools) -> bool:
     """Whether both halves of *rows* can be judged on: both outcomes, and not just a few rows."""
     middle = (rows.start + rows.stop) // 2
     halves = [labels[rows.start : middle], labels[middle : rows.stop]]

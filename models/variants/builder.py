@@ -28,13 +28,13 @@ from topics.pipeline import Tolerances
 _COMPARED_ROWS = 500
 _CONTROL = "fp32 again"
 
-OpenVariant = Callable[[bytes, str], Any]
+ModelOpener = Callable[[bytes, str], Any]
 """From a model and its name to the component that it makes."""
 
 
 @dataclass(frozen=True, slots=True)
 class VariantModel:
-    """A variant that was made, and opens."""
+    """The model of a variant, which opens."""
 
     onnx: bytes
     session: ModelSession
@@ -50,14 +50,14 @@ class VariantSet:
     table: list[Variant]
 
 
-def made(
+def build_variants(
     name: str,
     content: bytes,
     offline: OfflinePipeline,
     calibration: Floats32,
     tolerances: Tolerances,
     *,
-    open_variant: OpenVariant,
+    open_model: ModelOpener,
     seed: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> VariantSet:
@@ -68,57 +68,56 @@ def made(
     candidates, refused = _candidates(content, calibration)
     progress(0.2)
     x = offline.model_input(name)
-    sessions = {it: candidate.session for it, candidate in candidates.items()}
+    sessions = {variant: candidate.session for variant, candidate in candidates.items()}
     sessions[_CONTROL] = ModelSession.of(content, _path(_CONTROL))
     timings = timed(
-        {it: session.signal for it, session in sessions.items()}, x, tolerances.batch,
+        {variant: session.signal for variant, session in sessions.items()}, x, tolerances.batch,
         clock=time.thread_time, seed=seed, progress=lambda done: progress(0.2 + 0.4 * done),
     )  # fmt: skip
     noise = noise_of(speed(timings, _CONTROL, FP32))
     expected = ranking(offline.data.labels, offline.signal(name))
     rows = []
-    for done, (it, candidate) in enumerate(candidates.items(), start=1):
-        pace = speed(timings, it, FP32)
+    for done, (variant, candidate) in enumerate(candidates.items(), start=1):
+        pace = speed(timings, variant, FP32)
         try:
-            losses = _losses(name, it, candidate, offline, x, expected, open_variant)
+            losses = _losses(name, variant, candidate, offline, x, expected, open_model)
         except ComponentFailed as exc:
-            refused.append(Variant(name=it, words=[str(exc)]))
+            refused.append(Variant(name=variant, words=[str(exc)]))
             continue
         against = breaches(losses, tolerances)
-        faster = is_faster(pace, noise) and not candidate.effect.no_op and it != FP32
+        faster = is_faster(pace, noise) and not candidate.effect.no_op and variant != FP32
         words = [candidate.effect.words, *against]
-        if it != FP32 and not candidate.effect.no_op:
+        if variant != FP32 and not candidate.effect.no_op:
             words.insert(1, pace_in_words(pace, noise))
         rows.append(
             Variant(
-                name=it, bytes=len(candidate.onnx), speed=pace, losses=losses, words=words,
+                name=variant, bytes=len(candidate.onnx), speed=pace, losses=losses, words=words,
                 memory=memory_of(candidate.onnx, max(tolerances.batch)),
                 eligible=not against, faster=faster, no_op=candidate.effect.no_op,
             )
         )  # fmt: skip
         progress(0.6 + 0.4 * done / len(candidates))
-    return VariantSet(
-        {it: candidate.onnx for it, candidate in candidates.items()}, noise, rows + refused
-    )
+    models = {variant: candidate.onnx for variant, candidate in candidates.items()}
+    return VariantSet(models, noise, rows + refused)
 
 
 def _candidates(content: bytes, rows: Floats32) -> tuple[dict[str, VariantModel], list[Variant]]:
     """What can be made, and table rows for what cannot."""
     before = executed(content)
     session = ModelSession.of(content, _path(FP32))
-    found = {FP32: VariantModel(content, session, VariantEffect("as it is"))}
+    candidates = {FP32: VariantModel(content, session, VariantEffect("as it is"))}
     refused = []
     for name, kind in VARIANT_KINDS.items():
         try:
             onnx = kind.build(content, rows)
             session = ModelSession.of(onnx, _path(name))
-            found[name] = VariantModel(onnx, session, kind.in_words(executed(onnx), before))
+            candidates[name] = VariantModel(onnx, session, kind.in_words(executed(onnx), before))
         except DoesNotApply as exc:
             refused.append(Variant(name=name, words=[f"does not apply: {exc}"]))
         except Exception as exc:  # quantisers and onnxruntime raise whatever they raise
             cause = (str(exc).splitlines() or [type(exc).__name__])[0]
             refused.append(Variant(name=name, words=[f"cannot be made: {cause}"]))
-    return found, refused
+    return candidates, refused
 
 
 def _losses(
@@ -128,20 +127,20 @@ def _losses(
     offline: OfflinePipeline,
     x: Floats32,
     expected: Ranking,
-    open_variant: OpenVariant,
+    open_model: ModelOpener,
 ) -> Losses:
-    replaced = {} if variant == FP32 else {name: open_variant(candidate.onnx, variant)}
+    replaced = {} if variant == FP32 else {name: open_model(candidate.onnx, variant)}
     flips = offline.flips(replaced) if replaced else 0  # first: it sees signals that are none
     signal = candidate.session.signal(x)
     compared = x[:_COMPARED_ROWS]
-    found = ranking(offline.data.labels, signal)
+    reached = ranking(offline.data.labels, signal)
     return Losses(
         rows=len(x),
         max_delta=float(np.abs(signal - offline.signal(name)).max()),
-        auc=found.auc,
-        auc_loss=expected.auc - found.auc,
-        average_precision=found.average_precision,
-        ap_loss=expected.average_precision - found.average_precision,
+        auc=reached.auc,
+        auc_loss=expected.auc - reached.auc,
+        average_precision=reached.average_precision,
+        ap_loss=expected.average_precision - reached.average_precision,
         flips=flips,
         moving_rows=moving_rows(candidate.session.signal, compared),
         compared_rows=len(compared),

@@ -26,8 +26,10 @@ def halved(content: bytes, _rows: Floats32) -> bytes:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = convert_float_to_float16(leading_to_signal(content), keep_io_types=True)
-    weights = [it for it in model.graph.initializer if it.data_type == TensorProto.FLOAT16]
-    if not any(len(it.dims) > 1 for it in weights):
+    weights = [
+        tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16
+    ]
+    if not any(len(tensor.dims) > 1 for tensor in weights):
         raise DoesNotApply("no weights have an fp16 form: trees and linear models keep fp32")
     converted: bytes = model.SerializeToString()
     return converted

@@ -21,20 +21,22 @@ def fusion_results(
     pipeline: Pipeline, components: Components, offline: OfflinePipeline, *, seed: int
 ) -> list[FusionResult]:
     """Each group that the pipeline fuses, measured on the rows of *offline*."""
-    found = []
+    results = []
     for group in pipeline.fuse:
         names = fused_members(pipeline, group)
         models = {name: components[name] for name in names}
         sessions = {
-            name: it.session for name, it in models.items() if isinstance(it, ModelComponent)
+            name: component.session
+            for name, component in models.items()
+            if isinstance(component, ModelComponent)
         }
         without = [name for name in names if name not in sessions]
         if without:
             refused = f"no ONNX model: {', '.join(without)}"
-            found.append(FusionResult(components=list(names), refused=refused))
+            results.append(FusionResult(components=list(names), refused=refused))
         else:
-            found.append(_measured(pipeline, sessions, offline, seed))
-    return found
+            results.append(_measured(pipeline, sessions, offline, seed))
+    return results
 
 
 def _measured(
@@ -42,13 +44,17 @@ def _measured(
 ) -> FusionResult:
     names, members = list(sessions), fusable_models(pipeline, sessions)
     blocks = {
-        block_of(it): offline.passed_on(it) for it in inputs_of(pipeline, names) if it != EVENTS
+        block_of(name): offline.passed_on(name)
+        for name in inputs_of(pipeline, names)
+        if name != EVENTS
     } or {block_of(names[0]): offline.model_input(names[0])}
     try:
-        together = FusedSession.of(members, {name: it.shape[1] for name, it in blocks.items()})
+        together = FusedSession.of(
+            members, {name: block.shape[1] for name, block in blocks.items()}
+        )
     except RegistryError as exc:
         return FusionResult(components=names, refused=str(exc))
-    ends = np.cumsum([it.shape[1] for it in blocks.values()])[:-1]
+    ends = np.cumsum([block.shape[1] for block in blocks.values()])[:-1]
 
     def apart(x: Floats32) -> dict[str, Floats32]:
         return dict(zip(blocks, np.split(x, ends, axis=1), strict=True))

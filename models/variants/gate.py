@@ -15,21 +15,21 @@ LEAST_GAIN = 0.02
 def breaches(losses: Losses, tolerances: Tolerances) -> list[str]:
     """What rules a variant out, in words; nothing when it is eligible."""
     allowed = tolerances.max_flips * losses.rows
-    found = []
+    reasons = []
     if losses.moving_rows:
-        found.append(
+        reasons.append(
             f"the bits of {losses.moving_rows} of {losses.compared_rows} rows depend on their "
             "batch: decisions could not be replayed"
         )
     if losses.max_delta > tolerances.max_delta:
-        found.append(f"|Δsignal| {losses.max_delta:.2g} > {tolerances.max_delta:g}")
+        reasons.append(f"|Δsignal| {losses.max_delta:.2g} > {tolerances.max_delta:g}")
     if losses.flips > allowed:
-        found.append(f"{losses.flips:,} decisions flip, {allowed:,.0f} are allowed")
+        reasons.append(f"{losses.flips:,} decisions flip, {allowed:,.0f} are allowed")
     if losses.auc_loss > tolerances.max_auc_loss:
-        found.append(f"AUC ROC loses {losses.auc_loss:.2g} > {tolerances.max_auc_loss:g}")
+        reasons.append(f"AUC ROC loses {losses.auc_loss:.2g} > {tolerances.max_auc_loss:g}")
     if losses.ap_loss > tolerances.max_ap_loss:
-        found.append(f"average precision loses {losses.ap_loss:.2g} > {tolerances.max_ap_loss:g}")
-    return found
+        reasons.append(f"average precision loses {losses.ap_loss:.2g} > {tolerances.max_ap_loss:g}")
+    return reasons
 
 
 def noise_of(control: Speed) -> float:
@@ -54,8 +54,8 @@ def pace_in_words(speed: Speed, noise: float) -> str:
 def winner(variants: Sequence[Variant]) -> str:
     """The fastest eligible variant that is faster than fp32 and no no-op; else fp32."""
     able = [
-        (it.speed.overall, it.name)
-        for it in variants
-        if it.eligible and it.faster and not it.no_op and it.speed is not None
+        (variant.speed.overall, variant.name)
+        for variant in variants
+        if variant.eligible and variant.faster and not variant.no_op and variant.speed is not None
     ]
     return min(able)[1] if able else FP32

@@ -72,7 +72,9 @@ def with_biases_inside(model: Any) -> Any:
         inputs = [*product.input, bias.name]
         gemms[product.output[0]] = helper.make_node("Gemm", inputs, list(total.output))
         gone.add(total.output[0])
-    nodes = [gemms.get(it.output[0], it) for it in model.graph.node if it.output[0] not in gone]
+    nodes = [
+        gemms.get(node.output[0], node) for node in model.graph.node if node.output[0] not in gone
+    ]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
@@ -119,7 +121,9 @@ def integer_operations(graph: Any) -> int:
 
 def half_products(graph: Any) -> int:
     """How many products read their weights as fp16, so are worked out in fp16."""
-    halves = {it.name for it in graph.initializer if it.data_type == TensorProto.FLOAT16}
+    halves = {
+        tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16
+    }
     return sum(
         node.op_type in _PRODUCTS and not halves.isdisjoint(node.input) for node in graph.node
     )
@@ -127,4 +131,4 @@ def half_products(graph: Any) -> int:
 
 def halves(graph: Any) -> int:
     """How many constants are stored as fp16."""
-    return sum(it.data_type == TensorProto.FLOAT16 for it in graph.initializer)
+    return sum(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer)

@@ -36,10 +36,10 @@ def dynamic(content: bytes, _rows: Floats32) -> bytes:
     """The model with int8 weights; activations are scaled anew in every batch."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _aside() as (source, made):
+    with _aside() as (source, target):
         source.write_bytes(leading_to_signal(content).SerializeToString())
-        quantize_dynamic(source, made, weight_type=QuantType.QInt8, reduce_range=True)
-        return made.read_bytes()
+        quantize_dynamic(source, target, weight_type=QuantType.QInt8, reduce_range=True)
+        return target.read_bytes()
 
 
 def static(content: bytes, rows: Floats32) -> bytes:
@@ -51,15 +51,15 @@ def static(content: bytes, rows: Floats32) -> bytes:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     model = with_biases_inside(leading_to_signal(content))
-    with _aside() as (source, made):
+    with _aside() as (source, target):
         source.write_bytes(model.SerializeToString())
         quantize_static(
-            source, made, _Batches(model.graph.input[0].name, rows),
+            source, target, _Batches(model.graph.input[0].name, rows),
             quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8, per_channel=True, reduce_range=True,
             op_types_to_quantize=_QUANTISED, nodes_to_exclude=_narrow(model),
         )  # fmt: skip
-        return made.read_bytes()
+        return target.read_bytes()
 
 
 def int8_in_words(ran: Any, _ran_before: Any) -> VariantEffect:
@@ -82,7 +82,9 @@ class _Batches:
 
 def _narrow(model: Any) -> list[str]:
     """The names of products with few columns; every product gets a name."""
-    widths = {it.name: it.dims[-1] for it in model.graph.initializer if len(it.dims) == 2}
+    widths = {
+        tensor.name: tensor.dims[-1] for tensor in model.graph.initializer if len(tensor.dims) == 2
+    }
     names = []
     for place, node in enumerate(model.graph.node):
         if node.op_type in _QUANTISED:

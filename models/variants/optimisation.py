@@ -19,7 +19,7 @@ from models.onnx.session import ModelSession
 from models.registry import ComponentVariants, ModelVersion, OptimiseReport
 from models.training.data import TrainingData, with_windows
 from models.training.splits import blocks
-from models.variants.builder import VariantSet, made
+from models.variants.builder import VariantSet, build_variants
 from models.variants.fusion_speed import fusion_results
 from models.variants.gate import winner
 from models.variants.model_source import (
@@ -64,17 +64,17 @@ def optimise(
     """
     started = time.perf_counter()
     originals = originals_of(source, only)
-    calibration, judged = _scenes(source, originals, data, seed, progress)
-    found: dict[str, VariantSet] = {}
+    calibration, judged = _offline_pipelines(source, originals, data, seed, progress)
+    results: dict[str, VariantSet] = {}
     with opening_aside(source, originals) as opened:
         for name, original in originals.items():
-            found[name] = made(
+            results[name] = build_variants(
                 name, original.read(), judged, calibration.model_input(name),
-                source.pipeline.optimise, open_variant=partial(opened, name), seed=seed,
+                source.pipeline.optimise, open_model=partial(opened, name), seed=seed,
                 progress=partial(progress, name),
             )  # fmt: skip
-        chosen = {name: winner(it.table) for name, it in found.items()}
-        flips = _agreed(chosen, found, judged, source.pipeline.optimise.max_flips, opened)
+        chosen = {name: winner(variants.table) for name, variants in results.items()}
+        flips = _flips_together(chosen, results, judged, source.pipeline.optimise.max_flips, opened)
     fused = []
     if only is None and source.pipeline.fuse:
         progress("fused", 0.0)
@@ -83,9 +83,9 @@ def optimise(
     components = [
         ComponentVariants(
             component=name, version=originals[name].version, digest=originals[name].digest,
-            noise=it.noise, variants=it.table, chosen=chosen[name],
+            noise=variants.noise, variants=variants.table, chosen=chosen[name],
         )
-        for name, it in found.items()
+        for name, variants in results.items()
     ]  # fmt: skip
     report = OptimiseReport(
         pipeline=source.pipeline.name, rows=judged.data.rows, machine=_machine(),
@@ -93,9 +93,9 @@ def optimise(
         flips_together=flips, seconds=time.perf_counter() - started,
     )  # fmt: skip
     return report, {
-        name: ChosenVariant(found[name].candidates[it], calibration.model_input(name))
-        for name, it in chosen.items()
-        if it != FP32
+        name: ChosenVariant(results[name].candidates[variant], calibration.model_input(name))
+        for name, variant in chosen.items()
+        if variant != FP32
     }
 
 
@@ -130,7 +130,7 @@ def _registered(source: ModelSource, table: ComponentVariants, kept: ChosenVaria
     return registry.add(pipeline, table.component, kept.onnx, card, probe).version
 
 
-def _scenes(
+def _offline_pipelines(
     source: ModelSource,
     originals: Mapping[str, ModelVersion],
     data: TrainingData,
@@ -156,18 +156,18 @@ def _scenes(
     return early, judged
 
 
-def _agreed(
+def _flips_together(
     chosen: dict[str, str],
-    found: Mapping[str, VariantSet],
+    results: Mapping[str, VariantSet],
     offline: OfflinePipeline,
     max_flips: float,
     opened: OpenVariant,
 ) -> int:
     """Decisions that flip with all of *chosen* in place; gives up what makes them too many."""
     while changed := {
-        name: opened(name, found[name].candidates[it], it)
-        for name, it in chosen.items()
-        if it != FP32
+        name: opened(name, results[name].candidates[variant], variant)
+        for name, variant in chosen.items()
+        if variant != FP32
     }:
         flips = offline.flips(changed)
         if flips <= max_flips * offline.data.rows:

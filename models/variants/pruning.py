@@ -73,7 +73,7 @@ def _pruned(content: bytes, rows: Floats32, share: float) -> bytes:
 
 def _layers(graph: Any) -> list[_Layer]:
     """The chain of layers in the graph: each product is read by one activation, that by one."""
-    constants = {it.name: it for it in graph.initializer}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
@@ -125,8 +125,8 @@ def _first_input(model: Any, first: _Layer, rows: Floats32) -> Floats64:
     name = first.node.input[0]
     shown.graph.output.append(ValueInfoProto(name=name))
     session = ort.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
-    found: Floats64 = session.run([name], {model.graph.input[0].name: rows})[0]
-    return found.astype(np.float64)
+    inputs: Floats64 = session.run([name], {model.graph.input[0].name: rows})[0]
+    return inputs.astype(np.float64)
 
 
 def _refitted(
@@ -135,16 +135,16 @@ def _refitted(
     """Weights and biases with the *kept* units alone, fitted on the first layer's input *x*."""
     whole = left = x
     weights, bias = layers[0].weights, layers[0].bias
-    made = []
+    refitted = []
     for layer, behind, units in zip(layers, layers[1:], kept, strict=False):
         activate = _ACTIVATIONS[layer.activation or ""]
         whole = activate(whole @ layer.weights + layer.bias)
         weights, bias = weights[:, units], bias[units]
         left = activate(left @ weights + bias)
-        made.append((weights, bias))
+        refitted.append((weights, bias))
         target = whole @ behind.weights + behind.bias
         weights, bias = _least_squares(left, target, behind.weights[units], behind.bias)
-    return [*made, (weights, bias)]
+    return [*refitted, (weights, bias)]
 
 
 def _least_squares(
@@ -159,8 +159,8 @@ def _least_squares(
     before = np.concatenate([weights, bias[None, :]])
     square = ones.T @ ones
     ridge = _RIDGE * np.trace(square) / len(square) * np.eye(len(square))
-    found = before + np.linalg.solve(square + ridge, ones.T @ (y - ones @ before))
-    return found[:-1], found[-1]
+    solution = before + np.linalg.solve(square + ridge, ones.T @ (y - ones @ before))
+    return solution[:-1], solution[-1]
 
 
 def _write(graph: Any, layers: list[_Layer], made: list[tuple[Floats64, Floats64]]) -> None:
@@ -170,7 +170,7 @@ def _write(graph: Any, layers: list[_Layer], made: list[tuple[Floats64, Floats64
         for layer, pair in zip(layers, made, strict=True)
         for name, values in zip(layer.node.input[1:], pair, strict=True)
     }
-    constants = [new.get(it.name, it) for it in graph.initializer]
+    constants = [new.get(tensor.name, tensor) for tensor in graph.initializer]
     del graph.initializer[:]
     graph.initializer.extend(constants)
     del graph.value_info[:]  # shapes of before

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from agents.commands import training_data
 from agents.commands.pipeline_template import Template, render
-from models.data.label_values import outcome_name
+from models.data.columns import outcome_name
 from models.errors import TooFewRows
 from models.schema.errors import (
     LabelUnusable,

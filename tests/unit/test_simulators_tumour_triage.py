@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
 
-from models.simulators.labelled_event import LabelledEvent
-from models.simulators.scenario import Incident, Scenario
+from models.simulators.scenario import Incident, LabelledEvent, Scenario
 from models.simulators.tumour_triage import HELD_OUT, simulate, training
 
 
