@@ -5,8 +5,7 @@ class Velocity(Component):
         amounts = batch.columns["amount"]
         return StageOutput.of_signal(np.clip(amounts / 500, 0, 1))
 
-`KINDS` describes the kinds that come with Anabranch: what training, optimising, fusing and weighing
-have to know of one before it is opened. `agents.components` says how each is opened.
+What is known of one before it is opened says `topics.pipeline.component_kinds`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 
 from models.arrays import Floats32
 from topics.events import as_float32
-from topics.pipeline import EVENTS, ComponentSpec
 
 Floats = NDArray[np.floating[Any]]
 Column = NDArray[Any]
@@ -82,47 +80,3 @@ class Component:
         rows that cause it are found by halving, and only they fail.
         """
         raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True)
-class ComponentKind:
-    """What is known of a kind of component before one is opened.
-
-    These facts are all that may differ between kinds outside of `agents.components`: no other code
-    asks for a kind by its name or class.
-    """
-
-    reads_events: bool
-    """It takes the columns of `events`; otherwise the outputs of other components."""
-    passes_on_features: bool
-    """What reads it reads features, (N, F); otherwise its signal, (N, 1)."""
-    has_model: bool
-    """Its signal is what an ONNX model says of what it reads (of its features, where it has them):
-    `model:` of the pipeline file is fitted, tuned, optimised and fused. Own code has none."""
-    is_novelty: bool
-    """Its signal says how unlike the known rows a row is, without having seen labels: it is no
-    probability of an outcome, and no quorum."""
-
-
-KINDS: dict[str, ComponentKind] = {
-    "extract_features": ComponentKind(
-        reads_events=True, passes_on_features=True, has_model=True, is_novelty=True
-    ),
-    "assess_risk": ComponentKind(
-        reads_events=False, passes_on_features=False, has_model=True, is_novelty=False
-    ),
-    "decide": ComponentKind(
-        reads_events=False, passes_on_features=False, has_model=True, is_novelty=False
-    ),
-}
-"""`kind:` of the pipeline file → its facts."""
-
-
-def kind_of(spec: ComponentSpec) -> ComponentKind:
-    """The facts of a component's kind; those of own code for one with `import:`."""
-    if spec.kind is not None:
-        return KINDS[spec.kind]
-    return ComponentKind(
-        reads_events=EVENTS in spec.inputs, passes_on_features=False, has_model=False,
-        is_novelty=False,
-    )  # fmt: skip

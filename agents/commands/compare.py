@@ -110,8 +110,10 @@ async def _compare(
 
 
 def _judged(pipeline: Pipeline, name: str, on: str | None) -> Judged:
-    extracts = pipeline.component(name).kind == "extract_features"
-    return "score" if on == "score" or (on is None and extracts) else "signal"
+    from topics.pipeline import kind_of
+
+    is_novelty = kind_of(pipeline.component(name)).is_novelty
+    return "score" if on == "score" or (on is None and is_novelty) else "signal"
 
 
 def _line(found: Comparison) -> str:

@@ -1,24 +1,29 @@
-"""From a component's entry in the pipeline file to the running component."""
+"""From a component's entry in the pipeline file to the running component.
+
+`topics.pipeline.component_kinds` lists the kinds that come with Anabranch; `import:` names others.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NamedTuple
 
-from agents.components.assess_risk import AssessRisk
-from agents.components.decide import Decide
-from agents.components.extract_features import ExtractFeatures, PlainFeatures
 from models.component import Component
-from models.features import FeatureVector
+from models.onnx.model_component import ModelComponent
 from models.onnx.probing import ROUNDING, check_probe
 from models.onnx.session import ModelSession
 from models.registry import ModelOutOfDate, Registry, digest_of, reads
 from topics.errors import AnabranchError
-from topics.pipeline import ComponentSpec, Pipeline
+from topics.pipeline import ComponentSpec, ModelSpec, Pipeline, kind_of
 from topics.records import ModelRef
+
+ComponentMaker = Callable[[ComponentSpec, ModelSession | None], Component]
+"""What the `implementation` of a kind is."""
 
 
 class ComponentNotLoadable(AnabranchError):
@@ -47,35 +52,39 @@ def open_component(
     spec = pipeline.component(name)
     if spec.import_path is not None:
         opened = _imported(spec, folder)
-    elif spec.kind == "extract_features" and spec.model is None:
-        features = FeatureVector(spec.features or [])
-        opened = OpenComponent(PlainFeatures(features), ModelRef(name, "", "code"))
     else:
-        opened = _with_model(pipeline, spec, registry, folder, to_the_bit=to_the_bit)
+        opened = _built_in(pipeline, spec, registry, folder, to_the_bit=to_the_bit)
     opened.component.load()
     return opened
 
 
-def _with_model(
+def _built_in(
     pipeline: Pipeline, spec: ComponentSpec, registry: Registry, folder: Path, *, to_the_bit: bool
 ) -> OpenComponent:
-    session, model = _session(pipeline, spec, registry, folder, to_the_bit=to_the_bit)
-    if spec.kind == "extract_features":
-        return OpenComponent(ExtractFeatures(FeatureVector(spec.features or []), session), model)
-    made = AssessRisk(session) if spec.kind == "assess_risk" else Decide(session)
-    return OpenComponent(made, model)
+    session, model = None, ModelRef(spec.name, "", "code")
+    if spec.model is not None:
+        session, model = _session(
+            pipeline, spec, spec.model, registry, folder, to_the_bit=to_the_bit
+        )
+    make: ComponentMaker = resolve_name(kind_of(spec).implementation)
+    return OpenComponent(make(spec, session), model)
+
+
+def model_component(_: ComponentSpec, session: ModelSession | None) -> Component:
+    """A component that is its model and no more."""
+    if session is None:
+        raise ValueError("a component that is its model needs one")
+    return ModelComponent(session)
 
 
 def _session(
-    pipeline: Pipeline, spec: ComponentSpec, registry: Registry, folder: Path, *, to_the_bit: bool
-) -> tuple[ModelSession, ModelRef]:
-    if spec.model is not None and spec.model.path is not None:
-        session = ModelSession.open(folder / spec.model.path)
-        return session, ModelRef(
-            f"{spec.name}@{Path(spec.model.path).name}", session.digest, "fp32"
-        )
-    wanted = spec.model.version if spec.model is not None else None
-    version = registry.get(pipeline.name, spec.name, wanted)
+    pipeline: Pipeline, spec: ComponentSpec, source: ModelSpec, registry: Registry, folder: Path,
+    *, to_the_bit: bool,
+) -> tuple[ModelSession, ModelRef]:  # fmt: skip
+    if source.path is not None:
+        session = ModelSession.open(folder / source.path)
+        return session, ModelRef(f"{spec.name}@{Path(source.path).name}", session.digest, "fp32")
+    version = registry.get(pipeline.name, spec.name, source.version)
     if not reads(pipeline, spec.name, version.card.inputs):
         model = f"{spec.name}@{version.version}"
         raise ModelOutOfDate(pipeline.name, model, version.card.inputs)
@@ -97,20 +106,20 @@ def import_component(spec: ComponentSpec, folder: Path) -> type[Component]:
             sys.path.append(place)
     module, _, attribute = path.replace(":", ".").rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        kind = getattr(importlib.import_module(module), attribute)
     except Exception as exc:  # a user's module may fail in any way while it is imported
         raise ComponentNotLoadable(spec.name, path, f"{type(exc).__name__}: {exc}") from exc
-    if not (inspect.isclass(found) and issubclass(found, Component)):
+    if not (inspect.isclass(kind) and issubclass(kind, Component)):
         raise ComponentNotLoadable(spec.name, path, "it is not a subclass of Component")
-    return found
+    return kind
 
 
 def _imported(spec: ComponentSpec, folder: Path) -> OpenComponent:
     """The component, named by its code: the digest of its source file."""
     kind = import_component(spec, folder)
     try:
-        made = kind(**spec.options)
+        component = kind(**spec.options)
     except TypeError as exc:
         raise ComponentNotLoadable(spec.name, spec.import_path or "", str(exc)) from exc
     digest = digest_of(Path(inspect.getfile(kind)).read_bytes())
-    return OpenComponent(made, ModelRef(f"{spec.name}@{spec.import_path}", digest, "code"))
+    return OpenComponent(component, ModelRef(f"{spec.name}@{spec.import_path}", digest, "code"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.component import Batch, Component, Floats, StageOutput
+from models.component import Batch, Component, StageOutput
 from models.features import FeatureVector
-from models.onnx.model_component import ModelComponent
+from models.onnx.model_component import ModelComponent, PassedOn
 from models.onnx.session import ModelSession
 from topics.events import as_float32
+from topics.pipeline import ComponentSpec
 
 
 class PlainFeatures(Component):
@@ -29,19 +30,24 @@ class ExtractFeatures(ModelComponent):
         super().__init__(session)
         self._features = features
 
-    @property
-    def names(self) -> list[str]:
-        """The features' names, one per column."""
-        return self._features.names
+    def features(self, batch: Batch) -> PassedOn:
+        """The features, float64 (N, F), and the same as the model reads them.
 
-    def vector(self, batch: Batch) -> Floats:
-        """The features, float64 (N, F)."""
-        return self._features.compute(batch.columns)
+        Raises BeyondFloat32, which names the feature, for one that the model cannot be given.
+        """
+        vector = self._features.compute(batch.columns)
+        return PassedOn(vector, as_float32(vector, self._features.names))
 
     def transform(self, batch: Batch) -> StageOutput:
         """Output: the features. Signal: the novelty, float32 (N,) in [0, 1].
 
-        Raises BeyondFloat32, which names the feature, for one that the model cannot be given.
+        Raises BeyondFloat32, see `features`.
         """
-        vector = self.vector(batch)
-        return StageOutput(vector, self.session.signal(as_float32(vector, self.names)))
+        vector, model_input = self.features(batch)
+        return StageOutput(vector, self.session.signal(model_input))
+
+
+def extract_features(spec: ComponentSpec, session: ModelSession | None) -> Component:
+    """The component of an entry in the pipeline file, with its model if it has one."""
+    features = FeatureVector(spec.features or [])
+    return PlainFeatures(features) if session is None else ExtractFeatures(features, session)

@@ -10,13 +10,15 @@ from agents.join.stage_rows import Reason
 from agents.workers import WORKER_ENDED
 from topics.records import Heartbeat, StageBatch
 
+LaneKey = tuple[str, int]
+"""A stage, and the number of its lane."""
 Position = tuple[Hashable, int]
 """Where a batch came from: a topic-partition, and the offset to commit after it."""
 
 ENDINGS = 7
 """A component is down when so many of its workers, one after the other, said that they were about
 to run on rows, and gave no answer to them. One row that ends its workers ends five at most before
-it is passed over, see `agents.workers.poison_rows`."""
+it is passed over, see `agents.recovery.poison_rows`."""
 COMERS = 10
 """It is down, too, when so many of them came, one after the other, and none gave an answer, though
 there were rows for it: they got no further than starting, or ended at another partition's rows."""
@@ -41,7 +43,7 @@ def held_bytes(record_bytes: int, batch: StageBatch) -> int:
 
 
 @dataclass(slots=True)
-class Pending:
+class PendingBatch:
     """A batch that came, as far as its rows have not left the join."""
 
     batch: StageBatch
@@ -53,7 +55,7 @@ class Pending:
 
 
 @dataclass(slots=True)
-class LanePart:
+class LanePrefix:
     """What a lane gives to a prefix of rows."""
 
     batches: list[StageBatch] = field(default_factory=list)
@@ -86,7 +88,7 @@ class Lane:
     """When it last answered rows (monotonic seconds)."""
     heard: bool = False
     """It has said how far it is; before that, its frontier is the join's."""
-    batches: deque[Pending] = field(default_factory=deque)
+    batches: deque[PendingBatch] = field(default_factory=deque)
     rows: int = 0
     nbytes: int = 0
     """Of all its batches."""
@@ -104,6 +106,11 @@ class Lane:
     """Workers that came since it last had an answer, or nothing to answer; COMERS at most."""
     _came_at: float = float("-inf")
     """When the last of them came (attended seconds)."""
+
+    @property
+    def key(self) -> LaneKey:
+        """What it is known by."""
+        return (self.stage, self.number)
 
     @property
     def name(self) -> str:
@@ -131,7 +138,7 @@ class Lane:
             self._comers.add(worker)
             self._came_at = attended
 
-    def push(self, pending: Pending, done: int, now: float, attended: float) -> int:
+    def push(self, pending: PendingBatch, done: int, now: float, attended: float) -> int:
         """Take in a batch; rows up to offset *done*, or that came before, are dropped.
 
         Returns how many of its rows are new to the lane, but came when the join was *done* with
@@ -211,9 +218,9 @@ class Lane:
             last, width = int(batch.rows.offsets[-1]), of_width
         return limit
 
-    def peek(self, limit: int) -> LanePart:
+    def peek(self, limit: int) -> LanePrefix:
         """All rows up to source offset *limit*; they stay."""
-        part = LanePart()
+        part = LanePrefix()
         for pending in self.batches:
             n = int(pending.batch.rows.offsets.searchsorted(limit, "right"))
             if n:
@@ -222,9 +229,9 @@ class Lane:
                 break
         return part
 
-    def take(self, limit: int) -> LanePart:
+    def take(self, limit: int) -> LanePrefix:
         """All rows up to source offset *limit*; batches that have no more are finished."""
-        part = LanePart()
+        part = LanePrefix()
         while self.batches:
             head = self.batches[0]
             n = int(head.batch.rows.offsets.searchsorted(limit, "right"))

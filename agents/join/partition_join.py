@@ -4,16 +4,19 @@ Every stage batch names the source offsets of its rows and covers every row that
 read. So per source partition the stages' outputs merge by offset, and what is complete
 leaves as a prefix. State is only what is in flight.
 
-The join has no clock: a row leaves when every stage has answered it. Only the weighing agent ends
-rows that have an answer less, by `close`: where the stage is down (or, if the pipeline file says
-so, late), and what is there is a quorum. Three rules keep that safe:
+Of each input (of each *lane*, where a stage is repartitioned) the join knows its *frontier*: the
+highest source offset that it has answered. Rows up to the lowest frontier are complete; rows up to
+*done* have left. What came is held by its lane (`agents.join.lane`) until it leaves.
+
+The join has no clock: a row leaves when every stage has answered it (`pop`). Only the weighing
+agent ends rows that have an answer less (`close`): where the stage is down (or, if the pipeline
+file says so, late), and what is there is a quorum. Three rules keep that safe:
 
 - a range of offsets is closed only as far as some input has told of every row in it;
 - a stage that is alive is waited for, however far it is behind, unless rows that it has not
   answered have ended already: then it counts again from the row where it has caught up;
 - a silence counts only while this worker listens (`agents.workers.attended_clock`), and has read
-all that
-  the stage has written.
+  all that the stage has written.
 
 What is in flight is bounded in rows and in bytes, for each input by itself. At the bound an input
 is paused, or, where some of its lanes are needed, the other lanes' batches are read again later.
@@ -29,16 +32,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.join.lane import Lane, LanePart, Pending, Position, held_bytes
-from agents.join.stage_rows import NO_ROWS, Reason, StageRows, aligned, failures_of, union
-from topics.records import Bools, Failure, Heartbeat, ModelRef, Rows, StageBatch
+from agents.join.input_bound import CommitOrder, InputBound, slowest
+from agents.join.lane import Lane, LaneKey, LanePrefix, PendingBatch, Position, held_bytes
+from agents.join.stage_rows import NO_ROWS, JoinedRows, Reason, aligned, union
+from topics.records import Bools, Heartbeat, ModelRef, Rows, StageBatch
 
-LaneKey = tuple[str, int]
 _CATCH_UP_S = 1.0
 """A lane that lacks no more than what has ended within this time is waited for."""
-_LEFT = 50
-_ROOM_AGAIN = 0.5
-"""An input that was full is read on when it holds no more than this share."""
+_MOST_ENDED = 50
+"""So many times are remembered at which rows ended without all answers."""
 _AT_ONCE = 0.25
 """Of the bytes that an input may hold, this share leaves in one go: it is copied on its way."""
 MAX_BYTES = 32 * 2**20
@@ -50,27 +52,7 @@ _NOTHING = StageBatch(
 """Of a record that has no rows for the join."""
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A prefix of source rows with what every stage says about them."""
-
-    rows: Rows
-    stages: Mapping[str, StageRows]
-    positions: Mapping[Hashable, int]
-    """What may be committed once the rows' output is written."""
-    covers_from: int
-    """The first source offset that these rows answer for."""
-    unaccounted: int
-    """Source offsets in front of or between the rows that no stage answered for."""
-    overdue_to: int = -1
-    """Rows up to this source offset have waited for as long as they may."""
-
-    def failures(self) -> dict[int, Failure]:
-        """Row → why it is absent somewhere, see `failures_of`."""
-        return failures_of(self.stages)
-
-
-class Wait(NamedTuple):
+class LaneWait(NamedTuple):
     """What rows wait for."""
 
     since: float
@@ -91,7 +73,7 @@ class Moment:
     """Whether an input's partition holds records that were not read yet."""
 
 
-class _Uncounted(NamedTuple):
+class _Exemption(NamedTuple):
     """Why a lane is not waited for."""
 
     reason: Reason
@@ -137,21 +119,19 @@ class PartitionJoin:
         }
         self._source = None if source is None else lane(source, 0, 1)
         self._every = [*self._lanes.values(), *([self._source] if self._source else [])]
-        self._unfinished: dict[Hashable, deque[Pending]] = {}
-        self._refused: dict[Hashable, Pending] = {}
-        """Input → the first of its batches that was not held."""
-        self._refused_lanes: dict[Hashable, set[LaneKey]] = {}
-        """Input → the lanes of which a batch was not held: none of their later ones is either."""
-        self._full = set[str]()
-        """Inputs that were full when that was last asked."""
-        self._left: deque[tuple[int, float]] = deque()
+        self._bound = InputBound(max_rows, max_bytes)
+        self._commits = CommitOrder()
+        self._ended_without: deque[tuple[int, float]] = deque()
         """Rows that have ended without all answers: up to which offset, and when (monotonic)."""
         self._now = at.now
         self._done = done
+        """Rows up to this source offset have left."""
         self._stall_timeout_s = stall_timeout_s
-        self._max_rows, self._max_bytes = max_rows, max_bytes
+        self._at_once_bytes = max_bytes * _AT_ONCE
         self._covered_to: int | None = done if done >= 0 else None
+        """Up to where it is known of every offset whether it is a row."""
         self._blocked: object = None
+        """What `close` was last asked without finding a row that can leave."""
         self._heard_at: dict[LaneKey, dict[LaneKey, int]] = {}
         """How far every lane had come when one of them last gave a heartbeat."""
         self.late_rows = 0
@@ -163,12 +143,6 @@ class PartitionJoin:
         """It is a stage and a lane that is joined here."""
         return self._lane_of(stage, lane) is not None
 
-    def _lane_of(self, stage: str, number: int | None) -> Lane | None:
-        if self._source is not None and stage == self._source.stage:
-            return self._source
-        lane = self._lanes.get((stage, number or 0))
-        return lane if lane is not None and lane.laned == (number is not None) else None
-
     def push(
         self, batch: StageBatch, position: Position, at: Moment, record_bytes: int = 0
     ) -> None:
@@ -176,143 +150,103 @@ class PartitionJoin:
         lane = self._lane_of(batch.component, batch.lane)
         if lane is None:
             raise KeyError(batch.component)
-        pending = Pending(batch, position, at.now, nbytes=held_bytes(record_bytes, batch))
-        if self._refuses(lane, position[0]):
+        pending = PendingBatch(batch, position, at.now, nbytes=held_bytes(record_bytes, batch))
+        stage = self._stages.get(lane.stage, ())
+        if lane.several and self._bound.refuses(lane, position[0], stage):
             lane.heard_at = at.attended
-            if position[0] not in self._refused:
-                self._refused[position[0]] = pending
-                self._unfinished.setdefault(position[0], deque()).append(pending)
+            if self._bound.refuse(pending):
+                self._commits.add(pending)
             return
         late = lane.push(pending, self._done, at.now, at.attended)
         self.late_rows += 0 if lane is self._source else late
-        self._unfinished.setdefault(position[0], deque()).append(pending)
+        self._commits.add(pending)
 
     def hear(self, heartbeat: Heartbeat, position: Position, at: Moment) -> None:
         """Take note of a stage's heartbeat."""
         lane = self._lane_of(heartbeat.component, heartbeat.lane)
         if lane is not None:
-            key = (lane.stage, lane.number)
-            if key in self._refused_lanes.get(position[0], ()):
+            if self._bound.has_refused(lane, position[0]):
                 # What it claims to have answered was not taken in: it comes again.
                 heartbeat = heartbeat.model_copy(update={"frontier": -1})
             known = max(each.frontier for each in self._every)
             lane.hear(heartbeat, at.now, at.attended, known)
-            self._heard_at[key] = self._frontiers()
+            self._heard_at[lane.key] = self._frontiers()
         self.pass_over(position)
+
+    def pass_over(self, position: Position) -> None:
+        """A record without rows for us is dealt with as soon as those before it are."""
+        self._commits.add(PendingBatch(_NOTHING, position, 0.0, finished=True))
 
     def not_listening(self, stage: str, attended: float) -> None:
         """An input is paused, or cannot be read: that nothing is heard of it means nothing."""
         for lane in self._stages.get(stage, ()):
             lane.heard_at = attended
 
-    def _frontiers(self) -> dict[LaneKey, int]:
-        return {key: lane.frontier for key, lane in self._lanes.items()}
+    def _lane_of(self, stage: str, number: int | None) -> Lane | None:
+        if self._source is not None and stage == self._source.stage:
+            return self._source
+        lane = self._lanes.get((stage, number or 0))
+        return lane if lane is not None and lane.laned == (number is not None) else None
 
-    def pass_over(self, position: Position) -> None:
-        """A record without rows for us is dealt with as soon as those before it are."""
-        nothing = Pending(_NOTHING, position, 0.0, finished=True)
-        self._unfinished.setdefault(position[0], deque()).append(nothing)
-
-    # -- the bound
-
-    @property
-    def pending_rows(self) -> int:
-        """Rows of the input that is furthest ahead."""
-        rows = [sum(lane.rows for lane in lanes) for lanes in self._stages.values()]
-        return max(*rows, self._source.rows if self._source else 0)
-
-    def bytes_of(self, stage: str) -> int:
-        """About how much memory is held of a stage."""
-        return sum(lane.nbytes for lane in self._stages[stage])
+    # -- how far its inputs are
 
     def frontier_of(self, stage: str, lane: int | None = None) -> int:
         """The highest source offset that a lane has answered, or all lanes of its stage."""
         return self._slowest(stage).frontier if lane is None else self._lanes[stage, lane].frontier
 
-    def full_inputs(self) -> set[str]:
-        """Inputs that are so far ahead that they should pause: none of them is waited for."""
-        waited_for = self._complete_to()
-        full = {
-            stage
-            for stage, lanes in self._stages.items()
-            if self._is_full(stage, lanes) and self._slowest(stage).frontier > waited_for
-        }
-        if self._source is not None and self._is_full(self._source.stage, [self._source]):
-            full.add(self._source.stage)
-        self._full = full
-        return set(full)
+    def _complete_to(self) -> int:
+        """The last source offset that every lane has answered."""
+        return min(lane.frontier for lane in self._lanes.values())
 
-    def _is_full(self, stage: str, lanes: Sequence[Lane]) -> bool:
-        """Once it is, it is so until half has left: what was fetched meanwhile is fetched again."""
-        return self._share_held(lanes) >= (_ROOM_AGAIN if stage in self._full else 1)
+    def _covers_to(self) -> int:
+        """Up to where some input has told of every row."""
+        frontiers = [min(lane.frontier for lane in lanes) for lanes in self._stages.values()]
+        return max([*frontiers, *([self._source.frontier] if self._source else [])])
 
-    def _share_held(self, lanes: Sequence[Lane]) -> float:
-        """How much of what an input may hold is held: from 1 on it is full."""
-        rows = nbytes = 0
-        for lane in lanes:
-            rows, nbytes = rows + lane.rows, nbytes + lane.nbytes
-        return max(rows / self._max_rows, nbytes / self._max_bytes)
+    def _held_to(self) -> int:
+        """The last row that is known here: what an input claims beyond it is of no use yet."""
+        last = (lane.batches[-1].batch.rows.offsets for lane in self._every if lane.batches)
+        rows = max((int(offsets[-1]) for offsets in last if len(offsets)), default=self._done)
+        if rows > self._done:
+            return rows
+        every = (pending.batch for lane in self._every for pending in lane.batches)
+        return max(
+            (int(batch.rows.offsets[-1]) for batch in every if len(batch)), default=self._done
+        )
 
     def _slowest(self, stage: str) -> Lane:
-        lanes = [self._source] if self._source and stage == self._source.stage else None
-        return min(lanes or self._stages[stage], key=lambda lane: lane.frontier)
+        """The lane of an input that has come least far."""
+        if self._source is not None and stage == self._source.stage:
+            return self._source
+        return slowest(self._stages[stage])
 
-    def _refuses(self, lane: Lane, source: Hashable) -> bool:
-        """Whether a batch is not to be held, but to be read again later.
+    def _frontiers(self) -> dict[LaneKey, int]:
+        return {key: lane.frontier for key, lane in self._lanes.items()}
 
-        The lanes of a stage come on one partition, so those that are ahead cannot be paused while
-        one is waited for.
-        """
-        if not lane.several:
-            return False
-        key, lanes = (lane.stage, lane.number), self._refused_lanes.setdefault(source, set())
-        if key in lanes:
-            return True
-        if lane is self._slowest(lane.stage):
-            return False
-        if source in self._refused or self._share_held(self._stages[lane.stage]) >= 1:
-            lanes.add(key)
-            return True
-        return False
+    # -- what leaves because every stage has answered it
 
-    def read_again(self) -> dict[Hashable, int]:
-        """Where reading has to go back to, now that there is room for what was not held."""
-        found: dict[Hashable, int] = {}
-        for source, refused in list(self._refused.items()):
-            stage = refused.batch.component
-            slowest = self._slowest(stage)
-            is_waited_for = (stage, slowest.number) in self._refused_lanes[source]
-            if self._share_held(self._stages[stage]) < _ROOM_AGAIN or is_waited_for:
-                found[source] = refused.position[1] - 1
-                del self._refused[source], self._refused_lanes[source]
-                waiting = self._unfinished[source]
-                while waiting.pop() is not refused:
-                    pass  # they come again, and are committed then
-        return found
-
-    # -- what leaves
-
-    @property
-    def holds_rows(self) -> bool:
-        """Something is in flight here."""
-        return any(lane.batches for lane in self._every)
-
-    def pop(self) -> Joined | None:
+    def pop(self) -> JoinedRows | None:
         """The longest prefix that every stage has answered, as far as it can leave in one go.
 
         None when there is none.
         """
         limit = self._complete_to()
-        if limit <= self._done and not self._has_finished_heads():
+        if limit <= self._done and not self._has_finished_records():
             return None
         return self._leave(self._cut(limit), {})
 
-    def _cut(self, limit: int) -> int:
-        """The last offset up to *limit* before which rows can leave in one go, see `Lane.cut`."""
+    def _has_finished_records(self) -> bool:
+        """Some record has no rows (any more) that are to be joined."""
+        answered = self._complete_to()
         for lane in self._every:
-            lanes = len(self._stages[lane.stage]) if lane.several else 1
-            limit = lane.cut(limit, int(self._max_bytes * _AT_ONCE / lanes), self._done)
-        return limit
+            head = lane.batches[0].batch if lane.batches else None
+            if head is not None and not len(head):
+                if lane.several and head.covers_to > answered:
+                    continue
+                return True
+        return self._commits.has_finished
+
+    # -- what leaves though a stage has not answered it
 
     def close(
         self,
@@ -321,7 +255,7 @@ class PartitionJoin:
         *,
         deadline_s: float | None = None,
         needs_quorum: bool = True,
-    ) -> Joined | None:
+    ) -> JoinedRows | None:
         """The longest prefix whose rows need no further answer, as far as it can leave in one go.
 
         *quorum* says of which stages (N, S) are present whether that is enough. With *deadline_s*
@@ -332,9 +266,9 @@ class PartitionJoin:
         done, covered = self._done, min(self._covers_to(), self._held_to())
         if covered <= done:
             return None
-        reasons = self._uncounted(covered, at)
-        waited_for = [lane.frontier for key, lane in self._lanes.items() if key not in reasons]
-        claims = [reason.up_to for reason in reasons.values()]
+        exemptions = self._exemptions(covered, at)
+        waited_for = [lane.frontier for key, lane in self._lanes.items() if key not in exemptions]
+        claims = [exemption.up_to for exemption in exemptions.values()]
         overdue = done if deadline_s is None else self._overdue_to(at.now - deadline_s)
         limit = max(min([covered, *waited_for, *claims]), min(overdue, covered))
         if limit <= done:
@@ -348,37 +282,23 @@ class PartitionJoin:
         if limit <= done:
             self._blocked = blocked
             return None
-        return self._leave(limit, self._stage_reasons(reasons), overdue)
+        return self._leave(limit, self._stage_reasons(exemptions), overdue)
 
-    def _held_to(self) -> int:
-        """The last row that is known here: what an input claims beyond it is of no use yet."""
-        last = (lane.batches[-1].batch.rows.offsets for lane in self._every if lane.batches)
-        rows = max((int(offsets[-1]) for offsets in last if len(offsets)), default=self._done)
-        if rows > self._done:
-            return rows
-        every = (pending.batch for lane in self._every for pending in lane.batches)
-        return max((int(it.rows.offsets[-1]) for it in every if len(it)), default=self._done)
-
-    def _covers_to(self) -> int:
-        """Up to where some input has told of every row."""
-        frontiers = [min(lane.frontier for lane in lanes) for lanes in self._stages.values()]
-        return max([*frontiers, *([self._source.frontier] if self._source else [])])
-
-    def _uncounted(self, covered: int, at: Moment) -> dict[LaneKey, _Uncounted]:
+    def _exemptions(self, covered: int, at: Moment) -> dict[LaneKey, _Exemption]:
         """Lanes that have answers to give, but are not waited for."""
-        reasons: dict[LaneKey, _Uncounted] = {}
+        exemptions: dict[LaneKey, _Exemption] = {}
         for key, lane in self._lanes.items():
             if lane.frontier >= covered:
                 continue
             if at.unread(lane.stage):
                 continue  # its answers may be among what was not read yet
             if lane.down(at.attended, self._stall_timeout_s):
-                reasons[key] = _Uncounted("down", covered)
+                exemptions[key] = _Exemption("down", covered)
             elif self._is_behind(lane):
-                reasons[key] = _Uncounted(lane.left_as or "down", covered)
+                exemptions[key] = _Exemption(lane.left_as or "down", covered)
             elif lane.claim():
-                reasons[key] = _Uncounted("down", self._claims_to(key))
-        return reasons
+                exemptions[key] = _Exemption("down", self._claims_to(key))
+        return exemptions
 
     def _claims_to(self, key: LaneKey) -> int:
         """The last row about which there is no news since a lane said that its input is down.
@@ -400,17 +320,17 @@ class PartitionJoin:
         """
         if lane.frontier >= self._done or not (lane.heard or lane.left_as is not None):
             return False
-        since = next((at for done, at in self._left if done > lane.frontier), None)
+        since = next((at for done, at in self._ended_without if done > lane.frontier), None)
         return since is None or self._now - since > _CATCH_UP_S
 
-    def _stage_reasons(self, reasons: Mapping[LaneKey, _Uncounted]) -> dict[str, Reason]:
+    def _stage_reasons(self, exemptions: Mapping[LaneKey, _Exemption]) -> dict[str, Reason]:
         """Why rows are without an answer, by stage: those that are not down are late."""
-        found: dict[str, Reason] = {}
+        reasons: dict[str, Reason] = {}
         for stage, lanes in self._stages.items():
             keys = [(stage, lane.number) for lane in lanes]
-            known = {reasons[key].reason if key in reasons else "late" for key in keys}
-            found[stage] = "down" if "down" in known else "late"
-        return found
+            known = {exemptions[key].reason if key in exemptions else "late" for key in keys}
+            reasons[stage] = "down" if "down" in known else "late"
+        return reasons
 
     def _overdue_to(self, arrived_by: float) -> int:
         """The last row that came so early, and all before it."""
@@ -447,19 +367,28 @@ class PartitionJoin:
             return limit
         return int(rows.offsets[int(np.argmin(enough))]) - 1
 
+    # -- leaving
+
+    def _cut(self, limit: int) -> int:
+        """The last offset up to *limit* before which rows can leave in one go, see `Lane.cut`."""
+        for lane in self._every:
+            lanes = len(self._stages[lane.stage]) if lane.several else 1
+            limit = lane.cut(limit, int(self._at_once_bytes / lanes), self._done)
+        return limit
+
     def _leave(
         self, limit: int, reasons: Mapping[str, Reason], overdue_to: int = -1
-    ) -> Joined | None:
+    ) -> JoinedRows | None:
         """All rows up to source offset *limit*."""
         self._blocked = None
         known = max(self._done, min(limit, self._held_to()))
         parts = {key: lane.take(limit) for key, lane in self._lanes.items()}
         source = self._source.take(limit) if self._source else None
-        positions = self._finished_positions()
+        positions = self._commits.pop_finished()
         everything = [*parts.values(), *([source] if source else [])]
         unaccounted = self._count_unaccounted(everything)
         self._done = known
-        self._remember_what_left(reasons)
+        self._remember_ended(reasons)
         for lane in self._lanes.values():
             if lane.frontier >= self._done:
                 lane.left_as = None
@@ -467,7 +396,7 @@ class PartitionJoin:
                 lane.left_as = reasons[lane.stage]
         rows = self._rows_of(list(parts.values()), source)
         if not len(rows):
-            return Joined(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
+            return JoinedRows(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
         stages = {
             stage: aligned(
                 [batch for lane in lanes for batch in parts[stage, lane.number].batches],
@@ -477,48 +406,26 @@ class PartitionJoin:
             for stage, lanes in self._stages.items()
         }
         covers_from = min(part.covered[0][0] for part in everything if part.batches)
-        return Joined(rows, stages, positions, covers_from, unaccounted, overdue_to)
+        return JoinedRows(rows, stages, positions, covers_from, unaccounted, overdue_to)
 
-    def _remember_what_left(self, reasons: Mapping[str, Reason]) -> None:
+    def _remember_ended(self, reasons: Mapping[str, Reason]) -> None:
         if reasons:
-            if self._left and self._now - self._left[-1][1] < _CATCH_UP_S / 10:
-                self._left[-1] = (self._done, self._left[-1][1])
+            if self._ended_without and self._now - self._ended_without[-1][1] < _CATCH_UP_S / 10:
+                self._ended_without[-1] = (self._done, self._ended_without[-1][1])
             else:
-                self._left.append((self._done, self._now))
+                self._ended_without.append((self._done, self._now))
         caught_up_to = min(lane.frontier for lane in self._lanes.values())
-        while self._left and self._left[0][0] <= caught_up_to:
-            self._left.popleft()
-        while len(self._left) > _LEFT:  # the oldest one stands for those behind it
-            del self._left[1]
+        while self._ended_without and self._ended_without[0][0] <= caught_up_to:
+            self._ended_without.popleft()
+        while len(self._ended_without) > _MOST_ENDED:  # the oldest one stands for those behind it
+            del self._ended_without[1]
 
-    def _rows_of(self, parts: Sequence[LanePart], source: LanePart | None) -> Rows:
+    def _rows_of(self, parts: Sequence[LanePrefix], source: LanePrefix | None) -> Rows:
         known = [[batch.rows for batch in part.batches]
                  for part in [*parts, *([source] if source else [])] if part.batches]  # fmt: skip
         return union(known) if known else NO_ROWS
 
-    def _has_finished_heads(self) -> bool:
-        """Some record has no rows (any more) that are to be joined."""
-        answered = self._complete_to()
-        for lane in self._every:
-            head = lane.batches[0].batch if lane.batches else None
-            if head is not None and not len(head):
-                if lane.several and head.covers_to > answered:
-                    continue
-                return True
-        return any(waiting and waiting[0].finished for waiting in self._unfinished.values())
-
-    def _complete_to(self) -> int:
-        return min(lane.frontier for lane in self._lanes.values())
-
-    def _finished_positions(self) -> dict[Hashable, int]:
-        """What may be committed: an input's batches finish in any order, lane by lane."""
-        positions: dict[Hashable, int] = {}
-        for source, waiting in self._unfinished.items():
-            while waiting and waiting[0].finished:
-                positions[source] = waiting.popleft().position[1]
-        return positions
-
-    def _count_unaccounted(self, parts: Collection[LanePart]) -> int:
+    def _count_unaccounted(self, parts: Collection[LanePrefix]) -> int:
         """Offsets that nobody answers for: a batch says which part of its source it covers."""
         lost = 0
         longest = max(parts, key=lambda part: part.rows)
@@ -531,9 +438,48 @@ class PartitionJoin:
             self._covered_to = max(-1 if self._covered_to is None else self._covered_to, *others)
         return lost
 
-    # -- what is waited for
+    # -- the bound
 
-    def waits(self, at: Moment) -> dict[str, Wait]:
+    @property
+    def holds_rows(self) -> bool:
+        """Something is in flight here."""
+        return any(lane.batches for lane in self._every)
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows of the input that is furthest ahead."""
+        rows = [sum(lane.rows for lane in lanes) for lanes in self._stages.values()]
+        return max(*rows, self._source.rows if self._source else 0)
+
+    def bytes_of(self, stage: str) -> int:
+        """About how much memory is held of a stage."""
+        return sum(lane.nbytes for lane in self._stages[stage])
+
+    def full_inputs(self) -> set[str]:
+        """Inputs that are so far ahead that they should pause: none of them is waited for."""
+        waited_for = self._complete_to()
+        full = {
+            stage
+            for stage, lanes in self._stages.items()
+            if self._bound.is_full(stage, lanes) and slowest(lanes).frontier > waited_for
+        }
+        if self._source is not None and self._bound.is_full(self._source.stage, [self._source]):
+            full.add(self._source.stage)
+        self._bound.remember_full(full)
+        return set(full)
+
+    def read_again(self) -> dict[Hashable, int]:
+        """Where reading has to go back to, now that there is room for what was not held."""
+        positions: dict[Hashable, int] = {}
+        for refused in self._bound.readmitted(self._stages):
+            source, after = refused.position
+            positions[source] = after - 1
+            self._commits.forget_from(refused)
+        return positions
+
+    # -- what people are told
+
+    def waits(self, at: Moment) -> dict[str, LaneWait]:
         """Lanes that have not answered a row which is known here, and lanes that are down."""
         known = [
             (int(pending.batch.rows.offsets[-1]), pending.arrived_at)
@@ -542,7 +488,7 @@ class PartitionJoin:
             if len(pending.batch)
         ]
         furthest = max((offset for offset, _ in known), default=self._done)
-        found: dict[str, Wait] = {}
+        waits: dict[str, LaneWait] = {}
         for lane in self._lanes.values():
             down = ""
             if not at.unread(lane.stage):
@@ -552,8 +498,8 @@ class PartitionJoin:
             if lane.frontier < furthest or down:
                 arrived = min((t for offset, t in known if offset > lane.frontier), default=at.now)
                 since = max(lane.progressed_at, arrived)
-                found[lane.name] = Wait(since, down)
-        return found
+                waits[lane.name] = LaneWait(since, down)
+        return waits
 
     def oldest_ms(self) -> int | None:
         """When the first row that is held was published, in milliseconds since 1970."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agents.components import Challenge, OpenComponent, Slot
-from agents.weigh import Terms, TermsSlot
+from agents.components import ActiveChallenger, ActiveComponent, OpenComponent
+from agents.weigh import ActiveDecisionRule, DecisionRule
 from topics.pipeline import WEIGH, Pipeline, workers
 
 
@@ -17,9 +17,9 @@ class Parts:
     pipeline: Pipeline
     components: Mapping[str, OpenComponent]
     """Loaded components by name; those that run here."""
-    terms: Terms | None
+    terms: DecisionRule | None
     """For the weighting agent; None when it does not run here."""
-    challenges: Mapping[str, Challenge] = field(default_factory=dict)
+    challenges: Mapping[str, ActiveChallenger] = field(default_factory=dict)
     """By component, where one is under way: its share of keys is the same after a restart."""
 
     def workers(self) -> dict[str, tuple[str, ...]]:
@@ -36,15 +36,15 @@ class Parts:
 class Slots:
     """What the components of this process run now."""
 
-    components: Mapping[str, Slot]
-    terms: TermsSlot | None
+    components: Mapping[str, ActiveComponent]
+    terms: ActiveDecisionRule | None
     """The weighting agent's; None when it does not run here."""
 
     @classmethod
     def of(cls, parts: Parts) -> Slots:
         """Slots that hold *parts*."""
         components = {
-            name: Slot(opened, parts.challenges.get(name))
+            name: ActiveComponent(opened, parts.challenges.get(name))
             for name, opened in parts.components.items()
         }
-        return cls(components, None if parts.terms is None else TermsSlot(parts.terms))
+        return cls(components, None if parts.terms is None else ActiveDecisionRule(parts.terms))

@@ -15,7 +15,7 @@ from agents.process.liveness import Standing
 from agents.process.pipeline_runtime import Parts, Slots
 from agents.process.status_writer import StatusWriter
 from agents.process.worker_apps import repartition_app, worker_app
-from agents.workers import InStep, Metrics, StageApp, StageMetrics, TailReader, Worker
+from agents.workers import FlowControl, Metrics, StageApp, StageMetrics, TailReader, Worker
 from topics.errors import AnabranchError, BrokerUnreachable
 from topics.pipeline import Topology
 from topics.settings import BrokerSettings
@@ -101,11 +101,11 @@ async def running(
     started: dict[str, tuple[StageApp, Worker[Any]]] = {}
     stages: dict[str, StageMetrics] = {}
     slots = Slots.of(parts)
-    in_step = InStep()
+    flow_control = FlowControl()
     for name, members in parts.workers().items():
         for it in dict.fromkeys((name, *members)):
             stages[it] = StageMetrics(metrics, parts.pipeline.name, it)
-        started[name] = worker_app(parts, name, settings, stages, in_step, slots)
+        started[name] = worker_app(parts, name, settings, stages, flow_control, slots)
         if name in Topology.of(parts.pipeline).repartitioned:
             before = f"{name}.keyed"
             stages[before] = StageMetrics(metrics, parts.pipeline.name, before)

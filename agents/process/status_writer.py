@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from aiokafka.errors import KafkaError
 
 from agents.control import WORKER, ControlTopic, now_ms
-from agents.workers import Wait
-from agents.workers.partition_lag import partition_lag
+from agents.workers import StageWait
 from topics.errors import AnabranchError
 from topics.pipeline import EVENTS, KEYED, WEIGH, Pipeline, inputs_of
 from topics.pipeline.readers import readers
@@ -143,7 +142,7 @@ class StatusWriter:
         if not self._running.ready:
             return []
         worker = self._running.workers[name]
-        lag = partition_lag(self._running.apps[name].batches, worker.owned)
+        lag = worker.lag()
         said = {status.partition: status for status in worker.status()}
         return [
             (said.get(p) or PartitionStatus(partition=p, state="starting" if behind else "working"))
@@ -153,26 +152,26 @@ class StatusWriter:
 
     def _waits(
         self, name: str, partitions: Sequence[PartitionStatus], at_ms: int
-    ) -> dict[str, Wait]:
+    ) -> dict[str, StageWait]:
         """What rows of a worker wait for, all lanes of a stage as one; no wait where there is none.
 
         So a series ends at 0 when its wait does.
         """
         if name not in self._waited_for:
             self._waited_for[name] = self._stages_read_by(name)
-        waits = dict.fromkeys(self._waited_for[name], Wait())
+        waits = dict.fromkeys(self._waited_for[name], StageWait())
         for status in partitions:
-            longest: dict[str, Wait] = {}
+            longest: dict[str, StageWait] = {}
             for source, awaited in status.waiting_for.items():
                 stage = source.partition("[")[0]
                 seconds = max(0.0, (at_ms - awaited.since_ms) / 1000)
-                before = longest.get(stage, Wait())
-                longest[stage] = Wait(
+                before = longest.get(stage, StageWait())
+                longest[stage] = StageWait(
                     status.rows, max(before.seconds, seconds), before.down or awaited.down
                 )
             for stage, wait in longest.items():
-                sofar = waits.get(stage, Wait())
-                waits[stage] = Wait(
+                sofar = waits.get(stage, StageWait())
+                waits[stage] = StageWait(
                     sofar.rows + wait.rows, max(sofar.seconds, wait.seconds),
                     sofar.down or wait.down,
                 )  # fmt: skip
@@ -193,7 +192,7 @@ class StatusWriter:
         if name == WEIGH:
             if slots.terms is None:
                 return ()
-            terms = slots.terms.terms
+            terms = slots.terms.rule
             policy = f"{self._pipeline.name}@{terms.policy.version}"
             return (
                 InService(what=WEIGHTS, version=f"{WEIGHTS}@{terms.weights.version}"),
@@ -203,8 +202,8 @@ class StatusWriter:
         for member in () if name.endswith(KEYED) else self._readers[name].members:
             slot = slots.components[member]
             found.append(_serving(member, slot.champion.model))
-            if slot.challenge is not None:
-                found.append(_serving(member, slot.challenge.opened.model, challenger=True))
+            if slot.challenger is not None:
+                found.append(_serving(member, slot.challenger.opened.model, challenger=True))
         return tuple(found)
 
     async def _bury_predecessors(self) -> None:

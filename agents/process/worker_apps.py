@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agents.components import Slot
+from agents.components import ActiveComponent
 from agents.process.pipeline_runtime import Parts, Slots
-from agents.stages import Chain, JoinedStage, KeyedStage, Repartition, SourceStage
+from agents.stages import ComponentGroup, JoinStage, KeyedStage, Repartition, SourceStage
 from agents.weigh import Weigher
-from agents.workers import InStep, StageApp, StageMetrics, Wiring, Worker, add_agent, create_app
+from agents.workers import (
+    FlowControl,
+    StageApp,
+    StageMetrics,
+    Wiring,
+    Worker,
+    add_agent,
+    create_app,
+)
 from topics.pipeline import EVENTS, WEIGH, Topology, inputs_of
 from topics.settings import BrokerSettings
 
@@ -19,7 +27,7 @@ _BATCH_RECORDS = 16
 
 def worker_app(
     parts: Parts, name: str, settings: BrokerSettings, stages: Mapping[str, StageMetrics],
-    in_step: InStep, slots: Slots,
+    flow_control: FlowControl, slots: Slots,
 ) -> tuple[StageApp, Worker[Any]]:  # fmt: skip
     """The app of the worker called *name*."""
     topology = Topology.of(parts.pipeline)
@@ -31,9 +39,9 @@ def worker_app(
         topology.group(name), settings,
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
     )  # fmt: skip
-    wiring = Wiring(parts.pipeline, app, settings, stages[name], in_step)
+    wiring = Wiring(parts.pipeline, app, settings, stages[name], flow_control)
     if reads_events and parts.terms is not None:
-        app.batches.turn = in_step.turn
+        app.batches.turn = flow_control.turn
     for member in members:
         stages[member].observe_model(slots.components[member].champion.model)
     worker = _worker(wiring, name, stages, slots, {it: slots.components[it] for it in members})
@@ -43,19 +51,19 @@ def worker_app(
 
 def _worker(
     wiring: Wiring, name: str, stages: Mapping[str, StageMetrics], slots: Slots,
-    members: Mapping[str, Slot],
+    members: Mapping[str, ActiveComponent],
 ) -> Worker[Any]:  # fmt: skip
     if name == WEIGH:
         if slots.terms is None:
             raise ValueError("the weighting agent needs weights")
-        terms = slots.terms.terms.weights
-        wiring.metrics.observe_terms(terms.values, terms.version)
+        terms = slots.terms.rule.weights
+        wiring.metrics.observe_weights(terms.values, terms.version)
         return Weigher(wiring, slots.terms)
     if name in wiring.topology.repartitioned:
         return KeyedStage(wiring, name, members[name])
-    chain = Chain(wiring, members, stages)
-    kind = SourceStage if EVENTS in inputs_of(wiring.pipeline, chain.names) else JoinedStage
-    return kind(wiring, chain)
+    group = ComponentGroup(wiring, members, stages)
+    kind = SourceStage if EVENTS in inputs_of(wiring.pipeline, group.names) else JoinStage
+    return kind(wiring, group)
 
 
 def repartition_app(

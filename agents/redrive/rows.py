@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.join import Joined, aligned
+from agents.join import JoinedRows, aligned
 from topics.errors import WireError
 from topics.records import Rows, StageBatch
 from topics.redrive import Errand, ErrandOutputs, batches_of
@@ -21,7 +21,7 @@ class ErrandRows(NamedTuple):
     """Errands that can be joined, and those that cannot."""
 
     errands: list[Errand]
-    joined: Joined | None
+    joined: JoinedRows | None
     """Their events as a join would hand them on; None when there are none."""
     refused: Refusals
 
@@ -42,7 +42,7 @@ def joined_rows(errands: Sequence[Errand], inputs: Sequence[str]) -> ErrandRows:
     return ErrandRows(good, _joined(good, inputs) if good else None, refused)
 
 
-def _joined(errands: Sequence[Errand], inputs: Sequence[str]) -> Joined:
+def _joined(errands: Sequence[Errand], inputs: Sequence[str]) -> JoinedRows:
     """Raises WireError when an output of any errand is none, or when one has no output at all."""
     parts = {name: _outputs(name, [it for it in errands if name in it.outputs]) for name in inputs}
     # An errand without any of the inputs has its rows by another output.
@@ -56,7 +56,7 @@ def _joined(errands: Sequence[Errand], inputs: Sequence[str]) -> Joined:
     known = [*parts.values(), *(_outputs(name, of) for name, of in others.items())]
     rows = _rows([batch.rows for batches in known for batch in batches])
     stages = {name: aligned(batches, rows.offsets) for name, batches in parts.items()}
-    return Joined(rows, stages, {}, errands[0].offset, 0)
+    return JoinedRows(rows, stages, {}, errands[0].offset, 0)
 
 
 def _outputs(name: str, errands: Sequence[Errand]) -> list[StageBatch]:

@@ -14,7 +14,7 @@ from agents.service.open_version import (
     open_deployed_weights,
     open_weights,
 )
-from agents.weigh import Terms
+from agents.weigh import DecisionRule
 from models.onnx.weighed_models import WeightsOfOtherModels
 from models.registry import ModelOutOfDate, Registry, WeightsVersion, reads
 from topics.errors import AnabranchError
@@ -94,13 +94,15 @@ def check_trained(
             raise ModelOutOfDate(pipeline.name, newest.name, newest.card.inputs)
 
 
-def open_terms(pipeline: Pipeline, registry: Registry, state: ControlState) -> Terms:
+def open_terms(pipeline: Pipeline, registry: Registry, state: ControlState) -> DecisionRule:
     """The weights and the policy that are in service.
 
     Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
     """
     policy = state.policy.policy if state.policy else None
-    return Terms.of(pipeline, open_deployed_weights(pipeline, registry, state.weights), policy)
+    return DecisionRule.of(
+        pipeline, open_deployed_weights(pipeline, registry, state.weights), policy
+    )
 
 
 def check_weighed_models(

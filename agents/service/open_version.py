@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from agents.components import Challenge, OpenComponent, open_component
+from agents.components import ActiveChallenger, OpenComponent, open_component
 from agents.weigh import Weights
 from models.onnx.weighed_models import (
     OtherModel,
@@ -109,7 +109,7 @@ def open_deployed(
 
 def open_challenge(
     pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
-) -> Challenge | None:
+) -> ActiveChallenger | None:
     """The challenger of component *name*; None when there is none, or it cannot be used."""
     wanted = deployment.challenger
     if wanted is None:
@@ -120,7 +120,7 @@ def open_challenge(
     except RegistryError as exc:
         log.warning("%s@%d cannot challenge: %s", name, wanted.version, exc)
         return None
-    return Challenge(opened, wanted.share)
+    return ActiveChallenger(opened, wanted.share)
 
 
 def open_deployed_weights(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from agents.join import Joined
+from agents.join import JoinedRows
 from models.onnx.weighed_models import DigestsByComponent
 from models.weighting import WeightedScores
 from topics.kafka import Headers, Record
@@ -59,7 +59,7 @@ class DecisionWriter:
     def records(
         self,
         partition: int,
-        joined: Joined,
+        joined: JoinedRows,
         rows: Ints,
         weighed: WeightedScores,
         now_ms: int,
@@ -115,7 +115,7 @@ class DecisionWriter:
 class _StageColumns:
     """Contributions by row: arrays turned into lists once, read many times."""
 
-    def __init__(self, joined: Joined, weighed: WeightedScores) -> None:
+    def __init__(self, joined: JoinedRows, weighed: WeightedScores) -> None:
         self._stages = [
             (
                 name,

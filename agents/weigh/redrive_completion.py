@@ -12,8 +12,7 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 
 from agents.redrive import Addressed, EndedAttempts, Errands, LetterWriter, alike, joined_rows
-from agents.weigh.decision_rule import TermsSlot
-from agents.weigh.scoring import causes_of_death
+from agents.weigh.decision_rule import ActiveDecisionRule, causes_of_death
 from agents.workers import TailReader, Wiring, all_done, ranges
 from topics.errors import WireError
 from topics.kafka import Record
@@ -43,15 +42,15 @@ class _Written:
     notes: list[Record] = field(default_factory=list)
 
 
-class RedriveEnds(Errands):
+class RedriveCompletion(Errands):
     """Ends the errands that have come to the weighting agent, and notes it on the redrive topic."""
 
     in_order = True
 
-    def __init__(self, wiring: Wiring, tail: TailReader, slot: TermsSlot) -> None:
+    def __init__(self, wiring: Wiring, tail: TailReader, active_rule: ActiveDecisionRule) -> None:
         super().__init__(wiring)
         self._tail = tail
-        self._slot = slot
+        self._active_rule = active_rule
         self._ends: dict[int, EndedAttempts] = {}
         self._reading: dict[int, asyncio.Task[EndedAttempts]] = {}
         self._said: dict[int, dict[int, _Said]] = {}
@@ -176,16 +175,16 @@ class RedriveEnds(Errands):
                 self.skip(record, bad[errand.offset])
         if joined is None:
             return ended
-        terms = self._slot.terms
-        verdict = terms.scale.verdict(joined)
+        rule = self._active_rule.rule
+        scores = rule.scorer.score(joined)
         attempts = np.array([errand.about.attempt for errand in errands])
         for attempt in np.unique(attempts).tolist():
-            rows = np.flatnonzero(verdict.decidable & (attempts == attempt))
-            written.decisions += terms.decisions.records(
-                partition, joined, rows, verdict.weighed, now_ms, attempt=attempt
+            rows = np.flatnonzero(scores.decidable & (attempts == attempt))
+            written.decisions += rule.decisions.records(
+                partition, joined, rows, scores.weighed, now_ms, attempt=attempt
             )
             ended += [(errands[row], "decision") for row in rows.tolist()]
-        for cause in causes_of_death(joined, verdict, np.flatnonzero(~verdict.decidable)):
+        for cause in causes_of_death(joined, scores, np.flatnonzero(~scores.decidable)):
             errand = errands[cause.row]
             original = (errand.key, errand.value, errand.headers)
             written.letters.append(_letter(cause, errand, original, now_ms))

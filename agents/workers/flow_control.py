@@ -1,7 +1,7 @@
-"""Waves: a source reads on when what it has read last is decided.
+"""Flow control: a source reads on when what it has read last is decided.
 
-All components of a process share one thread. Were every one of them always busy with some wave,
-each wave would take as long as all of them together; one at a time takes a fraction of that, and
+All components of a process share one thread. Were every one of them always busy with some batch,
+each batch would take as long as all of them together; one at a time takes a fraction of that, and
 what arrives meanwhile is the next, larger and so cheaper one.
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 PATIENCE_S = 0.05
-"""A wave may be held up, by other processes or by rows that wait for a stage: not for longer."""
+"""A batch may be held up, by other processes or by rows that wait for a stage: not for longer."""
 
 
-class InStep:
+class FlowControl:
     """Between the sources of a process and its weighting agent, by source partition."""
 
     def __init__(self) -> None:
@@ -23,8 +23,8 @@ class InStep:
         """Said by the weighting agent of the process: its partitions. Of others no end is heard."""
         self._sent: dict[int, int] = {}
         self._decided: dict[int, int] = {}
-        self._landed = asyncio.Event()
-        self._landed.set()
+        self._all_decided = asyncio.Event()
+        self._all_decided.set()
 
     def sent(self, partition: int, offset: int) -> None:
         """A source has written what it makes of the events up to *offset*."""
@@ -43,15 +43,15 @@ class InStep:
                      if p in here and offset > self._decided.get(p, -1)}  # fmt: skip
         self._sent = {partition: self._sent[partition] for partition in under_way}
         if under_way:
-            self._landed.clear()
+            self._all_decided.clear()
         else:
-            self._landed.set()
+            self._all_decided.set()
 
     async def turn(self) -> None:
-        """Return when the last wave has landed, or has taken too long to be waited for."""
+        """Return when the last batch is decided, or has taken too long to be waited for."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
-                await self._landed.wait()
+                await self._all_decided.wait()
                 return
         self._sent.clear()
-        self._landed.set()
+        self._all_decided.set()

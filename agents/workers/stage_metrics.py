@@ -30,7 +30,7 @@ class StageStats:
     busy_s: float = 0.0
 
 
-class Wait(NamedTuple):
+class StageWait(NamedTuple):
     """What a component waits for of one stage."""
 
     rows: int = 0
@@ -170,7 +170,7 @@ class StageMetrics:
         self._of(self.metrics.in_flight).set(waiting)
         self._of(self.metrics.unaccounted).inc(unaccounted)
 
-    def observe_waits(self, waits: Mapping[str, Wait]) -> None:
+    def observe_waits(self, waits: Mapping[str, StageWait]) -> None:
         """What rows of the component wait for now, by stage; all stages that it reads."""
         for stage, wait in waits.items():
             self._own(self.metrics.waiting_rows, stage).set(wait.rows)
@@ -182,7 +182,7 @@ class StageMetrics:
         for stage, count in rows.items():
             self._of(self.metrics.other_models, stage).inc(count)
 
-    def observe_terms(self, weights: Mapping[str, float], version: int) -> None:
+    def observe_weights(self, weights: Mapping[str, float], version: int) -> None:
         """The weights in use, by stage."""
         self._of(self.metrics.weights_version).set(version)
         for stage, weight in weights.items():

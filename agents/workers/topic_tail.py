@@ -43,11 +43,7 @@ _ANY_OFFSET = 2**63
 class TailReader:
     """Reads the ends of partitions; also single records by offset."""
 
-    records_read: int
-    """Grows with every record: who reads a lot at its start is not stuck."""
-
     def __init__(self, settings: BrokerSettings) -> None:
-        self.records_read = 0
         self._embedded = settings.embedded
         self._kafka = aiokafka.AIOKafkaConsumer(
             **client_options(settings),
@@ -85,8 +81,8 @@ class TailReader:
         if self._embedded:  # it knows no times
             return first
         tp = TopicPartition(topic, partition)
-        found = (await self._kafka.offsets_for_times({tp: time_ms}))[tp]
-        return end if found is None else int(found.offset)
+        first_since = (await self._kafka.offsets_for_times({tp: time_ms}))[tp]
+        return end if first_since is None else int(first_since.offset)
 
     def chunks(
         self, topic: str, partition: int, start: int
@@ -121,8 +117,8 @@ class TailReader:
         """The next offset to be written, of all partitions of *topics*."""
         wanted = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
         await learn_topics(self._kafka, topics)
-        found = await self._kafka.end_offsets(wanted)
-        return {(tp.topic, tp.partition): end for tp, end in found.items()}
+        ends = await self._kafka.end_offsets(wanted)
+        return {(tp.topic, tp.partition): end for tp, end in ends.items()}
 
     async def last_read(
         self, topic: str, partition: int, read: Callable[[ConsumerRecord], int | None]
@@ -133,12 +129,12 @@ class TailReader:
         in, or transaction markers. However many these are, each is read once.
         """
         async for start, end in self.backwards(topic, partition):
-            found: list[int] = []
+            values: list[int] = []
             async with aclosing(self.between_chunks(topic, partition, start, end)) as chunks:
                 async for records in chunks:
-                    found += readable(records, read)
-            if found:
-                return found
+                    values += readable(records, read)
+            if values:
+                return values
         return []
 
     async def backwards(self, topic: str, partition: int) -> AsyncGenerator[tuple[int, int]]:
@@ -157,11 +153,11 @@ class TailReader:
         self, topic: str, partition: int, start: int, end: int
     ) -> list[ConsumerRecord]:
         """The records with offsets in [start, end) that are still there."""
-        found: list[ConsumerRecord] = []
+        result: list[ConsumerRecord] = []
         async with aclosing(self.between_chunks(topic, partition, start, end)) as chunks:
             async for records in chunks:
-                found += records
-        return found
+                result += records
+        return result
 
     async def between_chunks(
         self, topic: str, partition: int, start: int, end: int
@@ -209,19 +205,19 @@ def readable(
     records: Iterable[ConsumerRecord], read: Callable[[ConsumerRecord], int | None]
 ) -> list[int]:
     """What *read* finds in those records that it can read; the others are logged."""
-    found: list[int] = []
+    values: list[int] = []
     for record in records:
         try:
-            what = read(record)
+            value = read(record)
         except (WireError, KeyError, ValueError, IndexError) as exc:
             log.warning(
                 "%s[%d]@%d is not Anabranch's, skipped: %s",
                 record.topic, record.partition, record.offset, exc,
             )  # fmt: skip
         else:
-            if what is not None:
-                found.append(what)
-    return found
+            if value is not None:
+                values.append(value)
+    return values
 
 
 def ranges(offsets: Iterable[int]) -> list[tuple[int, int]]:
@@ -230,10 +226,10 @@ def ranges(offsets: Iterable[int]) -> list[tuple[int, int]]:
     >>> ranges([3, 4, 9, 900])
     [(3, 10), (900, 901)]
     """
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     for offset in offsets:
-        if found and offset - found[-1][1] < GAP:
-            found[-1] = (found[-1][0], offset + 1)
+        if spans and offset - spans[-1][1] < GAP:
+            spans[-1] = (spans[-1][0], offset + 1)
         else:
-            found.append((offset, offset + 1))
-    return found
+            spans.append((offset, offset + 1))
+    return spans

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from models.arrays import Floats32
-from models.component import kind_of
 from models.onnx.session import ModelSession, filled, opened
 from models.registry import RegistryError
-from topics.pipeline import Pipeline
+from topics.pipeline import Pipeline, kind_of
 
 if TYPE_CHECKING:
     import onnx

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from models.component import Batch, Component, StageOutput
+from models.arrays import Floats32
+from models.component import Batch, Component, Floats, StageOutput
 from models.onnx.session import ModelSession
 from models.registry import Registry
 from topics.pipeline import Pipeline
+
+
+class PassedOn(NamedTuple):
+    """What a component of a kind that `passes_on_features` makes of N rows."""
+
+    features: Floats
+    """What it passes on (N, F)."""
+    model_input: Floats32
+    """The same as its model reads it (N, F)."""
 
 
 class ModelComponent(Component):
@@ -20,6 +30,10 @@ class ModelComponent(Component):
 
     def __init__(self, session: ModelSession) -> None:
         self.session = session
+
+    def features(self, batch: Batch) -> PassedOn | None:  # noqa: ARG002
+        """What is passed on besides the signal, and what the model reads; None for the signal."""
+        return None
 
     def transform(self, batch: Batch) -> StageOutput:
         """Output, float32 (N, 1), and signal (N,) are what the model says."""

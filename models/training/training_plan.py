@@ -6,13 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from models.component import kind_of
 from models.errors import EstimatorError, NotTrainable
 from models.registry import ModelCard
 from models.training.data import TrainingData
 from models.training.estimators import is_supervised, load_estimator
 from models.training.splits import Blocks, blocks, judged_from, known_only, levels
-from topics.pipeline import ComponentSpec, Pipeline, duration_ms
+from topics.pipeline import ComponentSpec, Pipeline, duration_ms, kind_of
 
 
 @dataclass(frozen=True, slots=True)

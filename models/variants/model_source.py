@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from models.component import Component, kind_of
+from models.component import Component
 from models.onnx.model_component import ComponentOpener
 from models.registry import ModelVersion, Registry
 from models.variants.errors import NothingToOptimise
 from models.variants.offline_pipeline import Components
 from models.variants.variant_kinds import FP32
-from topics.pipeline import Pipeline, in_order
+from topics.pipeline import Pipeline, in_order, kind_of
 
 
 class ModelSource(NamedTuple):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from pkgutil import resolve_name
 
 import pytest
 
-from models.component import KINDS, kind_of
-from topics.pipeline import EVENTS
-from topics.pipeline.schema import ComponentSpec, Kind
+from topics.pipeline.component_kinds import KINDS, kind_of
+from topics.pipeline.fields import EVENTS
+from topics.pipeline.schema import ComponentSpec
 
 
 def test_every_kind_that_a_pipeline_file_may_name_is_described() -> None:
-    assert set(KINDS) == set(get_args(Kind))
+    named, _ = ComponentSpec.model_json_schema()["properties"]["kind"]["anyOf"]
+    assert named == {"enum": [*KINDS], "type": "string"}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_makes_a_component_of_each_kind_can_be_imported(name: str) -> None:
+    assert callable(resolve_name(KINDS[name].implementation))
 
 
 @pytest.mark.parametrize("source", [EVENTS, "features"])

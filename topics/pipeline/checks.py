@@ -8,6 +8,7 @@ from graphlib import CycleError
 from pathlib import Path
 from typing import NamedTuple
 
+from topics.pipeline.component_kinds import kind_of
 from topics.pipeline.event_schema import EventField
 from topics.pipeline.fields import EVENTS, NEVER_MISSING, OUTCOMES, WINDOWED, Feature, FieldType
 from topics.pipeline.readers import fused_members, in_order, inputs_of, worker_name
@@ -75,9 +76,12 @@ def _check_inputs(pipeline: Pipeline) -> Iterator[Finding]:
         yield from _check_list(at, component.inputs, known | {EVENTS})
         if EVENTS in component.inputs and len(component.inputs) > 1:
             yield Finding(at, "a component reads either events or other components")
-        if component.kind == "extract_features" and component.inputs != [EVENTS]:
-            yield Finding(at, "extract_features reads events: from: [events]")
-        if component.kind in ("assess_risk", "decide") and EVENTS in component.inputs:
+        if component.kind is None:
+            continue
+        if kind_of(component).reads_events:
+            if component.inputs != [EVENTS]:
+                yield Finding(at, f"{component.kind} reads events: from: [events]")
+        elif EVENTS in component.inputs:
             yield Finding(at, f"{component.kind} reads components, for example features")
     yield from _check_list(("weighting", "from"), pipeline.weighting.inputs, known)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
+from topics.pipeline.component_kinds import KINDS, KindName, kind_of, listed
 from topics.pipeline.event_schema import DataMapping, EventSchema, Outcomes
 from topics.pipeline.fields import OUTCOMES, Feature, Instant, Name, Scalar, Strict
 from topics.pipeline.policy import Policy, Tolerances
@@ -17,7 +18,6 @@ from topics.pipeline.policy import Policy, Tolerances
 ImportPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$", max_length=200)
 ]
-Kind = Literal["extract_features", "assess_risk", "decide"]
 
 
 class ModelSpec(Strict):
@@ -75,7 +75,7 @@ class ComponentSpec(Strict):
     """One component: a Faust agent that reads its inputs' topics and writes its own."""
 
     name: Name
-    kind: Kind | None = None
+    kind: KindName | None = None
     """A component that comes with Anabranch."""
     import_path: ImportPath | None = Field(default=None, alias="import")
     """A component of your own: `package.module:Class`."""
@@ -97,18 +97,22 @@ class ComponentSpec(Strict):
             raise ValueError("give either kind: (built in) or import: (your own component)")
         if self.options and self.import_path is None:
             raise ValueError("options are for a component of your own (import:)")
-        if (self.kind == "extract_features") != (self.features is not None):
-            raise ValueError("features: [...] goes with kind: extract_features")
+        kind = kind_of(self)
+        if kind.passes_on_features != (self.features is not None):
+            of_features = [name for name, each in KINDS.items() if each.passes_on_features]
+            raise ValueError(f"features: [...] goes with kind: {listed(of_features)}")
         if self.key is not None and not self.windowed:
             raise ValueError("key: is for windowed features (over: [...])")
-        if self.kind in ("assess_risk", "decide") and self.model is None:
+        if kind.needs_model and self.model is None:
             raise ValueError(f"{self.kind} needs a model:")
+        if self.kind is not None and self.model is not None and not kind.has_model:
+            raise ValueError(f"{self.kind} has no model:")
         return self
 
     @property
     def is_labelled(self) -> bool:
         """Its signal was fitted on labels, or is the user's own; a novelty signal is neither."""
-        return self.kind != "extract_features"
+        return not kind_of(self).is_novelty
 
     @property
     def windowed(self) -> list[Feature]:
