@@ -19,7 +19,7 @@ from agents.broker.log_follower import follower
 from topics.errors import BrokerError, WireError
 from topics.kafka import client_options, close
 from topics.pipeline import Topology
-from topics.redrive import about_of
+from topics.redrive import redrive_header
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ async def _redriven(settings: BrokerSettings, topology: Topology) -> dict[int, i
         async for _, records in read_until(consumer, ends):
             for record in records:
                 with suppress(WireError):  # not ours
-                    about = about_of(record.headers)
+                    about = redrive_header(record.headers)
                     if about.end is not None:
                         partition = about.source.partition
                         notes[partition] = notes.get(partition, 0) + 1

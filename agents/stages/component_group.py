@@ -14,7 +14,7 @@ import numpy as np
 
 from agents.components import Made, Slot
 from agents.join import Given, StageRows, aligned, failures_of
-from agents.redrive import Answer, joined_rows
+from agents.redrive import RedriveResult, joined_rows
 from agents.stages.fused_session import FusedModels
 from agents.stages.stage_writer import StageWriter
 from agents.stages.written_batches import Recorded
@@ -30,7 +30,7 @@ from agents.workers import (
 from models.component import Batch, StageOutput
 from topics.pipeline import EVENTS, in_generations
 from topics.records import Failure, Ints, StageBatch
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +130,13 @@ class Chain:
         """What one component makes of the rows; nothing is written."""
         return await self._made(self._members[name], given, given.stages, None)
 
-    async def redriven(self, name: str, errands: Sequence[Errand]) -> Answer:
+    async def redriven(self, name: str, redrives: Sequence[RedriveRecord]) -> RedriveResult:
         """What a component that reads others makes of redriven events of one partition."""
-        _, joined, refused = joined_rows(errands, self._members[name].inputs)
+        _, joined, refused = joined_rows(redrives, self._members[name].inputs)
         if joined is None:
-            return Answer(None, refused)
-        return Answer(await self.only(name, Given.of(errands[0].partition, joined)), refused)
+            return RedriveResult(None, refused)
+        given = Given.of(redrives[0].partition, joined)
+        return RedriveResult(await self.only(name, given), refused)
 
     async def _made(
         self, member: Member, given: Given, stages: Mapping[str, StageRows], made: Made | None

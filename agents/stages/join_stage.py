@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from agents.join import Given, Joined, PartitionJoin
-from agents.redrive import StageErrands
+from agents.redrive import StageRedrive
 from agents.stages.component_group import Chain
 from agents.stages.join_worker import JoinedWorker
 from agents.workers import StagePulse, Wiring
@@ -25,7 +25,7 @@ class JoinedStage(JoinedWorker):
         super().__init__(wiring, inputs, [wiring.topology.stage(name) for name in inputs])
         self._chain = chain
         runs = {name: partial(chain.redriven, name) for name in chain.names}
-        self.errands = StageErrands(wiring, runs)
+        self.redrive = StageRedrive(wiring, runs)
 
     def pulses(self) -> Sequence[StagePulse]:
         """Those of its components."""

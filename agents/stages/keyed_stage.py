@@ -16,7 +16,7 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.components import Made, Slot
-from agents.redrive import Answer, Refusals, StageErrands
+from agents.redrive import RedriveResult, Refusals, StageRedrive
 from agents.stages.source_stage import source_rows
 from agents.stages.stage_writer import StageWriter
 from agents.windows import (
@@ -49,7 +49,7 @@ from topics.events import SourceDecoder
 from topics.kafka import Record
 from topics.pipeline import lane_of
 from topics.records import Awaited, Failure, Rows, StageBatch, concat_failures, decode
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class KeyedStage(Worker[Shard]):
         self._writer = StageWriter(wiring, name, slot)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
         self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
-        self.errands = StageErrands(wiring, {name: self._redriven})
+        self.redrive = StageRedrive(wiring, {name: self._redriven})
         self._sources = self.topology.sources_of(name)
         self._ask_at = float("-inf")
         """When the ends of the sources may be asked for again."""
@@ -363,27 +363,27 @@ class KeyedStage(Worker[Shard]):
         early = np.concatenate([part.early_rows() for part, _ in parts])
         return replace(batch, early=early) if early.any() else batch
 
-    async def _redriven(self, errands: Sequence[Errand]) -> Answer:
+    async def _redriven(self, redrives: Sequence[RedriveRecord]) -> RedriveResult:
         """What the component makes of redriven events of one lane, of those whose past is here."""
-        decoded = self._events.decode(errands)
+        decoded = self._events.decode(redrives)
         refused: Refusals = {}
         windowed: dict[str, Column] = {}
         if len(decoded.valid):
             lane = lane_of(self._plan.entities(decoded.columns)[0], self.topology.partitions)
             shard = await self.state(lane)
-            errands, refused = await caught_up(
-                self, shard.past, shard.resumption, self._log(lane), errands
+            redrives, refused = await caught_up(
+                self, shard.past, shard.resumption, self._log(lane), redrives
             )
-            if not errands:
-                return Answer(None, refused)
-            decoded = self._events.decode(errands)
-            windowed = glimpsed(shard.past, self._plan, decoded, errands)
+            if not redrives:
+                return RedriveResult(None, refused)
+            decoded = self._events.decode(redrives)
+            windowed = glimpsed(shard.past, self._plan, decoded, redrives)
         batch = Batch(rows=len(decoded.valid), columns=windowed)
-        made = await self._writer.transform(batch, decoded.valid, len(errands))
+        made = await self._writer.transform(batch, decoded.valid, len(redrives))
         failures = {it.row: it._replace(component=self._name) for it in decoded.failures}
-        rows, first = source_rows(errands, decoded), errands[0]
+        rows, first = source_rows(redrives, decoded), redrives[0]
         output = self._writer.batch(first.partition, first.offset, rows, made, failures)
-        return Answer(output, refused)
+        return RedriveResult(output, refused)
 
     async def _save_if_due(self, partition: int, shard: Shard) -> None:
         if not self._snapshots.is_due(shard.past):

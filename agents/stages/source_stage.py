@@ -15,7 +15,7 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.join import Decoded, Given
-from agents.redrive import Answer, Refusals, StageErrands
+from agents.redrive import RedriveResult, Refusals, StageRedrive
 from agents.stages.component_group import Chain
 from agents.stages.event_decoding import decoded as decoded_events
 from agents.stages.source_events import SourceEvents
@@ -33,7 +33,7 @@ from models.component import Batch, Column
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents, SourceDecoder
 from topics.records import BytesColumn, Rows
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 from topics.transport import Fetch
 
 
@@ -58,7 +58,7 @@ class SourceStage(Worker[_Progress]):
         self._chain = chain
         self._name, *others = chain.names
         runs = {name: partial(chain.redriven, name) for name in others}
-        self.errands = StageErrands(wiring, {self._name: self._redriven, **runs})
+        self.redrive = StageRedrive(wiring, {self._name: self._redriven, **runs})
         windowed = bool(wiring.pipeline.component(self._name).windowed)
         self._events = SourceEvents(wiring, windows=windowed)
         self._decoder = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
@@ -148,23 +148,23 @@ class SourceStage(Worker[_Progress]):
         events = Decoded(batch, decoded.valid, failures)
         return Given(partition, covers_from, rows, events=events)
 
-    async def _redriven(self, errands: Sequence[Errand]) -> Answer:
+    async def _redriven(self, redrives: Sequence[RedriveRecord]) -> RedriveResult:
         """What the component makes of redriven events, of those whose past is here."""
         refused: Refusals = {}
-        partition, past = errands[0].partition, None
+        partition, past = redrives[0].partition, None
         if self._snapshots is not None:
             progress = await self.state(partition)
             past, log_of = progress.past, TP(self.topology.events, partition)
             if past is None:
-                return Answer(None)
-            errands, refused = await caught_up(self, past, progress.resumption, log_of, errands)
-        if not errands:
-            return Answer(None, refused)
-        decoded = self._decoder.decode(errands)
-        windowed = {} if past is None else glimpsed(past, self._plan, decoded, errands)
-        rows = source_rows(errands, decoded)
-        given = self._given(partition, errands[0].offset, rows, decoded, windowed)
-        return Answer(await self._chain.only(self._name, given), refused)
+                return RedriveResult(None)
+            redrives, refused = await caught_up(self, past, progress.resumption, log_of, redrives)
+        if not redrives:
+            return RedriveResult(None, refused)
+        decoded = self._decoder.decode(redrives)
+        windowed = {} if past is None else glimpsed(past, self._plan, decoded, redrives)
+        rows = source_rows(redrives, decoded)
+        given = self._given(partition, redrives[0].offset, rows, decoded, windowed)
+        return RedriveResult(await self._chain.only(self._name, given), refused)
 
     def _observed(
         self, past: Past, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents
@@ -181,7 +181,7 @@ class SourceStage(Worker[_Progress]):
         return made
 
 
-def source_rows(records: Sequence[ConsumerRecord | Errand], decoded: DecodedEvents) -> Rows:
+def source_rows(records: Sequence[ConsumerRecord | RedriveRecord], decoded: DecodedEvents) -> Rows:
     """The identity of source records."""
     n = len(records)
     # A traceparent has 55 bytes (W3C Trace Context); whatever else is in that header is dropped.
@@ -199,5 +199,5 @@ def source_rows(records: Sequence[ConsumerRecord | Errand], decoded: DecodedEven
     )
 
 
-def _offsets(records: Sequence[ConsumerRecord | Errand]) -> Ints:
+def _offsets(records: Sequence[ConsumerRecord | RedriveRecord]) -> Ints:
     return np.fromiter((record.offset for record in records), np.int64, len(records))

@@ -21,7 +21,7 @@ from contextlib import aclosing
 
 import numpy as np
 
-from agents.redrive import LetterWriter
+from agents.redrive import DeadLetterWriter
 from agents.workers import TailReader, Wiring, ranges, readable
 from topics.kafka import Record
 from topics.records import Bools, Failure, Ints, Original, Rows, buried_offset
@@ -38,7 +38,7 @@ class Burials:
     def __init__(self, wiring: Wiring, tail: TailReader) -> None:
         self._wiring = wiring
         self._tail = tail
-        self._letters = LetterWriter(wiring.app, wiring.topology.dead_letters)
+        self._letters = DeadLetterWriter(wiring.app, wiring.topology.dead_letters)
         self._dead: dict[int, Ints] = {}
         self._burying = asyncio.Lock()
         """Originals of one partition at a time: they may be large, and so are their letters."""

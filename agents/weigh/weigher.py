@@ -17,7 +17,7 @@ from agents.join import Joined, Moment, PartitionJoin
 from agents.stages import JoinedWorker, source_rows
 from agents.weigh.dead_letters import Burials
 from agents.weigh.decision_rule import TermsSlot
-from agents.weigh.redrive_completion import RedriveEnds
+from agents.weigh.redrive_completion import RedriveCompletion
 from agents.weigh.scoring import causes_of_death, rows_of_other_models
 from agents.workers import Wiring, check_continues
 from topics.events import SourceDecoder
@@ -52,7 +52,7 @@ class Weigher(JoinedWorker):
         self._slot = slot
         wiring.metrics.observe_late_answers(0)  # a series that is there can be alerted on
         wiring.metrics.observe_other_models(dict.fromkeys(inputs, 0))
-        self.errands = RedriveEnds(wiring, self.tail, slot)
+        self.redrive = RedriveCompletion(wiring, self.tail, slot)
         self._burials = Burials(wiring, self.tail)
         wiring.in_step.weighed = lambda: self.owned
 

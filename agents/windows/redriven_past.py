@@ -20,54 +20,57 @@ from models.component import Column
 from models.features import WindowPlan
 from topics.errors import WireError
 from topics.events import DecodedEvents
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 
 log = logging.getLogger(__name__)
 
 
 def glimpsed(
-    past: Past, plan: WindowPlan, decoded: DecodedEvents, errands: Sequence[Errand]
+    past: Past, plan: WindowPlan, decoded: DecodedEvents, redrives: Sequence[RedriveRecord]
 ) -> dict[str, Column]:
-    """The windowed features (M,) of the valid events of *errands* (N), which are *decoded*."""
+    """The windowed features (M,) of the valid events of *redrives* (N), which are *decoded*."""
     entities, times_ms = plan.entities(decoded.columns), decoded.columns[plan.time]
-    valid = [errands[row] for row in decoded.valid.tolist()]
-    for errand, entity, time_ms in zip(valid, entities, times_ms.tolist(), strict=True):
+    valid = [redrives[row] for row in decoded.valid.tolist()]
+    for redrive, entity, time_ms in zip(valid, entities, times_ms.tolist(), strict=True):
         if not past.windows.remembers(entity, time_ms):
             log.warning(
                 "%s[%d]@%d comes so late again that the beginnings of its windows are forgotten",
-                errand.about.source.topic, errand.partition, errand.offset,
+                redrive.header.source.topic, redrive.partition, redrive.offset,
             )  # fmt: skip
     orders = orders_of(
-        np.array([errand.partition for errand in valid], np.int64),
-        np.array([errand.offset for errand in valid], np.int64),
+        np.array([redrive.partition for redrive in valid], np.int64),
+        np.array([redrive.offset for redrive in valid], np.int64),
     )
     return past.glimpses(entities, times_ms, orders, plan.values(decoded.columns))
 
 
 async def caught_up(
-    worker: Worker[Any], past: Past, resumption: Resumption, log_of: TP, errands: Sequence[Errand]
-) -> tuple[list[Errand], Refusals]:
-    """Those of *errands*, all of one source partition, to whose source records *past* reaches.
+    worker: Worker[Any], past: Past, resumption: Resumption, log_of: TP,
+    redrives: Sequence[RedriveRecord],
+) -> tuple[list[RedriveRecord], Refusals]:  # fmt: skip
+    """Those of *redrives*, all of one source partition, to whose source records *past* reaches.
 
     What is missing is read again: after a restart the past may lie in the log *log_of*, though
     nothing new has come there. Beside them those that there is no source record of, and why.
     """
-    source = errands[0].about.source
+    source = redrives[0].header.source
     reached = past.of(source.topic, source.partition).offset
-    ready = [errand for errand in errands if errand.offset <= reached]
-    if len(ready) == len(errands):
+    ready = [redrive for redrive in redrives if redrive.offset <= reached]
+    if len(ready) == len(redrives):
         return ready, {}
     _, end = await worker.tail.bounds(source.topic, source.partition)
     refused: Refusals = {
-        errand.offset: WireError(f"not an errand: {source.topic}[{source.partition}] ends at {end}")
-        for errand in errands
-        if errand.offset >= end > reached
+        redrive.offset: WireError(
+            f"not a redrive record: {source.topic}[{source.partition}] ends at {end}"
+        )
+        for redrive in redrives
+        if redrive.offset >= end > reached
     }
-    waiting = [it for it in errands if it.offset > reached and it.offset not in refused]
+    waiting = [it for it in redrives if it.offset > reached and it.offset not in refused]
     if waiting and log_of in worker.wiring.app.batches.assignment():
         # Otherwise the group is changing: they are read again by who owns both.
         await resumption.take_up(worker, log_of)
         first, after_last = await worker.tail.bounds(log_of.topic, log_of.partition)
         if first == after_last:  # deleted: this is all the past there is
-            ready = [errand for errand in errands if errand.offset not in refused]
+            ready = [redrive for redrive in redrives if redrive.offset not in refused]
     return ready, refused

@@ -316,7 +316,7 @@ class Simulation:
         self.group.worker += 1
         component = OpenComponent(Columns(), ModelRef("terminals", "", "code"))
         stage = KeyedStage(self.wiring, NAME, Slot(component))
-        stage.errands = None
+        stage.redrive = None
         stage.tail = self.broker  # type: ignore[assignment]
         stage.clock = SimpleNamespace(now=lambda: 0.0)  # type: ignore[assignment]
         first = set[int]()
