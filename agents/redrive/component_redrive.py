@@ -105,7 +105,7 @@ class _Backlog:
         first = next(iter([*self.waiting[:1], *islice(self.queue, 1)]), None)
         return self.read_to if first is None else first.offset
 
-    def taken(self, most: int, now: float, *, in_order: bool) -> list[ConsumerRecord]:
+    def take(self, most: int, now: float, *, in_order: bool) -> list[ConsumerRecord]:
         """Up to *most* records to deal with now; with *in_order* none before those that wait."""
         if self.waiting and now >= self.try_at:
             count = self._fitting(self.waiting, most)
@@ -126,7 +126,7 @@ class _Backlog:
         self.nbytes -= taken
         return count
 
-    def come(self, records: Iterable[ConsumerRecord]) -> None:
+    def add(self, records: Iterable[ConsumerRecord]) -> None:
         """These are to be dealt with."""
         for record in records:
             self.queue.append(record)
@@ -163,7 +163,7 @@ class ComponentRedrive(ABC):
     @property
     def waits(self) -> bool:
         """Some redrive record has not been dealt with yet."""
-        return any(it.queue or it.waiting for it in self._backlogs.values())
+        return any(backlog.queue or backlog.waiting for backlog in self._backlogs.values())
 
     def forget(self) -> None:
         """Partitions may have new owners: what was read is read again."""
@@ -179,7 +179,7 @@ class ComponentRedrive(ABC):
         """
         for tp, records in fetched.items():
             backlog = self._backlogs.setdefault(tp.partition, _Backlog())
-            backlog.come(record for record in records if self.is_for_us(record))
+            backlog.add(record for record in records if self.is_for_us(record))
             backlog.read_to = records[-1].offset + 1
         if events_flow:
             self._events_at = time.monotonic()
@@ -189,7 +189,9 @@ class ComponentRedrive(ABC):
         for partition, backlog in self._backlogs.items():
             self.wiring.app.batches.done({TP(self._topic, partition): backlog.done})
         full = {
-            TP(self._topic, partition) for partition, it in self._backlogs.items() if it.is_full
+            TP(self._topic, partition)
+            for partition, backlog in self._backlogs.items()
+            if backlog.is_full
         }
         self.wiring.app.batches.pause_only(full, "redrive")
 
@@ -213,7 +215,7 @@ class ComponentRedrive(ABC):
             partition = next(iter(self._backlogs))
             backlog = self._backlogs.pop(partition)
             self._backlogs[partition] = backlog  # the last one to have another turn
-            if records := backlog.taken(most, now, in_order=self.in_order):
+            if records := backlog.take(most, now, in_order=self.in_order):
                 backlog.put_aside(await self.run(records), time.monotonic())
                 idle = 0
             else:

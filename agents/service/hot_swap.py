@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from agents.components import Challenge, Note, OpenComponent, Slot
 from agents.control import WORKER, ControlTopic, FixedWeights, now
-from agents.process.runner import Running
+from agents.process.runner import PipelineRun
 from agents.service.open_version import open_version, open_weights
 from agents.weigh import Terms, TermsSlot
 from agents.workers import StageMetrics
@@ -49,16 +49,16 @@ class Swapper:
     """
 
     def __init__(
-        self, control: ControlTopic, file: PipelineFile, registry: Registry, running: Running
+        self, control: ControlTopic, file: PipelineFile, registry: Registry, run: PipelineRun
     ) -> None:
         self._control = control
         self._pipeline = file.pipeline
         self._topology = Topology.of(file.pipeline)
         self._folder = file.path.parent
         self._registry = registry
-        self._metrics = running.stages
-        self._components = running.slots.components
-        self._terms = running.slots.terms
+        self._metrics = run.stages
+        self._components = run.active.components
+        self._terms = run.active.decision_rule
         self._tried: dict[str, object] = {}
         """What was last asked for, by component: it is tried once."""
         self._notes: dict[str, BaseModel] = {}

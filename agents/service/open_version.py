@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from agents.components import Challenge, OpenComponent, open_component
+from agents.components import Challenge, OpenComponent, Slot, open_component
 from agents.weigh import Weights
 from models.onnx.weighed_models import InService, OtherModel, in_service, learned_for, other_models
 from models.registry import Registry, RegistryError, WeightsOutOfDate
@@ -67,6 +67,14 @@ def open_version(
     return open_component(pinned, name, registry, folder, to_the_bit=True)
 
 
+def open_active(
+    pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
+) -> Slot:
+    """Component *name* as it is deployed: champion and challenger, see `open_deployed`."""
+    champion = open_deployed(pipeline, name, deployment, registry, folder)
+    return Slot(champion, open_challenger(pipeline, name, deployment, registry, folder))
+
+
 def open_deployed(
     pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
 ) -> OpenComponent:
@@ -101,7 +109,7 @@ def open_deployed(
     )
 
 
-def open_challenge(
+def open_challenger(
     pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
 ) -> Challenge | None:
     """The challenger of component *name*; None when there is none, or it cannot be used."""

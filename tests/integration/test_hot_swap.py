@@ -468,8 +468,8 @@ async def test_weights_that_cannot_be_used_leave_those_of_before_after_a_restart
         await ours.promote_weights(second.version)
     (two.home / "registry" / name / "@weights" / str(second.version) / "weights.json").unlink()
     async with pipeline_running(two, broker) as workers:
-        assert workers.slots.terms is not None
-        assert workers.slots.terms.terms.weights.version == first.version
+        assert workers.active.decision_rule is not None
+        assert workers.active.decision_rule.terms.weights.version == first.version
 
 
 async def reports_of(own: Trained, broker: BrokerSettings, what: str) -> list[WorkerReport]:
@@ -489,7 +489,7 @@ async def runs_after_a_start(
     """What runs of the forest after a start, and what its worker says of what should."""
     async with pipeline_running(own, broker, metrics) as workers:
         (report,) = await reports_of(own, broker, FOREST)
-        model = workers.slots.components[FOREST].champion.model.model
+        model = workers.active.components[FOREST].champion.model.model
     return model, report.state, report.reason
 
 
@@ -554,8 +554,8 @@ async def test_weights_that_do_not_fit_leave_the_newest_that_do(
         assert report.state == "refused"
         assert report.reason.startswith(f"weights@{good.version} weigh instead: ")
         assert refusals(two, metrics, "weigh") == 1
-        assert workers.slots.terms is not None
-        assert workers.slots.terms.terms.weights.version == good.version
+        assert workers.active.decision_rule is not None
+        assert workers.active.decision_rule.terms.weights.version == good.version
     assert f"weights@{good.version} runs instead" in caplog.text
 
 
