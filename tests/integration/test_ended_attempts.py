@@ -102,7 +102,7 @@ async def test_a_topic_without_summaries_is_read_once_and_summed_up_in_parts(
     for batch in range(8):
         await written(AttemptEndings(), broker, range(batch * BATCH, (batch + 1) * BATCH))
     monkeypatch.setattr(attempt_endings, "SUMMARY_AFTER", BATCH)
-    monkeypatch.setattr(attempt_endings, "MOST", 3 * BATCH)
+    monkeypatch.setattr(attempt_endings, "MOST_ENDINGS", 3 * BATCH)
     ends = await AttemptEndings.read(tail, TOPOLOGY, PARTITION, 5)
     for part in range(4):
         if part == 2:  # a crash before all are summed up: nothing is forgotten

@@ -22,8 +22,8 @@ from agents.components.catalogue import open_component
 from agents.control.errors import IsChampion, NothingToRollBack
 from agents.control.topic import ControlTopic
 from agents.publish.publisher import producer, publish_chunk
-from agents.service.challenger_follower import following
-from agents.service.challenger_score import Comparer
+from agents.service.challenger_comparison import Comparer
+from agents.service.challenger_follower import follow_challenger
 from agents.service.gc_protection import protected_by
 from agents.service.promotion import Promoter, Reports
 from agents.workers.metrics import Metrics
@@ -296,7 +296,7 @@ async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its
     )  # fmt: skip
     assert compared == sum(map(len, batches))
     comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
-    async with following(broker, two.pipeline, comparer) as follower:
+    async with follow_challenger(broker, two.pipeline, comparer) as follower:
         await follower.catch_up()
     found = comparer.comparison()
     assert (found.rows, found.canary_rows, found.failures) == (compared, 0, 0)
@@ -388,7 +388,7 @@ async def test_a_canary_decides_for_the_same_share_of_keys_all_the_time(
         else:
             assert forest_of(decision) == f"{FOREST}@1"
     comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
-    async with following(broker, two.pipeline, comparer) as follower:
+    async with follow_challenger(broker, two.pipeline, comparer) as follower:
         await follower.catch_up()
     found = comparer.comparison()
     assert found.canary_rows == sum(1 for _, d in told if forest_of(d).endswith("@2"))
