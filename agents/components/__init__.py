@@ -1,27 +1,25 @@
 """The components that a pipeline file can name, and running one over rows.
 
-`catalogue` makes a component of a file's entry; the built-in kinds are `extract_features`,
-`assess_risk` and `decide`. `running` keeps a bad row from costing its batch, `inference` the event
-loop from waiting, `active_component` says which version runs now and replaces it between two
-batches.
+`catalogue` makes a component of a file's entry. `running` keeps a bad row from costing its batch,
+and long code from holding up the event loop. `active_component` is what runs now, replaced between
+two batches; `challenger` what runs beside it; `version_starts` says where each has begun.
 """
 
-from agents.components.active_component import (
-    Challenge,
-    Made,
-    Note,
-    Slot,
-    exchanged,
-    in_share,
-    made_by,
-)
+from agents.components.active_component import ActiveComponent
 from agents.components.catalogue import OpenComponent, import_component, open_component
+from agents.components.challenger import (
+    ActiveChallenger,
+    ModelOutputs,
+    in_share,
+    run_models,
+    split_outputs,
+)
 from agents.components.extract_features import ExtractFeatures
-from agents.components.inference import Inference
-from agents.components.running import INVALID_OUTPUT, Transformed, checked, spread
+from agents.components.running import INVALID_OUTPUT, ComponentOutputs, Inference, checked, spread
+from agents.components.version_starts import StartListener, VersionStarts
 
 __all__ = [
-    "INVALID_OUTPUT", "Challenge", "ExtractFeatures", "Inference", "Made", "Note",
-    "OpenComponent", "Slot", "Transformed", "checked", "exchanged", "import_component",
-    "in_share", "made_by", "open_component", "spread",
+    "INVALID_OUTPUT", "ActiveChallenger", "ActiveComponent", "ComponentOutputs", "ExtractFeatures",
+    "Inference", "ModelOutputs", "OpenComponent", "StartListener", "VersionStarts", "checked",
+    "import_component", "in_share", "open_component", "run_models", "split_outputs", "spread",
 ]  # fmt: skip

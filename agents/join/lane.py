@@ -16,7 +16,7 @@ Position = tuple[Hashable, int]
 ENDINGS = 7
 """A component is down when so many of its workers, one after the other, said that they were about
 to run on rows, and gave no answer to them. One row that ends its workers ends five at most before
-it is passed over, see `agents.workers.poison_rows`."""
+it is passed over, see `agents.recovery.poison_rows`."""
 COMERS = 10
 """It is down, too, when so many of them came, one after the other, and none gave an answer, though
 there were rows for it: they got no further than starting, or ended at another partition's rows."""
@@ -41,7 +41,7 @@ def held_bytes(record_bytes: int, batch: StageBatch) -> int:
 
 
 @dataclass(slots=True)
-class Pending:
+class PendingBatch:
     """A batch that came, as far as its rows have not left the join."""
 
     batch: StageBatch
@@ -53,7 +53,7 @@ class Pending:
 
 
 @dataclass(slots=True)
-class LanePart:
+class LanePrefix:
     """What a lane gives to a prefix of rows."""
 
     batches: list[StageBatch] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Lane:
     """When it last answered rows (monotonic seconds)."""
     heard: bool = False
     """It has said how far it is; before that, its frontier is the join's."""
-    batches: deque[Pending] = field(default_factory=deque)
+    batches: deque[PendingBatch] = field(default_factory=deque)
     rows: int = 0
     nbytes: int = 0
     """Of all its batches."""
@@ -131,7 +131,7 @@ class Lane:
             self._comers.add(worker)
             self._came_at = attended
 
-    def push(self, pending: Pending, done: int, now: float, attended: float) -> int:
+    def push(self, pending: PendingBatch, done: int, now: float, attended: float) -> int:
         """Take in a batch; rows up to offset *done*, or that came before, are dropped.
 
         Returns how many of its rows are new to the lane, but came when the join was *done* with
@@ -211,9 +211,9 @@ class Lane:
             last, width = int(batch.rows.offsets[-1]), of_width
         return limit
 
-    def peek(self, limit: int) -> LanePart:
+    def peek(self, limit: int) -> LanePrefix:
         """All rows up to source offset *limit*; they stay."""
-        part = LanePart()
+        part = LanePrefix()
         for pending in self.batches:
             n = int(pending.batch.rows.offsets.searchsorted(limit, "right"))
             if n:
@@ -222,9 +222,9 @@ class Lane:
                 break
         return part
 
-    def take(self, limit: int) -> LanePart:
+    def take(self, limit: int) -> LanePrefix:
         """All rows up to source offset *limit*; batches that have no more are finished."""
-        part = LanePart()
+        part = LanePrefix()
         while self.batches:
             head = self.batches[0]
             n = int(head.batch.rows.offsets.searchsorted(limit, "right"))

@@ -29,9 +29,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.join.lane import Lane, LanePart, Pending, Position, held_bytes
-from agents.join.stage_rows import NO_ROWS, Reason, StageRows, aligned, failures_of, union
-from topics.records import Bools, Failure, Heartbeat, ModelRef, Rows, StageBatch
+from agents.join.lane import Lane, LanePrefix, PendingBatch, Position, held_bytes
+from agents.join.stage_rows import NO_ROWS, JoinedRows, Reason, aligned, union
+from topics.records import Bools, Heartbeat, ModelRef, Rows, StageBatch
 
 LaneKey = tuple[str, int]
 _CATCH_UP_S = 1.0
@@ -50,27 +50,7 @@ _NOTHING = StageBatch(
 """Of a record that has no rows for the join."""
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A prefix of source rows with what every stage says about them."""
-
-    rows: Rows
-    stages: Mapping[str, StageRows]
-    positions: Mapping[Hashable, int]
-    """What may be committed once the rows' output is written."""
-    covers_from: int
-    """The first source offset that these rows answer for."""
-    unaccounted: int
-    """Source offsets in front of or between the rows that no stage answered for."""
-    overdue_to: int = -1
-    """Rows up to this source offset have waited for as long as they may."""
-
-    def failures(self) -> dict[int, Failure]:
-        """Row → why it is absent somewhere, see `failures_of`."""
-        return failures_of(self.stages)
-
-
-class Wait(NamedTuple):
+class LaneWait(NamedTuple):
     """What rows wait for."""
 
     since: float
@@ -91,7 +71,7 @@ class Moment:
     """Whether an input's partition holds records that were not read yet."""
 
 
-class _Uncounted(NamedTuple):
+class _Exemption(NamedTuple):
     """Why a lane is not waited for."""
 
     reason: Reason
@@ -137,8 +117,8 @@ class PartitionJoin:
         }
         self._source = None if source is None else lane(source, 0, 1)
         self._every = [*self._lanes.values(), *([self._source] if self._source else [])]
-        self._unfinished: dict[Hashable, deque[Pending]] = {}
-        self._refused: dict[Hashable, Pending] = {}
+        self._unfinished: dict[Hashable, deque[PendingBatch]] = {}
+        self._refused: dict[Hashable, PendingBatch] = {}
         """Input → the first of its batches that was not held."""
         self._refused_lanes: dict[Hashable, set[LaneKey]] = {}
         """Input → the lanes of which a batch was not held: none of their later ones is either."""
@@ -176,7 +156,7 @@ class PartitionJoin:
         lane = self._lane_of(batch.component, batch.lane)
         if lane is None:
             raise KeyError(batch.component)
-        pending = Pending(batch, position, at.now, nbytes=held_bytes(record_bytes, batch))
+        pending = PendingBatch(batch, position, at.now, nbytes=held_bytes(record_bytes, batch))
         if self._refuses(lane, position[0]):
             lane.heard_at = at.attended
             if position[0] not in self._refused:
@@ -210,7 +190,7 @@ class PartitionJoin:
 
     def pass_over(self, position: Position) -> None:
         """A record without rows for us is dealt with as soon as those before it are."""
-        nothing = Pending(_NOTHING, position, 0.0, finished=True)
+        nothing = PendingBatch(_NOTHING, position, 0.0, finished=True)
         self._unfinished.setdefault(position[0], deque()).append(nothing)
 
     # -- the bound
@@ -297,7 +277,7 @@ class PartitionJoin:
         """Something is in flight here."""
         return any(lane.batches for lane in self._every)
 
-    def pop(self) -> Joined | None:
+    def pop(self) -> JoinedRows | None:
         """The longest prefix that every stage has answered, as far as it can leave in one go.
 
         None when there is none.
@@ -321,7 +301,7 @@ class PartitionJoin:
         *,
         deadline_s: float | None = None,
         needs_quorum: bool = True,
-    ) -> Joined | None:
+    ) -> JoinedRows | None:
         """The longest prefix whose rows need no further answer, as far as it can leave in one go.
 
         *quorum* says of which stages (N, S) are present whether that is enough. With *deadline_s*
@@ -364,20 +344,20 @@ class PartitionJoin:
         frontiers = [min(lane.frontier for lane in lanes) for lanes in self._stages.values()]
         return max([*frontiers, *([self._source.frontier] if self._source else [])])
 
-    def _uncounted(self, covered: int, at: Moment) -> dict[LaneKey, _Uncounted]:
+    def _uncounted(self, covered: int, at: Moment) -> dict[LaneKey, _Exemption]:
         """Lanes that have answers to give, but are not waited for."""
-        reasons: dict[LaneKey, _Uncounted] = {}
+        reasons: dict[LaneKey, _Exemption] = {}
         for key, lane in self._lanes.items():
             if lane.frontier >= covered:
                 continue
             if at.unread(lane.stage):
                 continue  # its answers may be among what was not read yet
             if lane.down(at.attended, self._stall_timeout_s):
-                reasons[key] = _Uncounted("down", covered)
+                reasons[key] = _Exemption("down", covered)
             elif self._is_behind(lane):
-                reasons[key] = _Uncounted(lane.left_as or "down", covered)
+                reasons[key] = _Exemption(lane.left_as or "down", covered)
             elif lane.claim():
-                reasons[key] = _Uncounted("down", self._claims_to(key))
+                reasons[key] = _Exemption("down", self._claims_to(key))
         return reasons
 
     def _claims_to(self, key: LaneKey) -> int:
@@ -403,7 +383,7 @@ class PartitionJoin:
         since = next((at for done, at in self._left if done > lane.frontier), None)
         return since is None or self._now - since > _CATCH_UP_S
 
-    def _stage_reasons(self, reasons: Mapping[LaneKey, _Uncounted]) -> dict[str, Reason]:
+    def _stage_reasons(self, reasons: Mapping[LaneKey, _Exemption]) -> dict[str, Reason]:
         """Why rows are without an answer, by stage: those that are not down are late."""
         found: dict[str, Reason] = {}
         for stage, lanes in self._stages.items():
@@ -449,7 +429,7 @@ class PartitionJoin:
 
     def _leave(
         self, limit: int, reasons: Mapping[str, Reason], overdue_to: int = -1
-    ) -> Joined | None:
+    ) -> JoinedRows | None:
         """All rows up to source offset *limit*."""
         self._blocked = None
         known = max(self._done, min(limit, self._held_to()))
@@ -467,7 +447,7 @@ class PartitionJoin:
                 lane.left_as = reasons[lane.stage]
         rows = self._rows_of(list(parts.values()), source)
         if not len(rows):
-            return Joined(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
+            return JoinedRows(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
         stages = {
             stage: aligned(
                 [batch for lane in lanes for batch in parts[stage, lane.number].batches],
@@ -477,7 +457,7 @@ class PartitionJoin:
             for stage, lanes in self._stages.items()
         }
         covers_from = min(part.covered[0][0] for part in everything if part.batches)
-        return Joined(rows, stages, positions, covers_from, unaccounted, overdue_to)
+        return JoinedRows(rows, stages, positions, covers_from, unaccounted, overdue_to)
 
     def _remember_what_left(self, reasons: Mapping[str, Reason]) -> None:
         if reasons:
@@ -491,7 +471,7 @@ class PartitionJoin:
         while len(self._left) > _LEFT:  # the oldest one stands for those behind it
             del self._left[1]
 
-    def _rows_of(self, parts: Sequence[LanePart], source: LanePart | None) -> Rows:
+    def _rows_of(self, parts: Sequence[LanePrefix], source: LanePrefix | None) -> Rows:
         known = [[batch.rows for batch in part.batches]
                  for part in [*parts, *([source] if source else [])] if part.batches]  # fmt: skip
         return union(known) if known else NO_ROWS
@@ -518,7 +498,7 @@ class PartitionJoin:
                 positions[source] = waiting.popleft().position[1]
         return positions
 
-    def _count_unaccounted(self, parts: Collection[LanePart]) -> int:
+    def _count_unaccounted(self, parts: Collection[LanePrefix]) -> int:
         """Offsets that nobody answers for: a batch says which part of its source it covers."""
         lost = 0
         longest = max(parts, key=lambda part: part.rows)
@@ -533,7 +513,7 @@ class PartitionJoin:
 
     # -- what is waited for
 
-    def waits(self, at: Moment) -> dict[str, Wait]:
+    def waits(self, at: Moment) -> dict[str, LaneWait]:
         """Lanes that have not answered a row which is known here, and lanes that are down."""
         known = [
             (int(pending.batch.rows.offsets[-1]), pending.arrived_at)
@@ -542,7 +522,7 @@ class PartitionJoin:
             if len(pending.batch)
         ]
         furthest = max((offset for offset, _ in known), default=self._done)
-        found: dict[str, Wait] = {}
+        found: dict[str, LaneWait] = {}
         for lane in self._lanes.values():
             down = ""
             if not at.unread(lane.stage):
@@ -552,7 +532,7 @@ class PartitionJoin:
             if lane.frontier < furthest or down:
                 arrived = min((t for offset, t in known if offset > lane.frontier), default=at.now)
                 since = max(lane.progressed_at, arrived)
-                found[lane.name] = Wait(since, down)
+                found[lane.name] = LaneWait(since, down)
         return found
 
     def oldest_ms(self) -> int | None:

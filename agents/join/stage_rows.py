@@ -1,15 +1,19 @@
-"""Stages' batches side by side: one row per source offset, absent where a stage has none."""
+"""Stages' batches side by side: one row per source offset, absent where a stage has none.
+
+`JoinedRows` leave a join, `StageInput` is what a worker's components are given.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.components import INVALID_OUTPUT
+from models.component import Batch
 from topics.records import (
     Bools,
     BytesColumn,
@@ -72,13 +76,81 @@ class StageRows:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class JoinedRows:
+    """A prefix of source rows with what every stage says about them."""
+
+    rows: Rows
+    stages: Mapping[str, StageRows]
+    positions: Mapping[Hashable, int]
+    """What may be committed once the rows' output is written."""
+    covers_from: int
+    """The first source offset that these rows answer for."""
+    unaccounted: int
+    """Source offsets in front of or between the rows that no stage answered for."""
+    overdue_to: int = -1
+    """Rows up to this source offset have waited for as long as they may."""
+
+    def failures(self) -> dict[int, Failure]:
+        """Row → why it is absent somewhere, see `failures_of`."""
+        return failures_of(self.stages)
+
+
+class EventInput(NamedTuple):
+    """What a component that reads events is given of N rows."""
+
+    batch: Batch
+    """The valid events' columns."""
+    valid: Ints
+    """Which of the N rows they are."""
+    failures: Mapping[int, Failure]
+    """Why the others are not."""
+
+    def between(self, start: int, stop: int) -> EventInput:
+        """Of rows [start, stop)."""
+        first, last = self.valid.searchsorted([start, stop]).tolist()
+        columns = {name: column[first:last] for name, column in self.batch.columns.items()}
+        failures = {
+            row - start: failure._replace(row=row - start)
+            for row, failure in self.failures.items()
+            if start <= row < stop
+        }
+        return EventInput(Batch(last - first, columns), self.valid[first:last] - start, failures)
+
+
+@dataclass(frozen=True, slots=True)
+class StageInput:
+    """Rows of one source partition, and what there is to read of them."""
+
+    partition: int
+    covers_from: int
+    rows: Rows
+    stages: Mapping[str, StageRows] = field(default_factory=dict)
+    events: EventInput | None = None
+
+    def __getitem__(self, rows: slice) -> StageInput:
+        start, stop, _ = rows.indices(len(self.rows))
+        return StageInput(
+            self.partition,
+            int(self.rows.offsets[start - 1]) + 1 if start else self.covers_from,
+            self.rows[rows],
+            {name: stage[rows] for name, stage in self.stages.items()},
+            None if self.events is None else self.events.between(start, stop),
+        )
+
+    @classmethod
+    def of(cls, partition: int, joined: JoinedRows) -> StageInput:
+        """Joined rows."""
+        return cls(partition, joined.covers_from, joined.rows, joined.stages)
+
+
 def failures_of(stages: Mapping[str, StageRows]) -> dict[int, Failure]:
     """Row → why it is absent somewhere: the first stage's reason, in stage order."""
-    found: dict[int, Failure] = {}
+    failures: dict[int, Failure] = {}
     for stage in stages.values():
         for failure in stage.failures:
-            found.setdefault(failure.row, failure)
-    return found
+            failures.setdefault(failure.row, failure)
+    return failures
 
 
 def union(candidates: Sequence[Sequence[Rows]]) -> Rows:
@@ -149,7 +221,8 @@ def _of_one_width(parts: list[StageBatch]) -> list[StageBatch]:
     if len(widths) == 1:
         return parts
     width = max((p.output.shape[1] for p in parts if p.present.any()), default=1)
-    return [it if it.output.shape[1] == width else _without_outputs(it, width) for it in parts]
+    return [part if part.output.shape[1] == width else _without_outputs(part, width)
+            for part in parts]  # fmt: skip
 
 
 def _without_outputs(part: StageBatch, width: int) -> StageBatch:

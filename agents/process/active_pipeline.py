@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agents.components import Slot
-from agents.weigh import TermsSlot
+from agents.components import ActiveComponent
+from agents.weigh import ActiveDecisionRule
 from topics.pipeline import WEIGH, Pipeline, workers
 
 
@@ -15,9 +15,9 @@ class ActivePipeline:
     """What the workers of this process run now."""
 
     pipeline: Pipeline
-    components: Mapping[str, Slot]
+    components: Mapping[str, ActiveComponent]
     """By name; those that run here."""
-    decision_rule: TermsSlot | None
+    decision_rule: ActiveDecisionRule | None
     """The weighting agent's; None when it does not run here."""
 
     def workers(self) -> dict[str, tuple[str, ...]]:

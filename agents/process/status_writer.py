@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from aiokafka.errors import KafkaError
 
 from agents.control import WORKER, ControlTopic, now_ms
-from agents.workers import Wait
-from agents.workers.partition_lag import partition_lag
+from agents.workers import StageWait
 from topics.errors import AnabranchError
 from topics.pipeline import EVENTS, KEYED, WEIGH, inputs_of
 from topics.pipeline.readers import readers
@@ -147,7 +146,7 @@ class StatusWriter:
         if not self._run.ready:
             return []
         worker = self._run.workers[name]
-        lag = partition_lag(self._run.apps[name].batches, worker.owned)
+        lag = worker.lag()
         statuses = {status.partition: status for status in worker.status()}
         return [
             (
@@ -159,26 +158,26 @@ class StatusWriter:
 
     def _waits(
         self, name: str, partitions: Sequence[PartitionStatus], at_ms: int
-    ) -> dict[str, Wait]:
+    ) -> dict[str, StageWait]:
         """What rows of a worker wait for, all lanes of a stage as one; no wait where there is none.
 
         So a series ends at 0 when its wait does.
         """
         if name not in self._waited_for:
             self._waited_for[name] = self._stages_read_by(name)
-        waits = dict.fromkeys(self._waited_for[name], Wait())
+        waits = dict.fromkeys(self._waited_for[name], StageWait())
         for status in partitions:
-            longest: dict[str, Wait] = {}
+            longest: dict[str, StageWait] = {}
             for source, awaited in status.waiting_for.items():
                 stage = source.partition("[")[0]
                 seconds = max(0.0, (at_ms - awaited.since_ms) / 1000)
-                before = longest.get(stage, Wait())
-                longest[stage] = Wait(
+                before = longest.get(stage, StageWait())
+                longest[stage] = StageWait(
                     status.rows, max(before.seconds, seconds), before.down or awaited.down
                 )
             for stage, wait in longest.items():
-                sofar = waits.get(stage, Wait())
-                waits[stage] = Wait(
+                sofar = waits.get(stage, StageWait())
+                waits[stage] = StageWait(
                     sofar.rows + wait.rows, max(sofar.seconds, wait.seconds),
                     sofar.down or wait.down,
                 )  # fmt: skip
@@ -199,7 +198,7 @@ class StatusWriter:
         if name == WEIGH:
             if active.decision_rule is None:
                 return ()
-            rule = active.decision_rule.terms
+            rule = active.decision_rule.rule
             policy = f"{self._pipeline.name}@{rule.policy.version}"
             return (
                 InService(what=WEIGHTS, version=f"{WEIGHTS}@{rule.weights.version}"),
@@ -209,8 +208,8 @@ class StatusWriter:
         for member in () if name.endswith(KEYED) else self._readers[name].members:
             component = active.components[member]
             in_service.append(_in_service(member, component.champion.model))
-            if component.challenge is not None:
-                model = component.challenge.opened.model
+            if component.challenger is not None:
+                model = component.challenger.opened.model
                 in_service.append(_in_service(member, model, challenger=True))
         return tuple(in_service)
 

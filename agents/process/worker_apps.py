@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from agents.process.active_pipeline import ActivePipeline
-from agents.stages import Chain, JoinedStage, KeyedStage, Repartition, SourceStage
+from agents.stages import ComponentGroup, JoinStage, KeyedStage, Repartition, SourceStage
 from agents.weigh import Weigher
 from agents.workers import (
-    InStep,
+    FlowControl,
     Metrics,
     StageApp,
     StageMetrics,
@@ -36,13 +36,13 @@ def worker_apps(
     active: ActivePipeline, settings: BrokerSettings, metrics: Metrics
 ) -> tuple[dict[str, WorkerApp], dict[str, StageMetrics]]:
     """The apps of all workers that run here by name, and the metrics of workers and components."""
-    pipeline, in_step = active.pipeline, InStep()
+    pipeline, flow_control = active.pipeline, FlowControl()
     apps: dict[str, WorkerApp] = {}
     stages: dict[str, StageMetrics] = {}
     for name, members in active.workers().items():
         for own in dict.fromkeys((name, *members)):
             stages[own] = StageMetrics(metrics, pipeline.name, own)
-        apps[name] = _worker_app(active, name, settings, stages, in_step)
+        apps[name] = _worker_app(active, name, settings, stages, flow_control)
         if name in Topology.of(pipeline).repartitioned:
             keyed = f"{name}{KEYED}"
             stages[keyed] = StageMetrics(metrics, pipeline.name, keyed)
@@ -52,7 +52,7 @@ def worker_apps(
 
 def _worker_app(
     active: ActivePipeline, name: str, settings: BrokerSettings,
-    stages: Mapping[str, StageMetrics], in_step: InStep,
+    stages: Mapping[str, StageMetrics], flow_control: FlowControl,
 ) -> WorkerApp:  # fmt: skip
     """The app of the worker called *name*."""
     pipeline, topology = active.pipeline, Topology.of(active.pipeline)
@@ -63,9 +63,9 @@ def _worker_app(
         topology.group(name), settings,
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
     )  # fmt: skip
-    wiring = Wiring(pipeline, app, settings, stages[name], in_step)
+    wiring = Wiring(pipeline, app, settings, stages[name], flow_control)
     if reads_events and active.decision_rule is not None:
-        app.batches.turn = in_step.turn
+        app.batches.turn = flow_control.turn
     for member in members:
         stages[member].observe_model(active.components[member].champion.model)
     worker = _worker(wiring, name, members, active, stages)
@@ -80,15 +80,15 @@ def _worker(
     if name == WEIGH:
         if active.decision_rule is None:
             raise ValueError("the weighting agent needs weights")
-        weights = active.decision_rule.terms.weights
+        weights = active.decision_rule.rule.weights
         wiring.metrics.observe_terms(weights.values, weights.version)
         return Weigher(wiring, active.decision_rule)
     components = {member: active.components[member] for member in members}
     if name in wiring.topology.repartitioned:
         return KeyedStage(wiring, name, components[name])
-    chain = Chain(wiring, components, stages)
-    kind = SourceStage if EVENTS in inputs_of(wiring.pipeline, chain.names) else JoinedStage
-    return kind(wiring, chain)
+    group = ComponentGroup(wiring, components, stages)
+    kind = SourceStage if EVENTS in inputs_of(wiring.pipeline, group.names) else JoinStage
+    return kind(wiring, group)
 
 
 def _repartition_app(

@@ -23,7 +23,7 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.join import Joined, aligned
+from agents.join import JoinedRows, aligned
 from agents.redrive.dead_letter_writer import write_while_they_fit
 from agents.workers import Wiring
 from topics.errors import WireError
@@ -354,7 +354,7 @@ class RedriveRows(NamedTuple):
     """Redrive records that can be joined, and those that cannot."""
 
     redrives: list[RedriveRecord]
-    joined: Joined | None
+    joined: JoinedRows | None
     """Their events as a join would hand them on; None when there are none."""
     refused: Refusals
 
@@ -375,7 +375,7 @@ def joined_rows(redrives: Sequence[RedriveRecord], inputs: Sequence[str]) -> Red
     return RedriveRows(good, _joined(good, inputs) if good else None, refused)
 
 
-def _joined(redrives: Sequence[RedriveRecord], inputs: Sequence[str]) -> Joined:
+def _joined(redrives: Sequence[RedriveRecord], inputs: Sequence[str]) -> JoinedRows:
     """Raises WireError when an output of any record is none, or when one has no output at all."""
     by_name = {
         name: _outputs(name, [redrive for redrive in redrives if name in redrive.outputs])
@@ -392,7 +392,7 @@ def _joined(redrives: Sequence[RedriveRecord], inputs: Sequence[str]) -> Joined:
     known = [*by_name.values(), *(_outputs(name, records) for name, records in others.items())]
     rows = _rows([batch.rows for batches in known for batch in batches])
     stages = {name: aligned(batches, rows.offsets) for name, batches in by_name.items()}
-    return Joined(rows, stages, {}, redrives[0].offset, 0)
+    return JoinedRows(rows, stages, {}, redrives[0].offset, 0)
 
 
 def _outputs(name: str, redrives: Sequence[RedriveRecord]) -> list[StageBatch]:

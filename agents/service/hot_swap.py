@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiokafka.errors import KafkaError
 from pydantic import BaseModel
 
-from agents.components import Challenge, Note, OpenComponent, Slot
+from agents.components import ActiveChallenger, ActiveComponent, OpenComponent, StartListener
 from agents.control import WORKER, ControlTopic, FixedWeights, now
 from agents.process.runner import PipelineRun
 from agents.service.open_version import open_version, open_weights
-from agents.weigh import Terms, TermsSlot
+from agents.weigh import ActiveDecisionRule, DecisionRule
 from agents.workers import StageMetrics
 from models.registry import Registry, RegistryError
 from topics.errors import AnabranchError
@@ -67,9 +67,9 @@ class Swapper:
         self._failed: dict[str, str] = {}
         """What fails at the moment, by topic."""
         for name, slot in self._components.items():
-            slot.note = self._noted(name)
+            slot.starts.listener = self._noted(name)
         if self._terms is not None:
-            self._terms.note = self._terms_noted
+            self._terms.starts.listener = self._terms_noted
         for metrics in self._metrics.values():
             for result in ("swapped", "refused"):
                 metrics.observe_swap(result, 0)  # a series that is there can be alerted on
@@ -108,7 +108,9 @@ class Swapper:
         if self._terms is not None:
             await self._swap_terms(self._terms)
 
-    async def _swap_champion(self, name: str, slot: Slot, deployment: Deployment) -> None:
+    async def _swap_champion(
+        self, name: str, slot: ActiveComponent, deployment: Deployment
+    ) -> None:
         wanted = deployment.champion
         if wanted is None or not self._is_new(name, wanted):
             return
@@ -122,27 +124,29 @@ class Swapper:
         else:
             await self._swap(name, wanted, put, lambda: f"{slot.champion.model.model} runs instead")
 
-    async def _swap_challenger(self, name: str, slot: Slot, wanted: Challenger | None) -> None:
+    async def _swap_challenger(
+        self, name: str, slot: ActiveComponent, wanted: Challenger | None
+    ) -> None:
         if wanted is None:
-            slot.challenge = None
+            slot.challenger = None
             self._tried.pop(f"{name} challenger", None)
             return
         if not self._is_new(f"{name} challenger", wanted):
             return
-        runs = slot.challenge
+        runs = slot.challenger
         if runs is not None and _is(runs.opened.model, name, wanted):
-            slot.challenge = runs._replace(share=wanted.share)
+            slot.challenger = runs._replace(share=wanted.share)
             self._report(name, wanted.version)
             return
 
         def put(opened: OpenComponent) -> None:
-            slot.challenge = Challenge(opened, wanted.share)
+            slot.challenger = ActiveChallenger(opened, wanted.share)
 
         def alone() -> str:
             return f"{slot.champion.model.model} runs alone"
 
         if not await self._swap(name, wanted, put, alone, self._topology.shadow(name)):
-            slot.challenge = None  # the one that runs is not asked for any more
+            slot.challenger = None  # the one that runs is not asked for any more
 
     async def _swap(
         self, name: str, wanted: VersionRef, put: Callable[[OpenComponent], None],
@@ -159,7 +163,7 @@ class Swapper:
 
         return await self._attempt(name, name, wanted.version, opened, instead)
 
-    async def _swap_terms(self, slot: TermsSlot) -> None:
+    async def _swap_terms(self, slot: ActiveDecisionRule) -> None:
         state = self._control.state
         if self._is_new("models that weights hold for", dict(state.deployments)):
             await self._renew_learned_for(slot)
@@ -172,26 +176,26 @@ class Swapper:
                 )
                 if weights.version != version:
                     raise FixedWeights(self._pipeline.name)
-                self._put(slot, Terms.of(self._pipeline, weights, slot.terms.policy))
+                self._put(slot, DecisionRule.of(self._pipeline, weights, slot.rule.policy))
 
             def other_weights() -> str:
-                return f"{WEIGHTS}@{slot.terms.weights.version} weigh instead"
+                return f"{WEIGHTS}@{slot.rule.weights.version} weigh instead"
 
             await self._attempt(WEIGHTS, WEIGH, version, weighed, other_weights)
         if state.policy is not None and self._is_new(POLICY, state.policy):
             policy = state.policy.policy
 
             async def decided() -> None:
-                self._put(slot, Terms.of(self._pipeline, slot.terms.weights, policy))
+                self._put(slot, DecisionRule.of(self._pipeline, slot.rule.weights, policy))
 
             def other_policy() -> str:
-                return f"{POLICY}@{slot.terms.policy.version} decides instead"
+                return f"{POLICY}@{slot.rule.policy.version} decides instead"
 
             await self._attempt(POLICY, WEIGH, policy.version, decided, other_policy)
 
-    async def _renew_learned_for(self, slot: TermsSlot) -> None:
+    async def _renew_learned_for(self, slot: ActiveDecisionRule) -> None:
         """What is promoted may be a variant that was registered after the weights were opened."""
-        version = slot.terms.weights.version
+        version = slot.rule.weights.version
         try:
             weights = await asyncio.to_thread(
                 open_weights, self._pipeline, self._registry, version or None
@@ -200,11 +204,11 @@ class Swapper:
             log.warning("%s@%d: %s", WEIGHTS, version, exc)
             return
         if weights.version == version:
-            self._put(slot, Terms.of(self._pipeline, weights, slot.terms.policy))
+            self._put(slot, DecisionRule.of(self._pipeline, weights, slot.rule.policy))
 
-    def _put(self, slot: TermsSlot, terms: Terms) -> None:
-        if (terms.weights, terms.policy) != (slot.terms.weights, slot.terms.policy):
-            slot.terms = terms
+    def _put(self, slot: ActiveDecisionRule, terms: DecisionRule) -> None:
+        if (terms.weights, terms.policy) != (slot.rule.weights, slot.rule.policy):
+            slot.rule = terms
             self._metrics[WEIGH].observe_terms(terms.weights.values, terms.weights.version)
 
     async def _attempt(
@@ -239,7 +243,7 @@ class Swapper:
             version=version, state=state, reason=refused[:1000], at=now()
         )
 
-    def _noted(self, name: str) -> Note:
+    def _noted(self, name: str) -> StartListener[ModelRef]:
         def note(model: ModelRef, partition: int, offset: int, *, takes_over: bool) -> None:
             version = model.model.removeprefix(f"{name}@")
             if version.isdecimal():  # others have no versions
@@ -247,9 +251,12 @@ class Swapper:
 
         return note
 
-    def _terms_noted(self, terms: Terms, partition: int, offset: int, *, takes_over: bool) -> None:
-        self._note_first((WEIGHTS, terms.weights.version, partition), offset, takes_over)
-        self._note_first((POLICY, terms.policy.version, partition), offset, takes_over)
+    def _terms_noted(
+        self, versions: tuple[int, int], partition: int, offset: int, *, takes_over: bool
+    ) -> None:
+        weights, policy = versions
+        self._note_first((WEIGHTS, weights, partition), offset, takes_over)
+        self._note_first((POLICY, policy, partition), offset, takes_over)
 
     def _note_first(self, at: tuple[str, int, int], offset: int, takes_over: bool) -> None:
         """Remember to say where a version has begun: again if it has come back."""

@@ -12,7 +12,7 @@ from agents.service.open_version import (
     open_deployed_weights,
     open_weights,
 )
-from agents.weigh import Terms, TermsSlot
+from agents.weigh import ActiveDecisionRule, DecisionRule
 from models.onnx.weighed_models import WeightsOfOtherModels
 from models.registry import ModelOutOfDate, Registry, WeightsVersion, reads
 from topics.errors import AnabranchError
@@ -50,7 +50,7 @@ def open_pipeline(
     rule = open_rule(pipeline, registry, state) if WEIGH in wanted else None
     if rule is not None:
         check_weighed_models(file, registry, state, rule.weights.version)
-    return ActivePipeline(pipeline, components, None if rule is None else TermsSlot(rule))
+    return ActivePipeline(pipeline, components, None if rule is None else ActiveDecisionRule(rule))
 
 
 def _wanted(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
@@ -87,13 +87,14 @@ def check_trained(
             raise ModelOutOfDate(pipeline.name, newest.name, newest.card.inputs)
 
 
-def open_rule(pipeline: Pipeline, registry: Registry, state: ControlState) -> Terms:
+def open_rule(pipeline: Pipeline, registry: Registry, state: ControlState) -> DecisionRule:
     """The weights and the policy that are in service.
 
     Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
     """
     policy = state.policy.policy if state.policy else None
-    return Terms.of(pipeline, open_deployed_weights(pipeline, registry, state.weights), policy)
+    weights = open_deployed_weights(pipeline, registry, state.weights)
+    return DecisionRule.of(pipeline, weights, policy)
 
 
 def check_weighed_models(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from agents.components import Challenge, OpenComponent, Slot, open_component
+from agents.components import ActiveChallenger, ActiveComponent, OpenComponent, open_component
 from agents.weigh import Weights
 from models.onnx.weighed_models import InService, OtherModel, in_service, learned_for, other_models
 from models.registry import Registry, RegistryError, WeightsOutOfDate
@@ -69,10 +69,10 @@ def open_version(
 
 def open_active(
     pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
-) -> Slot:
+) -> ActiveComponent:
     """Component *name* as it is deployed: champion and challenger, see `open_deployed`."""
     champion = open_deployed(pipeline, name, deployment, registry, folder)
-    return Slot(champion, open_challenger(pipeline, name, deployment, registry, folder))
+    return ActiveComponent(champion, open_challenger(pipeline, name, deployment, registry, folder))
 
 
 def open_deployed(
@@ -111,7 +111,7 @@ def open_deployed(
 
 def open_challenger(
     pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
-) -> Challenge | None:
+) -> ActiveChallenger | None:
     """The challenger of component *name*; None when there is none, or it cannot be used."""
     wanted = deployment.challenger
     if wanted is None:
@@ -122,7 +122,7 @@ def open_challenger(
     except RegistryError as exc:
         log.warning("%s@%d cannot challenge: %s", name, wanted.version, exc)
         return None
-    return Challenge(opened, wanted.share)
+    return ActiveChallenger(opened, wanted.share)
 
 
 def open_deployed_weights(

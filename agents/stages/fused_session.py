@@ -1,4 +1,7 @@
-"""The models of a worker's components in one session, as long as that can be."""
+"""The models of a worker's components in one session, as long as that can be.
+
+See `agents.stages.component_group` for what it means that components are fused.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.components import ExtractFeatures, Inference, Made, OpenComponent, Slot, checked, spread
-from agents.join import Given
+from agents.components import (
+    ActiveComponent,
+    ExtractFeatures,
+    Inference,
+    ModelOutputs,
+    OpenComponent,
+    checked,
+    spread,
+)
+from agents.join import StageInput
 from agents.workers import Wiring
 from models.component import StageOutput
 from models.onnx.fuse import FusedSession, block_of, parts_of
@@ -51,31 +62,31 @@ class FusedModels:
     One that fails is not used again until another version is in service.
     """
 
-    def __init__(self, wiring: Wiring, slots: Mapping[str, Slot]) -> None:
-        self._worker = worker_name([*slots])
+    def __init__(self, wiring: Wiring, components: Mapping[str, ActiveComponent]) -> None:
+        self._worker = worker_name([*components])
         self._pipeline = wiring.pipeline
-        self._slots = slots
+        self._components = components
         self._metrics = wiring.metrics
         self._inference = Inference(wiring.metrics)
         self._of: Champions = {}
         self._widths: Mapping[str, int] = {}
         self._session: FusedSession | None = None
-        self._merging: asyncio.Task[None] | None = None
+        self._making: asyncio.Task[None] | None = None
 
-    async def run(self, given: Given) -> dict[str, Made]:
+    async def run(self, rows: StageInput) -> dict[str, ModelOutputs]:
         """What each component makes of the rows; empty when they are to run one by one."""
-        if any(slot.challenge is not None for slot in self._slots.values()):
+        if any(active.challenger is not None for active in self._components.values()):
             return {}
-        champions = {name: slot.champion for name, slot in self._slots.items()}
+        champions = {name: active.champion for name, active in self._components.items()}
         try:
-            read = self._read(given, champions)
+            read = self._read(rows, champions)
             if read is None or not len(read.rows):
                 return {}
             session = self._session_of(champions, read.widths)
             if session is None:
                 return {}
-            n = len(given.rows)
-            return await self._inference.run(lambda: _made(session, champions, read, n), n)
+            n = len(rows.rows)
+            return await self._inference.run(lambda: _outputs(session, champions, read, n), n)
         except BeyondFloat32:
             return {}  # one by one it comes out which row's it is
         except Exception:  # whatever it is: one by one it comes out which component's it is
@@ -83,34 +94,34 @@ class FusedModels:
             self._use(None)
             return {}
 
-    def _read(self, given: Given, champions: Champions) -> _Read | None:
+    def _read(self, rows: StageInput, champions: Champions) -> _Read | None:
         """None when some rows have only a part of what is read."""
-        if given.events is not None:
-            batch, rows, _ = given.events
+        if rows.events is not None:
+            batch, valid, _ = rows.events
             name, first = next(iter(champions.items()))
             if not isinstance(first.component, ExtractFeatures) or not batch.rows:
                 return None
             features = first.component.vector(batch)
             blocks = {block_of(name): singles(features, first.component.names)}
-            return _Read(rows, blocks, name, features)
-        present = [stage.present for stage in given.stages.values()]
-        if any((it != present[0]).any() for it in present):
+            return _Read(valid, blocks, name, features)
+        whole, *others = [stage.present for stage in rows.stages.values()]
+        if any((present != whole).any() for present in others):
             return None
-        rows = np.flatnonzero(present[0])
+        present = np.flatnonzero(whole)
         blocks = {
-            block_of(name): singles(stage.output[rows]) for name, stage in given.stages.items()
+            block_of(name): singles(stage.output[present]) for name, stage in rows.stages.items()
         }
-        return _Read(rows, blocks)
+        return _Read(present, blocks)
 
     def _session_of(self, champions: Champions, widths: Mapping[str, int]) -> FusedSession | None:
         """The session, if it is there; otherwise it is begun to be made."""
         if self._of != champions:
             self._of, self._widths = champions, widths
             self._use(None)
-            self._merging = asyncio.create_task(self._merge(champions, widths))
+            self._making = asyncio.create_task(self._make(champions, widths))
         return self._session if widths == self._widths else None
 
-    async def _merge(self, champions: Champions, widths: Mapping[str, int]) -> None:
+    async def _make(self, champions: Champions, widths: Mapping[str, int]) -> None:
         try:
             parts = parts_of(self._pipeline, _sessions(champions))
             session = await asyncio.to_thread(FusedSession.of, parts, widths)
@@ -126,24 +137,26 @@ class FusedModels:
 
 
 def _sessions(champions: Champions) -> dict[str, ModelSession]:
-    found: dict[str, ModelSession] = {}
+    sessions: dict[str, ModelSession] = {}
     for name, opened in champions.items():
         if not isinstance(opened.component, ModelComponent):
             raise RegistryError(f"{name} has no ONNX model")
-        found[name] = opened.component.session
-    return found
+        sessions[name] = opened.component.session
+    return sessions
 
 
-def _made(session: FusedSession, champions: Champions, read: _Read, n: int) -> dict[str, Made]:
+def _outputs(
+    session: FusedSession, champions: Champions, read: _Read, n: int
+) -> dict[str, ModelOutputs]:
     """The outputs; empty when one of them is not valid: one by one it comes out why."""
-    found: dict[str, Made] = {}
+    results: dict[str, ModelOutputs] = {}
     for name, signal in session.signals(read.blocks).items():
         opened = champions[name]
         output = StageOutput.of_signal(signal)
         if name == read.features_of and read.features is not None:
             output = StageOutput(read.features, signal)
-        done = checked(output, len(read.rows))
-        if done.errors:
+        outputs = checked(output, len(read.rows))
+        if outputs.errors:
             return {}
-        found[name] = Made(opened.model, spread(done, read.rows, n))
-    return found
+        results[name] = ModelOutputs(opened.model, spread(outputs, read.rows, n))
+    return results

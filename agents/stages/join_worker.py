@@ -1,17 +1,25 @@
-"""A worker that reads stage topics: one offset-aligned join per source partition."""
+"""Workers that read stage topics: one offset-aligned join per source partition.
+
+`JoinWorker` feeds the joins, for components (`JoinStage`) and for the weighting agent
+(`agents.weigh.weigher`).
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.join import Joined, Moment, PartitionJoin
-from agents.workers import Standing, Wiring, Worker, all_done
+from agents.join import JoinedRows, Moment, PartitionJoin, StageInput
+from agents.redrive import StageRedrive
+from agents.stages.component_group import ComponentGroup
+from agents.workers import PartitionHealth, StagePulse, Wiring, Worker, all_done
 from topics.errors import WireError
+from topics.pipeline import inputs_of
 from topics.records import Awaited, StageBatch, decode, heartbeat_of
 from topics.transport import Fetch
 
@@ -21,7 +29,7 @@ _LOOK_S = 0.02
 """How often partitions that got nothing are looked at: rows may not have to wait any longer."""
 
 
-class JoinedWorker(Worker[PartitionJoin]):
+class JoinWorker(Worker[PartitionJoin]):
     """Feeds the joins and hands on what leaves them. Subclasses say what is done with it."""
 
     source: str | None = None
@@ -33,11 +41,11 @@ class JoinedWorker(Worker[PartitionJoin]):
         self._look_at = 0.0
         self._stage_of = {self.topology.stage(name): name for name in inputs}
 
-    async def emit(self, partition: int, joined: Joined) -> None:
+    async def emit(self, partition: int, joined: JoinedRows) -> None:
         """Deal with joined rows; returns when what they lead to is written."""
         raise NotImplementedError
 
-    def closed(self, join: PartitionJoin, at: Moment) -> Joined | None:  # noqa: ARG002
+    def closed(self, join: PartitionJoin, at: Moment) -> JoinedRows | None:  # noqa: ARG002
         """Rows that need not wait for all answers: none, for all but the weighting agent."""
         return None
 
@@ -134,11 +142,11 @@ class JoinedWorker(Worker[PartitionJoin]):
         """Rows may have to be let go, or a stage may be found to be down."""
         return any(join.holds_rows for _, join in self.states())
 
-    def standing(self, partition: int) -> Standing:
+    def health(self, partition: int) -> PartitionHealth:
         """What the rows of the partition wait for."""
         join = self._states.get(partition)
         if join is None:
-            return Standing("starting")
+            return PartitionHealth("starting")
         at = self._moment(partition)
         wall_ms = time.time() * 1000
         waits = {
@@ -149,7 +157,7 @@ class JoinedWorker(Worker[PartitionJoin]):
             for name, wait in join.waits(at).items()
         }  # fmt: skip
         held = join.holds_rows and bool(waits)
-        return Standing("waiting" if held else "working", waits,
+        return PartitionHealth("waiting" if held else "working", waits,
                         join.pending_rows, join.oldest_ms())  # fmt: skip
 
     def _excuse_the_unheard(self) -> None:
@@ -181,3 +189,30 @@ class JoinedWorker(Worker[PartitionJoin]):
             if join.holds_rows
             for topic in self.sources
         }
+
+
+class JoinStage(JoinWorker):
+    """Runs components over the joined outputs of their inputs.
+
+    A row waits here until every input has answered it, however long that takes: what is to be done
+    about one that does not is the weighting agent's to say.
+    """
+
+    def __init__(self, wiring: Wiring, group: ComponentGroup) -> None:
+        inputs = inputs_of(wiring.pipeline, group.names)
+        super().__init__(wiring, inputs, [wiring.topology.stage(name) for name in inputs])
+        self._group = group
+        runs = {name: partial(group.redriven, name) for name in group.names}
+        self.redrive = StageRedrive(wiring, runs)
+
+    def pulses(self) -> Sequence[StagePulse]:
+        """Those of its components."""
+        return self._group.pulses
+
+    async def open_state(self, partition: int) -> PartitionJoin:
+        """Continue after what the components' topics already answer for."""
+        return self.new_join(partition, await self._group.open(self.tail, partition))
+
+    async def emit(self, partition: int, joined: JoinedRows) -> None:
+        """Write what the components make of the rows."""
+        await self._group.write(StageInput.of(partition, joined))

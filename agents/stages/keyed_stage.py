@@ -1,13 +1,21 @@
 """A component with the past of another field than the partition key.
 
-Reads its keyed topic, brings rows of all source partitions into the order of event time, and
-writes each row back to its source's partition, as one of the lanes that a join puts together.
+`Repartition` has dealt the events out to the partitions of that key, the component's *lanes*. This
+worker owns some of them. What comes on a lane's log, from all source partitions, goes this way:
+
+1. it is taken in: outcomes into the past, events into the order of event time (`_take_in`);
+2. rows whose turn has come leave that order (`_due`);
+3. they are run on in portions: their windowed features are computed as they are taken into the
+   past, then the model runs (`_run`);
+4. each row's output is written back to its source's partition, where a join puts the lanes
+   together (`_write`); then the log's offsets are committed as far as nothing waits (`_finish`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -15,38 +23,27 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.components import Made, Slot
-from agents.redrive import RedriveResult, Refusals, StageRedrive
-from agents.stages.source_stage import source_rows
-from agents.stages.stage_writer import StageWriter
-from agents.windows import (
-    MAX_BYTES,
-    EventTimeOrder,
-    KeyedTrial,
-    Past,
+from agents.components import ActiveComponent, ModelOutputs
+from agents.recovery import (
+    AttemptLog,
+    KeyedPoisonRows,
+    LogRewind,
     Portion,
-    Released,
-    Resumption,
-    Shard,
     SnapshotStore,
-    caught_up,
-    glimpsed,
-    tried_record,
-)
-from agents.workers import (
-    WORKER_ENDED,
-    StagePulse,
-    Standing,
-    Wiring,
-    Worker,
-    all_done,
     check_continues,
+    with_their_past,
 )
+from agents.redrive import RedriveResult, Refusals, StageRedrive
+from agents.stages.key_partition import KeyPartition
+from agents.stages.source_ends import SourceEnds
+from agents.stages.source_events import source_rows
+from agents.stages.stage_writer import StageWriter
+from agents.windows import MAX_BYTES, DueRows, EntityPast, EventTimeOrder
+from agents.workers import WORKER_ENDED, PartitionHealth, StagePulse, Wiring, Worker, all_done
 from models.component import Batch, Column
 from models.features import WindowPlan
 from topics.errors import WireError
 from topics.events import SourceDecoder
-from topics.kafka import Record
 from topics.pipeline import lane_of
 from topics.records import Awaited, Failure, Rows, StageBatch, concat_failures, decode
 from topics.redrive import RedriveRecord
@@ -54,137 +51,121 @@ from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
 
-_ASKING = 0.25
-"""Asking for the ends of the sources may take this share of the time."""
-_ASK_WITHIN_S = 1.0
-"""They are asked for again after that time at the latest: in a process that is busy an answer takes
-long to be read, and that has cost nobody anything."""
 _RECORD_BYTES = 1000
 """Of a batch that waits, besides its record's value; about that."""
-_MARKERS_AFTER_S = 0.1
-"""A source that gives nothing for so long is asked whether it holds any record at all there."""
 
 
-class KeyedStage(Worker[Shard]):
+class KeyedStage(Worker[KeyPartition]):
     """Runs a component of windowed features over the rows of its key's partitions."""
 
-    def __init__(self, wiring: Wiring, name: str, slot: Slot) -> None:
+    def __init__(self, wiring: Wiring, name: str, active: ActiveComponent) -> None:
         super().__init__(wiring, [wiring.topology.keyed(name)])
         self._name = name
         self._plan = WindowPlan(wiring.pipeline, name)
-        self._writer = StageWriter(wiring, name, slot)
+        self._writer = StageWriter(wiring, name, active)
         self._snapshots = SnapshotStore(wiring, name, self._plan)
+        self._attempts = AttemptLog(wiring.app, self.topology.state(name), self._writer.pulse)
         self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
         self.redrive = StageRedrive(wiring, {name: self._redriven})
         self._sources = self.topology.sources_of(name)
-        self._ask_at = float("-inf")
-        """When the ends of the sources may be asked for again."""
+        self._ends = SourceEnds(
+            self.tail, self.clock, self.topology, name,
+            lambda: (own.order for _, own in self.states()),
+        )  # fmt: skip
         self._look_at = float("-inf")
         """When the sources are looked at again though nothing waits for them."""
-        self._bare: dict[tuple[str, int], tuple[int, int]] = {}
-        """Source partition → a range of offsets in which there is no record."""
-        self._stands: dict[tuple[str, int], int] = {}
-        """Source partition → an offset with a record: until that has come nothing is looked for."""
 
-    async def open_state(self, partition: int) -> Shard:
+    def _log(self, lane: int) -> TP:
+        """Where the events and outcomes of a lane come from."""
+        return TP(self.topology.keyed(self._name), lane)
+
+    # -- opening a lane
+
+    async def open_state(self, partition: int) -> KeyPartition:
         """Continue from the newest snapshot."""
-        pipeline = self.wiring.pipeline
         order = EventTimeOrder(
-            pipeline.partitions,
+            self.topology.partitions,
             outcome_delay_ms=self._plan.delay_ms if self._plan.of_outcomes else None,
             stall_timeout_s=self.stall_timeout_s,
             max_bytes=MAX_BYTES // max(1, len(self.owned)),
         )
-        found = await self._snapshots.load(self.tail, partition)
-        past = found.past if found else Past.empty(self._plan)
-        for source in range(pipeline.partitions):
+        snapshot = await self._snapshots.load(self.tail, partition)
+        past = snapshot.past if snapshot else EntityPast.empty(self._plan)
+        for source in range(self.topology.partitions):
             for topic in self._sources:
-                reached = past.of(topic, source)
-                made_of_it = [self._log(partition)] if source == partition else []
-                await check_continues(self.tail, topic, source, reached.offset, made_of_it)
+                reached = past.progress_of(topic, source)
+                outputs = [self._log(partition)] if source == partition else []
+                await check_continues(self.tail, topic, source, reached.offset, outputs)
                 order.start_after(
                     source, reached.offset, reached.clock_ms,
                     outcomes=topic == self.topology.outcomes,
                 )  # fmt: skip
-        for source in range(pipeline.partitions):
-            answered = past.of(self.topology.events, source).offset
+        for source in range(self.topology.partitions):
+            answered = past.progress_of(self.topology.events, source).offset
             self._writer.pulse.reached(source, partition, answered)
-        shard = Shard(past, order, Resumption(found.next_offset if found else 0))
-        shard.trial = await KeyedTrial.of(self.tail, self.topology.state(self._name), partition)
+        own = KeyPartition(past, order, LogRewind(snapshot.next_offset if snapshot else 0))
+        own.poison_rows = await KeyedPoisonRows.of(
+            self.tail, self.topology.state(self._name), partition
+        )
         # At once: what lies between the snapshot and what is committed has come, and must not look
         # as if its sources kept it back.
-        await shard.resumption.take_up(self, self._log(partition))
-        return shard
+        await own.rewind.take_up(self, self._log(partition))
+        return own
+
+    # -- from a fetch to its outputs
 
     async def process(self, fetch: Fetch) -> None:
         """Take in what was fetched, write what need not wait any more."""
         started = time.perf_counter()
         for tp, records in fetch.records.items():
             await self._take_in(tp, records)
-        by_source: dict[int, list[StageBatch]] = {}
+        outputs: dict[int, list[StageBatch]] = defaultdict(list)
         rows = 0
-        for (lane, shard), released in zip(self.states(), await self._released(), strict=True):
+        for (lane, own), due in zip(self.states(), await self._due(), strict=True):
+            if own.poison_rows is None or not due:
+                rows += await self._run(lane, own, due, outputs)
+                continue
             # On its own until its first rows are written: should the worker end at another lane's
             # row, none of these may look as if it had been the one.
-            on_trial = shard.trial is not None and bool(released)
-            made: dict[int, list[StageBatch]] = {} if on_trial else by_source
-            for portion in shard.portions(released):
-                if shard.trial is not None:
-                    await self._say_tried(lane, shard, shard.trial, portion)
-                for batch in await self._made(lane, shard, portion):
-                    made.setdefault(batch.partition, []).append(batch)
-                    rows += len(batch)
-            if on_trial:
-                await self._write(made)
-                await self._take_back(lane, shard)
-        await self._write(by_source)
-        for lane, shard in self.states():
-            await self._read_again(lane, shard)
-            if shard.resume_at > (shard.written_before or 0):
-                self.wiring.app.batches.done({self._log(lane): shard.resume_at})
-            await self._take_back(lane, shard)
-            await self._save_if_due(lane, shard)
+            first_outputs: dict[int, list[StageBatch]] = defaultdict(list)
+            rows += await self._run(lane, own, due, first_outputs)
+            await self._write(first_outputs)
+            await self._take_back(lane, own)
+        await self._write(outputs)
+        for lane, own in self.states():
+            await self._finish(lane, own)
         if fetch.records:
             self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
 
     def waits(self) -> bool:
-        """Rows may have to be let go, a snapshot may become due, a commit may end a trial."""
-        shards = [shard for _, shard in self.states()]
+        """Rows may have to be let go, a snapshot become due, or poison rows be over."""
         return any(
-            it.order.first_held is not None
-            or it.past.changed
-            or (it.trial is not None and it.trial.answered)
-            for it in shards
+            own.order.first_held is not None
+            or own.past.changed
+            or (own.poison_rows is not None and own.poison_rows.answered)
+            for _, own in self.states()
         )
 
-    def _log(self, lane: int) -> TP:
-        return TP(self.topology.keyed(self._name), lane)
-
     async def _take_in(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
-        shard = await self.state(tp.partition)
-        if shard.written_before is None:
-            shard.written_before = max(records[0].offset, shard.resumption.committed or 0)
-        if await shard.resumption.leaves(self, tp, records[0].offset):
+        """Outcomes into the past, events among those that wait for their turn."""
+        own = await self.state(tp.partition)
+        if own.written_before is None:
+            own.written_before = max(records[0].offset, own.rewind.committed or 0)
+        if await own.rewind.leaves(self, tp, records[0].offset):
             return
         for record in records:
-            shard.past.log_bytes += len(record.value or b"")
+            own.past.log_bytes += len(record.value or b"")
             batch = self._decoded(tp, record)
             if batch is None:
                 continue
             if batch.topic == self.topology.outcomes:
-                shard.learn(shard.order.note_outcomes(batch))
+                own.learn(own.order.note_outcomes(batch))
             else:
-                shard.order.push(batch, record.offset, len(record.value) + _RECORD_BYTES)
-        shard.next_offset = records[-1].offset + 1
-
-    async def _read_again(self, lane: int, shard: Shard) -> None:
-        """Go back in the log to what was left there, as too much was waiting, when it is time."""
-        position = shard.order.read_again()
-        if position is not None:
-            await shard.resumption.go_back(self, self._log(lane), position, shard.next_offset)
-            shard.next_offset = position
+                own.order.push(batch, record.offset, len(record.value) + _RECORD_BYTES)
+        own.next_offset = records[-1].offset + 1
 
     def _decoded(self, tp: TP, record: ConsumerRecord) -> StageBatch | None:
+        """What `Repartition` has written; None, and logged, for anything else."""
         try:
             batch = decode(record.value, dict(record.headers))
             if (
@@ -200,168 +181,155 @@ class KeyedStage(Worker[Shard]):
             return None
         return batch
 
-    async def _released(self) -> list[list[Released]]:
-        """The rows of each shard whose turn has come."""
-        shards = [shard for _, shard in self.states()]
-        released = [shard.order.pop(self.clock.now()) for shard in shards]
-        started = time.monotonic()
-        may_ask = started >= self._ask_at or any(shard.order.is_full for shard in shards)
-        if may_ask and any(shard.order.first_held is not None for shard in shards):
+    async def _due(self) -> list[list[DueRows]]:
+        """The rows of each lane whose turn has come."""
+        orders = [own.order for _, own in self.states()]
+        due = [order.pop(self.clock.now()) for order in orders]
+        may_ask = time.monotonic() >= self._ends.ask_at or any(order.is_full for order in orders)
+        if may_ask and any(order.first_held is not None for order in orders):
             # A row may wait for a source that has nothing more to give. Ends that are asked for
             # now let go only what has come before.
-            ends = await self._ends()
-            asked = time.monotonic()
-            self._ask_at = asked + min((asked - started) * (1 / _ASKING - 1), _ASK_WITHIN_S)
-            for shard, parts in zip(shards, released, strict=True):
-                parts.extend(shard.order.pop(self.clock.now(), ends))
-        self.wiring.metrics.observe_early(sum(it.early for parts in released for it in parts))
-        return released
+            ends = await self._ends.ask()
+            for order, rows in zip(orders, due, strict=True):
+                rows.extend(order.pop(self.clock.now(), ends))
+        self.wiring.metrics.observe_early(sum(each.early for rows in due for each in rows))
+        return due
 
-    async def _ends(self) -> tuple[dict[int, int], dict[int, int]]:
-        """The next offsets of all event sources, and of all outcome sources.
+    async def _run(
+        self, lane: int, own: KeyPartition, due: Sequence[DueRows],
+        outputs: dict[int, list[StageBatch]],
+    ) -> int:  # fmt: skip
+        """Run on the rows; their batches are added to *outputs*, by source. How many they are."""
+        rows = 0
+        for portion in own.portions(due):
+            if own.poison_rows is not None:
+                await self._attempts.say(lane, own.poison_rows, portion, own.written_before or 0)
+            for batch in await self._run_portion(lane, own, portion):
+                outputs[batch.partition].append(batch)
+                rows += len(batch)
+        return rows
 
-        Offsets at the end that hold no record (a transaction's marker) are none to wait for.
-        """
-        ends = await self.tail.ends(self._sources, self.topology.partitions)
-        now = self.clock.now()
-        for _, shard in self.states():
-            for (topic, partition), end in list(ends.items()):
-                offset = shard.order.offset(partition, outcomes=topic == self.topology.outcomes)
-                lags_s = shard.order.lagging(now)
-                if offset + 1 < end and lags_s > _MARKERS_AFTER_S:
-                    at = topic, partition
-                    if self._bare.get(at) != (offset + 1, end):
-                        if offset < self._stands.get(at, -1):
-                            continue
-                        stands = await self.tail.a_record(topic, partition, offset + 1, end)
-                        if stands is not None:
-                            self._stands[at] = stands
-                            continue
-                        self._bare[at] = (offset + 1, end)
-                    ends[at] = offset + 1
-        events, outcomes = (
-            {p: end for (of, p), end in ends.items() if of == topic}
-            for topic in (self.topology.events, self.topology.outcomes)
-        )
-        return events, outcomes
-
-    def pulses(self) -> Sequence[StagePulse]:
-        """The component's."""
-        return (self._writer.pulse,)
-
-    def standing(self, partition: int) -> Standing:
-        """What the rows of one partition of the key wait for."""
-        shard = self._states.get(partition)
-        if shard is None:
-            return Standing("starting")
-        behind_s = shard.order.lagging(self.clock.now())
-        if shard.order.first_held is None or not behind_s:
-            return Standing("working", rows=shard.order.rows)
-        return Standing("waiting", self._awaited(behind_s, shard), shard.order.rows)
-
-    def _awaited(self, behind_s: float, shard: Shard) -> dict[str, Awaited]:
-        since_ms = max(0, int((time.time() - behind_s) * 1000))
-        return {f"{self._name}.keyed": Awaited(
-            since_ms=since_ms, down=shard.order.is_down(behind_s),
-            why=f"events that were published have not come for {behind_s:.0f} s",
-        )}  # fmt: skip
-
-    async def give_signs(self, interval_s: float) -> None:
-        """One for each source, in the lane of each partition of the key."""
-        if self._states and time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + interval_s / 2
-            ends = await self._ends()
-            for _, shard in self.states():
-                shard.order.note_ends(self.clock.now(), ends)
-        beat = self._writer.pulse.beat
-        await all_done([
-            beat(source, self._standing_with(self._states.get(lane), source), interval_s, lane)
-            for lane in self.owned
-            for source in range(self.topology.partitions)
-        ])  # fmt: skip
-
-    def _standing_with(self, shard: Shard | None, source: int) -> Standing:
-        """What rows of one source wait for: those of a source that does not come at all."""
-        if shard is None:
-            return Standing("starting")
-        behind_s = shard.order.behind_s(source, self.clock.now())
-        if not shard.order.is_down(behind_s):
-            return Standing("working")
-        return Standing("waiting", self._awaited(behind_s, shard))
-
-    async def _say_tried(
-        self, lane: int, shard: Shard, trial: KeyedTrial, portion: Portion
-    ) -> None:
-        """Say which rows are about to be run on, to who comes next and to the joins."""
-        tried = portion.tried(shard.written_before or 0)
-        if tried is None or not (portion.alone or not trial.answered):
-            return
-        trial.said = True
-        await self._write_tried(lane, [tried_record(tried, int(time.time() * 1000))])
-        tries = self._writer.pulse.tries
-        await all_done([tries(source, *ends, lane) for source, ends in tried.rows.items()])
-
-    async def _write(self, by_source: Mapping[int, Sequence[StageBatch]]) -> None:
-        await all_done([self._writer.write(batches) for batches in by_source.values()])
-
-    async def _take_back(self, lane: int, shard: Shard) -> None:
-        """What was tried is written; what others have tried stands until that is committed."""
-        trial, now_ms = shard.trial, int(time.time() * 1000)
-        if trial is None:
-            return
-        if trial.said:
-            await self._write_tried(lane, [tried_record(None, now_ms)])
-            trial.said, trial.answered = False, True
-        if trial.answered and self.wiring.app.batches.committed(self._log(lane)) >= trial.behind:
-            await self._write_tried(
-                lane, [tried_record(None, now_ms, worker) for worker in trial.others]
-            )
-            shard.trial = None
-
-    async def _write_tried(self, lane: int, records: Sequence[Record]) -> None:
-        if records:
-            await self.wiring.app.writer.write(self.topology.state(self._name), lane, records)
-
-    async def _made(self, lane: int, shard: Shard, portion: Portion) -> list[StageBatch]:
+    async def _run_portion(
+        self, lane: int, own: KeyPartition, portion: Portion
+    ) -> list[StageBatch]:
         """The rows' features, computed in the order of event time; a batch for each source.
 
         Without what had been written before a restart: that is only taken in again. It is not run
         on either: a row may be among it that was passed over.
         """
-        released = portion.released
-        columns = shard.observe(released)
-        new = [part.position >= (shard.written_before or 0) for part in released]
-        is_run = np.repeat(new, [len(part.batch) for part in released])
-        present = np.concatenate([part.batch.present for part in released])
+        columns = own.observe(portion.due)
+        is_new = [not own.is_written(due) for due in portion.due]
+        is_run = np.repeat(is_new, [len(due.batch) for due in portion.due])
+        present = np.concatenate([due.batch.present for due in portion.due])
         rows = np.flatnonzero(present & is_run & (not portion.passed_over))
         batch = Batch(rows=len(rows), columns={name: it[rows] for name, it in columns.items()})
-        made = await self._writer.transform(batch, rows, len(present))
-        by_source: dict[int, list[tuple[Released, int]]] = {}
-        at = 0
-        for part, is_new in zip(released, new, strict=True):
-            if is_new:
-                by_source.setdefault(part.batch.partition, []).append((part, at))
+        result = await self._writer.transform(batch, rows, len(present))
+        by_source: dict[int, list[tuple[DueRows, int]]] = {}
+        start = 0
+        for due, new in zip(portion.due, is_new, strict=True):
+            if new:
+                by_source.setdefault(due.batch.partition, []).append((due, start))
             else:
-                self._writer.pulse.reached(part.batch.partition, lane, part.batch.covers_to)
-            at += len(part.batch)
-        return [self._batch(lane, made, parts, portion.passed_over) for parts in by_source.values()]
+                self._writer.pulse.reached(due.batch.partition, lane, due.batch.covers_to)
+            start += len(due.batch)
+        return [
+            self._batch(lane, result, placed, portion.passed_over) for placed in by_source.values()
+        ]
 
     def _batch(
-        self, lane: int, made: Made, parts: Sequence[tuple[Released, int]], passed_over: str
-    ) -> StageBatch:
-        """The outputs of one source's rows, which begin in *made* where each part says."""
-        batches = [part.batch for part, _ in parts]
+        self, lane: int, result: ModelOutputs, placed: Sequence[tuple[DueRows, int]],
+        passed_over: str,
+    ) -> StageBatch:  # fmt: skip
+        """The outputs of one source's rows, which begin in *result* where each is *placed*."""
+        batches = [due.batch for due, _ in placed]
         failures = {failure.row: failure for failure in concat_failures(batches)}
         for row in range(sum(map(len, batches))) if passed_over else ():
             failures.setdefault(row, Failure(row, self._name, WORKER_ENDED, passed_over))
-        at = np.concatenate([np.arange(start, start + len(it.batch)) for it, start in parts])
+        at = np.concatenate([np.arange(start, start + len(due.batch)) for due, start in placed])
         batch = self._writer.batch(
             batches[0].partition, batches[0].covers_from, Rows.concat([b.rows for b in batches]),
-            made.picked(at), failures,
+            result.picked(at), failures,
             covers_to=batches[-1].covers_to, lane=lane,
         )  # fmt: skip
-        early = np.concatenate([part.early_rows() for part, _ in parts])
+        early = np.concatenate([due.early_rows() for due, _ in placed])
         return replace(batch, early=early) if early.any() else batch
+
+    async def _write(self, outputs: Mapping[int, Sequence[StageBatch]]) -> None:
+        await all_done([self._writer.write(batches) for batches in outputs.values()])
+
+    # -- after the outputs
+
+    async def _finish(self, lane: int, own: KeyPartition) -> None:
+        """What a lane has to give is written: go on in its log, and remember how far it is."""
+        await self._read_again(lane, own)
+        if own.resume_at > (own.written_before or 0):
+            self.wiring.app.batches.done({self._log(lane): own.resume_at})
+        await self._take_back(lane, own)
+        if self._snapshots.is_due(own.past):
+            await self._snapshots.save(lane, own.past, own.resume_at)
+            self.wiring.metrics.observe_past(lane, own.past.windows.histories)
+
+    async def _read_again(self, lane: int, own: KeyPartition) -> None:
+        """Go back in the log to what was left there, as too much was waiting, when it is time."""
+        position = own.order.read_again()
+        if position is not None:
+            await own.rewind.go_back(self, self._log(lane), position, own.next_offset)
+            own.next_offset = position
+
+    async def _take_back(self, lane: int, own: KeyPartition) -> None:
+        """What was run on with care is written."""
+        if own.poison_rows is not None:
+            committed = self.wiring.app.batches.committed(self._log(lane))
+            if await self._attempts.take_back(lane, own.poison_rows, committed):
+                own.poison_rows = None
+
+    # -- what it says of itself
+
+    def pulses(self) -> Sequence[StagePulse]:
+        """The component's."""
+        return (self._writer.pulse,)
+
+    def health(self, partition: int) -> PartitionHealth:
+        """What the rows of one lane wait for."""
+        own = self._states.get(partition)
+        if own is None:
+            return PartitionHealth("starting")
+        behind_s = own.order.lagging(self.clock.now())
+        if own.order.first_held is None or not behind_s:
+            return PartitionHealth("working", rows=own.order.rows)
+        return PartitionHealth("waiting", self._awaited(behind_s, own), own.order.rows)
+
+    def _health_with(self, own: KeyPartition | None, source: int) -> PartitionHealth:
+        """What rows of one source wait for: those of a source that does not come at all."""
+        if own is None:
+            return PartitionHealth("starting")
+        behind_s = own.order.behind_s(source, self.clock.now())
+        if not own.order.is_down(behind_s):
+            return PartitionHealth("working")
+        return PartitionHealth("waiting", self._awaited(behind_s, own))
+
+    def _awaited(self, behind_s: float, own: KeyPartition) -> dict[str, Awaited]:
+        since_ms = max(0, int((time.time() - behind_s) * 1000))
+        return {f"{self._name}.keyed": Awaited(
+            since_ms=since_ms, down=own.order.is_down(behind_s),
+            why=f"events that were published have not come for {behind_s:.0f} s",
+        )}  # fmt: skip
+
+    async def give_signs(self, interval_s: float) -> None:
+        """One for each source, in each lane."""
+        if self._states and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + interval_s / 2
+            ends = await self._ends.now()
+            for _, own in self.states():
+                own.order.note_ends(self.clock.now(), ends)
+        beat = self._writer.pulse.beat
+        await all_done([
+            beat(source, self._health_with(self._states.get(lane), source), interval_s, lane)
+            for lane in self.owned
+            for source in range(self.topology.partitions)
+        ])  # fmt: skip
+
+    # -- redriven events
 
     async def _redriven(self, redrives: Sequence[RedriveRecord]) -> RedriveResult:
         """What the component makes of redriven events of one lane, of those whose past is here."""
@@ -370,23 +338,19 @@ class KeyedStage(Worker[Shard]):
         windowed: dict[str, Column] = {}
         if len(decoded.valid):
             lane = lane_of(self._plan.entities(decoded.columns)[0], self.topology.partitions)
-            shard = await self.state(lane)
-            redrives, refused = await caught_up(
-                self, shard.past, shard.resumption, self._log(lane), redrives
+            own = await self.state(lane)
+            redrives, refused = await with_their_past(
+                self, own.past, own.rewind, self._log(lane), redrives
             )
             if not redrives:
                 return RedriveResult(None, refused)
             decoded = self._events.decode(redrives)
-            windowed = glimpsed(shard.past, self._plan, decoded, redrives)
+            windowed = own.past.of_redriven(self._plan, decoded, redrives)
         batch = Batch(rows=len(decoded.valid), columns=windowed)
-        made = await self._writer.transform(batch, decoded.valid, len(redrives))
-        failures = {it.row: it._replace(component=self._name) for it in decoded.failures}
+        result = await self._writer.transform(batch, decoded.valid, len(redrives))
+        failures = {
+            failure.row: failure._replace(component=self._name) for failure in decoded.failures
+        }
         rows, first = source_rows(redrives, decoded), redrives[0]
-        output = self._writer.batch(first.partition, first.offset, rows, made, failures)
+        output = self._writer.batch(first.partition, first.offset, rows, result, failures)
         return RedriveResult(output, refused)
-
-    async def _save_if_due(self, partition: int, shard: Shard) -> None:
-        if not self._snapshots.is_due(shard.past):
-            return
-        await self._snapshots.save(partition, shard.past, shard.resume_at)
-        self.wiring.metrics.observe_past(partition, shard.past.windows.histories)

@@ -15,11 +15,10 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.stages.event_decoding import decoded as decoded_events
-from agents.stages.source_events import SourceEvents
-from agents.stages.source_stage import source_rows
+from agents.recovery import check_continues, covered_from
+from agents.stages.source_events import SourceEvents, decode_events, is_backlog, source_rows
 from agents.stages.stage_writer import BatchWriter
-from agents.workers import Wiring, Worker, all_done, check_continues, covered_from, is_backlog
+from agents.workers import Wiring, Worker, all_done
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents, SourceDecoder
 from topics.pipeline import lane_of
@@ -83,7 +82,7 @@ class Repartition(Worker[dict[str, int]]):
         covers_from = await covered_from(self.tail, tp, expected, records[0].offset)
         is_events = tp.topic == self.topology.events
         decoder = self._events if is_events else self._outcomes
-        decoded = await decoded_events(decoder, records)
+        decoded = await decode_events(decoder, records)
         if is_events:
             self._observed.observe(records, decoded)
         else:
@@ -96,7 +95,7 @@ class Repartition(Worker[dict[str, int]]):
         self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents,
         whose: Sequence[str], covers_from: int,
     ) -> StageBatch:  # fmt: skip
-        """All records of the batch: what is kept of each, and whose past it belongs to."""
+        """All records of the batch: what is kept of each, and entities_ past it belongs to."""
         n, valid = len(records), decoded.valid
         rows = source_rows(records, decoded)
         rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
@@ -113,7 +112,9 @@ class Repartition(Worker[dict[str, int]]):
         return StageBatch(
             component=self._name, topic=tp.topic, partition=tp.partition, covers_from=covers_from,
             rows=rows, present=present, output=values, signal=np.zeros(n, np.float32), model=_CODE,
-            failures=tuple(f._replace(component=self._name) for f in decoded.failures),
+            failures=tuple(
+                failure._replace(component=self._name) for failure in decoded.failures
+            ),
             entities=BytesColumn.of(entities),
         )  # fmt: skip
 

@@ -1,29 +1,88 @@
-"""Events as a component reads them, and what is odd about their times and keys: counted, and told.
+"""Events as a component reads them: validated, their rows, and what is odd about them.
 
-Who sent an event is known as far as its record says: key, partition, offset and some headers. Of
-each kind of oddness the log has a line a minute and partition, with how many there were.
+What is odd about their times and keys is counted, and told. Who sent an event is known as far as
+its record says: key, partition, offset and some headers. Of each kind of oddness the log has a line
+a minute and partition, with how many there were.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 from aiokafka.structs import ConsumerRecord
 
 from agents.workers import Wiring
-from topics.events import FUTURE_EVENT_TIME, DecodedEvents, KeyPlacement, is_own
+from models.features import Ints
+from topics.events import (
+    FUTURE_EVENT_TIME,
+    DecodedEvents,
+    KeyPlacement,
+    SourceDecoder,
+    SourceRecord,
+    is_own,
+)
+from topics.records import Bools, BytesColumn, Rows
+from topics.redrive import RedriveRecord
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 256
+_AT_A_STRETCH_S = 0.02
+"""Then others have their turn. An invalid event takes ten times as long as a valid one: a fetch of
+thousands of them would hold up every heartbeat of the process."""
 _TOLD_EVERY_S = 60.0
 _SENDERS = ("ce_source", "source", "client-id", "producer")
 """Headers by which producers may say who they are."""
 _SHOWN = 60
 _LOOK_EVERY_S, _LOOKED_AT = 0.25, 16
 """The placement of so many keys of a partition is looked at, so often: hashing all costs more."""
+
+
+async def decode_events(decoder: SourceDecoder, records: Sequence[SourceRecord]) -> DecodedEvents:
+    """What `decoder.decode` makes of *records*; other tasks go on in between where it is long."""
+    if len(records) <= _AT_ONCE:
+        return decoder.decode(records)
+    parts: list[DecodedEvents] = []
+    began = time.perf_counter()
+    for start in range(0, len(records), _AT_ONCE):
+        if time.perf_counter() - began > _AT_A_STRETCH_S:
+            await asyncio.sleep(0)
+            began = time.perf_counter()
+        parts.append(decoder.decode(records[start : start + _AT_ONCE]))
+    return DecodedEvents.concat(parts)
+
+
+def source_rows(records: Sequence[ConsumerRecord | RedriveRecord], decoded: DecodedEvents) -> Rows:
+    """The identity of source records."""
+    n = len(records)
+    # A traceparent has 55 bytes (W3C Trace Context); whatever else is in that header is dropped.
+    traces = [(dict(record.headers).get("traceparent") or b"")[:55]
+              for record in records]  # fmt: skip
+    return Rows(
+        offsets=offsets_of(records),
+        published_ms=np.fromiter((record.timestamp for record in records), np.int64, n),
+        event_time_ms=decoded.times_ms,
+        backlog=np.zeros(n, np.bool_),
+        ids=BytesColumn.of(decoded.ids),
+        keys=BytesColumn.of(decoded.keys),
+        traces=BytesColumn.of(traces) if any(traces) else None,
+        clipped=np.isin(np.arange(n), [*decoded.clipped]) if decoded.clipped else None,
+    )
+
+
+def offsets_of(records: Sequence[ConsumerRecord | RedriveRecord]) -> Ints:
+    """The source offset of each record (N,)."""
+    return np.fromiter((record.offset for record in records), np.int64, len(records))
+
+
+def is_backlog(published_ms: Ints, deadline_ms: int) -> Bools:
+    """Which rows are already older than the deadline as the pipeline reads them."""
+    return np.asarray(published_ms < time.time() * 1000 - deadline_ms)
 
 
 class LogLimit:
@@ -86,18 +145,20 @@ class SourceEvents:
 
     def _count_keys(self, records: Sequence[ConsumerRecord], decoded: DecodedEvents) -> None:
         column, rows = decoded.columns[self._key], decoded.valid.tolist()
-        texts = column.tolist() if column.dtype == object else [str(it) for it in column.tolist()]
+        texts = (
+            column.tolist() if column.dtype == object else [str(value) for value in column.tolist()]
+        )
         keys = [records[row].key for row in rows]
         # All at once: a look at each costs more than decoding it should.
         if None in keys or b"\0".join(keys) != "\0".join(texts).encode():
             missing = [at for at, key in enumerate(keys) if not key]
             others = [at for at, key in enumerate(keys) if key and not is_own(key, texts[at])]
-            for kind, found in (("missing", missing), ("other", others)):
-                if found:
-                    self._metrics.observe_odd_keys(kind, len(found))
-                    said = "no record key" if kind == "missing" else "another record key"
+            for kind, places in (("missing", missing), ("other", others)):
+                if places:
+                    self._metrics.observe_odd_keys(kind, len(places))
+                    what = "no record key" if kind == "missing" else "another record key"
                     self._tell(
-                        records[rows[found[0]]], len(found), f"events have {said}",
+                        records[rows[places[0]]], len(places), f"events have {what}",
                         f"the field {self._key} says whose they are",
                     )  # fmt: skip
         self._look_at_placement(records[rows[0]].partition, texts, [records[row] for row in rows])

@@ -1,4 +1,4 @@
-"""Turning rows into a component's stage batches: run its model, write what it makes."""
+"""Turning rows into a component's stage batches: run its model, write its outputs."""
 
 from __future__ import annotations
 
@@ -6,40 +6,28 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from aiokafka.structs import ConsumerRecord
 
 from agents.components import (
+    ActiveComponent,
+    ComponentOutputs,
     Inference,
-    Made,
-    Slot,
-    Transformed,
-    exchanged,
+    ModelOutputs,
     in_share,
-    made_by,
+    run_models,
+    split_outputs,
     spread,
 )
+from agents.recovery import last_answer
 from agents.redrive import write_while_they_fit
 from agents.workers import StageApp, StagePulse, TailReader, Wiring
 from models.component import Batch
-from topics.errors import BrokerError, LeaseLost, WireError
+from topics.errors import BrokerError, LeaseLost
 from topics.kafka import MAX_RECORD_BYTES, Record
-from topics.records import (
-    BytesColumn,
-    Codec,
-    Failure,
-    Heartbeat,
-    Ints,
-    Rows,
-    StageBatch,
-    decode,
-    encode,
-    heartbeat_of,
-)
+from topics.records import BytesColumn, Codec, Failure, Ints, Rows, StageBatch, encode
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +39,10 @@ _SHORT = 1024
 class StageWriter:
     """Turns rows into stage batches on a component's topic."""
 
-    def __init__(self, wiring: Wiring, name: str, slot: Slot) -> None:
+    def __init__(self, wiring: Wiring, name: str, active: ActiveComponent) -> None:
         self._wiring = wiring
         self._name = name
-        self._slot = slot
+        self._active = active
         self.topic = wiring.topology.stage(name)
         self._shadow_topic = wiring.topology.shadow(name)
         self._thresholds = np.array(list(wiring.pipeline.policy.thresholds.values()))
@@ -68,23 +56,24 @@ class StageWriter:
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
         """The highest source offset that the topic has an output for; -1 for none."""
-        ends = await tail.last_read(self.topic, partition, partial(answered_to, self._name))
-        last = max(ends, default=-1)
+        last = await last_answer(tail, self.topic, partition, self._name)
         self.pulse.opened(partition, last)
         return last
 
-    async def transform(self, batch: Batch, rows: Ints, n: int) -> Made:
+    async def transform(self, batch: Batch, rows: Ints, n: int) -> ModelOutputs:
         """Run the component over *batch*, whose rows are *rows* of N."""
-        champion, challenge = self._slot.champion, self._slot.challenge  # of this moment
-        made = await self._inference.run(lambda: made_by(champion, challenge, batch), batch.rows)
-        return made.changed(lambda done: spread(done, rows, n))
+        champion, challenger = self._active.champion, self._active.challenger  # of this moment
+        result = await self._inference.run(
+            lambda: run_models(champion, challenger, batch), batch.rows
+        )
+        return result.changed(lambda outputs: spread(outputs, rows, n))
 
     def batch(
         self,
         partition: int,
         covers_from: int,
         rows: Rows,
-        made: Made,
+        result: ModelOutputs,
         failures: Mapping[int, Failure],
         *,
         covers_to: int = -1,
@@ -92,43 +81,46 @@ class StageWriter:
     ) -> StageBatch:
         """The rows' outputs as a stage batch; with a challenger, as two."""
 
-        def batch(done: Transformed) -> StageBatch:
+        def batch(outputs: ComponentOutputs) -> StageBatch:
             own = {
                 row: Failure(row, self._name, error, reason)
-                for row, (error, reason) in done.errors.items()
+                for row, (error, reason) in outputs.errors.items()
             }
             all_failures = {**own, **failures}
             return StageBatch(
                 component=self._name, topic=self._events, partition=partition,
-                covers_from=covers_from, rows=rows, present=done.present, output=done.output,
-                signal=done.signal, model=made.model,
+                covers_from=covers_from, rows=rows, present=outputs.present, output=outputs.output,
+                signal=outputs.signal, model=result.model,
                 failures=tuple(all_failures[row] for row in sorted(all_failures)),
                 covers_to=covers_to, lane=lane,
             )  # fmt: skip
 
-        if made.beside is None:
-            return batch(made.done)
-        chosen = in_share(self._name, rows.keys, made.beside.share)
-        (used, by_them), (unused, not_by_them) = exchanged(made, chosen)
-        self._compare(made)
-        beside = made.beside.model
-        shadow = replace(batch(unused), challenger=beside, challenged=not_by_them)
+        if result.challenger is None:
+            return batch(result.outputs)
+        chosen = in_share(self._name, rows.keys, result.challenger.share)
+        (used, by_them), (unused, not_by_them) = split_outputs(result, chosen)
+        self._compare(result)
+        challenger = result.challenger.model
+        shadow = replace(batch(unused), challenger=challenger, challenged=not_by_them)
         if not by_them.any():
             return replace(batch(used), shadow=shadow)
         self._wiring.metrics.observe_canary(int(by_them.sum()), len(rows))
-        return replace(batch(used), challenger=beside, challenged=by_them, shadow=shadow)
+        return replace(batch(used), challenger=challenger, challenged=by_them, shadow=shadow)
 
-    def _compare(self, made: Made) -> None:
+    def _compare(self, result: ModelOutputs) -> None:
         """Note how far the challenger's signals are from the champion's."""
-        if made.beside is None:
+        if result.challenger is None:
             return
-        both = made.done.present & made.beside.done.present
-        ours, theirs = made.done.signal[both], made.beside.done.signal[both]
+        champion, challenger = result.outputs, result.challenger.outputs
+        both = champion.present & challenger.present
+        ours, theirs = champion.signal[both], challenger.signal[both]
         flips = np.searchsorted(self._thresholds, ours, "right") != np.searchsorted(
             self._thresholds, theirs, "right"
         )
         self._wiring.metrics.observe_shadow(
-            made.beside.model.model, np.abs(ours.astype(np.float64) - theirs), int(flips.sum())
+            result.challenger.model.model,
+            np.abs(ours.astype(np.float64) - theirs),
+            int(flips.sum()),
         )
 
     async def write(self, batches: Sequence[StageBatch]) -> None:
@@ -139,8 +131,10 @@ class StageWriter:
         for batch in batches:
             self.pulse.wrote(partition, batch.lane, batch.covers_to)
             if len(batch):
-                self._slot.written(batch.model, partition, int(batch.rows.offsets[0]))
-        await self._write_shadows(partition, [it.shadow for it in batches if it.shadow is not None])
+                self._active.starts.written(batch.model, partition, int(batch.rows.offsets[0]))
+        await self._write_shadows(
+            partition, [batch.shadow for batch in batches if batch.shadow is not None]
+        )
 
     async def _write_shadows(self, partition: int, shadows: Sequence[StageBatch]) -> None:
         """Write what is for comparison only: when that fails the challenge ends, nothing else."""
@@ -155,26 +149,11 @@ class StageWriter:
                 "%s[%d] cannot be written, so the challenger of %s runs no longer here: %s",
                 self._shadow_topic, partition, self._name, exc,
             )  # fmt: skip
-            self._slot.challenge = None
+            self._active.challenger = None
             self._wiring.metrics.observe_swap("refused")
 
 
-def answered_to(component: str, record: ConsumerRecord) -> int | None:
-    """Up to which source offset *component* has answers, as a record of its topic says.
-
-    None when it does not say. Raises WireError for a record that is not of the component.
-    """
-    headers = dict(record.headers)
-    heartbeat = heartbeat_of(record.value, headers)
-    about = decode(record.value, headers) if heartbeat is None else heartbeat
-    if (about.component, about.partition) != (component, record.partition):
-        raise WireError(f"it is of {about.component}[{about.partition}], which belongs elsewhere")
-    if isinstance(about, Heartbeat):
-        return about.frontier if about.frontier >= 0 else None
-    return int(about.rows.offsets[-1])
-
-
-class Part(NamedTuple):
+class BatchRecord(NamedTuple):
     """A batch, or a part of one, and the record that it is."""
 
     batch: StageBatch
@@ -216,14 +195,18 @@ class BatchWriter:
                 return [part.batch for part in parts]
             parts[written : written + 1] = self._smaller(parts[written])
 
-    def _smaller(self, part: Part) -> list[Part]:
+    def _smaller(self, part: BatchRecord) -> list[BatchRecord]:
         """The same rows in smaller records than one that the topic has refused."""
         batch, size = part.batch, len(part.record.value or b"")
         if len(batch) > 1:
             self._most = min(self._most, size // 2)
             half = len(batch) // 2
             halves = (batch[:half], batch[half:])
-            return [it for some in halves for it in encoded_parts(some, self._codec, self._most)]
+            return [
+                smaller
+                for some in halves
+                for smaller in encoded_parts(some, self._codec, self._most)
+            ]
         if not batch.present.any():
             raise MessageSizeTooLargeError(
                 f"{self._topic} takes no record of {size:,} bytes, which is a row without any "
@@ -238,7 +221,9 @@ def encoded_records(batch: StageBatch, codec: Codec) -> list[Record]:
     return [part.record for part in encoded_parts(batch, codec)]
 
 
-def encoded_parts(batch: StageBatch, codec: Codec, most: int = MAX_RECORD_BYTES) -> list[Part]:
+def encoded_parts(
+    batch: StageBatch, codec: Codec, most: int = MAX_RECORD_BYTES
+) -> list[BatchRecord]:
     """The batch as one record, or as several where it would take more than *most* bytes.
 
     A row that takes more by itself is absent.
@@ -257,9 +242,9 @@ def encoded_parts(batch: StageBatch, codec: Codec, most: int = MAX_RECORD_BYTES)
     return [*encoded_parts(batch[:half], codec, most), *encoded_parts(batch[half:], codec, most)]
 
 
-def _alone(batch: StageBatch, codec: Codec) -> Part:
+def _alone(batch: StageBatch, codec: Codec) -> BatchRecord:
     value, headers = encode(batch, codec)
-    return Part(batch, Record(None, value, int(time.time() * 1000), headers))
+    return BatchRecord(batch, Record(None, value, int(time.time() * 1000), headers))
 
 
 def _without_output(batch: StageBatch, reason: str) -> StageBatch:

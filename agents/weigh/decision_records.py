@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from agents.join import Joined
+from agents.join import JoinedRows
 from models.onnx.weighed_models import Learned
 from models.weighting import Weighed
 from topics.kafka import Headers, Record
@@ -51,7 +51,7 @@ class DecisionWriter:
     def records(
         self,
         partition: int,
-        joined: Joined,
+        joined: JoinedRows,
         rows: Ints,
         weighed: Weighed,
         now_ms: int,
@@ -107,7 +107,7 @@ class DecisionWriter:
 class _StageColumns:
     """Contributions by row: arrays turned into lists once, read many times."""
 
-    def __init__(self, joined: Joined, weighed: Weighed) -> None:
+    def __init__(self, joined: JoinedRows, weighed: Weighed) -> None:
         self._stages = [
             (
                 name,

@@ -1,30 +1,96 @@
-"""What the weighting agent decides by: weights and policy, replaced whole between two batches."""
+"""What the weighting agent decides by: weights and policy, replaced whole between two batches.
+
+A rule says which joined rows end in a decision, with what score, and why the others cannot.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
+import numpy as np
+
+from agents.components import VersionStarts
+from agents.join import ERRORS, JoinedRows
 from agents.weigh.decision_records import DecisionWriter, Weights
-from agents.weigh.scoring import Scale
+from models.onnx.weighed_models import Learned
+from models.weighting import Weighed, combine
 from topics.pipeline import Pipeline, Policy
+from topics.records import Bools, Failure, Ints
+
+_EPSILON = 1e-9
+"""A quorum of 0.3 is reached by weights of 0.1 and 0.2."""
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RowScores:
+    """About N joined rows and their S weighed stages."""
+
+    present: Bools
+    """Which stages have an output (N, S)."""
+    decidable: Bools
+    """Which rows have what a decision needs (N,); the others are dead."""
+    fallback: Bools
+    """Which of them are late, and get the pipeline file's decision instead of a score (N,)."""
+    weighed: Weighed
+
+
+class Scorer:
+    """Weighs joined rows as the pipeline file says."""
+
+    def __init__(self, pipeline: Pipeline, weights: Weights) -> None:
+        weighting = pipeline.weighting
+        self._alpha = np.array([weights.values[name] for name in weighting.inputs])
+        self._fail_incomplete = weighting.missing == "fail"
+        self._has_fallback = weighting.fallback is not None
+        self._share = None if weighting.quorum == "labelled" else weighting.quorum
+        if self._fail_incomplete:
+            self._share = 1.0
+        labelled = np.array([pipeline.component(name).is_labelled for name in weighting.inputs])
+        # Where nothing that has a weight was fitted on labels, whatever has a weight must do.
+        weighty = self._alpha > 0
+        self._voices = labelled & weighty if (labelled & weighty).any() else weighty
+
+    def quorum(self, present: Bools) -> Bools:
+        """Which rows (N,) have enough of the stages that are *present* (N, S) for a decision."""
+        if self._share is None:
+            return np.asarray(present[:, self._voices].any(axis=1))
+        if self._share >= 1:
+            return np.asarray(present.all(axis=1))
+        return np.asarray(present @ self._alpha >= self._share - _EPSILON)
+
+    def score(self, joined: JoinedRows) -> RowScores:
+        """Weigh the rows."""
+        stages = list(joined.stages.values())
+        present = np.stack([stage.present for stage in stages], axis=1)
+        signals = np.stack([stage.signal for stage in stages], axis=1)
+        fallback = np.zeros(len(present), np.bool_)
+        if self._has_fallback:
+            for stage in stages:
+                if stage.unanswered == "late":
+                    fallback |= ~stage.delivered
+            # One that has no quorum by its deadline gets it too, whatever its stages are.
+            lacking = ~np.stack([stage.delivered for stage in stages], axis=1).all(axis=1)
+            fallback |= lacking & ~self.quorum(present)
+            fallback &= joined.rows.offsets <= joined.overdue_to
+        decidable = self.quorum(present) | fallback
+        return RowScores(present, decidable, fallback, combine(signals, present, self._alpha))
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRule:
     """Weights and policy, and what they are applied with."""
 
     weights: Weights
     policy: Policy
-    scale: Scale
+    scorer: Scorer
     decisions: DecisionWriter
 
     @classmethod
-    def of(cls, pipeline: Pipeline, weights: Weights, policy: Policy | None = None) -> Terms:
-        """The terms by which *pipeline* decides; its own policy without another."""
+    def of(cls, pipeline: Pipeline, weights: Weights, policy: Policy | None = None) -> DecisionRule:
+        """The rule by which *pipeline* decides; its own policy without another."""
         policy = policy or pipeline.policy
         pipeline = pipeline.model_copy(update={"policy": policy})
-        return cls(weights, policy, Scale(pipeline, weights), DecisionWriter(pipeline, weights))
+        return cls(weights, policy, Scorer(pipeline, weights), DecisionWriter(pipeline, weights))
 
     @property
     def versions(self) -> tuple[int, int]:
@@ -32,27 +98,47 @@ class Terms:
         return self.weights.version, self.policy.version
 
 
-class NoteOfTerms(Protocol):
-    """Told that the first rows of a partition have been decided by some terms."""
+class ActiveDecisionRule:
+    """The rule in use. Assigned to by the event loop alone."""
 
-    def __call__(self, terms: Terms, partition: int, offset: int, *, takes_over: bool) -> None:
-        """*takes_over*: those before were decided by others, in this worker."""
+    def __init__(self, rule: DecisionRule) -> None:
+        self.rule = rule
+        self.starts = VersionStarts[tuple[int, int]]()
+        """By the versions of weights and policy: the same weights may hold for more models."""
+
+    def decided(self, rule: DecisionRule, partition: int, first_offset: int) -> None:
+        """Rows of a partition have been decided by *rule*."""
+        self.starts.written(rule.versions, partition, first_offset)
 
 
-class TermsSlot:
-    """Holds the terms in use. Assigned to by the event loop alone."""
+def rows_of_other_models(joined: JoinedRows, learned_for: Learned) -> dict[str, int]:
+    """Of each stage, the rows whose output is of a model that the weights were not learned for.
 
-    def __init__(self, terms: Terms) -> None:
-        self.terms = terms
-        self.note: NoteOfTerms | None = None
-        self._last: dict[int, Terms] = {}
+    Weights that name no model of a stage hold for any.
+    """
+    counts = {}
+    for name, stage in joined.stages.items():
+        digests = learned_for.get(name)
+        if digests is None or all(run.model.digest in digests for run in stage.models):
+            continue
+        starts = [run.start for run in stage.models] + [len(stage.present)]
+        counts[name] = sum(
+            int(stage.present[run.start : stop].sum())
+            for run, stop in zip(stage.models, starts[1:], strict=True)
+            if run.model.digest not in digests
+        )
+    return counts
 
-    def decided(self, terms: Terms, partition: int, first_offset: int) -> None:
-        """Rows of a partition have been decided by *terms*."""
-        before = self._last.get(partition)
-        if before is not terms:
-            self._last[partition] = terms
-            if before is not None and before.versions == terms.versions:
-                return  # the same weights, which hold for more models by now
-            if self.note is not None:
-                self.note(terms, partition, first_offset, takes_over=before is not None)
+
+def causes_of_death(joined: JoinedRows, scores: RowScores, rows: Ints) -> list[Failure]:
+    """Why *rows* cannot be decided: the first failure in stage order, or what is missing."""
+    failures, names = joined.failures(), list(joined.stages)
+    causes: list[Failure] = []
+    for row in rows.tolist():
+        failure = failures.get(row)
+        if failure is None:
+            missing = [names[at] for at in np.flatnonzero(~scores.present[row])]
+            error = ERRORS[joined.stages[missing[0]].unanswered]
+            failure = Failure(row, missing[0], error, f"no output of {', '.join(missing)}")
+        causes.append(failure)
+    return causes

@@ -22,8 +22,7 @@ from agents.redrive import (
     joined_rows,
     split_batch,
 )
-from agents.weigh.decision_rule import TermsSlot
-from agents.weigh.scoring import causes_of_death
+from agents.weigh.decision_rule import ActiveDecisionRule, causes_of_death
 from agents.workers import TailReader, Wiring, all_done, ranges
 from topics.errors import WireError
 from topics.kafka import Record
@@ -65,10 +64,10 @@ class RedriveCompletion(ComponentRedrive):
 
     in_order = True
 
-    def __init__(self, wiring: Wiring, tail: TailReader, slot: TermsSlot) -> None:
+    def __init__(self, wiring: Wiring, tail: TailReader, active_rule: ActiveDecisionRule) -> None:
         super().__init__(wiring)
         self._tail = tail
-        self._slot = slot
+        self._active_rule = active_rule
         self._endings: dict[int, AttemptEndings] = {}
         self._reading: dict[int, asyncio.Task[AttemptEndings]] = {}
         self._subjects: dict[int, dict[int, _Subject]] = {}
@@ -202,16 +201,16 @@ class RedriveCompletion(ComponentRedrive):
                 self.skip(record, bad[redrive.offset])
         if joined is None:
             return ended
-        terms = self._slot.terms
-        verdict = terms.scale.verdict(joined)
+        rule = self._active_rule.rule
+        scores = rule.scorer.score(joined)
         attempts = np.array([redrive.header.attempt for redrive in redrives])
         for attempt in np.unique(attempts).tolist():
-            rows = np.flatnonzero(verdict.decidable & (attempts == attempt))
-            output.decisions += terms.decisions.records(
-                partition, joined, rows, verdict.weighed, now_ms, attempt=attempt
+            rows = np.flatnonzero(scores.decidable & (attempts == attempt))
+            output.decisions += rule.decisions.records(
+                partition, joined, rows, scores.weighed, now_ms, attempt=attempt
             )
             ended += [(redrives[row], "decision") for row in rows.tolist()]
-        for cause in causes_of_death(joined, verdict, np.flatnonzero(~verdict.decidable)):
+        for cause in causes_of_death(joined, scores, np.flatnonzero(~scores.decidable)):
             redrive = redrives[cause.row]
             original = (redrive.key, redrive.value, redrive.headers)
             output.dead_letters.append(_letter(cause, redrive, original, now_ms))

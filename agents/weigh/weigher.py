@@ -13,16 +13,16 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.join import Joined, Moment, PartitionJoin
-from agents.stages import JoinedWorker, source_rows
-from agents.weigh.dead_letters import Burials
-from agents.weigh.decision_rule import TermsSlot
+from agents.join import JoinedRows, Moment, PartitionJoin
+from agents.recovery import DeadRows, check_continues, last_decision
+from agents.stages import JoinWorker, source_rows
+from agents.weigh.dead_letters import DeadLetters
+from agents.weigh.decision_rule import ActiveDecisionRule, causes_of_death, rows_of_other_models
 from agents.weigh.redrive_completion import RedriveCompletion
-from agents.weigh.scoring import causes_of_death, rows_of_other_models
-from agents.workers import Wiring, check_continues
+from agents.workers import Wiring
 from topics.events import SourceDecoder
 from topics.pipeline import EVENTS, Pipeline
-from topics.records import ModelRef, StageBatch, decided_offset
+from topics.records import ModelRef, StageBatch
 
 
 def hears_of_events(pipeline: Pipeline) -> bool:
@@ -36,10 +36,10 @@ def hears_of_events(pipeline: Pipeline) -> bool:
     return in_lanes or pipeline.weighting.fallback is not None
 
 
-class Weigher(JoinedWorker):
+class Weigher(JoinWorker):
     """Joins all weighted stages, weighs them, writes decisions and dead letters."""
 
-    def __init__(self, wiring: Wiring, slot: TermsSlot) -> None:
+    def __init__(self, wiring: Wiring, active_rule: ActiveDecisionRule) -> None:
         weighting, topology = wiring.pipeline.weighting, wiring.topology
         if hears_of_events(wiring.pipeline):
             self.source = EVENTS
@@ -49,21 +49,21 @@ class Weigher(JoinedWorker):
         self._deadline_s = weighting.deadline_s
         self._needs_quorum = weighting.fallback is None
         self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
-        self._slot = slot
+        self._active_rule = active_rule
         wiring.metrics.observe_late_answers(0)  # a series that is there can be alerted on
         wiring.metrics.observe_other_models(dict.fromkeys(inputs, 0))
-        self.redrive = RedriveCompletion(wiring, self.tail, slot)
-        self._burials = Burials(wiring, self.tail)
-        wiring.in_step.weighed = lambda: self.owned
+        self.redrive = RedriveCompletion(wiring, self.tail, active_rule)
+        self._dead_letters = DeadLetters(wiring, self.tail)
+        self._dead = DeadRows(self.tail, topology.dead_letters)
+        wiring.flow_control.weighed = lambda: self.owned
 
     async def open_state(self, partition: int) -> PartitionJoin:
         """Continue after the last decision; what is dead beyond it is not to die again."""
         topology = self.topology
-        ends = await self.tail.last_read(topology.decisions, partition, decided_offset)
-        decided = max(ends, default=-1)
-        made_of_it = [TP(topology.decisions, partition)]
-        await check_continues(self.tail, topology.events, partition, decided, made_of_it)
-        return self.new_join(partition, await self._burials.open(partition, decided))
+        decided = await last_decision(self.tail, topology.decisions, partition)
+        outputs = [TP(topology.decisions, partition)]
+        await check_continues(self.tail, topology.events, partition, decided, outputs)
+        return self.new_join(partition, await self._dead.open(partition, decided))
 
     def decoded(self, tp: TP, record: ConsumerRecord, headers: dict[str, bytes]) -> StageBatch:
         """The rows of a stage batch; an event is a row that nobody has answered yet."""
@@ -77,36 +77,36 @@ class Weigher(JoinedWorker):
             model=ModelRef(EVENTS, "", "code"),
         )  # fmt: skip
 
-    def closed(self, join: PartitionJoin, at: Moment) -> Joined | None:
+    def closed(self, join: PartitionJoin, at: Moment) -> JoinedRows | None:
         """Rows that lack answers of stages that are down, or late, and have a quorum."""
         return join.close(
-            at, self._slot.terms.scale.quorum, deadline_s=self._deadline_s,
+            at, self._active_rule.rule.scorer.quorum, deadline_s=self._deadline_s,
             needs_quorum=self._needs_quorum,
         )  # fmt: skip
 
-    async def emit(self, partition: int, joined: Joined) -> None:
+    async def emit(self, partition: int, joined: JoinedRows) -> None:
         """End the joined rows: dead letters first, then decisions."""
-        terms = self._slot.terms
-        verdict = terms.scale.verdict(joined)
-        # A row that was buried before a crash stays dead, even if it is complete this time.
-        buried = self._burials.are_dead(partition, joined.rows.offsets)
-        dying = np.flatnonzero(~verdict.decidable & ~buried)
-        causes = causes_of_death(joined, verdict, dying) if len(dying) else []
-        await self._burials.bury(partition, joined.rows, causes)
+        rule = self._active_rule.rule
+        scores = rule.scorer.score(joined)
+        # A row that died before a crash stays dead, even if it is complete this time.
+        dead = self._dead.among(partition, joined.rows.offsets)
+        dying = np.flatnonzero(~scores.decidable & ~dead)
+        causes = causes_of_death(joined, scores, dying) if len(dying) else []
+        await self._dead_letters.write(partition, joined.rows, causes)
         now_ms = int(time.time() * 1000)
-        rows = np.flatnonzero(verdict.decidable & ~buried)
-        records = terms.decisions.records(
-            partition, joined, rows, verdict.weighed, now_ms, fallback=verdict.fallback
+        rows = np.flatnonzero(scores.decidable & ~dead)
+        records = rule.decisions.records(
+            partition, joined, rows, scores.weighed, now_ms, fallback=scores.fallback
         )
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
         if len(rows):
-            self._slot.decided(terms, partition, int(joined.rows.offsets[rows[0]]))
-        self._burials.forget(partition, int(joined.rows.offsets[-1]))
+            self._active_rule.decided(rule, partition, int(joined.rows.offsets[rows[0]]))
+        self._dead.forget(partition, int(joined.rows.offsets[-1]))
         latencies = (now_ms - joined.rows.published_ms[rows]) / 1000
-        degraded = int((~verdict.present[rows].all(axis=1)).sum())
-        self.wiring.in_step.decided(partition, int(joined.rows.offsets[-1]))
+        degraded = int((~scores.present[rows].all(axis=1)).sum())
+        self.wiring.flow_control.decided(partition, int(joined.rows.offsets[-1]))
         self.wiring.metrics.observe_ends(latencies, degraded, [])
-        if others := rows_of_other_models(joined, terms.weights.learned_for):
+        if others := rows_of_other_models(joined, rule.weights.learned_for):
             self.wiring.metrics.observe_other_models(others)
         waiting = sum(join.pending_rows for _, join in self.states())
         self.wiring.metrics.observe_join(waiting, joined.unaccounted)

@@ -1,20 +1,14 @@
-"""What a worker knows of the past of its keys: windows, in event time, restored after a restart.
+"""What a worker knows of the past of its keys, in event time.
 
-`entity_past` is one partition's past, `snapshots` keeps it on a compacted topic, `log_rewind` goes
-back to where a snapshot was taken. Where a component's key is not the partition key:
-`event_time_order` and `key_partition`, with `keyed_poison_rows`. `redriven_past` is what a redriven
-event sees.
+`entity_past` is the past of one partition: windows, and how far they have come. `event_time_order`
+puts rows of several source partitions into the order in which it takes them in. After a restart
+`agents.recovery` brings it back.
 """
 
-from agents.windows.entity_past import Past, orders_of
-from agents.windows.event_time_order import MAX_BYTES, EventTimeOrder, Released
-from agents.windows.key_partition import Shard
-from agents.windows.keyed_poison_rows import KeyedTrial, Portion, tried_record
-from agents.windows.log_rewind import Resumption
-from agents.windows.redriven_past import caught_up, glimpsed
-from agents.windows.snapshots import SnapshotStore
+from agents.windows.entity_past import EntityPast, SourceProgress, orders_of
+from agents.windows.event_time_order import BEGINNING, MAX_BYTES, DueRows, EventTimeOrder
 
 __all__ = [
-    "MAX_BYTES", "EventTimeOrder", "KeyedTrial", "Past", "Portion", "Released", "Resumption",
-    "Shard", "SnapshotStore", "caught_up", "glimpsed", "orders_of", "tried_record",
+    "BEGINNING", "MAX_BYTES", "DueRows", "EntityPast", "EventTimeOrder", "SourceProgress",
+    "orders_of",
 ]  # fmt: skip

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.component import Column
 from models.features import Ints, WindowPlan, Windows
+from topics.events import DecodedEvents
 from topics.records import Floats
+from topics.redrive import RedriveRecord
+
+log = logging.getLogger(__name__)
 
 _AT_MOST_EVERY_S = 1.5
 """The embedded broker keeps what comes in about seven seconds at full speed: a worker that starts
@@ -27,7 +33,7 @@ bounded."""
 
 
 @dataclass(slots=True)
-class Reached:
+class SourceProgress:
     """How far one source partition has been taken in."""
 
     offset: int = -1
@@ -37,11 +43,11 @@ class Reached:
 
 
 @dataclass(slots=True)
-class Past:
+class EntityPast:
     """The windows of one partition of the key, with what they were made from."""
 
     windows: Windows
-    reached: dict[str, Reached] = field(default_factory=dict)
+    reached: dict[str, SourceProgress] = field(default_factory=dict)
     """By source, as `topic[partition]`."""
     now_ms: int = _NEVER_MS
     """Event time now, by which memory is given back."""
@@ -57,13 +63,13 @@ class Past:
     """Times of the last events."""
 
     @classmethod
-    def empty(cls, plan: WindowPlan) -> Past:
+    def empty(cls, plan: WindowPlan) -> EntityPast:
         """Before the first event."""
         return cls(Windows(plan))
 
-    def of(self, topic: str, partition: int) -> Reached:
+    def progress_of(self, topic: str, partition: int) -> SourceProgress:
         """How far a source partition has been taken in."""
-        return self.reached.setdefault(f"{topic}[{partition}]", Reached())
+        return self.reached.setdefault(f"{topic}[{partition}]", SourceProgress())
 
     def observe(
         self, entities: list[str], times_ms: Ints, orders: Ints, values: Floats
@@ -86,6 +92,29 @@ class Past:
     ) -> dict[str, Column]:
         """The windowed features of events (N), each in its turn; none is taken in."""
         return self.windows.glimpses(entities, times_ms, orders, values.astype(np.float64))
+
+    def of_redriven(
+        self, plan: WindowPlan, decoded: DecodedEvents, redrives: Sequence[RedriveRecord]
+    ) -> dict[str, Column]:
+        """The windowed features (M,) of the valid events of *redrives* (N), which are *decoded*.
+
+        Each sees its entity's past up to its own time, and itself. It is not remembered: the state
+        of windows stays a function of the events and outcomes alone.
+        """
+        entities, times_ms = plan.entities(decoded.columns), decoded.columns[plan.time]
+        valid = [redrives[row] for row in decoded.valid.tolist()]
+        for redrive, entity, time_ms in zip(valid, entities, times_ms.tolist(), strict=True):
+            if not self.windows.remembers(entity, time_ms):
+                log.warning(
+                    "%s[%d]@%d comes so late again that the beginnings of its windows are "
+                    "forgotten",
+                    redrive.header.source.topic, redrive.partition, redrive.offset,
+                )  # fmt: skip
+        orders = orders_of(
+            np.array([redrive.partition for redrive in valid], np.int64),
+            np.array([redrive.offset for redrive in valid], np.int64),
+        )
+        return self.glimpses(entities, times_ms, orders, plan.values(decoded.columns))
 
     def learn(self, entities: list[str], times_ms: Ints, orders: Ints, outcomes: Floats) -> None:
         """Take in outcomes."""

@@ -31,7 +31,7 @@ END = 2**60
 
 
 @dataclass(slots=True)
-class _Held:
+class _WaitingBatch:
     batch: StageBatch
     clocks_ms: Ints
     """Of each row: how far its source has come with it."""
@@ -55,11 +55,11 @@ class _Source:
     """It had more to give then, and had given nothing for too long."""
     left_at: int | None = None
     """Where in the log the first batch is that was left there; all behind it are too."""
-    held: deque[_Held] = field(default_factory=deque)
+    held: deque[_WaitingBatch] = field(default_factory=deque)
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class DueRows:
     """Rows of one source partition whose turn has come."""
 
     batch: StageBatch
@@ -122,7 +122,7 @@ class EventTimeOrder:
         batch = self._unseen(source, batch)
         progress = np.where(batch.present, _progress_ms(batch), BEGINNING)
         clocks = np.maximum.accumulate(np.maximum(progress, source.clock_ms)).astype(np.int64)
-        source.held.append(_Held(batch, clocks, position, nbytes))
+        source.held.append(_WaitingBatch(batch, clocks, position, nbytes))
         self.nbytes += nbytes
         self._come(source, batch)
 
@@ -182,14 +182,14 @@ class EventTimeOrder:
 
     def pop(
         self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]] | None = None
-    ) -> list[Released]:
+    ) -> list[DueRows]:
         """What need not wait any more, by source in order; *now* in attended seconds.
 
         `ends` are the next offsets to be written of all sources, events and outcomes, asked
         for after the last push: a source that has come to its end holds nobody up.
         """
         reached, limit = self._reached(now, ends)
-        released: list[Released] = []
+        released: list[DueRows] = []
         for source in self._events:
             while source.held:
                 head = source.held[0]
@@ -197,7 +197,7 @@ class EventTimeOrder:
                 if n or not len(head.batch):
                     clocks = head.clocks_ms[:n]
                     early = n - int(np.searchsorted(clocks, reached, side="right"))
-                    released.append(Released(head.batch[:n], clocks, head.position, early))
+                    released.append(DueRows(head.batch[:n], clocks, head.position, early))
                 if n < len(head.batch):
                     head.batch, head.clocks_ms = head.batch[n:], head.clocks_ms[n:]
                     break

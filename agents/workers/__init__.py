@@ -1,25 +1,23 @@
 """What every worker does, whatever its component: app, partitions, progress, signs of life.
 
-`app` and `worker` first. `topic_tail` finds how far it got at its last life, `coverage` whether
-offsets continue, `poison_rows` which row ended it; `stage_pulse` and `attended_clock` are about who
-lives, `flow_control` about how much is read ahead, `metrics` and `stage_metrics` about what is
-measured.
+`app` is its Faust app, `wiring` what else it is connected to, `worker` how it owns partitions.
+`topic_tail` reads what topics hold already (`agents.recovery` makes sense of it). `signs_of_life`,
+`stage_pulse` and `attended_clock` are about who lives, `flow_control` about how much is read ahead,
+`metrics` and `stage_metrics` about what is measured.
 """
 
 from agents.workers.app import StageApp, add_agent, create_app
-from agents.workers.coverage import check_continues, covered_from
-from agents.workers.flow_control import InStep
+from agents.workers.attended_clock import AttendedClock
+from agents.workers.flow_control import FlowControl
 from agents.workers.metrics import Metrics
-from agents.workers.poison_rows import ENDINGS_AT_ROW, ENDINGS_AT_ROWS, WORKER_ENDED, Trial
-from agents.workers.stage_metrics import StageMetrics, StageStats, Wait
-from agents.workers.stage_pulse import WORKER, StagePulse, Standing
-from agents.workers.timeouts import check_time_outs
+from agents.workers.stage_metrics import StageMetrics, StageStats, StageWait
+from agents.workers.stage_pulse import WORKER, WORKER_ENDED, PartitionHealth, StagePulse
 from agents.workers.topic_tail import GAP, TailReader, ranges, readable
-from agents.workers.worker import Wiring, Worker, all_done, is_backlog
+from agents.workers.wiring import Wiring, check_time_outs
+from agents.workers.worker import Worker, all_done
 
 __all__ = [
-    "ENDINGS_AT_ROW", "ENDINGS_AT_ROWS", "GAP", "WORKER", "WORKER_ENDED", "InStep", "Metrics",
-    "StageApp", "StageMetrics", "StagePulse", "StageStats", "Standing", "TailReader", "Trial",
-    "Wait", "Wiring", "Worker", "add_agent", "all_done", "check_continues", "check_time_outs",
-    "covered_from", "create_app", "is_backlog", "ranges", "readable",
+    "GAP", "WORKER", "WORKER_ENDED", "AttendedClock", "FlowControl", "Metrics", "PartitionHealth",
+    "StageApp", "StageMetrics", "StagePulse", "StageStats", "StageWait", "TailReader", "Wiring",
+    "Worker", "add_agent", "all_done", "check_time_outs", "create_app", "ranges", "readable",
 ]  # fmt: skip

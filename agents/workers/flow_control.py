@@ -15,7 +15,7 @@ PATIENCE_S = 0.05
 """A wave may be held up, by other processes or by rows that wait for a stage: not for longer."""
 
 
-class InStep:
+class FlowControl:
     """Between the sources of a process and its weighting agent, by source partition."""
 
     def __init__(self) -> None:

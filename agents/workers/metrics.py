@@ -18,7 +18,7 @@ _ROWS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 _LABELS = ("pipeline", "component")
 
 
-class ManyAtOnce(Histogram):
+class BulkHistogram(Histogram):
     """A histogram that takes many values at once: one by one they cost more than a decision."""
 
     def observe_all(self, values: Floats) -> None:
@@ -69,7 +69,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=on,
         )
-        self.decision_seconds = ManyAtOnce(
+        self.decision_seconds = BulkHistogram(
             "anabranch_event_to_decision_seconds",
             "From the event's publication to its decision",
             ("pipeline",),
@@ -200,7 +200,7 @@ class Metrics:
             (*_LABELS, "version", "agreement"),
             registry=on,
         )
-        self.shadow_difference = ManyAtOnce(
+        self.shadow_difference = BulkHistogram(
             "anabranch_shadow_difference",
             "Distance of a challenger's signal from the champion's",
             (*_LABELS, "version"),

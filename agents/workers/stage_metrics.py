@@ -30,7 +30,7 @@ class StageStats:
     busy_s: float = 0.0
 
 
-class Wait(NamedTuple):
+class StageWait(NamedTuple):
     """What a component waits for of one stage."""
 
     rows: int = 0
@@ -170,7 +170,7 @@ class StageMetrics:
         self._of(self.metrics.in_flight).set(waiting)
         self._of(self.metrics.unaccounted).inc(unaccounted)
 
-    def observe_waits(self, waits: Mapping[str, Wait]) -> None:
+    def observe_waits(self, waits: Mapping[str, StageWait]) -> None:
         """What rows of the component wait for now, by stage; all stages that it reads."""
         for stage, wait in waits.items():
             self._own(self.metrics.waiting_rows, stage).set(wait.rows)

@@ -16,9 +16,13 @@ WORKER = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
 """This process: one that is started again is another, though it may have the same number."""
 
 
+WORKER_ENDED = "WorkerEnded"
+"""The error of a row at which workers end, see `agents.recovery.poison_rows`."""
+
+
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a worker stands with a partition."""
+class PartitionHealth:
+    """How a worker gets on with a partition."""
 
     state: State
     waiting_for: Mapping[str, Awaited] = field(default_factory=dict)
@@ -39,7 +43,7 @@ class Standing:
 
 
 @dataclass(slots=True)
-class _Spoken:
+class _LastSign:
     """What was last said of a source partition, and when (monotonic seconds)."""
 
     at: float = float("-inf")
@@ -54,49 +58,49 @@ class StagePulse:
         self._app = app
         self._component = component
         self._topic = topic
-        self._spoken: dict[tuple[int, int | None], _Spoken] = {}
+        self._last_signs: dict[tuple[int, int | None], _LastSign] = {}
 
     def opened(self, partition: int, frontier: int) -> None:
         """It is known how far the topic's answers reach, for whoever owns the partition now."""
-        self._spoken[partition, None] = _Spoken(frontier=frontier)
+        self._last_signs[partition, None] = _LastSign(frontier=frontier)
 
     def wrote(self, partition: int, lane: int | None, frontier: int) -> None:
         """Rows up to source offset *frontier* are answered."""
-        spoken = self._spoken.setdefault((partition, lane), _Spoken())
-        spoken.at, spoken.about = time.monotonic(), ("working", False)
-        spoken.frontier = max(spoken.frontier, frontier)
+        sign = self._last_signs.setdefault((partition, lane), _LastSign())
+        sign.at, sign.about = time.monotonic(), ("working", False)
+        sign.frontier = max(sign.frontier, frontier)
 
     def reached(self, partition: int, lane: int, frontier: int) -> None:
         """Rows up to source offset *frontier* were answered by whoever had the lane before."""
-        spoken = self._spoken.setdefault((partition, lane), _Spoken())
-        spoken.frontier = max(spoken.frontier, frontier)
+        sign = self._last_signs.setdefault((partition, lane), _LastSign())
+        sign.frontier = max(sign.frontier, frontier)
 
     async def beat(
-        self, partition: int, standing: Standing, interval_s: float, lane: int | None = None
+        self, partition: int, health: PartitionHealth, interval_s: float, lane: int | None = None
     ) -> None:
         """Write a heartbeat if nothing was written for *interval_s*, or what it says is new."""
-        spoken = self._spoken.setdefault((partition, lane), _Spoken())
-        about = (standing.state, standing.down)
-        is_news = about != spoken.about and "waiting" not in (standing.state, spoken.about[0])
-        due = time.monotonic() - spoken.at >= interval_s
-        if due or is_news or standing.down != spoken.about[1]:
-            await self._write(partition, lane, standing, spoken)
+        sign = self._last_signs.setdefault((partition, lane), _LastSign())
+        about = (health.state, health.down)
+        is_news = about != sign.about and "waiting" not in (health.state, sign.about[0])
+        due = time.monotonic() - sign.at >= interval_s
+        if due or is_news or health.down != sign.about[1]:
+            await self._write(partition, lane, health, sign)
 
     async def tries(self, partition: int, first: int, last: int, lane: int | None = None) -> None:
         """Say that these source offsets are about to be run on: should it end, that is known."""
-        spoken = self._spoken.setdefault((partition, lane), _Spoken())
-        await self._write(partition, lane, Standing("working"), spoken, tried=(first, last))
+        sign = self._last_signs.setdefault((partition, lane), _LastSign())
+        await self._write(partition, lane, PartitionHealth("working"), sign, tried=(first, last))
 
     async def _write(
-        self, partition: int, lane: int | None, standing: Standing, spoken: _Spoken,
+        self, partition: int, lane: int | None, health: PartitionHealth, sign: _LastSign,
         tried: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
-        spoken.at, spoken.about = time.monotonic(), (standing.state, standing.down)
-        starting = standing.state == "starting"
+        sign.at, sign.about = time.monotonic(), (health.state, health.down)
+        starting = health.state == "starting"
         heartbeat = Heartbeat(
             component=self._component, partition=partition, lane=lane, worker=WORKER,
-            state=standing.state, frontier=-1 if starting else spoken.frontier,
-            waiting_for=[*standing.waiting_for], down=standing.down, tried=tried,
+            state=health.state, frontier=-1 if starting else sign.frontier,
+            waiting_for=[*health.waiting_for], down=health.down, tried=tried,
         )  # fmt: skip
         await self._app.writer.write(
             self._topic, partition, [heartbeat.record(int(time.time() * 1000))]

@@ -1,61 +1,30 @@
-"""What every worker does: own partitions, remember how far it got in each, give signs of life."""
+"""What every worker does: own partitions, and remember how far it got in each."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.workers.app import StageApp
 from agents.workers.attended_clock import AttendedClock
-from agents.workers.flow_control import InStep
-from agents.workers.stage_metrics import StageMetrics
-from agents.workers.stage_pulse import StagePulse, Standing
+from agents.workers.signs_of_life import SignsOfLife
+from agents.workers.stage_pulse import PartitionHealth, StagePulse
 from agents.workers.topic_tail import TailReader
-from topics.errors import BrokerError, LeaseLost
-from topics.pipeline import Pipeline, Topology
-from topics.records import Bools, Ints, PartitionStatus
-from topics.settings import BrokerSettings
+from agents.workers.wiring import Wiring
+from topics.errors import LeaseLost
+from topics.records import PartitionStatus
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
 
 State = TypeVar("State")
 
-_HEARTBEATS = 4
-"""In the time after which a silent component is down."""
 _OPEN_AGAIN_S = 1.0
-_BEAT_S = 1.0
-"""How often a worker looks whether a heartbeat is due, at least."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """What a worker is connected to."""
-
-    pipeline: Pipeline
-    app: StageApp
-    settings: BrokerSettings
-    metrics: StageMetrics
-    in_step: InStep = field(default_factory=InStep)
-    """Shared by the components of a process."""
-
-    @property
-    def topology(self) -> Topology:
-        """The pipeline's topic names."""
-        return Topology.of(self.pipeline)
-
-    def observed_by(self, metrics: StageMetrics) -> Wiring:
-        """The same, with the metrics of one of the worker's components."""
-        return replace(self, metrics=metrics)
 
 
 class Redrive(Protocol):
@@ -95,9 +64,9 @@ class Worker(Generic[State]):
         self._generation: int | None = None
         self.owned: list[int] = []
         """The partitions that are this worker's, ascending."""
-        self._progress: tuple[int, int] = (0, 0)
-        self._progressed_at = time.monotonic()
-        self._fetches = 0
+        self.fetches = 0
+        """That it has begun to deal with."""
+        self._signs = SignsOfLife(self)
 
     def _assigned(self) -> list[int]:
         """The partitions of which every source is assigned to this worker, ascending."""
@@ -115,15 +84,19 @@ class Worker(Generic[State]):
             self._generation = fetch.generation
             self.owned = self._assigned()
             # At once: others may be back before it has opened what it owns, and decide without it.
-            await self._give_signs(self.stall_timeout_s / _HEARTBEATS)
+            await self._signs.give()
             self._leave_alone_what_is_not_owned()
             if self.redrive is not None:
                 self.redrive.forget()
-        self._fetches += 1
+        self.fetches += 1
         # Also those that nothing has come for: what they are silent about is known of all others.
         for partition in self.owned:
             await self.state(partition)
-        redriven = {tp: it for tp, it in fetch.records.items() if tp.topic == self.topology.redrive}
+        redriven = {
+            tp: records
+            for tp, records in fetch.records.items()
+            if tp.topic == self.topology.redrive
+        }
         others = {
             tp: records
             for tp, records in fetch.records.items()
@@ -177,20 +150,20 @@ class Worker(Generic[State]):
         """All open states, by partition."""
         return sorted(self._states.items(), key=lambda item: item[0])
 
-    # -- what it says of itself
+    # -- what it says of itself, see `SignsOfLife`
 
     def pulses(self) -> Sequence[StagePulse]:
         """The topics that it writes, for signs of life; none for what writes no stage topic."""
         return ()
 
-    def standing(self, partition: int) -> Standing:
+    def health(self, partition: int) -> PartitionHealth:
         """What is to be said of one of its partitions."""
-        return Standing("working" if partition in self._states else "starting")
+        return PartitionHealth("working" if partition in self._states else "starting")
 
     def status(self) -> list[PartitionStatus]:
         """What there is to say of each partition that this worker owns."""
         return [
-            self.standing(partition).status(partition)
+            self.health(partition).status(partition)
             for partition in (self.owned if self.is_current else ())
         ]
 
@@ -199,39 +172,28 @@ class Worker(Generic[State]):
         """It knows of its last assignment; what it says otherwise may be another's by now."""
         return self._generation == self.wiring.app.consumer_generation_id
 
+    def lag(self) -> dict[int, int]:
+        """Each partition that this worker owns → records left to do, of all its topics."""
+        consumer = self.wiring.app.batches
+        behind = dict.fromkeys(self.owned, 0)
+        for tp in consumer.assignment():
+            if tp.partition in behind:
+                done = consumer._done.get(tp)  # noqa: SLF001  # nobody else needs one partition's
+                done = consumer.committed(tp) if done is None else done
+                behind[tp.partition] += max(0, consumer.stable_end(tp) - done)
+        return behind
+
     async def beat(self) -> None:
-        """Give a sign of life for every partition, whenever one is due, for ever.
-
-        A worker that hangs gives none: it may take the stall time-out for a fetch, and longer
-        only as long as it reads.
-        """
-        interval_s = self.stall_timeout_s / _HEARTBEATS
-        while True:
-            await asyncio.sleep(min(_BEAT_S, interval_s / 2))
-            if self.is_current and not self._hangs():
-                await self._give_signs(interval_s)
-
-    async def _give_signs(self, interval_s: float) -> None:
-        try:
-            await self.give_signs(interval_s)
-        except LeaseLost:
-            return  # a rebalance: whoever has the partitions now speaks for them
-        except (BrokerError, KafkaError) as exc:
-            log.warning("%s: no heartbeat written: %s", self.wiring.app.conf.id, exc)
+        """Give a sign of life for every partition, whenever one is due, for ever."""
+        await self._signs.beat()
 
     async def give_signs(self, interval_s: float) -> None:
         """Write a heartbeat wherever nothing was written for *interval_s*, or something is new."""
         await all_done([
-            pulse.beat(partition, self.standing(partition), interval_s)
+            pulse.beat(partition, self.health(partition), interval_s)
             for partition in self.owned
             for pulse in self.pulses()
         ])  # fmt: skip
-
-    def _hangs(self) -> bool:
-        progress = (self._fetches, self.tail.records_read)
-        if progress != self._progress or not self.wiring.app.batches.busy_s():
-            self._progress, self._progressed_at = progress, time.monotonic()
-        return time.monotonic() - self._progressed_at > self.stall_timeout_s
 
 
 async def all_done(jobs: Sequence[Awaitable[None]]) -> None:
@@ -242,8 +204,3 @@ async def all_done(jobs: Sequence[Awaitable[None]]) -> None:
     for result in await asyncio.gather(*jobs, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-
-
-def is_backlog(published_ms: Ints, deadline_ms: int) -> Bools:
-    """Which rows are already older than the deadline as the pipeline reads them."""
-    return np.asarray(published_ms < time.time() * 1000 - deadline_ms)

@@ -27,7 +27,7 @@ from agents.audit.topic_audit import audit_topics
 from agents.broker.reach import ensure_topics
 from agents.publish.publisher import producer
 from agents.weigh.decision_records import DecisionWriter, Weights
-from agents.weigh.scoring import Scale
+from agents.weigh.decision_rule import Scorer
 from tests.benchmarks import broker as benchmark_broker
 from tests.benchmarks.micro import RowsOfEvents
 from tests.benchmarks.model_files import PIPELINE
@@ -45,22 +45,22 @@ _NOW_MS = time.time_ns() // 1_000_000
 """Not the time of the simulated events: the broker would let them expire."""
 
 
-def _chunk(pipeline_path: Path) -> tuple[RowsOfEvents, DecisionWriter, Scale]:
+def _chunk(pipeline_path: Path) -> tuple[RowsOfEvents, DecisionWriter, Scorer]:
     pipeline = load_pipeline(pipeline_path).pipeline
     weights = Weights({"features": 0.1, "risk": 0.3, "decision": 0.6}, 1)
     return (
         RowsOfEvents.of(_CHUNK),
         DecisionWriter(pipeline, weights),
-        Scale(pipeline, weights),
+        Scorer(pipeline, weights),
     )
 
 
 def _decisions(
-    rows: RowsOfEvents, writer: DecisionWriter, scale: Scale, partition: int, first: int
+    rows: RowsOfEvents, writer: DecisionWriter, scale: Scorer, partition: int, first: int
 ) -> Iterator[Record]:
     """Of one chunk of events whose first has the offset *first*."""
     joined = rows.joined()
-    verdict = scale.verdict(joined)
+    verdict = scale.score(joined)
     offsets = joined.rows.offsets + first
     published_ms = np.full(len(offsets), _NOW_MS - _LATENCY_MS)
     moved = replace(joined, rows=replace(joined.rows, offsets=offsets, published_ms=published_ms))

@@ -11,10 +11,11 @@ import numpy as np
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.join.partition_join import Joined, Moment, PartitionJoin
-from agents.stages.source_stage import source_rows
+from agents.join.partition_join import Moment, PartitionJoin
+from agents.join.stage_rows import JoinedRows
+from agents.stages.source_events import source_rows
 from agents.weigh.decision_records import DecisionWriter, Weights
-from agents.weigh.scoring import Scale
+from agents.weigh.decision_rule import Scorer
 from tests.benchmarks.card_events import STAGES, CardEvents
 from tests.benchmarks.model_files import PIPELINE
 from topics.events.event import EventDecoder
@@ -60,7 +61,7 @@ class RowsOfEvents:
         ]  # fmt: skip
         return cls(pipeline, records, batches)
 
-    def joined(self) -> Joined:
+    def joined(self) -> JoinedRows:
         """The stages' batches, pushed into a fresh join and popped at once."""
         at = Moment(0.0, 0.0, lambda _: False)
         join = PartitionJoin(STAGES, done=-1, at=at, stall_timeout_s=30.0, max_rows=50_000)
@@ -140,12 +141,12 @@ def _as_fetched(rows: Rows) -> Rows:
 def _decisions(rows: RowsOfEvents) -> Callable[[], object]:
     """Weighing joined rows, and their decision records."""
     weights = Weights({"features": 0.1, "risk": 0.3, "decision": 0.6}, 1)
-    scale = Scale(rows.pipeline, weights)
+    scale = Scorer(rows.pipeline, weights)
     writer = DecisionWriter(rows.pipeline, weights)
     joined, every = rows.joined(), np.arange(len(rows.records))
 
     def decide() -> list[object]:
-        weighed = scale.verdict(joined).weighed
+        weighed = scale.score(joined).weighed
         fresh = replace(joined, rows=_as_fetched(joined.rows))
         return list(writer.records(0, fresh, every, weighed, _NOW_MS))
 

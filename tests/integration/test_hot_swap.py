@@ -17,8 +17,8 @@ import pytest
 
 from agents.broker.reach import ensure_shadow_topic, ensure_topics
 from agents.commands import training_data
-from agents.components.active_component import in_share
 from agents.components.catalogue import open_component
+from agents.components.challenger import in_share
 from agents.control.errors import IsChampion, NothingToRollBack
 from agents.control.topic import ControlTopic
 from agents.publish.publisher import producer, publish_chunk
@@ -469,7 +469,7 @@ async def test_weights_that_cannot_be_used_leave_those_of_before_after_a_restart
     (two.home / "registry" / name / "@weights" / str(second.version) / "weights.json").unlink()
     async with pipeline_running(two, broker) as workers:
         assert workers.active.decision_rule is not None
-        assert workers.active.decision_rule.terms.weights.version == first.version
+        assert workers.active.decision_rule.rule.weights.version == first.version
 
 
 async def reports_of(own: Trained, broker: BrokerSettings, what: str) -> list[WorkerReport]:
@@ -555,7 +555,7 @@ async def test_weights_that_do_not_fit_leave_the_newest_that_do(
         assert report.reason.startswith(f"weights@{good.version} weigh instead: ")
         assert refusals(two, metrics, "weigh") == 1
         assert workers.active.decision_rule is not None
-        assert workers.active.decision_rule.terms.weights.version == good.version
+        assert workers.active.decision_rule.rule.weights.version == good.version
     assert f"weights@{good.version} runs instead" in caplog.text
 
 

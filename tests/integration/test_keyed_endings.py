@@ -13,8 +13,13 @@ import pytest
 
 from agents.broker.reach import ensure_topics
 from agents.components.extract_features import PlainFeatures
-from agents.stages.keyed_stage import KeyedStage
-from agents.windows.keyed_poison_rows import HEADER, Tried, tried_by, tried_record
+from agents.recovery.keyed_poison_rows import (
+    HEADER,
+    AttemptLog,
+    RunAttempt,
+    attempt_record,
+    attempts_by_worker,
+)
 from agents.workers.stage_pulse import WORKER
 from models.component import Batch, StageOutput
 from models.registry.registry import Registry
@@ -85,20 +90,20 @@ async def test_a_row_at_which_three_workers_have_ended_alone_is_passed_over_in_i
 
     outstanding: set[int] = set()
     most: list[int] = []
-    write_tried = KeyedStage._write_tried
+    write_attempts = AttemptLog._write
 
-    async def noted(self: KeyedStage, lane: int, records: Sequence[Record]) -> None:
+    async def noted(self: AttemptLog, lane: int, records: Sequence[Record]) -> None:
         ours = [it for it in records if (it.key or b"").endswith(WORKER.encode())]
         for it in ours:
             (outstanding.add if it.value else outstanding.discard)(lane)
         most.append(len(outstanding))
-        await write_tried(self, lane, records)
+        await write_attempts(self, lane, records)
 
-    monkeypatch.setattr(KeyedStage, "_write_tried", noted)
+    monkeypatch.setattr(AttemptLog, "_write", noted)
     monkeypatch.setattr(PlainFeatures, "transform", watched)
     await ensure_topics(broker, topology)
-    tried = Tried(rows={SOURCE: (AT, AT)}, behind=1)
-    ended = [tried_record(tried, 0, worker) for worker in ("w1", "w2", "w3")]
+    tried = RunAttempt(rows={SOURCE: (AT, AT)}, behind=1)
+    ended = [attempt_record(tried, 0, worker) for worker in ("w1", "w2", "w3")]
     await publish_raw(broker, topology.state("terminals"), lane, ended)
     await publish_raw(broker, topology.events, SOURCE, [event(n) for n in range(EVENTS)])
     async with pipeline_running(own, broker):
@@ -107,8 +112,8 @@ async def test_a_row_at_which_three_workers_have_ended_alone_is_passed_over_in_i
         while True:
             records = [it for it in await records_of(broker, topology.state("terminals"))
                        if HEADER in dict(it.headers)]  # fmt: skip
-            said = [Tried.model_validate_json(it.value) for it in records if it.value]
-            if not tried_by(it for it in records if it.partition == lane):
+            said = [RunAttempt.model_validate_json(it.value) for it in records if it.value]
+            if not attempts_by_worker(it for it in records if it.partition == lane):
                 break
             assert time.monotonic() < deadline, "what others said is never taken back"
             await asyncio.sleep(0.1)

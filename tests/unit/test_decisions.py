@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agents.join.partition_join import Joined
-from agents.join.stage_rows import ModelRun, StageRows
+from agents.join.stage_rows import JoinedRows, ModelRun, StageRows
 from agents.weigh.decision_records import DecisionWriter, Weights
 from models.weighting import Weighed, combine
 from tests.unit.stage_batches import rows_of
@@ -61,13 +60,13 @@ def stage(
     return StageRows(present, signal[:, None], signal, runs, (), np.ones(len(signals), np.bool_))
 
 
-def joined_of(stages: dict[str, StageRows], rows: Rows | None = None) -> Joined:
+def joined_of(stages: dict[str, StageRows], rows: Rows | None = None) -> JoinedRows:
     n = len(next(iter(stages.values())).present)
     rows = rows if rows is not None else rows_of(range(10, 10 + n))
-    return Joined(rows, stages, {}, covers_from=10, unaccounted=0)
+    return JoinedRows(rows, stages, {}, covers_from=10, unaccounted=0)
 
 
-def weighed_of(joined: Joined) -> Weighed:
+def weighed_of(joined: JoinedRows) -> Weighed:
     return combine(
         np.stack([rows.signal for rows in joined.stages.values()], axis=1).astype(np.float32),
         np.stack([rows.present for rows in joined.stages.values()], axis=1),
@@ -76,7 +75,7 @@ def weighed_of(joined: Joined) -> Weighed:
 
 
 def records_of(
-    joined: Joined,
+    joined: JoinedRows,
     *,
     rows: list[int] | None = None,
     pipeline: Pipeline = PIPELINE,
@@ -92,7 +91,7 @@ def parsed(record: Record) -> Decision:
     return Decision.model_validate_json(record.value or b"", strict=True)
 
 
-def decided(joined: Joined, *, pipeline: Pipeline = PIPELINE) -> list[Decision]:
+def decided(joined: JoinedRows, *, pipeline: Pipeline = PIPELINE) -> list[Decision]:
     return [parsed(record) for record in records_of(joined, pipeline=pipeline)]
 
 

@@ -13,9 +13,9 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGrou
 from faust.transport.consumer import Consumer
 from faust.types import TP
 
-from agents.components.inference import IN_THREAD_FROM, Inference
-from agents.stages import event_decoding
-from agents.stages.event_decoding import decoded
+from agents.components.running import IN_THREAD_FROM, Inference
+from agents.stages import source_events
+from agents.stages.source_events import decode_events
 from agents.workers.app import create_app
 from agents.workers.metrics import Metrics
 from agents.workers.stage_metrics import StageMetrics
@@ -46,7 +46,7 @@ def events(count: int) -> list[Any]:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    monkeypatch.setattr(event_decoding, "_AT_A_STRETCH_S", 0.0)
+    monkeypatch.setattr(source_events, "_AT_A_STRETCH_S", 0.0)
     return []
 
 
@@ -55,7 +55,7 @@ async def test_events_that_are_decoded_a_part_at_a_time_are_decoded_alike(
     count: int, looks: list[int]
 ) -> None:
     decoder = SourceDecoder(SCHEMA, 4)
-    at_once, in_parts = decoder.decode(events(count)), await decoded(decoder, events(count))
+    at_once, in_parts = decoder.decode(events(count)), await decode_events(decoder, events(count))
     assert in_parts.failures == at_once.failures
     assert in_parts.clipped == at_once.clipped
     assert bool(in_parts.clipped) == (count > 5)
@@ -75,7 +75,7 @@ async def test_other_tasks_go_on_while_thousands_of_events_are_validated(looks: 
             await asyncio.sleep(0)
 
     looking = asyncio.create_task(look())
-    await decoded(SourceDecoder(SCHEMA, 4), events(4096))
+    await decode_events(SourceDecoder(SCHEMA, 4), events(4096))
     looking.cancel()
     assert len(looks) >= 4096 / 256 - 1
 

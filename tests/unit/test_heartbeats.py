@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.recovery.poison_rows import PoisonRows, RowRange
 from agents.workers.app import StageApp
 from agents.workers.attended_clock import AttendedClock
-from agents.workers.poison_rows import Part, Trial
-from agents.workers.stage_pulse import WORKER, StagePulse, Standing
+from agents.workers.stage_pulse import WORKER, PartitionHealth, StagePulse
 from topics.errors import WireError
 from topics.kafka.batches import Record
 from topics.records.heartbeat import HEADER, Heartbeat, heartbeat_of
@@ -41,23 +41,23 @@ def pulse_on(topic: Topic) -> StagePulse:
     return StagePulse(cast("StageApp", topic), "risk", "p.risk")
 
 
-def waiting(*, down: bool) -> Standing:
-    return Standing("waiting", {"features": Awaited(since_ms=0, down=down)})
+def waiting(*, down: bool) -> PartitionHealth:
+    return PartitionHealth("waiting", {"features": Awaited(since_ms=0, down=down)})
 
 
 async def test_a_heartbeat_is_written_where_nothing_else_was_for_the_interval() -> None:
     topic = Topic()
     pulse = pulse_on(topic)
     pulse.opened(2, 41)
-    await pulse.beat(2, Standing("working"), 60)
-    await pulse.beat(2, Standing("working"), 60)
+    await pulse.beat(2, PartitionHealth("working"), 60)
+    await pulse.beat(2, PartitionHealth("working"), 60)
     assert [(said.state, said.frontier, said.worker) for said in topic.said] == [
         ("working", 41, WORKER)
     ]
     pulse.wrote(2, None, 45)
-    await pulse.beat(2, Standing("working"), 60)
+    await pulse.beat(2, PartitionHealth("working"), 60)
     assert len(topic.said) == 1, "an output is a sign of life too"
-    await pulse.beat(2, Standing("working"), 0)
+    await pulse.beat(2, PartitionHealth("working"), 0)
     assert topic.said[-1].frontier == 45
 
 
@@ -77,7 +77,7 @@ async def test_that_an_input_is_down_or_lives_again_is_said_at_once() -> None:
 
 async def test_a_worker_that_starts_says_nothing_of_how_far_its_topic_reaches() -> None:
     topic = Topic()
-    await pulse_on(topic).beat(0, Standing("starting"), 60)
+    await pulse_on(topic).beat(0, PartitionHealth("starting"), 60)
     assert [(said.state, said.frontier) for said in topic.said] == [("starting", -1)]
 
 
@@ -123,26 +123,26 @@ def tried(worker: str, first: int, last: int) -> Heartbeat:
                      frontier=first - 1, tried=(first, last))  # fmt: skip
 
 
-def parts(trial: Trial, *offsets: int) -> list[tuple[int, int, bool]]:
-    found: list[Part] = list(trial.parts(np.array(offsets, np.int64)))
+def parts(trial: PoisonRows, *offsets: int) -> list[tuple[int, int, bool]]:
+    found: list[RowRange] = list(trial.row_ranges(np.array(offsets, np.int64)))
     return [(part.start, part.stop, bool(part.passed_over)) for part in found]
 
 
 def test_rows_are_run_on_together_unless_two_workers_have_ended_at_them() -> None:
-    assert parts(Trial(), 5, 6, 7) == [(0, 3, False)]
-    assert parts(Trial([tried("w1", 5, 7)]), 5, 6, 7) == [(0, 3, False)]
-    trial = Trial([tried("w1", 5, 6), tried("w2", 5, 6)])
+    assert parts(PoisonRows(), 5, 6, 7) == [(0, 3, False)]
+    assert parts(PoisonRows([tried("w1", 5, 7)]), 5, 6, 7) == [(0, 3, False)]
+    trial = PoisonRows([tried("w1", 5, 6), tried("w2", 5, 6)])
     assert parts(trial, 5, 6, 7, 9) == [(0, 1, False), (1, 2, False), (2, 4, False)]
     assert [trial.is_over(offset) for offset in (5, 6, 7)] == [False, True, True]
 
 
 def test_a_row_that_three_workers_have_ended_at_alone_is_passed_over() -> None:
-    assert parts(Trial([tried("w1", 5, 5)]), 5, 6) == [(0, 1, False), (1, 2, False)]
-    assert parts(Trial([tried(f"w{number}", 5, 5) for number in range(3)]), 5, 6) == [
+    assert parts(PoisonRows([tried("w1", 5, 5)]), 5, 6) == [(0, 1, False), (1, 2, False)]
+    assert parts(PoisonRows([tried(f"w{number}", 5, 5) for number in range(3)]), 5, 6) == [
         (0, 1, True), (1, 2, False),
     ]  # fmt: skip
 
 
 def test_what_this_worker_itself_has_tried_is_no_sign_that_it_has_ended() -> None:
     """A rebalance may take a partition away between the heartbeat and the output."""
-    assert parts(Trial([tried(WORKER, 5, 5), tried(WORKER, 5, 5)]), 5, 6) == [(0, 2, False)]
+    assert parts(PoisonRows([tried(WORKER, 5, 5), tried(WORKER, 5, 5)]), 5, 6) == [(0, 2, False)]

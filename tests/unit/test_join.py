@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.join.lane import COMERS
-from agents.join.partition_join import Joined, Moment, PartitionJoin
-from agents.workers.poison_rows import WORKER_ENDED
+from agents.join.partition_join import Moment, PartitionJoin
+from agents.join.stage_rows import JoinedRows
+from agents.workers.stage_pulse import WORKER_ENDED
 from tests.unit.stage_batches import batch_of
 from topics.records.heartbeat import Heartbeat
 from topics.records.stage_batch import Bools, Failure, ModelRef, StageBatch
@@ -55,7 +56,7 @@ def the_second(present: Bools) -> Bools:
     return np.asarray(present[:, 1])
 
 
-def offsets(joined: Joined | None) -> list[int]:
+def offsets(joined: JoinedRows | None) -> list[int]:
     return [] if joined is None else joined.rows.offsets.tolist()
 
 

@@ -22,13 +22,13 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.components.active_component import Slot
+from agents.components.active_component import ActiveComponent
 from agents.components.catalogue import OpenComponent
 from agents.stages import keyed_stage
 from agents.stages.keyed_stage import KeyedStage
 from agents.windows.entity_past import orders_of
 from agents.workers.stage_pulse import WORKER
-from agents.workers.worker import Wiring
+from agents.workers.wiring import Wiring
 from models.component import Batch, Component, StageOutput
 from models.features.windows import WindowPlan, Windows
 from tests.unit.topic_log import record
@@ -315,7 +315,7 @@ class Simulation:
     def new_worker(self) -> KeyedStage:
         self.group.worker += 1
         component = OpenComponent(Columns(), ModelRef("terminals", "", "code"))
-        stage = KeyedStage(self.wiring, NAME, Slot(component))
+        stage = KeyedStage(self.wiring, NAME, ActiveComponent(component))
         stage.redrive = None
         stage.tail = self.broker  # type: ignore[assignment]
         stage.clock = SimpleNamespace(now=lambda: 0.0)  # type: ignore[assignment]
@@ -385,7 +385,7 @@ class Simulation:
     async def handle(self, stage: KeyedStage, fetch: Fetch) -> None:
         """Deal with a fetch, at times while signs of life are given; Crash when it ends."""
         if self.chance(0.5):
-            stage._ask_at = float("-inf")
+            stage._ends.ask_at = float("-inf")
         beat = asyncio.ensure_future(self.beat(stage)) if self.chance(0.3) else None
         try:
             await stage.handle(fetch)

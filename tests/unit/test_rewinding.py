@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from agents.windows.log_rewind import Resumption
+from agents.recovery.log_rewind import LogRewind
 from topics.transport.fetch import continued
 
 EVENTS = TP("p.events", 0)
@@ -27,7 +27,7 @@ def worker_of(first: int, rewound: list[int]) -> Any:
 
 async def test_fetches_that_were_on_their_way_are_left_until_the_log_comes_again() -> None:
     rewound: list[int] = []
-    worker, resumption = worker_of(0, rewound), Resumption(40)
+    worker, resumption = worker_of(0, rewound), LogRewind(40)
     assert await resumption.leaves(worker, EVENTS, 100)
     assert rewound == [40]
     assert await resumption.leaves(worker, EVENTS, 120), "fetched before the log was rewound"
@@ -37,7 +37,7 @@ async def test_fetches_that_were_on_their_way_are_left_until_the_log_comes_again
 
 
 async def test_a_log_without_records_in_between_is_taken_up_at_the_next() -> None:
-    worker, resumption = worker_of(0, []), Resumption(40)
+    worker, resumption = worker_of(0, []), LogRewind(40)
     assert await resumption.leaves(worker, EVENTS, 100)
     assert not await resumption.leaves(worker, EVENTS, 100)
 
@@ -45,13 +45,13 @@ async def test_a_log_without_records_in_between_is_taken_up_at_the_next() -> Non
 @pytest.mark.parametrize("read_from", [None, 100, 200])
 async def test_there_is_nothing_to_rewind_before_the_snapshot(read_from: int | None) -> None:
     rewound: list[int] = []
-    assert not await Resumption(read_from).leaves(worker_of(0, rewound), EVENTS, 100)
+    assert not await LogRewind(read_from).leaves(worker_of(0, rewound), EVENTS, 100)
     assert rewound == []
 
 
 async def test_what_was_deleted_is_said(caplog: pytest.LogCaptureFixture) -> None:
     rewound: list[int] = []
-    assert await Resumption(0).leaves(worker_of(30, rewound), EVENTS, 100)
+    assert await LogRewind(0).leaves(worker_of(30, rewound), EVENTS, 100)
     assert rewound == [30]
     assert "offsets 0 to 29 were deleted" in caplog.text
 
@@ -60,7 +60,7 @@ async def test_what_is_deleted_after_the_log_was_rewound_is_not_waited_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rewound: list[int] = []
-    worker, resumption = worker_of(0, rewound), Resumption(40)
+    worker, resumption = worker_of(0, rewound), LogRewind(40)
     assert await resumption.leaves(worker, EVENTS, 100)
     worker.tail = worker_of(110, rewound).tail
     assert await resumption.leaves(worker, EVENTS, 120), "those from 110 on come before"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from agents.windows import snapshots
-from agents.windows.entity_past import Past, orders_of
-from agents.windows.snapshots import Snapshot, SnapshotStore
+from agents.recovery import snapshots
+from agents.recovery.snapshots import Snapshot, SnapshotStore
+from agents.windows.entity_past import EntityPast, orders_of
 from models.features import history, history_chunk
 from models.features.windows import WindowPlan
 from topics.kafka.batches import Record
@@ -74,19 +74,19 @@ class Topic:
         return await self.store(pipeline).load(tail, 0)
 
 
-def past_of(days: int) -> Past:
+def past_of(days: int) -> EntityPast:
     """Outcomes of *days* days at a hundred terminals."""
-    past = Past.empty(WindowPlan(PIPELINE, "terminals"))
+    past = EntityPast.empty(WindowPlan(PIPELINE, "terminals"))
     for day in range(days):
         names = [f"t-{n}" for n in range(100)]
         offsets = np.arange(100 * day, 100 * (day + 1))
         times = np.full(100, day * DAY_MS)
         past.learn(names, times, orders_of(2, offsets), (offsets % 3 == 0).astype(np.float64))
-        past.of("p.outcomes", 2).offset = int(offsets[-1])
+        past.progress_of("p.outcomes", 2).offset = int(offsets[-1])
     return past
 
 
-def answers(past: Past) -> bytes:
+def answers(past: EntityPast) -> bytes:
     names = [f"t-{n}" for n in range(100)]
     times = np.full(100, 30 * DAY_MS)
     columns = past.observe(names, times, np.arange(100), np.zeros((100, 0)))
@@ -99,7 +99,7 @@ async def test_what_was_saved_comes_back_to_the_bit() -> None:
     found = await topic.loaded()
     assert found is not None
     assert found.next_offset == 123
-    assert found.past.of("p.outcomes", 2) == past.of("p.outcomes", 2)
+    assert found.past.progress_of("p.outcomes", 2) == past.progress_of("p.outcomes", 2)
     assert found.past.serial == 1
     assert answers(found.past) == answers(past)
 
@@ -158,7 +158,7 @@ async def test_workers_that_come_and_go_put_off_no_snapshot() -> None:
     assert found.past.snapshot_is_due(), "it is a minute old, whoever has loaded it"
 
 
-def observe(past: Past, days: list[int]) -> None:
+def observe(past: EntityPast, days: list[int]) -> None:
     """Take in an event a day, each in a batch of its own."""
     for number, day in enumerate(days):
         past.observe([f"t-{number % 7}"], np.array([day * DAY_MS]), np.array([number]),
@@ -270,7 +270,7 @@ def test_time_goes_on_when_most_events_say_so() -> None:
 async def test_a_snapshot_of_before_event_time_was_bounded_is_mended() -> None:
     topic, past = Topic(), past_of(20)
     past.learn(["t-1"], np.array([2**52]), np.array([9]), np.ones(1))
-    past.of("p.events", 0).clock_ms = 2**52
+    past.progress_of("p.events", 0).clock_ms = 2**52
     past.now_ms = 2**52
     past.saved(0.0)
     past.changed = True
@@ -279,7 +279,7 @@ async def test_a_snapshot_of_before_event_time_was_bounded_is_mended() -> None:
     await topic.store().save(0, past, 123)
     found = await topic.loaded()
     assert found is not None
-    assert found.past.of("p.events", 0).clock_ms < 2**52
+    assert found.past.progress_of("p.events", 0).clock_ms < 2**52
     found.past.windows.forget(found.past.now_ms)
     others = [n for n in range(100) if n != 1]
     ours, theirs = (

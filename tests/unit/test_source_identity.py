@@ -15,7 +15,7 @@ from agents.identity.source_identity import (
     headers_by_topic,
     source_headers,
 )
-from agents.workers.coverage import check_continues
+from agents.recovery.source_continuity import check_continues
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import TopicLog, record
 from topics.errors import TopicRecreated

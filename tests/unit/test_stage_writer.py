@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.components.active_component import Challenge, Slot
+from agents.components.active_component import ActiveComponent
 from agents.components.catalogue import OpenComponent
+from agents.components.challenger import ActiveChallenger
 from agents.stages.stage_writer import StageWriter
 from agents.workers.metrics import Metrics
 from agents.workers.stage_metrics import StageMetrics
-from agents.workers.worker import Wiring
+from agents.workers.wiring import Wiring
 from models.component import Batch, Component, StageOutput
 from tests.unit.stage_batches import rows_of
 from topics.errors import LeaseLost, NotAuthorized
@@ -49,7 +50,7 @@ class Broker:
         self.written.append(topic)
 
 
-def challenged(broker: Broker) -> tuple[StageWriter, Slot, Metrics]:
+def challenged(broker: Broker) -> tuple[StageWriter, ActiveComponent, Metrics]:
     metrics = Metrics()
     app: Any = SimpleNamespace(writer=broker)
     wiring = Wiring(PIPELINE, app, BrokerSettings(), StageMetrics(metrics, PIPELINE.name, NAME))
@@ -57,7 +58,7 @@ def challenged(broker: Broker) -> tuple[StageWriter, Slot, Metrics]:
         OpenComponent(Half(), ModelRef(f"{NAME}@{version}", f"sha256:{version}", "fp32"))
         for version in (1, 2)
     )
-    slot = Slot(ours, Challenge(theirs, 0.0))
+    slot = ActiveComponent(ours, ActiveChallenger(theirs, 0.0))
     return StageWriter(wiring, NAME, slot), slot, metrics
 
 
@@ -79,7 +80,7 @@ async def test_a_shadow_topic_that_cannot_be_written_ends_the_challenge_and_no_w
     writer, slot, metrics = challenged(broker)
     await written(writer)
     assert broker.written == [f"{PIPELINE.name}.{NAME}"]
-    assert slot.challenge is None
+    assert slot.challenger is None
     labels = {"pipeline": PIPELINE.name, "component": NAME, "result": "refused"}
     assert metrics.registry.get_sample_value("anabranch_swaps_total", labels) == 1
     await written(writer)

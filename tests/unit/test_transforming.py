@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agents.components.running import INVALID_OUTPUT, Transformed, spread, transform
+from agents.components.running import INVALID_OUTPUT, ComponentOutputs, spread, transform
 from models.component import Batch, Component, StageOutput
 
 
@@ -290,7 +290,7 @@ def test_what_is_spread_is_found_again(n: int, data: st.DataObject) -> None:
     rows = sorted(data.draw(st.sets(st.integers(0, max(0, n - 1)), max_size=n)))
     poisonous = data.draw(st.sets(st.sampled_from(range(len(rows))))) if rows else set()
     done = transform(Doubling([float(row) for row in poisonous]), batch_of(len(rows)))
-    wide: Transformed = spread(done, np.array(rows, np.int64), n)
+    wide: ComponentOutputs = spread(done, np.array(rows, np.int64), n)
     assert len(wide.present) == len(wide.output) == len(wide.signal) == n
     np.testing.assert_array_equal(wide.present[rows], done.present)
     np.testing.assert_array_equal(wide.output[rows], done.output)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from faust.types import TP
 
-from agents.join.partition_join import Joined, Moment, PartitionJoin
-from agents.stages.join_worker import JoinedWorker
-from agents.workers.worker import Wiring
+from agents.join.partition_join import Moment, PartitionJoin
+from agents.join.stage_rows import JoinedRows
+from agents.stages.join_worker import JoinWorker
+from agents.workers.wiring import Wiring
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import record
 from topics.pipeline.file import find_pipeline, load_pipeline
@@ -50,7 +51,7 @@ class Batches:
     def done(self, _: object) -> None: ...
 
 
-class Closing(JoinedWorker):
+class Closing(JoinWorker):
     """Ends rows for which one stage has answered and the others are down."""
 
     now = 0.0
@@ -60,10 +61,10 @@ class Closing(JoinedWorker):
     async def open_state(self, partition: int) -> PartitionJoin:
         return self.new_join(partition, -1)
 
-    def closed(self, join: PartitionJoin, at: Moment) -> Joined | None:
+    def closed(self, join: PartitionJoin, at: Moment) -> JoinedRows | None:
         return join.close(at, lambda present: np.asarray(present.any(axis=1)))
 
-    async def emit(self, _: int, joined: Joined) -> None:
+    async def emit(self, _: int, joined: JoinedRows) -> None:
         self.left.extend(joined.rows.offsets.tolist())
 
 
@@ -96,7 +97,7 @@ async def test_a_stage_whose_topics_leader_cannot_be_reached_is_not_down(worker:
     for _ in range(4):
         await nothing(worker, STALL_S)
     assert worker.left == []
-    assert not worker.standing(0).waiting_for["risk-forest"].down
+    assert not worker.health(0).waiting_for["risk-forest"].down
     worker.wiring.app.batches.unheard.clear()  # type: ignore[attr-defined]  # of `Batches`
     await nothing(worker, STALL_S - 1)
     assert worker.left == [], "it may have been out of the stage's reach, too"

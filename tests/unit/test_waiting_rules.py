@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.join.partition_join import Joined
-from agents.join.stage_rows import Reason, StageRows
+from agents.join.stage_rows import JoinedRows, Reason, StageRows
 from agents.weigh.decision_records import Weights
-from agents.weigh.scoring import Scale
-from agents.workers.timeouts import TimeOutsDoNotFit, check_time_outs
+from agents.weigh.decision_rule import Scorer
+from agents.workers.wiring import TimeOutsDoNotFit, check_time_outs
 from tests.unit.stage_batches import rows_of
 from tests.unit.test_pipeline_file import MINIMAL
 from topics.pipeline.file import PipelineFileError, load_pipeline
@@ -54,14 +53,14 @@ def test_a_stage_must_not_be_given_up_while_its_worker_is_replaced(tmp_path: Pat
         check_time_outs(pipeline_with(tmp_path, "stall_timeout_s: 29"), BrokerSettings())
 
 
-def joined(present: list[str], unanswered: Reason = "down", *, overdue: bool = False) -> Joined:
+def joined(present: list[str], unanswered: Reason = "down", *, overdue: bool = False) -> JoinedRows:
     """One row, answered by the stages that are *present*."""
     stages = {}
     for name in ALPHA:
         there = np.array([name in present])
         signal = there.astype(np.float32)
         stages[name] = StageRows(there, signal[:, None], signal, (), (), there, unanswered)
-    return Joined(rows_of([7]), stages, {}, 7, 0, 7 if overdue else -1)
+    return JoinedRows(rows_of([7]), stages, {}, 7, 0, 7 if overdue else -1)
 
 
 @pytest.mark.parametrize(
@@ -81,22 +80,22 @@ def joined(present: list[str], unanswered: Reason = "down", *, overdue: bool = F
 def test_a_quorum_is_a_stage_fitted_on_labels_or_a_share_or_all(
     tmp_path: Path, lines: list[str], present: list[str], enough: bool
 ) -> None:
-    scale = Scale(pipeline_with(tmp_path, *lines), Weights(ALPHA, 0))
-    assert scale.verdict(joined(present)).decidable.tolist() == [enough]
+    scale = Scorer(pipeline_with(tmp_path, *lines), Weights(ALPHA, 0))
+    assert scale.score(joined(present)).decidable.tolist() == [enough]
 
 
 def test_a_stage_without_a_weight_is_no_quorum(tmp_path: Path) -> None:
     alpha = {"features": 0.5, "risk": 0.0, "own": 0.5}
-    scale = Scale(pipeline_with(tmp_path), Weights(alpha, 0))
-    assert scale.verdict(joined(["risk"])).decidable.tolist() == [False]
+    scale = Scorer(pipeline_with(tmp_path), Weights(alpha, 0))
+    assert scale.score(joined(["risk"])).decidable.tolist() == [False]
 
 
 @pytest.mark.parametrize("unanswered", ["late", "down"])
 def test_a_row_without_a_quorum_by_its_deadline_gets_the_fallback_and_does_not_die(
     tmp_path: Path, unanswered: Reason
 ) -> None:
-    scale = Scale(pipeline_with(tmp_path, "late: {fallback: review}"), Weights(ALPHA, 0))
-    verdict = scale.verdict(joined(["features"], unanswered, overdue=True))
+    scale = Scorer(pipeline_with(tmp_path, "late: {fallback: review}"), Weights(ALPHA, 0))
+    verdict = scale.score(joined(["features"], unanswered, overdue=True))
     assert (verdict.decidable.tolist(), verdict.fallback.tolist()) == ([True], [True])
-    verdict = scale.verdict(joined(["features", "risk"], "down", overdue=True))
+    verdict = scale.score(joined(["features", "risk"], "down", overdue=True))
     assert verdict.fallback.tolist() == [False], "what is there decides"

@@ -13,13 +13,11 @@ import yaml
 from typer.testing import CliRunner
 
 from agents.cli import app
-from agents.join.partition_join import Joined
-from agents.join.stage_rows import ModelRun, StageRows
+from agents.join.stage_rows import JoinedRows, ModelRun, StageRows
 from agents.service.open_pipeline import check_weighed_models, open_pipeline
 from agents.service.open_version import open_weights
 from agents.weigh.decision_records import Weights
-from agents.weigh.decision_rule import Terms, TermsSlot
-from agents.weigh.scoring import rows_of_other_models
+from agents.weigh.decision_rule import ActiveDecisionRule, DecisionRule, rows_of_other_models
 from models.onnx.weighed_models import WeightsOfOtherModels, learned_for
 from models.registry.registry import Registry, WeightsCard
 from tests.unit.onnx_networks import network
@@ -146,7 +144,7 @@ def test_rows_are_counted_by_what_has_made_them() -> None:
         present, np.zeros((5, 1)), np.zeros(5), (ModelRun(0, right), ModelRun(2, wrong)), (),
         np.ones(5, np.bool_),
     )  # fmt: skip
-    joined = Joined.__new__(Joined)
+    joined = JoinedRows.__new__(JoinedRows)
     object.__setattr__(joined, "stages", {"risk": stage, "plain": stage})
     assert rows_of_other_models(joined, {"risk": frozenset(["sha256:1"])}) == {"risk": 2}
     assert rows_of_other_models(joined, {"risk": frozenset(["sha256:1", "sha256:2"])}) == {}
@@ -155,18 +153,18 @@ def test_rows_are_counted_by_what_has_made_them() -> None:
 
 def test_weights_that_hold_for_more_models_by_now_have_not_taken_over(tmp_path: Path) -> None:
     pipeline = file_in(tmp_path).pipeline
-    before = Terms.of(pipeline, Weights({"risk": 0.5, "filed": 0.5}, 3))
-    slot, noted = TermsSlot(before), list[int]()
+    before = DecisionRule.of(pipeline, Weights({"risk": 0.5, "filed": 0.5}, 3))
+    slot, noted = ActiveDecisionRule(before), list[int]()
 
-    def note(terms: Terms, partition: int, offset: int, *, takes_over: bool) -> None:
-        assert (partition, takes_over) == (0, terms.weights.version == 4)
+    def note(versions: tuple[int, int], partition: int, offset: int, *, takes_over: bool) -> None:
+        assert (partition, takes_over) == (0, versions[0] == 4)
         noted.append(offset)
 
-    slot.note = note
+    slot.starts.listener = note
     slot.decided(before, 0, 10)
     more = replace(before.weights, learned_for={"risk": frozenset(["sha256:1"])})
-    slot.decided(Terms.of(pipeline, more), 0, 20)
-    slot.decided(Terms.of(pipeline, replace(more, version=4)), 0, 30)
+    slot.decided(DecisionRule.of(pipeline, more), 0, 20)
+    slot.decided(DecisionRule.of(pipeline, replace(more, version=4)), 0, 30)
     assert noted == [10, 30]
 
 

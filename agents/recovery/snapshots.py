@@ -1,7 +1,7 @@
 """Snapshots of a worker's past on a compacted topic, each with the offset it is valid for.
 
 A snapshot is a run of records, pieces of `History.chunks`, and a manifest behind them. Keys
-alternate between two slots, so compaction keeps the last complete snapshot while the next
+alternate between two places, so compaction keeps the last complete snapshot while the next
 one is written over the one before.
 
 Pieces are encoded, and read back, in a thread, a few at a time: so neither holds up the event loop,
@@ -23,7 +23,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from agents.windows.entity_past import Past, Reached
+from agents.windows import EntityPast, SourceProgress
 from agents.workers import TailReader, Wiring
 from models.features import History, MalformedChunk, WindowPlan
 from models.registry import digest_of
@@ -40,7 +40,7 @@ _AT_ONCE_BYTES = 2 * 2**20
 """So many bytes of pieces are encoded before they are written."""
 
 
-class _Reached(BaseModel):
+class _SourceReached(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     offset: int
@@ -59,14 +59,14 @@ class _Manifest(BaseModel):
     """Digest of what the pipeline file declares."""
     next_offset: NonNegativeInt
     """Of the log that the past is made from: what is to be read next."""
-    reached: dict[str, _Reached]
+    reached: dict[str, _SourceReached]
     now_ms: int
 
 
 class Snapshot(NamedTuple):
     """The past, and from where on its log is to be read."""
 
-    past: Past
+    past: EntityPast
     next_offset: int
 
 
@@ -84,7 +84,7 @@ class SnapshotStore:
             declared.append(event.keys)
         self._windows = digest_of("\n".join(declared).encode())
 
-    def is_due(self, past: Past) -> bool:
+    def is_due(self, past: EntityPast) -> bool:
         """Something has changed, and time has passed, or the log is about to be dropped.
 
         The embedded broker keeps few bytes of it: a worker that starts anew has to find what was
@@ -92,7 +92,7 @@ class SnapshotStore:
         """
         return past.snapshot_is_due(_LOG_BYTES if self._wiring.settings.embedded else None)
 
-    async def save(self, partition: int, past: Past, next_offset: int) -> None:
+    async def save(self, partition: int, past: EntityPast, next_offset: int) -> None:
         """Write a snapshot that is valid before *next_offset* of the log.
 
         The past must not change until this returns. Where the topic does not take a key's past, the
@@ -114,24 +114,26 @@ class SnapshotStore:
             )  # fmt: skip
         past.saved(started)
 
-    def _records(self, past: Past, next_offset: int, counts: dict[str, int]) -> Iterator[Record]:
-        slot, now_ms = past.serial % 2, int(time.time() * 1000)
+    def _records(
+        self, past: EntityPast, next_offset: int, counts: dict[str, int]
+    ) -> Iterator[Record]:
+        place, now_ms = past.serial % 2, int(time.time() * 1000)
         token = uuid4().hex
         for name, history in past.windows.histories.items():
             counts[name] = 0
             for chunk in history.chunks(MAX_RECORD_BYTES):
-                key = f"{slot}/{name}/{counts[name]}".encode()
+                key = f"{place}/{name}/{counts[name]}".encode()
                 yield Record(key, chunk, now_ms, [(_PIECE, token.encode())])
                 counts[name] += 1
         manifest = _Manifest(
             serial=past.serial, token=token, pieces=counts, windows=self._windows,
             next_offset=next_offset,
-            reached={source: _Reached(offset=it.offset, clock_ms=it.clock_ms)
-                     for source, it in past.reached.items()},
+            reached={source: _SourceReached(offset=reached.offset, clock_ms=reached.clock_ms)
+                     for source, reached in past.reached.items()},
             now_ms=past.now_ms,
         )  # fmt: skip
         value = manifest.model_dump_json().encode()
-        yield Record(f"{slot}/manifest".encode(), value, now_ms, [(_MANIFEST, token.encode())])
+        yield Record(f"{place}/manifest".encode(), value, now_ms, [(_MANIFEST, token.encode())])
 
     async def load(self, tail: TailReader, partition: int) -> Snapshot | None:
         """The newest complete snapshot; None when there is none of these windows."""
@@ -139,8 +141,8 @@ class SnapshotStore:
         while end > first:
             start = max(first, end - _LOOKED_AT)
             for record in reversed(await tail.between(self._topic, partition, start, end)):
-                if (found := await self._read(tail, partition, record)) is not None:
-                    return found
+                if (snapshot := await self._read(tail, partition, record)) is not None:
+                    return snapshot
             end = start
         return None
 
@@ -167,12 +169,13 @@ class SnapshotStore:
 
     async def _past(
         self, tail: TailReader, partition: int, offset: int, manifest: _Manifest
-    ) -> Past:
+    ) -> EntityPast:
         """The past of a manifest at *offset*. Raises MalformedChunk when it is not whole."""
-        past = Past.empty(self._plan)
+        past = EntityPast.empty(self._plan)
         past.serial, past.now_ms = manifest.serial, manifest.now_ms
         past.reached = {
-            source: Reached(it.offset, it.clock_ms) for source, it in manifest.reached.items()
+            source: SourceProgress(reached.offset, reached.clock_ms)
+            for source, reached in manifest.reached.items()
         }
         if unknown := manifest.pieces.keys() - past.windows.histories.keys():
             raise MalformedChunk(f"it has a history of {', '.join(sorted(unknown))}")
@@ -182,7 +185,7 @@ class SnapshotStore:
         async with aclosing(chunks):
             async for records in chunks:
                 pieces = [r.value or b"" for r in records if dict(r.headers).get(_PIECE) == token]
-                of = [past.windows.histories[it] for it in names[taken : taken + len(pieces)]]
+                of = [past.windows.histories[name] for name in names[taken : taken + len(pieces)]]
                 await asyncio.to_thread(_restore, of, pieces)
                 taken += len(pieces)
         if taken != len(names):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.components.active_component import Challenge, Slot, exchanged, in_share, made_by
+from agents.components.active_component import ActiveComponent
 from agents.components.catalogue import OpenComponent
+from agents.components.challenger import ActiveChallenger, in_share, run_models, split_outputs
 from agents.join.stage_rows import aligned
 from models.component import Batch, Component, StageOutput
 from tests.unit.stage_batches import batch_of
@@ -40,17 +41,17 @@ def rows(count: int) -> Batch:
 
 
 def test_without_a_challenger_the_champion_runs_alone() -> None:
-    made = made_by(OpenComponent(Says(0.5), OURS), None, rows(3))
+    made = run_models(OpenComponent(Says(0.5), OURS), None, rows(3))
     assert made.model == OURS
-    assert made.beside is None
-    assert made.done.signal.tolist() == [0.5, 0.5, 0.5]
+    assert made.challenger is None
+    assert made.outputs.signal.tolist() == [0.5, 0.5, 0.5]
 
 
 def test_a_challenger_decides_for_its_rows_and_the_champion_for_the_others() -> None:
-    challenge = Challenge(OpenComponent(Says(0.75), THEIRS), 0.5)
-    made = made_by(OpenComponent(Says(0.25), OURS), challenge, rows(4))
+    challenge = ActiveChallenger(OpenComponent(Says(0.75), THEIRS), 0.5)
+    made = run_models(OpenComponent(Says(0.25), OURS), challenge, rows(4))
     chosen = np.array([True, False, True, False])
-    (used, by_them), (unused, not_by_them) = exchanged(made, chosen)
+    (used, by_them), (unused, not_by_them) = split_outputs(made, chosen)
     assert used.signal.tolist() == [0.75, 0.25, 0.75, 0.25]
     assert unused.signal.tolist() == [0.25, 0.75, 0.25, 0.75]
     assert by_them.tolist() == chosen.tolist()
@@ -58,10 +59,10 @@ def test_a_challenger_decides_for_its_rows_and_the_champion_for_the_others() -> 
 
 
 def test_a_row_that_the_challenger_fails_on_is_the_champions_whoever_was_to_decide() -> None:
-    challenge = Challenge(OpenComponent(Says(0.75, fails_on=1), THEIRS), 1.0)
-    made = made_by(OpenComponent(Says(0.25), OURS), challenge, rows(3))
+    challenge = ActiveChallenger(OpenComponent(Says(0.75, fails_on=1), THEIRS), 1.0)
+    made = run_models(OpenComponent(Says(0.25), OURS), challenge, rows(3))
     for chosen in (np.ones(3, np.bool_), np.zeros(3, np.bool_)):
-        (used, by_them), (unused, _) = exchanged(made, chosen)
+        (used, by_them), (unused, _) = split_outputs(made, chosen)
         assert used.present.all()
         assert not by_them[1]
         assert used.signal[1] == 0.25
@@ -70,9 +71,9 @@ def test_a_row_that_the_challenger_fails_on_is_the_champions_whoever_was_to_deci
 
 
 def test_a_challenger_with_outputs_of_another_width_decides_nothing() -> None:
-    challenge = Challenge(OpenComponent(Says(0.75, width=3), THEIRS), 1.0)
-    made = made_by(OpenComponent(Says(0.25), OURS), challenge, rows(2))
-    (used, by_them), (unused, _) = exchanged(made, np.ones(2, np.bool_))
+    challenge = ActiveChallenger(OpenComponent(Says(0.75, width=3), THEIRS), 1.0)
+    made = run_models(OpenComponent(Says(0.25), OURS), challenge, rows(2))
+    (used, by_them), (unused, _) = split_outputs(made, np.ones(2, np.bool_))
     assert used.signal.tolist() == [0.25, 0.25]
     assert not by_them.any()
     assert unused.signal.tolist() == [0.75, 0.75]
@@ -123,8 +124,8 @@ def test_the_first_row_of_a_model_is_noted_once_a_partition() -> None:
     def note(model: ModelRef, partition: int, offset: int, *, takes_over: bool) -> None:
         noted.append((model.model, partition, offset, takes_over))
 
-    slot = Slot(OpenComponent(Says(0.5), OURS))
-    slot.note = note
+    slot = ActiveComponent(OpenComponent(Says(0.5), OURS))
+    slot.starts.listener = note
     for model, partition, offset in [(OURS, 0, 3), (OURS, 0, 9), (OURS, 1, 0), (THEIRS, 0, 12)]:
-        slot.written(model, partition, offset)
+        slot.starts.written(model, partition, offset)
     assert noted == [("risk@1", 0, 3, False), ("risk@1", 1, 0, False), ("risk@2", 0, 12, True)]

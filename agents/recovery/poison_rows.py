@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from agents.workers.stage_pulse import WORKER
-from agents.workers.topic_tail import TailReader
+from agents.workers import WORKER, TailReader
 from topics.errors import WireError
 from topics.records import Heartbeat, Ints, heartbeat_of
 
-WORKER_ENDED = "WorkerEnded"
 ENDINGS_AT_ROWS = 2
 """So many workers have to have ended at a batch before its rows are taken one by one."""
 ENDINGS_AT_ROW = 3
@@ -26,7 +24,7 @@ ENDINGS_AT_ROW = 3
 _LOOKED_AT = 64
 
 
-class Part(NamedTuple):
+class RowRange(NamedTuple):
     """Rows [start, stop) that are to be run on together."""
 
     start: int
@@ -35,8 +33,8 @@ class Part(NamedTuple):
     """Why the rows are absent without being run on; empty when they are to be run on."""
 
 
-class Trial:
-    """The first rows of a partition after it was opened."""
+class PoisonRows:
+    """Finds poison rows among the first rows of a partition after it was opened."""
 
     def __init__(self, heartbeats: Iterable[Heartbeat] = ()) -> None:
         """*heartbeats* are those of earlier workers that were about to run on the same rows."""
@@ -53,8 +51,8 @@ class Trial:
     @classmethod
     async def of(
         cls, tail: TailReader, topic: str, partition: int, component: str, frontier: int
-    ) -> Trial:
-        """The trial of what follows source offset *frontier*, by what stands on the topic."""
+    ) -> PoisonRows:
+        """Those that follow source offset *frontier*, by what stands on the topic."""
         first, end = await tail.bounds(topic, partition)
         start = max(first, end - _LOOKED_AT)
         said = []
@@ -73,13 +71,13 @@ class Trial:
         """Rows behind source offset *offset* are run on like any others."""
         return offset >= self._careful_to
 
-    def parts(self, offsets: Ints) -> Iterator[Part]:
+    def row_ranges(self, offsets: Ints) -> Iterator[RowRange]:
         """How rows with these source offsets (N,) are to be run on."""
         careful = int(offsets.searchsorted(self._careful_to, "right"))
         for row in range(careful):
-            yield Part(row, row + 1, self._why_absent(int(offsets[row])))
+            yield RowRange(row, row + 1, self._why_absent(int(offsets[row])))
         if careful < len(offsets):
-            yield Part(careful, len(offsets), "")
+            yield RowRange(careful, len(offsets), "")
 
     def _why_absent(self, offset: int) -> str:
         ended = sum((offset, offset) in tries for tries in self._tries.values())

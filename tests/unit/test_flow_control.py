@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from agents.workers import flow_control as in_step
-from agents.workers.flow_control import InStep
+from agents.workers import flow_control
+from agents.workers.flow_control import FlowControl
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_step, "PATIENCE_S", 3600.0)
+    monkeypatch.setattr(flow_control, "PATIENCE_S", 3600.0)
 
 
-async def waited(steps: InStep) -> bool:
+async def waited(steps: FlowControl) -> bool:
     """Whether the source has to wait."""
     turn = asyncio.create_task(steps.turn())
     await asyncio.sleep(0)
@@ -27,11 +27,11 @@ async def waited(steps: InStep) -> bool:
 
 
 async def test_nothing_is_waited_for_at_first() -> None:
-    assert not await waited(InStep())
+    assert not await waited(FlowControl())
 
 
 async def test_a_wave_is_waited_for_until_all_its_partitions_are_decided() -> None:
-    steps = InStep()
+    steps = FlowControl()
     steps.sent(0, 7)
     steps.sent(1, 3)
     assert await waited(steps)
@@ -42,7 +42,7 @@ async def test_a_wave_is_waited_for_until_all_its_partitions_are_decided() -> No
 
 
 async def test_what_was_decided_before_it_was_said_to_be_sent_is_not_waited_for() -> None:
-    steps = InStep()
+    steps = FlowControl()
     steps.decided(0, 7)
     steps.sent(0, 7)
     assert not await waited(steps)
@@ -51,8 +51,8 @@ async def test_what_was_decided_before_it_was_said_to_be_sent_is_not_waited_for(
 
 
 async def test_a_wave_that_does_not_land_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_step, "PATIENCE_S", 0.01)
-    steps = InStep()
+    monkeypatch.setattr(flow_control, "PATIENCE_S", 0.01)
+    steps = FlowControl()
     steps.sent(0, 7)
     began = time.monotonic()
     await steps.turn()
@@ -61,7 +61,7 @@ async def test_a_wave_that_does_not_land_is_given_up(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_wave_of_a_partition_that_is_weighed_elsewhere_is_not_waited_for() -> None:
-    steps = InStep()
+    steps = FlowControl()
     here = [0]
     steps.weighed = lambda: here
     steps.sent(1, 7)

@@ -1,21 +1,46 @@
-"""What a component has written already, read again by those that are behind it."""
+"""How far a component has answered, and what it has written, as its topic says."""
 
 from __future__ import annotations
 
 from contextlib import aclosing, suppress
+from functools import partial
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
 
 from agents.workers import GAP, TailReader, readable
 from topics.errors import WireError
-from topics.records import HEADER, Ints, StageBatch, decode, heartbeat_of
+from topics.records import HEADER, Heartbeat, Ints, StageBatch, decode, heartbeat_of
 
 _FEW = 8
 
 
-class Recorded:
-    """The outputs of a component in one partition, from a source offset on, as they stand."""
+async def last_answer(tail: TailReader, topic: str, partition: int, component: str) -> int:
+    """The highest source offset that *component* has answered on its topic; -1 for none."""
+    answers = await tail.last_read(topic, partition, partial(answered_to, component))
+    return max(answers, default=-1)
+
+
+def answered_to(component: str, record: ConsumerRecord) -> int | None:
+    """Up to which source offset *component* has answers, as a record of its topic says.
+
+    None when it does not say. Raises WireError for a record that is not of the component.
+    """
+    headers = dict(record.headers)
+    heartbeat = heartbeat_of(record.value, headers)
+    about = decode(record.value, headers) if heartbeat is None else heartbeat
+    if (about.component, about.partition) != (component, record.partition):
+        raise WireError(f"it is of {about.component}[{about.partition}], which belongs elsewhere")
+    if isinstance(about, Heartbeat):
+        return about.frontier if about.frontier >= 0 else None
+    return int(about.rows.offsets[-1])
+
+
+class WrittenBatches:
+    """The outputs of a component in one partition, from a source offset on, as they stand.
+
+    Read again by those that are behind it: they are computed from what stands.
+    """
 
     def __init__(self, tail: TailReader, topic: str, partition: int, position: int) -> None:
         self._tail = tail
@@ -25,7 +50,9 @@ class Recorded:
         self._next: list[StageBatch] = []
 
     @classmethod
-    async def after(cls, tail: TailReader, topic: str, partition: int, offset: int) -> Recorded:
+    async def after(
+        cls, tail: TailReader, topic: str, partition: int, offset: int
+    ) -> WrittenBatches:
         """The outputs for source offsets behind *offset*: where they begin is looked for."""
         first, end = await tail.bounds(topic, partition)
         start, back = end, GAP
@@ -40,7 +67,7 @@ class Recorded:
 
     async def of(self, offsets: Ints) -> list[StageBatch]:
         """The outputs for these source offsets (N,), ascending, and behind those asked before."""
-        found: list[StageBatch] = []
+        outputs: list[StageBatch] = []
         last = int(offsets[-1])
         while not self._next or self._next[-1].covers_to < last:
             if not await self._read_on():
@@ -48,10 +75,10 @@ class Recorded:
         waiting, self._next = self._next, []
         for batch in waiting:
             n = int(batch.rows.offsets.searchsorted(last, "right"))
-            found += _only(batch[:n], offsets)
+            outputs += _only(batch[:n], offsets)
             if n < len(batch):
                 self._next.append(batch[n:])
-        return found
+        return outputs
 
     async def _read_on(self) -> bool:
         """Read the next records, as many as come in one fetch; False when there are no more."""

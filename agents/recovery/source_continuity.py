@@ -1,4 +1,4 @@
-"""Which source offsets a batch answers for: what was deleted, or begins anew, is noticed."""
+"""Whether a source goes on where it was left: what was deleted, or begins anew, is noticed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from faust.types import TP
 
 from agents.identity import TopicReader, check_identity
-from agents.workers.topic_tail import TailReader
+from agents.workers import TailReader
 from topics.errors import TopicRecreated
 
 log = logging.getLogger(__name__)

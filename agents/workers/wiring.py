@@ -1,14 +1,40 @@
-"""Whether the time-outs of the pipeline file and of the worker's settings fit each other."""
+"""What a worker is connected to, and whether its time-outs fit each other."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+
+from agents.workers.app import StageApp
+from agents.workers.flow_control import FlowControl
+from agents.workers.stage_metrics import StageMetrics
 from topics.errors import AnabranchError
-from topics.pipeline import Pipeline
+from topics.pipeline import Pipeline, Topology
 from topics.settings import BrokerSettings
 
 _START_S = 10.0
 """A worker that is started again needs no longer to own its partitions, once its predecessor's
 session has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a worker is connected to."""
+
+    pipeline: Pipeline
+    app: StageApp
+    settings: BrokerSettings
+    metrics: StageMetrics
+    flow_control: FlowControl = field(default_factory=FlowControl)
+    """Shared by the components of a process."""
+
+    @property
+    def topology(self) -> Topology:
+        """The pipeline's topic names."""
+        return Topology.of(self.pipeline)
+
+    def observed_by(self, metrics: StageMetrics) -> Wiring:
+        """The same, with the metrics of one of the worker's components."""
+        return replace(self, metrics=metrics)
 
 
 class TimeOutsDoNotFit(AnabranchError):

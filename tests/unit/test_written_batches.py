@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents.recovery.written_batches import WrittenBatches
 from agents.stages.stage_writer import encoded_records
-from agents.stages.written_batches import Recorded
 from tests.unit.stage_batches import batch_of
 
 ROWS_A_RECORD = 3
@@ -56,8 +56,8 @@ class Log:
             yield self.records[first : min(end, first + A_FETCH)]
 
 
-async def recorded(log: Any, offset: int) -> Recorded:
-    return await Recorded.after(log, "t", 0, offset)
+async def recorded(log: Any, offset: int) -> WrittenBatches:
+    return await WrittenBatches.after(log, "t", 0, offset)
 
 
 def rows_of(batches: list[Any]) -> list[int]:

@@ -7,19 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.windows.event_time_order import Released
-from agents.windows.keyed_poison_rows import HEADER, KeyedTrial, Tried, tried_by, tried_record
+from agents.recovery.keyed_poison_rows import (
+    HEADER,
+    KeyedPoisonRows,
+    RunAttempt,
+    attempt_record,
+    attempts_by_worker,
+)
+from agents.windows.event_time_order import DueRows
 from agents.workers.stage_pulse import WORKER
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import record
 from topics.kafka.batches import Record
 
 
-def part(source: int, offsets: list[int], times: list[int], position: int = 0) -> Released:
+def part(source: int, offsets: list[int], times: list[int], position: int = 0) -> DueRows:
     batch = replace(batch_of("c", offsets), partition=source, covers_to=-1)
     if not offsets:
         batch = replace(batch, covers_to=4)
-    return Released(batch, np.array(times, np.int64), position, early=0)
+    return DueRows(batch, np.array(times, np.int64), position, early=0)
 
 
 RELEASED = [
@@ -28,13 +34,13 @@ RELEASED = [
 ]
 
 
-def portions(trial: KeyedTrial, released: list[Released] = RELEASED) -> list[object]:
+def portions(trial: KeyedPoisonRows, released: list[DueRows] = RELEASED) -> list[object]:
     """Of each portion its rows in their turn, and whether they are passed over."""
     found: list[object] = []
     for portion in trial.portions(released):
         rows = sorted(
             (clock, it.batch.partition, offset)
-            for it in portion.released
+            for it in portion.due
             for clock, offset in zip(
                 it.clocks_ms.tolist(), it.batch.rows.offsets.tolist(), strict=True
             )
@@ -43,8 +49,8 @@ def portions(trial: KeyedTrial, released: list[Released] = RELEASED) -> list[obj
     return found
 
 
-def of(*said: tuple[str, dict[int, tuple[int, int]]]) -> KeyedTrial:
-    return KeyedTrial({name: Tried(rows=rows, behind=1) for name, rows in said})
+def of(*said: tuple[str, dict[int, tuple[int, int]]]) -> KeyedPoisonRows:
+    return KeyedPoisonRows({name: RunAttempt(rows=rows, behind=1) for name, rows in said})
 
 
 BOTH = {0: (5, 6), 1: (8, 8)}
@@ -54,7 +60,9 @@ EVERY = [(0, 5), (1, 8), (0, 6), (0, 7), (1, 9)]
 @pytest.mark.parametrize(
     "trial", [of(), of(("w1", BOTH)), of((WORKER, BOTH), ("w1", BOTH)), of((WORKER, {0: (5, 5)}))]
 )
-def test_rows_are_run_on_together_unless_two_other_workers_have_ended(trial: KeyedTrial) -> None:
+def test_rows_are_run_on_together_unless_two_other_workers_have_ended(
+    trial: KeyedPoisonRows,
+) -> None:
     assert portions(trial) == [(EVERY, False)]
 
 
@@ -77,38 +85,37 @@ def test_what_only_says_how_far_a_source_has_come_keeps_its_place_before_the_sou
     nothing = part(1, [], [])
     trial = of(("w1", {1: (8, 8)}))
     before, after = [nothing, *RELEASED[1:], RELEASED[0]], [RELEASED[0], *RELEASED[1:], nothing]
-    with_nothing = [
-        [it is nothing for it in portion.released] for portion in trial.portions(before)
-    ]
+    with_nothing = [[it is nothing for it in portion.due] for portion in trial.portions(before)]
     assert with_nothing[1] == [True, False]
     last = [*trial.portions(after)][-1]
-    assert [it is nothing for it in last.released] == [False, False, True]
+    assert [it is nothing for it in last.due] == [False, False, True]
     assert portions(trial, [nothing]) == [([], False)]
 
 
 def test_of_rows_that_have_their_answers_already_nothing_is_said() -> None:
     (portion,) = of().portions(RELEASED)
-    assert portion.tried(0) == Tried(rows={0: (5, 7), 1: (8, 9)}, behind=4)
-    assert portion.tried(3) == Tried(rows={1: (8, 9)}, behind=4)
-    assert portion.tried(4) is None
+    assert portion.attempt(0) == RunAttempt(rows={0: (5, 7), 1: (8, 9)}, behind=4)
+    assert portion.attempt(3) == RunAttempt(rows={1: (8, 9)}, behind=4)
+    assert portion.attempt(4) is None
 
 
 def test_early_rows_stay_early_however_a_release_is_divided() -> None:
     early = [replace(RELEASED[0], early=2)]
-    parts = [it for portion in of(("w1", {0: (6, 6)})).portions(early) for it in portion.released]
+    parts = [it for portion in of(("w1", {0: (6, 6)})).portions(early) for it in portion.due]
     assert [it.early_rows().tolist() for it in parts] == [[False], [True], [True]]
 
 
 def test_what_a_worker_said_last_counts_until_it_is_taken_back() -> None:
-    first, last = Tried(rows=BOTH, behind=1), Tried(rows={0: (5, 5)}, behind=1)
+    first, last = RunAttempt(rows=BOTH, behind=1), RunAttempt(rows={0: (5, 5)}, behind=1)
 
     def stored(number: int, said: Record) -> object:
         return record("t", number, said.value, key=said.key, headers=said.headers or ())
 
     said = [
-        tried_record(first, 0, "w1"), tried_record(first, 0, "w2"), tried_record(last, 0, "w1"),
-        tried_record(None, 0, "w2"), Record(b"0/manifest", b"{}", 0),
+        attempt_record(first, 0, "w1"), attempt_record(first, 0, "w2"),
+        attempt_record(last, 0, "w1"), attempt_record(None, 0, "w2"),
+        Record(b"0/manifest", b"{}", 0),
         Record(b"tried/w3", b"{}", 0, [(HEADER, b"1")]),
     ]  # fmt: skip
     records = [stored(number, it) for number, it in enumerate(said)]
-    assert tried_by(records) == {"w1": last}
+    assert attempts_by_worker(records) == {"w1": last}

@@ -7,26 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.windows.entity_past import Past, orders_of
-from agents.windows.event_time_order import BEGINNING, EventTimeOrder, Released
-from agents.windows.keyed_poison_rows import KeyedTrial, Portion
-from agents.windows.log_rewind import Resumption
+from agents.recovery import KeyedPoisonRows, LogRewind, Portion
+from agents.windows import BEGINNING, DueRows, EntityPast, EventTimeOrder, orders_of
 from models.component import Column
 from topics.records import Rows, StageBatch
 
 
 @dataclass(slots=True)
-class Shard:
+class KeyPartition:
     """One partition of the key."""
 
-    past: Past
+    past: EntityPast
     order: EventTimeOrder
-    resumption: Resumption
+    rewind: LogRewind
     written_before: int | None = None
-    """Rows of records before this one have their output already."""
+    """Rows of records before this one have their output already; None before the first record."""
     next_offset: int = 0
-    trial: KeyedTrial | None = None
-    """Of the first rows after it was opened."""
+    """Of its log: what is to be read next."""
+    poison_rows: KeyedPoisonRows | None = None
+    """Among the first rows after it was opened; None once these are behind it."""
 
     @property
     def resume_at(self) -> int:
@@ -34,16 +33,22 @@ class Shard:
         needed = (self.next_offset, self.order.first_held, self.order.left_at)
         return min(offset for offset in needed if offset is not None)
 
-    def portions(self, released: Sequence[Released]) -> Iterable[Portion]:
+    def portions(self, due: Sequence[DueRows]) -> Iterable[Portion]:
         """How these rows are to be run on."""
-        if not released:
+        if not due:
             return ()
-        return [Portion([*released])] if self.trial is None else self.trial.portions(released)
+        if self.poison_rows is None:
+            return [Portion([*due])]
+        return self.poison_rows.portions(due)
+
+    def is_written(self, due: DueRows) -> bool:
+        """They have their output already: they are taken in again, and that is all."""
+        return due.position < (self.written_before or 0)
 
     def learn(self, batch: StageBatch) -> None:
         """Take in outcomes that were not seen before."""
         valid, rows = np.flatnonzero(batch.present), batch.rows
-        reached = self.past.of(batch.topic, batch.partition)
+        reached = self.past.progress_of(batch.topic, batch.partition)
         reached.offset = max(reached.offset, batch.covers_to)
         if not len(valid):
             return
@@ -54,29 +59,27 @@ class Shard:
             batch.output[valid, 0],
         )  # fmt: skip
 
-    def observe(self, released: Sequence[Released]) -> dict[str, Column]:
+    def observe(self, due: Sequence[DueRows]) -> dict[str, Column]:
         """The windowed features of all rows (N,), which are taken in in their turn."""
-        clocks = np.concatenate([part.clocks_ms for part in released])
-        sources = np.concatenate(
-            [np.full(len(part.batch), part.batch.partition) for part in released]
-        )
-        rows = Rows.concat([part.batch.rows for part in released])
-        present = np.concatenate([part.batch.present for part in released])
+        clocks = np.concatenate([part.clocks_ms for part in due])
+        sources = np.concatenate([np.full(len(part.batch), part.batch.partition) for part in due])
+        rows = Rows.concat([part.batch.rows for part in due])
+        present = np.concatenate([part.batch.present for part in due])
         turn = np.lexsort((rows.offsets, sources, clocks))
         turn = turn[present[turn]]
-        items = [entity for part in released for entity in _all_entities(part.batch)]
-        made = self.past.observe(
-            [items[row] for row in turn.tolist()],
+        entities = [entity for part in due for entity in _all_entities(part.batch)]
+        windowed = self.past.observe(
+            [entities[row] for row in turn.tolist()],
             rows.event_time_ms[turn],
             orders_of(sources[turn], rows.offsets[turn]),
-            np.concatenate([part.batch.output for part in released])[turn],
+            np.concatenate([part.batch.output for part in due])[turn],
         )
         columns: dict[str, Column] = {}
-        for name, values in made.items():
+        for name, values in windowed.items():
             columns[name] = np.zeros(len(rows))
             columns[name][turn] = values
-        for part in released:
-            reached = self.past.of(part.batch.topic, part.batch.partition)
+        for part in due:
+            reached = self.past.progress_of(part.batch.topic, part.batch.partition)
             reached.offset = max(reached.offset, part.batch.covers_to)
             reached.clock_ms = max(reached.clock_ms, int(part.clocks_ms.max(initial=BEGINNING)))
         return columns

@@ -1,0 +1,59 @@
+"""When a worker gives its signs of life: often enough to be alive, never while it hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.errors import KafkaError
+
+from topics.errors import BrokerError, LeaseLost
+
+if TYPE_CHECKING:
+    from agents.workers.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_HEARTBEATS = 4
+"""In the time after which a silent component is down."""
+_BEAT_S = 1.0
+"""How often a worker looks whether a heartbeat is due, at least."""
+
+
+class SignsOfLife:
+    """Those of one worker.
+
+    A worker that hangs gives none: it may take the stall time-out for a fetch, and longer only as
+    long as it reads.
+    """
+
+    def __init__(self, worker: Worker[Any]) -> None:
+        self._worker = worker
+        self._interval_s = worker.stall_timeout_s / _HEARTBEATS
+        self._progress = (0, 0)
+        self._progressed_at = time.monotonic()
+
+    async def beat(self) -> None:
+        """Give one for every partition, whenever it is due, for ever."""
+        while True:
+            await asyncio.sleep(min(_BEAT_S, self._interval_s / 2))
+            if self._worker.is_current and not self._hangs():
+                await self.give()
+
+    async def give(self) -> None:
+        """Give those that are due now."""
+        try:
+            await self._worker.give_signs(self._interval_s)
+        except LeaseLost:
+            return  # a rebalance: whoever has the partitions now speaks for them
+        except (BrokerError, KafkaError) as exc:
+            log.warning("%s: no heartbeat written: %s", self._worker.wiring.app.conf.id, exc)
+
+    def _hangs(self) -> bool:
+        worker = self._worker
+        progress = (worker.fetches, worker.tail.records_read)
+        if progress != self._progress or not worker.wiring.app.batches.busy_s():
+            self._progress, self._progressed_at = progress, time.monotonic()
+        return time.monotonic() - self._progressed_at > worker.stall_timeout_s
