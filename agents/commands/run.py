@@ -114,7 +114,7 @@ async def _run(
     from agents.process.runner import run_workers
     from agents.process.supervision import raise_failure, raise_stuck
     from agents.process.tasks import first_of, interruptible
-    from agents.service.hot_swap import Swapper
+    from agents.service.hot_swap import HotSwap
     from agents.service.open_pipeline import open_pipeline
     from agents.workers import Metrics, check_time_outs
     from topics.pipeline import Topology
@@ -138,7 +138,7 @@ async def _run(
             workers = await stack.enter_async_context(
                 run_workers(active, settings, metrics, control)
             )
-            swapper = Swapper(control, file, registry, workers)
+            swapper = HotSwap(control, file, registry, workers)
             up.set()
             gc.collect()
             gc.freeze()  # or each full collection walks through every module: 50 ms now and then

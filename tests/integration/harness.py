@@ -32,7 +32,7 @@ from agents.process.runner import PipelineRun, run_workers
 from agents.publish import publisher as publishing
 from agents.publish.in_flight import InFlight
 from agents.publish.pacing import AtRate
-from agents.service.hot_swap import Swapper
+from agents.service.hot_swap import HotSwap
 from agents.service.open_pipeline import open_pipeline
 from agents.workers.metrics import Metrics
 from models.registry.registry import Registry
@@ -116,7 +116,7 @@ async def pipeline_running(
     async with ControlTopic(broker, topology) as control:
         active = open_pipeline(trained.file, trained.registry, state=await control.state_at_start())
         async with run_workers(active, broker, metrics or Metrics(), control) as workers:
-            swapper = Swapper(control, trained.file, trained.registry, workers)
+            swapper = HotSwap(control, trained.file, trained.registry, workers)
             following = asyncio.create_task(swapper.follow())
             yield workers
             following.cancel()
