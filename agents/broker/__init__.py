@@ -6,7 +6,7 @@ are.
 """
 
 from agents.broker.acls import grant
-from agents.broker.log_follower import ends_of, read_until
+from agents.broker.log_follower import ends_of, offsets_consumer, read_to_end
 from agents.broker.log_reader import LogReader
 from agents.broker.reach import (
     broker_settings,
@@ -27,6 +27,6 @@ from agents.broker.source_commits import SourceCommits
 __all__ = [
     "LogReader", "RecordBatch", "SourceCommits", "broker_settings", "check_topics", "ends_of",
     "ensure_outcomes_topic", "ensure_shadow_topic", "ensure_topics", "grant", "needed_broker",
-    "partition_counts", "read_until", "started_embedded", "topic_names", "topic_partitions",
-    "wait_for_broker",
+    "offsets_consumer", "partition_counts", "read_to_end", "started_embedded", "topic_names",
+    "topic_partitions", "wait_for_broker",
 ]  # fmt: skip

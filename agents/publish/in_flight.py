@@ -14,10 +14,9 @@ import aiokafka
 from aiokafka.structs import TopicPartition
 
 from agents.audit import Audit, audit_topics
-from agents.broker import read_until
+from agents.broker import offsets_consumer, read_to_end
 from agents.broker.log_follower import follower
 from topics.errors import BrokerError, WireError
-from topics.kafka import client_options, close
 from topics.pipeline import Topology
 from topics.redrive import redrive_header
 from topics.settings import BrokerSettings
@@ -69,15 +68,8 @@ class InFlight:
     @asynccontextmanager
     async def of(cls, settings: BrokerSettings, topology: Topology) -> AsyncIterator[InFlight]:
         """The count for the pipeline of *topology*."""
-        # No assignment: fetches that wait for records would hold up what is asked here.
-        consumer = aiokafka.AIOKafkaConsumer(
-            **client_options(settings), isolation_level="read_committed"
-        )
-        await consumer.start()
-        try:
+        async with offsets_consumer(settings) as consumer:
             yield cls(consumer, topology, settings)
-        finally:
-            await close(consumer)
 
     async def count(self) -> int:
         """Events in flight, now or a moment ago. Raises NoEndToCome."""
@@ -129,8 +121,7 @@ async def _redriven(settings: BrokerSettings, topology: Topology) -> dict[int, i
     notes = dict[int, int]()
     topics = (topology.redrive,)
     async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
-        ends = await consumer.end_offsets(sorted(consumer.assignment()))
-        async for _, records in read_until(consumer, ends):
+        async for _, records in read_to_end(consumer):
             for record in records:
                 with suppress(WireError):  # not ours
                     about = redrive_header(record.headers)

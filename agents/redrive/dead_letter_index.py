@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.broker import read_until
+from agents.broker import read_to_end
 from agents.broker.log_follower import follower
 from agents.workers import TailReader
 from topics.errors import AnabranchError, WireError
@@ -189,8 +189,7 @@ async def read_dead_letters(
     letters, topology = DeadLetters(pipeline.event.id), Topology.of(pipeline)
     topics = (topology.dead_letters, topology.redrive)
     async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
-        ends = await consumer.end_offsets(sorted(consumer.assignment()))
-        async for tp, records in read_until(consumer, ends):
+        async for tp, records in read_to_end(consumer):
             for record in records:
                 if tp.topic == topology.redrive:
                     letters.add_redrive_record(record)

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
 
-from agents.broker import read_until, topic_names
+from agents.broker import read_to_end, topic_names
 from agents.broker.log_follower import follower
 from agents.service.challenger_comparison import Comparer
 from topics.errors import WireError
@@ -41,8 +41,7 @@ class ChallengerFollower:
 
     async def catch_up(self) -> None:
         """Take in all that is there now."""
-        ends = await self._consumer.end_offsets(sorted(self._consumer.assignment()))
-        async for _, records in read_until(self._consumer, ends):
+        async for _, records in read_to_end(self._consumer):
             self._take_in(records)
 
     async def more(self) -> None:
