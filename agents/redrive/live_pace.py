@@ -130,8 +130,8 @@ class LiveLatency:
 
         Of that which was there before the first look nothing is told.
         """
-        found = await self._tail.ends([self._topic], len(self._partitions))
-        ends = {partition: end for (_, partition), end in found.items()}
+        by_partition = await self._tail.ends([self._topic], len(self._partitions))
+        ends = {partition: end for (_, partition), end in by_partition.items()}
         before, self._ends = self._ends, ends
         moved = [p for p in self._partitions if ends[p] > before.get(p, ends[p])][:_PARTITIONS]
         self._partitions.rotate(-_PARTITIONS)

@@ -60,9 +60,9 @@ def open_version(
     *folder* is the pipeline file's. Raises RegistryError.
     """
     check_swappable(pipeline.component(name))
-    found = registry.get(pipeline.name, name, version.version)
-    if found.digest != version.digest:
-        raise OtherDigest(f"{name}@{version.version}", version.digest, found.digest)
+    stored = registry.get(pipeline.name, name, version.version)
+    if stored.digest != version.digest:
+        raise OtherDigest(f"{name}@{version.version}", version.digest, stored.digest)
     pinned = pipeline.with_version(name, version.version)
     return open_component(pinned, name, registry, folder, to_the_bit=True)
 
@@ -100,7 +100,7 @@ def open_deployed(
     if spec.model is None or spec.model.estimator is None:  # the file has become another one's
         others = [lambda: open_component(pipeline, name, registry, folder)]
     else:
-        others = [registered(it) for it in reversed(registry.versions(pipeline.name, name))]
+        others = [registered(number) for number in reversed(registry.versions(pipeline.name, name))]
     before = [promoted(deployment.previous)] if deployment.previous else []
     return _first_usable(
         f"{name}@{deployment.champion.version}",
@@ -142,7 +142,7 @@ def open_deployed_weights(
     versions = [deployment.version, *before, *reversed(registry.weights_versions(pipeline.name))]
     return _first_usable(
         f"{WEIGHTS}@{deployment.version}",
-        [registered(it) for it in dict.fromkeys(versions)],
+        [registered(number) for number in dict.fromkeys(versions)],
         lambda weights: f"{WEIGHTS}@{weights.version}",
     )
 
