@@ -118,14 +118,14 @@ class InFlight:
 
 async def _redriven(settings: BrokerSettings, topology: Topology) -> dict[int, int]:
     """Ends of later attempts, by partition: those of their events are counted already."""
-    notes = dict[int, int]()
+    endings = dict[int, int]()
     topics = (topology.redrive,)
     async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
         async for _, records in read_to_end(consumer):
             for record in records:
                 with suppress(WireError):  # not ours
-                    about = redrive_header(record.headers)
-                    if about.end is not None:
-                        partition = about.source.partition
-                        notes[partition] = notes.get(partition, 0) + 1
-    return notes
+                    header = redrive_header(record.headers)
+                    if header.end is not None:
+                        partition = header.source.partition
+                        endings[partition] = endings.get(partition, 0) + 1
+    return endings

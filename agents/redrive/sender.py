@@ -224,7 +224,7 @@ async def _look(
 
 
 class _EndingWatch:
-    """Notes how redrive records end."""
+    """Follows how redrive records end."""
 
     def __init__(self, progress: RedriveProgress, advance: Callable[[int], None]) -> None:
         self._progress = progress

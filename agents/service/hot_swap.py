@@ -10,8 +10,8 @@ the audit trail, and not if somebody has changed the same since it was looked at
 (`agents.control.exclusive_writer`).
 
 *Who takes it over, and when.* A process opens at its start what the topic says
-(`agents.service.open_pipeline`); what cannot be opened stops no start: the version before, or the
-newest that is good, runs instead (`agents.service.open_version`). From then on `HotSwap` of each
+(`agents.service.open_pipeline`); where that cannot be opened, the version before runs instead, or
+the newest that is good (`agents.service.open_version`). From then on `HotSwap` of each
 process follows the topic. A version is opened aside and tested on its probe rows, in a thread,
 while the old one goes on; then one assignment to the `ActiveComponent`, or to the
 `ActiveDecisionRule`, puts it in its place. Who runs rows reads these once before a batch, so a
@@ -26,7 +26,7 @@ refusal is logged, counted, and reported with its reason.
 first offset of each partition that a version has dealt with (`topics.records.reports`).
 
 Invariants:
-- Each record is tried once, in the order of the topic; asked for again it has to change first.
+- What a key says is tried once by a process; what it said before, and was not read, never.
 - A swap never ends a worker, and never waits for reports, nor do events wait for a swap.
 - What has run once is found again: champion and previous are protected from removal
   (`agents.service.gc_protection`).

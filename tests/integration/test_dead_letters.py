@@ -241,10 +241,10 @@ async def test_what_is_no_redrive_record_ends_nothing_and_one_that_nobody_deals_
             changed(redrive, next=WEIGH, source=source.model_copy(update={"offset": alive})),
             changed(redrive, next=WEIGH, source=source.model_copy(update={"topic": "x"})),
         ]
-        stray = changed(redrive, next="a-component-of-before")
+        unaddressed = changed(redrive, next="a-component-of-before")
         written = [
             Record(None, b"what is this", 1),
-            *(encode_redrive(it, 1) for it in (*forged, stray)),
+            *(encode_redrive(it, 1) for it in (*forged, unaddressed)),
         ]
         await publish_raw(broker, topology.redrive, 2, written)
         await decided(broker, own.pipeline, before.total.decided + 1)

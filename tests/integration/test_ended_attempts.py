@@ -37,18 +37,18 @@ def end_of(offset: int) -> Ending:
 
 
 async def written(ends: AttemptEndings, broker: BrokerSettings, offsets: range) -> None:
-    """Redrive records, and notes of their ends, as the weighting agent writes them."""
+    """Redrive records, and the ending records, as the weighting agent writes them."""
     redrives = [encode_redrive(RedriveRecord(about(offset), b"k", b"v"), 5) for offset in offsets]
     await publish_raw(broker, TOPOLOGY.redrive, PARTITION, redrives)
-    notes = []
+    endings = []
     for offset in offsets:
         ends.add(about(offset), end_of(offset))
         ends.add_ending_record(about(offset))
         ending = RedriveRecord(about(offset, end=end_of(offset)), None, None)
-        notes.append(encode_redrive(ending, 6))
+        endings.append(encode_redrive(ending, 6))
     if (summary := ends.summary(7)) is not None:
-        notes.append(summary)
-    await publish_raw(broker, TOPOLOGY.redrive, PARTITION, notes)
+        endings.append(summary)
+    await publish_raw(broker, TOPOLOGY.redrive, PARTITION, endings)
 
 
 async def read_back(ends: AttemptEndings, tail: TailReader) -> None:
@@ -70,7 +70,7 @@ async def test_a_start_reads_the_last_summaries_and_knows_every_end(
     for batch in range(BATCHES):
         await written(ends, broker, range(batch * BATCH, (batch + 1) * BATCH))
         await read_back(ends, tail)
-    # Behind the last summary: what was written before a crash, and not noted.
+    # Behind the last summary: what was written before a crash, and has no ending record.
     last = BATCHES * BATCH
     unnoted = Record(None, b"{}", 9, [
         ("ce_id", f"{TOPOLOGY.events}/{PARTITION}/{last}".encode()), (ATTEMPT, b"2"),

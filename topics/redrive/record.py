@@ -25,17 +25,17 @@ Invariants:
   when all before them are dealt with. So the weighting agent ends an attempt only if it knows of no
   end of it, or of a later one, and no attempt at the event is decided: an event has one decision.
 - The ending record is the last that is written. So an end without one is found, after a crash, on
-  the decisions and dead-letters topics, where nothing older than the last ending record is read.
+  the decisions and dead-letters topics, which are read from a minute before the last of them on.
 - Only what is dead is redriven: the dead letter at the offset that the record names has to be about
   its event and the attempt before; one that retention has deleted is taken on trust.
 - Nothing gets lost on the way: a record that has grown too large for the topic goes to the
   weighting agent without its payload, and ends in a dead letter (`RecordTooLarge`).
 
-*When the pipeline has changed meanwhile* the record says what it needs: a component that is new has
-no output in it, so the record goes there; one to a component that is gone is sent on by the
-weighting agent, which reads all records of its partitions. What is no redrive record, has another
-pipeline's source, or stands on a partition where its component does not read it, is skipped, logged
-and counted.
+*When the pipeline has changed meanwhile* the record says what it lacks: a component that is new has
+no output in it, so whoever passes it on next sends it there; one that has come to the weighting
+agent ends with what it has. One to a component that is gone is sent on by the weighting agent, which
+reads all records of its partitions. What is no redrive record, has another pipeline's source, or
+stands on a partition where its component does not read it, is skipped, logged and counted.
 """
 
 from __future__ import annotations
