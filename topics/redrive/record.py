@@ -33,9 +33,9 @@ Invariants:
 
 *When the pipeline has changed meanwhile* the record says what it lacks: a component that is new has
 no output in it, so whoever passes it on next sends it there; one that has come to the weighting
-agent ends with what it has. One to a component that is gone is sent on by the weighting agent, which
-reads all records of its partitions. What is no redrive record, has another pipeline's source, or
-stands on a partition where its component does not read it, is skipped, logged and counted.
+agent ends with what it has. One to a component that is gone is sent on by the weighting agent,
+which reads all records of its partitions. What is no redrive record, has another pipeline's source,
+or stands on a partition where its component does not read it, is skipped, logged and counted.
 """
 
 from __future__ import annotations
