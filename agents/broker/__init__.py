@@ -7,7 +7,7 @@ caller's, batch by batch, `log_follower` as records come, both outside any group
 """
 
 from agents.broker.acls import grant
-from agents.broker.log_follower import end_offsets, read_until
+from agents.broker.log_follower import end_offsets, offsets_consumer, read_to_end
 from agents.broker.log_reader import LogReader
 from agents.broker.pipeline_topics import (
     check_topics,
@@ -25,6 +25,6 @@ from agents.broker.source_commits import SourceCommits
 __all__ = [
     "LogReader", "RecordBatch", "SourceCommits", "broker_settings", "check_topics", "end_offsets",
     "ensure_outcomes_topic", "ensure_shadow_topic", "ensure_topics", "grant", "needed_broker",
-    "partition_counts", "read_until", "started_embedded", "topic_names", "topic_partitions",
-    "wait_for_broker",
+    "offsets_consumer", "partition_counts", "read_to_end", "started_embedded", "topic_names",
+    "topic_partitions", "wait_for_broker",
 ]  # fmt: skip

@@ -1,4 +1,8 @@
-"""Following decisions and dead letters as they are written."""
+"""Following topics as they are written, outside any group.
+
+Who reads single records by their offsets uses `agents.workers.TailReader`, who reads whole batches
+of bytes `agents.broker.LogReader`.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +47,9 @@ async def follower(
         await close_client(consumer)
 
 
-async def end_offsets(
-    settings: BrokerSettings, partitions: Sequence[TopicPartition]
-) -> dict[TopicPartition, int]:
-    """The next offsets to be written, asked for on a connection of its own.
+@asynccontextmanager
+async def offsets_consumer(settings: BrokerSettings) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
+    """A consumer that reads nothing: what it is asked about offsets is answered at once.
 
     A broker answers a connection's requests in order: on a follower's, once its fetch has waited.
     """
@@ -55,11 +58,29 @@ async def end_offsets(
     )
     await consumer.start()
     try:
-        await learn_topics_at_once(consumer, {tp.topic for tp in partitions})
-        found: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
-        return found
+        yield consumer
     finally:
         await close_client(consumer)
+
+
+async def end_offsets(
+    settings: BrokerSettings, partitions: Sequence[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The next offsets to be written, see `offsets_consumer`."""
+    async with offsets_consumer(settings) as consumer:
+        # All at once, or the client asks for one after the other, with a pause of 100 ms each.
+        await learn_topics_at_once(consumer, {tp.topic for tp in partitions})
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+        return ends
+
+
+async def read_to_end(
+    consumer: aiokafka.AIOKafkaConsumer,
+) -> AsyncIterator[tuple[TopicPartition, list[ConsumerRecord]]]:
+    """Like `read_until`, to what is the end of the consumer's partitions now."""
+    ends = await consumer.end_offsets(sorted(consumer.assignment()))
+    async for tp, records in read_until(consumer, ends):
+        yield tp, records
 
 
 async def read_until(

@@ -95,7 +95,7 @@ def audit(
 def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callable[[Audit], None]]:
     """Serve what the result is given as metrics; not live when no pass ends any more."""
     from agents.commands.audit_metrics import AuditMetrics
-    from agents.process.http_port import serving
+    from agents.process.http_port import http_server
     from agents.process.liveness import Liveness
 
     metrics, liveness = AuditMetrics(), Liveness(settings.stuck_after_s)
@@ -105,7 +105,7 @@ def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callab
         liveness.look({})
         liveness.ready = True
 
-    with serving(*port, metrics.registry, liveness) as number:
+    with http_server(*port, metrics.registry, liveness) as number:
         stderr.print(f"metrics and health on http://{port[0]}:{number}/metrics, /healthz, /readyz")
         yield show
 

@@ -13,7 +13,7 @@ from agents.commands.target import ComponentArgument, component_in, controlling
 
 if TYPE_CHECKING:
     from agents.commands.model_names import ModelName
-    from agents.service.challenger_result import Comparison, Judged
+    from agents.service.challenger_comparison import Comparison, Judged
     from topics.pipeline import Pipeline
 
 _TELL_S = 1.0
@@ -77,8 +77,8 @@ async def _compare(
     *, follow: bool, decide: bool,
 ) -> Comparison:  # fmt: skip
     from agents.commands.shared import until_signalled
-    from agents.service.challenger_follower import following
-    from agents.service.challenger_score import Comparer
+    from agents.service.challenger_comparison import Comparer
+    from agents.service.challenger_follower import follow_challenger
     from agents.service.promotion import Promoter
     from models.registry import Registry
     from topics.settings import HomeSettings
@@ -94,7 +94,7 @@ async def _compare(
             state.policy.policy if state.policy else file.pipeline.policy, alpha,
             _judged(file.pipeline, wanted.component, on), max_failures,
         )  # fmt: skip
-        async with following(settings, file.pipeline, comparer) as follower:
+        async with follow_challenger(settings, file.pipeline, comparer) as follower:
             await follower.catch_up()
             while follow and comparer.verdict()[0] == "undecided" and not stopping.is_set():
                 tell_at = time.monotonic() + _TELL_S

@@ -26,9 +26,9 @@ from agents.commands.shared import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agents.redrive import Edit, Letter, Letters, Selection, Sent
+    from agents.redrive import DeadLetter, DeadLetters, Edit, RedriveProgress, Selection
     from topics.pipeline import Pipeline, Topology
-    from topics.redrive import Errand
+    from topics.redrive import RedriveRecord
     from topics.settings import BrokerSettings
 
 _LONGEST_PLACE = 40
@@ -89,7 +89,7 @@ def list_letters(
       anabranch dead-letters list card-fraud --json | jq -r .reason | sort | uniq -c
     """
     opened, _, settings = _opened(pipeline, broker)
-    letters: Letters = run_async(_read(settings, opened))
+    letters: DeadLetters = run_async(_read(settings, opened))
     chosen = [
         letter
         for letter in letters.selected(reason, stage)
@@ -113,11 +113,13 @@ def show(
     Examples:
       anabranch dead-letters show card-fraud 2@17
     """
-    from agents.redrive import read_letter
+    from agents.redrive import read_dead_letter
 
     partition, offset = _parsed(place)
     opened, topology, settings = _opened(pipeline, broker)
-    letter: Letter = run_async(read_letter(settings, topology, opened.event.id, partition, offset))
+    letter: DeadLetter = run_async(
+        read_dead_letter(settings, topology, opened.event.id, partition, offset)
+    )
     if as_json:
         typer.echo(view.dumped(view.content(letter)))
     else:
@@ -136,7 +138,7 @@ def redrive(
     limit: LimitOption = None,
     attempts: AttemptsOption = 3,
     again: Annotated[
-        bool, typer.Option("--again", help="Also those whose errand has not ended yet.")
+        bool, typer.Option("--again", help="Also those that are on their way already.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")
@@ -195,7 +197,7 @@ def redrive(
 
     edited = None if edit is None else Edit(edit)
     opened, _, settings = _opened(pipeline, broker)
-    letters: Letters = run_async(_read(settings, opened))
+    letters: DeadLetters = run_async(_read(settings, opened))
     going, skipped = due(
         letters, letters.selected(reason, stage), attempts=attempts, again=again
     )  # fmt: skip
@@ -208,7 +210,7 @@ def redrive(
                  timeout if wait else None)  # fmt: skip
     done = run_async(_redrive(settings, plan, dry_run=dry_run)) if count else _Done()
     summary = view.summed(
-        done.selected, done.sent, skipped=skipped, edited=edited is not None, dry_run=dry_run,
+        done.selected, done.progress, skipped=skipped, edited=edited is not None, dry_run=dry_run,
         not_sent=done.not_sent,
     )  # fmt: skip
     if as_json:
@@ -241,9 +243,9 @@ def _opened(pipeline: str, broker: str | None) -> tuple[Pipeline, Topology, Brok
     return opened, Topology.of(opened), settings
 
 
-async def _read(settings: BrokerSettings, pipeline: Pipeline) -> Letters:
+async def _read(settings: BrokerSettings, pipeline: Pipeline) -> DeadLetters:
     from agents.broker import wait_for_broker
-    from agents.redrive import read_letters
+    from agents.redrive import read_dead_letters
 
     await wait_for_broker(settings)
     # Letters refer to nothing that refers to them, but the collector would look at all of them
@@ -251,7 +253,7 @@ async def _read(settings: BrokerSettings, pipeline: Pipeline) -> Letters:
     gc.disable()
     try:
         with stderr.status("reading dead letters"):
-            return await read_letters(settings, pipeline, payloads=False)
+            return await read_dead_letters(settings, pipeline, payloads=False)
     finally:
         gc.enable()
         gc.freeze()
@@ -262,8 +264,8 @@ class _Plan:
     """What is to be redriven, and how."""
 
     pipeline: Pipeline
-    letters: Letters
-    going: Sequence[Letter]
+    letters: DeadLetters
+    going: Sequence[DeadLetter]
     edit: Edit | None
     limit: int | None
     rate: float
@@ -276,24 +278,24 @@ class _Done:
     """What came of it."""
 
     selected: list[Selection] = field(default_factory=list)
-    sent: Sent | None = None
+    progress: RedriveProgress | None = None
     not_sent: int = 0
     """Letters that are due and have not gone, because it was stopped."""
 
 
 async def _redrive(settings: BrokerSettings, plan: _Plan, *, dry_run: bool) -> _Done:
     """Select and, unless it is a dry run, send; the letters are read some at a time."""
-    from agents.redrive import LetterReader, prepared_ahead, send_and_follow
+    from agents.redrive import RedrivePlanner, prepared_ahead, send_and_follow
     from agents.workers import TailReader
 
     done, stopping, tail = _Done(), asyncio.Event(), TailReader(settings)
     until_signalled(stopping)
-    reader = LetterReader(tail, plan.pipeline, plan.letters)
+    reader = RedrivePlanner(tail, plan.pipeline, plan.letters)
 
-    async def parts() -> AsyncIterator[Sequence[Errand]]:
+    async def parts() -> AsyncIterator[Sequence[RedriveRecord]]:
         async for selection in reader.selections(plan.going, plan.edit, most=plan.limit):
-            made = [] if dry_run else await reader.errands(selection)
-            selection.going = [it._replace(value=None, headers=[]) for it in selection.going]
+            made = [] if dry_run else await reader.redrive_records(selection)
+            selection.ready = [it._replace(value=None, headers=[]) for it in selection.ready]
             done.selected.append(selection)
             yield made
 
@@ -305,12 +307,12 @@ async def _redrive(settings: BrokerSettings, plan: _Plan, *, dry_run: bool) -> _
             return done
         total = len(plan.going) if plan.limit is None else min(plan.limit, len(plan.going))
         with _progress("redriving", total) as advance:
-            done.sent = await send_and_follow(
+            done.progress = await send_and_follow(
                 settings, plan.pipeline, prepared_ahead(parts()), rate=plan.rate,
                 slower=plan.slower, quiet_s=plan.quiet_s, stopping=stopping, advance=advance,
             )  # fmt: skip
-        left = sum(len(selection.left) for selection in done.selected)
-        tried = len(done.sent.gone) + len(done.sent.refused) + left
+        left = sum(len(selection.unfit) for selection in done.selected)
+        tried = len(done.progress.sent) + len(done.progress.refused) + left
         done.not_sent = max(0, total - tried)
         return done
     finally:

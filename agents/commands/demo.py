@@ -74,7 +74,7 @@ def demo(
     from agents.broker import started_embedded, wait_for_broker
     from agents.commands.train import train_if_needed
     from agents.demo.demo import simulator_of
-    from agents.service.open_pipeline import open_parts
+    from agents.service.open_pipeline import open_pipeline
     from models.registry import Registry
     from models.simulators import Incident, Scenario
     from topics.pipeline import find_pipeline, load_pipeline
@@ -88,7 +88,7 @@ def demo(
         run_async(wait_for_broker(BrokerSettings(broker=broker)))  # the same
     registry = Registry(HomeSettings().registry)
     train_if_needed(file, registry)
-    open_parts(file, registry)  # says what is wrong with a model before a process is started
+    open_pipeline(file, registry)  # says what is wrong with a model before a process is started
     with ExitStack() as stack:
         if broker is None:
             settings = stack.enter_context(started_embedded(None))
@@ -116,7 +116,7 @@ async def _demo(
     from agents.demo.demo import Demo
     from agents.demo.live_view import LiveView
     from agents.process.child_process import worker_process
-    from agents.process.supervision import first_of, interruptible
+    from agents.process.tasks import first_of, interruptible
     from topics.pipeline import Topology
 
     pipeline = file.pipeline

@@ -202,7 +202,7 @@ async def _stream(
 ) -> None:  # fmt: skip
     from agents.broker import ensure_topics, wait_for_broker
     from agents.process.child_process import worker_process
-    from agents.process.supervision import first_of, interruptible
+    from agents.process.tasks import first_of, interruptible
     from topics.pipeline import Topology
 
     exit_code = until_signalled(evaluation.stopping)

@@ -15,7 +15,7 @@ from agents.commands.shared import stderr, stdout
 from topics.printable import printable_json, readable
 
 if TYPE_CHECKING:
-    from agents.redrive import Letter, Letters, Selection, Sent, State
+    from agents.redrive import DeadLetter, DeadLetters, RedriveProgress, Selection, State
 
 SHOWN = 200
 """Lines of `list`, unless more are asked for."""
@@ -24,13 +24,13 @@ _LONGEST_KEY = 256
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
 _WHY_SKIPPED = {
     "healed": "have their decision already",
-    "waiting": "are redriven already and have not ended (--again writes their errands again)",
+    "waiting": "are redriven already and have not ended (--again redrives them again)",
     "given up": "are given up: too many attempts (--attempts allows more)",
     "no original": "cannot be redriven: the original record is in no topic any more",
 }
 
 
-def described(letters: Letters, letter: Letter, attempts: int) -> dict[str, Any]:
+def described(letters: DeadLetters, letter: DeadLetter, attempts: int) -> dict[str, Any]:
     """One line of `list`, without the event's content."""
     return {
         "place": letter.place,
@@ -48,7 +48,7 @@ def described(letters: Letters, letter: Letter, attempts: int) -> dict[str, Any]
     }
 
 
-def content(letter: Letter) -> dict[str, Any]:
+def content(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter whole: the value as JSON where it is some, else as text."""
     return {
         "place": letter.place,
@@ -75,7 +75,7 @@ def dumped(what: Any, *, pretty: bool = False) -> str:
     return printable_json(orjson.dumps(what, option=orjson.OPT_INDENT_2 if pretty else 0))
 
 
-def print_content(letter: Letter) -> None:
+def print_content(letter: DeadLetter) -> None:
     """What `show` shows."""
     about = content(letter)
     for name, value in about.items():
@@ -97,7 +97,7 @@ def _short(key: bytes | None) -> str | None:
     return f"{key[:_LONGEST_KEY].decode(errors='replace')}… ({len(key):,} bytes)"
 
 
-def write_lines(letters: Letters, chosen: Sequence[Letter], attempts: int) -> None:
+def write_lines(letters: DeadLetters, chosen: Sequence[DeadLetter], attempts: int) -> None:
     """What `list --json` writes."""
     lines = (dumped(described(letters, letter, attempts)) + "\n" for letter in chosen)
     while some := list(islice(lines, 1000)):
@@ -105,7 +105,7 @@ def write_lines(letters: Letters, chosen: Sequence[Letter], attempts: int) -> No
 
 
 def print_list(
-    letters: Letters, chosen: Sequence[Letter], limit: int | None, attempts: int
+    letters: DeadLetters, chosen: Sequence[DeadLetter], limit: int | None, attempts: int
 ) -> None:
     """What `list` shows."""
     table = Table(box=None, pad_edge=False)
@@ -151,24 +151,24 @@ def print_left(left: Sequence[Mapping[str, str]]) -> None:
 
 
 def summed(
-    selected: Sequence[Selection], sent: Sent | None, *, skipped: Mapping[State, int],
-    edited: bool, dry_run: bool, not_sent: int,
+    selected: Sequence[Selection], progress: RedriveProgress | None, *,
+    skipped: Mapping[State, int], edited: bool, dry_run: bool, not_sent: int,
 ) -> dict[str, Any]:  # fmt: skip
     """What `redrive` came to."""
     left = [
         {"place": letter.place, "event_id": letter.event_id, "why": why}
         for selection in selected
-        for letter, why in selection.left
+        for letter, why in selection.unfit
     ]
     by_end: Counter[str] = Counter()
     gone = 0
-    if sent is not None:
-        by_end, gone = Counter(sent.ends.values()), len(sent.gone)
+    if progress is not None:
+        by_end, gone = Counter(progress.endings.values()), len(progress.sent)
         left += [
-            {"place": f"{errand.partition}@{errand.about.letter}", "event_id": "", "why": why}
-            for errand, why in sent.refused
+            {"place": f"{redrive.partition}@{redrive.header.letter}", "event_id": "", "why": why}
+            for redrive, why in progress.refused
         ]
-    going = sum(len(selection.going) for selection in selected)
+    going = sum(len(selection.ready) for selection in selected)
     return {
         "redriven": gone,
         "would_be_redriven": going if dry_run else 0,

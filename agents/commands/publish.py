@@ -158,7 +158,7 @@ async def publish_events(
     *total* of them are expected, for the progress bar; None when nobody knows.
     """
     from agents.broker import check_topics, ensure_topics, wait_for_broker
-    from agents.process.supervision import first_of
+    from agents.process.tasks import first_of
     from agents.publish import InFlight, OutcomePublisher, paced_by, parts_in_bytes
     from agents.publish import publisher as publishing
     from topics.pipeline import Topology

@@ -23,7 +23,7 @@ from agents.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from agents.process.runner import Running
+    from agents.process.runner import PipelineRun
     from models.registry import Registry
     from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
@@ -108,13 +108,14 @@ async def _run(
     from agents.broker import check_topics, ensure_topics, wait_for_broker
     from agents.control import ControlTopic
     from agents.identity import raise_changed
-    from agents.process.http_port import serving
+    from agents.process.http_port import http_server
     from agents.process.liveness import Liveness, guard
-    from agents.process.refusal import TOLD_FOR_S, told
-    from agents.process.runner import running
-    from agents.process.supervision import first_of, interruptible, raise_failure, raise_stuck
-    from agents.service.hot_swap import Swapper
-    from agents.service.open_pipeline import open_parts
+    from agents.process.refusal import SHOWN_FOR_S, show_refusal
+    from agents.process.runner import run_workers
+    from agents.process.supervision import raise_failure, raise_stuck
+    from agents.process.tasks import first_of, interruptible
+    from agents.service.hot_swap import HotSwap
+    from agents.service.open_pipeline import open_pipeline
     from agents.workers import Metrics, check_time_outs
     from topics.pipeline import Topology
 
@@ -133,9 +134,11 @@ async def _run(
         await (ensure_topics if create_topics else check_topics)(settings, topology)
         async with ControlTopic(settings, topology) as control, AsyncExitStack() as stack:
             await control.tidy()  # what it has read is the newest now
-            parts = open_parts(file, registry, only, await control.state_at_start())
-            workers = await stack.enter_async_context(running(parts, settings, metrics, control))
-            swapper = Swapper(control, file, registry, workers)
+            active = open_pipeline(file, registry, only, await control.state_at_start())
+            workers = await stack.enter_async_context(
+                run_workers(active, settings, metrics, control)
+            )
+            swapper = HotSwap(control, file, registry, workers)
             up.set()
             gc.collect()
             gc.freeze()  # or each full collection walks through every module: 50 ms now and then
@@ -156,22 +159,22 @@ async def _run(
     with ExitStack() as stack:
         if port is not None:
             host, number = port
-            number = stack.enter_context(serving(host, number, metrics.registry, liveness))
+            number = stack.enter_context(http_server(host, number, metrics.registry, liveness))
             stderr.print(f"metrics and health on http://{host}:{number}/metrics, /healthz, /readyz")
-        for_s = 0.0 if port is None else TOLD_FOR_S
-        async with told(topology.pipeline, metrics, liveness, stopping, for_s):
+        for_s = 0.0 if port is None else SHOWN_FOR_S
+        async with show_refusal(topology.pipeline, metrics, liveness, stopping, for_s):
             await interruptible(serve, stopping)
     if not as_json:
         stderr.print("stopped; what was done is committed")
 
 
-async def _tell(workers: Running, pipeline: str, broker: str) -> None:
+async def _tell(workers: PipelineRun, pipeline: str, broker: str) -> None:
     """Say every second what the components have done, as long as somebody reads it."""
-    from agents.process.child_process import Status
+    from agents.process.child_process import RunStatus
 
     while True:
         stats = {name: metrics.stats for name, metrics in workers.stages.items()}
-        status = Status(pipeline=pipeline, broker=broker, components=stats)
+        status = RunStatus(pipeline=pipeline, broker=broker, components=stats)
         try:
             sys.stdout.write(status.model_dump_json() + "\n")
             sys.stdout.flush()

@@ -72,7 +72,7 @@ async def _status(
 
     from agents.broker import wait_for_broker
     from agents.control import ControlTopic
-    from agents.process.supervision import first_of
+    from agents.process.tasks import first_of
     from agents.status import StatusReader
     from topics.errors import BrokerUnreachable
     from topics.pipeline import Topology

@@ -55,7 +55,7 @@ async def _watch(
 ) -> None:  # fmt: skip
     from agents.broker import topic_partitions, wait_for_broker
     from agents.broker.log_follower import follower
-    from agents.process.supervision import first_of
+    from agents.process.tasks import first_of
 
     stopping = asyncio.Event()
     # Until then there is nothing to end well: a signal ends the process, as it does any other.

@@ -1,7 +1,7 @@
 """The control topic, and the reports topic beside it: read, and written by one operator at a time.
 
-`topic` reads and writes, `writing` keeps two operators apart, `errors` says why a version is
-refused.
+`topic` reads and writes, `exclusive_writer` keeps two operators apart, `errors` says why a version
+is refused. What is done with it is in `agents.service.hot_swap`.
 """
 
 from agents.control.errors import (

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from agents.broker import end_offsets, topic_names
 from agents.broker.log_follower import follower
 from agents.control.errors import ChangedMeanwhile
-from agents.control.writing import ShutOut, only_writer
+from agents.control.exclusive_writer import WriterFenced, exclusive_writer
 from topics.errors import AnabranchError, TopicMissing, WireError
 from topics.kafka import client_options, close_client, write_batches
 from topics.pipeline import Topology
@@ -74,13 +74,13 @@ class ControlTopic:
         self._topology = topology
         self._settings = settings
         self._on = TopicPartition(self.topic, PARTITION)
-        self._told_on = TopicPartition(self.reports_topic, PARTITION)
+        self._reports_on = TopicPartition(self.reports_topic, PARTITION)
         self._read: list[TopicPartition] = []
         """What `more` reads."""
-        self._there = False
+        self._has_reports = False
         """There is a reports topic."""
-        self._looked_at = 0.0
-        self._ours: set[str] = set()
+        self._looked_for_at = 0.0
+        self._own_keys: set[str] = set()
         """Keys of what this process has said of itself."""
         self._open = AsyncExitStack()
         self._producer: AIOKafkaProducer | None = None
@@ -90,12 +90,12 @@ class ControlTopic:
 
     async def __aenter__(self) -> Self:
         """Read all that is there. Raises TopicMissing when there is no control topic."""
-        there = await topic_names(self._settings, [self.topic, self.reports_topic])
-        if self.topic not in there:
+        existing = await topic_names(self._settings, [self.topic, self.reports_topic])
+        if self.topic not in existing:
             raise TopicMissing(self.topic)
-        self._there = self.reports_topic in there
-        self._looked_at = time.monotonic()
-        self._read = [self._on, *([self._told_on] if self._there else [])]
+        self._has_reports = self.reports_topic in existing
+        self._looked_for_at = time.monotonic()
+        self._read = [self._on, *([self._reports_on] if self._has_reports else [])]
         self._consumer = await self._open.enter_async_context(
             follower(
                 self._settings, [tp.topic for tp in self._read], PARTITION + 1, from_start=True,
@@ -103,8 +103,8 @@ class ControlTopic:
             )
         )  # fmt: skip
         await self.catch_up()
-        if self._there:  # workers need no more of it, and it is written all the time
-            self._consumer.pause(self._told_on)
+        if self._has_reports:  # workers need no more of it, and it is written all the time
+            self._consumer.pause(self._reports_on)
             self._read = [self._on]
         return self
 
@@ -113,9 +113,9 @@ class ControlTopic:
 
     def listen(self) -> None:
         """From now on `more` and `catch_up` also read what workers say."""
-        if self._there and self._told_on not in self._read:
-            self._consumer.resume(self._told_on)
-            self._read = [self._on, self._told_on]
+        if self._has_reports and self._reports_on not in self._read:
+            self._consumer.resume(self._reports_on)
+            self._read = [self._on, self._reports_on]
 
     async def check_topic(self, topic: str) -> None:
         """Raise TopicMissing unless *topic* is there: a client would wait for it."""
@@ -124,25 +124,25 @@ class ControlTopic:
 
     async def has_reports(self) -> bool:
         """Whether there is a reports topic; looked for again every 30 s while there is none."""
-        if not self._there and time.monotonic() - self._looked_at > _LOOK_AGAIN_S:
-            self._looked_at = time.monotonic()
-            self._there = bool(await topic_names(self._settings, [self.reports_topic]))
-        return self._there
+        if not self._has_reports and time.monotonic() - self._looked_for_at > _LOOK_AGAIN_S:
+            self._looked_for_at = time.monotonic()
+            self._has_reports = bool(await topic_names(self._settings, [self.reports_topic]))
+        return self._has_reports
 
     async def state_at_start(self) -> ControlState:
         """The state without challengers that have no topic: hot swaps refuse those."""
         topics = {
             name: self._topology.shadow(name)
-            for name, it in self.state.deployments.items()
-            if it.challenger is not None
+            for name, deployment in self.state.deployments.items()
+            if deployment.challenger is not None
         }
-        there = await topic_names(self._settings, topics.values()) if topics else set()
-        alone = {
+        existing = await topic_names(self._settings, topics.values()) if topics else set()
+        without = {
             name: self.state.deployments[name].model_copy(update={"challenger": None})
             for name, topic in topics.items()
-            if topic not in there
+            if topic not in existing
         }
-        return replace(self.state, deployments={**self.state.deployments, **alone})
+        return replace(self.state, deployments={**self.state.deployments, **without})
 
     async def catch_up(self) -> None:
         """Read to what is the end now."""
@@ -168,24 +168,24 @@ class ControlTopic:
         except WireError as exc:
             log.warning("%s[%d]@%d skipped: %s", record.topic, record.partition, record.offset, exc)
 
-    async def write(self, said: Mapping[str, BaseModel | None]) -> None:
+    async def write(self, entries: Mapping[str, BaseModel | None]) -> None:
         """Append control records by key, in order; returns when all in-sync replicas have them."""
-        await self._write(self.topic, said)
+        await self._write(self.topic, entries)
 
-    async def report(self, said: Mapping[str, BaseModel | None]) -> None:
+    async def report(self, entries: Mapping[str, BaseModel | None]) -> None:
         """Append reports by key, None for a tombstone. Raises TopicMissing."""
         if not await self.has_reports():
             raise TopicMissing(self.reports_topic)
-        self._ours |= {key for key in said if key.endswith(f"/{WORKER}")}
-        await self._write(self.reports_topic, said)
+        self._own_keys |= {key for key in entries if key.endswith(f"/{WORKER}")}
+        await self._write(self.reports_topic, entries)
 
     async def retract(self) -> None:
         """Delete what this process has said of itself; what versions have done stays."""
-        if self._ours:
-            await self._write(self.reports_topic, dict.fromkeys(sorted(self._ours)))
-            self._ours.clear()
+        if self._own_keys:
+            await self._write(self.reports_topic, dict.fromkeys(sorted(self._own_keys)))
+            self._own_keys.clear()
 
-    async def _write(self, topic: str, said: Mapping[str, BaseModel | None]) -> None:
+    async def _write(self, topic: str, entries: Mapping[str, BaseModel | None]) -> None:
         async with self._writing:
             if self._producer is None:
                 producer = AIOKafkaProducer(
@@ -195,25 +195,25 @@ class ControlTopic:
                 self._open.push_async_callback(close_client, producer)
                 await producer.start()
                 self._producer = producer
-            await write_batches(self._producer, topic, PARTITION, keyed_records(said, now_ms()))
+            await write_batches(self._producer, topic, PARTITION, keyed_records(entries, now_ms()))
 
-    async def change(self, said: Mapping[str, BaseModel], entry: AuditEntry) -> None:
+    async def change(self, entries: Mapping[str, BaseModel], entry: AuditEntry) -> None:
         """Append records, and behind them who did it and why; the state has them then.
 
         What has been read so far is what the change was decided on. Raises ChangedMeanwhile, and
         writes nothing, where a record with one of these keys has come since.
         """
-        seen = {key: self._offsets.get(key) for key in said}
-        written: dict[str, BaseModel | None] = {**said, audit_key(entry, uuid4().hex[:8]): entry}
+        seen = {key: self._offsets.get(key) for key in entries}
+        new: dict[str, BaseModel | None] = {**entries, audit_key(entry, uuid4().hex[:8]): entry}
         for _ in range(_TRIES):
             try:
-                async with only_writer(self._settings, self.topic) as write:
+                async with exclusive_writer(self._settings, self.topic) as write:
                     await self.catch_up()
                     if any(self._offsets.get(key) != offset for key, offset in seen.items()):
                         raise ChangedMeanwhile(entry.what, self.state.last_change(entry.what))
                     old = dict.fromkeys(self.state.old_audit())
-                    await write(keyed_records({**written, **old}, now_ms()))
-            except ShutOut:
+                    await write(keyed_records({**new, **old}, now_ms()))
+            except WriterFenced:
                 continue
             await self.catch_up()
             return

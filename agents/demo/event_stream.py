@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from agents.audit import Ledger
 from agents.broker import log_follower as following
 from agents.process.child_process import WorkerProcess
-from agents.process.supervision import first_of
+from agents.process.tasks import first_of
 from agents.publish import ByteRoom, Labelled, OutcomePublisher, Pace, bytes_about_event
 from agents.publish import publisher as publishing
 from agents.workers import readable

@@ -109,11 +109,11 @@ async def check_identity(tail: TopicReader, source: TP, outputs: Iterable[TP]) -
     current = None if identity is None else identity.id
     for output in outputs:
         newest = await _newest(tail, output)
-        known = [output.ids.get(_short(source.topic)) for output in newest]
-        if current is None or not any(known):
+        earlier_ids = [output.ids.get(_short(source.topic)) for output in newest]
+        if current is None or not any(earlier_ids):
             await _compare(tail, source, marks_of(newest, source))
             await _compare(tail, source, marks_of(await _oldest(tail, output), source, last=False))
-        for earlier in known:
+        for earlier in earlier_ids:
             if None not in (earlier, current) and earlier != current:
                 raise _recreated(
                     source,
@@ -132,7 +132,7 @@ async def _newest(tail: TopicReader, output: TP) -> list[Output]:
     while end > first:
         start = max(first, end - back)
         records = await tail.between(output.topic, output.partition, start, end)
-        if outputs := [it for it in map(output_of, records) if it is not None]:
+        if outputs := [output for output in map(output_of, records) if output is not None]:
             return outputs[-_RECORDS:]
         end, back = start, min(back * 4, _MOST_AT_ONCE)
     return []
@@ -142,7 +142,7 @@ async def _oldest(tail: TopicReader, output: TP) -> list[Output]:
     """Of the first records of *output* those with rows of the pipeline."""
     first, _ = await tail.bounds(output.topic, output.partition)
     records = await tail.between(output.topic, output.partition, first, first + _RECORDS)
-    return [it for it in map(output_of, records) if it is not None]
+    return [output for output in map(output_of, records) if output is not None]
 
 
 def _short(topic: str) -> str:
@@ -151,11 +151,13 @@ def _short(topic: str) -> str:
 
 def marks_of(outputs: Iterable[Output], source: TP, *, last: bool = True) -> list[Mark]:
     """What *outputs* say of rows of *source*: of the last of them, or of the first."""
-    marks = {mark.offset: mark for it in outputs if it.source == source for mark in it.marks}
+    marks = {
+        mark.offset: mark for output in outputs if output.source == source for mark in output.marks
+    }
     ordered = [marks[offset] for offset in sorted(marks)]
     if last:
-        return [it for it in ordered[-_ROWS:] if it.offset > ordered[-1].offset - _APART]
-    return [it for it in ordered[:_ROWS] if it.offset < ordered[0].offset + _APART]
+        return [mark for mark in ordered[-_ROWS:] if mark.offset > ordered[-1].offset - _APART]
+    return [mark for mark in ordered[:_ROWS] if mark.offset < ordered[0].offset + _APART]
 
 
 def output_of(record: ConsumerRecord) -> Output | None:
@@ -166,17 +168,19 @@ def output_of(record: ConsumerRecord) -> Output | None:
     try:
         headers = dict(record.headers)
         ids = (headers.get(SOURCE_IDS) or b"").decode()
-        known = dict(part.split("=", 1) for part in ids.split())
+        known = dict(name_and_id.split("=", 1) for name_and_id in ids.split())
         if (heartbeat := heartbeat_of(record.value, headers)) is not None:
             has_compared = heartbeat.frontier >= 0
             return Output(_NOWHERE, known, ()) if known and has_compared else None
-        source, marks = _decided(record) if _DECISION in headers else _batch(record)
+        source, marks = (
+            _marks_of_decision(record) if _DECISION in headers else _marks_of_batch(record)
+        )
         return Output(source, known, marks)
     except (WireError, ValueError):  # pydantic's is a ValueError
         return None
 
 
-def _batch(record: ConsumerRecord) -> tuple[TP, list[Mark]]:
+def _marks_of_batch(record: ConsumerRecord) -> tuple[TP, list[Mark]]:
     batch = decode(record.value, dict(record.headers))
     rows = batch.rows
     columns = (
@@ -188,7 +192,7 @@ def _batch(record: ConsumerRecord) -> tuple[TP, list[Mark]]:
     return TP(batch.topic, batch.partition), [Mark(*row) for row in zip(*columns, strict=True)]
 
 
-def _decided(record: ConsumerRecord) -> tuple[TP, list[Mark]]:
+def _marks_of_decision(record: ConsumerRecord) -> tuple[TP, list[Mark]]:
     decision = Decision.model_validate_json(record.value or b"")
     source = decision.source
     published_ms = epoch_ms(decision.decided_at) - int(decision.latency_ms)

@@ -67,7 +67,9 @@ class TopicWatch:
     @property
     def ids(self) -> dict[str, str]:
         """Topic → its id, of those that the broker tells the ids of."""
-        return {topic: it.id for topic, it in self._known.items() if it.id is not None}
+        return {
+            topic: identity.id for topic, identity in self._known.items() if identity.id is not None
+        }
 
     def _check_still(self, earlier: Mapping[str, str]) -> None:
         """Refuse what was made anew while no worker ran, whatever is on it now."""
@@ -102,8 +104,9 @@ class TopicWatch:
             if before.id != identity.id and None not in (before.id, identity.id):
                 self._refuse(topic, f"{topic} had the id {before.id}, and has {identity.id} now")
         for source in self._topology.sources:
-            if (told := identities.get(source)) is not None and told.id is None:
-                for partition in range(told.partitions):
+            identity = identities.get(source)
+            if identity is not None and identity.id is None:
+                for partition in range(identity.partitions):
                     await self._compare(TP(source, partition))
 
     def _miss(self, topic: str) -> None:

@@ -1,7 +1,8 @@
 """A process of workers: put together, started, watched, stopped.
 
-`pipeline_runtime` (what runs), `worker_apps` (a worker and its Faust app), `runner` (all of them),
-`liveness`, `refusal` and `http_port` (what the outside is told), `status_writer` (what is
-reported), `supervision` and `child_process` (several processes). Modules are imported one
-by one: some load Faust.
+`active_pipeline` (what runs), `worker_apps` (each worker and its Faust app), `runner` (all of them,
+from start to stop), `supervision` with `liveness` (whether they get on), `status_writer` (what is
+reported of them), `http_port` and `refusal` (what the outside is told). `child_process` runs them
+beside a command, `tasks` waits for several things at once. Modules are imported one by one: some
+load Faust.
 """

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agents.process.supervision import first_of
+from agents.process.tasks import first_of
 from agents.workers import StageStats
 from topics.errors import AnabranchError
 from topics.settings import BrokerSettings
@@ -36,7 +36,7 @@ class WorkersEnded(AnabranchError):
         )
 
 
-class Status(BaseModel):
+class RunStatus(BaseModel):
     """A line of `anabranch run --json`: the components that run, and what they have done."""
 
     model_config = ConfigDict(frozen=True)
@@ -57,11 +57,11 @@ class WorkerProcess:
 
     def progress(self) -> tuple[tuple[int, int], ...]:
         """Of each component, the rows and batches that it has dealt with: equal, nothing moves."""
-        return tuple((it.rows, it.batches) for it in self.stages.values())
+        return tuple((stage.rows, stage.batches) for stage in self.stages.values())
 
     def lags(self) -> Mapping[str, int]:
         """Components that have not read all that waits for them, and how many records that is."""
-        return {name: it.lag for name, it in self.stages.items() if it.lag}
+        return {name: stage.lag for name, stage in self.stages.items() if stage.lag}
 
     async def up(self) -> None:
         """Return when every component owns its partitions. Raises WorkersEnded."""
@@ -80,7 +80,7 @@ class WorkerProcess:
             raise ValueError("the process was started without a pipe")
         async for line in self.process.stdout:
             try:
-                self.stages = Status.model_validate_json(line).components
+                self.stages = RunStatus.model_validate_json(line).components
             except ValidationError:
                 sys.stderr.write(line.decode(errors="replace"))
             else:
@@ -116,8 +116,8 @@ async def worker_process(
 
 
 def _environment(registry: Path | str, settings: BrokerSettings) -> Mapping[str, str]:
-    given = {**settings.model_dump(exclude_none=True), "registry": registry}
-    ours = {f"ANABRANCH_{name.upper()}": str(value) for name, value in given.items()}
+    values = {**settings.model_dump(exclude_none=True), "registry": registry}
+    ours = {f"ANABRANCH_{name.upper()}": str(value) for name, value in values.items()}
     # The parent's own code, whatever else is called "agents" where it was started (hence -P).
     code = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     return {**ours, "PYTHONPATH": os.pathsep.join(filter(None, code))}

@@ -74,7 +74,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         """Cut off what has taken too long; the server calls this twice a second."""
         with self._lock:
             late = time.monotonic() - ANSWERED_WITHIN_S
-            for request in [it for it, since in self._since.items() if since < late]:
+            for request in [request for request, since in self._since.items() if since < late]:
                 self._cut(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -129,17 +129,19 @@ class _Handler(WSGIRequestHandler):
 
 
 @contextmanager
-def serving(host: str, port: int, registry: CollectorRegistry, liveness: Liveness) -> Iterator[int]:
+def http_server(
+    host: str, port: int, registry: CollectorRegistry, liveness: Liveness
+) -> Iterator[int]:
     """Serve on *host*:*port* (0: any that is free) meanwhile; yields the port.
 
     Raises PortUnavailable.
     """
     app = _routed(make_wsgi_app(registry), liveness)
     try:
-        made = make_server(host, port, app, _Server, _Handler)
+        listener = make_server(host, port, app, _Server, _Handler)
     except OSError as exc:
         raise PortUnavailable(host, port, exc.strerror or str(exc)) from exc
-    with made as server:
+    with listener as server:
         threading.Thread(target=server.serve_forever, name="monitoring", daemon=True).start()
         try:
             yield server.server_port
@@ -167,9 +169,9 @@ def _routed(metrics: WSGIApplication, liveness: Liveness) -> WSGIApplication:
         if path not in states:
             start_response("404 Not Found", [("Content-Type", "text/plain")])
             return [b"/metrics, /healthz and /readyz are here\n"]
-        fine, said = states[path]()
-        status = "200 OK" if fine else "503 Service Unavailable"
+        is_fine, body = states[path]()
+        status = "200 OK" if is_fine else "503 Service Unavailable"
         start_response(status, [("Content-Type", "application/json")])
-        return [orjson.dumps(said)]
+        return [orjson.dumps(body)]
 
     return app

@@ -38,7 +38,7 @@ class ComponentStuck(AnabranchError):
         )
 
 
-Standing = Mapping[TP, tuple[int, int]]
+Positions = Mapping[TP, tuple[int, int]]
 """Partitions with something to do → the offset that is dealt with, and the one that is read."""
 
 
@@ -55,10 +55,10 @@ class Liveness:
     _since: dict[tuple[str, TP], tuple[tuple[int, int], float]] = field(default_factory=dict)
     _looked_at: float | None = None
 
-    def look(self, standing: Mapping[str, Standing]) -> None:
-        """Note where every component stands; to be called again and again."""
+    def look(self, positions: Mapping[str, Positions]) -> None:
+        """Note where every component is; to be called again and again."""
         now = self.clock()
-        seen = {(name, tp): at for name, tps in standing.items() for tp, at in tps.items()}
+        seen = {(name, tp): at for name, tps in positions.items() for tp, at in tps.items()}
         self._since = {
             key: (at, now if key not in self._since or self._since[key][0] != at
                   else self._since[key][1])

@@ -18,7 +18,7 @@ from topics.errors import TopicMismatch, TopicMissing, TopicRecreated
 
 log = logging.getLogger(__name__)
 
-TOLD_FOR_S = 20.0
+SHOWN_FOR_S = 20.0
 """Longer than Prometheus takes to come by twice; workers still end within a minute."""
 
 Refusal = TopicMismatch | TopicMissing | TopicRecreated
@@ -27,7 +27,7 @@ _REASONS = {TopicMismatch: "partitions", TopicMissing: "missing", TopicRecreated
 
 
 @asynccontextmanager
-async def told(
+async def show_refusal(
     pipeline: str, metrics: Metrics, liveness: Liveness, stopping: asyncio.Event, for_s: float
 ) -> AsyncIterator[None]:
     """Where topics are refused meanwhile, say so on the metrics port for *for_s*; then raise it.

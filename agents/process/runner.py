@@ -1,4 +1,4 @@
-"""Running components: their Faust apps in one event loop, started and stopped as one."""
+"""Running workers: their Faust apps in one event loop, started and stopped as one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from agents.control import ControlTopic
 from agents.identity import TopicWatch, headers_by_topic
-from agents.process.liveness import Standing
-from agents.process.pipeline_runtime import Parts, Slots
+from agents.process.active_pipeline import ActivePipeline
+from agents.process.liveness import Positions
 from agents.process.status_writer import StatusWriter
-from agents.process.worker_apps import repartition_app, worker_app
-from agents.workers import FlowControl, Metrics, StageApp, StageMetrics, TailReader, Worker
+from agents.process.worker_apps import worker_apps
+from agents.workers import Metrics, StageApp, StageMetrics, TailReader, Worker
 from topics.errors import AnabranchError, BrokerUnreachable
 from topics.pipeline import Topology
 from topics.settings import BrokerSettings
@@ -37,16 +37,16 @@ class StopTimeout(AnabranchError):
 
 
 @dataclass(slots=True)
-class Running:
-    """Components that run in this process."""
+class PipelineRun:
+    """The workers that run in this process."""
 
-    apps: dict[str, StageApp]
+    active: ActivePipeline
+    apps: Mapping[str, StageApp]
+    workers: Mapping[str, Worker[Any]]
     metrics: Metrics
-    stages: dict[str, StageMetrics]
-    slots: Slots
+    stages: Mapping[str, StageMetrics]
     topics: TopicWatch
     """What its topics were before the first record was read."""
-    workers: Mapping[str, Worker[Any]]
     ready: bool = False
     """Every component has joined its consumer group."""
 
@@ -61,7 +61,7 @@ class Running:
         """For how long the broker has not answered the heartbeats of some component."""
         return max((app.batches.silent_s for app in self.apps.values()), default=0.0)
 
-    def standing(self) -> dict[str, Standing]:
+    def positions(self) -> dict[str, Positions]:
         """Where each component is, partition by partition, see `agents.process.liveness`."""
         return {name: app.batches.standing() for name, app in self.apps.items()}
 
@@ -84,54 +84,44 @@ class Running:
         finally:
             for wait in waits:
                 wait.cancel()
-        found = self.failure()
-        if found is None:
+        failure = self.failure()
+        if failure is None:
             raise RuntimeError("an app says that it failed, but not why")
-        return found
+        return failure
 
 
 @asynccontextmanager
-async def running(
-    parts: Parts, settings: BrokerSettings, metrics: Metrics, control: ControlTopic | None = None
-) -> AsyncIterator[Running]:
-    """Start the components, yield when each owns its partitions, stop them in the end.
+async def run_workers(
+    active: ActivePipeline, settings: BrokerSettings, metrics: Metrics,
+    control: ControlTopic | None = None,
+) -> AsyncIterator[PipelineRun]:  # fmt: skip
+    """Start the workers, yield when each owns its partitions, stop them in the end.
 
     With *control* they say on the reports topic how they fare, from the start on.
     """
-    started: dict[str, tuple[StageApp, Worker[Any]]] = {}
-    stages: dict[str, StageMetrics] = {}
-    slots = Slots.of(parts)
-    flow_control = FlowControl()
-    for name, members in parts.workers().items():
-        for it in dict.fromkeys((name, *members)):
-            stages[it] = StageMetrics(metrics, parts.pipeline.name, it)
-        started[name] = worker_app(parts, name, settings, stages, flow_control, slots)
-        if name in Topology.of(parts.pipeline).repartitioned:
-            before = f"{name}.keyed"
-            stages[before] = StageMetrics(metrics, parts.pipeline.name, before)
-            started[before] = repartition_app(parts, name, settings, stages[before])
-    apps = {name: app for name, (app, _) in started.items()}
-    own = TailReader(settings)
-    tails = [own, *(worker.tail for _, worker in started.values())]
-    topology = Topology.of(parts.pipeline)
+    topology = Topology.of(active.pipeline)
+    pairs, stages = worker_apps(active, settings, metrics)
+    apps = {name: app for name, (app, _) in pairs.items()}
+    workers = {name: worker for name, (_, worker) in pairs.items()}
+    own_tail = TailReader(settings)
+    tails = [own_tail, *(worker.tail for worker in workers.values())]
     try:
         await asyncio.gather(*(tail.start() for tail in tails))
-        told = control.reports.topics if control is not None else None
-        watch = await TopicWatch.begin(own, topology, told.ids if told is not None else None)
+        reported = control.reports.topics if control is not None else None
+        ids = None if reported is None else reported.ids
+        watch = await TopicWatch.begin(own_tail, topology, ids)
         if not settings.embedded:  # its topics cannot be made anew, and it keeps few bytes
             headers = headers_by_topic(topology, watch.known)
             for app in apps.values():
                 app.writer.common_headers = headers
-        workers = Running(
-            apps, metrics, stages, slots, watch, {n: it for n, (_, it) in started.items()}
-        )
-        status = StatusWriter(workers, parts.pipeline, control)
-        tasks = [asyncio.create_task(task()) for task in (workers.observe_lag, status.follow)]
-        tasks += [asyncio.create_task(_beat(app, worker)) for app, worker in started.values()]
+        run = PipelineRun(active, apps, workers, metrics, stages, watch)
+        status = StatusWriter(run, control)
+        tasks = [asyncio.create_task(task()) for task in (run.observe_lag, status.follow)]
+        tasks += [asyncio.create_task(_beat(apps[name], workers[name])) for name in apps]
         try:
             await _start(apps, settings)
-            workers.ready = True
-            yield workers
+            run.ready = True
+            yield run
         finally:
             for task in tasks:
                 task.cancel()

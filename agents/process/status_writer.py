@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from agents.control import WORKER, ControlTopic, now_ms
 from agents.workers import StageWait
 from topics.errors import AnabranchError
-from topics.pipeline import EVENTS, KEYED, WEIGH, Pipeline, inputs_of
+from topics.pipeline import EVENTS, KEYED, WEIGH, inputs_of
 from topics.pipeline.readers import readers
 from topics.records import (
     TOPICS_KEY,
@@ -34,7 +34,7 @@ from topics.records import (
 from topics.records.control import POLICY, WEIGHTS
 
 if TYPE_CHECKING:
-    from agents.process.runner import Running
+    from agents.process.runner import PipelineRun
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,12 @@ def report_interval_s(stall_timeout_s: float) -> float:
 class StatusWriter:
     """Tells how the workers of a process fare; without *control* as metrics alone."""
 
-    def __init__(self, running: Running, pipeline: Pipeline, control: ControlTopic | None) -> None:
-        self._running = running
-        self._pipeline = pipeline
+    def __init__(self, run: PipelineRun, control: ControlTopic | None) -> None:
+        self._run = run
+        self._pipeline = run.active.pipeline
         self._control = control
-        self._readers = readers(pipeline)
-        self._every_s = report_interval_s(pipeline.weighting.stall_timeout_s)
+        self._readers = readers(self._pipeline)
+        self._every_s = report_interval_s(self._pipeline.weighting.stall_timeout_s)
         self._started_ms = now_ms()
         self._sequence = 0
         self._tried_at = -float("inf")
@@ -75,7 +75,7 @@ class StatusWriter:
     async def follow(self) -> None:
         """Look and tell, again and again, for ever; nothing that fails in here stops anything."""
         await self._unless_it_fails(self._tell_topics)
-        await self._unless_it_fails(self._bury_predecessors)
+        await self._unless_it_fails(self._delete_predecessors)
         while True:
             await self._unless_it_fails(self._tell)
             await asyncio.sleep(_LOOK_S)
@@ -103,22 +103,26 @@ class StatusWriter:
 
     async def _tell_topics(self) -> None:
         """Say which topics are dealt with from now on: a later start compares."""
-        ids = self._running.topics.ids
+        ids = self._run.topics.ids
         if self._control is None or not ids:
             return
-        told = TopicIds(ids=ids)
-        if told != self._control.reports.topics:
-            await self._control.report({TOPICS_KEY: told})
+        topic_ids = TopicIds(ids=ids)
+        if topic_ids != self._control.reports.topics:
+            await self._control.report({TOPICS_KEY: topic_ids})
 
     async def _tell(self) -> None:
         at_ms = now_ms()
-        said = {name: self._partitions(name) for name in self._running.apps}
-        for name, partitions in said.items():
-            self._running.stages[name].observe_waits(self._waits(name, partitions, at_ms))
+        by_worker = {name: self._partitions(name) for name in self._run.apps}
+        for name, partitions in by_worker.items():
+            self._run.stages[name].observe_waits(self._waits(name, partitions, at_ms))
         if self._control is None:
             return
-        in_service = {name: self._in_service(name) for name in said}
-        changeable = (self._running.ready, in_service, {n: _states(it) for n, it in said.items()})
+        in_service = {name: self._in_service(name) for name in by_worker}
+        changeable = (
+            self._run.ready,
+            in_service,
+            {name: _states(partitions) for name, partitions in by_worker.items()},
+        )
         due = time.monotonic() - self._tried_at >= self._every_s
         if changeable == self._changeable and not due:
             return
@@ -126,11 +130,11 @@ class StatusWriter:
         self._sequence += 1
         await self._control.report({
             status_key(name, WORKER): StatusReport(
-                state="running" if self._running.ready else "starting",
+                state="running" if self._run.ready else "starting",
                 started_ms=self._started_ms, said_ms=at_ms, sequence=self._sequence,
                 in_service=in_service[name], partitions=tuple(partitions),
             )
-            for name, partitions in said.items()
+            for name, partitions in by_worker.items()
         })  # fmt: skip
         self._failures.clear()
 
@@ -139,16 +143,18 @@ class StatusWriter:
 
         It says nothing of one that nothing has come of yet.
         """
-        if not self._running.ready:
+        if not self._run.ready:
             return []
-        worker = self._running.workers[name]
+        worker = self._run.workers[name]
         lag = worker.lag()
-        said = {status.partition: status for status in worker.status()}
+        statuses = {status.partition: status for status in worker.status()}
         return [
-            (said.get(p) or PartitionStatus(partition=p, state="starting" if behind else "working"))
-            .model_copy(update={"lag": behind})
-            for p, behind in lag.items()
-        ]  # fmt: skip
+            (
+                statuses.get(partition)
+                or PartitionStatus(partition=partition, state="starting" if behind else "working")
+            ).model_copy(update={"lag": behind})
+            for partition, behind in lag.items()
+        ]
 
     def _waits(
         self, name: str, partitions: Sequence[PartitionStatus], at_ms: int
@@ -188,25 +194,26 @@ class StatusWriter:
         return set(inputs_of(self._pipeline, self._readers[name].members)) - {EVENTS}
 
     def _in_service(self, name: str) -> tuple[InService, ...]:
-        slots = self._running.slots
+        active = self._run.active
         if name == WEIGH:
-            if slots.terms is None:
+            if active.decision_rule is None:
                 return ()
-            terms = slots.terms.rule
-            policy = f"{self._pipeline.name}@{terms.policy.version}"
+            rule = active.decision_rule.rule
+            policy = f"{self._pipeline.name}@{rule.policy.version}"
             return (
-                InService(what=WEIGHTS, version=f"{WEIGHTS}@{terms.weights.version}"),
+                InService(what=WEIGHTS, version=f"{WEIGHTS}@{rule.weights.version}"),
                 InService(what=POLICY, version=policy),
             )
-        found: list[InService] = []
+        in_service: list[InService] = []
         for member in () if name.endswith(KEYED) else self._readers[name].members:
-            slot = slots.components[member]
-            found.append(_serving(member, slot.champion.model))
-            if slot.challenger is not None:
-                found.append(_serving(member, slot.challenger.opened.model, challenger=True))
-        return tuple(found)
+            component = active.components[member]
+            in_service.append(_in_service(member, component.champion.model))
+            if component.challenger is not None:
+                model = component.challenger.opened.model
+                in_service.append(_in_service(member, model, challenger=True))
+        return tuple(in_service)
 
-    async def _bury_predecessors(self) -> None:
+    async def _delete_predecessors(self) -> None:
         """Delete what processes have said that ran the same workers here and are gone.
 
         One that is killed and started again and again would leave an entry each time.
@@ -214,14 +221,14 @@ class StatusWriter:
         if self._control is None or not await self._control.has_reports():
             return
         reports = self._control.reports
-        members = {it for name in self._running.apps for it in self._readers[name].members}
+        members = {member for name in self._run.apps for member in self._readers[name].members}
         gone = {process for process in _processes(reports) if _is_gone(process)}
-        names = {*self._running.apps, *members, *((WEIGHTS, POLICY) if WEIGH in members else ())}
+        names = {*self._run.apps, *members, *((WEIGHTS, POLICY) if WEIGH in members else ())}
         if keys := reports.keys_of(gone, names):
             await self._control.report(keys)
 
 
-def _serving(what: str, model: ModelRef, *, challenger: bool = False) -> InService:
+def _in_service(what: str, model: ModelRef, *, challenger: bool = False) -> InService:
     return InService(
         what=what, version=model.model, digest=model.digest, variant=model.variant,
         challenger=challenger,

@@ -1,21 +1,19 @@
-"""Waiting for several things at once, a failed component and a silent broker among them."""
+"""Whether a run gets on: a component that fails or is stuck, and a silent broker, end it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from agents.process.liveness import LOOK_S, ComponentStuck, Liveness
-from agents.process.runner import Running
+from agents.process.runner import PipelineRun
+from agents.process.tasks import first_of
 from topics.errors import AnabranchError, BrokerUnreachable
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 
-_CANCEL_TIMEOUT_S = 8.0
-_TOLD_STUCK_S = 1.0
+_STUCK_SHOWN_S = 1.0
 """So long a process that is stuck still answers: whoever asks for its health learns why it ends."""
 
 
@@ -29,35 +27,35 @@ class ComponentFailed(AnabranchError):
         )
 
 
-async def raise_failure(running: Running, settings: BrokerSettings) -> None:
+async def raise_failure(run: PipelineRun, settings: BrokerSettings) -> None:
     """Wait until a component fails or the broker is gone; raise what has happened.
 
     Raises ComponentFailed or BrokerUnreachable.
     """
-    await first_of(lambda: _raise_failed(running), lambda: _raise_unreachable(running, settings))
+    await first_of(lambda: _raise_failed(run), lambda: _raise_unreachable(run, settings))
 
 
-async def raise_stuck(running: Running, liveness: Liveness) -> None:
+async def raise_stuck(run: PipelineRun, liveness: Liveness) -> None:
     """Note again and again where the components stand. Raises ComponentStuck."""
     liveness.ready = True
     while True:
-        liveness.look(running.standing())
+        liveness.look(run.positions())
         if reasons := liveness.stuck():
-            await asyncio.sleep(_TOLD_STUCK_S)
+            await asyncio.sleep(_STUCK_SHOWN_S)
             raise ComponentStuck(reasons)
         await asyncio.sleep(LOOK_S)
 
 
-async def _raise_failed(running: Running) -> None:
-    name, cause = await running.failed()
+async def _raise_failed(run: PipelineRun) -> None:
+    name, cause = await run.failed()
     raise ComponentFailed(name, cause) from cause
 
 
-async def _raise_unreachable(running: Running, settings: BrokerSettings) -> None:
+async def _raise_unreachable(run: PipelineRun, settings: BrokerSettings) -> None:
     """Say once that the broker is silent, and give up when it stays so."""
     warned = False
     while True:
-        silent_s = running.silent_s()
+        silent_s = run.silent_s()
         if silent_s > settings.give_up_s:
             raise BrokerUnreachable(settings.broker, silent_s)
         if silent_s > settings.session_timeout_s / 3 and not warned:
@@ -67,34 +65,3 @@ async def _raise_unreachable(running: Running, settings: BrokerSettings) -> None
             )  # fmt: skip
         warned = silent_s > settings.session_timeout_s / 3
         await asyncio.sleep(1)
-
-
-async def interruptible(
-    serve: Callable[[asyncio.Event], Awaitable[None]], stopping: asyncio.Event
-) -> None:
-    """Run *serve*, which sets its argument once it is up; *stopping* ends it before that.
-
-    Afterwards *serve* looks at *stopping* itself.
-    """
-    up = asyncio.Event()
-
-    async def abort() -> None:
-        await stopping.wait()
-        if up.is_set():
-            await asyncio.Event().wait()
-
-    await first_of(lambda: serve(up), abort)
-
-
-async def first_of(*waits: Callable[[], Any]) -> None:
-    """Run all, end with the first; its error is raised, the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait()) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        # A task that swallows its cancellation is left behind rather than waited for.
-        await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S)

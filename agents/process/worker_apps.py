@@ -1,16 +1,16 @@
-"""A worker of a pipeline, put together: its Faust app, with the agent that does its work."""
+"""The workers of a process, put together: each a Faust app, with the agent that does its work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from agents.components import ActiveComponent
-from agents.process.pipeline_runtime import Parts, Slots
+from agents.process.active_pipeline import ActivePipeline
 from agents.stages import ComponentGroup, JoinStage, KeyedStage, Repartition, SourceStage
 from agents.weigh import Weigher
 from agents.workers import (
     FlowControl,
+    Metrics,
     StageApp,
     StageMetrics,
     Wiring,
@@ -18,61 +18,85 @@ from agents.workers import (
     add_agent,
     create_app,
 )
-from topics.pipeline import EVENTS, WEIGH, Topology, inputs_of
+from topics.pipeline import EVENTS, KEYED, WEIGH, Topology, inputs_of
 from topics.settings import BrokerSettings
 
 _EVENT_RECORDS = 4096
 _BATCH_RECORDS = 16
 
 
-def worker_app(
-    parts: Parts, name: str, settings: BrokerSettings, stages: Mapping[str, StageMetrics],
-    flow_control: FlowControl, slots: Slots,
-) -> tuple[StageApp, Worker[Any]]:  # fmt: skip
+class WorkerApp(NamedTuple):
+    """A worker, and the app that feeds it."""
+
+    app: StageApp
+    worker: Worker[Any]
+
+
+def worker_apps(
+    active: ActivePipeline, settings: BrokerSettings, metrics: Metrics
+) -> tuple[dict[str, WorkerApp], dict[str, StageMetrics]]:
+    """The apps of all workers that run here by name, and the metrics of workers and components."""
+    pipeline, flow_control = active.pipeline, FlowControl()
+    apps: dict[str, WorkerApp] = {}
+    stages: dict[str, StageMetrics] = {}
+    for name, members in active.workers().items():
+        for own in dict.fromkeys((name, *members)):
+            stages[own] = StageMetrics(metrics, pipeline.name, own)
+        apps[name] = _worker_app(active, name, settings, stages, flow_control)
+        if name in Topology.of(pipeline).repartitioned:
+            keyed = f"{name}{KEYED}"
+            stages[keyed] = StageMetrics(metrics, pipeline.name, keyed)
+            apps[keyed] = _repartition_app(active, name, settings, stages[keyed])
+    return apps, stages
+
+
+def _worker_app(
+    active: ActivePipeline, name: str, settings: BrokerSettings,
+    stages: Mapping[str, StageMetrics], flow_control: FlowControl,
+) -> WorkerApp:  # fmt: skip
     """The app of the worker called *name*."""
-    topology = Topology.of(parts.pipeline)
-    keyed = name in topology.repartitioned
-    members = parts.workers()[name]
-    inputs = inputs_of(parts.pipeline, members) if members else parts.pipeline.weighting.inputs
-    reads_events = list(inputs) == [EVENTS] and not keyed
+    pipeline, topology = active.pipeline, Topology.of(active.pipeline)
+    members = active.workers()[name]
+    inputs = inputs_of(pipeline, members) if members else pipeline.weighting.inputs
+    reads_events = list(inputs) == [EVENTS] and name not in topology.repartitioned
     app = create_app(
         topology.group(name), settings,
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
     )  # fmt: skip
-    wiring = Wiring(parts.pipeline, app, settings, stages[name], flow_control)
-    if reads_events and parts.terms is not None:
+    wiring = Wiring(pipeline, app, settings, stages[name], flow_control)
+    if reads_events and active.decision_rule is not None:
         app.batches.turn = flow_control.turn
     for member in members:
-        stages[member].observe_model(slots.components[member].champion.model)
-    worker = _worker(wiring, name, stages, slots, {it: slots.components[it] for it in members})
+        stages[member].observe_model(active.components[member].champion.model)
+    worker = _worker(wiring, name, members, active, stages)
     add_agent(app, [*worker.sources, topology.redrive], worker.handle)
-    return app, worker
+    return WorkerApp(app, worker)
 
 
 def _worker(
-    wiring: Wiring, name: str, stages: Mapping[str, StageMetrics], slots: Slots,
-    members: Mapping[str, ActiveComponent],
+    wiring: Wiring, name: str, members: tuple[str, ...], active: ActivePipeline,
+    stages: Mapping[str, StageMetrics],
 ) -> Worker[Any]:  # fmt: skip
     if name == WEIGH:
-        if slots.terms is None:
+        if active.decision_rule is None:
             raise ValueError("the weighting agent needs weights")
-        terms = slots.terms.rule.weights
-        wiring.metrics.observe_weights(terms.values, terms.version)
-        return Weigher(wiring, slots.terms)
+        weights = active.decision_rule.rule.weights
+        wiring.metrics.observe_weights(weights.values, weights.version)
+        return Weigher(wiring, active.decision_rule)
+    components = {member: active.components[member] for member in members}
     if name in wiring.topology.repartitioned:
-        return KeyedStage(wiring, name, members[name])
-    group = ComponentGroup(wiring, members, stages)
+        return KeyedStage(wiring, name, components[name])
+    group = ComponentGroup(wiring, components, stages)
     kind = SourceStage if EVENTS in inputs_of(wiring.pipeline, group.names) else JoinStage
     return kind(wiring, group)
 
 
-def repartition_app(
-    parts: Parts, name: str, settings: BrokerSettings, metrics: StageMetrics
-) -> tuple[StageApp, Worker[Any]]:
+def _repartition_app(
+    active: ActivePipeline, name: str, settings: BrokerSettings, metrics: StageMetrics
+) -> WorkerApp:
     """What deals events and outcomes out to component *name*."""
-    topology = Topology.of(parts.pipeline)
-    group = topology.group(f"{name}.keyed")
-    app = create_app(group, settings, max_records=_EVENT_RECORDS)
-    worker = Repartition(Wiring(parts.pipeline, app, settings, metrics), name)
+    topology = Topology.of(active.pipeline)
+    app = create_app(topology.group(f"{name}{KEYED}"), settings, max_records=_EVENT_RECORDS)
+    worker = Repartition(Wiring(active.pipeline, app, settings, metrics), name)
     add_agent(app, topology.sources_of(name), worker.handle)
-    return app, worker
+    return WorkerApp(app, worker)

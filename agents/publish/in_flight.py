@@ -14,12 +14,11 @@ import aiokafka
 from aiokafka.structs import TopicPartition
 
 from agents.audit import Audit, audit_topics
-from agents.broker import read_until
+from agents.broker import offsets_consumer, read_to_end
 from agents.broker.log_follower import follower
 from topics.errors import BrokerError, WireError
-from topics.kafka import client_options, close_client
 from topics.pipeline import Topology
-from topics.redrive import about_of
+from topics.redrive import redrive_header
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -69,15 +68,8 @@ class InFlight:
     @asynccontextmanager
     async def of(cls, settings: BrokerSettings, topology: Topology) -> AsyncIterator[InFlight]:
         """The count for the pipeline of *topology*."""
-        # No assignment: fetches that wait for records would hold up what is asked here.
-        consumer = aiokafka.AIOKafkaConsumer(
-            **client_options(settings), isolation_level="read_committed"
-        )
-        await consumer.start()
-        try:
+        async with offsets_consumer(settings) as consumer:
             yield cls(consumer, topology, settings)
-        finally:
-            await close_client(consumer)
 
     async def count(self) -> int:
         """Events in flight, now or a moment ago. Raises NoEndToCome."""
@@ -126,15 +118,14 @@ class InFlight:
 
 async def _redriven(settings: BrokerSettings, topology: Topology) -> dict[int, int]:
     """Ends of later attempts, by partition: those of their events are counted already."""
-    notes = dict[int, int]()
+    endings = dict[int, int]()
     topics = (topology.redrive,)
     async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
-        ends = await consumer.end_offsets(sorted(consumer.assignment()))
-        async for _, records in read_until(consumer, ends):
+        async for _, records in read_to_end(consumer):
             for record in records:
                 with suppress(WireError):  # not ours
-                    about = about_of(record.headers)
-                    if about.end is not None:
-                        partition = about.source.partition
-                        notes[partition] = notes.get(partition, 0) + 1
-    return notes
+                    header = redrive_header(record.headers)
+                    if header.end is not None:
+                        partition = header.source.partition
+                        endings[partition] = endings.get(partition, 0) + 1
+    return endings

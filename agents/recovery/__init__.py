@@ -2,7 +2,7 @@
 
 1. `source_continuity`: is the source the same topic, and does it go on where it was left?
 2. `written_batches`, `dead_rows`: how far does each output topic answer? Up to there nothing is
-   written again, and what stands is read. Redriven events: `agents.redrive.attempts`.
+   written again, and what stands is read. Redriven events: `agents.redrive.attempt_endings`.
 3. `snapshots`, `log_rewind`: which past do windows have? The log is read again from a snapshot on.
 4. `poison_rows`, `keyed_poison_rows`: at which rows did workers end? They are run one by one.
 

@@ -17,7 +17,7 @@ from agents.redrive import Refusals
 from agents.windows import EntityPast
 from agents.workers import Worker
 from topics.errors import WireError
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 
 log = logging.getLogger(__name__)
 
@@ -77,31 +77,34 @@ class LogRewind:
 
 
 async def with_their_past(
-    worker: Worker[Any], past: EntityPast, rewind: LogRewind, log_of: TP, errands: Sequence[Errand]
-) -> tuple[list[Errand], Refusals]:
-    """Those of *errands*, all of one source partition, to whose source records *past* reaches.
+    worker: Worker[Any], past: EntityPast, rewind: LogRewind, log_of: TP,
+    redrives: Sequence[RedriveRecord],
+) -> tuple[list[RedriveRecord], Refusals]:  # fmt: skip
+    """Those of *redrives*, all of one source partition, to whose source records *past* reaches.
 
     What is missing is read again: after a restart the past may lie in the log *log_of*, though
     nothing new has come there. Beside them those that there is no source record of, and why.
     """
-    source = errands[0].about.source
+    source = redrives[0].header.source
     reached = past.progress_of(source.topic, source.partition).offset
-    ready = [errand for errand in errands if errand.offset <= reached]
-    if len(ready) == len(errands):
+    ready = [redrive for redrive in redrives if redrive.offset <= reached]
+    if len(ready) == len(redrives):
         return ready, {}
     _, end = await worker.tail.bounds(source.topic, source.partition)
     refused: Refusals = {
-        errand.offset: WireError(f"not an errand: {source.topic}[{source.partition}] ends at {end}")
-        for errand in errands
-        if errand.offset >= end > reached
+        redrive.offset: WireError(
+            f"not a redrive record: {source.topic}[{source.partition}] ends at {end}"
+        )
+        for redrive in redrives
+        if redrive.offset >= end > reached
     }
-    waits = any(errand.offset > reached and errand.offset not in refused for errand in errands)
+    waits = any(redrive.offset > reached and redrive.offset not in refused for redrive in redrives)
     if waits and log_of in worker.wiring.app.batches.assignment():
         # Otherwise the group is changing: they are read again by who owns both.
         await rewind.take_up(worker, log_of)
         first, after_last = await worker.tail.bounds(log_of.topic, log_of.partition)
         if first == after_last:  # deleted: this is all the past there is
-            ready = [errand for errand in errands if errand.offset not in refused]
+            ready = [redrive for redrive in redrives if redrive.offset not in refused]
     return ready, refused
 
 

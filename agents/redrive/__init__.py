@@ -1,23 +1,36 @@
 """Dead letters: read, chosen, sent through the pipeline again, followed to their end.
 
-For the command: `dead_letter_index` (what is dead and what became of it), `selection`, `jq_edit`,
-`first_outputs` and `sender` with `live_pace`. For workers: `component_redrive` (a component's part
-of a redriven event), `rows`, `attempts` (each ends once), `dead_letter_writer`. What stands on the
-redrive topic is in `topics.redrive`.
+The protocol is stated in `topics.redrive.record`. For the command: `dead_letter_index` (what is
+dead and what became of it), `preparation` (from dead letters to redrive records), `sender` with
+`live_pace`. For workers: `component_redrive` (a component's part), `attempt_endings` (each attempt
+ends once), `dead_letter_writer`.
 """
 
-from agents.redrive.attempts import EndedAttempts
-from agents.redrive.component_redrive import Addressed, Answer, Errands, StageErrands, alike
-from agents.redrive.dead_letter_index import Letter, Letters, State, read_letter, read_letters
-from agents.redrive.dead_letter_writer import LetterWriter, write_while_they_fit
-from agents.redrive.jq_edit import Edit
-from agents.redrive.rows import Refusals, joined_rows
-from agents.redrive.selection import LetterReader, Selection, due
-from agents.redrive.sender import Sent, prepared_ahead, send_and_follow
+from agents.redrive.attempt_endings import AttemptEndings
+from agents.redrive.component_redrive import (
+    Arrival,
+    ComponentRedrive,
+    RedriveResult,
+    Refusals,
+    StageRedrive,
+    joined_rows,
+    split_batch,
+)
+from agents.redrive.dead_letter_index import (
+    DeadLetter,
+    DeadLetters,
+    State,
+    read_dead_letter,
+    read_dead_letters,
+)
+from agents.redrive.dead_letter_writer import DeadLetterWriter, write_while_they_fit
+from agents.redrive.preparation import Edit, RedrivePlanner, Selection, due
+from agents.redrive.sender import RedriveProgress, prepared_ahead, send_and_follow
 
 __all__ = [
-    "Addressed", "Answer", "Edit", "EndedAttempts", "Errands", "Letter", "LetterReader",
-    "LetterWriter", "Letters", "Refusals", "Selection", "Sent", "StageErrands", "State",
-    "alike", "due", "joined_rows", "prepared_ahead", "read_letter", "read_letters",
-    "send_and_follow", "write_while_they_fit",
+    "Arrival", "AttemptEndings", "ComponentRedrive", "DeadLetter", "DeadLetterWriter",
+    "DeadLetters", "Edit", "RedrivePlanner", "RedriveProgress", "RedriveResult", "Refusals",
+    "Selection", "StageRedrive", "State", "due", "joined_rows", "prepared_ahead",
+    "read_dead_letter", "read_dead_letters", "send_and_follow", "split_batch",
+    "write_while_they_fit",
 ]  # fmt: skip

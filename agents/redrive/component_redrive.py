@@ -1,10 +1,11 @@
-"""What a component does about the redrive topic: its part of an errand, then it passes it on.
+"""What a component does about the redrive topic: it adds its output, and passes the record on.
 
-Errands travel beside the stream, many at a time. Events on their first way come first: while they
-flow, errands get a share of a worker's time, and no more than some milliseconds of it at once.
+Its place in the protocol is in `topics.redrive.record`. Redrive records travel beside the stream,
+many at a time. Events on their first way come first: while they flow, redrive records get a share
+of a worker's time, and no more than some milliseconds of it at once.
 
-An errand that cannot be dealt with yet is put aside; those behind it go on. After a restart all
-from the first that waited are read again: the weighting agent ends each attempt once.
+One that cannot be dealt with yet is put aside; those behind it go on. After a restart all from the
+first that waited are read again: the weighting agent ends each attempt once.
 """
 
 from __future__ import annotations
@@ -18,22 +19,31 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
+from agents.join import JoinedRows, aligned
 from agents.redrive.dead_letter_writer import write_while_they_fit
-from agents.redrive.rows import Refusals
 from agents.workers import Wiring
 from topics.errors import WireError
 from topics.kafka import Record
-from topics.records import StageBatch
-from topics.redrive import Errand, ErrandRoute, contents_of, next_of, opened
-from topics.redrive.record import encoded
+from topics.records import Rows, StageBatch
+from topics.redrive import (
+    RedriveOutputs,
+    RedriveRecord,
+    RedriveRoute,
+    batches_of,
+    contents_of,
+    encode_redrive,
+    next_component,
+    open_redrive,
+)
 
 log = logging.getLogger(__name__)
 
 SHARE = 0.2
-"""Of a worker's time, that errands may take while events flow."""
+"""Of a worker's time, that redrive records may take while events flow."""
 _SAVED_S = 0.05
 """So much of that share is kept for later, at most."""
 _AT_ONCE_WHILE_EVENTS_FLOW = 256
@@ -41,28 +51,31 @@ _EVENTS_FLOW_FOR_S = 0.5
 """After events have come they are taken to flow for so long: more may be on their way."""
 _AT_ONCE = 512
 _AT_A_STRETCH_S = 0.03
-"""Without events, errands are dealt with for so long: then it is time to look for events."""
+"""Without events, records are dealt with for so long: then it is time to look for events."""
 _LOOK_AGAIN_S = 0.1
-"""How often it is tried again to deal with errands that wait."""
+"""How often it is tried again to deal with redrive records that wait."""
 _MOST_HELD = 4000
 _MOST_HELD_BYTES = 8 * 2**20
-"""With so many errands of a partition in memory, or bytes of them, no more of it are read."""
+"""With so many records of a partition in memory, or bytes of them, no more of it are read."""
 _AT_ONCE_BYTES = 4 * 2**20
-"""So many bytes of errands are dealt with at once, or one errand."""
+"""So many bytes of redrive records are dealt with at once, or one redrive record."""
 
 
-Addressed = tuple[ConsumerRecord, Errand]
-"""A record, and its errand."""
+Refusals = Mapping[int, WireError]
+"""Source offset → why its redrive record cannot be dealt with, ever."""
+
+Arrival = tuple[ConsumerRecord, RedriveRecord]
+"""A record of the redrive topic, and what it says."""
 
 
-class Answer(NamedTuple):
-    """What a component makes of errands; those that it says nothing of cannot be dealt with yet."""
+class RedriveResult(NamedTuple):
+    """What a component makes of records; those that it says nothing of cannot be dealt with yet."""
 
     outputs: StageBatch | None
     refused: Refusals = {}  # noqa: RUF012  # never changed
 
 
-Run = Callable[[Sequence[Errand]], Awaitable[Answer]]
+Run = Callable[[Sequence[RedriveRecord]], Awaitable[RedriveResult]]
 """Runs a component on events of one source partition; their offsets ascend."""
 
 
@@ -92,7 +105,7 @@ class _Backlog:
         first = next(iter([*self.waiting[:1], *islice(self.queue, 1)]), None)
         return self.read_to if first is None else first.offset
 
-    def taken(self, most: int, now: float, *, in_order: bool) -> list[ConsumerRecord]:
+    def take(self, most: int, now: float, *, in_order: bool) -> list[ConsumerRecord]:
         """Up to *most* records to deal with now; with *in_order* none before those that wait."""
         if self.waiting and now >= self.try_at:
             count = self._fitting(self.waiting, most)
@@ -113,7 +126,7 @@ class _Backlog:
         self.nbytes -= taken
         return count
 
-    def come(self, records: Iterable[ConsumerRecord]) -> None:
+    def add(self, records: Iterable[ConsumerRecord]) -> None:
         """These are to be dealt with."""
         for record in records:
             self.queue.append(record)
@@ -132,7 +145,7 @@ def _size(record: ConsumerRecord) -> int:
     return sum(len(part or b"") for part in parts)
 
 
-class Errands(ABC):
+class ComponentRedrive(ABC):
     """Reads the redrive topic and deals with what is addressed here."""
 
     in_order = False
@@ -140,7 +153,7 @@ class Errands(ABC):
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
-        self.route = ErrandRoute(wiring.pipeline)
+        self.route = RedriveRoute(wiring.pipeline)
         self._topic = wiring.topology.redrive
         self._backlogs: dict[int, _Backlog] = {}
         self._credit_s = 0.0
@@ -149,8 +162,8 @@ class Errands(ABC):
 
     @property
     def waits(self) -> bool:
-        """Some errand has not been dealt with yet."""
-        return any(it.queue or it.waiting for it in self._backlogs.values())
+        """Some redrive record has not been dealt with yet."""
+        return any(backlog.queue or backlog.waiting for backlog in self._backlogs.values())
 
     def forget(self) -> None:
         """Partitions may have new owners: what was read is read again."""
@@ -166,7 +179,7 @@ class Errands(ABC):
         """
         for tp, records in fetched.items():
             backlog = self._backlogs.setdefault(tp.partition, _Backlog())
-            backlog.come(record for record in records if self.is_for_us(record))
+            backlog.add(record for record in records if self.is_for_us(record))
             backlog.read_to = records[-1].offset + 1
         if events_flow:
             self._events_at = time.monotonic()
@@ -176,12 +189,14 @@ class Errands(ABC):
         for partition, backlog in self._backlogs.items():
             self.wiring.app.batches.done({TP(self._topic, partition): backlog.done})
         full = {
-            TP(self._topic, partition) for partition, it in self._backlogs.items() if it.is_full
+            TP(self._topic, partition)
+            for partition, backlog in self._backlogs.items()
+            if backlog.is_full
         }
-        self.wiring.app.batches.pause_only(full, "errands")
+        self.wiring.app.batches.pause_only(full, "redrive")
 
     def _may_begin(self) -> bool:
-        """Errands have some of their share left."""
+        """Redrive records have some of their share left."""
         now = time.monotonic()
         earned = (now - self._credited_at) * SHARE
         self._credited_at = now
@@ -189,7 +204,7 @@ class Errands(ABC):
         return self._credit_s > 0
 
     async def _work_off(self, *, share: bool) -> None:
-        """One batch if errands have only a *share*, else as many as there is time for.
+        """One batch if redrive records have only a *share*, else as many as there is time for.
 
         Partitions take turns.
         """
@@ -200,7 +215,7 @@ class Errands(ABC):
             partition = next(iter(self._backlogs))
             backlog = self._backlogs.pop(partition)
             self._backlogs[partition] = backlog  # the last one to have another turn
-            if records := backlog.taken(most, now, in_order=self.in_order):
+            if records := backlog.take(most, now, in_order=self.in_order):
                 backlog.put_aside(await self.run(records), time.monotonic())
                 idle = 0
             else:
@@ -219,69 +234,73 @@ class Errands(ABC):
     async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """Deal with records of one partition; those that cannot be dealt with yet."""
 
-    async def pass_on(self, errands: Sequence[Errand]) -> None:
-        """Write errands to those that are to deal with them next.
+    async def pass_on(self, redrives: Sequence[RedriveRecord]) -> None:
+        """Write redrive records to those that are to deal with them next.
 
         One that has grown too large for the topic goes to its end instead.
         """
-        by_partition = defaultdict[int, list[Errand]](list)
-        for errand, partition in zip(errands, self.route.partitions(errands), strict=True):
-            by_partition[partition].append(errand)
-        refused: list[Errand] = []
+        by_partition = defaultdict[int, list[RedriveRecord]](list)
+        for redrive, partition in zip(redrives, self.route.partitions(redrives), strict=True):
+            by_partition[partition].append(redrive)
+        refused: list[RedriveRecord] = []
         for partition, some in by_partition.items():
             left = some
             while left:
                 written = await self._send(partition, left)
                 refused += left[written : written + 1]
                 left = left[written + 1 :]
-        for errand in refused:
+        for redrive in refused:
             reason = f"with what is known of it, it is larger than {self._topic} takes a record"
-            log.warning("%s@%d: %s", errand.about.source.topic, errand.offset, reason)
-            await self._send(errand.partition, [errand.refusal(reason)])
+            log.warning("%s@%d: %s", redrive.header.source.topic, redrive.offset, reason)
+            await self._send(redrive.partition, [redrive.refusal(reason)])
 
-    async def _send(self, partition: int, errands: Sequence[Errand]) -> int:
+    async def _send(self, partition: int, redrives: Sequence[RedriveRecord]) -> int:
         async def write(records: Sequence[Record]) -> None:
             await self.wiring.app.writer.write(self._topic, partition, records)
 
         now_ms = int(time.time() * 1000)
-        return await write_while_they_fit(write, [encoded(errand, now_ms) for errand in errands])
+        return await write_while_they_fit(
+            write, [encode_redrive(redrive, now_ms) for redrive in redrives]
+        )
 
-    def opened(
+    def parse(
         self, records: Sequence[ConsumerRecord]
-    ) -> tuple[list[Addressed], list[tuple[ConsumerRecord, WireError]]]:
-        """The errands of records, and the records that are none of this pipeline's, and why."""
-        good: list[Addressed] = []
+    ) -> tuple[list[Arrival], list[tuple[ConsumerRecord, WireError]]]:
+        """What records say, and the records that are none of this pipeline's, and why."""
+        good: list[Arrival] = []
         bad: list[tuple[ConsumerRecord, WireError]] = []
         topology = self.wiring.topology
         for record in records:
             try:
-                errand = opened(record.key, record.value, record.headers)
-                of = errand.about.source
+                redrive = open_redrive(record.key, record.value, record.headers)
+                of = redrive.header.source
                 if of.topic != topology.events or of.partition >= topology.partitions:
-                    raise WireError(f"not an errand: its source is {of.topic}[{of.partition}]")
+                    raise WireError(
+                        f"not a redrive record: its source is {of.topic}[{of.partition}]"
+                    )
             except WireError as exc:
                 bad.append((record, exc))
             else:
-                good.append((record, errand))
-        where = self.route.partitions([errand for _, errand in good])
-        here: list[Addressed] = []
-        for (record, errand), partition in zip(good, where, strict=True):
-            known = errand.about.next is not None and self.route.knows(errand.about.next)
+                good.append((record, redrive))
+        where = self.route.partitions([redrive for _, redrive in good])
+        here: list[Arrival] = []
+        for (record, redrive), partition in zip(good, where, strict=True):
+            known = redrive.header.next is not None and self.route.knows(redrive.header.next)
             if known and partition != record.partition:
-                why = f"not an errand: {errand.about.next} reads it on another partition"
+                why = f"not a redrive record: {redrive.header.next} reads it on another partition"
                 bad.append((record, WireError(why)))
             else:
-                here.append((record, errand))
+                here.append((record, redrive))
         return here, bad
 
     def skip(self, record: ConsumerRecord, exc: WireError) -> None:
-        """Say that a record is no errand that can be dealt with."""
+        """Say that a record is no redrive record that can be dealt with."""
         log.warning("%s[%d]@%d skipped: %s", record.topic, record.partition, record.offset, exc)
         self.wiring.metrics.observe_skipped()
 
 
-class StageErrands(Errands):
-    """Runs components on the events of the errands that are addressed to them, by name."""
+class StageRedrive(ComponentRedrive):
+    """Runs components on the events of the redrive records that are addressed to them, by name."""
 
     def __init__(self, wiring: Wiring, runs: Mapping[str, Run]) -> None:
         super().__init__(wiring)
@@ -289,23 +308,23 @@ class StageErrands(Errands):
 
     def is_for_us(self, record: ConsumerRecord) -> bool:
         """It is addressed to one of the components."""
-        return next_of(record.headers) in self._runs
+        return next_component(record.headers) in self._runs
 
     async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
-        """Run the components on all events at once; the errands go on to the next."""
-        left, _ = self.opened(records)  # the weighting agent reads all records, and says so
+        """Run the components on all events at once; the redrive records go on to the next."""
+        left, _ = self.parse(records)  # the weighting agent reads all records, and says so
         aside: list[ConsumerRecord] = []
         while left:
-            name, some, left = alike(left)
-            outputs, refused = await self._runs[name]([errand for _, errand in some])
+            name, some, left = split_batch(left)
+            outputs, refused = await self._runs[name]([redrive for _, redrive in some])
             by_offset = dict(zip(outputs.rows.offsets.tolist(), contents_of(outputs), strict=True)
                              if outputs is not None else ())  # fmt: skip
-            onward: list[Errand] = []
-            for record, errand in some:
-                if errand.offset in refused:
-                    self.skip(record, refused[errand.offset])
-                elif errand.offset in by_offset:
-                    done = errand.with_content(name, by_offset[errand.offset])
+            onward: list[RedriveRecord] = []
+            for record, redrive in some:
+                if redrive.offset in refused:
+                    self.skip(record, refused[redrive.offset])
+                elif redrive.offset in by_offset:
+                    done = redrive.with_content(name, by_offset[redrive.offset])
                     onward.append(self.route.onward(done))
                 else:
                     aside.append(record)
@@ -314,18 +333,78 @@ class StageErrands(Errands):
         return aside
 
 
-def alike(errands: Sequence[Addressed]) -> tuple[str, list[Addressed], list[Addressed]]:
-    """A component, errands to it about events of one partition by offset, and the other errands.
+def split_batch(redrives: Sequence[Arrival]) -> tuple[str, list[Arrival], list[Arrival]]:
+    """A component, records to it about events of one partition by offset, and the other records.
 
     Of several about one event only one is among the first.
     """
-    kind = (errands[0][1].about.next, errands[0][1].partition)
-    some: dict[int, Addressed] = {}
-    rest: list[Addressed] = []
-    for pair in errands:
+    kind = (redrives[0][1].header.next, redrives[0][1].partition)
+    some: dict[int, Arrival] = {}
+    rest: list[Arrival] = []
+    for pair in redrives:
         of = pair[1]
-        if (of.about.next, of.partition) == kind and of.offset not in some:
+        if (of.header.next, of.partition) == kind and of.offset not in some:
             some[of.offset] = pair
         else:
             rest.append(pair)
     return kind[0] or "", [some[offset] for offset in sorted(some)], rest
+
+
+class RedriveRows(NamedTuple):
+    """Redrive records that can be joined, and those that cannot."""
+
+    redrives: list[RedriveRecord]
+    joined: JoinedRows | None
+    """Their events as a join would hand them on; None when there are none."""
+    refused: Refusals
+
+
+def joined_rows(redrives: Sequence[RedriveRecord], inputs: Sequence[str]) -> RedriveRows:
+    """The events of *redrives*, of one source partition and with offsets that ascend."""
+    try:
+        return RedriveRows([*redrives], _joined(redrives, inputs) if redrives else None, {})
+    except WireError as exc:
+        if len(redrives) == 1:
+            return RedriveRows([], None, {redrives[0].offset: exc})
+    good: list[RedriveRecord] = []
+    refused: dict[int, WireError] = {}
+    for redrive in redrives:
+        one = joined_rows([redrive], inputs)
+        good += one.redrives
+        refused |= one.refused
+    return RedriveRows(good, _joined(good, inputs) if good else None, refused)
+
+
+def _joined(redrives: Sequence[RedriveRecord], inputs: Sequence[str]) -> JoinedRows:
+    """Raises WireError when an output of any record is none, or when one has no output at all."""
+    by_name = {
+        name: _outputs(name, [redrive for redrive in redrives if name in redrive.outputs])
+        for name in inputs
+    }
+    # A redrive record without any of the inputs has its rows by another output.
+    others = defaultdict[str, list[RedriveRecord]](list)
+    for redrive in redrives:
+        if not any(name in redrive.outputs for name in inputs):
+            name = next(iter(redrive.outputs), None)
+            if name is None:
+                raise WireError(f"not a redrive record: {redrive.header.next} needs outputs")
+            others[name].append(redrive)
+    known = [*by_name.values(), *(_outputs(name, records) for name, records in others.items())]
+    rows = _rows([batch.rows for batches in known for batch in batches])
+    stages = {name: aligned(batches, rows.offsets) for name, batches in by_name.items()}
+    return JoinedRows(rows, stages, {}, redrives[0].offset, 0)
+
+
+def _outputs(name: str, redrives: Sequence[RedriveRecord]) -> list[StageBatch]:
+    """Their outputs of component *name*."""
+    contents = [RedriveOutputs.of(redrive.outputs).contents[name] for redrive in redrives]
+    return batches_of(name, contents, [redrive.header.source for redrive in redrives])
+
+
+def _rows(batches: Sequence[Rows]) -> Rows:
+    """Each row that is in any batch once, in source order."""
+    if len(batches) == 1:
+        return batches[0]
+    every = Rows.concat(batches)
+    _, first = np.unique(every.offsets, return_index=True)
+    return every.picked(first)

@@ -10,19 +10,19 @@ from typing import Literal, NamedTuple
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.broker import read_until
+from agents.broker import read_to_end
 from agents.broker.log_follower import follower
 from agents.workers import TailReader
 from topics.errors import AnabranchError, WireError
 from topics.kafka import Headers
 from topics.pipeline import WEIGH, Pipeline, Topology
 from topics.records import dead_letter as dead_letters
-from topics.redrive import End, about_of, without_ours
+from topics.redrive import Ending, producer_headers, redrive_header
 from topics.settings import BrokerSettings
 
 _PREFIX = dead_letters.PREFIX
-_TOPIC, _PARTITION, _OFFSET = (f"{_PREFIX}{it}" for it in ("topic", "partition", "offset"))
-_STAGE, _CLASS, _REASON = (f"{_PREFIX}{it}" for it in ("stage", "class", "reason"))
+_TOPIC, _PARTITION, _OFFSET = (f"{_PREFIX}{name}" for name in ("topic", "partition", "offset"))
+_STAGE, _CLASS, _REASON = (f"{_PREFIX}{name}" for name in ("stage", "class", "reason"))
 _ATTEMPT, _PUBLISHED = f"{_PREFIX}attempt", f"{_PREFIX}published-ms"
 _ORIGINAL = f"{_PREFIX}original"
 _BYTES, _DIGEST = f"{_PREFIX}{dead_letters.BYTES}", f"{_PREFIX}{dead_letters.DIGEST}"
@@ -32,7 +32,7 @@ _LONGEST_ID = 256
 State = Literal["dead", "waiting", "healed", "given up", "no original"]
 
 
-class LetterNotFound(AnabranchError):
+class DeadLetterNotFound(AnabranchError):
     """No dead letter is at that place."""
 
     def __init__(self, topic: str, place: str) -> None:
@@ -42,20 +42,20 @@ class LetterNotFound(AnabranchError):
         )
 
 
-class Identity(NamedTuple):
+class Coordinates(NamedTuple):
     """Partition and offset of a source record."""
 
     partition: int
     offset: int
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """One dead letter."""
 
     partition: int
     offset: int
     written_ms: int
-    source: Identity
+    source: Coordinates
     attempt: int
     stage: str
     error: str
@@ -81,14 +81,14 @@ class Letter(NamedTuple):
         return f"{self.partition}@{self.offset}"
 
     @classmethod
-    def of(cls, record: ConsumerRecord, id_field: str, *, payload: bool = True) -> Letter:
+    def of(cls, record: ConsumerRecord, id_field: str, *, payload: bool = True) -> DeadLetter:
         """The dead letter of a record; KeyError or ValueError when it is none.
 
         Value and headers only with *payload*.
         """
         about = dict(record.headers)
         try:
-            source = Identity(int(about[_PARTITION]), int(about[_OFFSET]))
+            source = Coordinates(int(about[_PARTITION]), int(about[_OFFSET]))
             published_ms = int(about.get(_PUBLISHED, record.timestamp))
             attempt, size = int(about[_ATTEMPT]), int(about.get(_BYTES, 0))
             about[_TOPIC].decode()
@@ -96,8 +96,8 @@ class Letter(NamedTuple):
             raise ValueError(f"not a dead letter: {exc}") from exc
         headers: Headers = []
         if payload:
-            theirs = [it for it in record.headers if not it[0].startswith(dead_letters.PREFIX)]
-            headers = without_ours(theirs)
+            others = [h for h in record.headers if not h[0].startswith(dead_letters.PREFIX)]
+            headers = producer_headers(others)
         return cls(
             record.partition, record.offset, record.timestamp, source, attempt,
             _text(about[_STAGE]), _text(about[_CLASS]), _text(about[_REASON]),
@@ -113,63 +113,63 @@ def _text(content: bytes | None) -> str:
 
 
 @dataclass(slots=True)
-class Letters:
-    """The newest dead letter of each source record, and every errand about it."""
+class DeadLetters:
+    """The newest dead letter of each source record, and all redrive records about it."""
 
     id_field: str
-    newest: dict[Identity, Letter] = field(default_factory=dict)
-    ends: dict[tuple[Identity, int], End] = field(default_factory=dict)
+    newest: dict[Coordinates, DeadLetter] = field(default_factory=dict)
+    endings: dict[tuple[Coordinates, int], Ending] = field(default_factory=dict)
     """Source and attempt → how that one ended."""
-    last: dict[tuple[Identity, int], tuple[int, int]] = field(default_factory=dict)
-    """Source and attempt → partition and offset of the errand as it went to the weighting agent,
-    with all outputs, on the redrive topic."""
-    waits_for: dict[tuple[Identity, int], tuple[int, str]] = field(default_factory=dict)
+    last: dict[tuple[Coordinates, int], tuple[int, int]] = field(default_factory=dict)
+    """Source and attempt → partition and offset, on the redrive topic, of the record that went to
+    the weighting agent with all outputs."""
+    waits_for: dict[tuple[Coordinates, int], tuple[int, str]] = field(default_factory=dict)
     """Source and attempt → when it was last written, and for which component."""
 
-    def add_letter(self, record: ConsumerRecord, *, payloads: bool) -> None:
+    def add_dead_letter(self, record: ConsumerRecord, *, payloads: bool) -> None:
         """Take in a record of the dead-letters topic; one that is not ours is left out."""
         try:
-            letter = Letter.of(record, self.id_field, payload=payloads)
+            letter = DeadLetter.of(record, self.id_field, payload=payloads)
         except (KeyError, ValueError):
             return
         known = self.newest.get(letter.source)
         if known is None or known.attempt < letter.attempt:
             self.newest[letter.source] = letter
 
-    def add_errand(self, record: ConsumerRecord) -> None:
+    def add_redrive_record(self, record: ConsumerRecord) -> None:
         """Take in a record of the redrive topic; one that is not ours is left out."""
         try:
-            about = about_of(record.headers)
+            header = redrive_header(record.headers)
         except WireError:
             return
-        source = Identity(about.source.partition, about.source.offset)
-        at = (source, about.attempt)
-        if about.end is not None:
-            self.ends[at] = about.end
+        source = Coordinates(header.source.partition, header.source.offset)
+        at = (source, header.attempt)
+        if header.end is not None:
+            self.endings[at] = header.end
             self.waits_for.pop(at, None)
-        elif about.next is not None:
-            if at not in self.ends:
-                written = (record.timestamp, about.next)
+        elif header.next is not None:
+            if at not in self.endings:
+                written = (record.timestamp, header.next)
                 self.waits_for[at] = max(self.waits_for.get(at, (0, "")), written)
-            if about.next == WEIGH:
+            if header.next == WEIGH:
                 self.last[at] = (record.partition, record.offset)
 
-    def state(self, letter: Letter, attempts: int) -> State:
+    def state(self, letter: DeadLetter, attempts: int) -> State:
         """What is to be said of the newest letter of a source record."""
         again = (letter.source, letter.attempt + 1)
-        if self.ends.get(again) == "decision":
+        if self.endings.get(again) == "decision":
             return "healed"
-        if again in self.ends or again in self.waits_for:
+        if again in self.endings or again in self.waits_for:
             return "waiting"
         if letter.original and not letter.digest:
             return "no original"
         return "dead" if letter.attempt < attempts else "given up"
 
-    def waiting_for(self, letter: Letter) -> str:
-        """The component that is to deal with its errand; empty when there is none."""
+    def waiting_for(self, letter: DeadLetter) -> str:
+        """The component that is to deal with its redrive record; empty when there is none."""
         return self.waits_for.get((letter.source, letter.attempt + 1), (0, ""))[1]
 
-    def selected(self, reason: str | None, stage: str | None) -> list[Letter]:
+    def selected(self, reason: str | None, stage: str | None) -> list[DeadLetter]:
         """The newest letters of *stage* with *reason* in their class or reason, oldest first."""
         return sorted(
             (
@@ -182,34 +182,35 @@ class Letters:
         )
 
 
-async def read_letters(settings: BrokerSettings, pipeline: Pipeline, *, payloads: bool) -> Letters:
+async def read_dead_letters(
+    settings: BrokerSettings, pipeline: Pipeline, *, payloads: bool
+) -> DeadLetters:
     """What the dead-letters and redrive topics hold now; originals only with *payloads*."""
-    found, topology = Letters(pipeline.event.id), Topology.of(pipeline)
+    letters, topology = DeadLetters(pipeline.event.id), Topology.of(pipeline)
     topics = (topology.dead_letters, topology.redrive)
     async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
-        ends = await consumer.end_offsets(sorted(consumer.assignment()))
-        async for tp, records in read_until(consumer, ends):
+        async for tp, records in read_to_end(consumer):
             for record in records:
                 if tp.topic == topology.redrive:
-                    found.add_errand(record)
+                    letters.add_redrive_record(record)
                 else:
-                    found.add_letter(record, payloads=payloads)
-    return found
+                    letters.add_dead_letter(record, payloads=payloads)
+    return letters
 
 
-async def read_letter(
+async def read_dead_letter(
     settings: BrokerSettings, topology: Topology, id_field: str, partition: int, offset: int
-) -> Letter:
+) -> DeadLetter:
     """One dead letter, whole. Raises LetterNotFound."""
     topic, tail = topology.dead_letters, TailReader(settings)
     if partition >= topology.partitions:
-        raise LetterNotFound(topic, f"{partition}@{offset}")
+        raise DeadLetterNotFound(topic, f"{partition}@{offset}")
     await tail.start()
     try:
         records = await tail.between(topic, partition, offset, offset + 1)
-        return Letter.of(records[0], id_field)
+        return DeadLetter.of(records[0], id_field)
     except (IndexError, KeyError, ValueError) as exc:
-        raise LetterNotFound(topic, f"{partition}@{offset}") from exc
+        raise DeadLetterNotFound(topic, f"{partition}@{offset}") from exc
     finally:
         await tail.stop()
 

@@ -56,7 +56,7 @@ def _fitting(records: Sequence[Record], start: int, most: int) -> int:
     return max(1, stop - start)
 
 
-class LetterWriter:
+class DeadLetterWriter:
     """Writes dead letters of one topic; one that is too large is cut until the topic takes it."""
 
     def __init__(self, app: StageApp, topic: str) -> None:

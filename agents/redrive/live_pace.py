@@ -1,44 +1,57 @@
-"""How fast errands may go so that live events are slower by no more than a stated share.
+"""How fast redrive records may go so that live events are slower by no more than a stated share.
 
-While live events flow, their latency is looked at twice a second. It is held against what it was
-while no errand was under way; that is measured first, and again now and then. Where it is more
-than the share above that, errands go slower, else faster. Where no live events flow they go as fast
-as they may at all.
+While live events flow, their latency is looked at twice a second, as their newest decisions say it:
+a sample, whatever the rate. It is held against what it was
+while no redrive record was under way; that is measured first, and again now and then. Where it is
+more than the share above that, redrive records go slower, else faster. Where no live events flow
+they go as fast as they may at all.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from statistics import median
 
+import orjson
+from aiokafka.structs import ConsumerRecord
+
+from agents.workers import TailReader
+from topics.pipeline import Topology
+from topics.records import attempt_of
+
 LOOK_S = 0.5
 _MEASURED_S = 1.5
-"""For so long the latency without errands is looked at."""
+"""For so long the latency without redrive records is looked at."""
 _MEASURED_EVERY_S = 30.0
 _FIRST_RATE = 200.0
 _LEAST_RATE = 20.0
-"""Errands go on at this rate, whatever live events take: a backlog of them may last for hours."""
+"""They go on at this rate, whatever live events take: a backlog of them may last for hours."""
 _FASTER, _SLOWER = 1.2, 0.6
 _AT_LEAST_MS = 2.0
 """So much more is no sign of anything."""
 _TOO_FEW = 10
-"""So many errands go at once: they slow nothing down that could be measured."""
+"""So many redrive records go at once: they slow nothing down that could be measured."""
 _LONGEST_STEP_S = 0.25
 """What was not sent in time is not made up for all at once."""
+_PARTITIONS = 8
+"""Of so many partitions decisions are looked at each time, in turns."""
+_LAST = 25
+"""Of each so many decisions."""
 
 
 class LivePace:
-    """The rate of errands, by what live events take."""
+    """The rate of redrive records, by what live events take."""
 
     def __init__(
         self, most: float, slower: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """At *most* so many errands a second, live events *slower* by that share (0.1: 10 %)."""
+        """At *most* so many records a second, live events *slower* by that share (0.1: 10 %)."""
         self._most, self._slower, self._clock = most, slower, clock
         self.rate = min(most, _FIRST_RATE)
         self.without_ms: float | None = None
-        """What live events take without errands; None while that is not known."""
+        """What live events take without redrive records; None while that is not known."""
         self._measuring_since: float | None = clock()
         self._measured_at = float("-inf")
         self._measured: list[float] = []
@@ -47,11 +60,11 @@ class LivePace:
 
     @property
     def measures(self) -> bool:
-        """Errands wait: it is looked at what live events take without them."""
+        """Redrive records wait: it is looked at what live events take without them."""
         return self._measuring_since is not None
 
     def look(self, latencies_ms: Sequence[float], under_way: int) -> None:
-        """Take note of what live events took since the last look, and of errands *under_way*."""
+        """Take note of what live events took since the last look, and of records *under_way*."""
         now = self._clock()
         if self._measuring_since is not None:
             self._measure(latencies_ms, under_way, self._measuring_since, now)
@@ -86,7 +99,7 @@ class LivePace:
         self._measured.clear()
 
     def due(self) -> int:
-        """How many errands are due now; say with `gave` how many have gone."""
+        """How many redrive records are due now; say with `gave` how many have gone."""
         now = self._clock()
         passed, self._credited_at = now - self._credited_at, now
         if self.measures:
@@ -95,9 +108,47 @@ class LivePace:
         self._credit = min(most, self._credit + passed * self.rate)
         return int(self._credit)
 
-    def gave(self, errands: int) -> None:
+    def gave(self, redrives: int) -> None:
         """So many of those that were due have gone."""
         if self.measures:
-            self._free -= errands
+            self._free -= redrives
         else:
-            self._credit -= errands
+            self._credit -= redrives
+
+
+class LiveLatency:
+    """Reads the newest decisions again and again."""
+
+    def __init__(self, tail: TailReader, topology: Topology) -> None:
+        self._tail = tail
+        self._topic = topology.decisions
+        self._partitions = deque(range(topology.partitions))
+        self._ends: dict[int, int] = {}
+
+    async def look(self) -> list[float]:
+        """The latencies of decisions on first attempts that were written since the last look (ms).
+
+        Of that which was there before the first look nothing is told.
+        """
+        by_partition = await self._tail.ends([self._topic], len(self._partitions))
+        ends = {partition: end for (_, partition), end in by_partition.items()}
+        before, self._ends = self._ends, ends
+        moved = [p for p in self._partitions if ends[p] > before.get(p, ends[p])][:_PARTITIONS]
+        self._partitions.rotate(-_PARTITIONS)
+        latencies: list[float] = []
+        for partition in moved:
+            start = max(before[partition], ends[partition] - _LAST)
+            records = await self._tail.between(self._topic, partition, start, ends[partition])
+            latencies += [ms for ms in map(live_latency_ms, records) if ms is not None]
+        return latencies
+
+
+def live_latency_ms(record: ConsumerRecord) -> float | None:
+    """What a decision says that it took; None for a redriven event's, and for other records."""
+    try:
+        if attempt_of(record.headers) > 1:
+            return None
+        latency_ms = orjson.loads(record.value or b"")["latency_ms"]
+    except (ValueError, KeyError, TypeError):  # orjson's is a ValueError
+        return None
+    return float(latency_ms) if isinstance(latency_ms, int | float) else None

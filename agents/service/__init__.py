@@ -1,7 +1,8 @@
 """Versions in service: promoted, challenged, swapped while events flow.
 
-`promotion` writes what is to be in service, `hot_swap` takes it over in running workers,
-`open_pipeline` and `open_version` open it at a start. A challenger is followed and judged by the
-`challenger_…` modules; `gc_protection` says which versions the registry must keep. Modules are
-imported one by one: some load Faust.
+`hot_swap` states the protocol and takes over what is to run in running workers; `promotion` writes
+what that is, `open_pipeline` and `open_version` open it at a start. `challenger_comparison` says
+how a challenger does beside its champion, `challenger_follower` reads what it says that of;
+`gc_protection` says which versions the registry must keep. Modules are imported one by one: some
+load Faust.
 """

@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
 
-from agents.broker import read_until, topic_names
+from agents.broker import read_to_end, topic_names
 from agents.broker.log_follower import follower
-from agents.service.challenger_score import Comparer
+from agents.service.challenger_comparison import Comparer
 from topics.errors import WireError
 from topics.events import EventDecoder
 from topics.pipeline import Pipeline, Topology
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _WAIT_MS = 300
 
 
-class Follower:
+class ChallengerFollower:
     """Feeds a comparer with whatever comes."""
 
     def __init__(self, pipeline: Pipeline, comparer: Comparer, consumer: AIOKafkaConsumer) -> None:
@@ -41,8 +41,7 @@ class Follower:
 
     async def catch_up(self) -> None:
         """Take in all that is there now."""
-        ends = await self._consumer.end_offsets(sorted(self._consumer.assignment()))
-        async for _, records in read_until(self._consumer, ends):
+        async for _, records in read_to_end(self._consumer):
             self._take_in(records)
 
     async def more(self) -> None:
@@ -73,13 +72,13 @@ class Follower:
 
 
 @asynccontextmanager
-async def following(
+async def follow_challenger(
     settings: BrokerSettings, pipeline: Pipeline, comparer: Comparer
-) -> AsyncIterator[Follower]:
+) -> AsyncIterator[ChallengerFollower]:
     """A follower from the beginning of the topics on; without outcomes where there are none."""
     topology = Topology.of(pipeline)
     topics = [topology.shadow(comparer.component), topology.decisions]
     if topology.outcomes in await topic_names(settings, [topology.outcomes]):
         topics.append(topology.outcomes)
     async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
-        yield Follower(pipeline, comparer, consumer)
+        yield ChallengerFollower(pipeline, comparer, consumer)

@@ -1,4 +1,36 @@
-"""Hot swap: running components take over what the control topic says, between two batches."""
+"""Hot swap: running workers take over what the control topic says, between two batches.
+
+This is the protocol of what is in service; the modules that play a part in it refer to here.
+
+*What is written.* `<pipeline>.control` says by key what shall run: of each component its champion,
+the version before it and at times a challenger with its share of the keys (`deploy/<component>`),
+the `weights`, and the `policy` (`topics.records.control`). Only operators write it, by
+`agents.service.promotion`, which opens and tests a version first: one at a time, with an entry in
+the audit trail, and not if somebody has changed the same since it was looked at
+(`agents.control.exclusive_writer`).
+
+*Who takes it over, and when.* A process opens at its start what the topic says
+(`agents.service.open_pipeline`); where that cannot be opened, the version before runs instead, or
+the newest that is good (`agents.service.open_version`). From then on `HotSwap` of each
+process follows the topic. A version is opened aside and tested on its probe rows, in a thread,
+while the old one goes on; then one assignment to the `ActiveComponent`, or to the
+`ActiveDecisionRule`, puts it in its place. Who runs rows reads these once before a batch, so a
+batch is of one version, and every output and decision names it. Each process swaps at its own time.
+
+*What refuses.* A version that the registry does not have, that has another digest there, or that
+answers its probe rows otherwise; one of a component that the file pins; a challenger without a
+shadow topic; weights where the file fixes them, or of other stages. The old one stays, and the
+refusal is logged, counted, and reported with its reason.
+
+*What is told.* On `<pipeline>.reports`: of each process which version runs or is refused, and the
+first offset of each partition that a version has dealt with (`topics.records.reports`).
+
+Invariants:
+- What a key says is tried once by a process; what it said before, and was not read, never.
+- A swap never ends a worker, and never waits for reports, nor do events wait for a swap.
+- What has run once is found again: champion and previous are protected from removal
+  (`agents.service.gc_protection`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +44,7 @@ from pydantic import BaseModel
 
 from agents.components import ActiveChallenger, ActiveComponent, OpenComponent, StartListener
 from agents.control import WORKER, ControlTopic, FixedWeights, now
-from agents.process.runner import Running
+from agents.process.runner import PipelineRun
 from agents.service.open_version import open_version, open_weights
 from agents.weigh import ActiveDecisionRule, DecisionRule
 from agents.workers import StageMetrics
@@ -41,35 +73,31 @@ def _is(model: ModelRef, name: str, wanted: VersionRef) -> bool:
     return (model.model, model.digest) == (f"{name}@{wanted.version}", wanted.digest)
 
 
-class Swapper:
-    """Gives the components of a process what they shall run, and says what has come of it.
-
-    A version is loaded aside and tested, in a thread, while the old one goes on; then one
-    assignment puts it in its place. What cannot be used is refused, and the old one stays.
-    """
+class HotSwap:
+    """Gives the components of a process what they shall run, and reports what has come of it."""
 
     def __init__(
-        self, control: ControlTopic, file: PipelineFile, registry: Registry, running: Running
+        self, control: ControlTopic, file: PipelineFile, registry: Registry, run: PipelineRun
     ) -> None:
         self._control = control
         self._pipeline = file.pipeline
         self._topology = Topology.of(file.pipeline)
         self._folder = file.path.parent
         self._registry = registry
-        self._metrics = running.stages
-        self._components = running.slots.components
-        self._terms = running.slots.terms
-        self._tried: dict[str, object] = {}
+        self._metrics = run.stages
+        self._components = run.active.components
+        self._rule = run.active.decision_rule
+        self._asked: dict[str, object] = {}
         """What was last asked for, by component: it is tried once."""
-        self._notes: dict[str, BaseModel] = {}
-        self._notes_from = 0.0
-        """When notes are written next (monotonic seconds)."""
+        self._reports: dict[str, BaseModel] = {}
+        self._report_at = 0.0
+        """When reports are written next (monotonic seconds)."""
         self._failed: dict[str, str] = {}
         """What fails at the moment, by topic."""
-        for name, slot in self._components.items():
-            slot.starts.listener = self._noted(name)
-        if self._terms is not None:
-            self._terms.starts.listener = self._terms_noted
+        for name, active in self._components.items():
+            active.starts.listener = self._component_listener(name)
+        if self._rule is not None:
+            self._rule.starts.listener = self._report_rule_start
         for metrics in self._metrics.values():
             for result in ("swapped", "refused"):
                 metrics.observe_swap(result, 0)  # a series that is there can be alerted on
@@ -77,15 +105,16 @@ class Swapper:
     async def follow(self) -> None:
         """Do what the topic says, again and again, for ever."""
         while True:
-            await self._do()
+            await self._take_over()
             # Events do not wait for what is told about models, and swaps not for what is told
             # of them: there may be no reports topic, or this worker may not write it.
             read = await self._unless_it_fails(self._control.topic, self._control.more)
             if not read:
                 await asyncio.sleep(_AGAIN_S)
-            if time.monotonic() >= self._notes_from:
-                told = await self._unless_it_fails(self._control.reports_topic, self._write_notes)
-                self._notes_from = time.monotonic() + (0 if told else _AGAIN_S)
+            if time.monotonic() >= self._report_at:
+                topic = self._control.reports_topic
+                has_reported = await self._unless_it_fails(topic, self._write_reports)
+                self._report_at = time.monotonic() + (0 if has_reported else _AGAIN_S)
 
     async def _unless_it_fails(self, topic: str, step: Callable[[], Awaitable[object]]) -> bool:
         """Whether *step* has succeeded; a failure is logged when it is another than before."""
@@ -99,103 +128,104 @@ class Swapper:
         self._failed.pop(topic, None)
         return True
 
-    async def _do(self) -> None:
+    async def _take_over(self) -> None:
         state = self._control.state
-        for name, slot in self._components.items():
+        for name, active in self._components.items():
             deployment = state.deployment(name)
-            await self._swap_champion(name, slot, deployment)
-            await self._swap_challenger(name, slot, deployment.challenger)
-        if self._terms is not None:
-            await self._swap_terms(self._terms)
+            await self._swap_champion(name, active, deployment)
+            await self._swap_challenger(name, active, deployment.challenger)
+        if self._rule is not None:
+            await self._swap_rule(self._rule)
 
     async def _swap_champion(
-        self, name: str, slot: ActiveComponent, deployment: Deployment
+        self, name: str, active: ActiveComponent, deployment: Deployment
     ) -> None:
         wanted = deployment.champion
         if wanted is None or not self._is_new(name, wanted):
             return
 
         def put(opened: OpenComponent) -> None:
-            slot.champion = opened
+            active.champion = opened
             self._metrics[name].observe_model(opened.model)
 
-        if _is(slot.champion.model, name, wanted):
+        if _is(active.champion.model, name, wanted):
             self._report(name, wanted.version)
         else:
-            await self._swap(name, wanted, put, lambda: f"{slot.champion.model.model} runs instead")
+            runs = active.champion.model.model
+            await self._swap(name, wanted, put, lambda: f"{runs} runs instead")
 
     async def _swap_challenger(
-        self, name: str, slot: ActiveComponent, wanted: Challenger | None
+        self, name: str, active: ActiveComponent, wanted: Challenger | None
     ) -> None:
         if wanted is None:
-            slot.challenger = None
-            self._tried.pop(f"{name} challenger", None)
+            active.challenger = None
+            self._asked.pop(f"{name} challenger", None)
             return
         if not self._is_new(f"{name} challenger", wanted):
             return
-        runs = slot.challenger
+        runs = active.challenger
         if runs is not None and _is(runs.opened.model, name, wanted):
-            slot.challenger = runs._replace(share=wanted.share)
+            active.challenger = runs._replace(share=wanted.share)
             self._report(name, wanted.version)
             return
 
         def put(opened: OpenComponent) -> None:
-            slot.challenger = ActiveChallenger(opened, wanted.share)
+            active.challenger = ActiveChallenger(opened, wanted.share)
 
         def alone() -> str:
-            return f"{slot.champion.model.model} runs alone"
+            return f"{active.champion.model.model} runs alone"
 
         if not await self._swap(name, wanted, put, alone, self._topology.shadow(name)):
-            slot.challenger = None  # the one that runs is not asked for any more
+            active.challenger = None  # the one that runs is not asked for any more
 
     async def _swap(
         self, name: str, wanted: VersionRef, put: Callable[[OpenComponent], None],
         instead: Callable[[], str], needs_topic: str | None = None,
     ) -> bool:  # fmt: skip
-        async def opened() -> None:
+        async def swap() -> None:
             if needs_topic is not None:
                 await self._control.check_topic(needs_topic)
             version = VersionRef(version=wanted.version, digest=wanted.digest)
-            found = await asyncio.to_thread(
+            opened = await asyncio.to_thread(
                 open_version, self._pipeline, name, version, self._registry, self._folder
             )
-            put(found)
+            put(opened)
 
-        return await self._attempt(name, name, wanted.version, opened, instead)
+        return await self._attempt(name, name, wanted.version, swap, instead)
 
-    async def _swap_terms(self, slot: ActiveDecisionRule) -> None:
+    async def _swap_rule(self, active: ActiveDecisionRule) -> None:
         state = self._control.state
         if self._is_new("models that weights hold for", dict(state.deployments)):
-            await self._renew_learned_for(slot)
+            await self._renew_learned_for(active)
         if state.weights is not None and self._is_new(WEIGHTS, state.weights):
             version = state.weights.version
 
-            async def weighed() -> None:
+            async def take_weights() -> None:
                 weights = await asyncio.to_thread(
                     open_weights, self._pipeline, self._registry, version
                 )
                 if weights.version != version:
                     raise FixedWeights(self._pipeline.name)
-                self._put(slot, DecisionRule.of(self._pipeline, weights, slot.rule.policy))
+                self._put_rule(active, DecisionRule.of(self._pipeline, weights, active.rule.policy))
 
             def other_weights() -> str:
-                return f"{WEIGHTS}@{slot.rule.weights.version} weigh instead"
+                return f"{WEIGHTS}@{active.rule.weights.version} weigh instead"
 
-            await self._attempt(WEIGHTS, WEIGH, version, weighed, other_weights)
+            await self._attempt(WEIGHTS, WEIGH, version, take_weights, other_weights)
         if state.policy is not None and self._is_new(POLICY, state.policy):
             policy = state.policy.policy
 
-            async def decided() -> None:
-                self._put(slot, DecisionRule.of(self._pipeline, slot.rule.weights, policy))
+            async def take_policy() -> None:
+                self._put_rule(active, DecisionRule.of(self._pipeline, active.rule.weights, policy))
 
             def other_policy() -> str:
-                return f"{POLICY}@{slot.rule.policy.version} decides instead"
+                return f"{POLICY}@{active.rule.policy.version} decides instead"
 
-            await self._attempt(POLICY, WEIGH, policy.version, decided, other_policy)
+            await self._attempt(POLICY, WEIGH, policy.version, take_policy, other_policy)
 
-    async def _renew_learned_for(self, slot: ActiveDecisionRule) -> None:
+    async def _renew_learned_for(self, active: ActiveDecisionRule) -> None:
         """What is promoted may be a variant that was registered after the weights were opened."""
-        version = slot.rule.weights.version
+        version = active.rule.weights.version
         try:
             weights = await asyncio.to_thread(
                 open_weights, self._pipeline, self._registry, version or None
@@ -204,18 +234,18 @@ class Swapper:
             log.warning("%s@%d: %s", WEIGHTS, version, exc)
             return
         if weights.version == version:
-            self._put(slot, DecisionRule.of(self._pipeline, weights, slot.rule.policy))
+            self._put_rule(active, DecisionRule.of(self._pipeline, weights, active.rule.policy))
 
-    def _put(self, slot: ActiveDecisionRule, terms: DecisionRule) -> None:
-        if (terms.weights, terms.policy) != (slot.rule.weights, slot.rule.policy):
-            slot.rule = terms
-            self._metrics[WEIGH].observe_weights(terms.weights.values, terms.weights.version)
+    def _put_rule(self, active: ActiveDecisionRule, rule: DecisionRule) -> None:
+        if (rule.weights, rule.policy) != (active.rule.weights, active.rule.policy):
+            active.rule = rule
+            self._metrics[WEIGH].observe_weights(rule.weights.values, rule.weights.version)
 
     async def _attempt(
         self, what: str, component: str, version: int, change: Callable[[], Awaitable[None]],
         instead: Callable[[], str],
     ) -> bool:  # fmt: skip
-        """Make a change, or refuse it and go on as before; whether it was made. It is told."""
+        """Make a change, or refuse it and go on as before; whether it was made. It is reported."""
         metrics: StageMetrics = self._metrics[component]
         try:
             await change()
@@ -232,39 +262,43 @@ class Swapper:
 
     def _is_new(self, what: str, wanted: object) -> bool:
         """Whether that was not asked for last time."""
-        if self._tried.get(what) == wanted:
+        if self._asked.get(what) == wanted:
             return False
-        self._tried[what] = wanted
+        self._asked[what] = wanted
         return True
 
     def _report(self, what: str, version: int, refused: str = "") -> None:
         state = "refused" if refused else "running"
-        self._notes[worker_key(what, WORKER)] = WorkerReport(
+        self._reports[worker_key(what, WORKER)] = WorkerReport(
             version=version, state=state, reason=refused[:1000], at=now()
         )
 
-    def _noted(self, name: str) -> StartListener[ModelRef]:
-        def note(model: ModelRef, partition: int, offset: int, *, takes_over: bool) -> None:
+    def _component_listener(self, name: str) -> StartListener[ModelRef]:
+        def report(model: ModelRef, partition: int, offset: int, *, takes_over: bool) -> None:
             version = model.model.removeprefix(f"{name}@")
             if version.isdecimal():  # others have no versions
-                self._note_first((name, int(version), partition), offset, takes_over)
+                self._report_start((name, int(version), partition), offset, takes_over)
 
-        return note
+        return report
 
-    def _terms_noted(
+    def _report_rule_start(
         self, versions: tuple[int, int], partition: int, offset: int, *, takes_over: bool
     ) -> None:
         weights, policy = versions
-        self._note_first((WEIGHTS, weights, partition), offset, takes_over)
-        self._note_first((POLICY, policy, partition), offset, takes_over)
+        self._report_start((WEIGHTS, weights, partition), offset, takes_over)
+        self._report_start((POLICY, policy, partition), offset, takes_over)
 
-    def _note_first(self, at: tuple[str, int, int], offset: int, takes_over: bool) -> None:
+    def _report_start(self, at: tuple[str, int, int], offset: int, takes_over: bool) -> None:
         """Remember to say where a version has begun: again if it has come back."""
         if takes_over or at not in self._control.reports.firsts:
-            self._notes[first_key(*at)] = FirstOffset(offset=offset, worker=WORKER, at=now())
+            self._reports[first_key(*at)] = FirstOffset(offset=offset, worker=WORKER, at=now())
 
-    async def _write_notes(self) -> None:
-        notes: Mapping[str, BaseModel] = dict(self._notes)
-        if notes and await self._control.has_reports():  # the status writer says if not
-            await self._control.report(notes)
-            self._notes = {key: it for key, it in self._notes.items() if notes.get(key) is not it}
+    async def _write_reports(self) -> None:
+        written: Mapping[str, BaseModel] = dict(self._reports)
+        if written and await self._control.has_reports():  # the status writer says if not
+            await self._control.report(written)
+            self._reports = {
+                key: report
+                for key, report in self._reports.items()
+                if written.get(key) is not report
+            }

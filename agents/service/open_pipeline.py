@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from agents.components import OpenComponent
-from agents.process.pipeline_runtime import Parts
+from agents.process.active_pipeline import ActivePipeline
 from agents.service.open_version import (
     models_not_learned_for,
-    open_challenge,
-    open_deployed,
+    open_active,
     open_deployed_weights,
     open_weights,
 )
-from agents.weigh import DecisionRule
+from agents.weigh import ActiveDecisionRule, DecisionRule
 from models.onnx.weighed_models import WeightsOfOtherModels
 from models.registry import ModelOutOfDate, Registry, WeightsVersion, reads
 from topics.errors import AnabranchError
@@ -32,10 +30,10 @@ class UnknownComponent(AnabranchError):
         super().__init__(f"pipeline {pipeline.name} has no component {name!r}; it has {known}")
 
 
-def open_parts(
+def open_pipeline(
     file: PipelineFile, registry: Registry, only: Collection[str] | None = None,
     state: ControlState | None = None,
-) -> Parts:  # fmt: skip
+) -> ActivePipeline:  # fmt: skip
     """Load the components named in *only* (all, if None) and the weights, where needed.
 
     *state* is what the control topic says is in service; without it, the newest versions are.
@@ -44,38 +42,33 @@ def open_parts(
     """
     pipeline, state = file.pipeline, state or ControlState()
     wanted = _wanted(pipeline, only)
-    components: dict[str, OpenComponent] = {
-        name: open_deployed(pipeline, name, state.deployment(name), registry, file.path.parent)
+    components = {
+        name: open_active(pipeline, name, state.deployment(name), registry, file.path.parent)
         for name in wanted
         if name != WEIGH
     }
-    terms = open_terms(pipeline, registry, state) if WEIGH in wanted else None
-    if terms is not None:
-        check_weighed_models(file, registry, state, terms.weights.version)
-    found = {
-        name: open_challenge(pipeline, name, state.deployment(name), registry, file.path.parent)
-        for name in components
-    }
-    challenges = {name: challenge for name, challenge in found.items() if challenge is not None}
-    return Parts(pipeline, components, terms, challenges)
+    rule = open_rule(pipeline, registry, state) if WEIGH in wanted else None
+    if rule is not None:
+        check_weighed_models(file, registry, state, rule.weights.version)
+    return ActivePipeline(pipeline, components, None if rule is None else ActiveDecisionRule(rule))
 
 
 def _wanted(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
     """The components of the workers that are asked for, each by its name or a component's."""
     members = {**workers(pipeline), WEIGH: (WEIGH,)}
-    found: dict[str, None] = {}
+    wanted: dict[str, None] = {}
     for name in members if only is None else only:
-        asked = [names for worker, names in members.items() if name in (worker, *names)]
-        if not asked:
+        named = [names for worker, names in members.items() if name in (worker, *names)]
+        if not named:
             raise UnknownComponent(name, pipeline)
-        found |= dict.fromkeys(asked[0])
-    return list(found)
+        wanted |= dict.fromkeys(named[0])
+    return list(wanted)
 
 
 def check_trained(
     pipeline: Pipeline, registry: Registry, only: Collection[str] | None = None
 ) -> None:
-    """Raise what `open_parts` would, whatever is in service, for want of models or weights.
+    """Raise what `open_pipeline` would, whatever is in service, for want of models or weights.
 
     No model is loaded: this is for before a broker is asked.
     """
@@ -94,15 +87,14 @@ def check_trained(
             raise ModelOutOfDate(pipeline.name, newest.name, newest.card.inputs)
 
 
-def open_terms(pipeline: Pipeline, registry: Registry, state: ControlState) -> DecisionRule:
+def open_rule(pipeline: Pipeline, registry: Registry, state: ControlState) -> DecisionRule:
     """The weights and the policy that are in service.
 
     Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
     """
     policy = state.policy.policy if state.policy else None
-    return DecisionRule.of(
-        pipeline, open_deployed_weights(pipeline, registry, state.weights), policy
-    )
+    weights = open_deployed_weights(pipeline, registry, state.weights)
+    return DecisionRule.of(pipeline, weights, policy)
 
 
 def check_weighed_models(
@@ -133,8 +125,7 @@ def is_trained(pipeline: Pipeline, registry: Registry) -> bool:
     )
     if not models or pipeline.weighting.fixed_weights is not None:
         return models
-    found = registry.has_weights(pipeline.name)
-    return found and _fit(pipeline, registry.weights(pipeline.name))
+    return registry.has_weights(pipeline.name) and _fit(pipeline, registry.weights(pipeline.name))
 
 
 def _has_model(pipeline: Pipeline, name: str, version: int | None, registry: Registry) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from agents.components import ActiveChallenger, OpenComponent, open_component
+from agents.components import ActiveChallenger, ActiveComponent, OpenComponent, open_component
 from agents.weigh import Weights
 from models.onnx.weighed_models import (
     OtherModel,
@@ -66,11 +66,19 @@ def open_version(
     *folder* is the pipeline file's. Raises RegistryError.
     """
     check_swappable(pipeline.component(name))
-    found = registry.get(pipeline.name, name, version.version)
-    if found.digest != version.digest:
-        raise OtherDigest(f"{name}@{version.version}", version.digest, found.digest)
+    stored = registry.get(pipeline.name, name, version.version)
+    if stored.digest != version.digest:
+        raise OtherDigest(f"{name}@{version.version}", version.digest, stored.digest)
     pinned = pipeline.with_version(name, version.version)
     return open_component(pinned, name, registry, folder, to_the_bit=True)
+
+
+def open_active(
+    pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
+) -> ActiveComponent:
+    """Component *name* as it is deployed: champion and challenger, see `open_deployed`."""
+    champion = open_deployed(pipeline, name, deployment, registry, folder)
+    return ActiveComponent(champion, open_challenger(pipeline, name, deployment, registry, folder))
 
 
 def open_deployed(
@@ -98,7 +106,7 @@ def open_deployed(
     if spec.model is None or spec.model.estimator is None:  # the file has become another one's
         others = [lambda: open_component(pipeline, name, registry, folder)]
     else:
-        others = [registered(it) for it in reversed(registry.versions(pipeline.name, name))]
+        others = [registered(number) for number in reversed(registry.versions(pipeline.name, name))]
     before = [promoted(deployment.previous)] if deployment.previous else []
     return _first_usable(
         f"{name}@{deployment.champion.version}",
@@ -107,7 +115,7 @@ def open_deployed(
     )
 
 
-def open_challenge(
+def open_challenger(
     pipeline: Pipeline, name: str, deployment: Deployment, registry: Registry, folder: Path
 ) -> ActiveChallenger | None:
     """The challenger of component *name*; None when there is none, or it cannot be used."""
@@ -140,7 +148,7 @@ def open_deployed_weights(
     versions = [deployment.version, *before, *reversed(registry.weights_versions(pipeline.name))]
     return _first_usable(
         f"{WEIGHTS}@{deployment.version}",
-        [registered(it) for it in dict.fromkeys(versions)],
+        [registered(number) for number in dict.fromkeys(versions)],
         lambda weights: f"{WEIGHTS}@{weights.version}",
     )
 

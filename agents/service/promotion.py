@@ -1,4 +1,7 @@
-"""Putting versions into service: what is written to the control topic, and what comes of it."""
+"""Putting versions into service: what operators write to the control topic, and what comes of it.
+
+The protocol is in `agents.service.hot_swap`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import getpass
 import os
 import time
 from collections.abc import Mapping
-
-from pydantic import BaseModel
 
 from agents.control import (
     ControlTopic,
@@ -68,7 +69,7 @@ class Promoter:
         before = self._champion(name)
         if before == wanted:
             before = self._control.state.deployment(name).previous
-        await self._enthrone("promote", name, wanted, before, reason)
+        await self._put_champion("promote", name, wanted, before, reason)
         return wanted
 
     async def rollback(self, name: str, reason: str = "") -> VersionRef:
@@ -77,10 +78,10 @@ class Promoter:
         if deployment.champion is None or deployment.previous is None:
             raise NothingToRollBack(name)
         wanted = await self._tested(name, deployment.previous.version)
-        await self._enthrone("rollback", name, wanted, deployment.champion, reason)
+        await self._put_champion("rollback", name, wanted, deployment.champion, reason)
         return wanted
 
-    async def _enthrone(
+    async def _put_champion(
         self, action: Action, name: str, champion: VersionRef, previous: VersionRef | None,
         reason: str,
     ) -> None:  # fmt: skip
@@ -98,10 +99,10 @@ class Promoter:
 
         Raises IsChampion, RegistryError.
         """
-        found = await self._tested(name, version)
-        if found == self._champion(name):
-            raise IsChampion(name, found.version)
-        wanted = Challenger(version=found.version, digest=found.digest, share=share)
+        tested = await self._tested(name, version)
+        if tested == self._champion(name):
+            raise IsChampion(name, tested.version)
+        wanted = Challenger(version=tested.version, digest=tested.digest, share=share)
         deployment = self._control.state.deployment(name)
         action: Action = "canary" if share else "shadow"
         await self._deploy(
@@ -135,7 +136,7 @@ class Promoter:
         if wanted == 0:
             raise FixedWeights(self._pipeline.name)
         state = self._control.state.weights
-        before = state.version if state else self._seen(WEIGHTS)
+        before = state.version if state else self._newest_begun(WEIGHTS)
         if before == wanted:
             before = state.previous if state else None
         deployment = WeightsDeployment(version=wanted, previous=before)
@@ -157,11 +158,11 @@ class Promoter:
             weights = open_deployed_weights(self._pipeline, self._registry, deployed)
         except RegistryError:  # there are none, or none that fit: workers say so
             return 0, []
-        found = models_not_learned_for(
+        others = models_not_learned_for(
             self._pipeline, self._registry, self._file.path.parent, self._control.state,
             weights.version,
         )  # fmt: skip
-        return weights.version, found
+        return weights.version, others
 
     async def promote_policy(self, reason: str = "") -> int:
         """Put the pipeline file's policy into service. Raises SamePolicy."""
@@ -169,7 +170,7 @@ class Promoter:
         if state and state.policy.version == policy.version and state.policy != policy:
             raise SamePolicy(policy.version)
         previous = state.policy if state and state.policy != policy else None
-        before = previous.version if previous else self._seen(POLICY)
+        before = previous.version if previous else self._newest_begun(POLICY)
         entry = self._entry("promote", POLICY, policy.version, before, reason)
         await self._control.change(
             {POLICY: PolicyDeployment(policy=policy, previous=previous)}, entry
@@ -194,24 +195,24 @@ class Promoter:
 
         Waits for the first, at most *wait_s*, and then until no other follows soon.
         """
-        until, found = time.monotonic() + wait_s, dict[str, WorkerReport]()
+        until, reports = time.monotonic() + wait_s, dict[str, WorkerReport]()
         while time.monotonic() < until:
             await self._control.more()
-            said = {
+            new = {
                 worker: report
                 for (component, worker), report in self._control.reports.workers.items()
                 if (component, report.version) == (what, version)
                 and before.get((component, worker)) != report
             }
-            if len(said) > len(found):
-                found, until = said, min(until, time.monotonic() + _OTHERS_S)
-        return found
+            if len(new) > len(reports):
+                reports, until = new, min(until, time.monotonic() + _OTHERS_S)
+        return reports
 
     async def _tested(self, name: str, version: int | None) -> VersionRef:
         """The version, once it was opened and said of its probe rows what it should."""
         check_swappable(self._pipeline.component(name))
-        found = self._registry.get(self._pipeline.name, name, version)
-        wanted = VersionRef(version=found.version, digest=found.digest)
+        stored = self._registry.get(self._pipeline.name, name, version)
+        wanted = VersionRef(version=stored.version, digest=stored.digest)
         folder = self._file.path.parent
         await asyncio.to_thread(open_version, self._pipeline, name, wanted, self._registry, folder)
         return wanted
@@ -221,13 +222,13 @@ class Promoter:
         deployment = self._control.state.deployment(name)
         if deployment.champion is not None:
             return deployment.champion
-        seen = self._seen(name)
-        if seen is None or seen not in self._registry.versions(self._pipeline.name, name):
+        begun = self._newest_begun(name)
+        if begun is None or begun not in self._registry.versions(self._pipeline.name, name):
             return None
-        found = self._registry.get(self._pipeline.name, name, seen)
-        return VersionRef(version=found.version, digest=found.digest)
+        stored = self._registry.get(self._pipeline.name, name, begun)
+        return VersionRef(version=stored.version, digest=stored.digest)
 
-    def _seen(self, what: str) -> int | None:
+    def _newest_begun(self, what: str) -> int | None:
         """The version with which a worker has begun last."""
         begun = [
             (first.at, version)
@@ -243,8 +244,7 @@ class Promoter:
             action, name, about.version if about else None, before.version if before else None,
             reason,
         )  # fmt: skip
-        said: Mapping[str, BaseModel] = {deploy_key(name): wanted}
-        await self._control.change(said, entry)
+        await self._control.change({deploy_key(name): wanted}, entry)
 
     def _entry(
         self, action: Action, what: str, version: int | None, before: int | None, reason: str

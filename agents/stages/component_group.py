@@ -20,14 +20,14 @@ import numpy as np
 from agents.components import ActiveComponent, ModelOutputs
 from agents.join import StageInput, StageRows, aligned, failures_of
 from agents.recovery import PoisonRows, WrittenBatches
-from agents.redrive import Answer, joined_rows
+from agents.redrive import RedriveResult, joined_rows
 from agents.stages.fused_session import FusedModels
 from agents.stages.stage_writer import StageWriter
 from agents.workers import WORKER_ENDED, StageMetrics, StagePulse, TailReader, Wiring, all_done
 from models.component import Batch, StageOutput
 from topics.pipeline import EVENTS, in_generations
 from topics.records import Failure, Ints, StageBatch
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,13 @@ class ComponentGroup:
         """What one component makes of *rows*; nothing is written."""
         return await self._outputs(self._members[name], rows, rows.stages, None)
 
-    async def redriven(self, name: str, errands: Sequence[Errand]) -> Answer:
+    async def redriven(self, name: str, redrives: Sequence[RedriveRecord]) -> RedriveResult:
         """What a component that reads others makes of redriven events of one partition."""
-        _, joined, refused = joined_rows(errands, self._members[name].inputs)
+        _, joined, refused = joined_rows(redrives, self._members[name].inputs)
         if joined is None:
-            return Answer(None, refused)
-        rows = StageInput.of(errands[0].partition, joined)
-        return Answer(await self.only(name, rows), refused)
+            return RedriveResult(None, refused)
+        rows = StageInput.of(redrives[0].partition, joined)
+        return RedriveResult(await self.only(name, rows), refused)
 
     async def _write(self, rows: StageInput, passed_over: str = "") -> None:
         """Write the rows' outputs; with a reason to pass them over, that they are absent."""

@@ -15,7 +15,7 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.join import JoinedRows, Moment, PartitionJoin, StageInput
-from agents.redrive import StageErrands
+from agents.redrive import StageRedrive
 from agents.stages.component_group import ComponentGroup
 from agents.workers import PartitionHealth, StagePulse, Wiring, Worker, all_done
 from topics.errors import WireError
@@ -203,7 +203,7 @@ class JoinStage(JoinWorker):
         super().__init__(wiring, inputs, [wiring.topology.stage(name) for name in inputs])
         self._group = group
         runs = {name: partial(group.redriven, name) for name in group.names}
-        self.errands = StageErrands(wiring, runs)
+        self.redrive = StageRedrive(wiring, runs)
 
     def pulses(self) -> Sequence[StagePulse]:
         """Those of its components."""

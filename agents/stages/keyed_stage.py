@@ -33,7 +33,7 @@ from agents.recovery import (
     check_continues,
     with_their_past,
 )
-from agents.redrive import Answer, Refusals, StageErrands
+from agents.redrive import RedriveResult, Refusals, StageRedrive
 from agents.stages.key_partition import KeyPartition
 from agents.stages.source_ends import SourceEnds
 from agents.stages.source_events import source_rows
@@ -46,7 +46,7 @@ from topics.errors import WireError
 from topics.events import SourceDecoder
 from topics.pipeline import lane_of
 from topics.records import AwaitedInput, Failure, Rows, StageBatch, concat_failures, decode
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class KeyedStage(Worker[KeyPartition]):
         self._snapshots = SnapshotStore(wiring, name, self._plan)
         self._attempts = AttemptLog(wiring.app, self.topology.state(name), self._writer.pulse)
         self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
-        self.errands = StageErrands(wiring, {name: self._redriven})
+        self.redrive = StageRedrive(wiring, {name: self._redriven})
         self._sources = self.topology.sources_of(name)
         self._ends = SourceEnds(
             self.tail, self.clock, self.topology, name,
@@ -333,26 +333,26 @@ class KeyedStage(Worker[KeyPartition]):
 
     # -- redriven events
 
-    async def _redriven(self, errands: Sequence[Errand]) -> Answer:
+    async def _redriven(self, redrives: Sequence[RedriveRecord]) -> RedriveResult:
         """What the component makes of redriven events of one lane, of those whose past is here."""
-        decoded = self._events.decode(errands)
+        decoded = self._events.decode(redrives)
         refused: Refusals = {}
         windowed: dict[str, Column] = {}
         if len(decoded.valid):
             lane = lane_of(self._plan.entities(decoded.columns)[0], self.topology.partitions)
             own = await self.state(lane)
-            errands, refused = await with_their_past(
-                self, own.past, own.rewind, self._log(lane), errands
+            redrives, refused = await with_their_past(
+                self, own.past, own.rewind, self._log(lane), redrives
             )
-            if not errands:
-                return Answer(None, refused)
-            decoded = self._events.decode(errands)
-            windowed = own.past.of_redriven(self._plan, decoded, errands)
+            if not redrives:
+                return RedriveResult(None, refused)
+            decoded = self._events.decode(redrives)
+            windowed = own.past.of_redriven(self._plan, decoded, redrives)
         batch = Batch(rows=len(decoded.valid), columns=windowed)
-        result = await self._writer.transform(batch, decoded.valid, len(errands))
+        result = await self._writer.transform(batch, decoded.valid, len(redrives))
         failures = {
             failure.row: failure._replace(component=self._name) for failure in decoded.failures
         }
-        rows, first = source_rows(errands, decoded), errands[0]
+        rows, first = source_rows(redrives, decoded), redrives[0]
         output = self._writer.batch(first.partition, first.offset, rows, result, failures)
-        return Answer(output, refused)
+        return RedriveResult(output, refused)

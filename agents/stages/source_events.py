@@ -27,7 +27,7 @@ from topics.events import (
     is_own,
 )
 from topics.records import Bools, BytesColumn, Rows
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ async def decode_events(decoder: SourceDecoder, records: Sequence[SourceRecord])
     return DecodedEvents.concat(parts)
 
 
-def source_rows(records: Sequence[ConsumerRecord | Errand], decoded: DecodedEvents) -> Rows:
+def source_rows(records: Sequence[ConsumerRecord | RedriveRecord], decoded: DecodedEvents) -> Rows:
     """The identity of source records."""
     n = len(records)
     # A traceparent has 55 bytes (W3C Trace Context); whatever else is in that header is dropped.
@@ -75,7 +75,7 @@ def source_rows(records: Sequence[ConsumerRecord | Errand], decoded: DecodedEven
     )
 
 
-def offsets_of(records: Sequence[ConsumerRecord | Errand]) -> Ints:
+def offsets_of(records: Sequence[ConsumerRecord | RedriveRecord]) -> Ints:
     """The source offset of each record (N,)."""
     return np.fromiter((record.offset for record in records), np.int64, len(records))
 

@@ -15,7 +15,7 @@ from faust.types import TP
 
 from agents.join import EventInput, StageInput
 from agents.recovery import LogRewind, SnapshotStore, check_continues, covered_from, with_their_past
-from agents.redrive import Answer, Refusals, StageErrands
+from agents.redrive import RedriveResult, Refusals, StageRedrive
 from agents.stages.component_group import ComponentGroup
 from agents.stages.source_events import (
     SourceEvents,
@@ -30,7 +30,7 @@ from models.component import Batch, Column
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents, SourceDecoder
 from topics.records import Rows
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 from topics.transport import Fetch
 
 
@@ -55,7 +55,7 @@ class SourceStage(Worker[_Progress]):
         self._group = group
         self._name, *others = group.names
         runs = {name: partial(group.redriven, name) for name in others}
-        self.errands = StageErrands(wiring, {self._name: self._redriven, **runs})
+        self.redrive = StageRedrive(wiring, {self._name: self._redriven, **runs})
         windowed = bool(wiring.pipeline.component(self._name).windowed)
         self._events = SourceEvents(wiring, windows=windowed)
         self._decoder = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
@@ -153,23 +153,23 @@ class SourceStage(Worker[_Progress]):
         events = EventInput(batch, decoded.valid, failures)
         return StageInput(partition, covers_from, rows, events=events)
 
-    async def _redriven(self, errands: Sequence[Errand]) -> Answer:
+    async def _redriven(self, redrives: Sequence[RedriveRecord]) -> RedriveResult:
         """What the component makes of redriven events, of those whose past is here."""
         refused: Refusals = {}
-        partition, past = errands[0].partition, None
+        partition, past = redrives[0].partition, None
         if self._snapshots is not None:
             progress = await self.state(partition)
             past, log_of = progress.past, TP(self.topology.events, partition)
             if past is None:
-                return Answer(None)
-            errands, refused = await with_their_past(self, past, progress.rewind, log_of, errands)
-        if not errands:
-            return Answer(None, refused)
-        decoded = self._decoder.decode(errands)
-        windowed = {} if past is None else past.of_redriven(self._plan, decoded, errands)
-        rows = source_rows(errands, decoded)
-        stage_input = self._stage_input(partition, errands[0].offset, rows, decoded, windowed)
-        return Answer(await self._group.only(self._name, stage_input), refused)
+                return RedriveResult(None)
+            redrives, refused = await with_their_past(self, past, progress.rewind, log_of, redrives)
+        if not redrives:
+            return RedriveResult(None, refused)
+        decoded = self._decoder.decode(redrives)
+        windowed = {} if past is None else past.of_redriven(self._plan, decoded, redrives)
+        rows = source_rows(redrives, decoded)
+        stage_input = self._stage_input(partition, redrives[0].offset, rows, decoded, windowed)
+        return RedriveResult(await self._group.only(self._name, stage_input), refused)
 
     def _windowed(
         self, past: EntityPast, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents

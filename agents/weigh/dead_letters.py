@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 import numpy as np
 
-from agents.redrive import LetterWriter
+from agents.redrive import DeadLetterWriter
 from agents.workers import TailReader, Wiring, ranges
 from topics.kafka import Record
 from topics.records import Failure, Original, Rows
@@ -25,7 +25,7 @@ class DeadLetters:
     def __init__(self, wiring: Wiring, tail: TailReader) -> None:
         self._wiring = wiring
         self._tail = tail
-        self._letters = LetterWriter(wiring.app, wiring.topology.dead_letters)
+        self._letters = DeadLetterWriter(wiring.app, wiring.topology.dead_letters)
         self._writing = asyncio.Lock()
         """Originals of one partition at a time: they may be large, and so are their letters."""
 

@@ -52,7 +52,7 @@ class Weigher(JoinWorker):
         self._active_rule = active_rule
         wiring.metrics.observe_late_answers(0)  # a series that is there can be alerted on
         wiring.metrics.observe_other_models(dict.fromkeys(inputs, 0))
-        self.errands = RedriveCompletion(wiring, self.tail, active_rule)
+        self.redrive = RedriveCompletion(wiring, self.tail, active_rule)
         self._dead_letters = DeadLetters(wiring, self.tail)
         self._dead = DeadRows(self.tail, topology.dead_letters)
         wiring.flow_control.weighed = lambda: self.owned

@@ -13,7 +13,7 @@ from models.component import Column
 from models.features import Ints, WindowPlan, Windows
 from topics.events import DecodedEvents
 from topics.records import Floats
-from topics.redrive import Errand
+from topics.redrive import RedriveRecord
 
 log = logging.getLogger(__name__)
 
@@ -94,25 +94,25 @@ class EntityPast:
         return self.windows.glimpses(entities, times_ms, orders, values.astype(np.float64))
 
     def of_redriven(
-        self, plan: WindowPlan, decoded: DecodedEvents, errands: Sequence[Errand]
+        self, plan: WindowPlan, decoded: DecodedEvents, redrives: Sequence[RedriveRecord]
     ) -> dict[str, Column]:
-        """The windowed features (M,) of the valid events of *errands* (N), which are *decoded*.
+        """The windowed features (M,) of the valid events of *redrives* (N), which are *decoded*.
 
         Each sees its entity's past up to its own time, and itself. It is not remembered: the state
         of windows stays a function of the events and outcomes alone.
         """
         entities, times_ms = plan.entities(decoded.columns), decoded.columns[plan.time]
-        valid = [errands[row] for row in decoded.valid.tolist()]
-        for errand, entity, time_ms in zip(valid, entities, times_ms.tolist(), strict=True):
+        valid = [redrives[row] for row in decoded.valid.tolist()]
+        for redrive, entity, time_ms in zip(valid, entities, times_ms.tolist(), strict=True):
             if not self.windows.remembers(entity, time_ms):
                 log.warning(
                     "%s[%d]@%d comes so late again that the beginnings of its windows are "
                     "forgotten",
-                    errand.about.source.topic, errand.partition, errand.offset,
+                    redrive.header.source.topic, redrive.partition, redrive.offset,
                 )  # fmt: skip
         orders = orders_of(
-            np.array([errand.partition for errand in valid], np.int64),
-            np.array([errand.offset for errand in valid], np.int64),
+            np.array([redrive.partition for redrive in valid], np.int64),
+            np.array([redrive.offset for redrive in valid], np.int64),
         )
         return self.glimpses(entities, times_ms, orders, plan.values(decoded.columns))
 

@@ -27,12 +27,12 @@ State = TypeVar("State")
 _OPEN_AGAIN_S = 1.0
 
 
-class Errands(Protocol):
+class Redrive(Protocol):
     """What a worker does about the redrive topic, see `agents.redrive.component_redrive`."""
 
     @property
     def waits(self) -> bool:
-        """Some errand cannot be dealt with yet."""
+        """Some redrive record cannot be dealt with yet."""
 
     def forget(self) -> None:
         """Partitions may have new owners: what was read is read again."""
@@ -50,7 +50,7 @@ class Worker(Generic[State]):
     another version of the pipeline file beside it some may be read by nobody for a time.
     """
 
-    errands: Errands | None = None
+    redrive: Redrive | None = None
 
     def __init__(self, wiring: Wiring, sources: Sequence[str]) -> None:
         self.wiring = wiring
@@ -86,8 +86,8 @@ class Worker(Generic[State]):
             # At once: others may be back before it has opened what it owns, and decide without it.
             await self._signs.give()
             self._leave_alone_what_is_not_owned()
-            if self.errands is not None:
-                self.errands.forget()
+            if self.redrive is not None:
+                self.redrive.forget()
         self.fetches += 1
         # Also those that nothing has come for: what they are silent about is known of all others.
         for partition in self.owned:
@@ -104,10 +104,10 @@ class Worker(Generic[State]):
         }
         if others or not redriven:
             await self.process(Fetch(others, fetch.generation))
-        if self.errands is not None and (redriven or self.errands.waits):
-            await self.errands.deal(redriven, events_flow=bool(others))
-        errand_waits = self.errands is not None and self.errands.waits
-        self.wiring.app.batches.wants_ticks = errand_waits or self.waits()
+        if self.redrive is not None and (redriven or self.redrive.waits):
+            await self.redrive.deal(redriven, events_flow=bool(others))
+        redrive_waits = self.redrive is not None and self.redrive.waits
+        self.wiring.app.batches.wants_ticks = redrive_waits or self.waits()
 
     def _leave_alone_what_is_not_owned(self) -> None:
         """Members of earlier versions deal out each topic by itself."""

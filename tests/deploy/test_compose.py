@@ -25,7 +25,7 @@ from agents.manifests.compose_file import (
     ServiceNameTaken,
     workers,
 )
-from agents.service.open_pipeline import UnknownComponent, open_parts
+from agents.service.open_pipeline import UnknownComponent, open_pipeline
 from models.registry.registry import Registry
 from tests.integration.harness import Trained
 from topics.pipeline.file import find_pipeline, load_pipeline
@@ -102,9 +102,9 @@ def test_each_component_is_a_service_of_its_own_and_nothing_is_left_out() -> Non
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_a_components_name_is_one_that_run_takes(name: str, trained: Trained) -> None:
     # The small forests have the same components.
-    assert open_parts(trained.file, Registry(trained.home / "registry"), [name])
+    assert open_pipeline(trained.file, Registry(trained.home / "registry"), [name])
     with pytest.raises(UnknownComponent):
-        open_parts(trained.file, Registry(trained.home / "registry"), [f"{name}s"])
+        open_pipeline(trained.file, Registry(trained.home / "registry"), [f"{name}s"])
 
 
 @pytest.mark.parametrize("name", [name for name in services() if "command" in services()[name]])

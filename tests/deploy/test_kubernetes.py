@@ -23,7 +23,7 @@ from agents.manifests.kubernetes.names import (
 from agents.manifests.kubernetes.scaling import lag_sources
 from agents.manifests.kubernetes.workload import GRACE_S
 from agents.process import child_process as worker_process
-from agents.process import runner, supervision
+from agents.process import runner, tasks
 from tests.deploy.manifests import (
     COMMITTED,
     FUSED,
@@ -135,7 +135,7 @@ def test_a_pods_name_is_its_name_in_the_consumer_group() -> None:
 
 
 def test_a_pod_has_longer_to_stop_than_a_worker_takes() -> None:
-    slowest = runner.STOP_TIMEOUT_S + supervision._CANCEL_TIMEOUT_S + LEFTOVERS_S
+    slowest = runner.STOP_TIMEOUT_S + tasks.CANCEL_TIMEOUT_S + LEFTOVERS_S
     assert GRACE_S >= 2 * worker_process._STOP_S
     assert 2 * slowest <= GRACE_S
 

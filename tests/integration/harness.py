@@ -29,12 +29,12 @@ from agents.broker.reach import wait_for_broker
 from agents.commands import training_data
 from agents.components.catalogue import open_component
 from agents.control.topic import ControlTopic
-from agents.process.runner import Running, running
+from agents.process.runner import PipelineRun, run_workers
 from agents.publish import publisher as publishing
 from agents.publish.in_flight import InFlight
 from agents.publish.pacing import AtRate
-from agents.service.hot_swap import Swapper
-from agents.service.open_pipeline import open_parts
+from agents.service.hot_swap import HotSwap
+from agents.service.open_pipeline import open_pipeline
 from agents.workers.metrics import Metrics
 from models.registry.registry import Registry
 from models.simulators import SIMULATORS
@@ -110,14 +110,14 @@ def renamed(trained: Trained, home: Path, partitions: int = 4) -> Trained:
 @asynccontextmanager
 async def pipeline_running(
     trained: Trained, broker: BrokerSettings, metrics: Metrics | None = None
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[PipelineRun]:
     """All components of the pipeline, in this process; they follow the control topic."""
     topology = Topology.of(trained.pipeline)
     await ensure_topics(broker, topology)
     async with ControlTopic(broker, topology) as control:
-        parts = open_parts(trained.file, trained.registry, state=await control.state_at_start())
-        async with running(parts, broker, metrics or Metrics(), control) as workers:
-            swapper = Swapper(control, trained.file, trained.registry, workers)
+        active = open_pipeline(trained.file, trained.registry, state=await control.state_at_start())
+        async with run_workers(active, broker, metrics or Metrics(), control) as workers:
+            swapper = HotSwap(control, trained.file, trained.registry, workers)
             following = asyncio.create_task(swapper.follow())
             yield workers
             following.cancel()

@@ -361,12 +361,12 @@ def _probe() -> Iterator[str]:
     yield (
         "import sys\n"
         "from pathlib import Path\n"
-        "from agents.service.open_pipeline import open_parts\n"
+        "from agents.service.open_pipeline import open_pipeline\n"
         "from models.registry.registry import Registry\n"
         "from topics.pipeline.file import load_pipeline\n"
         "import agents.process.runner, agents.broker.reach, agents.commands.run\n"
         "file = load_pipeline(Path(sys.argv[1]))\n"
-        "open_parts(file, Registry(Path(sys.argv[2])))\n"
+        "open_pipeline(file, Registry(Path(sys.argv[2])))\n"
         "heavy = {'sklearn', 'scipy', 'skl2onnx', 'onnx', 'pyarrow', 'pandas', 'confluent_kafka'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -14,8 +14,8 @@ import orjson
 import pytest
 
 from agents.publish.in_flight import InFlight
-from agents.redrive.dead_letter_index import Identity, read_letters
-from agents.redrive.selection import Selection, errands
+from agents.redrive.dead_letter_index import Coordinates, read_dead_letters
+from agents.redrive.preparation import Selection, redrive_records
 from agents.workers.metrics import Metrics
 from models.registry.registry import Registry
 from tests.integration.harness import (
@@ -38,7 +38,7 @@ from topics.kafka.batches import Record
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import WEIGH, Topology
 from topics.records.decision import ATTEMPT_HEADER, Decision
-from topics.redrive.record import Errand, encoded
+from topics.redrive.record import RedriveRecord, encode_redrive
 from topics.settings import BrokerSettings
 
 PIPELINE = """
@@ -155,10 +155,10 @@ async def test_events_end_once_when_two_redrive_them_and_a_worker_is_killed(
         mend(own)
         code, some = await run(own, broker, "redrive", "--limit", "5")
         assert (code, some["decided"]) == (0, 5)
-        errands = len(await records_of(broker, topology.redrive))
+        redrives = len(await records_of(broker, topology.redrive))
         halt.touch()
         commands = asyncio.gather(*(run(own, broker, "redrive") for _ in range(2)))
-        await written(broker, topology.redrive, errands + dead - 5)  # by one of the two, or both
+        await written(broker, topology.redrive, redrives + dead - 5)  # by one of the two, or both
         await asyncio.to_thread(stopped, first, signal.SIGKILL)
         assert (await attempts_of(broker, topology.decisions, ATTEMPT_HEADER))[2] == 5
         halt.unlink()
@@ -218,7 +218,7 @@ async def test_a_poison_message_is_given_up_after_three_attempts(
     assert (await settled(broker, own.pipeline, 1)).total.decided == 1
 
 
-async def test_what_is_no_errand_ends_nothing_and_one_that_nobody_deals_with_goes_on(
+async def test_what_is_no_redrive_record_ends_nothing_and_one_that_nobody_deals_with_goes_on(
     own: Trained, broker: BrokerSettings
 ) -> None:
     topology, metrics = Topology.of(own.pipeline), Metrics()
@@ -227,22 +227,25 @@ async def test_what_is_no_errand_ends_nothing_and_one_that_nobody_deals_with_goe
         await publish(broker, own.pipeline, events, 5000)
         before = await settled(broker, own.pipeline, EVENTS)
         mend(own)
-        letters = await read_letters(broker, own.pipeline, payloads=True)
+        letters = await read_dead_letters(broker, own.pipeline, payloads=True)
         letter, other, *_ = [it for it in letters.newest.values() if it.partition == 2]
-        selection = Selection(going=[letter])
-        (errand,) = errands(own.pipeline, selection, {})
-        alive = next(o for o in range(EVENTS) if Identity(2, o) not in letters.newest)
-        source = errand.about.source
+        selection = Selection(ready=[letter])
+        (redrive,) = redrive_records(own.pipeline, selection, {})
+        alive = next(o for o in range(EVENTS) if Coordinates(2, o) not in letters.newest)
+        source = redrive.header.source
         forged = [
-            errand.to(WEIGH),  # without any output
-            changed(errand, next=WEIGH, attempt=3),
-            changed(errand, next=WEIGH, letter=other.offset),
-            changed(errand, next=WEIGH, letter=10**6),
-            changed(errand, next=WEIGH, source=source.model_copy(update={"offset": alive})),
-            changed(errand, next=WEIGH, source=source.model_copy(update={"topic": "x"})),
+            redrive.to(WEIGH),  # without any output
+            changed(redrive, next=WEIGH, attempt=3),
+            changed(redrive, next=WEIGH, letter=other.offset),
+            changed(redrive, next=WEIGH, letter=10**6),
+            changed(redrive, next=WEIGH, source=source.model_copy(update={"offset": alive})),
+            changed(redrive, next=WEIGH, source=source.model_copy(update={"topic": "x"})),
         ]
-        stray = changed(errand, next="a-component-of-before")
-        written = [Record(None, b"what is this", 1), *(encoded(it, 1) for it in (*forged, stray))]
+        unaddressed = changed(redrive, next="a-component-of-before")
+        written = [
+            Record(None, b"what is this", 1),
+            *(encode_redrive(it, 1) for it in (*forged, unaddressed)),
+        ]
         await publish_raw(broker, topology.redrive, 2, written)
         await decided(broker, own.pipeline, before.total.decided + 1)
         assert metrics.registry.get_sample_value(
@@ -254,5 +257,5 @@ async def test_what_is_no_errand_ends_nothing_and_one_that_nobody_deals_with_goe
     assert audit.total.decided == before.total.decided + 1
 
 
-def changed(errand: Errand, **about: object) -> Errand:
-    return replace(errand, about=errand.about.model_copy(update=about))
+def changed(redrive: RedriveRecord, **about: object) -> RedriveRecord:
+    return replace(redrive, header=redrive.header.model_copy(update=about))

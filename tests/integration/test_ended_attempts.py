@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from agents.broker.pipeline_topics import ensure_topics
-from agents.redrive import attempts as ended_attempts
-from agents.redrive.attempts import EndedAttempts
+from agents.redrive import attempt_endings
+from agents.redrive.attempt_endings import AttemptEndings
 from agents.workers.topic_tail import TailReader
 from tests.integration.harness import publish_raw
 from topics.kafka.batches import Record
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.topology import WEIGH, Topology
 from topics.records.decision import ATTEMPT_HEADER, Source
-from topics.redrive.ends_summary import decoded, is_summary
-from topics.redrive.record import About, End, Errand, encoded
+from topics.redrive.endings import decode_summary, is_summary
+from topics.redrive.record import Ending, RedriveHeader, RedriveRecord, encode_redrive
 from topics.settings import BrokerSettings
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
@@ -24,33 +24,34 @@ BATCH = 50
 BATCHES = 40
 
 
-def about(offset: int, attempt: int = 2, end: End | None = None) -> About:
+def about(offset: int, attempt: int = 2, end: Ending | None = None) -> RedriveHeader:
     source = Source(topic=TOPOLOGY.events, partition=PARTITION, offset=offset)
-    return About(
+    return RedriveHeader(
         source=source, letter=1, attempt=attempt, published_ms=1,
         next=WEIGH if end is None else None, end=end,
     )  # fmt: skip
 
 
-def end_of(offset: int) -> End:
+def end_of(offset: int) -> Ending:
     return "dead-letter" if offset % 7 == 0 else "decision"
 
 
-async def written(ends: EndedAttempts, broker: BrokerSettings, offsets: range) -> None:
-    """Errands, and notes of their ends, as the weighting agent writes them."""
-    errands = [encoded(Errand(about(offset), b"k", b"v"), 5) for offset in offsets]
-    await publish_raw(broker, TOPOLOGY.redrive, PARTITION, errands)
-    notes = []
+async def written(ends: AttemptEndings, broker: BrokerSettings, offsets: range) -> None:
+    """Redrive records, and the ending records, as the weighting agent writes them."""
+    redrives = [encode_redrive(RedriveRecord(about(offset), b"k", b"v"), 5) for offset in offsets]
+    await publish_raw(broker, TOPOLOGY.redrive, PARTITION, redrives)
+    endings = []
     for offset in offsets:
         ends.add(about(offset), end_of(offset))
-        ends.note(about(offset))
-        notes.append(encoded(Errand(about(offset, end=end_of(offset)), None, None), 6))
+        ends.add_ending_record(about(offset))
+        ending = RedriveRecord(about(offset, end=end_of(offset)), None, None)
+        endings.append(encode_redrive(ending, 6))
     if (summary := ends.summary(7)) is not None:
-        notes.append(summary)
-    await publish_raw(broker, TOPOLOGY.redrive, PARTITION, notes)
+        endings.append(summary)
+    await publish_raw(broker, TOPOLOGY.redrive, PARTITION, endings)
 
 
-async def read_back(ends: EndedAttempts, tail: TailReader) -> None:
+async def read_back(ends: AttemptEndings, tail: TailReader) -> None:
     """The worker reads what it has written, as it reads everything."""
     first, end = await tail.bounds(TOPOLOGY.redrive, PARTITION)
     for record in await tail.between(TOPOLOGY.redrive, PARTITION, max(first, end - 5), end):
@@ -61,15 +62,15 @@ async def read_back(ends: EndedAttempts, tail: TailReader) -> None:
 async def test_a_start_reads_the_last_summaries_and_knows_every_end(
     broker: BrokerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ended_attempts, "SUMMARY_AFTER", 2 * BATCH)
+    monkeypatch.setattr(attempt_endings, "SUMMARY_AFTER", 2 * BATCH)
     await ensure_topics(broker, TOPOLOGY)
     tail = TailReader(broker)
     await tail.start()
-    ends = EndedAttempts()
+    ends = AttemptEndings()
     for batch in range(BATCHES):
         await written(ends, broker, range(batch * BATCH, (batch + 1) * BATCH))
         await read_back(ends, tail)
-    # Behind the last summary: what was written before a crash, and not noted.
+    # Behind the last summary: what was written before a crash, and has no ending record.
     last = BATCHES * BATCH
     unnoted = Record(None, b"{}", 9, [
         ("ce_id", f"{TOPOLOGY.events}/{PARTITION}/{last}".encode()), (ATTEMPT_HEADER, b"2"),
@@ -77,14 +78,14 @@ async def test_a_start_reads_the_last_summaries_and_knows_every_end(
     await publish_raw(broker, TOPOLOGY.decisions, PARTITION, [unnoted])
 
     before = tail.records_read
-    again = await EndedAttempts.read(tail, TOPOLOGY, PARTITION, 5)
+    again = await AttemptEndings.read(tail, TOPOLOGY, PARTITION, 5)
     assert tail.records_read - before < 1000 < 2 * last
     known = again.of([about(offset) for offset in range(last + 2)])
     assert known == [{2: end_of(offset)} for offset in range(last)] + [{2: "decision"}, {}]
-    assert all(again.is_noted(about(offset)) for offset in range(last))
-    assert not again.is_noted(about(last))
+    assert all(again.has_ending_record(about(offset)) for offset in range(last))
+    assert not again.has_ending_record(about(last))
     first, end = await tail.bounds(TOPOLOGY.redrive, PARTITION)
-    summaries = [decoded(record.value, record.headers)
+    summaries = [decode_summary(record.value, record.headers)
                  for record in await tail.between(TOPOLOGY.redrive, PARTITION, first, end)
                  if is_summary(record.headers)]  # fmt: skip
     assert len(summaries) == BATCHES // 2
@@ -99,13 +100,13 @@ async def test_a_topic_without_summaries_is_read_once_and_summed_up_in_parts(
     tail = TailReader(broker)
     await tail.start()
     for batch in range(8):
-        await written(EndedAttempts(), broker, range(batch * BATCH, (batch + 1) * BATCH))
-    monkeypatch.setattr(ended_attempts, "SUMMARY_AFTER", BATCH)
-    monkeypatch.setattr(ended_attempts, "MOST", 3 * BATCH)
-    ends = await EndedAttempts.read(tail, TOPOLOGY, PARTITION, 5)
+        await written(AttemptEndings(), broker, range(batch * BATCH, (batch + 1) * BATCH))
+    monkeypatch.setattr(attempt_endings, "SUMMARY_AFTER", BATCH)
+    monkeypatch.setattr(attempt_endings, "MOST_ENDINGS", 3 * BATCH)
+    ends = await AttemptEndings.read(tail, TOPOLOGY, PARTITION, 5)
     for part in range(4):
         if part == 2:  # a crash before all are summed up: nothing is forgotten
-            ends = await EndedAttempts.read(tail, TOPOLOGY, PARTITION, 5)
+            ends = await AttemptEndings.read(tail, TOPOLOGY, PARTITION, 5)
         if (summary := ends.summary(7)) is not None:
             await publish_raw(broker, TOPOLOGY.redrive, PARTITION, [summary])
         await read_back(ends, tail)
@@ -113,7 +114,7 @@ async def test_a_topic_without_summaries_is_read_once_and_summed_up_in_parts(
         await publish_raw(broker, TOPOLOGY.redrive, PARTITION, [summary])
         await read_back(ends, tail)
     before = tail.records_read
-    again = await EndedAttempts.read(tail, TOPOLOGY, PARTITION, 5)
+    again = await AttemptEndings.read(tail, TOPOLOGY, PARTITION, 5)
     assert tail.records_read - before < 100
     assert again.of([about(offset) for offset in range(8 * BATCH)]) == [
         {2: end_of(offset)} for offset in range(8 * BATCH)

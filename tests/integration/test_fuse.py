@@ -17,8 +17,8 @@ from agents.broker.pipeline_topics import ensure_shadow_topic, ensure_topics
 from agents.commands import training_data
 from agents.components.catalogue import open_component
 from agents.control.topic import ControlTopic
-from agents.process.runner import running
-from agents.service.open_pipeline import open_parts
+from agents.process.runner import run_workers
+from agents.service.open_pipeline import open_pipeline
 from agents.service.promotion import Promoter
 from agents.workers.metrics import Metrics
 from models.onnx.model_component import ModelComponent
@@ -266,7 +266,7 @@ async def test_from_apart_to_fused_and_back_nothing_is_lost_or_made_twice(
     # Apart, the decision maker does not run: it falls behind the others.
     only = [name for name in EVERYTHING if name not in ("decision", "weigh")]
     await ensure_topics(broker, Topology.of(own.pipeline))
-    async with running(open_parts(before.file, before.registry, only), broker, Metrics()):
+    async with run_workers(open_pipeline(before.file, before.registry, only), broker, Metrics()):
         await publish(broker, own.pipeline, events[:EVENTS], 4000)
         async with asyncio.timeout(PATIENCE_S):
             while len(await models_of(broker, own, "risk-forest")) < EVENTS:  # noqa: ASYNC110
@@ -314,6 +314,6 @@ async def test_a_worker_is_asked_for_by_its_name_or_that_of_one_of_its_component
         await publish(broker, own.pipeline, events, 1000)
         audit = await settled(broker, own.pipeline, len(events))
     assert audit.total.decided == len(events)
-    found = open_parts(own.file, own.registry, [WORKER])
+    found = open_pipeline(own.file, own.registry, [WORKER])
     assert list(found.components) == RISKS
     assert found.workers() == {WORKER: tuple(RISKS)}

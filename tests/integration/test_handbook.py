@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from agents.broker.log_follower import follower
 from agents.broker.pipeline_topics import ensure_topics
 from agents.commands import training_data
-from agents.process.supervision import first_of
+from agents.process.tasks import first_of
 from agents.publish import publisher as publishing
 from agents.publish.outcome_publisher import OutcomePublisher
 from models.features.vector import FeatureVector

@@ -22,8 +22,8 @@ from agents.components.challenger import in_share
 from agents.control.errors import IsChampion, NothingToRollBack
 from agents.control.topic import ControlTopic
 from agents.publish.publisher import producer, publish_chunk
-from agents.service.challenger_follower import following
-from agents.service.challenger_score import Comparer
+from agents.service.challenger_comparison import Comparer
+from agents.service.challenger_follower import follow_challenger
 from agents.service.gc_protection import protected_by
 from agents.service.promotion import Promoter, Reports
 from agents.workers.metrics import Metrics
@@ -296,7 +296,7 @@ async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its
     )  # fmt: skip
     assert compared == sum(map(len, batches))
     comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
-    async with following(broker, two.pipeline, comparer) as follower:
+    async with follow_challenger(broker, two.pipeline, comparer) as follower:
         await follower.catch_up()
     found = comparer.comparison()
     assert (found.rows, found.canary_rows, found.failures) == (compared, 0, 0)
@@ -388,7 +388,7 @@ async def test_a_canary_decides_for_the_same_share_of_keys_all_the_time(
         else:
             assert forest_of(decision) == f"{FOREST}@1"
     comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
-    async with following(broker, two.pipeline, comparer) as follower:
+    async with follow_challenger(broker, two.pipeline, comparer) as follower:
         await follower.catch_up()
     found = comparer.comparison()
     assert found.canary_rows == sum(1 for _, d in told if forest_of(d).endswith("@2"))
@@ -468,8 +468,8 @@ async def test_weights_that_cannot_be_used_leave_those_of_before_after_a_restart
         await ours.promote_weights(second.version)
     (two.home / "registry" / name / "@weights" / str(second.version) / "weights.json").unlink()
     async with pipeline_running(two, broker) as workers:
-        assert workers.slots.terms is not None
-        assert workers.slots.terms.rule.weights.version == first.version
+        assert workers.active.decision_rule is not None
+        assert workers.active.decision_rule.rule.weights.version == first.version
 
 
 async def reports_of(own: Trained, broker: BrokerSettings, what: str) -> list[WorkerReport]:
@@ -489,7 +489,7 @@ async def runs_after_a_start(
     """What runs of the forest after a start, and what its worker says of what should."""
     async with pipeline_running(own, broker, metrics) as workers:
         (report,) = await reports_of(own, broker, FOREST)
-        model = workers.slots.components[FOREST].champion.model.model
+        model = workers.active.components[FOREST].champion.model.model
     return model, report.state, report.reason
 
 
@@ -554,8 +554,8 @@ async def test_weights_that_do_not_fit_leave_the_newest_that_do(
         assert report.state == "refused"
         assert report.reason.startswith(f"weights@{good.version} weigh instead: ")
         assert refusals(two, metrics, "weigh") == 1
-        assert workers.slots.terms is not None
-        assert workers.slots.terms.rule.weights.version == good.version
+        assert workers.active.decision_rule is not None
+        assert workers.active.decision_rule.rule.weights.version == good.version
     assert f"weights@{good.version} runs instead" in caplog.text
 
 

@@ -10,7 +10,7 @@ from tests.integration.skew import trained_outputs
 from tests.integration.test_dead_letters import run
 from tests.integration.test_windows import EVENTS, publish_with_outcomes, transactions
 from topics.pipeline.topology import WEIGH, Topology
-from topics.redrive.record import Errand, decoded
+from topics.redrive.record import RedriveRecord, decode_redrive
 from topics.settings import BrokerSettings
 
 SPOILT = 4
@@ -44,12 +44,12 @@ def spoilt(labelled: list[LabelledEvent]) -> tuple[list[int], list[LabelledEvent
     return which, events
 
 
-async def last_errands(trained: Trained, broker: BrokerSettings) -> list[Errand]:
-    """The errands as they came to the weighting agent."""
+async def last_redrive_records(trained: Trained, broker: BrokerSettings) -> list[RedriveRecord]:
+    """The redrive records as they came to the weighting agent."""
     found = []
     for record in await records_of(broker, Topology.of(trained.pipeline).redrive):
-        errand = decoded(record.key, record.value, record.headers)
-        found += [errand] if errand.about.next == WEIGH else []
+        redrive = decode_redrive(record.key, record.value, record.headers)
+        found += [redrive] if redrive.header.next == WEIGH else []
     return found
 
 
@@ -73,10 +73,10 @@ async def test_a_mended_event_has_the_features_of_its_turn_also_after_a_restart(
     assert audit.passed
     assert (audit.total.decided, audit.total.redriven) == (EVENTS, SPOILT)
 
-    errands = await last_errands(trained, broker)
-    assert len(errands) == SPOILT
-    by_id = {batch.rows.ids.items()[0]: errand for errand in errands
-             for batch in errand.outputs.values()}  # fmt: skip
+    redrives = await last_redrive_records(trained, broker)
+    assert len(redrives) == SPOILT
+    by_id = {batch.rows.ids.items()[0]: redrive for redrive in redrives
+             for batch in redrive.outputs.values()}  # fmt: skip
     for at in which:
         others = {*which} - {at}
         alone = [it for place, it in enumerate(labelled) if place not in others]

@@ -19,8 +19,8 @@ import yaml
 
 from agents.broker.pipeline_topics import ensure_topics
 from agents.control.topic import ControlTopic, now_ms
-from agents.process.runner import running
-from agents.service.open_pipeline import open_parts
+from agents.process.runner import run_workers
+from agents.service.open_pipeline import open_pipeline
 from agents.workers.metrics import Metrics
 from tests.integration.harness import (
     EVERYTHING,
@@ -90,7 +90,7 @@ async def test_who_is_away_and_who_waits_for_them_is_said_until_they_have_come(
     here = [name for name in EVERYTHING if name not in AWAY]
     async with (
         ControlTopic(broker, topology) as control,
-        running(open_parts(own.file, own.registry, here), broker, metrics, control),
+        run_workers(open_pipeline(own.file, own.registry, here), broker, metrics, control),
     ):
         await publish(broker, own.pipeline, simulated(own.pipeline, EVENTS), 2000)
         while "waiting" not in states(found := await status(own, broker), "weigh"):
@@ -109,7 +109,7 @@ async def test_who_is_away_and_who_waits_for_them_is_said_until_they_have_come(
         assert (gauge(metrics, own, "waiting_seconds", AWAY[0]) or 0) > 0
         async with (
             ControlTopic(broker, topology) as theirs,
-            running(open_parts(own.file, own.registry, AWAY), broker, Metrics(), theirs),
+            run_workers(open_pipeline(own.file, own.registry, AWAY), broker, Metrics(), theirs),
         ):
             audit = await settled(broker, own.pipeline, EVENTS)
             assert audit.total.decided == EVENTS

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import orjson
 
-from agents.redrive.dead_letter_index import Identity, Letter, read_letters
-from agents.redrive.first_outputs import known_outputs
-from agents.redrive.jq_edit import Edit
-from agents.redrive.selection import errands, select
+from agents.redrive.dead_letter_index import Coordinates, DeadLetter, read_dead_letters
+from agents.redrive.preparation import Edit, due, find_outputs, redrive_records, validated
 from agents.redrive.sender import send_and_follow
+from agents.workers.topic_tail import TailReader
 from tests.integration.harness import (
     Trained,
     pipeline_running,
@@ -22,20 +21,20 @@ from tests.integration.harness import (
 )
 from topics.kafka.batches import Record
 from topics.pipeline.topology import Topology
-from topics.redrive.record import Errand
+from topics.redrive.record import RedriveRecord
 from topics.settings import BrokerSettings
 
 EVENTS = 60
 SPOILT = 41
 
 
-async def one_part(errands: Sequence[Errand]) -> AsyncIterator[Sequence[Errand]]:
-    yield errands
+async def one_part(redrives: Sequence[RedriveRecord]) -> AsyncIterator[Sequence[RedriveRecord]]:
+    yield redrives
 
 
-def letter_about(offset: int, published_ms: int) -> Letter:
-    return Letter(
-        partition=1, offset=0, written_ms=published_ms, source=Identity(1, offset), attempt=1,
+def letter_about(offset: int, published_ms: int) -> DeadLetter:
+    return DeadLetter(
+        partition=1, offset=0, written_ms=published_ms, source=Coordinates(1, offset), attempt=1,
         stage="features", error="E", reason="r", original="", published_ms=published_ms,
         event_id="", key=None, value=None, headers=[],
     )  # fmt: skip
@@ -54,22 +53,24 @@ async def test_a_mended_event_is_decided_once_and_known_outputs_are_found_by_the
         audit = await settled(broker, own.pipeline, EVENTS)
         assert (audit.total.decided, audit.total.dead) == (EVENTS - 1, 1)
         for _ in range(2):
-            letters = await read_letters(broker, own.pipeline, payloads=True)
-            selection = select(
-                own.pipeline, letters, letters.selected(None, None), attempts=3, again=False,
-                edit=Edit(".amount |= tonumber"),
+            letters = await read_dead_letters(broker, own.pipeline, payloads=True)
+            ready, skipped = due(
+                letters, letters.selected(None, None), attempts=3, again=False
             )  # fmt: skip
-            made = errands(own.pipeline, selection, {})
+            selection = validated(own.pipeline, ready, Edit(".amount |= tonumber"))
+            made = redrive_records(own.pipeline, selection, {})
             sent = await send_and_follow(broker, own.pipeline, one_part(made), quiet_s=60)
-            assert [*sent.ends.values()] == ["decision" for _ in made]
-        assert selection.skipped == {"healed": 1}
+            assert [*sent.endings.values()] == ["decision" for _ in made]
+        assert skipped == {"healed": 1}
     audit = await settled(broker, own.pipeline, EVENTS)
     assert audit.passed
     assert (audit.total.decided, audit.total.redriven) == (EVENTS, 1)
     assert len(await records_of(broker, topology.decisions)) == EVENTS
 
     wanted = [letter_about(offset, now_ms) for offset in (0, SPOILT, EVENTS - 1)]
-    found = await known_outputs(broker, topology, wanted)
+    tail = TailReader(broker)
+    await tail.start()
+    found = await find_outputs(tail, topology, wanted)
     for letter in wanted:
         outputs = found[letter.source]
         assert outputs.keys() == {*topology.components}
@@ -77,4 +78,5 @@ async def test_a_mended_event_is_decided_once_and_known_outputs_are_found_by_the
         assert present == {letter.source.offset != SPOILT}
         assert {int(batch.rows.offsets[0]) for batch in outputs.values()} == {letter.source.offset}
     late = [letter_about(0, now_ms + 3_600_000)]
-    assert not await known_outputs(broker, topology, late)
+    assert not await find_outputs(tail, topology, late)
+    await tail.stop()

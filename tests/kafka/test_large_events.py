@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from agents.redrive.dead_letter_index import read_letter, read_letters
+from agents.redrive.dead_letter_index import read_dead_letter, read_dead_letters
 from tests.integration.harness import Trained, pipeline_running, publish_raw, settled, simulated
 from tests.integration.test_dead_letters import run
 from topics.kafka.batches import Record
@@ -55,7 +55,7 @@ async def test_an_event_as_large_as_its_topic_takes_stops_nothing_and_is_cut(
         audit = await settled(broker, own.pipeline, EVENTS)
         assert (audit.total.decided, audit.total.dead) == (EVENTS - 4, 4)
         assert audit.passed
-        letters = await read_letters(broker, own.pipeline, payloads=True)
+        letters = await read_dead_letters(broker, own.pipeline, payloads=True)
         by_source = {letter.source.offset: letter for letter in letters.newest.values()}
         assert {at for at, letter in by_source.items() if letter.digest} == {7}
         cut_letter = next(letter for letter in by_source.values() if letter.digest)
@@ -98,10 +98,10 @@ async def test_a_mended_event_that_is_still_too_large_to_travel_is_left_and_says
         await settled(broker, own.pipeline, 2)
         code, said = await run(own, broker, "redrive", "--edit", ".amount |= tonumber")
         assert (code, said["redriven"], said["dead_again"]) == (1, 1, 1), said
-    letters = await read_letters(broker, own.pipeline, payloads=False)
+    letters = await read_dead_letters(broker, own.pipeline, payloads=False)
     again = next(letter for letter in letters.newest.values() if letter.attempt == 2)
     assert again.error == "RecordTooLarge"
-    letter = await read_letter(
+    letter = await read_dead_letter(
         broker, plain_topics, own.pipeline.event.id, again.partition, again.offset
     )
     assert letter.value == spoilt

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.redrive.dead_letter_index import read_letters
+from agents.redrive.dead_letter_index import read_dead_letters
 from agents.workers.topic_tail import TailReader
 from tests.integration.harness import (
     Trained,
@@ -175,7 +175,7 @@ async def test_what_a_killed_command_has_not_sent_the_next_one_sends(
         audit = await settled(broker, own.pipeline, count + 1)
         assert audit.passed
         assert audit.total.redriven == count
-        letters = await read_letters(broker, own.pipeline, payloads=False)
+        letters = await read_dead_letters(broker, own.pipeline, payloads=False)
         states = {letters.state(letter, 3) for letter in letters.newest.values()}
         assert states == {"healed"}
     attempts = [record for record in await records_of(broker, topology.decisions)

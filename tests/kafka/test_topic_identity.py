@@ -21,8 +21,8 @@ from aiokafka import AIOKafkaProducer
 
 from agents.broker.pipeline_topics import ensure_topics
 from agents.identity.topic_watch import raise_changed
-from agents.process.runner import Running, running
-from agents.service.open_pipeline import open_parts
+from agents.process.runner import PipelineRun, run_workers
+from agents.service.open_pipeline import open_pipeline
 from agents.workers import topic_tail as tail
 from agents.workers.metrics import Metrics
 from tests.integration.harness import (
@@ -82,10 +82,10 @@ def either(request: pytest.FixtureRequest) -> None:
 
 
 @asynccontextmanager
-async def _workers(own: Trained, broker: BrokerSettings) -> AsyncIterator[Running]:
+async def _workers(own: Trained, broker: BrokerSettings) -> AsyncIterator[PipelineRun]:
     """All components, which may fail."""
     await ensure_topics(broker, Topology.of(own.pipeline))
-    async with running(open_parts(own.file, own.registry), broker, Metrics()) as workers:
+    async with run_workers(open_pipeline(own.file, own.registry), broker, Metrics()) as workers:
         yield workers
 
 

@@ -98,10 +98,10 @@ async def test_an_open_transaction_makes_no_worker_look_stuck_and_an_aborted_one
         await producer.flush()
         await asyncio.sleep(1)
         async with asyncio.timeout(60):  # workers open what they own, and deal with heartbeats
-            while any(running.standing().values()):  # noqa: ASYNC110  # it is asked
+            while any(running.positions().values()):  # noqa: ASYNC110  # it is asked
                 await asyncio.sleep(0.1)
         for _ in range(3):
-            liveness.look(running.standing())
+            liveness.look(running.positions())
             assert liveness.stuck() == []
             now[0] += 600
         assert running.lag() == 0, "what cannot be read yet is nobody's to deal with"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agents.broker.pipeline_topics import ensure_topics
+from agents.control.exclusive_writer import WriterFenced, exclusive_writer
 from agents.control.topic import ControlTopic
-from agents.control.writing import ShutOut, only_writer
 from tests.integration.test_two_operators import one_of_two_is_told, state_of, with_policy
 from topics.pipeline.topology import Topology
 from topics.records.control import WeightsDeployment
@@ -37,12 +37,12 @@ async def test_what_a_writer_writes_after_another_has_begun_is_never_read(
     )
 
     async def both() -> None:
-        async with only_writer(broker, topology.control) as early:
-            async with only_writer(broker, topology.control) as late:
+        async with exclusive_writer(broker, topology.control) as early:
+            async with exclusive_writer(broker, topology.control) as late:
                 await late(second)
             await early(first)
 
-    with pytest.raises(ShutOut):
+    with pytest.raises(WriterFenced):
         await both()
     async with ControlTopic(broker, topology) as control:
         await control.catch_up()

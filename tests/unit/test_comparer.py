@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from agents.service.challenger_score import Comparer
+from agents.service.challenger_comparison import Comparer
 from tests.unit.stage_batches import batch_of
 from topics.pipeline.policy import Policy
 from topics.records.decision import Contribution, Decision, Source

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from agents.redrive.jq_edit import BadFilter, Edit, EditFailed
+from agents.redrive.preparation import BadFilter, Edit, EditFailed
 from topics.errors import MissingExtra
 
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from agents.redrive.live_latency import live_latency_ms
-from agents.redrive.live_pace import LOOK_S, LivePace
+from agents.redrive.live_pace import LOOK_S, LivePace, live_latency_ms
 from tests.unit.topic_log import record
 from topics.records.decision import ATTEMPT_HEADER
 
 
 class Scene:
-    """A pipeline whose live events take longer by how fast errands go."""
+    """A pipeline whose live events take longer by how fast redrive records go."""
 
     def __init__(self, most: float = 5000, slower: float = 0.1) -> None:
         self.now = 0.0
@@ -25,7 +24,7 @@ class Scene:
         self.pace.look(latencies_ms, self.under_way)
 
     def sent(self, seconds: float) -> int:
-        """How many errands go in so many seconds, looked at every 20 ms."""
+        """How many redrive records go in so many seconds, looked at every 20 ms."""
         gone = 0
         for _ in range(round(seconds / 0.02)):
             self.now += 0.02
@@ -35,13 +34,13 @@ class Scene:
         return gone
 
 
-def test_where_no_live_events_flow_errands_go_as_fast_as_they_may() -> None:
+def test_where_no_live_events_flow_redrive_records_go_as_fast_as_they_may() -> None:
     scene = Scene()
     scene.look()
     assert scene.sent(1) == pytest.approx(5000, rel=0.02)
 
 
-def test_a_few_errands_go_at_once_and_the_others_once_the_live_latency_is_known() -> None:
+def test_a_few_redrive_records_go_at_once_and_the_others_once_the_live_latency_is_known() -> None:
     scene = Scene()
     assert scene.sent(0.4) == 10
     scene.under_way = 10
@@ -65,12 +64,12 @@ def test_the_rate_settles_where_live_events_are_slower_by_the_share_that_is_allo
     scene = measured()
     rates = []
     for _ in range(50):
-        scene.look([50 + scene.pace.rate * 0.01])  # 500 errands a second cost 10 %
+        scene.look([50 + scene.pace.rate * 0.01])  # 500 redrive records a second cost 10 %
         rates.append(scene.pace.rate)
     assert 250 < min(rates[10:]) < max(rates[10:]) < 650
 
 
-def test_errands_do_not_stop_whatever_live_events_take() -> None:
+def test_redrive_records_do_not_stop_whatever_live_events_take() -> None:
     scene = measured()
     for _ in range(40):
         scene.look([900.0])
@@ -91,7 +90,7 @@ def test_a_pipeline_that_falls_idle_is_made_use_of_at_once_and_live_ones_are_mea
     idle.look([400.0])
     assert idle.pace.measures
     idle.look([400.0])
-    assert idle.pace.measures, "errands are still under way"
+    assert idle.pace.measures, "redrive records are still under way"
     idle.under_way = 0
     while idle.pace.measures:
         idle.look([60.0])

@@ -15,7 +15,7 @@ import pytest
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Gauge
 
-from agents.process.http_port import MAX_CONNECTIONS, PortUnavailable, serving
+from agents.process.http_port import MAX_CONNECTIONS, PortUnavailable, http_server
 from agents.process.liveness import Liveness
 
 EVENTS = TP("p.events", 0)
@@ -102,7 +102,7 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 def test_the_port_tells_metrics_health_and_readiness(liveness: Liveness, clock: Clock) -> None:
     registry = CollectorRegistry()
     Gauge("answer", "All of it", registry=registry).set(42)
-    with serving("127.0.0.1", 0, registry, liveness) as port:
+    with http_server("127.0.0.1", 0, registry, liveness) as port:
         assert b"answer 42.0" in get(port, "/metrics")[1]
         assert get(port, "/healthz") == (200, b'{"live":true,"stuck":[],"refused":null}')
         assert get(port, "/readyz") == (503, b'{"ready":false}')
@@ -121,9 +121,9 @@ def test_the_port_tells_metrics_health_and_readiness(liveness: Liveness, clock: 
 
 def test_a_port_that_is_taken_is_said(liveness: Liveness) -> None:
     with (
-        serving("127.0.0.1", 0, CollectorRegistry(), liveness) as port,
+        http_server("127.0.0.1", 0, CollectorRegistry(), liveness) as port,
         pytest.raises(PortUnavailable, match=f"127.0.0.1:{port}"),
-        serving("127.0.0.1", port, CollectorRegistry(), liveness),
+        http_server("127.0.0.1", port, CollectorRegistry(), liveness),
     ):
         pass
 
@@ -146,7 +146,7 @@ def answer_on(connection: socket.socket) -> bytes:
 
 def test_connections_that_say_nothing_hold_up_no_probe(liveness: Liveness) -> None:
     with ExitStack() as stack:
-        port = stack.enter_context(serving("127.0.0.1", 0, CollectorRegistry(), liveness))
+        port = stack.enter_context(http_server("127.0.0.1", 0, CollectorRegistry(), liveness))
         before = threading.active_count()
         slow = [
             stack.enter_context(connected(port, b"GET /healthz HTTP/1.1\r\nX: "))
@@ -168,7 +168,7 @@ def test_a_request_that_comes_byte_by_byte_is_cut_off_in_the_end(
             time.sleep(0.05)
 
     with (
-        serving("127.0.0.1", 0, CollectorRegistry(), liveness) as port,
+        http_server("127.0.0.1", 0, CollectorRegistry(), liveness) as port,
         connected(port, b"GET /healthz HTTP/1.1\r\nX: ") as slow,
         pytest.raises(OSError, match=r"Broken pipe|reset"),
     ):
@@ -185,7 +185,7 @@ def test_a_request_that_comes_byte_by_byte_is_cut_off_in_the_end(
     ids=["path", "header", "headers"],
 )
 def test_a_head_that_is_too_large_is_refused(liveness: Liveness, head: bytes) -> None:
-    with serving("127.0.0.1", 0, CollectorRegistry(), liveness) as port:
+    with http_server("127.0.0.1", 0, CollectorRegistry(), liveness) as port:
         with connected(port) as connection:
             with suppress(OSError):
                 connection.sendall(head)

@@ -1,4 +1,4 @@
-"""Errands: hostile until they are validated, and on the right way through any pipeline."""
+"""Redrive records: hostile until they are validated, and on the right way through any pipeline."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.topology import WEIGH, lane_of
 from topics.records.decision import Source
-from topics.redrive.record import OUTPUT, PREFIX, About, Errand, decoded, encoded
-from topics.redrive.route import ErrandRoute
+from topics.redrive.record import (
+    OUTPUT,
+    PREFIX,
+    RedriveHeader,
+    RedriveRecord,
+    RedriveRoute,
+    decode_redrive,
+    encode_redrive,
+)
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 ORDER = ["features", "terminals", "risk-linear", "risk-forest", "decision", WEIGH]
@@ -26,15 +33,17 @@ EVENT = {
 }  # fmt: skip
 
 
-def about(offset: int = 7, attempt: int = 2, component: str = WEIGH) -> About:
+def about(offset: int = 7, attempt: int = 2, component: str = WEIGH) -> RedriveHeader:
     source = Source(topic="p.events", partition=0, offset=offset)
-    return About(source=source, letter=3, attempt=attempt, published_ms=1, next=component)
+    return RedriveHeader(source=source, letter=3, attempt=attempt, published_ms=1, next=component)
 
 
-def errand(*components: str, absent: tuple[str, ...] = (), value: bytes | None = b"{}") -> Errand:
+def redrive(
+    *components: str, absent: tuple[str, ...] = (), value: bytes | None = b"{}"
+) -> RedriveRecord:
     outputs = {name: batch_of(name, [7], absent=[7] if name in absent else [])
                for name in components}  # fmt: skip
-    return Errand(about(), b"k", value, [("origin", b"test")], outputs)
+    return RedriveRecord(about(), b"k", value, [("origin", b"test")], outputs)
 
 
 @given(
@@ -54,10 +63,10 @@ def test_what_is_encoded_is_decoded_to_the_bit(
         batch = batch_of(f"c{place}", [offset])
         batch.signal[0] = batch.output[0] = signal
         outputs[batch.component] = batch
-    sent = Errand(about(offset, attempt), key, value, headers, outputs)
-    record = encoded(sent, 5)
-    got = decoded(record.key, record.value, record.headers)
-    assert (got.about, got.key, got.value) == (sent.about, key, value)
+    sent = RedriveRecord(about(offset, attempt), key, value, headers, outputs)
+    record = encode_redrive(sent, 5)
+    got = decode_redrive(record.key, record.value, record.headers)
+    assert (got.header, got.key, got.value) == (sent.header, key, value)
     assert got.headers == [it for it in headers if not it[0].startswith(PREFIX)]
     assert list(got.outputs) == list(outputs)
     for name, batch in got.outputs.items():
@@ -73,12 +82,12 @@ anything = st.recursive(
 
 
 @given(st.binary(max_size=200) | anything.map(orjson.dumps))
-def test_any_bytes_are_an_errand_or_a_wire_error(header: bytes) -> None:
-    with pytest.raises(WireError, match="not an errand"):
-        decoded(None, None, [(PREFIX, header)])
-    good = encoded(errand(), 5).headers
+def test_any_bytes_are_a_redrive_record_or_a_wire_error(header: bytes) -> None:
+    with pytest.raises(WireError, match="not a redrive record"):
+        decode_redrive(None, None, [(PREFIX, header)])
+    good = encode_redrive(redrive(), 5).headers
     with pytest.raises(WireError):
-        decoded(None, None, [*good, (OUTPUT, header)])
+        decode_redrive(None, None, [*good, (OUTPUT, header)])
 
 
 @pytest.mark.parametrize(
@@ -90,29 +99,29 @@ def test_any_bytes_are_an_errand_or_a_wire_error(header: bytes) -> None:
         ("source", {"topic": "p.events", "partition": -1, "offset": 0}),
     ],
 )  # fmt: skip
-def test_an_errand_with_a_wrong_field_is_refused(field: str, value: object) -> None:
+def test_a_redrive_record_with_a_wrong_field_is_refused(field: str, value: object) -> None:
     said = about().model_dump() | {field: value}
-    with pytest.raises(WireError, match="not an errand"):
-        decoded(None, None, [(PREFIX, orjson.dumps(said))])
+    with pytest.raises(WireError, match="not a redrive record"):
+        decode_redrive(None, None, [(PREFIX, orjson.dumps(said))])
 
 
 def test_outputs_of_another_event_and_two_descriptions_are_refused() -> None:
-    stranger = replace(errand("features"), about=about(offset=8))
-    record = encoded(stranger, 5)
+    stranger = replace(redrive("features"), header=about(offset=8))
+    record = encode_redrive(stranger, 5)
     with pytest.raises(WireError, match="of another event"):
-        decoded(record.key, record.value, record.headers)
-    twice = [*encoded(errand(), 5).headers, *encoded(errand(), 5).headers]
+        decode_redrive(record.key, record.value, record.headers)
+    twice = [*encode_redrive(redrive(), 5).headers, *encode_redrive(redrive(), 5).headers]
     with pytest.raises(WireError, match="2 x-redrive headers"):
-        decoded(None, None, twice)
+        decode_redrive(None, None, twice)
 
 
-def test_an_errand_walks_through_every_component_in_the_order_of_the_flow() -> None:
-    route = ErrandRoute(PIPELINE)
-    walking, walked = route.onward(errand()), []
-    while walking.about.next != WEIGH:
-        assert walking.about.next is not None
-        walked.append(walking.about.next)
-        walking = route.onward(walking.with_output(batch_of(walking.about.next, [7])))
+def test_a_redrive_record_walks_through_every_component_in_the_order_of_the_flow() -> None:
+    route = RedriveRoute(PIPELINE)
+    walking, walked = route.onward(redrive()), []
+    while walking.header.next != WEIGH:
+        assert walking.header.next is not None
+        walked.append(walking.header.next)
+        walking = route.onward(walking.with_output(batch_of(walking.header.next, [7])))
     assert sorted([*walked, WEIGH]) == sorted(ORDER)
     for name in walked:
         inputs = {it for it in PIPELINE.component(name).inputs if it != "events"}
@@ -133,13 +142,13 @@ def test_an_errand_walks_through_every_component_in_the_order_of_the_flow() -> N
 def test_only_outputs_whose_inputs_are_kept_are_kept(
     there: list[str], absent: tuple[str, ...], kept: list[str]
 ) -> None:
-    outputs = errand(*there, absent=absent).outputs
-    assert sorted(ErrandRoute(PIPELINE).kept(outputs)) == sorted(kept)
+    outputs = redrive(*there, absent=absent).outputs
+    assert sorted(RedriveRoute(PIPELINE).reusable(outputs)) == sorted(kept)
 
 
-def test_a_repartitioned_component_reads_an_errand_on_the_partition_of_its_key() -> None:
-    route = ErrandRoute(PIPELINE)
-    valid = replace(errand(value=orjson.dumps(EVENT)), headers=[])
+def test_a_repartitioned_component_reads_a_redrive_record_on_the_partition_of_its_key() -> None:
+    route = RedriveRoute(PIPELINE)
+    valid = replace(redrive(value=orjson.dumps(EVENT)), headers=[])
     assert route.partition(valid.to("terminals")) == lane_of("t-1", PIPELINE.partitions)
     assert route.partition(valid.to("features")) == route.partition(valid) == 0
     invalid = replace(valid, value=b"not json")

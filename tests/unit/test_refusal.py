@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from agents.process.liveness import Liveness
-from agents.process.refusal import refusal_in, told
+from agents.process.refusal import refusal_in, show_refusal
 from agents.process.supervision import ComponentFailed
 from agents.workers.metrics import Metrics
 from topics.errors import BrokerUnreachable, TopicMismatch, TopicRecreated
@@ -22,7 +22,7 @@ async def test_a_refusal_is_told_for_a_while_and_raised_then() -> None:
     liveness.ready = True
 
     async def refuse() -> None:
-        async with told("p", metrics, liveness, stopping, 3600):
+        async with show_refusal("p", metrics, liveness, stopping, 3600):
             raise MISMATCH
 
     refusing = asyncio.create_task(refuse())
@@ -40,14 +40,14 @@ async def test_a_refusal_is_told_for_a_while_and_raised_then() -> None:
 async def test_without_a_port_nobody_is_kept_waiting() -> None:
     metrics, liveness = Metrics(), Liveness(60)
     with pytest.raises(TopicMismatch):
-        async with told("p", metrics, liveness, asyncio.Event(), 0):
+        async with show_refusal("p", metrics, liveness, asyncio.Event(), 0):
             raise MISMATCH
     assert liveness.refused is None
 
 
 async def test_what_is_no_refusal_ends_the_process_at_once() -> None:
     with pytest.raises(BrokerUnreachable):
-        async with told("p", Metrics(), Liveness(60), asyncio.Event(), 3600):
+        async with show_refusal("p", Metrics(), Liveness(60), asyncio.Event(), 3600):
             raise BrokerUnreachable("host:9092", 1)
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from agents.cli import app
 from agents.join.stage_rows import JoinedRows, ModelRun, StageRows
-from agents.service.open_pipeline import check_weighed_models, open_parts
+from agents.service.open_pipeline import check_weighed_models, open_pipeline
 from agents.service.open_version import open_weights
 from agents.weigh.decision_records import Weights
 from agents.weigh.decision_rule import ActiveDecisionRule, DecisionRule, rows_of_other_models
@@ -70,7 +70,7 @@ def test_with_the_models_they_were_learned_for_weights_say_nothing(
     registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for weights in ("learned", "strict"):
-        open_parts(file_in(tmp_path, weights), registry)
+        open_pipeline(file_in(tmp_path, weights), registry)
     assert said(caplog) == []
 
 
@@ -78,14 +78,14 @@ def test_another_model_is_said_at_the_start_and_refused_where_weights_are_strict
     registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     registry.add("p", "risk", OTHER, READS)
-    open_parts(file_in(tmp_path), registry)
+    open_pipeline(file_in(tmp_path), registry)
     (line,) = said(caplog)
     assert "weights@1 of p" in line
     assert "in service: risk@2 instead of risk@1; " in line
     with pytest.raises(WeightsOfOtherModels, match=r"\(risk@2 instead of risk@1\).*weights: stri"):
-        open_parts(file_in(tmp_path, "strict"), registry)
-    open_parts(file_in(tmp_path, "strict"), registry, ["risk"])  # it weighs nothing
-    open_parts(file_in(tmp_path, "strict", version=1), registry)
+        open_pipeline(file_in(tmp_path, "strict"), registry)
+    open_pipeline(file_in(tmp_path, "strict"), registry, ["risk"])  # it weighs nothing
+    open_pipeline(file_in(tmp_path, "strict", version=1), registry)
 
 
 def test_another_file_is_another_model(
@@ -93,7 +93,7 @@ def test_another_file_is_another_model(
 ) -> None:
     file = file_in(tmp_path)
     (tmp_path / "filed.onnx").write_bytes(OTHER)
-    open_parts(file, registry)
+    open_pipeline(file, registry)
     (line,) = said(caplog)
     assert "filed@filed.onnx instead of filed sha256:" in line
 
@@ -106,7 +106,7 @@ def test_what_is_promoted_counts_and_not_what_is_newest(
         caplog.clear()
         ref = VersionRef(version=version.version, digest=version.digest)
         state = ControlState(deployments={"risk": Deployment(champion=ref)})
-        open_parts(file_in(tmp_path), registry, None, state)
+        open_pipeline(file_in(tmp_path), registry, None, state)
         assert len(said(caplog)) == expected
 
 
@@ -132,7 +132,7 @@ def test_weights_of_the_file_and_old_ones_that_name_no_models_hold_for_any(
     registry.add("p", "risk", OTHER, READS)
     check_weighed_models(file_in(tmp_path, "strict"), registry, ControlState(), 0)
     registry.add_weights("p", card({}))
-    open_parts(file_in(tmp_path, "strict"), registry)
+    open_pipeline(file_in(tmp_path, "strict"), registry)
     assert said(caplog) == []
     assert learned_for(registry, "p", {}) == {}
 

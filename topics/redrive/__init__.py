@@ -1,17 +1,35 @@
 """Redriving: a dead letter's event on its way through the pipeline again.
 
-`record` is what stands on the redrive topic, `outputs` what of its stages is known already, `route`
-which component comes next, `ends_summary` which redriven events have ended. What workers and the
-command do about it is in `agents.redrive`.
+`record` states the protocol: what stands on the redrive topic, who answers, how an attempt ends.
+`outputs` is what a redrive record carries of its event's stages, `endings` which attempts of a
+partition have ended. What workers and the command do about it is in `agents.redrive`.
 """
 
-from topics.redrive.ends_summary import MOST, Ends, Summary, decoded, is_summary
-from topics.redrive.outputs import ErrandOutputs, batches_of, contents_of
-from topics.redrive.record import About, End, Errand, about_of, next_of, opened, without_ours
-from topics.redrive.route import ErrandRoute
+from topics.redrive.endings import (
+    MOST_ENDINGS,
+    Endings,
+    EndingSummary,
+    decode_summary,
+    encode_summary,
+    is_summary,
+)
+from topics.redrive.outputs import RedriveOutputs, batches_of, contents_of
+from topics.redrive.record import (
+    Ending,
+    RedriveHeader,
+    RedriveRecord,
+    RedriveRoute,
+    decode_redrive,
+    encode_redrive,
+    next_component,
+    open_redrive,
+    producer_headers,
+    redrive_header,
+)
 
 __all__ = [
-    "MOST", "About", "End", "Ends", "Errand", "ErrandOutputs", "ErrandRoute", "Summary",
-    "about_of", "batches_of", "contents_of", "decoded", "is_summary", "next_of", "opened",
-    "without_ours",
+    "MOST_ENDINGS", "Ending", "EndingSummary", "Endings", "RedriveHeader", "RedriveOutputs",
+    "RedriveRecord", "RedriveRoute", "batches_of", "contents_of", "decode_redrive",
+    "decode_summary", "encode_redrive", "encode_summary", "is_summary", "next_component",
+    "open_redrive", "producer_headers", "redrive_header",
 ]  # fmt: skip

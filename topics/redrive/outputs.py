@@ -1,4 +1,4 @@
-"""The outputs that errands carry: JSON of one row each, to and from batches of many rows.
+"""The outputs that redrive records carry: JSON of one row each, to and from batches of many rows.
 
 What is written is what `topics.records.wire.encode(…, "json")` writes of one row; what is read is
 what `topics.records.wire.decode` reads of it, at a tenth of the cost where there are many.
@@ -34,8 +34,8 @@ _NAME_BEFORE = b'{"model_name":"'
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 
 
-class ErrandOutputs(Mapping[str, StageBatch]):
-    """An errand's outputs by component, as they were read: each is decoded when it is asked for.
+class RedriveOutputs(Mapping[str, StageBatch]):
+    """A redrive record's outputs by component, as they were read: each is decoded when asked for.
 
     Asking raises WireError when it is no output.
     """
@@ -49,8 +49,8 @@ class ErrandOutputs(Mapping[str, StageBatch]):
         self._present = present or {}
 
     @classmethod
-    def of(cls, outputs: Mapping[str, StageBatch]) -> ErrandOutputs:
-        """The same outputs, encoded; an `ErrandOutputs` as it is."""
+    def of(cls, outputs: Mapping[str, StageBatch]) -> RedriveOutputs:
+        """The same outputs, encoded; a `RedriveOutputs` as it is."""
         if isinstance(outputs, cls):
             return outputs
         return cls({name: encode(batch, "json")[0] for name, batch in outputs.items()})
@@ -82,13 +82,13 @@ class ErrandOutputs(Mapping[str, StageBatch]):
         known = self._present.get(component)
         return bool(self[component].present.all()) if known is None else known
 
-    def only(self, components: Collection[str]) -> ErrandOutputs:
+    def only(self, components: Collection[str]) -> RedriveOutputs:
         """Those of some components."""
-        return ErrandOutputs({name: self._contents[name] for name in components}, self._present)
+        return RedriveOutputs({name: self._contents[name] for name in components}, self._present)
 
-    def with_content(self, component: str, content: bytes) -> ErrandOutputs:
+    def with_content(self, component: str, content: bytes) -> RedriveOutputs:
         """The same, and one more."""
-        return ErrandOutputs({**self._contents, component: content})
+        return RedriveOutputs({**self._contents, component: content})
 
 
 def component_of(content: bytes | None) -> str:
@@ -102,7 +102,7 @@ def component_of(content: bytes | None) -> str:
 
 
 def contents_of(batch: StageBatch, rows: Sequence[int] | None = None) -> list[bytes]:
-    """Each row (N) of *batch*, or only some, as the output that an errand about it carries.
+    """Each row (N) of *batch*, or only some, as the output that a redrive record about it carries.
 
     Raises WireError for an output that JSON cannot hold.
     """
@@ -120,7 +120,7 @@ def contents_of(batch: StageBatch, rows: Sequence[int] | None = None) -> list[by
         "lane": None, "digest": batch.model.digest, "variant": batch.model.variant,
     }  # fmt: skip
     challenger = {} if batch.challenger is None else {"challenger": list(batch.challenger)}
-    made: list[bytes] = []
+    contents: list[bytes] = []
     offsets = batch.rows.offsets.tolist()
     for row in range(len(offsets)) if rows is None else rows:
         offset = offsets[row]
@@ -128,11 +128,11 @@ def contents_of(batch: StageBatch, rows: Sequence[int] | None = None) -> list[by
         parameters |= {"failures": reasons.get(row, []), **challenger}
         outputs = [head | {"data": column[row]}
                    for head, column in zip(heads, columns, strict=True)]  # fmt: skip
-        made.append(orjson.dumps({
+        contents.append(orjson.dumps({
             "model_name": batch.component, "model_version": batch.model.model,
             "parameters": parameters, "outputs": outputs,
         }))  # fmt: skip
-    return made
+    return contents
 
 
 def batches_of(
@@ -143,22 +143,24 @@ def batches_of(
     Each batch has the rows of one model and one shape, in order. Raises WireError when any of
     them is no output of one row, or is about another event.
     """
-    alike: dict[tuple[Any, ...], _Alike] = {}
+    split_batch: dict[tuple[Any, ...], _Alike] = {}
     try:
         for content, source in zip(contents, sources, strict=True):
             document = orjson.loads(content)
             kind = _kind(document)
             if kind[:3] != (source.topic, source.partition, component):
                 raise ValueError("it is of another event or component")
-            if kind not in alike:
-                alike[kind] = _Alike(document)
-            alike[kind].add(document, source.offset)
-        batches = [some.batch() for some in alike.values()]
+            if kind not in split_batch:
+                split_batch[kind] = _Alike(document)
+            split_batch[kind].add(document, source.offset)
+        batches = [some.batch() for some in split_batch.values()]
     except _MALFORMED as exc:
         raise WireError(f"not an output of one row: {exc or type(exc).__name__}") from exc
-    for batch, some in zip(batches, alike.values(), strict=True):
+    for batch, some in zip(batches, split_batch.values(), strict=True):
         if batch.rows.offsets.tolist() != some.offsets:
-            raise WireError(f"not an errand: its output of {batch.component} is of another event")
+            raise WireError(
+                f"not a redrive record: its output of {batch.component} is of another event"
+            )
     return batches
 
 
@@ -213,7 +215,7 @@ def _kind(document: dict[str, Any]) -> tuple[Any, ...]:
         about["topic"], about["partition"],
         document["model_name"], document["model_version"], about["digest"], about["variant"],
         ModelRef(*about.get("challenger") or ("", "", "")),
-        *((it["name"], it["datatype"], *it["shape"]) for it in document["outputs"]),
+        *((tensor["name"], tensor["datatype"], *tensor["shape"]) for tensor in document["outputs"]),
     )  # fmt: skip
 
 

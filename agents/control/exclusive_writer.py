@@ -37,7 +37,7 @@ _LOCK_FILE = "control.lock"
 Write = Callable[[Sequence[Record]], Awaitable[None]]
 
 
-class ShutOut(AnabranchError):
+class WriterFenced(AnabranchError):
     """Another writer has come in between: nothing is written."""
 
 
@@ -53,10 +53,10 @@ class NoTransactions(BrokerError):
 
 
 @asynccontextmanager
-async def only_writer(settings: BrokerSettings, topic: str) -> AsyncIterator[Write]:
+async def exclusive_writer(settings: BrokerSettings, topic: str) -> AsyncIterator[Write]:
     """Shut out every other writer of a control topic; yields what appends records, all or none.
 
-    Raises ShutOut where another has shut this one out; NoTransactions, NotAuthorized.
+    Raises WriterFenced where another has shut this one out; NoTransactions, NotAuthorized.
     """
     if settings.embedded:
         async with _locked(HomeSettings().home / _LOCK_FILE):
@@ -77,7 +77,7 @@ async def only_writer(settings: BrokerSettings, topic: str) -> AsyncIterator[Wri
         await _begin(producer, settings)
         yield lambda records: _commit(producer, topic, records)
     except (ProducerFenced, InvalidProducerEpoch) as exc:
-        raise ShutOut(topic) from exc
+        raise WriterFenced(topic) from exc
     except TransactionalIdAuthorizationFailed as exc:
         raise NotAuthorized(f"transactional id {topic}", "to be used by us") from exc
     finally:
@@ -117,7 +117,7 @@ async def _locked(path: Path) -> AsyncIterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise ShutOut(str(path)) from None
+                    raise WriterFenced(str(path)) from None
                 await asyncio.sleep(0.05)
         yield
     finally:

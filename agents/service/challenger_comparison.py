@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
-from agents.service.challenger_result import Comparison, Judged, Quality
 from models.report.sequential_test import SequentialTest, Verdict
 from topics.pipeline import Policy
 from topics.records import Decision, StageBatch
@@ -27,8 +27,61 @@ Coordinates = tuple[int, int]
 
 _MOST_WAITING = 1_000_000
 
+Judged = Literal["score", "signal"]
 
-class _Unused(NamedTuple):
+
+class Quality(BaseModel):
+    """How good one model's scores, or signals, are on labelled events."""
+
+    model_config = ConfigDict(frozen=True)
+
+    brier: float
+    """Mean squared distance from the outcome."""
+    auc: float | None = None
+    average_precision: float | None = None
+    """None while all outcomes are the same, and without the extra `train`."""
+
+
+class Comparison(BaseModel):
+    """Champion and challenger so far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    component: str
+    champion: str
+    challenger: str
+    rows: int
+    """Events that both have a signal for and that are decided."""
+    canary_rows: int
+    """Those of them that the challenger decided."""
+    failures: int
+    """Rows that the champion has an output for and the challenger has none."""
+    mean_difference: float
+    """Of the signals, absolute."""
+    max_difference: float
+    flips: dict[str, int]
+    """"approve → review": decisions that would be (or were) another under the challenger."""
+    on: Judged
+    """What is held against outcomes: the decisions' scores, or the component's signals."""
+    labelled: int
+    positives: int
+    quality: dict[str, Quality]
+    alpha: float
+    p_better: float
+    p_worse: float
+    verdict: Verdict
+    """By a sequential test on Brier losses (`models.report.sequential_test`); worse for many
+    failures."""
+    reason: str
+    """The verdict in words."""
+
+    @property
+    def agreement(self) -> float:
+        """Share of events that both lead to the same decision; 1 for none."""
+        return 1 - sum(self.flips.values()) / self.rows if self.rows else 1.0
+
+
+class _OtherOutput(NamedTuple):
     """What the model that did not decide says of a row."""
 
     signal: float | None
@@ -36,7 +89,7 @@ class _Unused(NamedTuple):
     of_champion: bool
 
 
-class _Used(NamedTuple):
+class _DecidingOutput(NamedTuple):
     """What of a decision is needed here: it waits in large numbers."""
 
     event_id: str
@@ -46,7 +99,7 @@ class _Used(NamedTuple):
     by_champion: bool
 
 
-class Both(NamedTuple):
+class ScorePair(NamedTuple):
     """Scores of one event under both models, or both models' signals."""
 
     champion: float
@@ -71,14 +124,14 @@ class Comparer:
     rows: int = 0
     _sum_of_differences: float = 0.0
     _largest_difference: float = 0.0
-    _unused: dict[Coordinates, _Unused] = field(default_factory=dict)
-    _decided: dict[Coordinates, _Used] = field(default_factory=dict)
-    _scores: dict[str, Both] = field(default_factory=dict)
+    _other_outputs: dict[Coordinates, _OtherOutput] = field(default_factory=dict)
+    _deciding_outputs: dict[Coordinates, _DecidingOutput] = field(default_factory=dict)
+    _scores: dict[str, ScorePair] = field(default_factory=dict)
     """By event id, until the outcome comes."""
     _outcomes: dict[str, bool] = field(default_factory=dict)
     _flips: Counter[str] = field(default_factory=Counter)
     _labels: list[bool] = field(default_factory=list)
-    _labelled: list[Both] = field(default_factory=list)
+    _labelled: list[ScorePair] = field(default_factory=list)
     _test: SequentialTest = field(init=False)
     _tested: int = 0
 
@@ -96,66 +149,69 @@ class Comparer:
         for row, offset in enumerate(batch.rows.offsets.tolist()):
             at = (batch.partition, offset)
             signal = signals[row] if present[row] else None
-            _wait(self._unused, at, _Unused(signal, not by_challenger[row]))
+            _wait(self._other_outputs, at, _OtherOutput(signal, not by_challenger[row]))
             self._match(at)
 
     def decided(self, decision: Decision) -> None:
         """Take in a decision; one without a score, or without either model, is left out."""
-        part = decision.contributions.get(self.component)
-        if part is None or part.model not in (self.champion, self.challenger):
+        contribution = decision.contributions.get(self.component)
+        models = (self.champion, self.challenger)
+        if contribution is None or contribution.model not in models:
             return
         if decision.score is None:
             return
         at = (decision.source.partition, decision.source.offset)
-        by_champion = part.model == self.champion
-        used = _Used(decision.event_id, decision.score, part.weight, part.signal, by_champion)
-        _wait(self._decided, at, used)
+        by_champion = contribution.model == self.champion
+        used = _DecidingOutput(
+            decision.event_id, decision.score, contribution.weight, contribution.signal, by_champion
+        )
+        _wait(self._deciding_outputs, at, used)
         self._match(at)
 
     def outcome(self, event_id: str, *, label: bool) -> None:
         """Take in what came true."""
-        both = self._scores.pop(event_id, None)
-        if both is None:
+        pair = self._scores.pop(event_id, None)
+        if pair is None:
             _wait(self._outcomes, event_id, label)
         else:
-            self._label(both, label=label)
+            self._label(pair, label=label)
 
     def _match(self, at: Coordinates) -> None:
-        if at not in self._unused or at not in self._decided:
+        if at not in self._other_outputs or at not in self._deciding_outputs:
             return
-        unused, used = self._unused.pop(at), self._decided.pop(at)
-        if used.by_champion == unused.of_champion:
+        other, deciding = self._other_outputs.pop(at), self._deciding_outputs.pop(at)
+        if deciding.by_champion == other.of_champion:
             return  # both halves are of one model: the share was changed in between
-        if unused.signal is None:
-            self.failures += used.by_champion
+        if other.signal is None:
+            self.failures += deciding.by_champion
             return
-        other = used.score + used.weight * (unused.signal - used.signal)
-        scores = Both(used.score, min(max(other, 0.0), 1.0))
-        signals = Both(used.signal, unused.signal)
-        if unused.of_champion:
-            scores, signals = Both(*scores[::-1]), Both(*signals[::-1])
+        other_score = deciding.score + deciding.weight * (other.signal - deciding.signal)
+        scores = ScorePair(deciding.score, min(max(other_score, 0.0), 1.0))
+        signals = ScorePair(deciding.signal, other.signal)
+        if other.of_champion:
+            scores, signals = ScorePair(*scores[::-1]), ScorePair(*signals[::-1])
             self.canary_rows += 1
-        distance = abs(unused.signal - used.signal)
+        distance = abs(other.signal - deciding.signal)
         self.rows += 1
         self._sum_of_differences += distance
         self._largest_difference = max(self._largest_difference, distance)
-        said = [self._decision(score) for score in scores]
-        if said[0] != said[1]:
-            self._flips[" → ".join(said)] += 1
-        both = scores if self.on == "score" else signals
-        label = self._outcomes.pop(used.event_id, None)
+        decisions = [self._decision(score) for score in scores]
+        if decisions[0] != decisions[1]:
+            self._flips[" → ".join(decisions)] += 1
+        pair = scores if self.on == "score" else signals
+        label = self._outcomes.pop(deciding.event_id, None)
         if label is None:
-            _wait(self._scores, used.event_id, both)
+            _wait(self._scores, deciding.event_id, pair)
         else:
-            self._label(both, label=label)
+            self._label(pair, label=label)
 
     def _decision(self, score: float) -> str:
         reached = [name for name, least in self.policy.thresholds.items() if score >= least]
         return reached[-1] if reached else self.policy.otherwise
 
-    def _label(self, both: Both, *, label: bool) -> None:
+    def _label(self, pair: ScorePair, *, label: bool) -> None:
         self._labels.append(label)
-        self._labelled.append(both)
+        self._labelled.append(pair)
 
     def verdict(self) -> tuple[Verdict, str]:
         """Who is better so far, and that in words."""
@@ -219,5 +275,5 @@ def _quality(scores: Doubles, labels: NDArray[np.bool_]) -> Quality:
         from models.report.metrics import ranking
     except ImportError:  # an image that only serves has no scikit-learn
         return Quality(brier=brier)
-    found = ranking(labels, scores)
-    return Quality(brier=brier, auc=found.auc, average_precision=found.average_precision)
+    ranks = ranking(labels, scores)
+    return Quality(brier=brier, auc=ranks.auc, average_precision=ranks.average_precision)

@@ -1,4 +1,4 @@
-"""Outputs of many errands at once are those of one errand after the other, to the bit."""
+"""Outputs of many redrive records at once are those of one after the other, to the bit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from topics.records.bytes_column import BytesColumn
 from topics.records.decision import Source
 from topics.records.stage_batch import ModelRef, StageBatch
 from topics.records.wire import decode, encode
-from topics.redrive.outputs import ErrandOutputs, batches_of, component_of, contents_of
+from topics.redrive.outputs import RedriveOutputs, batches_of, component_of, contents_of
 
 OTHER = ModelRef("features@2", "sha256:11", "int8")
 offsets = st.lists(st.integers(0, 2**40), min_size=1, max_size=20, unique=True).map(sorted)
@@ -111,11 +111,11 @@ def test_an_output_of_another_event_or_component_is_refused() -> None:
     with pytest.raises(WireError, match="another event or component"):
         batches_of("risk", [content], sources(batch_of("features", [3])))
     with pytest.raises(WireError, match="not an output of risk, but of features"):
-        ErrandOutputs({"risk": content})["risk"]
+        RedriveOutputs({"risk": content})["risk"]
 
 
 def test_outputs_are_asked_for_by_name_without_being_decoded() -> None:
-    outputs = ErrandOutputs({"features": b"what is this"})
+    outputs = RedriveOutputs({"features": b"what is this"})
     assert "features" in outputs
     assert "risk" not in outputs
     assert [*outputs.with_content("risk", b"{}")] == ["features", "risk"]

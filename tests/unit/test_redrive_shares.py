@@ -1,4 +1,4 @@
-"""Errands get their share of a worker's time, and none of them waits for another."""
+"""Redrive records get their share of a worker's time, and none of them waits for another."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 from faust.types import TP
 
-from agents.redrive import component_redrive as errands_module
-from agents.redrive.component_redrive import SHARE, Answer, StageErrands
+from agents.redrive import component_redrive as redrive_module
+from agents.redrive.component_redrive import SHARE, RedriveResult, StageRedrive
 from tests.unit.stage_batches import batch_of
 from topics.errors import WireError
 from topics.kafka.batches import Record
@@ -19,7 +19,7 @@ from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.topology import Topology
 from topics.records.decision import Source
 from topics.records.stage_batch import StageBatch
-from topics.redrive.record import About, Errand, about_of, encoded
+from topics.redrive.record import RedriveHeader, RedriveRecord, encode_redrive, redrive_header
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 TOPOLOGY = Topology.of(PIPELINE)
@@ -55,7 +55,7 @@ class Broker:
         self.positions |= positions
 
     def pause_only(self, partitions: set[TP], reader: str) -> None:
-        assert reader == "errands"
+        assert reader == "redrive"
         self.paused = partitions
 
 
@@ -66,25 +66,25 @@ class Stage:
     clock: Clock
     broker: Broker = field(default_factory=Broker)
     reached: int = 10**9
-    errand_s: float = 0.0001
+    redrive_s: float = 0.0001
     sizes: list[int] = field(default_factory=list)
 
-    def errands(self) -> StageErrands:
+    def redrives(self) -> StageRedrive:
         app = SimpleNamespace(writer=self.broker, batches=self.broker)
         wiring = SimpleNamespace(
             pipeline=PIPELINE, topology=TOPOLOGY, app=app,
             metrics=SimpleNamespace(observe_skipped=lambda: None),
         )  # fmt: skip
-        return StageErrands(cast("Any", wiring), {"features": self.run})
+        return StageRedrive(cast("Any", wiring), {"features": self.run})
 
-    async def run(self, errands: Sequence[Errand]) -> Answer:
-        self.sizes.append(len(errands))
-        self.clock.now += 0.003 + self.errand_s * len(errands)
-        offsets = [errand.offset for errand in errands]
+    async def run(self, redrives: Sequence[RedriveRecord]) -> RedriveResult:
+        self.sizes.append(len(redrives))
+        self.clock.now += 0.003 + self.redrive_s * len(redrives)
+        offsets = [redrive.offset for redrive in redrives]
         assert offsets == sorted(set(offsets))
         bad = {at: WireError("no such source record") for at in offsets if at == 13}
         ready = [at for at in offsets if at <= self.reached and at not in bad]
-        return Answer(output_of(ready) if ready else None, bad)
+        return RedriveResult(output_of(ready) if ready else None, bad)
 
 
 def output_of(offsets: Sequence[int]) -> StageBatch:
@@ -95,8 +95,8 @@ def output_of(offsets: Sequence[int]) -> StageBatch:
 
 def record_of(offset: int, source: int, component: str = "features", *, partition: int = 0) -> Any:
     of = Source(topic=TOPOLOGY.events, partition=partition, offset=source)
-    about = About(source=of, letter=1, attempt=2, published_ms=1, next=component)
-    record = encoded(Errand(about, b"k", b"{}"), 5)
+    about = RedriveHeader(source=of, letter=1, attempt=2, published_ms=1, next=component)
+    record = encode_redrive(RedriveRecord(about, b"k", b"{}"), 5)
     return SimpleNamespace(
         topic=REDRIVE.topic, partition=partition, offset=offset, key=record.key, value=record.value,
         headers=record.headers, timestamp=5,
@@ -104,61 +104,64 @@ def record_of(offset: int, source: int, component: str = "features", *, partitio
 
 
 def sources_written(broker: Broker) -> list[int]:
-    return [about_of(record.headers).source.offset for _, record in broker.written]
+    return [redrive_header(record.headers).source.offset for _, record in broker.written]
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(errands_module, "time", clock)
+    monkeypatch.setattr(redrive_module, "time", clock)
     return clock
 
 
-async def test_while_events_flow_errands_take_their_share_and_all_go_in_the_end(
+async def test_while_events_flow_redrive_records_take_their_share_and_all_go_in_the_end(
     clock: Clock,
 ) -> None:
     stage = Stage(clock)
-    errands, records = stage.errands(), [record_of(at, at) for at in range(100, 3100)]
+    redrives, records = stage.redrives(), [record_of(at, at) for at in range(100, 3100)]
     began, longest = clock.now, 0.0
-    await errands.deal({REDRIVE: records}, events_flow=True)
-    for_errands = clock.now - began
-    while errands.waits:
+    await redrives.deal({REDRIVE: records}, events_flow=True)
+    for_redrive = clock.now - began
+    while redrives.waits:
         clock.now += 0.002  # the events of a fetch
         before = clock.now
-        await errands.deal({}, events_flow=True)
-        for_errands += clock.now - before
+        await redrives.deal({}, events_flow=True)
+        for_redrive += clock.now - before
         longest = max(longest, clock.now - before)
-    assert for_errands <= SHARE * (clock.now - began) + longest
+    assert for_redrive <= SHARE * (clock.now - began) + longest
     assert max(stage.sizes) <= 256
     assert sources_written(stage.broker) == [*range(100, 3100)]
     assert stage.broker.positions == {REDRIVE: 3100}
 
 
-async def test_without_events_errands_are_dealt_with_for_a_stretch_then_events_are_looked_for(
+async def test_without_events_records_are_dealt_with_for_a_stretch_then_events_are_looked_for(
     clock: Clock,
 ) -> None:
     stage = Stage(clock)
-    errands, records = stage.errands(), [record_of(at, at) for at in range(3000)]
+    redrives, records = stage.redrives(), [record_of(at, at) for at in range(3000)]
     began = clock.now
-    await errands.deal({REDRIVE: records}, events_flow=False)
-    assert errands.waits
+    await redrives.deal({REDRIVE: records}, events_flow=False)
+    assert redrives.waits
     assert len(stage.broker.written) >= 500
     assert clock.now - began < 0.2
 
 
-async def test_between_two_fetches_with_events_errands_have_their_share_only(clock: Clock) -> None:
+async def test_between_two_fetches_with_events_redrive_records_have_their_share_only(
+    clock: Clock,
+) -> None:
     stage = Stage(clock)
-    errands = stage.errands()
+    redrives = stage.redrives()
     clock.now += 1
-    await errands.deal({}, events_flow=True)
+    await redrives.deal({}, events_flow=True)
     before = clock.now
-    await errands.deal({REDRIVE: [record_of(at, at) for at in range(100, 3100)]}, events_flow=False)
+    records = [record_of(at, at) for at in range(100, 3100)]
+    await redrives.deal({REDRIVE: records}, events_flow=False)
     for _ in range(9):
-        await errands.deal({}, events_flow=False)
+        await redrives.deal({}, events_flow=False)
     assert len(stage.sizes) <= 3  # what they had saved of their share
-    assert errands.waits
+    assert redrives.waits
     clock.now = before + 10
-    await errands.deal({}, events_flow=False)
+    await redrives.deal({}, events_flow=False)
     assert max(stage.sizes) > 256
 
 
@@ -166,76 +169,76 @@ async def test_one_that_waits_holds_up_no_other_and_is_read_again_after_a_crash(
     clock: Clock,
 ) -> None:
     stage = Stage(clock, reached=8)
-    errands = stage.errands()
+    redrives = stage.redrives()
     clock.now += 1
-    await errands.deal(
+    await redrives.deal(
         {REDRIVE: [record_of(at, source) for at, source in enumerate([3, 99, 7, 13, 5])]},
         events_flow=True,
     )
     assert sources_written(stage.broker) == [3, 5, 7]
     assert stage.broker.positions == {REDRIVE: 1}
-    assert errands.waits
+    assert redrives.waits
     stage.reached = 99
     clock.now += 1
-    await errands.deal({}, events_flow=True)
+    await redrives.deal({}, events_flow=True)
     assert sources_written(stage.broker) == [3, 5, 7, 99]
     assert stage.broker.positions == {REDRIVE: 5}
-    assert not errands.waits
+    assert not redrives.waits
 
 
 async def test_what_is_addressed_to_others_is_passed_and_so_is_the_same_event_twice(
     clock: Clock,
 ) -> None:
     stage = Stage(clock)
-    errands = stage.errands()
+    redrives = stage.redrives()
     records = [record_of(0, 3), record_of(1, 4, "terminals"), record_of(2, 3), record_of(3, 2)]
-    await errands.deal({REDRIVE: records}, events_flow=False)
+    await redrives.deal({REDRIVE: records}, events_flow=False)
     assert sorted(sources_written(stage.broker)) == [2, 3, 3]
     assert stage.broker.positions == {REDRIVE: 4}
 
 
 async def test_one_partition_after_the_other_has_its_turn_while_events_flow(clock: Clock) -> None:
     stage = Stage(clock)
-    errands = stage.errands()
+    redrives = stage.redrives()
     records = {
         TP(REDRIVE.topic, at): [record_of(n, n, partition=at) for n in range(20, 320)]
         for at in range(4)
     }  # fmt: skip
     clock.now += 1
-    await errands.deal(records, events_flow=True)
+    await redrives.deal(records, events_flow=True)
     assert len(stage.sizes) == 1
     for _ in range(3):
         clock.now += 1
-        await errands.deal({}, events_flow=True)
+        await redrives.deal({}, events_flow=True)
     assert {partition for partition, _ in stage.broker.written} == {0, 1, 2, 3}
 
 
 async def test_with_many_that_wait_no_more_are_read(clock: Clock) -> None:
     stage = Stage(clock, reached=-1)
-    errands = stage.errands()
-    await errands.deal({REDRIVE: [record_of(at, at) for at in range(20, 4100)]}, events_flow=False)
+    redrives = stage.redrives()
+    await redrives.deal({REDRIVE: [record_of(at, at) for at in range(20, 4100)]}, events_flow=False)
     assert stage.broker.paused == {REDRIVE}
     stage.reached = 10**6
     for _ in range(100):
         clock.now += 1
-        await errands.deal({}, events_flow=False)
+        await redrives.deal({}, events_flow=False)
     assert stage.broker.paused == set()
     assert sorted(sources_written(stage.broker)) == [*range(20, 4100)]
 
 
-async def test_errands_with_large_events_are_dealt_with_one_by_one_and_few_are_held(
+async def test_redrive_records_with_large_events_are_dealt_with_one_by_one_and_few_are_held(
     clock: Clock,
 ) -> None:
     stage = Stage(clock, reached=0)
-    errands, records = stage.errands(), [record_of(at, at) for at in range(100, 104)]
+    redrives, records = stage.redrives(), [record_of(at, at) for at in range(100, 104)]
     for record in records:
         record.value = bytes(3 * 2**20)
-    await errands.deal({REDRIVE: records}, events_flow=False)
+    await redrives.deal({REDRIVE: records}, events_flow=False)
     assert max(stage.sizes) == 1
     assert stage.broker.paused == {REDRIVE}, "12 MiB wait for their past: no more are read"
     stage.reached = 10**9
-    while errands.waits:
+    while redrives.waits:
         clock.now += 1
-        await errands.deal({}, events_flow=False)
+        await redrives.deal({}, events_flow=False)
     assert stage.broker.paused == set()
     assert sources_written(stage.broker) == [*range(100, 104)]

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topics.errors import WireError
-from topics.redrive.ends_summary import HEADER, Ends, Summary, decoded, encoded, is_summary
+from topics.redrive.endings import (
+    HEADER,
+    Endings,
+    EndingSummary,
+    decode_summary,
+    encode_summary,
+    is_summary,
+)
 
 rows = st.lists(
     st.tuples(st.integers(0, 2**62), st.integers(2, 1000), st.booleans()),
@@ -17,7 +24,7 @@ rows = st.lists(
 )  # fmt: skip
 
 
-def listed(ends: Ends) -> list[tuple[int, int, bool]]:
+def listed(ends: Endings) -> list[tuple[int, int, bool]]:
     columns = (ends.offsets.tolist(), ends.attempts.tolist(), ends.decided.tolist())
     return sorted(zip(*columns, strict=True))
 
@@ -26,9 +33,9 @@ def listed(ends: Ends) -> list[tuple[int, int, bool]]:
 def test_what_is_encoded_is_decoded(
     some: list[tuple[int, int, bool]], previous: int, complete: bool
 ) -> None:
-    record = encoded(Summary(Ends.of(some), previous, complete), 5)
+    record = encode_summary(EndingSummary(Endings.of(some), previous, complete), 5)
     assert is_summary(record.headers)
-    got = decoded(record.value, record.headers)
+    got = decode_summary(record.value, record.headers)
     assert (got.previous, got.complete) == (previous, complete)
     assert listed(got.ends) == sorted(some)
     assert got.ends.offsets.tolist() == sorted(got.ends.offsets.tolist())
@@ -38,7 +45,7 @@ def test_what_is_encoded_is_decoded(
 def test_merged_ends_are_those_of_both(
     some: list[tuple[int, int, bool]], others: list[tuple[int, int, bool]]
 ) -> None:
-    merged = Ends.of(some).merged(Ends.of(others))
+    merged = Endings.of(some).merged(Endings.of(others))
     assert listed(merged) == sorted([*some, *others])
     assert merged.offsets.tolist() == sorted(merged.offsets.tolist())
 
@@ -46,12 +53,13 @@ def test_merged_ends_are_those_of_both(
 @given(st.none() | st.binary(max_size=40), st.binary(max_size=80))
 def test_any_bytes_are_no_summary(value: bytes | None, header: bytes) -> None:
     with pytest.raises(WireError):
-        decoded(value, [(HEADER, header)])
+        decode_summary(value, [(HEADER, header)])
+    summary = EndingSummary(Endings.of([(3, 2, True)]), -1)
     with pytest.raises(WireError):
-        decoded(value, encoded(Summary(Ends.of([(3, 2, True)]), -1), 5).headers)
+        decode_summary(value, encode_summary(summary, 5).headers)
 
 
 def test_a_value_that_unpacks_to_more_than_it_should_is_refused() -> None:
-    record = encoded(Summary(Ends.of([(3, 2, True)]), -1), 5)
+    record = encode_summary(EndingSummary(Endings.of([(3, 2, True)]), -1), 5)
     with pytest.raises(WireError, match="1 ends do not fit"):
-        decoded(zlib.compress(bytes(10**7)), record.headers)
+        decode_summary(zlib.compress(bytes(10**7)), record.headers)

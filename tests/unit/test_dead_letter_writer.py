@@ -12,8 +12,8 @@ from aiokafka.errors import MessageSizeTooLargeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.redrive.dead_letter_index import Letter
-from agents.redrive.dead_letter_writer import LetterWriter, write_while_they_fit
+from agents.redrive.dead_letter_index import DeadLetter
+from agents.redrive.dead_letter_writer import DeadLetterWriter, write_while_they_fit
 from topics.kafka.batches import Record
 from topics.records.dead_letter import cut_dead_letter, dead_letter, original_digest, source_of
 from topics.records.stage_batch import Failure
@@ -37,9 +37,9 @@ class Topic:
         self.records += records
 
 
-def writer_of(topic: Topic) -> LetterWriter:
+def writer_of(topic: Topic) -> DeadLetterWriter:
     app = type("App", (), {"writer": topic})()
-    return LetterWriter(cast("Any", app), "p.dead-letters")
+    return DeadLetterWriter(cast("Any", app), "p.dead-letters")
 
 
 def letter_of(
@@ -149,6 +149,6 @@ def test_a_cut_letter_is_known_as_one() -> None:
         "partition": 2, "offset": 1, "timestamp": 5, "key": record.key, "value": record.value,
         "headers": record.headers,
     })()  # fmt: skip
-    letter = Letter.of(kafka, "id")
+    letter = DeadLetter.of(kafka, "id")
     assert (letter.digest, letter.size) == (original_digest(b"k", b"v" * 5000, []), 5001)
     assert letter.original.startswith("cut: of 5,001 bytes")
