@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from agents.commands.shared import stdout
+from agents.commands.terminal import stdout
 from agents.commands.train import print_report
 
 if TYPE_CHECKING:

@@ -9,27 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from agents.commands.shared import (
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.options import (
     BrokerOption,
     CreateTopicsOption,
     JsonOption,
+    MaxInFlightOption,
     PipelineArgument,
     SpeedOption,
     check_pace,
-    run_async,
-    stderr,
-    stdout,
-    until_signalled,
+    pipeline_file,
 )
+from agents.commands.terminal import stderr, stdout
 
 if TYPE_CHECKING:
     from topics.pipeline import Pipeline, Topology
@@ -44,16 +36,7 @@ def publish(
     ] = None,
     speed: SpeedOption = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N.")] = None,
-    max_in_flight: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Wait while N events have no decision yet; exit code 1 when they will get none. "
-            "[default: 8000 on the embedded broker, and no more bytes than it keeps; otherwise "
-            "no limit]",
-        ),
-    ] = None,
+    max_in_flight: MaxInFlightOption = None,
     outcomes: Annotated[
         bool,
         typer.Option(
@@ -82,10 +65,9 @@ def publish(
     from agents.broker import needed_broker
     from models.data import DatasetNotFound, count_rows
     from topics.kafka import MAX_IN_FLIGHT
-    from topics.pipeline import find_pipeline, load_pipeline
 
     check_pace(rate, speed)
-    loaded = load_pipeline(find_pipeline(pipeline))
+    loaded = pipeline_file(pipeline)
     settings = needed_broker(broker)
     if file != "-" and not Path(file).is_file():
         raise DatasetNotFound(file)
@@ -158,6 +140,15 @@ async def publish_events(
     Their outcomes too, if *outcomes*, or where features use them.
     *total* of them are expected, for the progress bar; None when nobody knows.
     """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     from agents.broker import check_topics, ensure_topics, wait_for_broker
     from agents.process.supervision import first_of
     from agents.publish import InFlight, OutcomePublisher, paced_by, parts_in_bytes

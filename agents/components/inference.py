@@ -6,9 +6,10 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from agents.workers import StageMetrics
+if TYPE_CHECKING:  # what only opens components, as `anabranch check`, needs no Faust
+    from agents.workers import StageMetrics
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from aiokafka.structs import ConsumerRecord
 from agents.audit.topic_audit import Audit, audit_topics
 from agents.broker.log_follower import follower, read_until
 from agents.broker.reach import ensure_topics, wait_for_broker
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.components.catalogue import open_component
 from agents.control.topic import ControlTopic
 from agents.process.runner import Running, running
@@ -86,7 +86,7 @@ def trained_small(
     path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     file, registry = load_pipeline(path), Registry(home / "registry")
-    data = training_data.simulated(file.pipeline, rows=rows, seed=0)
+    data = labelled_events.simulated(file.pipeline, rows=rows, seed=0)
     train(file.pipeline, home, data, registry, open_component=open_component)
     return Trained(home, file, registry)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from agents.broker.log_follower import follower
 from agents.broker.reach import ensure_topics
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.process.supervision import first_of
 from agents.publish import publisher as publishing
 from agents.publish.outcome_publisher import OutcomePublisher
@@ -80,7 +80,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def wanted(untrained: Trained, handbook: Handbook) -> Mapping[str, Doubles]:
     """By component, the reference's values (N, F), and training's before the reference begins."""
     pipeline, book = untrained.pipeline, handbook
-    data, found = training_data.collected(pipeline, book.events()), {}
+    data, found = labelled_events.collected(pipeline, book.events()), {}
     for name, columns in COLUMNS.items():
         windows = over_all_rows(pipeline, name, data.columns, data.labels)
         vector = FeatureVector(pipeline.component(name).features or [])

@@ -1,9 +1,8 @@
-"""`anabranch dead-letters`: what is dead and why, and how it gets its decision after all."""
+"""`anabranch dead-letters redrive`: dead letters go through the pipeline again."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,119 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands import letters_view as view
-from agents.commands.shared import (
-    BrokerOption,
-    JsonLinesOption,
-    JsonOption,
-    PipelineArgument,
-    run_async,
-    stderr,
-    until_signalled,
-)
+from agents.commands.dead_letters import view
+from agents.commands.dead_letters.filters import AttemptsOption, ReasonOption, StageOption, read_all
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.options import BrokerOption, JsonOption, PipelineArgument, pipeline_file
+from agents.commands.terminal import stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agents.redrive import Edit, Letter, Letters, Selection, Sent
-    from topics.pipeline import Pipeline, Topology
+    from topics.pipeline import Pipeline
     from topics.redrive import Errand
     from topics.settings import BrokerSettings
 
-_LONGEST_PLACE = 40
-
-app = typer.Typer(
-    help="See what is dead and why, and send it through the pipeline again.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-
-ReasonOption = Annotated[
-    str | None,
-    typer.Option("--reason", metavar="TEXT", help="Only those with it in their class or reason."),
-]
-StageOption = Annotated[
-    str | None, typer.Option("--stage", metavar="NAME", help="Only those that died there.")
-]
-AttemptsOption = Annotated[
-    int,
-    typer.Option(
-        "--attempts", min=1, metavar="N", help="After so many attempts a letter is given up."
-    ),
-]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", "-n", min=1, help="So many at most, the oldest first.")
 ]
-ListLimitOption = Annotated[
-    int | None,
-    typer.Option(
-        "--limit",
-        "-n",
-        min=1,
-        help=f"So many at most, the oldest first; {view.SHOWN} without it, or all with --json.",
-    ),
-]
 
 
-@app.command("list")
-def list_letters(
-    pipeline: PipelineArgument,
-    reason: ReasonOption = None,
-    stage: StageOption = None,
-    limit: ListLimitOption = None,
-    healed: Annotated[
-        bool, typer.Option("--all", help="Also those that have got their decision since.")
-    ] = False,
-    attempts: AttemptsOption = 3,
-    broker: BrokerOption = None,
-    as_json: JsonLinesOption = False,
-) -> None:
-    """List dead letters: one line for each event, the newest if it died more than once.
-
-    Examples:
-      anabranch dead-letters list card-fraud
-
-      anabranch dead-letters list card-fraud --stage features --reason InvalidEvent
-
-      anabranch dead-letters list card-fraud --json | jq -r .reason | sort | uniq -c
-    """
-    opened, _, settings = _opened(pipeline, broker)
-    letters: Letters = run_async(_read(settings, opened))
-    chosen = [
-        letter
-        for letter in letters.selected(reason, stage)
-        if healed or letters.state(letter, attempts) != "healed"
-    ]
-    if as_json:
-        view.write_lines(letters, chosen[:limit], attempts)
-    else:
-        view.print_list(letters, chosen, limit, attempts)
-
-
-@app.command()
-def show(
-    pipeline: PipelineArgument,
-    place: Annotated[str, typer.Argument(metavar="PARTITION@OFFSET", help="As `list` names it.")],
-    broker: BrokerOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show one dead letter whole: what went wrong, and the original record with its content.
-
-    Examples:
-      anabranch dead-letters show card-fraud 2@17
-    """
-    from agents.redrive import read_letter
-
-    partition, offset = _parsed(place)
-    opened, topology, settings = _opened(pipeline, broker)
-    letter: Letter = run_async(read_letter(settings, topology, opened.event.id, partition, offset))
-    if as_json:
-        typer.echo(view.dumped(view.content(letter)))
-    else:
-        view.print_content(letter)
-
-
-@app.command()
 def redrive(
     pipeline: PipelineArgument,
     reason: ReasonOption = None,
@@ -191,11 +96,12 @@ def redrive(
 
       anabranch dead-letters redrive card-fraud --limit 1 --dry-run
     """
+    from agents.broker import needed_broker
     from agents.redrive import Edit, due
 
     edited = None if edit is None else Edit(edit)
-    opened, _, settings = _opened(pipeline, broker)
-    letters: Letters = run_async(_read(settings, opened))
+    settings, spec = needed_broker(broker), pipeline_file(pipeline).pipeline
+    letters: Letters = run_async(read_all(settings, spec))
     going, skipped = due(
         letters, letters.selected(reason, stage), attempts=attempts, again=again
     )  # fmt: skip
@@ -204,12 +110,12 @@ def redrive(
     count = len(going) if limit is None else min(limit, len(going))
     if count and not (yes or dry_run or as_json) and sys.stdin.isatty():
         typer.confirm(f"redrive {count:,} dead letters?", abort=True)
-    plan = _Plan(opened, letters, going, edited, limit, rate, slower,
+    plan = _Plan(spec, letters, going, edited, limit, rate, slower,
                  timeout if wait else None)  # fmt: skip
-    done = run_async(_redrive(settings, plan, dry_run=dry_run)) if count else _Done()
+    result = run_async(_redrive(settings, plan, dry_run=dry_run)) if count else _Result()
     summary = view.summed(
-        done.selected, done.sent, skipped=skipped, edited=edited is not None, dry_run=dry_run,
-        not_sent=done.not_sent,
+        result.selected, result.sent, skipped=skipped, edited=edited is not None, dry_run=dry_run,
+        not_sent=result.not_sent,
     )  # fmt: skip
     if as_json:
         typer.echo(view.dumped(summary))
@@ -220,41 +126,6 @@ def redrive(
         wait and summary["waiting"]
     ):  # fmt: skip
         raise typer.Exit(1)
-
-
-def _parsed(place: str) -> tuple[int, int]:
-    """Partition and offset; BadParameter when *place* names none."""
-    partition, at, offset = place.partition("@")
-    if not (at and partition.isdecimal() and offset.isdecimal() and len(place) <= _LONGEST_PLACE):
-        raise typer.BadParameter(
-            f"{place!r} is not PARTITION@OFFSET", param_hint="PARTITION@OFFSET"
-        )
-    return int(partition), int(offset)
-
-
-def _opened(pipeline: str, broker: str | None) -> tuple[Pipeline, Topology, BrokerSettings]:
-    from agents.broker import needed_broker
-    from topics.pipeline import Topology, find_pipeline, load_pipeline
-
-    settings = needed_broker(broker)
-    opened = load_pipeline(find_pipeline(pipeline)).pipeline
-    return opened, Topology.of(opened), settings
-
-
-async def _read(settings: BrokerSettings, pipeline: Pipeline) -> Letters:
-    from agents.broker import wait_for_broker
-    from agents.redrive import read_letters
-
-    await wait_for_broker(settings)
-    # Letters refer to nothing that refers to them, but the collector would look at all of them
-    # again and again as they become more: that takes as long as reading them.
-    gc.disable()
-    try:
-        with stderr.status("reading dead letters"):
-            return await read_letters(settings, pipeline, payloads=False)
-    finally:
-        gc.enable()
-        gc.freeze()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +143,7 @@ class _Plan:
 
 
 @dataclass(slots=True)
-class _Done:
+class _Result:
     """What came of it."""
 
     selected: list[Selection] = field(default_factory=list)
@@ -281,38 +152,40 @@ class _Done:
     """Letters that are due and have not gone, because it was stopped."""
 
 
-async def _redrive(settings: BrokerSettings, plan: _Plan, *, dry_run: bool) -> _Done:
+async def _redrive(settings: BrokerSettings, plan: _Plan, *, dry_run: bool) -> _Result:
     """Select and, unless it is a dry run, send; the letters are read some at a time."""
     from agents.redrive import LetterReader, prepared_ahead, send_and_follow
     from agents.workers import TailReader
 
-    done, stopping, tail = _Done(), asyncio.Event(), TailReader(settings)
+    result, stopping, tail = _Result(), asyncio.Event(), TailReader(settings)
     until_signalled(stopping)
     reader = LetterReader(tail, plan.pipeline, plan.letters)
 
     async def parts() -> AsyncIterator[Sequence[Errand]]:
         async for selection in reader.selections(plan.going, plan.edit, most=plan.limit):
-            made = [] if dry_run else await reader.errands(selection)
-            selection.going = [it._replace(value=None, headers=[]) for it in selection.going]
-            done.selected.append(selection)
-            yield made
+            errands = [] if dry_run else await reader.errands(selection)
+            selection.going = [
+                letter._replace(value=None, headers=[]) for letter in selection.going
+            ]
+            result.selected.append(selection)
+            yield errands
 
     await tail.start()
     try:
         if dry_run:
             async for _ in parts():
                 pass
-            return done
+            return result
         total = len(plan.going) if plan.limit is None else min(plan.limit, len(plan.going))
         with _progress("redriving", total) as advance:
-            done.sent = await send_and_follow(
+            result.sent = await send_and_follow(
                 settings, plan.pipeline, prepared_ahead(parts()), rate=plan.rate,
                 slower=plan.slower, quiet_s=plan.quiet_s, stopping=stopping, advance=advance,
             )  # fmt: skip
-        left = sum(len(selection.left) for selection in done.selected)
-        tried = len(done.sent.gone) + len(done.sent.refused) + left
-        done.not_sent = max(0, total - tried)
-        return done
+        left = sum(len(selection.left) for selection in result.selected)
+        tried = len(result.sent.gone) + len(result.sent.refused) + left
+        result.not_sent = max(0, total - tried)
+        return result
     finally:
         await tail.stop()
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import BrokerOption, JsonOption, run_async, stderr, stdout
-from agents.commands.target import ComponentArgument, component_in, controlling, parsed
+from agents.commands.event_loop import run_async
+from agents.commands.models.model_names import (
+    ComponentArgument,
+    ModelName,
+    check_component,
+    component_in_service,
+    name_in_service,
+)
+from agents.commands.options import BrokerOption, JsonOption, open_registry, pipeline_file
+from agents.commands.terminal import stderr, stdout
 
 if TYPE_CHECKING:
-    from agents.commands.model_names import ModelName
+    from agents.control import ControlTopic
     from agents.service.promotion import Promoter
+    from topics.pipeline import PipelineFile
+    from topics.settings import BrokerSettings
 
 _LONGEST_REASON = 1000
 
@@ -68,7 +79,7 @@ def promote(
     """
     from topics.records.control import POLICY, WEIGHTS
 
-    wanted = parsed(target)
+    wanted = name_in_service(target)
 
     async def do(promoter: Promoter) -> int:
         if wanted.component == WEIGHTS:
@@ -77,7 +88,7 @@ def promote(
             return await promoter.promote_policy(reason)
         return (await promoter.promote(wanted.component, wanted.version, reason)).version
 
-    _changed(wanted, broker, do, wait, as_json=as_json)
+    _change(wanted, broker, do, wait, as_json=as_json)
 
 
 def rollback(
@@ -94,7 +105,7 @@ def rollback(
     """
     from topics.records.control import POLICY, WEIGHTS
 
-    wanted = parsed(target)
+    wanted = name_in_service(target)
 
     async def do(promoter: Promoter) -> int:
         if wanted.component == WEIGHTS:
@@ -103,7 +114,7 @@ def rollback(
             return await promoter.rollback_policy(reason)
         return (await promoter.rollback(wanted.component, reason)).version
 
-    _changed(wanted, broker, do, wait, as_json=as_json)
+    _change(wanted, broker, do, wait, as_json=as_json)
 
 
 def shadow(
@@ -123,7 +134,7 @@ def shadow(
 
       anabranch models shadow card-fraud/risk-forest --stop
     """
-    _challenge(component_in(target), 0.0, reason, wait, broker, stop=stop, as_json=as_json)
+    _challenge(component_in_service(target), 0.0, reason, wait, broker, stop=stop, as_json=as_json)
 
 
 def canary(
@@ -144,9 +155,8 @@ def canary(
 
       anabranch models canary card-fraud/risk-forest --stop
     """
-    _challenge(
-        component_in(target), _share(share), reason, wait, broker, stop=stop, as_json=as_json
-    )
+    wanted = component_in_service(target)
+    _challenge(wanted, _share(share), reason, wait, broker, stop=stop, as_json=as_json)
 
 
 def _challenge(
@@ -159,25 +169,23 @@ def _challenge(
             return 0
         return (await promoter.challenge(wanted.component, wanted.version, share, reason)).version
 
-    _changed(wanted, broker, do, 0 if stop else wait, shadows=not stop, as_json=as_json)
+    _change(wanted, broker, do, 0 if stop else wait, shadows=not stop, as_json=as_json)
 
 
-def _changed(
+def _change(
     wanted: ModelName, broker: str | None, do: Callable[[Promoter], Awaitable[int]], wait_s: float,
     *, shadows: bool = False, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a change, wait for what the workers say of it, and print that."""
     import json
 
-    async def change() -> dict[str, object]:
+    async def changed() -> dict[str, object]:
         from agents.broker import ensure_shadow_topic
         from agents.service.promotion import Promoter
-        from models.registry import Registry
         from topics.pipeline import Topology
-        from topics.settings import HomeSettings
 
-        async with controlling(wanted.pipeline, broker, wanted) as ((file, settings), control):
-            promoter = Promoter(control, file, Registry(HomeSettings().registry))
+        async with open_control(wanted.pipeline, broker, wanted) as (file, settings, control):
+            promoter = Promoter(control, file, open_registry())
             if shadows:
                 await ensure_shadow_topic(settings, Topology.of(file.pipeline), wanted.component)
             await control.tidy()
@@ -198,23 +206,42 @@ def _changed(
                     )  # fmt: skip
             return {
                 "pipeline": file.pipeline.name, "what": wanted.component, "version": version,
-                "workers": {name: it.model_dump() for name, it in reports.items()},
+                "workers": {name: report.model_dump() for name, report in reports.items()},
             }  # fmt: skip
 
-    told = run_async(change())
-    workers: dict[str, dict[str, str]] = told["workers"]
-    refused = {name: it["reason"] for name, it in workers.items() if it["state"] == "refused"}
+    outcome = run_async(changed())
+    workers: dict[str, dict[str, str]] = outcome["workers"]
     if as_json:
-        typer.echo(json.dumps(told))
+        typer.echo(json.dumps(outcome))
     else:
-        what = f"{told['pipeline']}/{told['what']}"
-        stdout.print(f"{what}@{told['version']}" if told["version"] else f"{what}: ended")
+        what = f"{outcome['pipeline']}/{outcome['what']}"
+        stdout.print(f"{what}@{outcome['version']}" if outcome["version"] else f"{what}: ended")
         for name, report in workers.items():
             stdout.print(f"  {name}: {report['state']} {report['reason']}".rstrip())
         if wait_s and not workers:
             stderr.print("no worker has answered yet: it is taken over when one runs")
-    if refused:
+    if any(report["state"] == "refused" for report in workers.values()):
         raise typer.Exit(1)
+
+
+@asynccontextmanager
+async def open_control(
+    pipeline: str, broker: str | None, wanted: ModelName | None = None
+) -> AsyncIterator[tuple[PipelineFile, BrokerSettings, ControlTopic]]:
+    """A pipeline's file, the broker that it runs on, and its control topic.
+
+    Raises BadParameter first if the pipeline has not what is *wanted*.
+    """
+    from agents.broker import needed_broker, wait_for_broker
+    from agents.control import ControlTopic
+    from topics.pipeline import Topology
+
+    file, settings = pipeline_file(pipeline), needed_broker(broker)
+    if wanted is not None:
+        check_component(wanted, file)
+    await wait_for_broker(settings)
+    async with ControlTopic(settings, Topology.of(file.pipeline)) as control:
+        yield file, settings, control
 
 
 def _share(text: str) -> float:

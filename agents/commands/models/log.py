@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import BrokerOption, JsonOption, run_async, stdout
-from agents.commands.target import controlling
+from agents.commands.event_loop import run_async
+from agents.commands.models.service import open_control
+from agents.commands.options import BrokerOption, JsonOption
+from agents.commands.terminal import stdout
 
 if TYPE_CHECKING:
     from agents.control import ControlTopic
@@ -29,7 +31,7 @@ def log(
     from agents.control import now_ms
 
     async def read() -> ControlTopic:
-        async with controlling(pipeline, broker) as (_, control):
+        async with open_control(pipeline, broker) as (_file, _settings, control):
             control.reports.forget(now_ms())
             return control
 
@@ -38,11 +40,12 @@ def log(
     if as_json:
         typer.echo(json.dumps({
             "audit": [entry.model_dump() for entry in state.audit],
-            "deployments": {name: it.model_dump() for name, it in state.deployments.items()},
-            "workers": [{"component": name, "worker": worker, **it.model_dump()}
-                        for (name, worker), it in reports.workers.items()],
-            "firsts": [{"component": name, "version": version, "partition": p, **it.model_dump()}
-                       for (name, version, p), it in reports.firsts.items()],
+            "deployments": {name: deployment.model_dump()
+                            for name, deployment in state.deployments.items()},
+            "workers": [{"component": name, "worker": worker, **report.model_dump()}
+                        for (name, worker), report in reports.workers.items()],
+            "firsts": [{"component": name, "version": version, "partition": p, **first.model_dump()}
+                       for (name, version, p), first in reports.firsts.items()],
         }))  # fmt: skip
     else:
         _print_log(state.audit)
@@ -54,9 +57,9 @@ def _print_log(audit: list[AuditEntry]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("at", "action", "what", "version", "before", "by", "reason"):
         table.add_column(column)
-    for it in audit:
+    for entry in audit:
         table.add_row(
-            it.at, it.action, it.what, str(it.version or "-"), str(it.before or "-"), it.by,
-            it.reason,
+            entry.at, entry.action, entry.what, str(entry.version or "-"),
+            str(entry.before or "-"), entry.by, entry.reason,
         )  # fmt: skip
     stdout.print(table)

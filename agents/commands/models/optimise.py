@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from agents.commands.shared import JsonOption, print_json, stderr, stdout
+from agents.commands.options import (
+    SIMULATED_ROWS,
+    DataOption,
+    JsonOption,
+    RowsOption,
+    open_registry,
+    pipeline_file,
+)
+from agents.commands.terminal import counting_bars, percent_bars, print_json, stdout
 
 if TYPE_CHECKING:
     from models.registry import ComponentVariants, Fused, OptimiseReport, Variant
-
-_SIMULATED_ROWS = 150_000
 
 
 def optimise(
@@ -23,11 +28,8 @@ def optimise(
             metavar="PIPELINE[/COMPONENT]", help="Name under deploy/pipelines, or a file."
         ),
     ],
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Parquet, CSV or JSONL; without it, simulated events."),
-    ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Simulated events.")] = _SIMULATED_ROWS,
+    data: DataOption = None,
+    rows: RowsOption = SIMULATED_ROWS,
     seed: Annotated[int, typer.Option(min=0, help="Seed of simulator and calibration.")] = 0,
     batch: Annotated[
         list[int] | None,
@@ -67,41 +69,28 @@ def optimise(
 
       anabranch models optimise churn.yaml --data churn.csv --apply
     """
-    from agents.commands.labelled_rows import gathered_rows
+    from agents.commands.labelled_events import training_rows
     from agents.components import open_component
     from agents.service.open_version import open_weights
-    from models.registry import Registry
     from models.variants.model_source import Setting
     from models.variants.optimisation import optimise as measured_variants
     from models.variants.optimisation import register
     from models.variants.plot import check_drawable, draw
-    from topics.pipeline import find_pipeline, load_pipeline
-    from topics.settings import HomeSettings
 
     if plot is not None:
         check_drawable(plot)
-    name, only = _parts(target)
-    file = load_pipeline(find_pipeline(name))
-    pipeline, registry = file.pipeline, Registry(HomeSettings().registry)
+    name, only = _pipeline_and_component(target)
+    file, registry = pipeline_file(name), open_registry()
+    pipeline = file.pipeline
     if batch is not None:
         tolerances = pipeline.optimise.model_copy(update={"batch": sorted(set(batch))})
         pipeline = pipeline.model_copy(update={"optimise": tolerances})
     weights = open_weights(pipeline, registry).values
     setting = Setting(pipeline, file.path.parent, registry, weights, open_component)
-    with Progress(
-        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), console=stderr,
-    ) as bars:  # fmt: skip
-        gathered = gathered_rows(file.pipeline, data, rows=rows, seed=seed, bars=bars)
-        tasks = {}
-
-        def progressed(part: str, fraction: float) -> None:
-            if part not in tasks:
-                tasks[part] = bars.add_task(part, total=100)
-            bars.update(tasks[part], completed=round(100 * fraction))
-
+    with counting_bars() as bars:
+        training = training_rows(file.pipeline, data, rows=rows, seed=seed, bars=bars)
         report, models = measured_variants(
-            setting, gathered, only=only, seed=seed, progress=progressed
+            setting, training, only=only, seed=seed, progress=percent_bars(bars)
         )
     if apply:
         report = register(setting, report, models)
@@ -113,7 +102,7 @@ def optimise(
         draw(report, plot)
 
 
-def _parts(target: str) -> tuple[str, str | None]:
+def _pipeline_and_component(target: str) -> tuple[str, str | None]:
     """The pipeline and the component of `PIPELINE[/COMPONENT]`, where PIPELINE may be a path."""
     pipeline, slash, component = target.rpartition("/")
     if not slash or target.endswith((".yaml", ".yml")):
@@ -131,14 +120,16 @@ def print_report(report: OptimiseReport) -> None:
         f"{report.machine}: {report.rows:,} held-out rows, {report.calibration_rows:,} to "
         f"calibrate; µs of one thread a row, and × fp32; {report.seconds:.1f} s"
     )
-    if sum(it.chosen != "fp32" for it in report.components) > 1:
+    if sum(component.chosen != "fp32" for component in report.components) > 1:
         stdout.print(f"with all of them in place {report.flips_together:,} decisions flip")
 
 
 def _print_component(component: ComponentVariants, report: OptimiseReport) -> None:
     from rich.table import Table
 
-    batches = next(it.speed.us_per_row for it in component.variants if it.speed is not None)
+    batches = next(
+        variant.speed.us_per_row for variant in component.variants if variant.speed is not None
+    )
     table = Table(box=None, pad_edge=False, title_justify="left")
     table.title = (
         f"{component.component}@{component.version} (fp32 seems {component.noise:.1%} from itself)"

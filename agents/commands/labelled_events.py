@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import orjson
 from pydantic_core import ValidationError
+from rich.markup import escape
+from rich.progress import Progress
 
+from agents.commands.terminal import BAR_NAME_WIDTH
 from models.data import count_rows
 from models.data.event_rows import event_rows
 from models.simulators import TRAINING
@@ -19,10 +22,12 @@ from models.training.training_memory import check_memory, rows_about
 from topics.errors import AnabranchError
 from topics.events import MISSING, EventDecoder, field_reasons
 from topics.pipeline import Pipeline
+from topics.printable import printable
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int], None]
+OnRows = Callable[[int], None]
+"""Told how many more rows were read."""
 _CHUNK = 20_000
 _NO_TIME = "1970-01-01T00:00:00Z"
 """Of every row whose file has no times, so that the same file gives the same models."""
@@ -32,8 +37,32 @@ class NoTrainingData(AnabranchError):
     """There is nothing to train on."""
 
 
+def training_rows(
+    pipeline: Pipeline, data: str | None, *, rows: int, seed: int, bars: Progress
+) -> TrainingData:
+    """The rows of file *data*, or so many simulated ones, with a progress bar.
+
+    Raises NoTrainingData, DatasetError.
+    """
+    if data is None:
+        bar = bars.add_task("simulated events", total=rows)
+    else:
+        name = escape(f"events of {printable(data)}"[-BAR_NAME_WIDTH:])
+        bar = bars.add_task(name, total=count_rows(data))
+
+    def on_rows(count: int) -> None:
+        bars.advance(bar, count)
+
+    if data is None:
+        training = simulated(pipeline, rows=rows, seed=seed, on_rows=on_rows)
+    else:
+        training = from_file(pipeline, data, seed=seed, on_rows=on_rows)
+    bars.update(bar, total=bars.tasks[bar].completed)  # a source may have fewer
+    return training
+
+
 def simulated(
-    pipeline: Pipeline, *, rows: int, seed: int, progress: Progress = lambda _: None
+    pipeline: Pipeline, *, rows: int, seed: int, on_rows: OnRows = lambda _: None
 ) -> TrainingData:
     """*rows* events of the pipeline's simulator, or as many as it has, in time order."""
     if pipeline.name not in TRAINING:
@@ -41,11 +70,11 @@ def simulated(
             f"pipeline {pipeline.name} has no simulator: give its data with --data FILE"
         )
     events = TRAINING[pipeline.name](seed)
-    return collected(pipeline, ((e.event, e.label) for e in islice(events, rows)), progress)
+    return collected(pipeline, ((e.event, e.label) for e in islice(events, rows)), on_rows)
 
 
 def from_file(
-    pipeline: Pipeline, path: str, *, seed: int = 0, progress: Progress = lambda _: None
+    pipeline: Pipeline, path: str, *, seed: int = 0, on_rows: OnRows = lambda _: None
 ) -> TrainingData:
     """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file.
 
@@ -55,7 +84,7 @@ def from_file(
     """
     if (rows := rows_about(path)) is not None:
         check_memory(pipeline, rows, path)
-    data = collected(pipeline, labelled(pipeline, path), progress)
+    data = collected(pipeline, events_and_labels(pipeline, path), on_rows)
     for name in data.constant(_fields_used(pipeline)):
         log.warning("%s: %s has one value only: features made of it say nothing", path, name)
     return data if pipeline.data.published_at is None else data.dealt(seed)
@@ -67,12 +96,7 @@ def _fields_used(pipeline: Pipeline) -> list[str]:
     return [name for name in pipeline.event.fields if name in used]
 
 
-def rows_in(path: str) -> int | None:
-    """How many rows the file has, where that is cheap to know."""
-    return count_rows(path)
-
-
-def labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object], bool]]:
+def events_and_labels(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object], bool]]:
     """The rows of a file as the events that a producer would publish, not validated; labels.
 
     Raises NoTrainingData when the pipeline file names no label column.
@@ -88,8 +112,8 @@ def labelled(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object],
 
 def collected(
     pipeline: Pipeline,
-    events_and_labels: Iterable[tuple[dict[str, object], bool]],
-    progress: Progress = lambda _: None,
+    labelled: Iterable[tuple[dict[str, object], bool]],
+    on_rows: OnRows = lambda _: None,
 ) -> TrainingData:
     """The valid ones of these events and their labels, as columns.
 
@@ -98,7 +122,7 @@ def collected(
     decoder = EventDecoder(pipeline.event)
     parts: list[dict[str, np.ndarray]] = []
     labels: list[bool] = []
-    rows = iter(events_and_labels)
+    rows = iter(labelled)
     invalid = 0
     while chunk := list(islice(rows, _CHUNK)):
         events: list[dict[str, Any]] = []
@@ -112,11 +136,12 @@ def collected(
                 continue
             labels.append(bool(label))
         parts.append(decoder.columns(events))
-        progress(len(chunk))
+        on_rows(len(chunk))
         check_memory(pipeline, len(labels), "what was read so far", held=len(labels))
     if not labels:
-        why = f"all {invalid} rows are invalid events, the last because {reason}" if invalid else (
-            "the data has no rows")  # fmt: skip
+        why = "the data has no rows"
+        if invalid:
+            why = f"all {invalid} rows are invalid events, the last because {reason}"
         raise NoTrainingData(f"nothing to train {pipeline.name} on: {why}")
     if invalid:
         log.warning(

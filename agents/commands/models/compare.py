@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import BrokerOption, JsonOption, print_json, run_async, stderr, stdout
-from agents.commands.target import ComponentArgument, component_in, controlling
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.models.model_names import ComponentArgument, ModelName, component_in_service
+from agents.commands.models.service import open_control
+from agents.commands.options import BrokerOption, JsonOption, open_registry
+from agents.commands.terminal import print_json, stderr, stdout
 
 if TYPE_CHECKING:
-    from agents.commands.model_names import ModelName
     from agents.service.challenger_result import Comparison, Judged
     from topics.pipeline import Pipeline
 
@@ -61,32 +63,28 @@ def compare(
     """
     if on not in (None, "score", "signal"):
         raise typer.BadParameter(f"{on!r} is neither score nor signal", param_hint="--on")
-    found = run_async(
-        _compare(
-            component_in(target), broker, on, alpha, max_failures, follow=follow, decide=decide
-        )
+    wanted = component_in_service(target)
+    comparison = run_async(
+        _compare(wanted, broker, on, alpha, max_failures, follow=follow, decide=decide)
     )
     if as_json:
-        print_json(found.model_dump_json())
+        print_json(comparison.model_dump_json())
     else:
-        _print_comparison(found)
+        _print_comparison(comparison)
 
 
 async def _compare(
     wanted: ModelName, broker: str | None, on: str | None, alpha: float, max_failures: int,
     *, follow: bool, decide: bool,
 ) -> Comparison:  # fmt: skip
-    from agents.commands.shared import until_signalled
     from agents.service.challenger_follower import following
     from agents.service.challenger_score import Comparer
     from agents.service.promotion import Promoter
-    from models.registry import Registry
-    from topics.settings import HomeSettings
 
     stopping = asyncio.Event()
     until_signalled(stopping)
-    async with controlling(wanted.pipeline, broker, wanted) as ((file, settings), control):
-        promoter = Promoter(control, file, Registry(HomeSettings().registry))
+    async with open_control(wanted.pipeline, broker, wanted) as (file, settings, control):
+        promoter = Promoter(control, file, open_registry())
         champion, challenger = promoter.contestants(wanted.component)
         state = control.state
         comparer = Comparer(
@@ -101,12 +99,12 @@ async def _compare(
                 while time.monotonic() < tell_at:
                     await follower.more()
                 stderr.print(comparer.verdict()[1])
-        found = comparer.comparison()
-        if decide and found.verdict == "better":
-            await promoter.promote(wanted.component, challenger, found.reason)
-        elif decide and found.verdict == "worse":
-            await promoter.end_challenge(wanted.component, found.reason)
-        return found
+        comparison = comparer.comparison()
+        if decide and comparison.verdict == "better":
+            await promoter.promote(wanted.component, challenger, comparison.reason)
+        elif decide and comparison.verdict == "worse":
+            await promoter.end_challenge(wanted.component, comparison.reason)
+        return comparison
 
 
 def _judged(pipeline: Pipeline, name: str, on: str | None) -> Judged:
@@ -114,31 +112,30 @@ def _judged(pipeline: Pipeline, name: str, on: str | None) -> Judged:
     return "score" if on == "score" or (on is None and extracts) else "signal"
 
 
-def _line(found: Comparison) -> str:
-    return (
-        f"{found.rows:,} events, {found.labelled:,} with an outcome, "
-        f"agreement {found.agreement:.2%}, {found.verdict}"
-    )
-
-
-def _print_comparison(found: Comparison) -> None:
+def _print_comparison(comparison: Comparison) -> None:
     from rich.table import Table
 
-    stdout.print(_line(found))
+    stdout.print(
+        f"{comparison.rows:,} events, {comparison.labelled:,} with an outcome, "
+        f"agreement {comparison.agreement:.2%}, {comparison.verdict}"
+    )
     table = Table(box=None, pad_edge=False)
-    for column in (f"by {found.on}", "Brier", "AUC ROC", "average precision"):
+    for column in (f"by {comparison.on}", "Brier", "AUC ROC", "average precision"):
         table.add_column(column, justify="left" if column.startswith("by") else "right")
-    for name, model in (("champion", found.champion), ("challenger", found.challenger)):
-        quality = found.quality.get(name)
+    for name, model in (("champion", comparison.champion), ("challenger", comparison.challenger)):
+        quality = comparison.quality.get(name)
         figures = (
             (quality.brier, quality.auc, quality.average_precision) if quality else (None,) * 3
         )
-        table.add_row(f"{name} {model}", *("-" if it is None else f"{it:.4f}" for it in figures))
+        table.add_row(
+            f"{name} {model}", *("-" if figure is None else f"{figure:.4f}" for figure in figures)
+        )
     stdout.print(table)
     stdout.print(
-        f"signals differ by {found.mean_difference:.4f} on average, {found.max_difference:.4f} at "
-        f"most; decided by the challenger: {found.canary_rows:,}; its failures: {found.failures:,}"
+        f"signals differ by {comparison.mean_difference:.4f} on average, "
+        f"{comparison.max_difference:.4f} at most; decided by the challenger: "
+        f"{comparison.canary_rows:,}; its failures: {comparison.failures:,}"
     )
-    for flip, count in sorted(found.flips.items(), key=lambda it: -it[1]):
+    for flip, count in sorted(comparison.flips.items(), key=lambda item: -item[1]):
         stdout.print(f"  {flip}: {count:,}")
-    stdout.print(found.reason)
+    stdout.print(comparison.reason)

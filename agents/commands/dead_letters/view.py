@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table
 
-from agents.commands.shared import stderr, stdout
+from agents.commands.terminal import stderr, stdout
 from topics.printable import printable_json, readable
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def content(letter: Letter) -> dict[str, Any]:
         **({"bytes": letter.size, "sha256": letter.digest} if letter.digest else {}),
         "key": None if letter.key is None else letter.key.decode(errors="replace"),
         "headers": {
-            name: None if held is None else held.decode(errors="replace")
-            for name, held in letter.headers
+            name: None if value is None else value.decode(errors="replace")
+            for name, value in letter.headers
         },
         "value": readable(letter.value),
     }

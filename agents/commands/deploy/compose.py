@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import PipelineArgument, stderr
+from agents.commands.options import PipelineArgument, pipeline_file
+from agents.commands.terminal import stderr
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
     from agents.manifests import Layout
     from topics.pipeline import PipelineFile
 
-_SOURCE = Path(__file__).resolve().parents[2]
+_SOURCE = Path(__file__).resolve().parents[3]
 
 
 class NoSourceTree(AnabranchError):
@@ -60,9 +61,8 @@ def compose(
       anabranch deploy compose card-fraud --secure -o deploy/compose/secure.yml
     """  # fmt: skip
     from agents.manifests import render, render_secure
-    from topics.pipeline import find_pipeline, load_pipeline
 
-    file = load_pipeline(find_pipeline(pipeline))
+    file = pipeline_file(pipeline)
     layout = _layout(file, pipeline, output, secure=secure)
     text = (render_secure if secure else render)(file.pipeline, layout)
     if output is None:

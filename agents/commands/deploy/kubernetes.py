@@ -1,4 +1,4 @@
-"""`anabranch deploy`: files that run a pipeline elsewhere, made from its pipeline file."""
+"""`anabranch deploy kubernetes`: a pipeline's manifests, a Kustomize base and overlays."""
 
 from __future__ import annotations
 
@@ -7,18 +7,10 @@ from typing import Annotated
 
 import typer
 
-from agents.commands.deploy_compose import compose
-from agents.commands.shared import PipelineArgument, stderr
-
-app = typer.Typer(
-    help="Write the files that run a pipeline elsewhere.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.command("compose")(compose)
+from agents.commands.options import PipelineArgument, pipeline_file
+from agents.commands.terminal import stderr
 
 
-@app.command("kubernetes")
 def kubernetes(
     pipeline: PipelineArgument,
     output: Annotated[
@@ -56,7 +48,6 @@ def kubernetes(
     from pydantic import ValidationError
 
     from agents.manifests.kubernetes import Cluster, write
-    from topics.pipeline import find_pipeline, load_pipeline
 
     try:
         cluster = Cluster(kafka=kafka, image=image, monitoring=monitoring)
@@ -64,10 +55,9 @@ def kubernetes(
         wrong = exc.errors()[0]
         option = f"--{wrong['loc'][0]}"
         raise typer.BadParameter(f"{wrong['input']!r} is no such name", param_hint=option) from exc
-    path = find_pipeline(pipeline)
-    file = load_pipeline(path)
+    file = pipeline_file(pipeline)
     folder = output or Path("deploy") / "kubernetes" / file.pipeline.name
-    written = write(folder, file.pipeline, path.read_text(), cluster)
+    written = write(folder, file.pipeline, file.path.read_text(), cluster)
     stderr.print(f"{len(written)} files in {folder}", highlight=False, soft_wrap=True)
     for spec in file.pipeline.components:
         if spec.model is not None and spec.model.path is not None:
