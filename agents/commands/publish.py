@@ -151,7 +151,7 @@ async def publish_events(
 
     from agents.broker import check_topics, ensure_topics, wait_for_broker
     from agents.process.supervision import first_of
-    from agents.publish import InFlight, OutcomePublisher, paced_by, parts_in_bytes
+    from agents.publish import InFlight, OutcomePublisher, chunks_that_fit, scheduled
     from agents.publish import publisher as publishing
     from topics.pipeline import Topology
 
@@ -175,20 +175,20 @@ async def publish_events(
     async with (
         publishing.producer(settings) as kafka,
         InFlight.of(settings, topology) as in_flight,
-        parts_in_bytes(settings, topology, in_flight) as parts,
+        chunks_that_fit(settings, topology, in_flight) as fitting,
     ):
         room = None if max_in_flight is None else in_flight.room(max_in_flight)
         with Progress(*columns, console=stderr) as bars:
             task = bars.add_task(topology.events, total=total, rate=0.0)
             began = time.monotonic()
             known = OutcomePublisher(pipeline, wanted=wanted)
-            labelled, pace = paced_by(events, pipeline.event.time, rate, speed)
-            async for chunk in publishing.paced(
-                known.following(labelled), pace=pace, room=room, stopping=stopping,
+            labelled, schedule = scheduled(events, pipeline.event.time, rate, speed)
+            async for chunk in publishing.due_chunks(
+                known.following(labelled), schedule=schedule, room=room, stopping=stopping,
                 most=min(publishing.CHUNK, max_in_flight or publishing.CHUNK),
             ):  # fmt: skip
                 await known.publish_known(kafka)
-                async for part in parts(chunk, stopping):
+                async for part in fitting(chunk, stopping):
                     await publishing.publish_chunk(
                         kafka, topology.events, topology.partitions, part
                     )

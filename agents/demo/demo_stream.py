@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from agents.demo.event_stream import Stream
 from agents.process.child_process import WorkerProcess
-from agents.publish import paced_by
+from agents.publish import scheduled
 from models.simulators import CALM, SIMULATORS, LabelledEvent, Scenario, Simulator
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline
@@ -105,8 +105,8 @@ class Demo(Stream):
                 self._labels.append(labelled.label)
                 yield labelled
 
-        labelled, pace = paced_by(simulated(), self.pipeline.event.time, rate, speed)
-        await self.stream(settings, labelled, workers, pace=pace, patience_s=_PATIENCE_S)
+        labelled, schedule = scheduled(simulated(), self.pipeline.event.time, rate, speed)
+        await self.stream(settings, labelled, workers, schedule=schedule, patience_s=_PATIENCE_S)
 
     def decided(self, decision: Mapping[str, Any]) -> None:
         """Keep what the summary and the live view need of a decision record."""

@@ -31,7 +31,7 @@ from agents.control.topic import ControlTopic
 from agents.process.runner import Running, running
 from agents.publish import publisher as publishing
 from agents.publish.in_flight import InFlight
-from agents.publish.pacing import AtRate
+from agents.publish.schedule import ConstantRate
 from agents.service.hot_swap import Swapper
 from agents.service.open_pipeline import open_parts
 from agents.workers.metrics import Metrics
@@ -177,7 +177,7 @@ async def publish(
     await wait_for_broker(broker)
     await ensure_topics(broker, topology)
     async with publishing.producer(broker) as kafka:
-        async for chunk in publishing.paced(events, pace=AtRate(rate), room=None):
+        async for chunk in publishing.due_chunks(events, schedule=ConstantRate(rate), room=None):
             await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
 
 
@@ -205,8 +205,8 @@ async def flowing(broker: BrokerSettings, pipeline: Pipeline, seed: int) -> Asyn
 
     async def flows() -> None:
         async with publishing.producer(broker) as kafka, InFlight.of(broker, topology) as ahead:
-            async for chunk in publishing.paced(
-                events, pace=AtRate(_TRICKLE), room=ahead.room(_AHEAD), most=_AHEAD,
+            async for chunk in publishing.due_chunks(
+                events, schedule=ConstantRate(_TRICKLE), room=ahead.room(_AHEAD), most=_AHEAD,
                 stopping=flow.ending,
             ):  # fmt: skip
                 await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)

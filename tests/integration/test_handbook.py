@@ -128,7 +128,7 @@ class Stream:
 
         events = outcomes.following(self.handbook.events())
         async with publishing.producer(broker) as kafka:
-            async for chunk in publishing.paced(events, pace=None, room=room):
+            async for chunk in publishing.due_chunks(events, schedule=None, room=room):
                 await outcomes.publish_known(kafka)
                 await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
                 self.published += len(chunk)

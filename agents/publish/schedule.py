@@ -9,25 +9,25 @@ from typing import Protocol, Self
 
 from topics.events import milliseconds
 
-Labelled = tuple[Mapping[str, object], bool | None]
+EventAndOutcome = tuple[Mapping[str, object], bool | None]
 """An event and its outcome; None where that is not known."""
 
 
-class Pace(Protocol):
+class Schedule(Protocol):
     """Says when the events of a stream are due."""
 
     def due(self, given: int, most: int) -> int:
         """How many more are due now that *given* were published; more than *most* are as good."""
 
 
-class AtRate:
+class ConstantRate:
     """The same number of events every second, from the first question on."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._clock = rate, clock
         self._began: float | None = None
 
-    def due(self, given: int, most: int) -> int:  # noqa: ARG002  # a Pace
+    def due(self, given: int, most: int) -> int:  # noqa: ARG002  # a Schedule
         """How many more are due now that *given* were published."""
         now = self._clock()
         if self._began is None:
@@ -35,7 +35,7 @@ class AtRate:
         return int((now - self._began) * self._rate) + 1 - given
 
 
-class AtEventTimes:
+class EventTimes:
     """The events that it is given, in their order, and their pace: their times' own, but faster.
 
     *speed* seconds of event time pass in a second, from the first event on. Nothing is left
@@ -45,7 +45,7 @@ class AtEventTimes:
 
     def __init__(
         self,
-        events: Iterable[Labelled],
+        events: Iterable[EventAndOutcome],
         time_field: str,
         speed: float,
         clock: Callable[[], float] = time.monotonic,
@@ -53,7 +53,7 @@ class AtEventTimes:
         self._left = iter(events)
         self._field, self._clock = time_field, clock
         self._ms_a_second = speed * 1000
-        self._ahead: deque[tuple[float, Labelled]] = deque()
+        self._ahead: deque[tuple[float, EventAndOutcome]] = deque()
         """Events that are read, and when they are due by the clock: never falling."""
         self._start: float | None = None
         """By the clock, when event time was 0."""
@@ -62,13 +62,13 @@ class AtEventTimes:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Labelled:
+    def __next__(self) -> EventAndOutcome:
         """The next event, due or not."""
         if not self._ahead and not self._read():
             raise StopIteration
         return self._ahead.popleft()[1]
 
-    def due(self, given: int, most: int) -> int:  # noqa: ARG002  # a Pace
+    def due(self, given: int, most: int) -> int:  # noqa: ARG002  # a Schedule
         """How many of the next events are due; 1 when there are no more, which `next` then says."""
         now = self._clock()
         while len(self._ahead) < most and (not self._ahead or self._ahead[-1][0] <= now):
@@ -78,11 +78,11 @@ class AtEventTimes:
 
     def _read(self) -> bool:
         """Read one more event, if there is one."""
-        found = next(self._left, None)
-        if found is None:
+        labelled = next(self._left, None)
+        if labelled is None:
             return False
-        self._last = max(self._last, self._due_at(found[0].get(self._field)))
-        self._ahead.append((self._last, found))
+        self._last = max(self._last, self._due_at(labelled[0].get(self._field)))
+        self._ahead.append((self._last, labelled))
         return True
 
     def _due_at(self, event_time: object) -> float:
@@ -95,11 +95,11 @@ class AtEventTimes:
         return self._start + passed
 
 
-def paced_by(
-    events: Iterable[Labelled], time_field: str, rate: float | None, speed: float | None
-) -> tuple[Iterable[Labelled], Pace | None]:
+def scheduled(
+    events: Iterable[EventAndOutcome], time_field: str, rate: float | None, speed: float | None
+) -> tuple[Iterable[EventAndOutcome], Schedule | None]:
     """The events to publish, and their pace: by *speed* or *rate*, or none where both are None."""
     if speed is not None:
-        timed = AtEventTimes(events, time_field, speed)
+        timed = EventTimes(events, time_field, speed)
         return timed, timed
-    return events, None if rate is None else AtRate(rate)
+    return events, None if rate is None else ConstantRate(rate)

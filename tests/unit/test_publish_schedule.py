@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.publish.pacing import AtEventTimes, AtRate, Labelled, Pace
-from agents.publish.publisher import paced
+from agents.publish.publisher import due_chunks
+from agents.publish.schedule import ConstantRate, EventAndOutcome, EventTimes, Schedule
 from topics.records.decision import rfc3339
 
 DAY_MS = 1_522_540_800_000  # 2018-04-01
@@ -35,20 +35,23 @@ def at(seconds: float) -> dict[str, object]:
 
 def timed(
     clock: Clock, seconds: Iterable[float | dict[str, object]], speed: float = 1.0
-) -> AtEventTimes:
+) -> EventTimes:
     events = (it if isinstance(it, dict) else at(it) for it in seconds)
-    return AtEventTimes(((event, None) for event in events), "at", speed, clock)
+    return EventTimes(((event, None) for event in events), "at", speed, clock)
 
 
-def due_at(clock: Clock, pace: AtEventTimes, now_s: float) -> int:
+def due_at(clock: Clock, schedule: EventTimes, now_s: float) -> int:
     """How many events are due *now_s* seconds after the start; they are taken."""
     clock.now_s = 1000.0 + now_s
-    due = pace.due(0, MOST)
-    return sum(1 for _ in zip(range(due), pace, strict=False))
+    due = schedule.due(0, MOST)
+    return sum(1 for _ in zip(range(due), schedule, strict=False))
 
 
 async def published(
-    clock: Clock, events: Iterable[Labelled], pace: Pace | None, room: int | None = None
+    clock: Clock,
+    events: Iterable[EventAndOutcome],
+    schedule: Schedule | None,
+    room: int | None = None,
 ) -> list[tuple[float, int]]:
     """(seconds, events) of each chunk."""
     began = clock.now_s
@@ -58,70 +61,70 @@ async def published(
         return room or 0
 
     pairs = ((b"key", b"value") for _ in events)
-    chunks = paced(
-        pairs, pace=pace, room=None if room is None else left, most=most, sleep=clock.sleep
+    chunks = due_chunks(
+        pairs, schedule=schedule, room=None if room is None else left, most=most, sleep=clock.sleep
     )
     return [(clock.now_s - began, len(chunk)) async for chunk in chunks]
 
 
 def test_a_rate_gives_as_many_events_every_second() -> None:
     clock = Clock()
-    pace = AtRate(10, clock)
-    assert pace.due(0, MOST) == 1
+    schedule = ConstantRate(10, clock)
+    assert schedule.due(0, MOST) == 1
     clock.now_s += 2
-    assert pace.due(1, MOST) == 20
+    assert schedule.due(1, MOST) == 20
 
 
 def test_events_are_due_when_their_times_come() -> None:
     clock = Clock()
-    pace = timed(clock, [0, 0, 1, 5])
-    assert [due_at(clock, pace, now) for now in (0, 0.9, 1, 4.9, 5)] == [2, 0, 1, 0, 1]
+    schedule = timed(clock, [0, 0, 1, 5])
+    assert [due_at(clock, schedule, now) for now in (0, 0.9, 1, 4.9, 5)] == [2, 0, 1, 0, 1]
 
 
 def test_speed_is_seconds_of_event_time_in_a_second() -> None:
     clock = Clock()
-    pace = timed(clock, [0, 1800, 3600, 7200], speed=3600)
-    assert [due_at(clock, pace, now) for now in (0, 0.49, 0.5, 1, 2)] == [1, 0, 1, 1, 1]
+    schedule = timed(clock, [0, 1800, 3600, 7200], speed=3600)
+    assert [due_at(clock, schedule, now) for now in (0, 0.49, 0.5, 1, 2)] == [1, 0, 1, 1, 1]
 
 
 def test_the_first_event_is_due_at_once_whenever_it_happened() -> None:
     clock = Clock()
-    pace = timed(clock, [90_000, 90_001])
-    assert [due_at(clock, pace, now) for now in (0, 1)] == [1, 1]
+    schedule = timed(clock, [90_000, 90_001])
+    assert [due_at(clock, schedule, now) for now in (0, 1)] == [1, 1]
 
 
 def test_an_event_without_a_valid_time_goes_with_its_predecessor() -> None:
     clock = Clock()
     bad: list[dict[str, object]] = [{}, {"at": None}, {"at": "yesterday"}, {"at": 7}]
-    pace = timed(clock, [*bad, 0, *bad, 10, *bad])
-    assert [due_at(clock, pace, now) for now in (0, 9.9, 10)] == [9, 0, 5]
+    schedule = timed(clock, [*bad, 0, *bad, 10, *bad])
+    assert [due_at(clock, schedule, now) for now in (0, 9.9, 10)] == [9, 0, 5]
 
 
 def test_an_event_behind_its_predecessor_goes_with_it() -> None:
     clock = Clock()
-    pace = timed(clock, [0, 10, 3, 11])
-    assert [due_at(clock, pace, now) for now in (0, 5, 10, 11)] == [1, 0, 2, 1]
+    schedule = timed(clock, [0, 10, 3, 11])
+    assert [due_at(clock, schedule, now) for now in (0, 5, 10, 11)] == [1, 0, 2, 1]
 
 
 def test_no_more_is_read_ahead_than_is_wanted_at_once() -> None:
     clock, read = Clock(), []
 
-    def endless() -> Iterator[Labelled]:
+    def endless() -> Iterator[EventAndOutcome]:
         while True:
             read.append(1)
             yield at(0), None
 
-    pace = AtEventTimes(endless(), "at", 1.0, clock)
-    assert pace.due(0, 50) == 50
+    schedule = EventTimes(endless(), "at", 1.0, clock)
+    assert schedule.due(0, 50) == 50
     assert len(read) == 50
 
 
 def test_a_stream_that_is_over_says_so_when_it_is_asked_for_more() -> None:
     clock = Clock()
-    pace = timed(clock, [0])
-    assert due_at(clock, pace, 0) == 1
-    assert pace.due(1, MOST) == 1
-    assert list(pace) == []
+    schedule = timed(clock, [0])
+    assert due_at(clock, schedule, 0) == 1
+    assert schedule.due(1, MOST) == 1
+    assert list(schedule) == []
 
 
 async def test_a_day_s_load_has_the_day_s_shape() -> None:
@@ -163,7 +166,7 @@ async def test_what_waits_for_room_is_published_late_but_never_left_out() -> Non
 
     pairs = ((str(event["at"]).encode(), b"") for event, _ in events)
     sent = [
-        pair async for chunk in paced(pairs, pace=events, room=room, sleep=clock.sleep)
+        pair async for chunk in due_chunks(pairs, schedule=events, room=room, sleep=clock.sleep)
         for pair in chunk
     ]  # fmt: skip
     assert [key.decode() for key, _ in sent] == [at(second)["at"] for second in range(100)]
@@ -180,8 +183,8 @@ async def test_stopping_ends_the_wait_for_what_is_not_due_yet() -> None:
 
     pairs = ((b"", b"") for _ in events)
     chunks = [
-        chunk async for chunk in paced(
-            pairs, pace=events, room=None, stopping=stopping, sleep=sleep
+        chunk async for chunk in due_chunks(
+            pairs, schedule=events, room=None, stopping=stopping, sleep=sleep
         )
     ]  # fmt: skip
     assert [len(chunk) for chunk in chunks] == [1]
@@ -199,12 +202,12 @@ def test_every_event_comes_once_in_order_and_not_before_its_time(
     clock = Clock()
     events = [{"n": n, **({} if it is None else at(it))} for n, it in enumerate(seconds)]
     start = next((it for it in seconds if it is not None), 0)
-    pace = AtEventTimes(((event, True) for event in events), "at", 1.0, clock)
+    schedule = EventTimes(((event, True) for event in events), "at", 1.0, clock)
     taken: list[object] = []
     for moment in [0, *sorted(moments), *range(60, 200)]:
         clock.now_s = 1000.0 + moment
-        for _ in range(min(most, pace.due(len(taken), most))):
-            labelled = next(pace, None)
+        for _ in range(min(most, schedule.due(len(taken), most))):
+            labelled = next(schedule, None)
             if labelled is not None:
                 event = labelled[0]
                 second = seconds[int(str(event["n"]))]

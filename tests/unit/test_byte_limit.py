@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.publish.byte_limit import ByteRoom, bytes_about_event
+from agents.publish.byte_limit import ByteLimit, bytes_about_event
 from topics.pipeline.file import find_pipeline
 from topics.pipeline.schema import Pipeline
 
@@ -26,7 +26,7 @@ def card_fraud() -> dict[str, object]:
 def test_no_partition_has_more_than_it_may_and_every_event_has_its_turn(
     events: list[tuple[int, int]], ending: int
 ) -> None:
-    room, left, in_flight = ByteRoom(ABOUT, MOST), list(events), deque[tuple[int, int]]()
+    room, left, in_flight = ByteLimit(ABOUT, MOST), list(events), deque[tuple[int, int]]()
     while left:
         fitting = room.fitting(left)
         for event in left[:fitting]:
@@ -44,7 +44,7 @@ def test_no_partition_has_more_than_it_may_and_every_event_has_its_turn(
 
 
 def test_other_partitions_do_not_take_room_away() -> None:
-    room = ByteRoom(ABOUT, MOST)
+    room = ByteLimit(ABOUT, MOST)
     room.enter(0, 800)
     assert room.fitting([(1, 900), (2, 900), (0, 100), (1, 10)]) == 3
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agents.publish.embedded_limit import BUDGET, EmbeddedRoom, Event
+from agents.publish.embedded_limit import BUDGET, EmbeddedLimit, Event
 from agents.publish.publisher import partition_of
 from topics.kafka.embedded import KEPT_BYTES
 
@@ -46,9 +46,9 @@ class Broker:
 
 
 async def published(broker: Broker, events: list[Event]) -> None:
-    room = EmbeddedRoom(PARTITIONS, broker.in_flight, broker.measure)
+    room = EmbeddedLimit(PARTITIONS, broker.in_flight, broker.measure)
     for first in range(0, len(events), 2000):
-        async for part in room.parts(events[first : first + 2000], asyncio.Event()):
+        async for part in room.chunks(events[first : first + 2000], asyncio.Event()):
             broker.take(part)
 
 
@@ -79,9 +79,9 @@ async def test_an_event_that_is_wider_than_the_room_goes_alone() -> None:
 async def test_a_stop_ends_the_wait_for_room() -> None:
     stopping = asyncio.Event()
     broker = Broker(100, ends_at_once=0)
-    room = EmbeddedRoom(PARTITIONS, broker.in_flight, broker.measure)
+    room = EmbeddedLimit(PARTITIONS, broker.in_flight, broker.measure)
     parts = []
-    async for part in room.parts([(b"k", bytes(100_000))] * 100, stopping):
+    async for part in room.chunks([(b"k", bytes(100_000))] * 100, stopping):
         broker.take(part)
         parts.append(part)
         if len(parts) == 1:
