@@ -119,7 +119,7 @@ def _environment(registry: Path | str, settings: BrokerSettings) -> Mapping[str,
     given = {**settings.model_dump(exclude_none=True), "registry": registry}
     ours = {f"ANABRANCH_{name.upper()}": str(value) for name, value in given.items()}
     # The parent's own code, whatever else is called "agents" where it was started (hence -P).
-    code = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    code = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     return {**ours, "PYTHONPATH": os.pathsep.join(filter(None, code))}
 
 

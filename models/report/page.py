@@ -10,7 +10,7 @@ from typing import Any
 from models.report.report import COMPOSED, TrainingReport
 from topics.errors import MissingExtra
 
-_TEMPLATE = Path(__file__).with_name("report_page.html.j2")
+_TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def check_can_render() -> None:

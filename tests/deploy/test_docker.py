@@ -5,12 +5,14 @@ ANABRANCH_BASE_IMAGE is the image to build on, KAFKA_IMAGE the broker's; their d
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +20,9 @@ from uuid import uuid4
 
 import pytest
 
+from tests.integration.harness import records_of
 from tests.kafka_nodes import free_ports
+from topics.settings import BrokerSettings
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
 
@@ -62,6 +66,22 @@ class Stack:
             "run", "--rm", "--no-deps", "-T", "audit", "audit", "card-fraud", "--json", check=False
         )
         return dict(json.loads(said))
+
+
+async def ends_by_id(stack: Stack) -> dict[str, int]:
+    """How the events have ended, counted by event id from what a plain consumer reads."""
+    broker = BrokerSettings(broker=f"127.0.0.1:{stack.environment['KAFKA_PORT']}", embedded=False)
+    events, decisions, dead = [
+        [json.loads(record.value) for record in await records_of(broker, f"card-fraud.{topic}")]
+        for topic in ("events", "decisions", "dead-letters")
+    ]
+    published = {event["transaction_id"] for event in events}
+    ends = Counter(decision["event_id"] for decision in decisions)
+    return {
+        "published": len(published), "lost": len(published - ends.keys()), "dead": len(dead),
+        "twice": sum(count - 1 for count in ends.values()),
+        "degraded": sum(decision["degraded"] for decision in decisions),
+    }  # fmt: skip
 
 
 def inspected(name: str) -> dict[str, Any]:
@@ -186,6 +206,12 @@ def test_a_component_is_scaled_killed_and_replaced_and_every_event_ends_once(sta
         )  # fmt: skip
 
     wait_for(lambda: ready("risk-forest", 3), 60, "three replicas are not ready")
+    one = stack.containers("risk-forest")[0]
+    os.kill(one["State"]["Pid"], signal.SIGKILL)
+    wait_for(lambda: inspected(one["Id"])["RestartCount"] == 1, 30, "it is not replaced")
+    wait_for(lambda: ready("risk-forest", 3), 60, "its replacement is not ready")
+    stack.compose("restart", "features")
+    wait_for(lambda: ready("features", 1), 60, "features is not ready again")
     (before,) = stack.containers("risk-linear")
     os.kill(before["State"]["Pid"], signal.SIGKILL)
     wait_for(
@@ -211,6 +237,9 @@ def test_a_component_is_scaled_killed_and_replaced_and_every_event_ends_once(sta
     assert total["inputs"] > 1000
     assert (total["lost"], total["duplicated"]) == (0, 0)
     assert total["decided"] + total["dead"] == total["inputs"]
+    ends = asyncio.run(ends_by_id(stack))
+    print(ends)
+    assert ends == {"published": total["inputs"], "lost": 0, "dead": 0, "twice": 0, "degraded": 0}
 
 
 def test_kafka_keeps_what_it_has_when_its_container_is_replaced(stack: Stack) -> None:

@@ -28,6 +28,7 @@ from topics.settings import BrokerSettings
 
 LOOK_S = 0.1
 PATIENCE_S = 240.0
+"""For so long nothing may end before a test gives up: how fast it goes is the machine's affair."""
 
 
 @dataclass
@@ -181,8 +182,10 @@ class Scene:
         self.recoveries.append(time.monotonic() - began)
 
     async def _until(self, reached: Callable[[], bool], wanted: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        ended, deadline = self.progress.ended, time.monotonic() + PATIENCE_S
         while not reached():
+            if self.progress.ended != ended:
+                ended, deadline = self.progress.ended, time.monotonic() + PATIENCE_S
             if time.monotonic() > deadline:
                 left = await behind(self.trained, self.broker)
                 pytest.fail(f"{self.progress}, but there should be {wanted}; behind are {left}")

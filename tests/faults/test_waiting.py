@@ -308,6 +308,7 @@ async def test_where_somebody_must_answer_in_time_a_late_stage_is_not_waited_for
     assert len({each["event_id"] for each in decisions}) == len(decisions) == EVENTS
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.core
 async def test_a_burst_to_one_healthy_process(
     pipeline: Trained, kafka: BrokerSettings,

@@ -111,7 +111,8 @@ def test_nothing_of_ours_unpickles() -> None:
     The processes of one training do share their data by joblib, in a folder that it has just made.
     """
     root = Path(__file__).parents[2]
-    engines = {root / "models" / name for name in ("engines.py", "local_engine.py", "tuning.py")}
+    training = root / "models" / "training"
+    engines = {training / name for name in ("engines.py", "local_engine.py", "tune.py")}
     imported = {
         name
         for folder in ("agents", "topics", "models")

@@ -71,7 +71,7 @@ def find_pipeline(name: str) -> Path:
         if not path.exists():
             raise PipelineNotFound(name, [])
         return path
-    folders = [PIPELINES, Path(__file__).parents[1] / PIPELINES]
+    folders = [PIPELINES, Path(__file__).parents[2] / PIPELINES]
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
