@@ -87,30 +87,31 @@ def kind_of(pipeline: Pipeline, component: str) -> Kind:
 def plan(pipeline: Pipeline, demand: Demand, costs: UnitCosts) -> Plan:
     """The cheapest plan that the model believes in. Raises OutOfReach."""
     busy = _BUSIEST
-    while (found := _at(pipeline, costs, demand, busy)).p99_ms > demand.p99_ms:
+    while (latency := _at(pipeline, costs, demand, busy)).p99_ms > demand.p99_ms:
         if busy <= _LEAST_BUSY:
-            raise OutOfReach(demand.p99_ms, found.p99_ms)
+            raise OutOfReach(demand.p99_ms, latency.p99_ms)
         busy *= _STEP
-    found_workers = {
-        name: _workers(pipeline, of, demand, costs, busy) for name, of in _all(pipeline).items()
+    needed = {
+        name: _workers(pipeline, members, demand, costs, busy)
+        for name, members in _members(pipeline).items()
     }
-    partitions = _partitions(pipeline, max(it.replicas for it in found_workers.values()))
+    partitions = _partitions(pipeline, max(worker.replicas for worker in needed.values()))
     carried = topics(pipeline, demand, costs.bytes)
     sent = sum(topic.bytes_per_event for topic in carried.values()) * demand.events_per_s / 1e6
     return Plan(
-        partitions, found_workers, carried,
-        cpu_cores=sum(it.cpu_cores for it in found_workers.values()),
-        memory_gb=sum(it.replicas * it.memory_mb for it in found_workers.values()) / 1000,
-        disk_gb=sum(it.disk_gb for it in carried.values()),
+        partitions, needed, carried,
+        cpu_cores=sum(worker.cpu_cores for worker in needed.values()),
+        memory_gb=sum(worker.replicas * worker.memory_mb for worker in needed.values()) / 1000,
+        disk_gb=sum(topic.disk_gb for topic in carried.values()),
         in_mb_per_s=sent, replication_mb_per_s=sent * (demand.replication - 1),
         out_mb_per_s=read_bytes(pipeline, carried) * demand.events_per_s / 1e6,
         broker_cores=demand.events_per_s * costs.broker.event_us * demand.replication / 1e6,
-        p50_ms=found.p50_ms, p99_ms=found.p99_ms,
+        p50_ms=latency.p50_ms, p99_ms=latency.p99_ms,
         warnings=_warnings(pipeline, demand, costs, partitions),
     )  # fmt: skip
 
 
-def _all(pipeline: Pipeline) -> dict[str, tuple[str, ...]]:
+def _members(pipeline: Pipeline) -> dict[str, tuple[str, ...]]:
     """Each worker and what it runs, the weighting agent's too."""
     return {**workers(pipeline), WEIGH: (WEIGH,)}
 
@@ -137,18 +138,19 @@ def _workers(
 def _partitions(pipeline: Pipeline, replicas: int) -> int:
     """A power of two, so that they divide evenly among so many workers; never fewer than now."""
     needed = ceil(replicas * _GROWTH) if replicas > 1 else 1
-    found = max(pipeline.partitions, 1 << (needed - 1).bit_length())
-    return min(found, _MOST_PARTITIONS)
+    power_of_two = 1 << (needed - 1).bit_length()
+    return min(max(pipeline.partitions, power_of_two), _MOST_PARTITIONS)
 
 
 def _path(pipeline: Pipeline) -> list[str]:
     """The longest way from an event to its decision, worker by worker."""
-    of = {it: name for name, members in workers(pipeline).items() for it in members}
+    worker_of = {member: name for name, members in workers(pipeline).items() for member in members}
     longest: dict[str, list[str]] = {EVENTS: []}
     for name in in_order(pipeline):
-        before = max((longest[it] for it in pipeline.component(name).inputs), key=len)
-        longest[name] = before if of[name] in before else [*before, of[name]]
-    return [*max((longest[it] for it in pipeline.weighting.inputs), key=len), WEIGH]
+        before = max((longest[source] for source in pipeline.component(name).inputs), key=len)
+        worker = worker_of[name]
+        longest[name] = before if worker in before else [*before, worker]
+    return [*max((longest[stage] for stage in pipeline.weighting.inputs), key=len), WEIGH]
 
 
 def _wait(
@@ -157,7 +159,7 @@ def _wait(
     """Along the longest way, hop by hop; events of a keyed component take a hop more."""
     cycles: list[Cycle] = []
     rates: list[float] = []
-    members = _all(pipeline)
+    members = _members(pipeline)
     for name in _path(pipeline):
         event_us = _event_us(pipeline, members[name], costs)
         keyed = kind_of(pipeline, members[name][0]) == "keyed"
@@ -172,7 +174,7 @@ def _at(pipeline: Pipeline, costs: UnitCosts, demand: Demand, busy: float) -> Wa
     rate = demand.events_per_s
     replicas = {
         name: _replicas(rate * _event_us(pipeline, members, costs) / 1e6, busy)
-        for name, members in _all(pipeline).items()
+        for name, members in _members(pipeline).items()
     }
     partitions = _partitions(pipeline, max(replicas.values()))
     return _wait(pipeline, costs, rate, replicas, partitions)
@@ -185,30 +187,33 @@ def _replicas(load: float, busy: float) -> int:
 def _warnings(
     pipeline: Pipeline, demand: Demand, costs: UnitCosts, partitions: int
 ) -> Sequence[str]:
-    found = [
+    warnings = [
         f"costs are those of {costs.machine}; yours: python -m tests.benchmarks.unit_costs",
         _NOT_MODELLED,
         "dead letters, redriven events, outcomes and snapshots of windows are not counted",
     ]
     if pipeline.fuse:
-        found.append("components that are fused are counted as if each read its topics itself")
+        warnings.append("components that are fused are counted as if each read its topics itself")
     own = [spec.name for spec in pipeline.components if spec.import_path is not None]
     if own:
-        found.append(f"what {', '.join(own)} does itself is not known: counted as a small model")
+        warnings.append(f"what {', '.join(own)} does itself is not known: counted as a small model")
     if any(spec.windowed for spec in pipeline.components) and not demand.entities:
-        found.append("windows remember nothing here: say how many keys there are with --entities")
+        warnings.append(
+            "windows remember nothing here: say how many keys there are with --entities"
+        )
     if partitions != pipeline.partitions:
-        found.append(
+        warnings.append(
             f"the pipeline file says {pipeline.partitions} partitions, this plan {partitions}: "
             "see deploy/operations.md before you change them"
         )
-    most = max((it.measured_value for it in costs.points if it.what == "throughput"), default=inf)
+    throughputs = [point.measured_value for point in costs.points if point.what == "throughput"]
+    most = max(throughputs, default=inf)
     if not isinf(most) and demand.events_per_s > most:
-        found.append(
+        warnings.append(
             f"more than was measured on one machine ({most:,.0f} events/s): brokers and workers "
             "are taken to scale in proportion, which was not tried"
         )
-    return found
+    return warnings
 
 
 def throughput(costs: UnitCosts, workers: int, cores: float) -> float:

@@ -149,8 +149,8 @@ def _train(
         return template, report
     yes = round(max(report.cutoffs.as_many, 2 * _STEP), 4)
     review = round(max(min(report.cutoffs.twice_as_many, yes - _STEP), _STEP), 4)
-    said = "yes: as many held-out rows as are positive; review: twice as many"
-    return template._replace(review=review, yes=yes, thresholds_from=said), report
+    origin = "yes: as many held-out rows as are positive; review: twice as many"
+    return template._replace(review=review, yes=yes, thresholds_from=origin), report
 
 
 def _loaded(schema: InferredSchema, template: Template, directory: Path) -> PipelineFile:

@@ -92,7 +92,7 @@ def from_file(
 
 def _fields_used(pipeline: Pipeline) -> list[str]:
     """The event fields whose values features are made of."""
-    used = {it.of for spec in pipeline.components for it in spec.features or []}
+    used = {feature.of for spec in pipeline.components for feature in spec.features or []}
     return [name for name in pipeline.event.fields if name in used]
 
 
@@ -131,8 +131,8 @@ def collected(
                 events.append(decoder.event(orjson.dumps(event)))
             except ValidationError as exc:
                 invalid += 1
-                field, said = field_reasons(exc)[0]
-                reason = f"{field}: {'has no value' if said == MISSING else said}"
+                field, cause = field_reasons(exc)[0]
+                reason = f"{field}: {'has no value' if cause == MISSING else cause}"
                 continue
             labels.append(bool(label))
         parts.append(decoder.columns(events))

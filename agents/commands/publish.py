@@ -119,14 +119,14 @@ def _events(
 
     # What has been read of stdin is gone: it cannot be tried with labels and then without.
     wanted = labelled and pipeline.data.label and file != "-"
-    found = rows(labelled=bool(wanted))
+    events = rows(labelled=bool(wanted))
     try:
-        first = list(islice(found, 1))
+        first = list(islice(events, 1))
     except MissingLabel:
         if Topology.of(pipeline).by_outcomes:
             stderr.print(f"{file} has no column {pipeline.data.label}: no outcomes are published")
-        found, first = rows(labelled=False), []
-    yield from islice(chain(first, found), limit)
+        events, first = rows(labelled=False), []
+    yield from islice(chain(first, events), limit)
 
 
 async def publish_events(

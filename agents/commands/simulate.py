@@ -20,6 +20,8 @@ from agents.commands.options import (
     SimulatorSeedOption,
     SpeedOption,
     check_pace,
+    pipeline_file,
+    scenario_of,
 )
 from agents.commands.publish import publish_events, report
 
@@ -58,15 +60,13 @@ def simulate(
     """  # fmt: skip
     from agents.broker import needed_broker
     from agents.demo.demo_stream import simulator_of
-    from models.simulators import Incident, Scenario
     from topics.kafka import MAX_IN_FLIGHT
-    from topics.pipeline import find_pipeline, load_pipeline
 
     check_pace(rate, speed)
-    found = load_pipeline(find_pipeline(pipeline)).pipeline
-    simulator = simulator_of(found)
+    spec = pipeline_file(pipeline).pipeline
+    simulator = simulator_of(spec)
     settings = needed_broker(broker)
-    scenario = Scenario(drift=drift, incidents=(Incident(),) if incident else ())
+    scenario = scenario_of(drift, incident=incident)
     labelled = ((each.event, each.label) for each in simulator(seed, scenario=scenario))
     if rate is None and speed is None:
         rate = _RATE
@@ -75,7 +75,7 @@ def simulate(
     began = time.monotonic()
     count = run_async(
         publish_events(
-            found,
+            spec,
             settings,
             islice(labelled, events),
             events,

@@ -142,13 +142,13 @@ def train(
         print_report(report)
     written = write_report(report, report_file, settings.home)
     _say(f"report: {', '.join(map(str, written))}")
-    given: dict[str, bool | int | float | str | None] = {
+    parameters: dict[str, bool | int | float | str | None] = {
         "file": str(file.path), "data": data or "simulated", "holdout": holdout,
         "seed": seed, "engine": engine,
         "components": ",".join(component or []) or "all", "weights": report.weights_version,
     }  # fmt: skip
     # Beside the reports: a container may write nothing else of its home.
-    track(tracker, settings.home / "reports", report, given, written)
+    track(tracker, settings.home / "reports", report, parameters, written)
     if write_policy and report.held_out.costs is None:
         _say(f"{file.path} is left as it was: the weighted score was not measured")
     if costs := report.held_out.costs:
@@ -225,8 +225,8 @@ def print_report(report: TrainingReport) -> None:
     stdout.print(f"{report.rows:,} events, {report.positives:,} positive, {report.seconds:.1f} s")
     for line in report.said:
         stdout.print(line, highlight=False, markup=False, soft_wrap=True)
-    if report.label_delay is not None and (said := report.label_delay.said):
-        stdout.print(said, highlight=False, soft_wrap=True)
+    if report.label_delay is not None and (note := report.label_delay.said):
+        stdout.print(note, highlight=False, soft_wrap=True)
 
 
 def _metric(value: float | None) -> str:

@@ -69,10 +69,10 @@ def tune(
         file, data, rows=rows, seed=seed, most=most, only=component, engine=engine, address=address
     )
     if as_json:
-        print_json("[" + ", ".join(it.model_dump_json() for it in tuned) + "]")
-    for it in tuned:
+        print_json("[" + ", ".join(result.model_dump_json() for result in tuned) + "]")
+    for result in tuned:
         if not as_json:
-            _print(it)
+            _print(result)
     if write:
         _write(file, tuned)
 
@@ -126,10 +126,11 @@ def _print(tuned: Tuned) -> None:
     table = Table(box=None, pad_edge=False, title=tuned.component, title_justify="left")
     for column in (*names, "average precision", "±", "rows", ""):
         table.add_column(column, justify="right")
-    for it in tuned.candidates[:_SHOWN]:
+    for candidate in tuned.candidates[:_SHOWN]:
         table.add_row(
-            *(plain(it.parameters[name]) for name in names), f"{it.average_precision:.4f}",
-            f"{it.spread:.4f}", f"{it.rows:,}", "in the file" if it.in_file else "",
+            *(plain(candidate.parameters[name]) for name in names),
+            f"{candidate.average_precision:.4f}", f"{candidate.spread:.4f}",
+            f"{candidate.rows:,}", "in the file" if candidate.in_file else "",
         )  # fmt: skip
     stdout.print(table)
     if (left := len(tuned.candidates) - _SHOWN) > 0:
@@ -138,7 +139,9 @@ def _print(tuned: Tuned) -> None:
         stdout.print("the parameters of the file rank best: keep them")
         return
     stdout.print("best, for the component's model:")
-    chosen = ", ".join(f"{plain(name)}: {plain(it)}" for name, it in tuned.best.parameters.items())
+    chosen = ", ".join(
+        f"{plain(name)}: {plain(value)}" for name, value in tuned.best.parameters.items()
+    )
     stdout.print(f"parameters: {{{chosen}}}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -146,16 +149,16 @@ def _write(file: PipelineFile, tuned: list[Tuned]) -> None:
     """Put the best parameters into the file, unless it has them; all of them, or none."""
     from topics.pipeline import rewrite, with_parameters
 
-    better = [it for it in tuned if not it.best.in_file]
+    better = [result for result in tuned if not result.best.in_file]
     if not better:
         stderr.print(f"{file.path} is left as it was: its parameters rank best", soft_wrap=True)
         return
 
     def edited(text: str) -> str:
-        for it in better:
-            text = with_parameters(text, it.component, it.best.parameters)
+        for result in better:
+            text = with_parameters(text, result.component, result.best.parameters)
         return text
 
     rewrite(file.path, edited)
-    names = ", ".join(it.component for it in better)
+    names = ", ".join(result.component for result in better)
     stderr.print(f"{file.path} has the best parameters of {names} now", soft_wrap=True)

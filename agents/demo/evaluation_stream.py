@@ -109,15 +109,15 @@ class Evaluation(Stream):
         0 where nothing was said: an event that became a dead letter alarms nobody.
         """
         names = [COMPOSED, *self.pipeline.weighting.inputs]
-        found = np.zeros((len(self.events), len(names)))
+        scores = np.zeros((len(self.events), len(names)))
         places = self.places()
-        found[places[places >= 0]] = np.array(self._said).reshape(-1, len(names))[places >= 0]
-        return dict(zip(names, found.T, strict=True))
+        scores[places[places >= 0]] = np.array(self._said).reshape(-1, len(names))[places >= 0]
+        return dict(zip(names, scores.T, strict=True))
 
     def shortfall(self) -> Shortfall:
         """What is missing for figures that are those of the models."""
         places = self.places()
-        lacking = {at: it for at, it in self._lacking.items() if places[at] >= 0}
+        lacking = {at: stages for at, stages in self._lacking.items() if places[at] >= 0}
         dead = np.unique(self.dead_places())
         dead = dead[dead >= 0]
         open_events = len(self.events) - len(np.union1d(places[places >= 0], dead))
