@@ -11,12 +11,6 @@ from agents.publish.outcome_publisher import OutcomePublisher
 from agents.publish.schedule import EventAndOutcome, Schedule, scheduled
 
 __all__ = [
-    "ByteLimit",
-    "EventAndOutcome",
-    "InFlight",
-    "OutcomePublisher",
-    "Schedule",
-    "bytes_about_event",
-    "chunks_that_fit",
-    "scheduled",
+    "ByteLimit", "EventAndOutcome", "InFlight", "OutcomePublisher", "Schedule",
+    "bytes_about_event", "chunks_that_fit", "scheduled",
 ]  # fmt: skip
