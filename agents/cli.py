@@ -1,36 +1,59 @@
-"""The command line: `anabranch`."""
+"""The command line: `anabranch`, and all its commands."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
 
 from agents.commands.audit import audit
 from agents.commands.check import check
-from agents.commands.compare import compare
-from agents.commands.dead_letters import app as dead_letters
+from agents.commands.dead_letters.list import list_letters
+from agents.commands.dead_letters.redrive import redrive
+from agents.commands.dead_letters.show import show as show_letter
 from agents.commands.demo import demo
-from agents.commands.deploy import app as deploy
+from agents.commands.deploy.compose import compose
+from agents.commands.deploy.kubernetes import kubernetes
 from agents.commands.evaluate import evaluate
 from agents.commands.init import init
-from agents.commands.models import app as models
-from agents.commands.optimise import optimise
+from agents.commands.models.compare import compare
+from agents.commands.models.diff import diff
+from agents.commands.models.gc import gc
+from agents.commands.models.import_file import import_file
+from agents.commands.models.list import list_versions
+from agents.commands.models.log import log
+from agents.commands.models.optimise import optimise
+from agents.commands.models.service import canary, promote, rollback, shadow
+from agents.commands.models.show import show as show_model
+from agents.commands.models.verify import verify
 from agents.commands.plan import plan
 from agents.commands.publish import publish
 from agents.commands.run import run
-from agents.commands.service import canary, promote, rollback, shadow
-from agents.commands.service_log import log
-from agents.commands.shared import configure_logging, stderr
 from agents.commands.simulate import simulate
 from agents.commands.status import status
+from agents.commands.terminal import configure_logging, stderr
 from agents.commands.topics import topics
 from agents.commands.train import train
 from agents.commands.tune import tune
 from agents.commands.watch import watch
 from topics.errors import AnabranchError
+
+_Commands = Mapping[str, Callable[..., None]]
+
+COMMANDS = (
+    demo, init, train, tune, check, plan, run, status, publish, simulate, watch, topics, audit,
+    evaluate,
+)  # fmt: skip
+DEAD_LETTERS: _Commands = {"list": list_letters, "show": show_letter, "redrive": redrive}
+DEPLOY: _Commands = {"compose": compose, "kubernetes": kubernetes}
+MODELS: _Commands = {
+    "list": list_versions, "show": show_model, "diff": diff, "verify": verify, "gc": gc,
+    "import": import_file, "optimise": optimise, "promote": promote, "rollback": rollback,
+    "shadow": shadow, "canary": canary, "compare": compare, "log": log,
+}  # fmt: skip
 
 app = typer.Typer(
     name="anabranch",
@@ -52,16 +75,24 @@ def options(
     configure_logging(verbose=verbose)
 
 
-for command in (
-    demo, init, train, tune, check, plan, run, status, publish, simulate, watch, topics, audit,
-    evaluate,
-):  # fmt: skip
-    app.command()(command)
-app.add_typer(dead_letters, name="dead-letters")
-app.add_typer(deploy, name="deploy")
-for about_models in (optimise, promote, rollback, shadow, canary, compare, log):
-    models.command()(about_models)
-app.add_typer(models, name="models")
+def _add_group(name: str, text: str, commands: _Commands) -> None:
+    group = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
+    for word, command in commands.items():
+        group.command(word)(command)
+    app.add_typer(group, name=name)
+
+
+for top_level in COMMANDS:
+    app.command()(top_level)
+_add_group(
+    "dead-letters", "See what is dead and why, and send it through the pipeline again.",
+    DEAD_LETTERS,
+)  # fmt: skip
+_add_group("deploy", "Write the files that run a pipeline elsewhere.", DEPLOY)
+_add_group(
+    "models", "See, compare, check, import and clean up the versions of models and weights.",
+    MODELS,
+)  # fmt: skip
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 A terminal takes some characters for commands: escape sequences (ESC, and the C1 controls, which do
 the same), carriage returns and line ends, with which a text forges lines of its own, and marks of
 direction, which show it in another order. Here they are spelled out. Text for people goes through
-`printable`, JSON through `printable_json`; commands get both from `agents.commands.shared`.
+`printable`, JSON through `printable_json`; commands print by `agents.commands.terminal`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """How much of everything a pipeline needs for a rate, from what an event was measured to cost.
 
-`costs` (measured), `traffic` (what flows), `queueing` (how long it waits), `plan` (what that
+`costs` (measured), `traffic` (what flows), `queueing` (how long it waits), `sizing` (what that
 takes).
 """
 
-from agents.capacity.plan import Plan
+from agents.capacity.costs import unit_costs
+from agents.capacity.sizing import Plan, plan
 from agents.capacity.traffic import Demand
 
 __all__ = [
-    "Demand", "Plan",
+    "Demand", "Plan", "plan", "unit_costs",
 ]  # fmt: skip

@@ -53,8 +53,8 @@ def read_bytes(pipeline: Pipeline, carried: Mapping[str, Topic]) -> float:
     """Bytes that are read for an event: every topic by each that needs it, decisions once."""
     topology = Topology.of(pipeline)
     fused = workers(pipeline).values()
-    reads = [it for members in fused for it in inputs_of(pipeline, members)]
-    reads += pipeline.weighting.inputs
-    read = sum(carried[topology.stage(it)].bytes_per_event for it in reads)
+    stages = [stage for members in fused for stage in inputs_of(pipeline, members)]
+    stages += pipeline.weighting.inputs
+    read = sum(carried[topology.stage(stage)].bytes_per_event for stage in stages)
     read += sum(carried[topology.keyed(name)].bytes_per_event for name in topology.repartitioned)
     return read + carried[topology.decisions].bytes_per_event

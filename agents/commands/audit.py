@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from agents.commands.shared import (
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.options import (
     BrokerOption,
     JsonOption,
     MetricsHostOption,
     MetricsPortOption,
     PipelineArgument,
-    print_json,
-    run_async,
-    stderr,
-    stdout,
-    until_signalled,
+    pipeline_file,
 )
+from agents.commands.terminal import print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from agents.audit import Audit
@@ -60,12 +58,12 @@ def audit(
       anabranch audit card-fraud --follow --metrics-port 9465
     """  # fmt: skip
     from agents.broker import needed_broker
-    from topics.pipeline import Topology, find_pipeline, load_pipeline
+    from topics.pipeline import Topology
 
     if metrics_port is not None and not follow:
         raise typer.BadParameter("it serves a running audit: --follow", param_hint="--metrics-port")
     settings = needed_broker(broker)
-    topology = Topology.of(load_pipeline(find_pipeline(pipeline)).pipeline)
+    topology = Topology.of(pipeline_file(pipeline).pipeline)
 
     async def main(show: Callable[[Audit], None] | None) -> Audit:
         from agents.audit import audit_topics
@@ -81,7 +79,7 @@ def audit(
 
     with ExitStack() as stack:
         port = None if metrics_port is None else (metrics_host, metrics_port)
-        show = None if port is None else stack.enter_context(_showing(port, settings))
+        show = None if port is None else stack.enter_context(_metrics_served(port, settings))
         result: Audit = run_async(main(show))
     if as_json:
         print_json(result.model_dump_json())
@@ -91,10 +89,47 @@ def audit(
         raise typer.Exit(1)
 
 
+class AuditMetrics:
+    """The result of the newest pass of an audit as Prometheus metrics, on a registry of its own."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Gauge
+
+        self.registry = CollectorRegistry()
+        self._records = Gauge(
+            "anabranch_audit_records",
+            "Source records by how they ended, as the topics tell; lost, duplicated and "
+            "expired_unread must be 0",
+            ("pipeline", "partition", "state"),
+            registry=self.registry,
+        )
+        self._problems = Gauge(
+            "anabranch_audit_problems",
+            "What is wrong with the topics themselves: partitions, made anew, compacted; must be 0",
+            ("pipeline",),
+            registry=self.registry,
+        )
+        self._passed_at = Gauge(
+            "anabranch_audit_timestamp_seconds",
+            "When the topics were last read to their ends, in seconds since 1970",
+            ("pipeline",),
+            registry=self.registry,
+        )
+
+    def observe(self, audit: Audit) -> None:
+        """Show the result of a pass."""
+        for partition, account in audit.partitions.items():
+            for state, records in account.model_dump().items():
+                self._records.labels(audit.pipeline, str(partition), state).set(records)
+        self._problems.labels(audit.pipeline).set(len(audit.problems))
+        self._passed_at.labels(audit.pipeline).set_to_current_time()
+
+
 @contextmanager
-def _showing(port: tuple[str, int], settings: BrokerSettings) -> Iterator[Callable[[Audit], None]]:
+def _metrics_served(
+    port: tuple[str, int], settings: BrokerSettings
+) -> Iterator[Callable[[Audit], None]]:
     """Serve what the result is given as metrics; not live when no pass ends any more."""
-    from agents.commands.audit_metrics import AuditMetrics
     from agents.process.http_port import http_server
     from agents.process.liveness import Liveness
 
@@ -138,11 +173,11 @@ def _verdict(result: Audit) -> str:
         "lost": total.lost, "ended twice": total.duplicated,
         "dropped by the broker and never read": total.expired_unread,
     }  # fmt: skip
-    said = [f"{number:,} {what}" for what, number in wrong.items() if number]
+    failures = [f"{number:,} {what}" for what, number in wrong.items() if number]
     if result.problems:
-        said.append("the topics are not what they were, see above")
-    if said:
-        return f"FAILED: {', '.join(said)}"
+        failures.append("the topics are not what they were, see above")
+    if failures:
+        return f"FAILED: {', '.join(failures)}"
     if total.in_flight:
         return "nothing lost or duplicated; some events are still in flight"
     if total.unjudged:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import stdout
+from agents.commands.options import open_registry, pipeline_file
+from agents.commands.terminal import stdout
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
@@ -39,31 +40,29 @@ def check(
 
       anabranch check --schema > pipeline.schema.json
     """
-    from topics.pipeline import Pipeline, find_pipeline, load_pipeline, workers
+    from topics.pipeline import Pipeline, workers
 
     if schema:
         typer.echo(json.dumps(Pipeline.model_json_schema(by_alias=True), indent=2))
         return
     if pipeline is None:
         raise typer.BadParameter("name a pipeline, or give --schema")
-    file = load_pipeline(find_pipeline(pipeline))
+    file = pipeline_file(pipeline)
     if findings := _deep_findings(file):
         raise file.error(findings)
-    found = f"{len(file.pipeline.components)} components"
+    size = f"{len(file.pipeline.components)} components"
     if file.pipeline.fuse:
-        found += f" in {len(workers(file.pipeline))} workers"
-    stdout.print(f"{file.path}: {found}, {file.pipeline.partitions} partitions, all well")
+        size += f" in {len(workers(file.pipeline))} workers"
+    stdout.print(f"{file.path}: {size}, {file.pipeline.partitions} partitions, all well")
 
 
 def _deep_findings(file: PipelineFile) -> list[Finding]:
     """What only loading code and looking into the registry can tell."""
     from agents.components import import_component
     from models.onnx.session import ModelSession
-    from models.registry import Registry
     from topics.pipeline import Finding
-    from topics.settings import HomeSettings
 
-    registry = Registry(HomeSettings().registry)
+    registry = open_registry()
     folder: Path = file.path.parent
     findings = []
     for index, component in enumerate(file.pipeline.components):
@@ -89,14 +88,14 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
 
 def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:
     """Whether the newest weights were learned for the newest models, where the file wants that."""
+    name = file.pipeline.name
+    if file.pipeline.weighting.weights != "strict" or not registry.has_weights(name):
+        return []  # before what loads all that workers do
     from agents.service.open_pipeline import check_weighed_models
     from models.onnx.weighed_models import WeightsOfOtherModels
     from topics.pipeline import Finding
     from topics.records import ControlState
 
-    name = file.pipeline.name
-    if file.pipeline.weighting.weights != "strict" or not registry.has_weights(name):
-        return []
     try:
         newest = registry.weights_versions(name)[-1]
         check_weighed_models(file, registry, ControlState(), newest)

@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import (
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.options import (
     BrokerOption,
+    DriftOption,
+    IncidentOption,
     JsonOption,
     PipelineArgument,
+    SimulatorSeedOption,
     SpeedOption,
     check_pace,
-    print_json,
-    run_async,
-    stderr,
-    stdout,
-    until_signalled,
+    open_registry,
+    pipeline_file,
+    scenario_of,
 )
+from agents.commands.terminal import print_json, stderr, stdout
 
 if TYPE_CHECKING:
-    from agents.demo.demo import Demo
+    from agents.demo.demo_stream import Demo
     from agents.process.child_process import WorkerProcess
     from models.registry import Registry
     from topics.pipeline import PipelineFile
@@ -43,13 +46,9 @@ def demo(
         ),
     ] = None,
     speed: SpeedOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 1,
-    drift: Annotated[
-        float, typer.Option(help="How far the inputs drift in the first simulated day.")
-    ] = 0.0,
-    incident: Annotated[
-        bool, typer.Option("--incident", help="An incident at 08:00 of the first simulated day.")
-    ] = False,
+    seed: SimulatorSeedOption = 1,
+    drift: DriftOption = 0.0,
+    incident: IncidentOption = False,
     broker: BrokerOption = None,
     headless: Annotated[bool, typer.Option("--headless", help="No live view.")] = False,
     as_json: JsonOption = False,
@@ -73,20 +72,17 @@ def demo(
     """
     from agents.broker import started_embedded, wait_for_broker
     from agents.commands.train import train_if_needed
-    from agents.demo.demo import simulator_of
+    from agents.demo.demo_stream import simulator_of
     from agents.service.open_pipeline import open_pipeline
-    from models.registry import Registry
-    from models.simulators import Incident, Scenario
-    from topics.pipeline import find_pipeline, load_pipeline
-    from topics.settings import BrokerSettings, HomeSettings
+    from topics.settings import BrokerSettings
 
     check_pace(rate, speed)
     live = not headless and not as_json and stdout.is_terminal
-    file = load_pipeline(find_pipeline(pipeline))
+    file = pipeline_file(pipeline)
     simulator_of(file.pipeline)  # says that there is none before minutes of training
     if broker is not None:
         run_async(wait_for_broker(BrokerSettings(broker=broker)))  # the same
-    registry = Registry(HomeSettings().registry)
+    registry = open_registry()
     train_if_needed(file, registry)
     open_pipeline(file, registry)  # says what is wrong with a model before a process is started
     with ExitStack() as stack:
@@ -96,7 +92,7 @@ def demo(
             settings = BrokerSettings(broker=broker)
         if live and rate is None and speed is None:
             rate = _LIVE_RATE
-        scenario = Scenario(drift=drift, incidents=(Incident(),) if incident else ())
+        scenario = scenario_of(drift, incident=incident)
 
         async def stream(demo: Demo, workers: WorkerProcess) -> None:
             await demo.run(settings, workers, events, seed, scenario, rate=rate, speed=speed)
@@ -113,7 +109,7 @@ async def _demo(
     from rich.live import Live
 
     from agents.broker import ensure_topics, wait_for_broker
-    from agents.demo.demo import Demo
+    from agents.demo.demo_stream import Demo
     from agents.demo.live_view import LiveView
     from agents.process.child_process import worker_process
     from agents.process.tasks import first_of, interruptible

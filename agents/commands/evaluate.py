@@ -10,27 +10,22 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from agents.commands.shared import (
-    BrokerOption,
-    JsonOption,
-    PipelineArgument,
-    run_async,
-    stderr,
-    stdout,
-    until_signalled,
-)
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.options import BrokerOption, JsonOption, PipelineArgument, pipeline_file
+from agents.commands.terminal import counting_bars, stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from rich.progress import Progress
 
-    from agents.demo.evaluation import Evaluation
+    from agents.demo.evaluation_stream import Evaluation
     from models.registry import Registry
     from models.report.handbook import Weeks
     from models.training.train import TrainingData
     from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
+
+_BAR_NAME_WIDTH = 16
 
 
 def evaluate(
@@ -77,12 +72,12 @@ def evaluate(
       anabranch evaluate card-fraud --data handbook --train 2018-07-11/7 --json | jq .auc
     """
     from agents.broker import wait_for_broker
+    from agents.commands.evaluate_view import report
     from agents.demo.evaluation_data import not_measured, transactions_in
     from agents.service.open_version import open_weights
     from models.registry import Registry
     from models.report.handbook import Weeks
     from models.report.training_report import COMPOSED
-    from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import BrokerSettings
 
     if broker is not None:
@@ -90,14 +85,9 @@ def evaluate(
     start, days = _start_and_days(train)
     weeks = Weeks(start, days, delay, test)
     streamed_from = None if events_from is None else _date(events_from, "--events-from")
-    file, path = load_pipeline(find_pipeline(pipeline)), transactions_in(data)
+    file, path = pipeline_file(pipeline), transactions_in(data)
     with ExitStack() as stack:
-        bars = stack.enter_context(
-            Progress(
-                TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(),
-                TimeElapsedColumn(), console=stderr, disable=as_json,
-            )
-        )  # fmt: skip
+        bars = stack.enter_context(counting_bars(name_width=_BAR_NAME_WIDTH, disable=as_json))
         kept = registry or stack.enter_context(TemporaryDirectory(prefix="anabranch-"))
         models = Registry(kept)
         evaluation, tested = _prepared(file, models, path, weeks, streamed_from, seed, bars)
@@ -110,9 +100,9 @@ def evaluate(
             soft_wrap=True, highlight=False,
         )  # fmt: skip
         run_async(_stream(file, models, settings, evaluation, bars))
-    if stage := next((it for it in unmeasured if weighed.get(it)), None):
+    if stage := next((name for name in unmeasured if weighed.get(name)), None):
         unmeasured = {**unmeasured, COMPOSED: f"{stage} {unmeasured[stage]}"}
-    _report(evaluation, weeks, tested, unmeasured, as_json=as_json)
+    report(evaluation, weeks, tested, unmeasured, as_json=as_json)
 
 
 def _start_and_days(text: str) -> tuple[date, int]:
@@ -147,8 +137,7 @@ def _prepared(
     seed: int, bars: Progress,
 ) -> tuple[Evaluation, Any]:  # fmt: skip
     """Train the pipeline; the events to stream, and which of them (N,) are tested."""
-    from agents.commands import training_data
-    from agents.demo.evaluation import Evaluation
+    from agents.commands.labelled_events import events_and_labels, from_file
     from agents.demo.evaluation_data import (
         events_between,
         outcomes_of,
@@ -156,20 +145,20 @@ def _prepared(
         stream_start,
         training_days,
     )
+    from agents.demo.evaluation_stream import Evaluation
+    from models.data import count_rows
     from models.report.handbook import test_rows
 
     pipeline = file.pipeline
-    reading = bars.add_task("reading", total=training_data.rows_in(path))
-    data = training_data.from_file(
-        pipeline, path, seed=seed, progress=lambda n: bars.advance(reading, n)
-    )
+    reading = bars.add_task("reading", total=count_rows(path))
+    data = from_file(pipeline, path, seed=seed, on_rows=lambda n: bars.advance(reading, n))
     days = training_days(pipeline, data, weeks)
     outcomes = outcomes_of(pipeline, data)
     test_rows(outcomes, weeks)  # says what is wrong with the days before minutes of training
     first = stream_start(pipeline, outcomes, weeks.test_start, streamed_from)
     _train(file, days, registry, seed, bars)
     events = events_between(
-        training_data.labelled(pipeline, path), pipeline, min(first, weeks.start), weeks.last_test
+        events_and_labels(pipeline, path), pipeline, min(first, weeks.start), weeks.last_test
     )
     tested = test_rows(outcomes_of_events(events), weeks)
     at = sum(event.time[:10] < first.isoformat() for event in events)
@@ -183,7 +172,7 @@ def _train(
     from models.training.train import train
 
     tasks = {
-        spec.name: bars.add_task(f"fit {spec.name}"[:16], total=100)
+        spec.name: bars.add_task(f"fit {spec.name}"[:_BAR_NAME_WIDTH], total=100)
         for spec in file.pipeline.components
     }
 
@@ -228,49 +217,3 @@ async def _stream(
     bars.update(streaming, completed=evaluation.ended)
     if evaluation.stopping.is_set():
         raise typer.Exit(exit_code())
-
-
-def _report(
-    evaluation: Evaluation, weeks: Weeks, tested: Any, unmeasured: Mapping[str, str],
-    *, as_json: bool,
-) -> None:  # fmt: skip
-    """Print the figures, if every valid event has been judged by every stage.
-
-    None of what is *unmeasured*, each with why.
-
-    Exit code 1 when an event has several ends. Raises NotWhole when there are no figures.
-    """
-    import json
-
-    from agents.demo.evaluation import NotWhole
-    from agents.demo.evaluation_data import outcomes_of_events
-    from agents.demo.evaluation_table import figures_table
-    from models.report.handbook import protocol_figures
-    from models.report.training_report import COMPOSED
-
-    outcomes = outcomes_of_events(evaluation.events).of(tested)
-    account, shortfall = evaluation.ledger.total(), evaluation.shortfall()
-    counts = {
-        "events": account.inputs, "decisions": account.decided, "dead_letters": account.dead,
-        "unaccounted": account.unaccounted, "duplicates": account.duplicated,
-        "degraded": shortfall.degraded,
-        "tested": len(outcomes.labels), "positives": int(outcomes.labels.sum()),
-    }  # fmt: skip
-    said = evaluation.scores()
-    judged = [name for name in said if name not in unmeasured and not shortfall]
-    rows = {name: protocol_figures(outcomes, said[name][tested]) for name in judged}
-    if as_json:
-        composed = rows.pop(COMPOSED).model_dump() if COMPOSED in rows else {}
-        others = {"rows": {name: row.model_dump() for name, row in rows.items()}} if rows else {}
-        lacking = {"not_measured": unmeasured} if unmeasured else {}
-        typer.echo(json.dumps({**composed, **others, **lacking, **counts}))
-    else:
-        if rows:
-            stdout.print(figures_table(rows, weeks))
-        for name, why in unmeasured.items():
-            stdout.print(f"{name} is not measured: {why}", markup=False, highlight=False)
-        stdout.print(", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()))
-    if shortfall:
-        raise NotWhole(shortfall)
-    if account.duplicated:
-        raise typer.Exit(1)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import JsonOption, print_json, stderr
+from agents.commands.options import JsonOption, open_registry
+from agents.commands.terminal import print_json, stderr
 from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
@@ -85,9 +86,7 @@ def init(
     """
     from agents.commands import init_view as schema_report
     from agents.commands.pipeline_template import Template
-    from models.registry import Registry
     from models.schema import SchemaOptions, infer_schema, sample_columns
-    from topics.settings import HomeSettings
 
     path = _new_path(name, directory, force=force)
     _check_is_file(data)
@@ -101,8 +100,7 @@ def init(
     )  # fmt: skip
     report = None
     if not no_train:
-        registry = Registry(HomeSettings().registry)
-        template, report = _train(schema, template, directory, data, registry)
+        template, report = _train(schema, template, directory, data, open_registry())
     _write(path, schema, template)
     following = _next_commands(path, data, trained=report is not None)
     if as_json:
@@ -151,8 +149,8 @@ def _train(
         return template, report
     yes = round(max(report.cutoffs.as_many, 2 * _STEP), 4)
     review = round(max(min(report.cutoffs.twice_as_many, yes - _STEP), _STEP), 4)
-    said = "yes: as many held-out rows as are positive; review: twice as many"
-    return template._replace(review=review, yes=yes, thresholds_from=said), report
+    origin = "yes: as many held-out rows as are positive; review: twice as many"
+    return template._replace(review=review, yes=yes, thresholds_from=origin), report
 
 
 def _loaded(schema: InferredSchema, template: Template, directory: Path) -> PipelineFile:

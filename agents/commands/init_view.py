@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from agents.commands.shared import stdout
+from agents.commands.terminal import stdout
 from agents.commands.train import print_report
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ def _cells(schema: InferredSchema, plan: FieldPlan) -> tuple[str, ...]:
         feature.name if feature.apply == "identity" else f"{feature.name} ({feature.apply})"
         for feature in plan.features
     )
-    made = "; ".join(filter(None, [role, features or plan.remark]))
+    becomes = "; ".join(filter(None, [role, features or plan.remark]))
     if plan.field is None:
         return plan.column or "", "-", "-", "-", f"left out: {plan.remark}"
     missing = "some" if plan.field.optional else "none"
     kind = " ".join(filter(None, [plan.field.type, plan.time_format]))
-    return plan.column or "(generated)", plan.name, kind, missing, made
+    return plan.column or "(generated)", plan.name, kind, missing, becomes

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from agents.commands.shared import JsonOption, PipelineArgument, stdout
+from agents.commands.options import JsonOption, PipelineArgument, pipeline_file
+from agents.commands.terminal import stdout
 
 if TYPE_CHECKING:
     from agents.capacity import Plan
@@ -44,41 +45,38 @@ def plan(
 
       anabranch plan card-fraud --events-per-s 5000 --p99-ms 200 --json | jq .partitions
     """
-    from agents.capacity import Demand
-    from agents.capacity import plan as planning
-    from agents.capacity.costs import unit_costs
-    from topics.pipeline import find_pipeline, load_pipeline
+    from agents.capacity import Demand, unit_costs
+    from agents.capacity import plan as plan_for
 
-    found = load_pipeline(find_pipeline(pipeline)).pipeline
     demand = Demand(events_per_s, p99_ms, event_bytes, entities, retention_hours, replication)
-    made = planning.plan(found, demand, unit_costs())
+    needs = plan_for(pipeline_file(pipeline).pipeline, demand, unit_costs())
     if as_json:
-        typer.echo(json.dumps(asdict(made)))
+        typer.echo(json.dumps(asdict(needs)))
     else:
-        _show(made)
+        _show(needs)
 
 
-def _show(made: Plan) -> None:
+def _show(needs: Plan) -> None:
     table = Table("component", "replicas", "CPU cores", "memory", "busy", box=None, pad_edge=False)
-    for name, it in made.components.items():
+    for name, workers in needs.components.items():
         table.add_row(
-            name, str(it.replicas), f"{it.cpu_cores:.1f}", f"{it.memory_mb:,.0f} MB each",
-            f"{it.busy:.0%}",
+            name, str(workers.replicas), f"{workers.cpu_cores:.1f}",
+            f"{workers.memory_mb:,.0f} MB each", f"{workers.busy:.0%}",
         )  # fmt: skip
     stdout.print(table)
     topics = Table("topic", "bytes an event", "disk", box=None, pad_edge=False)
-    for name, topic in made.topics.items():
+    for name, topic in needs.topics.items():
         topics.add_row(name, f"{topic.bytes_per_event:,.0f}", f"{topic.disk_gb:,.1f} GB")
     stdout.print(topics)
-    said = {
-        "partitions": f"{made.partitions:,}",
-        "workers": f"{made.cpu_cores:,.1f} cores, {made.memory_gb:,.1f} GB",
-        "brokers": f"{made.broker_cores:,.2f} cores, {made.disk_gb:,.0f} GB on disk",
-        "network": f"{made.in_mb_per_s:,.1f} MB/s in, {made.out_mb_per_s:,.1f} MB/s out, "
-        f"{made.replication_mb_per_s:,.1f} MB/s between brokers",
-        "latency": f"p50 {made.p50_ms:,.0f} ms, p99 {made.p99_ms:,.0f} ms",
+    totals = {
+        "partitions": f"{needs.partitions:,}",
+        "workers": f"{needs.cpu_cores:,.1f} cores, {needs.memory_gb:,.1f} GB",
+        "brokers": f"{needs.broker_cores:,.2f} cores, {needs.disk_gb:,.0f} GB on disk",
+        "network": f"{needs.in_mb_per_s:,.1f} MB/s in, {needs.out_mb_per_s:,.1f} MB/s out, "
+        f"{needs.replication_mb_per_s:,.1f} MB/s between brokers",
+        "latency": f"p50 {needs.p50_ms:,.0f} ms, p99 {needs.p99_ms:,.0f} ms",
     }
-    for name, value in said.items():
+    for name, value in totals.items():
         stdout.print(f"{name:<12}{value}", highlight=False, soft_wrap=True)
-    for warning in made.warnings:
+    for warning in needs.warnings:
         stdout.print(f"note: {warning}", highlight=False, soft_wrap=True)

@@ -34,7 +34,7 @@ def check_costs(file: PipelineFile) -> None:
 def advice(file: PipelineFile, costs: CostReport) -> str:
     """The thresholds of the least cost against the file's, with lines to paste."""
     stated, best = costs.stated.cost or 0.0, costs.best.cost or 0.0
-    rows = sum(it.rows for it in costs.best.decisions.values())
+    rows = sum(decision.rows for decision in costs.best.decisions.values())
     compared = (
         f"cost of 1,000 events: {1000 * stated:,.2f} by the thresholds of {file.path.name}, "
         f"{1000 * best:,.2f} by those that cost the least on {costs.chosen_on:,} held-out events "

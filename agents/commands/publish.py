@@ -9,27 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from agents.commands.shared import (
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.options import (
     BrokerOption,
     CreateTopicsOption,
     JsonOption,
+    MaxInFlightOption,
     PipelineArgument,
     SpeedOption,
     check_pace,
-    run_async,
-    stderr,
-    stdout,
-    until_signalled,
+    pipeline_file,
 )
+from agents.commands.terminal import stderr, stdout
 
 if TYPE_CHECKING:
     from topics.pipeline import Pipeline, Topology
@@ -44,16 +36,7 @@ def publish(
     ] = None,
     speed: SpeedOption = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N.")] = None,
-    max_in_flight: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Wait while N events have no decision yet; exit code 1 when they will get none. "
-            "[default: 8000 on the embedded broker, and no more bytes than it keeps; otherwise "
-            "no limit]",
-        ),
-    ] = None,
+    max_in_flight: MaxInFlightOption = None,
     outcomes: Annotated[
         bool,
         typer.Option(
@@ -82,10 +65,9 @@ def publish(
     from agents.broker import needed_broker
     from models.data import DatasetNotFound, count_rows
     from topics.kafka import MAX_IN_FLIGHT
-    from topics.pipeline import find_pipeline, load_pipeline
 
     check_pace(rate, speed)
-    loaded = load_pipeline(find_pipeline(pipeline))
+    loaded = pipeline_file(pipeline)
     settings = needed_broker(broker)
     if file != "-" and not Path(file).is_file():
         raise DatasetNotFound(file)
@@ -136,14 +118,14 @@ def _events(
 
     # What has been read of stdin is gone: it cannot be tried with labels and then without.
     wanted = labelled and pipeline.data.label and file != "-"
-    found = rows(labelled=bool(wanted))
+    events = rows(labelled=bool(wanted))
     try:
-        first = list(islice(found, 1))
+        first = list(islice(events, 1))
     except MissingLabel:
         if Topology.of(pipeline).by_outcomes:
             stderr.print(f"{file} has no column {pipeline.data.label}: no outcomes are published")
-        found, first = rows(labelled=False), []
-    yield from islice(chain(first, found), limit)
+        events, first = rows(labelled=False), []
+    yield from islice(chain(first, events), limit)
 
 
 async def publish_events(
@@ -157,9 +139,18 @@ async def publish_events(
     Their outcomes too, if *outcomes*, or where features use them.
     *total* of them are expected, for the progress bar; None when nobody knows.
     """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     from agents.broker import check_topics, ensure_topics, wait_for_broker
     from agents.process.tasks import first_of
-    from agents.publish import InFlight, OutcomePublisher, paced_by, parts_in_bytes
+    from agents.publish import InFlight, OutcomePublisher, chunks_that_fit, scheduled
     from agents.publish import publisher as publishing
     from topics.pipeline import Topology
 
@@ -183,20 +174,20 @@ async def publish_events(
     async with (
         publishing.producer(settings) as kafka,
         InFlight.of(settings, topology) as in_flight,
-        parts_in_bytes(settings, topology, in_flight) as parts,
+        chunks_that_fit(settings, topology, in_flight) as fitting,
     ):
         room = None if max_in_flight is None else in_flight.room(max_in_flight)
         with Progress(*columns, console=stderr) as bars:
             task = bars.add_task(topology.events, total=total, rate=0.0)
             began = time.monotonic()
             known = OutcomePublisher(pipeline, wanted=wanted)
-            labelled, pace = paced_by(events, pipeline.event.time, rate, speed)
-            async for chunk in publishing.paced(
-                known.following(labelled), pace=pace, room=room, stopping=stopping,
+            labelled, schedule = scheduled(events, pipeline.event.time, rate, speed)
+            async for chunk in publishing.due_chunks(
+                known.following(labelled), schedule=schedule, room=room, stopping=stopping,
                 most=min(publishing.CHUNK, max_in_flight or publishing.CHUNK),
             ):  # fmt: skip
                 await known.publish_known(kafka)
-                async for part in parts(chunk, stopping):
+                async for part in fitting(chunk, stopping):
                     await publishing.publish_chunk(
                         kafka, topology.events, topology.partitions, part
                     )

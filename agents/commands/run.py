@@ -7,20 +7,21 @@ import gc
 import os
 import sys
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import (
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.options import (
     BrokerOption,
     CreateTopicsOption,
     MetricsHostOption,
     MetricsPortOption,
     PipelineArgument,
-    run_async,
-    stderr,
-    until_signalled,
+    pipeline_file,
 )
+from agents.commands.terminal import stderr
 
 if TYPE_CHECKING:
     from agents.process.runner import PipelineRun
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from topics.settings import BrokerSettings
 
 _TELL_S = 1.0
+_LONGEST_STALL_TIMEOUT_S = 86_400.0
+"""The longest that a pipeline file may name: a silent stage is a busy machine here."""
 
 
 def run(
@@ -76,17 +79,15 @@ def run(
       anabranch run card-fraud --json | jq --unbuffered .components.weigh.lag
     """  # fmt: skip
     from agents.broker import broker_settings, started_embedded
-    from agents.demo.wait_policy import without_deadline
     from agents.service.open_pipeline import check_trained
     from models.registry import Registry
-    from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     home = HomeSettings()
     settings = broker_settings(broker, home)
-    file = load_pipeline(find_pipeline(pipeline))
+    file = pipeline_file(pipeline)
     if no_deadline:
-        file = without_deadline(file)
+        file = _without_deadline(file)
     registry = Registry(home.registry)
     check_trained(file.pipeline, registry, component)  # said before a broker is waited for
     with ExitStack() as stack:
@@ -99,6 +100,17 @@ def run(
                 as_json=as_json,
             )
         )  # fmt: skip
+
+
+def _without_deadline(file: PipelineFile) -> PipelineFile:
+    """The same file, but nothing is decided without a stage because that stage is late or silent.
+
+    A row that a stage fails on goes on without it, as the file says: no waiting mends that.
+    """
+    weighting = file.pipeline.weighting.model_copy(
+        update={"late": "wait", "stall_timeout_s": _LONGEST_STALL_TIMEOUT_S}
+    )
+    return replace(file, pipeline=file.pipeline.model_copy(update={"weighting": weighting}))
 
 
 async def _run(
@@ -152,8 +164,8 @@ async def _run(
             if as_json:
                 waits.append(lambda: _tell(workers, file.pipeline.name, settings.broker))
             else:
-                told = f"{', '.join(workers.apps)} running on {settings.broker}; Ctrl-C stops"
-                stderr.print(told, soft_wrap=True)
+                names = ", ".join(workers.apps)
+                stderr.print(f"{names} running on {settings.broker}; Ctrl-C stops", soft_wrap=True)
             await first_of(*waits)
 
     with ExitStack() as stack:

@@ -8,16 +8,22 @@ from typing import Annotated
 
 import typer
 
-from agents.commands.publish import publish_events, report
-from agents.commands.shared import (
+from agents.commands.event_loop import run_async
+from agents.commands.options import (
     BrokerOption,
     CreateTopicsOption,
+    DriftOption,
+    IncidentOption,
     JsonOption,
+    MaxInFlightOption,
     PipelineArgument,
+    SimulatorSeedOption,
     SpeedOption,
     check_pace,
-    run_async,
+    pipeline_file,
+    scenario_of,
 )
+from agents.commands.publish import publish_events, report
 
 _RATE = 200.0
 
@@ -32,23 +38,10 @@ def simulate(
         typer.Option(min=0.1, metavar="N", help="Events a second, at most. [default: 200]"),
     ] = None,
     speed: SpeedOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 1,
-    drift: Annotated[
-        float, typer.Option(help="How far the inputs drift in the first simulated day.")
-    ] = 0.0,
-    incident: Annotated[
-        bool, typer.Option("--incident", help="An incident at 08:00 of the first simulated day.")
-    ] = False,
-    max_in_flight: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Wait while N events have no decision yet; exit code 1 when they will get none. "
-            "[default: 8000 on the embedded broker, and no more bytes than it keeps; otherwise "
-            "no limit]",
-        ),
-    ] = None,
+    seed: SimulatorSeedOption = 1,
+    drift: DriftOption = 0.0,
+    incident: IncidentOption = False,
+    max_in_flight: MaxInFlightOption = None,
     broker: BrokerOption = None,
     create_topics: CreateTopicsOption = False,
     as_json: JsonOption = False,
@@ -66,16 +59,14 @@ def simulate(
       anabranch simulate machine-maintenance --speed 3600 --drift 2 --incident
     """  # fmt: skip
     from agents.broker import needed_broker
-    from agents.demo.demo import simulator_of
-    from models.simulators import Incident, Scenario
+    from agents.demo.demo_stream import simulator_of
     from topics.kafka import MAX_IN_FLIGHT
-    from topics.pipeline import find_pipeline, load_pipeline
 
     check_pace(rate, speed)
-    found = load_pipeline(find_pipeline(pipeline)).pipeline
-    simulator = simulator_of(found)
+    spec = pipeline_file(pipeline).pipeline
+    simulator = simulator_of(spec)
     settings = needed_broker(broker)
-    scenario = Scenario(drift=drift, incidents=(Incident(),) if incident else ())
+    scenario = scenario_of(drift, incident=incident)
     labelled = ((each.event, each.label) for each in simulator(seed, scenario=scenario))
     if rate is None and speed is None:
         rate = _RATE
@@ -84,7 +75,7 @@ def simulate(
     began = time.monotonic()
     count = run_async(
         publish_events(
-            found,
+            spec,
             settings,
             islice(labelled, events),
             events,

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.commands.shared import (
-    BrokerOption,
-    PipelineArgument,
-    run_async,
-    stdout,
-    until_signalled,
-)
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.options import BrokerOption, PipelineArgument, pipeline_file
+from agents.commands.terminal import stdout
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from agents.status import PipelineStatus
     from topics.pipeline import Pipeline
     from topics.settings import BrokerSettings
@@ -55,11 +53,10 @@ def status(
       anabranch status card-fraud --json | jq '.advice[].remedy'
     """  # fmt: skip
     from agents.broker import needed_broker
-    from topics.pipeline import find_pipeline, load_pipeline
 
     settings = needed_broker(broker)
-    found = load_pipeline(find_pipeline(pipeline)).pipeline
-    well: bool = run_async(_status(pipeline, found, settings, watch=watch, as_json=as_json))
+    spec = pipeline_file(pipeline).pipeline
+    well: bool = run_async(_status(pipeline, spec, settings, watch=watch, as_json=as_json))
     if not well:
         raise typer.Exit(1)
 
@@ -87,15 +84,15 @@ async def _status(
         nonlocal well
         async with ControlTopic(settings, Topology.of(pipeline)) as control:
             reader = StatusReader(pipeline, settings, control)
-            found = await reader.first()
+            status = await reader.first()
             with _screen(argument, live=watch, as_json=as_json) as show:
-                show(found)
-                well = found.well
+                show(status)
+                well = status.well
                 await control.tidy()
                 while watch:
-                    found = await reader.next()
-                    show(found)
-                    well = found.well
+                    status = await reader.next()
+                    show(status)
+                    well = status.well
 
     try:
         await first_of(look, stopping.wait)
@@ -114,14 +111,17 @@ def _screen(
     from agents.commands.status_view import rendered
     from agents.status.advice import advice
 
+    def tables(status: PipelineStatus) -> Group:
+        return rendered(status, advice(status, argument))
+
     def print_json(status: PipelineStatus) -> None:
-        todo = [it._asdict() for it in advice(status, argument)]
+        todo = [each._asdict() for each in advice(status, argument)]
         typer.echo(json.dumps({**status.model_dump(), "advice": todo}))
 
     if as_json:
         yield print_json
     elif live and stdout.is_terminal:
         with Live(console=stdout, auto_refresh=False, vertical_overflow="visible") as screen:
-            yield lambda it: screen.update(rendered(it, advice(it, argument)), refresh=True)
+            yield lambda status: screen.update(tables(status), refresh=True)
     else:
-        yield lambda it: stdout.print(rendered(it, advice(it, argument)), crop=False)
+        yield lambda status: stdout.print(tables(status), crop=False)

@@ -31,11 +31,14 @@ def _workers(workers: Iterable[Worker]) -> Table:
     for worker in workers:
         name = worker.worker
         for alike in _alike(worker.partitions):
-            rows = sum(it.rows for it in alike)
-            oldest = max((it.oldest_s for it in alike if it.oldest_s is not None), default=None)
-            known = [it.lag for it in alike if it.lag is not None]
+            rows = sum(partition.rows for partition in alike)
+            oldest = max(
+                (partition.oldest_s for partition in alike if partition.oldest_s is not None),
+                default=None,
+            )
+            known = [partition.lag for partition in alike if partition.lag is not None]
             table.add_row(
-                Text(printable(name)), ranges([it.partition for it in alike]),
+                Text(printable(name)), ranges([partition.partition for partition in alike]),
                 _state(worker, alike),
                 f"{rows:,}" if rows else "-", "-" if oldest is None else duration(oldest),
                 f"{sum(known):,}" if len(known) == len(alike) else "?",
@@ -45,58 +48,60 @@ def _workers(workers: Iterable[Worker]) -> Table:
 
 
 def _alike(partitions: Sequence[Partition]) -> list[list[Partition]]:
-    found: dict[object, list[Partition]] = {}
-    for it in partitions:
-        waits = tuple((wait.stage, wait.down) for wait in it.waiting_for)
-        found.setdefault((it.state, waits, it.for_s is None), []).append(it)
-    return list(found.values())
+    groups: dict[object, list[Partition]] = {}
+    for partition in partitions:
+        waits = tuple((wait.stage, wait.down) for wait in partition.waiting_for)
+        groups.setdefault((partition.state, waits, partition.for_s is None), []).append(partition)
+    return list(groups.values())
 
 
 def _state(worker: Worker, alike: Sequence[Partition]) -> Text:
     first = alike[0]
-    longest = max(alike, key=lambda it: it.for_s or 0.0)
-    said = str(first.state)
+    longest = max(alike, key=lambda partition: partition.for_s or 0.0)
+    text = str(first.state)
     if first.state == "down":
         if longest.since is not None and longest.for_s is not None:
-            said = f"down since {clock(longest.since)} ({duration(longest.for_s)})"
+            text = f"down since {clock(longest.since)} ({duration(longest.for_s)})"
         else:
-            said = "down: no owner" if worker.alive else "down: never heard of"
+            text = "down: no owner" if worker.alive else "down: never heard of"
     elif first.state == "starting" and longest.for_s is not None:
-        said = f"starting for {duration(longest.for_s)}"
+        text = f"starting for {duration(longest.for_s)}"
+    longest_s: dict[str, float] = {}
+    for wait in (wait for partition in alike for wait in partition.waiting_for):
+        longest_s[wait.stage] = max(wait.for_s, longest_s.get(wait.stage, wait.for_s))
     waits = [
-        f"{wait.stage}{' (down)' if wait.down else ''} "
-        f"{duration(max(w.for_s for it in alike for w in it.waiting_for if w.stage == wait.stage))}"
+        f"{wait.stage}{' (down)' if wait.down else ''} {duration(longest_s[wait.stage])}"
         for wait in first.waiting_for
     ]
     if waits:
-        said += f" {'for' if first.state == 'waiting' else 'without'} {', '.join(waits)}"
-    return Text(printable(said), style=_STYLES[first.state])
+        text += f" {'for' if first.state == 'waiting' else 'without'} {', '.join(waits)}"
+    return Text(printable(text), style=_STYLES[first.state])
 
 
 def _versions(workers: Iterable[Worker]) -> Table:
     table = _table("in service", "version", "digest", "variant")
     for worker in workers:
-        for it in worker.in_service:
-            version = f"{it.version} (challenger)" if it.challenger else it.version
-            cells = (it.what, version, it.digest[:_DIGEST], it.variant)
+        for model in worker.in_service:
+            version = f"{model.version} (challenger)" if model.challenger else model.version
+            cells = (model.what, version, model.digest[:_DIGEST], model.variant)
             table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 
 def _advice(status: PipelineStatus, todo: Sequence[Advice]) -> list[Text]:
     """A line or more for each; a command is never broken."""
-    said: list[Text] = []
+    lines_shown: list[Text] = []
     if status.well:
-        said.append(Text(f"{printable(status.pipeline)}: all is well", style="green"))
-    for it in todo:
-        said += [Text(line, style="bold") for line in _lines(it.wrong)]
-        together = f"{it.remedy}: {it.command}" if it.command else it.remedy
-        if it.command and len(together) > _WIDTH - len(_INDENT):
-            lines = [*_lines(f"{it.remedy}:", _INDENT), 2 * _INDENT + printable(it.command)]
+        lines_shown.append(Text(f"{printable(status.pipeline)}: all is well", style="green"))
+    for advice in todo:
+        lines_shown += [Text(line, style="bold") for line in _lines(advice.wrong)]
+        together = f"{advice.remedy}: {advice.command}" if advice.command else advice.remedy
+        if advice.command and len(together) > _WIDTH - len(_INDENT):
+            lines = [*_lines(f"{advice.remedy}:", _INDENT), 2 * _INDENT + printable(advice.command)]
         else:
             lines = _lines(together, _INDENT)
-        said += [Text(line, no_wrap=True, overflow="ignore") for line in lines]
-    return said
+        lines_shown += [Text(line, no_wrap=True, overflow="ignore") for line in lines]
+    return lines_shown
 
 
 def _lines(text: str, indent: str = "") -> list[str]:

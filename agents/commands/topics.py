@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from agents.commands.shared import BrokerOption, JsonOption, PipelineArgument, run_async, stdout
+from agents.commands.event_loop import run_async
+from agents.commands.options import BrokerOption, JsonOption, PipelineArgument, pipeline_file
+from agents.commands.terminal import stdout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,17 +55,17 @@ def topics(
     import json
 
     from agents.broker import needed_broker
-    from topics.pipeline import Topology, find_pipeline, load_pipeline
+    from topics.pipeline import Topology
 
-    found = load_pipeline(find_pipeline(pipeline)).pipeline
+    spec = pipeline_file(pipeline).pipeline
     if acls:
-        _print_acls(found, broker, as_json=as_json)
+        _print_acls(spec, broker, as_json=as_json)
         return
-    topology = Topology.of(found)
+    topology = Topology.of(spec)
     settings = needed_broker(broker)
     counts = run_async(_counts(settings, topology, replication, create=create))
     if grant:
-        run_async(_grant(found, settings))
+        run_async(_grant(spec, settings))
     if as_json:
         typer.echo(json.dumps({topic: counts.get(topic) for topic in topology.all}))
         return

@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from agents.commands.shared import (
+from agents.commands.options import (
+    SIMULATED_ROWS,
     AddressOption,
+    DataOption,
     EngineName,
     EngineOption,
     JsonOption,
     PipelineArgument,
+    RowsOption,
     check_engine,
-    print_json,
-    stderr,
-    stdout,
+    pipeline_file,
 )
+from agents.commands.terminal import counting_bars, percent_bars, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -26,15 +27,11 @@ if TYPE_CHECKING:
     from topics.pipeline import PipelineFile
 
 TrackerName = Literal["json", "tensorboard", "wandb", "mlflow"]
-_SIMULATED_ROWS = 150_000
 
 
 def train(
     pipeline: PipelineArgument,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Parquet, CSV or JSONL; without it, simulated events."),
-    ] = None,
+    data: DataOption = None,
     holdout: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +44,7 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="Fit only this component (may be given several times)."),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Simulated events.")] = _SIMULATED_ROWS,
+    rows: RowsOption = SIMULATED_ROWS,
     seed: Annotated[int, typer.Option(min=0, help="Seed of simulator and estimators.")] = 0,
     if_needed: Annotated[
         bool,
@@ -120,11 +117,10 @@ def train(
     from agents.service.open_pipeline import is_trained
     from models.registry import Registry
     from models.report.tracking import check_tracker, track
-    from topics.pipeline import find_pipeline, load_pipeline
     from topics.settings import HomeSettings
 
     check_engine(engine, address)
-    file = load_pipeline(find_pipeline(pipeline))
+    file = pipeline_file(pipeline)
     settings = HomeSettings()
     registry = Registry(settings.registry)
     if if_needed and is_trained(file.pipeline, registry):
@@ -146,13 +142,13 @@ def train(
         print_report(report)
     written = write_report(report, report_file, settings.home)
     _say(f"report: {', '.join(map(str, written))}")
-    given: dict[str, bool | int | float | str | None] = {
+    parameters: dict[str, bool | int | float | str | None] = {
         "file": str(file.path), "data": data or "simulated", "holdout": holdout,
         "seed": seed, "engine": engine,
         "components": ",".join(component or []) or "all", "weights": report.weights_version,
     }  # fmt: skip
     # Beside the reports: a container may write nothing else of its home.
-    track(tracker, settings.home / "reports", report, given, written)
+    track(tracker, settings.home / "reports", report, parameters, written)
     if write_policy and report.held_out.costs is None:
         _say(f"{file.path} is left as it was: the weighted score was not measured")
     if costs := report.held_out.costs:
@@ -172,7 +168,7 @@ def train_if_needed(file: PipelineFile, registry: Registry) -> None:
         stderr.print(
             f"{file.pipeline.name} has no models that fit its file: training on simulated events"
         )
-        train_pipeline(file, registry, data=None, rows=_SIMULATED_ROWS, seed=0, only=None)
+        train_pipeline(file, registry, data=None, rows=SIMULATED_ROWS, seed=0, only=None)
 
 
 def train_pipeline(
@@ -187,32 +183,22 @@ def train_pipeline(
     address: str | None = None,
     holdout: str | None = None,
 ) -> TrainingReport:
-    """Gather the data and train, with progress bars on stderr."""
-    from agents.commands.labelled_rows import gathered_rows
+    """Read the data and train, with progress bars on stderr."""
+    from agents.commands.labelled_events import training_rows
     from agents.components import open_component
     from models.training.engines import open_engine
     from models.training.train import train as fit
 
     pipeline = file.pipeline
-    with Progress(
-        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), console=stderr,
-    ) as bars:  # fmt: skip
-        gathered = gathered_rows(pipeline, data, rows=rows, seed=seed, bars=bars)
+    with counting_bars() as bars:
+        training = training_rows(pipeline, data, rows=rows, seed=seed, bars=bars)
         unseen = None
         if holdout is not None:
-            unseen = gathered_rows(pipeline, holdout, rows=rows, seed=seed, bars=bars)
-        tasks = {}
-
-        def progressed(name: str, fraction: float) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=100)
-            bars.update(tasks[name], completed=round(100 * fraction))
-
-        with open_engine(engine, address, rows=gathered.rows) as opened:
+            unseen = training_rows(pipeline, holdout, rows=rows, seed=seed, bars=bars)
+        with open_engine(engine, address, rows=training.rows) as opened:
             return fit(
-                pipeline, file.path.parent, gathered, registry, engine=opened,
-                open_component=open_component, seed=seed, only=only, progress=progressed,
+                pipeline, file.path.parent, training, registry, engine=opened,
+                open_component=open_component, seed=seed, only=only, progress=percent_bars(bars),
                 holdout=unseen,
             )  # fmt: skip
 
@@ -239,8 +225,8 @@ def print_report(report: TrainingReport) -> None:
     stdout.print(f"{report.rows:,} events, {report.positives:,} positive, {report.seconds:.1f} s")
     for line in report.said:
         stdout.print(line, highlight=False, markup=False, soft_wrap=True)
-    if report.label_delay is not None and (said := report.label_delay.said):
-        stdout.print(said, highlight=False, soft_wrap=True)
+    if report.label_delay is not None and (note := report.label_delay.said):
+        stdout.print(note, highlight=False, soft_wrap=True)
 
 
 def _metric(value: float | None) -> str:

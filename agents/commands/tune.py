@@ -5,46 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
-from agents.commands.shared import (
+from agents.commands.options import (
+    SIMULATED_ROWS,
     AddressOption,
+    DataOption,
     EngineName,
     EngineOption,
     JsonOption,
     PipelineArgument,
+    RowsOption,
     check_engine,
-    print_json,
-    stderr,
-    stdout,
+    open_registry,
+    pipeline_file,
 )
+from agents.commands.terminal import counting_bars, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from models.training.tune import TuningResult
     from topics.pipeline import PipelineFile
 
-_SIMULATED_ROWS = 150_000
 _SHOWN = 20
 
 
 def tune(
     pipeline: PipelineArgument,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Parquet, CSV or JSONL; without it, simulated events."),
-    ] = None,
+    data: DataOption = None,
     component: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Tune only this component (may be given several times)."),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Simulated events.")] = _SIMULATED_ROWS,
+    rows: RowsOption = SIMULATED_ROWS,
     most: Annotated[
         int, typer.Option(min=1, help="Try at most so many combinations, drawn at random.")
     ] = 50,
@@ -72,18 +63,16 @@ def tune(
 
       anabranch tune churn.yaml --data churn.csv --write
     """
-    from topics.pipeline import find_pipeline, load_pipeline
-
     check_engine(engine, address)
-    file = load_pipeline(find_pipeline(pipeline))
+    file = pipeline_file(pipeline)
     tuned = _tuned(
         file, data, rows=rows, seed=seed, most=most, only=component, engine=engine, address=address
     )
     if as_json:
-        print_json("[" + ", ".join(it.model_dump_json() for it in tuned) + "]")
-    for it in tuned:
+        print_json("[" + ", ".join(result.model_dump_json() for result in tuned) + "]")
+    for result in tuned:
         if not as_json:
-            _print(it)
+            _print(result)
     if write:
         _write(file, tuned)
 
@@ -99,33 +88,30 @@ def _tuned(
     engine: EngineName,
     address: str | None,
 ) -> list[TuningResult]:
-    from agents.commands.labelled_rows import gathered_rows
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from agents.commands.labelled_events import training_rows
     from agents.components import open_component
-    from models.registry import Registry
     from models.training.engines import open_engine
     from models.training.tune_pipeline import tune as search
-    from topics.settings import HomeSettings
 
-    registry = Registry(HomeSettings().registry)
-    named = TextColumn("{task.description:<24}")
+    registry = open_registry()
+    with counting_bars() as bars:
+        training = training_rows(file.pipeline, data, rows=rows, seed=seed, bars=bars)
     with Progress(
-        named, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=stderr
-    ) as bars:
-        gathered = gathered_rows(file.pipeline, data, rows=rows, seed=seed, bars=bars)
-    with Progress(
-        SpinnerColumn(), named, TextColumn("{task.fields[said]}"), TimeElapsedColumn(),
-        console=stderr,
+        SpinnerColumn(), TextColumn("{task.description:<24}"), TextColumn("{task.fields[round]}"),
+        TimeElapsedColumn(), console=stderr,
     ) as bars:  # fmt: skip
         rounds: dict[str, int] = {}
-        task = bars.add_task("fitting what comes before", said="")
+        task = bars.add_task("fitting what comes before", round="")
 
         def on_round(name: str) -> None:
             rounds[name] = rounds.get(name, 0) + 1
-            bars.update(task, description=name, said=f"round {rounds[name]}")
+            bars.update(task, description=name, round=f"round {rounds[name]}")
 
-        with open_engine(engine, address, rows=gathered.rows) as opened:
+        with open_engine(engine, address, rows=training.rows) as opened:
             return search(
-                file.pipeline, file.path.parent, gathered, registry, most=most, only=only,
+                file.pipeline, file.path.parent, training, registry, most=most, only=only,
                 open_component=open_component, engine=opened, seed=seed, on_round=on_round,
             )  # fmt: skip
 
@@ -140,10 +126,11 @@ def _print(tuned: TuningResult) -> None:
     table = Table(box=None, pad_edge=False, title=tuned.component, title_justify="left")
     for column in (*names, "average precision", "±", "rows", ""):
         table.add_column(column, justify="right")
-    for it in tuned.candidates[:_SHOWN]:
+    for candidate in tuned.candidates[:_SHOWN]:
         table.add_row(
-            *(scalar(it.parameters[name]) for name in names), f"{it.average_precision:.4f}",
-            f"{it.spread:.4f}", f"{it.rows:,}", "in the file" if it.in_file else "",
+            *(scalar(candidate.parameters[name]) for name in names),
+            f"{candidate.average_precision:.4f}", f"{candidate.spread:.4f}",
+            f"{candidate.rows:,}", "in the file" if candidate.in_file else "",
         )  # fmt: skip
     stdout.print(table)
     if (left := len(tuned.candidates) - _SHOWN) > 0:
@@ -153,7 +140,7 @@ def _print(tuned: TuningResult) -> None:
         return
     stdout.print("best, for the component's model:")
     chosen = ", ".join(
-        f"{scalar(name)}: {scalar(it)}" for name, it in tuned.best.parameters.items()
+        f"{scalar(name)}: {scalar(value)}" for name, value in tuned.best.parameters.items()
     )
     stdout.print(f"parameters: {{{chosen}}}", highlight=False, markup=False, soft_wrap=True)
 
@@ -162,16 +149,16 @@ def _write(file: PipelineFile, tuned: list[TuningResult]) -> None:
     """Put the best parameters into the file, unless it has them; all of them, or none."""
     from topics.pipeline import rewrite, with_parameters
 
-    better = [it for it in tuned if not it.best.in_file]
+    better = [result for result in tuned if not result.best.in_file]
     if not better:
         stderr.print(f"{file.path} is left as it was: its parameters rank best", soft_wrap=True)
         return
 
     def edited(text: str) -> str:
-        for it in better:
-            text = with_parameters(text, it.component, it.best.parameters)
+        for result in better:
+            text = with_parameters(text, result.component, result.best.parameters)
         return text
 
     rewrite(file.path, edited)
-    names = ", ".join(it.component for it in better)
+    names = ", ".join(result.component for result in better)
     stderr.print(f"{file.path} has the best parameters of {names} now", soft_wrap=True)

@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agents.commands.shared import (
-    BrokerOption,
-    JsonOption,
-    print_json,
-    run_async,
-    stdout,
-    until_signalled,
-)
+from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.options import BrokerOption, JsonOption
+from agents.commands.terminal import print_json, stdout
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord

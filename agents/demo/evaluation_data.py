@@ -36,7 +36,7 @@ class LabelledEvent:
 
 def history_days(pipeline: Pipeline) -> int:
     """For how many days before the test days events matter to the features of *pipeline*."""
-    plans = [WindowPlan(pipeline, it.name) for it in pipeline.components if it.windowed]
+    plans = [WindowPlan(pipeline, spec.name) for spec in pipeline.components if spec.windowed]
     return ceil(max((plan.memory_ms for plan in plans), default=0) / _DAY_MS)
 
 
@@ -106,13 +106,13 @@ def events_between(
     """
     at, key = pipeline.event.time, pipeline.event.key
     low, high = first.isoformat(), last.isoformat()
-    found = [
+    events = [
         LabelledEvent(str(event.get(key, "")).encode(), orjson.dumps(event), str(event[at]), label)
         for event, label in labelled
         if low <= str(event.get(at, ""))[:10] <= high
     ]
     # Data files give whole seconds without decimals; "Z" would sort behind them.
-    return sorted(found, key=lambda event: event.time.rstrip("Z"))
+    return sorted(events, key=lambda event: event.time.rstrip("Z"))
 
 
 def outcomes_of_events(events: Sequence[LabelledEvent]) -> Outcomes:

@@ -20,7 +20,7 @@ from agents.audit import Ledger
 from agents.broker import log_follower as following
 from agents.process.child_process import WorkerProcess
 from agents.process.tasks import first_of
-from agents.publish import ByteRoom, Labelled, OutcomePublisher, Pace, bytes_about_event
+from agents.publish import ByteLimit, EventAndOutcome, OutcomePublisher, Schedule, bytes_about_event
 from agents.publish import publisher as publishing
 from agents.workers import readable
 from topics.kafka import MAX_IN_FLIGHT
@@ -57,7 +57,7 @@ class Stream(ABC):
     _ended: set[int] = field(default_factory=set)
     """Source coordinates that have an end, whoever published there."""
     _in_flight: int = 0
-    _room: ByteRoom = field(init=False)
+    _room: ByteLimit = field(init=False)
     _decided: array[int] = field(default_factory=lambda: array("q"))
     """Source coordinates of every decision."""
     _dead: array[int] = field(default_factory=lambda: array("q"))
@@ -66,7 +66,7 @@ class Stream(ABC):
     _last_end_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self._room = ByteRoom(bytes_about_event(self.pipeline))
+        self._room = ByteLimit(bytes_about_event(self.pipeline))
 
     @abstractmethod
     def decided(self, decision: Mapping[str, Any]) -> None:
@@ -85,10 +85,10 @@ class Stream(ABC):
     async def stream(
         self,
         settings: BrokerSettings,
-        labelled: Iterable[Labelled],
+        labelled: Iterable[EventAndOutcome],
         workers: WorkerProcess,
         *,
-        pace: Pace | None = None,
+        schedule: Schedule | None = None,
         patience_s: int = PATIENCE_S,
     ) -> None:
         """Publish all of *labelled* and wait for their ends, however slow *workers* are.
@@ -100,7 +100,7 @@ class Stream(ABC):
 
         async def publish() -> None:
             await ready.wait()
-            await self._publish(settings, labelled, pace)
+            await self._publish(settings, labelled, schedule)
             while self._in_flight:  # noqa: ASYNC110  # what comes is counted, not announced
                 await asyncio.sleep(0.01)
 
@@ -126,13 +126,16 @@ class Stream(ABC):
         return np.array([self._places.get(source, -1) for source in coordinates], np.int64)
 
     async def _publish(
-        self, settings: BrokerSettings, labelled: Iterable[Labelled], pace: Pace | None
+        self,
+        settings: BrokerSettings,
+        labelled: Iterable[EventAndOutcome],
+        schedule: Schedule | None,
     ) -> None:
         topology = Topology.of(self.pipeline)
         outcomes = OutcomePublisher(self.pipeline)
         async with publishing.producer(settings) as kafka:
-            async for chunk in publishing.paced(
-                outcomes.following(labelled), pace=pace, room=self._free
+            async for chunk in publishing.due_chunks(
+                outcomes.following(labelled), schedule=schedule, room=self._free
             ):
                 self._began_at = self._began_at or time.monotonic()
                 await outcomes.publish_known(kafka)
@@ -160,7 +163,7 @@ class Stream(ABC):
             await asyncio.sleep(0.01)
         return events[:fitting]
 
-    def _enter(self, events: Sequence[Event], runs: Iterable[publishing.Published]) -> None:
+    def _enter(self, events: Sequence[Event], runs: Iterable[publishing.PartitionRun]) -> None:
         """The broker has taken *events*; some may have ended meanwhile."""
         self._sizes.extend([len(key) + len(value) for key, value in events])
         for partition, first, indices in runs:

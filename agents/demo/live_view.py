@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from agents.demo.demo import Demo, Summary
+from agents.demo.demo_stream import Demo, Summary
 from agents.process.child_process import WorkerProcess
 from agents.workers import StageStats
 from topics.printable import printable

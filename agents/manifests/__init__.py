@@ -1,7 +1,7 @@
 """Files that run a pipeline elsewhere, made from its pipeline file: Compose; `kubernetes/` below.
 
-`compose_file` renders, with `compose_stack` (what stands beside the workers), `compose_secure` (TLS
-and passwords) and `compose_text` (what a person wrote, as YAML).
+`compose_file` says what is in one, with `compose_stack` (what stands beside the workers);
+`compose_secure` adds TLS and passwords, `compose_yaml` makes the text.
 """
 
 from agents.manifests.compose_file import PIPELINES, Layout, render

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import NamedTuple
 
-from agents.manifests.compose_stack import dashboards, end, kafka
-from agents.manifests.compose_text import compose_mount, compose_scalar
+from agents.manifests.compose_stack import SECRETS, VOLUMES, grafana, kafka, prometheus
+from agents.manifests.compose_yaml import EXTENDS, Anchored, Content, compose_text, escaped, mount
 from topics.errors import AnabranchError
-from topics.pipeline import WEIGH, Pipeline, scalar
+from topics.pipeline import WEIGH, Pipeline
 from topics.pipeline import workers as of_pipeline
 from topics.printable import printable
 
@@ -24,6 +24,18 @@ BROKER = "kafka:19092"
 PIPELINES = "/pipelines"
 """Where a container finds a pipeline file that is not in the image, and what is beside it."""
 _HOME = "/var/lib/anabranch"
+_REGISTRY = f"registry:{_HOME}/registry"
+_COMMENTS = {
+    "x-serve": "What all of ours have; @hostname: a container keeps it when it is started again.",
+    "x-worker": "What every component has; the alias is where Prometheus finds every replica.",
+    "kafka": "One node that is broker and controller. make kafka-image builds another KAFKA_IMAGE.",
+    "topics": "A job: ends before the components start.",
+    "train": "A job, and the only one that writes the registry.",
+    WEIGH: "The weighting agent: rejoins the stages, and writes the decisions.",
+    "audit": "Accounts for every event, from the topics alone. An operator's commands run here "
+    "too.",
+    "grafana": "Anybody on this machine may look; who changes something needs the password's file.",
+}
 SERVICES = ("kafka", "topics", "train", "producer", "audit", "prometheus", "grafana")
 """What there is beside the components."""
 
@@ -68,181 +80,165 @@ def workers(pipeline: Pipeline) -> list[str]:
 def render(pipeline: Pipeline, layout: Layout) -> str:
     """The file's text. Raises ServiceNameTaken."""
     names = workers(pipeline)
-    parts = [
-        _head(pipeline, layout), _shared(layout), ["services:"], kafka(), _jobs(layout),
-        *(_worker(name, layout) for name in names),
-        _producer(layout) if layout.simulated else [], _audit(layout),
-        dashboards(layout.source), end(),
-    ]  # fmt: skip
-    return "\n".join(line for part in parts for line in part) + "\n"
+    serve = Anchored("serve", _serve(layout))
+    worker = Anchored("worker", _worker(serve, layout))
+    services: Content = {
+        "kafka": kafka(),
+        "topics": _topics(serve, layout),
+        "train": _train(serve, layout),
+        **{name: {EXTENDS: worker, "command": _run(name, layout)} for name in names},
+    }
+    if layout.simulated:
+        services["producer"] = _producer(serve, layout)
+    services |= {
+        "audit": _audit(serve, layout),
+        "prometheus": prometheus(layout.source),
+        "grafana": grafana(layout.source),
+    }
+    content: Content = {
+        "x-serve": serve, "x-worker": worker, "services": services,
+        "secrets": SECRETS, "volumes": VOLUMES,
+    }  # fmt: skip
+    return compose_text(_head(pipeline, layout), content, _COMMENTS)
 
 
 def _head(pipeline: Pipeline, layout: Layout) -> Iterator[str]:
-    yield f"# {pipeline.name} on Kafka, a container for each component. Written by"
-    yield f"#   {printable(layout.command)}"
-    yield "# which writes it anew: put changes of your own into docker-compose.override.yml."
-    yield "#"
-    yield "#   docker compose up -d                          Kafka, topics, models, components"
-    if layout.simulated:
-        yield "#   docker compose --profile producer up -d       and simulated events"
-    else:
-        yield "#     with DATA=FOLDER and TRAINING_FILE=FILE set: what there is to train on"
-    yield "#   docker compose --profile monitoring up -d     and an audit, Prometheus, Grafana"
-    yield f"#   docker compose up -d --scale {next(iter(of_pipeline(pipeline)))}=3"
-    yield f"#   docker compose run --rm --no-deps audit audit {printable(quote(layout.argument))}"
-    yield "#"
-    yield "# docker-compose 1.29 takes the same words. deploy/containers.md says more."
+    yield f"{pipeline.name} on Kafka, a container for each component. Written by"
+    yield f"  {printable(layout.command)}"
+    yield "which writes it anew: put changes of your own into docker-compose.override.yml."
     yield ""
-
-
-def _shared(layout: Layout) -> Iterator[str]:
-    yield "x-serve: &serve"
-    yield from _image(layout, "serve")
-    yield from (
-        "  environment:",
-        f"    ANABRANCH_BROKER: {BROKER}",
-        '    ANABRANCH_INSTANCE_ID: "@hostname"  # a container keeps it when it is started again',
-        "  init: true",
-        "  read_only: true",
-        "  tmpfs: [/tmp]",
-        "  cap_drop: [ALL]",
-        '  security_opt: ["no-new-privileges:true"]',
-        "  pids_limit: 256",
-        *_volumes(layout),
-        "",
-        "x-worker: &worker",
-        "  <<: *serve",
-        "  restart: unless-stopped",
-        "  stop_grace_period: 30s",
-        "  mem_limit: 512m",
-        "  cpus: 1.0",
-        *_volumes(layout, f"registry:{_HOME}/registry:ro"),
-        "  networks:",
-        "    default:",
-        "      aliases: [anabranch-worker]  # where Prometheus finds every replica",
-        "  depends_on:",
-        "    topics: {condition: service_completed_successfully}",
-        "    train: {condition: service_completed_successfully}",
-        *_healthcheck(METRICS_PORT, indent=2),
-        "",
-    )
-
-
-def _image(layout: Layout, target: str, indent: int = 2) -> Iterator[str]:
-    lines = (
-        f"image: ${{{target.upper()}_IMAGE:-anabranch:{target}}}",
-        "build:",
-        f"  context: {compose_scalar(layout.source)}",
-        "  dockerfile: deploy/Dockerfile",
-        f"  target: {target}",
-        '  args: {BASE: "${PYTHON_IMAGE:-python:3.12-slim}"}',
-    )  # fmt: skip
-    yield from (" " * indent + line for line in lines)
-
-
-def _volumes(layout: Layout, *volumes: str, indent: int = 2) -> list[str]:
-    """What is mounted: *volumes*, and the pipeline's folder where it is not in the image."""
-    found = [scalar(volume) for volume in volumes]
-    if layout.folder is not None:
-        found.insert(0, compose_mount(layout.folder, PIPELINES))
-    return [f"{' ' * indent}volumes: [{', '.join(found)}]"] if found else []
-
-
-def _healthcheck(port: int, indent: int = 4) -> Iterator[str]:
-    lines = (
-        "healthcheck:",
-        f'  test: [CMD, python, -IS, /opt/anabranch/healthcheck.py, "{port}"]',
-        "  interval: 5s",
-        "  timeout: 5s",
-        "  start_period: 60s",
-        "  retries: 3",
-    )
-    yield from (" " * indent + line for line in lines)
-
-
-def _jobs(layout: Layout) -> Iterator[str]:
-    train = f"train, {compose_scalar(layout.argument)}, --if-needed"
-    more = []
+    yield "  docker compose up -d                          Kafka, topics, models, components"
     if layout.simulated:
-        train += ', --rows, "${TRAINING_ROWS:-150000}"'
+        yield "  docker compose --profile producer up -d       and simulated events"
     else:
-        train += ', --data, "/data/${TRAINING_FILE:?the file in DATA to train on}"'
-        more = ["${DATA:-./data}:/data:ro"]
-    yield from (
-        "",
-        "  # Jobs: each ends before the components start.",
-        "  topics:",
-        "    <<: *serve",
-        f"    command: [topics, {compose_scalar(layout.argument)}, --create]",
-        "    depends_on:",
-        "      kafka: {condition: service_healthy}",
-        '    restart: "no"',
-        "    mem_limit: 256m",
-        "    healthcheck: {disable: true}",
-        "",
-        "  # The only one that writes the registry.",
-        "  train:",
-        "    <<: *serve",
-        *_image(layout, "train", indent=4),
-        f"    command: [{train}]",
-        '    restart: "no"',
-        "    mem_limit: 2g",
-        "    cpus: 2.0",
-        *_volumes(
-            layout, f"registry:{_HOME}/registry", f"reports:{_HOME}/reports", *more, indent=4
-        ),
-        "    healthcheck: {disable: true}",
-    )
-
-
-def _worker(name: str, layout: Layout) -> Iterator[str]:
+        yield "    with DATA=FOLDER and TRAINING_FILE=FILE set: what there is to train on"
+    yield "  docker compose --profile monitoring up -d     and an audit, Prometheus, Grafana"
+    yield f"  docker compose up -d --scale {next(iter(of_pipeline(pipeline)))}=3"
+    yield f"  docker compose run --rm --no-deps audit audit {printable(quote(layout.argument))}"
     yield ""
-    if name == WEIGH:
-        yield "  # The weighting agent: rejoins the stages, and writes the decisions."
-    yield f"  {scalar(name)}:"
-    yield "    <<: *worker"
-    words = f"run, {compose_scalar(layout.argument)}, --component, {scalar(name)}, {_metrics()}"
-    yield f"    command: [{words}]"
+    yield "docker-compose 1.29 takes the same words. deploy/containers.md says more."
 
 
-def _metrics(port: int = METRICS_PORT) -> str:
-    return f'--metrics-host, 0.0.0.0, --metrics-port, "{port}"'
+def _serve(layout: Layout) -> Content:
+    return {
+        **_image(layout, "serve"),
+        "environment": {
+            "ANABRANCH_BROKER": BROKER,
+            "ANABRANCH_INSTANCE_ID": "@hostname",
+        },
+        "init": True,
+        "read_only": True,
+        "tmpfs": ["/tmp"],  # noqa: S108  # the container's own
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "pids_limit": 256,
+        **_volumes(layout),
+    }
 
 
-def _producer(layout: Layout) -> Iterator[str]:
-    argument = compose_scalar(layout.argument)
-    yield from (
-        "",
-        "  producer:",
-        "    <<: *serve",
-        "    profiles: [producer]",
-        f'    command: [simulate, {argument}, --rate, "${{EVENTS_PER_S:-200}}"]',
-        "    depends_on:",
-        f"      {WEIGH}: {{condition: service_healthy}}",
-        "    restart: on-failure",
-        "    mem_limit: 256m",
-        "    cpus: 1.0",
-        "    healthcheck: {disable: true}",
-    )
+def _worker(serve: Anchored, layout: Layout) -> Content:
+    return {
+        EXTENDS: serve,
+        "restart": "unless-stopped",
+        "stop_grace_period": "30s",
+        **_limits("512m", cpus=1.0),
+        **_volumes(layout, f"{_REGISTRY}:ro"),
+        "networks": {"default": {"aliases": ["anabranch-worker"]}},
+        "depends_on": {
+            job: {"condition": "service_completed_successfully"} for job in ("topics", "train")
+        },
+        "healthcheck": _healthcheck(METRICS_PORT),
+    }
 
 
-def _audit(layout: Layout) -> Iterator[str]:
-    argument = compose_scalar(layout.argument)
-    yield from (
-        "",
-        "  # Accounts for every event, from the topics alone. An operator's commands run here too.",
-        "  audit:",
-        "    <<: *serve",
-        "    profiles: [monitoring]",
-        f"    command: [audit, {argument}, --follow, {_metrics(AUDIT_PORT)}]",
-        "    restart: unless-stopped",
-        "    mem_limit: 512m",
-        "    cpus: 1.0",
-        f"    volumes: ['registry:{_HOME}/registry:ro']",
-        "    networks:",
-        "      default:",
-        "        aliases: [anabranch-audit]",
-        "    depends_on:",
-        "      topics: {condition: service_completed_successfully}",
-        *_healthcheck(AUDIT_PORT),
-    )
+def _image(layout: Layout, target: str) -> Content:
+    return {
+        "image": f"${{{target.upper()}_IMAGE:-anabranch:{target}}}",
+        "build": {
+            "context": escaped(layout.source),
+            "dockerfile": "deploy/Dockerfile",
+            "target": target,
+            "args": {"BASE": "${PYTHON_IMAGE:-python:3.12-slim}"},
+        },
+    }
+
+
+def _volumes(layout: Layout, *volumes: str) -> Content:
+    """What is mounted: the pipeline's folder where it is not in the image, and *volumes*."""
+    folder = [] if layout.folder is None else [mount(layout.folder, PIPELINES)]
+    mounted = [*folder, *volumes]
+    return {"volumes": mounted} if mounted else {}
+
+
+def _limits(memory: str, *, cpus: float) -> Content:
+    return {"mem_limit": memory, "cpus": cpus}
+
+
+def _healthcheck(port: int) -> Content:
+    return {
+        "test": ["CMD", "python", "-IS", "/opt/anabranch/healthcheck.py", str(port)],
+        "interval": "5s", "timeout": "5s", "start_period": "60s", "retries": 3,
+    }  # fmt: skip
+
+
+def _topics(serve: Anchored, layout: Layout) -> Content:
+    return {
+        EXTENDS: serve,
+        "command": ["topics", escaped(layout.argument), "--create"],
+        "depends_on": {"kafka": {"condition": "service_healthy"}},
+        "restart": "no",
+        "mem_limit": "256m",
+        "healthcheck": {"disable": True},
+    }
+
+
+def _train(serve: Anchored, layout: Layout) -> Content:
+    volumes = [_REGISTRY, f"reports:{_HOME}/reports"]
+    if layout.simulated:
+        rows = ["--rows", "${TRAINING_ROWS:-150000}"]
+    else:
+        rows = ["--data", "/data/${TRAINING_FILE:?the file in DATA to train on}"]
+        volumes.append("${DATA:-./data}:/data:ro")
+    return {
+        EXTENDS: serve,
+        **_image(layout, "train"),
+        "command": ["train", escaped(layout.argument), "--if-needed", *rows],
+        "restart": "no",
+        **_limits("2g", cpus=2.0),
+        **_volumes(layout, *volumes),
+        "healthcheck": {"disable": True},
+    }
+
+
+def _run(name: str, layout: Layout) -> list[str]:
+    return ["run", escaped(layout.argument), "--component", name, *_metrics(METRICS_PORT)]
+
+
+def _metrics(port: int) -> list[str]:
+    return ["--metrics-host", "0.0.0.0", "--metrics-port", str(port)]  # noqa: S104  # a container
+
+
+def _producer(serve: Anchored, layout: Layout) -> Content:
+    return {
+        EXTENDS: serve,
+        "profiles": ["producer"],
+        "command": ["simulate", escaped(layout.argument), "--rate", "${EVENTS_PER_S:-200}"],
+        "depends_on": {WEIGH: {"condition": "service_healthy"}},
+        "restart": "on-failure",
+        **_limits("256m", cpus=1.0),
+        "healthcheck": {"disable": True},
+    }
+
+
+def _audit(serve: Anchored, layout: Layout) -> Content:
+    return {
+        EXTENDS: serve,
+        "profiles": ["monitoring"],
+        "command": ["audit", escaped(layout.argument), "--follow", *_metrics(AUDIT_PORT)],
+        "restart": "unless-stopped",
+        **_limits("512m", cpus=1.0),
+        "volumes": [f"{_REGISTRY}:ro"],
+        "networks": {"default": {"aliases": ["anabranch-audit"]}},
+        "depends_on": {"topics": {"condition": "service_completed_successfully"}},
+        "healthcheck": _healthcheck(AUDIT_PORT),
+    }

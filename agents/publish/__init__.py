@@ -1,16 +1,16 @@
 """Publishing events and outcomes: by key, at a rate, never too far ahead of their ends.
 
-`publisher` with its `pacing`; `in_flight`, `byte_limit` and `embedded_limit` hold it back;
+`publisher` with its `schedule`; `in_flight`, `byte_limit` and `embedded_limit` hold it back;
 `outcome_publisher` follows with the labels.
 """
 
-from agents.publish.byte_limit import ByteRoom, bytes_about_event
-from agents.publish.embedded_limit import parts_in_bytes
+from agents.publish.byte_limit import ByteLimit, bytes_about_event
+from agents.publish.embedded_limit import chunks_that_fit
 from agents.publish.in_flight import InFlight
 from agents.publish.outcome_publisher import OutcomePublisher
-from agents.publish.pacing import Labelled, Pace, paced_by
+from agents.publish.schedule import EventAndOutcome, Schedule, scheduled
 
 __all__ = [
-    "ByteRoom", "InFlight", "Labelled", "OutcomePublisher", "Pace", "bytes_about_event",
-    "paced_by", "parts_in_bytes",
+    "ByteLimit", "EventAndOutcome", "InFlight", "OutcomePublisher", "Schedule",
+    "bytes_about_event", "chunks_that_fit", "scheduled",
 ]  # fmt: skip

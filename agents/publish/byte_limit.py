@@ -27,15 +27,15 @@ def bytes_about_event(pipeline: Pipeline) -> int:
 
     Components of one's own, whose width nobody knows, are left out.
     """
-    widest = max(len(FeatureVector(it.features or []).names) for it in pipeline.components)
+    widest = max(len(FeatureVector(spec.features or []).names) for spec in pipeline.components)
     row = _ROW_BYTES + widest * _NUMBER_BYTES[pipeline.codec]
     return max(row, _DECISION_BYTES + _STAGE_BYTES * len(pipeline.weighting.inputs))
 
 
-class ByteRoom:
+class ByteLimit:
     """The bytes in flight of each partition, and which events still fit.
 
-    >>> room = ByteRoom(about_event=100, most=300)
+    >>> room = ByteLimit(about_event=100, most=300)
     >>> room.fitting([(0, 50), (1, 50), (0, 50), (0, 50)])
     3
     >>> room.enter(0, 50)

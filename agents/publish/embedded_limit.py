@@ -29,13 +29,13 @@ from topics.settings import BrokerSettings
 
 Event = tuple[bytes, bytes]
 """Key and value."""
-Parts = Callable[[list[Event], asyncio.Event], AsyncIterator[list[Event]]]
-"""Divides events, in order, into parts for each of which there is room; none once stopped."""
+Chunks = Callable[[list[Event], asyncio.Event], AsyncIterator[list[Event]]]
+"""Divides events, in order, into chunks for each of which there is room; none once stopped."""
 
 BUDGET = KEPT_BYTES * 4 // 5
 """Bytes that may be in flight on a partition of a topic."""
 _SHARE = 4
-"""A part takes so much less than the budget."""
+"""A chunk takes so much less than the budget."""
 _GUESS, _FIRST_ROWS = 4, 256
 _RECORD_BYTES = 30
 """Of a record beyond its key and value, at least."""
@@ -43,7 +43,7 @@ _MEASURE_S = 2.0
 _AGAIN_S = 0.02
 
 
-class EmbeddedRoom:
+class EmbeddedLimit:
     """Lets events through as the pipeline ends those before them.
 
     *in_flight* says how many events of each partition have no end now, *row_bytes* how wide the
@@ -64,24 +64,24 @@ class EmbeddedRoom:
         self._sizes: dict[int, deque[int]] = {p: deque() for p in range(partitions)}
         """Of each partition the bytes of the events that were published here and are in flight."""
 
-    async def parts(
+    async def chunks(
         self, events: list[Event], stopping: asyncio.Event
     ) -> AsyncIterator[list[Event]]:
-        """The events in order, in parts, each when there is room for it; none once *stopping*."""
-        part, sizes = list[Event](), dict[int, list[int]]()
+        """The events in order, in chunks, each when there is room for it; none once *stopping*."""
+        chunk, sizes = list[Event](), dict[int, list[int]]()
         for event in events:
             partition = partition_of(event[0], self._partitions)
             size = len(event[0]) + len(event[1]) + _RECORD_BYTES
             wanted = [*sizes.get(partition, ()), size]
-            if part and not self._fits(wanted, 0.0, len(wanted), BUDGET // _SHARE):
+            if chunk and not self._fits(wanted, 0.0, len(wanted), BUDGET // _SHARE):
                 if not await self._admitted(sizes, stopping):
                     return
-                yield part
-                part, sizes = [], {}
-            part.append(event)
+                yield chunk
+                chunk, sizes = [], {}
+            chunk.append(event)
             sizes.setdefault(partition, []).append(size)
-        if part and await self._admitted(sizes, stopping):
-            yield part
+        if chunk and await self._admitted(sizes, stopping):
+            yield chunk
 
     async def _admitted(self, sizes: Mapping[int, list[int]], stopping: asyncio.Event) -> bool:
         """Wait until there is room for events of these sizes; False when stopped before."""
@@ -147,9 +147,9 @@ async def _width(reader: LogReader, topic: str, partitions: int) -> float:
 
 
 @asynccontextmanager
-async def parts_in_bytes(
+async def chunks_that_fit(
     settings: BrokerSettings, topology: Topology, in_flight: InFlight
-) -> AsyncIterator[Parts]:
+) -> AsyncIterator[Chunks]:
     """How events are divided: on the embedded broker by its room, on others not at all."""
     if not settings.embedded:
         yield _whole
@@ -159,7 +159,7 @@ async def parts_in_bytes(
         async def row_bytes() -> float:
             return await widest_row(reader, topology)
 
-        yield EmbeddedRoom(topology.partitions, in_flight.by_partition, row_bytes).parts
+        yield EmbeddedLimit(topology.partitions, in_flight.by_partition, row_bytes).chunks
 
 
 async def _whole(events: list[Event], stopping: asyncio.Event) -> AsyncIterator[list[Event]]:

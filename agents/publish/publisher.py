@@ -15,7 +15,7 @@ import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
-from agents.publish.pacing import Pace
+from agents.publish.schedule import Schedule
 from topics.kafka import Record, client_options, close_client, write_batches
 from topics.settings import BrokerSettings
 
@@ -26,7 +26,7 @@ _TICK_S = 0.02
 _KEYS = 2**16
 
 
-class Published(NamedTuple):
+class PartitionRun(NamedTuple):
     """A run of events that one partition has taken: which ones, and from which offset on."""
 
     partition: int
@@ -38,15 +38,15 @@ class Published(NamedTuple):
 @asynccontextmanager
 async def producer(settings: BrokerSettings) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer, started, and flushed in the end."""
-    made = AIOKafkaProducer(
+    kafka = AIOKafkaProducer(
         **client_options(settings), enable_idempotence=True, acks="all",
         max_batch_size=900_000, max_request_size=32 * 2**20,
     )  # fmt: skip
-    await made.start()
+    await kafka.start()
     try:
-        yield made
+        yield kafka
     finally:
-        await close_client(made)
+        await close_client(kafka)
 
 
 @lru_cache(maxsize=_KEYS)  # keys come again and again, and murmur2 is plain Python
@@ -64,27 +64,27 @@ async def publish_chunk(
     topic: str,
     partitions: int,
     events: list[tuple[bytes, bytes]],
-) -> list[Published]:
+) -> list[PartitionRun]:
     """Publish (key, value) pairs, one record batch per partition; where they went."""
     by_partition: dict[int, list[int]] = defaultdict(list)
     for index, (key, _) in enumerate(events):
         by_partition[partition_of(key, partitions)].append(index)
     now_ms = int(time.time() * 1000)
 
-    async def write(partition: int, indices: list[int]) -> list[Published]:
+    async def write(partition: int, indices: list[int]) -> list[PartitionRun]:
         records = [Record(*events[index], now_ms) for index in indices]
         written = await write_batches(kafka, topic, partition, records)
         left = iter(indices)
-        return [Published(partition, first, list(islice(left, n))) for first, n in written]
+        return [PartitionRun(partition, first, list(islice(left, n))) for first, n in written]
 
     runs = await asyncio.gather(*(write(p, indices) for p, indices in by_partition.items()))
     return [published for run in runs for published in run]
 
 
-async def paced(
+async def due_chunks(
     events: Iterable[tuple[bytes, bytes]],
     *,
-    pace: Pace | None,
+    schedule: Schedule | None,
     room: Callable[[], Awaitable[int]] | None,
     most: int = CHUNK,
     stopping: asyncio.Event | None = None,
@@ -92,12 +92,12 @@ async def paced(
 ) -> AsyncIterator[list[tuple[bytes, bytes]]]:
     """Chunks of the *events* that are due, no more than there is room for, until *stopping*.
 
-    Without a *pace* all are due. *room* says how many more events may be in flight; None means
+    Without a *schedule* all are due. *room* says how many more events may be in flight; None means
     any number. A chunk has *most* events at most, and waits until there is room for all of it.
     """
     left, given = iter(events), 0
     while stopping is None or not stopping.is_set():
-        wanted = most if pace is None else min(most, pace.due(given, most))
+        wanted = most if schedule is None else min(most, schedule.due(given, most))
         # Small batches cost the broker and every stage as much as large ones: wait for room
         # for all that is wanted rather than publishing drop by drop.
         if wanted <= 0 or (room is not None and await room() < wanted):
@@ -108,7 +108,7 @@ async def paced(
             return
         given += len(chunk)
         yield chunk
-        await sleep(_TICK_S if pace is not None else 0)
+        await sleep(_TICK_S if schedule is not None else 0)
 
 
 def encoded(event: Mapping[str, object], key_field: str) -> tuple[bytes, bytes]:

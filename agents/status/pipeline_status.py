@@ -148,29 +148,32 @@ def pipeline_status(
         strangers=strangers, missing_topics=missing_topics or [],
         clock_ahead_s=(newest - now_ms) / 1000 if newest - now_ms > _AHEAD_MS else 0.0,
         well=not missing_topics and not any(
-            it.state == "down" or any(w.down or w.for_s > stall_timeout_s for w in it.waiting_for)
-            for worker in workers.values() for it in worker.partitions
+            partition.state == "down"
+            or any(wait.down or wait.for_s > stall_timeout_s for wait in partition.waiting_for)
+            for worker in workers.values() for partition in worker.partitions
         ),
     )  # fmt: skip
 
 
 def unowned(status: PipelineStatus) -> dict[str, list[int]]:
     """Workers → their partitions that nobody owns."""
-    found = {
-        name: [it.partition for it in worker.partitions if it.process is None]
+    numbers_by_worker = {
+        name: [partition.partition for partition in worker.partitions if partition.process is None]
         for name, worker in status.workers.items()
     }
-    return {name: numbers for name, numbers in found.items() if numbers}
+    return {name: numbers for name, numbers in numbers_by_worker.items() if numbers}
 
 
 def _worker(
     name: str, reader: Reader, partitions: int, reports: ReportState, now_ms: int,
     *, limit_s: float, lag: Mapping[tuple[str, int], int],
 ) -> Worker:  # fmt: skip
-    heard = {process: it for (of, process), it in reports.statuses.items() if of == name}
-    newest_first = sorted(heard.items(), key=lambda item: -item[1].at_ms)
-    alive = {p: it for p, it in newest_first if _age_s(it, now_ms) <= limit_s}
-    in_service = dict.fromkeys(version for it in alive.values() for version in it.report.in_service)
+    by_process = {process: heard for (of, process), heard in reports.statuses.items() if of == name}
+    newest_first = sorted(by_process.items(), key=lambda item: -item[1].at_ms)
+    alive = {p: heard for p, heard in newest_first if _age_s(heard, now_ms) <= limit_s}
+    in_service = dict.fromkeys(
+        version for heard in alive.values() for version in heard.report.in_service
+    )
     of_it = {version.what for version in in_service} | {*reader.members}
     return Worker(
         worker=name, component=reader.component, components=list(reader.members),
@@ -180,18 +183,18 @@ def _worker(
         ],
         processes=[
             Process(
-                process=process, heard_s=_age_s(it, now_ms), alive=process in alive,
-                up_s=max(0.0, (it.report.said_ms - it.report.started_ms) / 1000),
-                starting=it.report.state == "starting",
-                partitions=[status.partition for status in it.report.partitions],
+                process=process, heard_s=_age_s(heard, now_ms), alive=process in alive,
+                up_s=max(0.0, (heard.report.said_ms - heard.report.started_ms) / 1000),
+                starting=heard.report.state == "starting",
+                partitions=[status.partition for status in heard.report.partitions],
             )
-            for process, it in newest_first
+            for process, heard in newest_first
         ],
         in_service=list(in_service),
         refused=[
-            Refusal(component=what, version=it.version, process=process, reason=it.reason)
-            for (what, process), it in sorted(reports.workers.items())
-            if it.state == "refused" and what in of_it and process in alive
+            Refusal(component=what, version=report.version, process=process, reason=report.reason)
+            for (what, process), report in sorted(reports.workers.items())
+            if report.state == "refused" and what in of_it and process in alive
         ] if in_service else [],
     )  # fmt: skip
 
@@ -204,10 +207,10 @@ def _partition(
         for status in heard.report.partitions:
             if status.partition == number:
                 return _owned(status, process, heard, now_ms)
-    starting = [it for it in alive.values() if it.report.state == "starting"]
+    starting = [heard for heard in alive.values() if heard.report.state == "starting"]
     ages = [
-        _age_s(it, now_ms) for _, it in newest_first
-        if not alive or any(status.partition == number for status in it.report.partitions)
+        _age_s(heard, now_ms) for _, heard in newest_first
+        if not alive or any(status.partition == number for status in heard.report.partitions)
     ]  # fmt: skip
     if starting:
         report = starting[0].report
@@ -227,11 +230,11 @@ def _owned(status: PartitionStatus, process: str, heard: TimedReport, now_ms: in
         return max(0.0, (heard.report.said_ms - since_ms) / 1000) + _age_s(heard, now_ms)
 
     waits = [
-        Wait(stage=stage, for_s=for_s(it.since_ms), down=it.down, why=it.why)
-        for stage, it in status.waiting_for.items()
+        Wait(stage=stage, for_s=for_s(wait.since_ms), down=wait.down, why=wait.why)
+        for stage, wait in status.waiting_for.items()
     ]
     state: State = "up" if status.state == "working" else status.state
-    longest_s = max((it.for_s for it in waits), default=None) if state == "waiting" else None
+    longest_s = max((wait.for_s for wait in waits), default=None) if state == "waiting" else None
     return Partition(
         partition=status.partition, state=state, for_s=longest_s, since=_since(now_ms, longest_s),
         process=process, waiting_for=waits, rows=status.rows, lag=status.lag,

@@ -52,12 +52,12 @@ class StatusReader:
         return await self._status()
 
     async def _status(self) -> PipelineStatus:
-        found = self._now()
+        status = self._now()
         due = time.monotonic() - self._asked_at > _BROKER_EVERY_S
-        while due or unowned(found) != self._unowned:  # also when one went down while we asked
-            await self._ask(found)
-            found, due = self._now(), False
-        return found
+        while due or unowned(status) != self._unowned:  # also when one went down while we asked
+            await self._ask(status)
+            status, due = self._now(), False
+        return status
 
     def _now(self) -> PipelineStatus:
         return pipeline_status(
@@ -84,13 +84,13 @@ class StatusReader:
         }
         wanted = sorted({p for of in numbers.values() for p in of})
         try:
-            found = await group_lag(self._settings, groups, wanted)
+            lag = await group_lag(self._settings, groups, wanted)
         except KafkaError:  # no right to describe a topic: not known
-            found = {}
+            lag = {}
         self._lag = {
-            (name, p): found[self._topology.group(name), p]
+            (name, p): lag[self._topology.group(name), p]
             for name, of in numbers.items()
             for p in of
-            if (self._topology.group(name), p) in found
+            if (self._topology.group(name), p) in lag
         }
         self._asked_at = time.monotonic()

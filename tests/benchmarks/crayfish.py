@@ -17,7 +17,7 @@ import orjson
 from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
-from agents.commands.shared import run_async, until_signalled
+from agents.commands.event_loop import run_async, until_signalled
 from agents.workers.app import StageApp, add_agent, create_app
 from agents.workers.worker import all_done
 from topics.kafka.batches import Record

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from agents.commands.training_data import collected
+from agents.commands.labelled_events import collected
 from agents.components.catalogue import open_component
 from models.registry.registry import Registry
 from models.simulators import SIMULATORS

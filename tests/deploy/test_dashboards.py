@@ -21,7 +21,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from agents.commands.audit_metrics import AuditMetrics
+from agents.commands.audit import AuditMetrics
 from agents.workers.metrics import Metrics
 from deploy.grafana.generate import FOLDER, generated
 from deploy.grafana.queries import dashboards, filled, over_time, targets

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from agents.cli import app
-from agents.commands.shared import LEFTOVERS_S
+from agents.commands.event_loop import LEFTOVERS_S
 from agents.manifests.kubernetes.files import write
 from agents.manifests.kubernetes.names import (
     METRICS_PORT,

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.components.catalogue import open_component
 from agents.process.liveness import STUCK_EXIT_CODE
 from models.registry.registry import Registry
@@ -157,7 +157,7 @@ async def test_two_versions_of_a_component_in_one_group(
 ) -> None:  # fmt: skip
     newer = Registry(tmp_path / "newer")
     shutil.copytree(pipeline.registry.root, newer.root)
-    data = training_data.simulated(shipped.pipeline, rows=60_000, seed=1)
+    data = labelled_events.simulated(shipped.pipeline, rows=60_000, seed=1)
     await asyncio.to_thread(
         train, pipeline.pipeline, tmp_path, data, newer, open_component=open_component
     )

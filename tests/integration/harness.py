@@ -26,13 +26,13 @@ from agents.audit.topic_audit import Audit, audit_topics
 from agents.broker.log_follower import follower, read_until
 from agents.broker.pipeline_topics import ensure_topics
 from agents.broker.reach import wait_for_broker
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.components.catalogue import open_component
 from agents.control.topic import ControlTopic
 from agents.process.runner import PipelineRun, run_workers
 from agents.publish import publisher as publishing
 from agents.publish.in_flight import InFlight
-from agents.publish.pacing import AtRate
+from agents.publish.schedule import ConstantRate
 from agents.service.hot_swap import HotSwap
 from agents.service.open_pipeline import open_pipeline
 from agents.workers.metrics import Metrics
@@ -87,7 +87,7 @@ def trained_small(
     path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     file, registry = load_pipeline(path), Registry(home / "registry")
-    data = training_data.simulated(file.pipeline, rows=rows, seed=0)
+    data = labelled_events.simulated(file.pipeline, rows=rows, seed=0)
     train(file.pipeline, home, data, registry, open_component=open_component)
     return Trained(home, file, registry)
 
@@ -178,7 +178,7 @@ async def publish(
     await wait_for_broker(broker)
     await ensure_topics(broker, topology)
     async with publishing.producer(broker) as kafka:
-        async for chunk in publishing.paced(events, pace=AtRate(rate), room=None):
+        async for chunk in publishing.due_chunks(events, schedule=ConstantRate(rate), room=None):
             await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
 
 
@@ -206,8 +206,8 @@ async def flowing(broker: BrokerSettings, pipeline: Pipeline, seed: int) -> Asyn
 
     async def flows() -> None:
         async with publishing.producer(broker) as kafka, InFlight.of(broker, topology) as ahead:
-            async for chunk in publishing.paced(
-                events, pace=AtRate(_TRICKLE), room=ahead.room(_AHEAD), most=_AHEAD,
+            async for chunk in publishing.due_chunks(
+                events, schedule=ConstantRate(_TRICKLE), room=ahead.room(_AHEAD), most=_AHEAD,
                 stopping=flow.ending,
             ):  # fmt: skip
                 await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)

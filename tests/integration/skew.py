@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.components.catalogue import open_component
 from models.simulators import LabelledEvent
 from models.training.data import with_windows
@@ -40,7 +40,7 @@ def trained_outputs(
 ) -> Mapping[str, dict[str, Said]]:
     """Component → event id → what it says when it runs over all rows at once."""
     pipeline = trained.pipeline
-    data = with_windows(pipeline, training_data.collected(pipeline, iter(labelled)))
+    data = with_windows(pipeline, labelled_events.collected(pipeline, iter(labelled)))
     ids = data.columns[pipeline.event.id].tolist()
     stages, said = StageOutputs(pipeline, data), {}
     for name in in_order(pipeline):

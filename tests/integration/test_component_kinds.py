@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.components.catalogue import open_component
 from models.registry.registry import Registry
 from models.training.train import train
@@ -97,7 +97,7 @@ async def test_it_is_fitted_runs_and_decides(tmp_path: Path, broker: BrokerSetti
     path = tmp_path / "toy.yaml"
     path.write_text(PIPELINE)
     file, registry = load_pipeline(path), Registry(tmp_path / "registry")
-    data = training_data.simulated(load_pipeline(STATELESS).pipeline, rows=20_000, seed=0)
+    data = labelled_events.simulated(load_pipeline(STATELESS).pipeline, rows=20_000, seed=0)
     train(file.pipeline, tmp_path, data, registry, open_component=open_component)
     assert registry.get("toy", "judged", None).card.inputs == ["amount", "large"]
     toy_kind.opened.clear()

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.components.catalogue import open_component
-from agents.demo.evaluation import Evaluation, NotDecided
 from agents.demo.evaluation_data import LabelledEvent
+from agents.demo.evaluation_stream import Evaluation, NotDecided
 from agents.process.child_process import WorkerProcess, WorkersEnded
 from agents.workers.stage_metrics import StageStats
 from models.component import Batch, StageOutput
@@ -118,7 +118,7 @@ def scores_without_kafka(
     pipeline: Pipeline, home: Path, data: Path
 ) -> tuple[Mapping[str, NDArray[np.float64]], NDArray[np.bool_]]:
     """What every stage, and their weighted sum, says of all valid rows at once; the tested rows."""
-    read = training_data.from_file(pipeline, str(data / "transactions.parquet"))
+    read = labelled_events.from_file(pipeline, str(data / "transactions.parquet"))
     columns, labels, registry = read.columns, read.labels, Registry(home / "registry")
     made: dict[str, StageOutput] = {}
     for spec in pipeline.components:
@@ -156,7 +156,7 @@ def test_a_slow_stage_costs_time_and_no_digit_of_the_figures(
 
     pipeline = load_pipeline(path).pipeline
     scores, tested = scores_without_kafka(pipeline, tmp_path, transactions)
-    labels = training_data.from_file(
+    labels = labelled_events.from_file(
         pipeline, str(transactions / "transactions.parquet")
     ).labels[tested]  # fmt: skip
     assert found["tested"] == len(labels) + 1, "and the invalid one"

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from agents.broker.pipeline_topics import ensure_shadow_topic, ensure_topics
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.components.catalogue import open_component
 from agents.control.topic import ControlTopic
 from agents.process.runner import run_workers
@@ -77,7 +77,7 @@ def stateless(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     path = home / "stateless.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     file, registry = load_pipeline(path), Registry(home / "registry")
-    data = training_data.simulated(file.pipeline, rows=20_000, seed=0)
+    data = labelled_events.simulated(file.pipeline, rows=20_000, seed=0)
     train(file.pipeline, home, data, registry, open_component=open_component)
     return Trained(home, file, registry)
 
@@ -85,7 +85,7 @@ def stateless(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def second(own: Trained, of: Trained, name: str) -> None:
     """Register another version of a component, which says other things."""
     train(
-        own.pipeline, own.home, training_data.simulated(of.pipeline, rows=20_000, seed=5),
+        own.pipeline, own.home, labelled_events.simulated(of.pipeline, rows=20_000, seed=5),
         own.registry, open_component=open_component, seed=9, only=[name],
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from agents.broker.log_follower import follower
 from agents.broker.pipeline_topics import ensure_topics
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.process.tasks import first_of
 from agents.publish import publisher as publishing
 from agents.publish.outcome_publisher import OutcomePublisher
@@ -80,7 +80,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def wanted(untrained: Trained, handbook: Handbook) -> Mapping[str, Doubles]:
     """By component, the reference's values (N, F), and training's before the reference begins."""
     pipeline, book = untrained.pipeline, handbook
-    data, found = training_data.collected(pipeline, book.events()), {}
+    data, found = labelled_events.collected(pipeline, book.events()), {}
     for name, columns in COLUMNS.items():
         windows = over_all_rows(pipeline, name, data.columns, data.labels)
         vector = FeatureVector(pipeline.component(name).features or [])
@@ -128,7 +128,7 @@ class Stream:
 
         events = outcomes.following(self.handbook.events())
         async with publishing.producer(broker) as kafka:
-            async for chunk in publishing.paced(events, pace=None, room=room):
+            async for chunk in publishing.due_chunks(events, schedule=None, room=room):
                 await outcomes.publish_known(kafka)
                 await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
                 self.published += len(chunk)

@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 
 from agents.broker.pipeline_topics import ensure_topics
 from agents.cli import app
-from agents.commands import models_view
-from agents.commands.shared import print_json
+from agents.commands.models.list import print_versions
+from agents.commands.models.show import print_facts
+from agents.commands.terminal import print_json
 from agents.control.topic import now_ms
 from tests.integration.harness import publish_raw
 from topics.errors import AnabranchError
@@ -153,12 +154,12 @@ def test_tables_of_the_registry_print_it_as_what_it_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     facts = {"note": HOSTILE, "metrics": {HOSTILE: 0.5}, "columns": [HOSTILE, HOSTILE]}
-    models_view.print_facts(facts)
+    print_facts(facts)
     listed = {
         "component": HOSTILE, "version": 1, "variant": HOSTILE, "digest": HOSTILE, "rows": 1,
         "metrics": {HOSTILE: 0.5}, "parent": None, "created_at": HOSTILE,
     }  # fmt: skip
-    models_view.print_list({"models": [listed], "weights": [listed]})
+    print_versions({"models": [listed], "weights": [listed]})
     print_json(orjson.dumps(facts))
     printed = capsys.readouterr().out
     assert not OBEYED.search(printed.replace("\n", ""))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from agents.broker.pipeline_topics import ensure_shadow_topic, ensure_topics
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.components.catalogue import open_component
 from agents.components.challenger import in_share
 from agents.control.errors import IsChampion, NothingToRollBack
@@ -67,7 +67,7 @@ Change = Callable[[Promoter, ControlTopic], Any]
 def two(trained: Trained, tmp_path: Path) -> Trained:
     """The pipeline with a second version of its forest, which says other things."""
     own = renamed(trained, tmp_path)
-    second_forest(own, training_data.simulated(trained.pipeline, rows=20_000, seed=5))
+    second_forest(own, labelled_events.simulated(trained.pipeline, rows=20_000, seed=5))
     return own
 
 
@@ -75,7 +75,7 @@ def two(trained: Trained, tmp_path: Path) -> Trained:
 def opposed(trained: Trained, tmp_path: Path) -> Trained:
     """The pipeline with a second version of its forest, which says the opposite."""
     own = renamed(trained, tmp_path)
-    rows = training_data.simulated(trained.pipeline, rows=20_000, seed=5)
+    rows = labelled_events.simulated(trained.pipeline, rows=20_000, seed=5)
     second_forest(own, replace(rows, labels=~rows.labels))
     return own
 

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.protocol.produce import ProduceRequest
 
-from agents.commands.shared import run_async
+from agents.commands.event_loop import run_async
 from tests.integration.harness import PATIENCE_S, records_of
 from topics.errors import LeaseLost
 from topics.kafka.batches import Record

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from itertools import islice
 from typing import Any
 
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.components.catalogue import open_component
 from agents.control.topic import ControlTopic
 from agents.publish import publisher as publishing
@@ -64,7 +64,7 @@ async def test_swaps_shadows_and_rollbacks_under_load_lose_and_repeat_nothing(
     own: Trained, trained: Trained, broker: BrokerSettings
 ) -> None:
     file = str(own.file.path)
-    rows = training_data.simulated(trained.pipeline, rows=20_000, seed=5)
+    rows = labelled_events.simulated(trained.pipeline, rows=20_000, seed=5)
     train(
         own.pipeline, own.home, rows, own.registry, open_component=open_component, seed=9,
         only=[FOREST],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.commands.training_data import from_file
+from agents.commands.labelled_events import from_file
 from models.component import Batch
 from tests.benchmarks.bearing_spectra import BINS, Levels, spectra, written
 from topics.pipeline.file import load_pipeline

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from agents.capacity.costs import Cycle, Point, unit_costs
-from agents.capacity.plan import OutOfReach, Plan, kind_of, plan, throughput
 from agents.capacity.queueing import cycle_ms, wait
+from agents.capacity.sizing import OutOfReach, Plan, kind_of, plan, throughput
 from agents.capacity.traffic import Demand
 from agents.cli import app
 from topics.pipeline.file import find_pipeline, load_pipeline

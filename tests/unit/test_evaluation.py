@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.commands.evaluate_view import figures_table
 from agents.demo.evaluation_data import (
     TRANSACTIONS,
     events_between,
@@ -17,7 +18,6 @@ from agents.demo.evaluation_data import (
     stream_start,
     transactions_in,
 )
-from agents.demo.evaluation_table import figures_table
 from models.data.errors import DatasetNotFound
 from models.errors import LengthMismatch
 from models.report.handbook import (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.commands.model_rows import rows_in
+from agents.commands.models.onnx_import import rows_in
 from agents.commands.report_files import ReportNotWritable, check_report_place
 from models.data.datasets import read_rows
 from models.data.errors import UnreadableDataset

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.commands.model_rows import rows_in
+from agents.commands.models.onnx_import import rows_in
 from agents.components.extract_features import ExtractFeatures, PlainFeatures
 from agents.components.running import INVALID_OUTPUT, transform
 from models.component import Batch, Component, StageOutput

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from agents.commands.model_rows import ColumnsMissing, rows_in
+from agents.commands.models.onnx_import import ColumnsMissing, rows_in
 from models.onnx.import_model import ImportRefused, NotImportable, import_model
 from models.onnx.probing import check_probe
 from models.onnx.session import ModelSession, ModelSignatureError, ModelUnreadable, WeightsElsewhere

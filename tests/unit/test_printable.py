@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from agents.commands.labelled_rows import gathered_rows
-from agents.commands.shared import PlainFormatter, Terminal
+from agents.commands.labelled_events import training_rows
+from agents.commands.terminal import PlainFormatter, Terminal
 from models.data.errors import DatasetError
 from topics.errors import AnabranchError
 from topics.pipeline.file import PipelineFileError, find_pipeline, load_pipeline
@@ -104,6 +104,6 @@ def test_a_bar_of_a_file_shows_its_name_as_plain_characters() -> None:
     shown = io.StringIO()
     bars = Progress(console=Console(file=shown, force_terminal=False, width=120))
     with bars, pytest.raises(DatasetError):
-        gathered_rows(CARD_FRAUD, "\x1b[31m\u202e[/b].csv", rows=1, seed=0, bars=bars)
+        training_rows(CARD_FRAUD, "\x1b[31m\u202e[/b].csv", rows=1, seed=0, bars=bars)
     assert "events of \\x1b[31m\\u202e[/b].csv"[-24:] in shown.getvalue()
     assert not OBEYED.search(shown.getvalue().replace("\n", ""))

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from agents.commands import shared
-from agents.commands.shared import run_async, until_signalled
+from agents.commands import event_loop
+from agents.commands.event_loop import run_async, until_signalled
 
 
 async def stubborn() -> None:
@@ -36,7 +36,7 @@ left: asyncio.Task[None] | None = None
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "LEFTOVERS_S", 0.05)
+    monkeypatch.setattr(event_loop, "LEFTOVERS_S", 0.05)
 
 
 def test_a_task_that_swallows_its_cancellation_is_left_behind() -> None:

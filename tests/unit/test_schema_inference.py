@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agents.commands import training_data
+from agents.commands import labelled_events
 from agents.commands.pipeline_template import Template, render
 from models.data.columns import outcome_name
 from models.errors import TooFewRows
@@ -76,7 +76,7 @@ def pipeline_of(path: str, folder: Path, **wishes: Any) -> Pipeline:
 
 def read(path: str, folder: Path, **wishes: Any) -> tuple[Pipeline, TrainingData]:
     pipeline = pipeline_of(path, folder, **wishes)
-    return pipeline, training_data.from_file(pipeline, path)
+    return pipeline, labelled_events.from_file(pipeline, path)
 
 
 def plan(schema: InferredSchema, column: str) -> FieldPlan:
@@ -308,7 +308,7 @@ def test_rows_without_times_are_dealt_out_evenly_and_always_the_same(tmp_path: P
     assert [int(part.sum()) for part in np.split(data.labels, 10)] == [6] * 10
     assert read(path, tmp_path)[1].digest() == data.digest()
     pipeline = pipeline_of(path, tmp_path)
-    assert training_data.from_file(pipeline, path, seed=1).digest() != data.digest()
+    assert labelled_events.from_file(pipeline, path, seed=1).digest() != data.digest()
 
 
 def test_the_only_complete_time_is_the_events(tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ def _principal(acl: Acl) -> str:
 
 
 def _rules(of: list[Acl]) -> list[Manifest]:
-    found: dict[tuple[str, str], list[str]] = {}
+    rules: dict[tuple[str, str], list[str]] = {}
     for acl in of:
-        operations = found.setdefault((acl.resource, acl.name), [])
+        operations = rules.setdefault((acl.resource, acl.name), [])
         if acl.operation.capitalize() not in operations:
             operations.append(acl.operation.capitalize())
     return [
@@ -54,7 +54,7 @@ def _rules(of: list[Acl]) -> list[Manifest]:
             "resource": {"type": _TYPES.get(kind, kind), "name": name, "patternType": "literal"},
             "operations": may,
         }
-        for (kind, name), may in found.items()
+        for (kind, name), may in rules.items()
     ]
 
 

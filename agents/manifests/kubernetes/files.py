@@ -85,11 +85,11 @@ def _overlay(
         "images": [{"name": cluster.image, "newTag": tag}],
         "patches": patches,
     }
-    said = (
+    header = (
         f"# {pipeline.name}, {name}: written once, yours to change. The namespace is that of the\n"
         "# Kafka cluster: Strimzi keeps the users' passwords and the cluster's certificate there.\n"
     )
-    return said + _dumped([content])
+    return header + _dumped([content])
 
 
 def _patch(kind: str, spec: Manifest) -> Manifest:
@@ -111,8 +111,11 @@ def write(folder: Path, pipeline: Pipeline, source: str, cluster: Cluster) -> li
         ours = old.read_text(errors="replace").startswith(_HEADER.format(pipeline.name))
         if ours and old.relative_to(folder).as_posix() not in files:
             old.unlink()
-    made = overlays(pipeline, cluster).items()
-    files |= {path: content for path, content in made if not (folder / path).exists()}
+    files |= {
+        path: content
+        for path, content in overlays(pipeline, cluster).items()
+        if not (folder / path).exists()
+    }
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(content)

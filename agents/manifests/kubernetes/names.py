@@ -66,19 +66,19 @@ def workload_name(pipeline: Pipeline, component: str) -> str:
 
 def labels(pipeline: Pipeline, component: str | None = None) -> dict[str, str]:
     """Kubernetes' recommended labels."""
-    found = {
+    common = {
         "app.kubernetes.io/part-of": pipeline.name,
         "app.kubernetes.io/managed-by": "kustomize",
     }
     if component is not None:
-        found |= {"app.kubernetes.io/name": "anabranch", "app.kubernetes.io/component": component}
-    return found
+        common |= {"app.kubernetes.io/name": "anabranch", "app.kubernetes.io/component": component}
+    return common
 
 
 def selector(pipeline: Pipeline, component: str | None = None) -> dict[str, str]:
     """The labels by which pods are found: never to be changed, a StatefulSet would refuse it."""
-    found = {"app.kubernetes.io/name": "anabranch", "app.kubernetes.io/part-of": pipeline.name}
-    return found if component is None else {**found, "app.kubernetes.io/component": component}
+    common = {"app.kubernetes.io/name": "anabranch", "app.kubernetes.io/part-of": pipeline.name}
+    return common if component is None else {**common, "app.kubernetes.io/component": component}
 
 
 def manifest(

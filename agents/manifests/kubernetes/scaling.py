@@ -86,7 +86,9 @@ def _trigger(pipeline: Pipeline, group: str, topic: str, cluster: Cluster) -> Ma
 def authentication(pipeline: Pipeline, cluster: Cluster) -> Manifest:
     """How KEDA logs in: as a user that sees lag and no record."""
     who, settings = user(pipeline, SCALER), f"{pipeline.name}-scaler"
-    plain = [{"parameter": it, "name": settings, "key": it} for it in ("username", "sasl", "tls")]
+    plain = [
+        {"parameter": name, "name": settings, "key": name} for name in ("username", "sasl", "tls")
+    ]
     secret = [
         {"parameter": "password", "name": who, "key": "password"},
         {"parameter": "ca", "name": f"{cluster.kafka}-cluster-ca-cert", "key": "ca.crt"},

@@ -123,7 +123,7 @@ def _container(pipeline: Pipeline, component: str, cluster: Cluster) -> Manifest
 
 
 def _environment(pipeline: Pipeline, component: str, cluster: Cluster) -> list[Manifest]:
-    given = {
+    settings = {
         "ANABRANCH_BROKER": cluster.bootstrap,
         "ANABRANCH_TLS": "true",
         "ANABRANCH_TLS_CA": f"{_CA}/ca.crt",
@@ -136,7 +136,7 @@ def _environment(pipeline: Pipeline, component: str, cluster: Cluster) -> list[M
     own_name = {"fieldRef": {"fieldPath": "metadata.name"}}
     return [
         {"name": "ANABRANCH_INSTANCE_ID", "valueFrom": own_name},
-        *({"name": name, "value": value} for name, value in given.items()),
+        *({"name": name, "value": value} for name, value in settings.items()),
     ]
 
 
