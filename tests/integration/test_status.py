@@ -131,6 +131,7 @@ async def test_a_worker_that_is_killed_is_down_since_then_and_one_that_ends_in_o
     own = renamed(trained, tmp_path)
     # What is looked at is not how long a worker may be silent: that takes 30 s as it is.
     impatient = with_stall_timeout(own, 6).path
+    await ensure_topics(broker, Topology.of(own.pipeline))  # the command may be there first
     with worker_process(own, broker, "decision", "risk-forest") as worker:
         while states(await status(own, broker, impatient), "decision") != {"up"}:
             pass
