@@ -45,7 +45,16 @@ from models.features import WindowPlan
 from topics.errors import WireError
 from topics.events import SourceDecoder
 from topics.pipeline import lane_of
-from topics.records import AwaitedInput, Failure, Rows, StageBatch, concat_failures, decode
+from topics.records import (
+    AwaitedInput,
+    Failure,
+    Heartbeat,
+    Rows,
+    StageBatch,
+    concat_failures,
+    decode,
+    heartbeat_of,
+)
 from topics.redrive import RedriveRecord
 from topics.transport import Fetch
 
@@ -158,16 +167,25 @@ class KeyedStage(Worker[KeyPartition]):
             batch = self._decoded(tp, record)
             if batch is None:
                 continue
+            if isinstance(batch, Heartbeat):
+                own.order.hear(batch.partition, batch.worker, self.clock.now())
+                continue
             if batch.topic == self.topology.outcomes:
                 own.learn(own.order.note_outcomes(batch))
             else:
                 own.order.push(batch, record.offset, len(record.value) + _RECORD_BYTES)
         own.next_offset = records[-1].offset + 1
 
-    def _decoded(self, tp: TP, record: ConsumerRecord) -> StageBatch | None:
+    def _decoded(self, tp: TP, record: ConsumerRecord) -> StageBatch | Heartbeat | None:
         """What `Repartition` has written; None, and logged, for anything else."""
+        headers = dict(record.headers)
         try:
-            batch = decode(record.value, dict(record.headers))
+            heartbeat = heartbeat_of(record.value, headers)
+            if heartbeat is not None:
+                if heartbeat.partition >= self.topology.partitions:
+                    raise WireError(f"it is of partition {heartbeat.partition}")
+                return heartbeat
+            batch = decode(record.value, headers)
             if (
                 batch.component != self._name
                 or batch.entities is None
@@ -306,14 +324,14 @@ class KeyedStage(Worker[KeyPartition]):
         if own is None:
             return PartitionHealth("starting")
         behind_s = own.order.behind_s(source, self.clock.now())
-        if not own.order.is_down(behind_s):
+        if not own.order.is_down(source, self.clock.now()):
             return PartitionHealth("working")
         return PartitionHealth("waiting", self._awaited(behind_s, own))
 
     def _awaited(self, behind_s: float, own: KeyPartition) -> dict[str, AwaitedInput]:
         since_ms = max(0, int((time.time() - behind_s) * 1000))
         return {f"{self._name}.keyed": AwaitedInput(
-            since_ms=since_ms, down=own.order.is_down(behind_s),
+            since_ms=since_ms, down=own.order.any_down(self.clock.now()),
             why=f"events that were published have not come for {behind_s:.0f} s",
         )}  # fmt: skip
 

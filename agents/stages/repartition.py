@@ -1,14 +1,15 @@
 """Repartitioning: events and outcomes of one source partition, dealt out by another key.
 
 Every batch goes to every partition of the key, also where it has no rows for it: so each
-knows how far its sources have come.
+knows how far its sources have come. Where there is nothing to write for long a heartbeat goes
+instead: a source that is slow to be read is not down.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,15 +19,17 @@ from faust.types import TP
 from agents.recovery import check_continues, covered_from
 from agents.stages.source_events import SourceEvents, decode_events, is_backlog, source_rows
 from agents.stages.stage_writer import BatchWriter
-from agents.workers import Wiring, Worker, all_done
+from agents.workers import WORKER, Wiring, Worker, all_done
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents, SourceDecoder
 from topics.pipeline import lane_of
-from topics.records import OUTCOME, BytesColumn, ModelRef, StageBatch, outcome_schema
+from topics.records import OUTCOME, BytesColumn, Heartbeat, ModelRef, StageBatch, outcome_schema
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 8192
+"""Records of a partition: what was fetched of a burst may take as long as a stage may be silent."""
 _CODE = ModelRef("repartition", "", "code")
 
 
@@ -48,6 +51,8 @@ class Repartition(Worker[dict[str, int]]):
         self._topic = self.topology.keyed(name)
         # Binary, whatever the pipeline's codec: a missing value is NaN, not in JSON.
         self._records = BatchWriter(wiring.app, self._topic, "binary")
+        self._wrote_at: dict[int, float] = {}
+        """Source partition → when anything was last written of it (monotonic seconds)."""
 
     async def open_state(self, partition: int) -> dict[str, int]:
         """Nothing is expected before the first record."""
@@ -56,9 +61,18 @@ class Repartition(Worker[dict[str, int]]):
         return {}
 
     async def process(self, fetch: Fetch) -> None:
-        """Deal the records out; returns when every lane is written."""
+        """Deal the records out, some of each partition at a time; returns when all is written."""
+        longest = max(map(len, fetch.records.values()), default=0)
+        for start in range(0, longest, _AT_ONCE):
+            await self._deal({
+                tp: records[start : start + _AT_ONCE]
+                for tp, records in fetch.records.items()
+                if start < len(records)
+            })  # fmt: skip
+
+    async def _deal(self, fetched: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
         started = time.perf_counter()
-        batches = [await self._decoded(tp, records) for tp, records in fetch.records.items()]
+        batches = [await self._decoded(tp, records) for tp, records in fetched.items()]
         lanes: list[list[StageBatch]] = [[] for _ in range(self.topology.partitions)]
         for batch, lane_of_row in batches:
             for lane, part in enumerate(dealt(batch, lane_of_row, len(lanes))):
@@ -66,12 +80,35 @@ class Repartition(Worker[dict[str, int]]):
         await all_done([self._write(lane, parts) for lane, parts in enumerate(lanes) if parts])
         for batch, _ in batches:
             self.wiring.metrics.observe_rows(batch.present, batch.failures)
-        for tp, records in fetch.records.items():
+        for tp, records in fetched.items():
             after = records[-1].offset + 1
             (await self.state(tp.partition))[tp.topic] = after
             self.wiring.app.batches.done({tp: after})
-        rows = sum(map(len, fetch.records.values()))
+            self._wrote_at[tp.partition] = time.monotonic()
+        rows = sum(map(len, fetched.values()))
         self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
+
+    async def give_signs(self, interval_s: float) -> None:
+        """One for each source in every lane, where nothing was written for *interval_s*."""
+        now = time.monotonic()
+        due = [
+            source for source in self._states
+            if now - self._wrote_at.get(source, float("-inf")) >= interval_s
+        ]  # fmt: skip
+        if not due:
+            return
+        self._wrote_at |= dict.fromkeys(due, now)
+        now_ms = int(time.time() * 1000)
+        await all_done([
+            self.wiring.app.writer.write(self._topic, lane, [
+                Heartbeat(
+                    component=self._name, partition=source, lane=lane, worker=WORKER,
+                    state="working",
+                ).record(now_ms)
+                for source in due
+            ])
+            for lane in range(self.topology.partitions)
+        ])  # fmt: skip
 
     async def _write(self, lane: int, batches: Sequence[StageBatch]) -> None:
         await self._records.write(lane, batches)

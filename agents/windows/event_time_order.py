@@ -3,8 +3,8 @@
 A source partition is in order by itself, but one may be read ahead of another. A row waits
 until every source has come as far as it has, or has nothing more to give: then its past is
 complete, and the same whichever worker was faster. There is no clock but one: a source that has
-more, but has given nothing for the stall time-out, is down. What is let go without it is early,
-and marked so.
+more, but has given nothing for the stall time-out, nor has its reader a sign of life, is down. What
+is let go without it is early, and marked so.
 
 How far a source has come its rows' event times say, or when they were published where that was
 earlier: one event that is ahead of its time holds nobody up.
@@ -49,6 +49,10 @@ class _Source:
     clock_ms: int
     behind_since: float | None = None
     """Since when it has been known to have more to give without giving anything."""
+    reader: str | None = None
+    """The worker that has given a sign of life for it since it last gave anything."""
+    heard_at: float = float("-inf")
+    """When that worker last did."""
     at_end: bool = False
     """It had nothing more to give when its end was last asked for."""
     is_down: bool = False
@@ -217,8 +221,7 @@ class EventTimeOrder:
                     source.behind_since = None
                 elif source.behind_since is None:
                     source.behind_since = now
-                since = source.behind_since
-                source.is_down = since is not None and self.is_down(now - since)
+                source.is_down = self._is_silent(source, now)
 
     def behind_s(self, partition: int, now: float) -> float:
         """For how long an event source has had more to give, and has given nothing."""
@@ -230,9 +233,28 @@ class EventTimeOrder:
         known = [s.behind_since for s in (*self._events, *self._outcomes)]
         return max((now - since for since in known if since is not None), default=0.0)
 
-    def is_down(self, behind_s: float) -> bool:
-        """Whether a source that has been behind for so long is not waited for any more."""
-        return behind_s > self._stall_timeout_s
+    def hear(self, partition: int, worker: str, now: float) -> None:
+        """Who reads a source for us lives: it is slow, not down.
+
+        Until the source gives something one worker is believed: a second one that comes instead
+        shows that the first has ended, and the third may end at the same record.
+        """
+        for source in (self._events[partition], *self._outcomes[partition : partition + 1]):
+            if source.reader in (None, worker):
+                source.reader, source.heard_at = worker, now
+                source.is_down = False
+
+    def is_down(self, partition: int, now: float) -> bool:
+        """Whether an event source is not waited for any more."""
+        return self._is_silent(self._events[partition], now)
+
+    def any_down(self, now: float) -> bool:
+        """Whether any source is not waited for any more."""
+        return any(self._is_silent(source, now) for source in (*self._events, *self._outcomes))
+
+    def _is_silent(self, source: _Source, now: float) -> bool:
+        since = source.behind_since
+        return since is not None and now - max(since, source.heard_at) > self._stall_timeout_s
 
     def _reached(
         self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]] | None
@@ -260,6 +282,7 @@ class EventTimeOrder:
         if batch.covers_to > source.offset:
             source.offset, source.behind_since = batch.covers_to, None
             source.at_end = source.is_down = False
+            source.reader = None
         valid = _progress_ms(batch)[batch.present]
         source.clock_ms = max(source.clock_ms, int(valid.max(initial=BEGINNING)))
 

@@ -153,6 +153,35 @@ def test_a_source_that_was_left_in_the_log_is_not_down() -> None:
     assert order.behind_s(0, 100.0) == 0.0
 
 
+def test_a_source_whose_reader_lives_is_slow_and_not_down() -> None:
+    order = order_of()
+    ends: tuple[dict[int, int], dict[int, int]] = ({0: 1, 1: 9}, {})
+    order.push(rows(0, [10]), 0)
+    assert times(order, 0.0, ends) == []
+    for now in (8.0, 16.0, 24.0):
+        order.hear(1, "reader", now)
+        assert times(order, now, ends) == []
+    assert (order.is_down(1, 33.9), order.any_down(33.9)) == (False, False)
+    assert order.behind_s(1, 33.9) == 33.9, "for so long people are told that it has not come"
+    assert order.is_down(1, 34.1)
+    assert times(order, 34.1, ends) == [[10]]
+
+
+def test_a_source_whose_readers_come_one_after_the_other_and_give_nothing_is_down() -> None:
+    order = order_of()
+    ends: tuple[dict[int, int], dict[int, int]] = ({0: 1, 1: 9}, {})
+    order.push(rows(0, [10]), 0)
+    assert times(order, 0.0, ends) == []
+    for number in range(1, 9):
+        order.hear(1, f"reader {number}", float(number))
+    assert times(order, 11.1, ends) == [[10]], "heard of the first at 1 s, and of others after it"
+    order.push(rows(1, [5]), 1)
+    order.push(rows(0, [20], 1), 2)
+    times(order, 12.0, ({0: 2, 1: 9}, {}))
+    order.hear(1, "reader 9", 20.0)
+    assert not order.is_down(1, 29.9), "it gave something, and its reader is believed again"
+
+
 def test_what_was_left_in_the_log_does_not_wait_for_a_source_that_is_down() -> None:
     order = EventTimeOrder(2, outcome_delay_ms=None, stall_timeout_s=10.0, max_bytes=2 * SIZE)
     ends: tuple[dict[int, int], dict[int, int]] = ({0: 4, 1: 9}, {})
@@ -200,7 +229,8 @@ def test_with_any_bound_each_row_leaves_once_in_its_turn(data: st.DataObject) ->
         for batch in log[position : position + at_once]:
             order.push(batch, position, SIZE)
             position += 1
-        assert order.nbytes <= SIZE * (3 + at_once)
+        # Beyond the bound comes what others wait for: that may be each source in its turn.
+        assert order.nbytes <= SIZE * (3 + at_once * partitions)
         is_full = order.is_full
         are_asked = is_full or position >= len(log) or data.draw(st.booleans())
         released = order.pop(0.0, ends if are_asked else None)
