@@ -25,6 +25,8 @@ LOOK_S = 0.5
 _MEASURED_S = 1.5
 """For so long the latency without redrive records is looked at."""
 _MEASURED_EVERY_S = 30.0
+_LET_END_S = 5.0
+"""Records under way are let end first, for so long: what has not then waits, and is no load."""
 _FIRST_RATE = 200.0
 _LEAST_RATE = 20.0
 """They go on at this rate, whatever live events take: a backlog of them may last for hours."""
@@ -53,6 +55,7 @@ class LivePace:
         self.without_ms: float | None = None
         """What live events take without redrive records; None while that is not known."""
         self._measuring_since: float | None = clock()
+        self._let_end_until = clock() + _LET_END_S
         self._measured_at = float("-inf")
         self._measured: list[float] = []
         self._credit, self._credited_at = 0.0, clock()
@@ -74,7 +77,7 @@ class LivePace:
             return
         due = now - self._measured_at > _MEASURED_EVERY_S
         if self.without_ms is None or due:
-            self._measuring_since = now
+            self._measuring_since, self._let_end_until = now, now + _LET_END_S
             return
         limit = max(self.without_ms * (1 + self._slower), self.without_ms + _AT_LEAST_MS)
         if median(latencies_ms) > limit:
@@ -85,7 +88,7 @@ class LivePace:
     def _measure(
         self, latencies_ms: Sequence[float], under_way: int, since: float, now: float
     ) -> None:
-        if under_way:  # those that have gone are let end first
+        if under_way and now < self._let_end_until:
             self._measuring_since = now
             self._measured.clear()
             return

@@ -317,7 +317,7 @@ class Simulation:
         component = OpenComponent(Columns(), ModelRef("terminals", "", "code"))
         stage = KeyedStage(self.wiring, NAME, ActiveComponent(component))
         stage.redrive = None
-        stage.tail = self.broker  # type: ignore[assignment]
+        stage.tail = stage._ends._tail = self.broker  # type: ignore[assignment]
         stage.clock = SimpleNamespace(now=lambda: 0.0)  # type: ignore[assignment]
         stage._ends._clock = stage.clock
         first = set[int]()

@@ -53,6 +53,18 @@ def test_a_few_redrive_records_go_at_once_and_the_others_once_the_live_latency_i
     assert scene.sent(1) == pytest.approx(200, rel=0.02)
 
 
+def test_redrive_records_that_wait_for_something_hold_up_no_others() -> None:
+    scene = Scene()
+    assert scene.sent(0.4) == 10
+    scene.under_way = 10  # a stage that they need is down, say: they do not end
+    for _ in range(9):
+        scene.look()
+        assert scene.sent(0) == 0
+    scene.look()
+    scene.look()
+    assert scene.sent(1) == pytest.approx(5000, rel=0.02)
+
+
 def measured(latency_ms: float = 50.0, *, most: float = 5000, slower: float = 0.1) -> Scene:
     scene = Scene(most, slower)
     while scene.pace.measures:
