@@ -7,15 +7,17 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.workers import StageMetrics
 from models.component import Batch, Component, StageOutput
 from topics.events import LARGEST_FLOAT32
 from topics.records import Bools, Floats, Ints
+
+if TYPE_CHECKING:  # what only opens components, as `anabranch check`, needs no Faust
+    from agents.workers import StageMetrics
 
 T = TypeVar("T")
 
