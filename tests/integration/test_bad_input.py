@@ -10,6 +10,7 @@ import pytest
 from aiokafka.producer import message_accumulator
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as BuilderInPython
 
+from agents.broker.pipeline_topics import ensure_topics
 from tests.integration.harness import (
     Trained,
     decisions_of,
@@ -124,10 +125,11 @@ async def test_a_header_key_that_is_no_text_stops_nobody(
     headers: Headers = [(NoText("trace"), b"1")]
     good = [Record(key, value, now_ms) for key, value in simulated(trained.pipeline, 4)]
     odd = [good[1]._replace(headers=headers), Record(b"k", b"bad", now_ms, headers)]
+    await ensure_topics(broker, topology)
+    with monkeypatch.context() as patch:  # before any worker of this process writes
+        patch.setattr(message_accumulator, "DefaultRecordBatchBuilder", BuilderInPython)
+        await publish_raw(broker, topology.events, 1, [good[0], *odd, *good[2:]])
     async with pipeline_running(trained, broker):
-        with monkeypatch.context() as patch:
-            patch.setattr(message_accumulator, "DefaultRecordBatchBuilder", BuilderInPython)
-            await publish_raw(broker, topology.events, 1, [good[0], *odd, *good[2:]])
         audit = await settled(broker, trained.pipeline, 5)
     assert audit.passed
     assert (audit.total.decided, audit.total.dead) == (4, 1)

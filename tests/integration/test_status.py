@@ -93,15 +93,17 @@ async def test_who_is_away_and_who_waits_for_them_is_said_until_they_have_come(
         run_workers(open_pipeline(own.file, own.registry, here), broker, metrics, control),
     ):
         await publish(broker, own.pipeline, simulated(own.pipeline, EVENTS), 2000)
-        while "waiting" not in states(found := await status(own, broker), "weigh"):
+        at_work = ("features", "terminals", "terminals.keyed", "risk-linear")
+        while "waiting" not in states(found := await status(own, broker), "weigh") or any(
+            states(found, name) != {"up"}
+            for name in at_work  # rows of theirs are on their way
+        ):
             pass
         assert not found["well"]
         for name in AWAY:
             assert states(found, name) == {"down"}
             start = f"anabranch run {own.file.path} --component {name}"
             assert start in [it["command"] for it in found["advice"]]
-        for name in ("features", "terminals", "terminals.keyed", "risk-linear"):
-            assert states(found, name) == {"up"}
         waits = [it for it in found["workers"]["weigh"]["partitions"] if it["state"] == "waiting"]
         assert {wait["stage"] for it in waits for wait in it["waiting_for"]} <= {*AWAY}
         assert all(it["rows"] > 0 and it["oldest_s"] > 0 for it in waits)
