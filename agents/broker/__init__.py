@@ -3,7 +3,7 @@
 `reach` says which broker and waits for it, `pipeline_topics` makes topics, `acls` grants rights;
 `log_reader` (with `fetch_connection` and `record_batches`) reads partitions from positions of the
 caller's, batch by batch, `log_follower` as records come, both outside any group; `lag` and
-`source_commits` say how far groups are.
+`source_progress` say how far groups are.
 """
 
 from agents.broker.acls import grant
@@ -20,7 +20,7 @@ from agents.broker.pipeline_topics import (
 )
 from agents.broker.reach import broker_settings, needed_broker, started_embedded, wait_for_broker
 from agents.broker.record_batches import RecordBatch
-from agents.broker.source_commits import SourceCommits
+from agents.broker.source_progress import SourceCommits
 
 __all__ = [
     "LogReader", "RecordBatch", "SourceCommits", "broker_settings", "check_topics", "end_offsets",

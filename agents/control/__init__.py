@@ -1,9 +1,10 @@
 """The control topic, and the reports topic beside it: read, and written by one operator at a time.
 
-`topic` reads and writes, `exclusive_writer` keeps two operators apart, `errors` says why a version
-is refused. What is done with it is in `agents.service.hot_swap`.
+`control_topic` reads and writes, `exclusive_writer` keeps two operators apart, `errors` says why a
+version is refused. What is done with it is in `agents.service.hot_swap`.
 """
 
+from agents.control.control_topic import WORKER, ControlTopic, now, now_ms
 from agents.control.errors import (
     FixedWeights,
     IsChampion,
@@ -11,7 +12,6 @@ from agents.control.errors import (
     NothingToRollBack,
     SamePolicy,
 )
-from agents.control.topic import WORKER, ControlTopic, now, now_ms
 
 __all__ = [
     "WORKER", "ControlTopic", "FixedWeights", "IsChampion", "NoChallenger", "NothingToRollBack",

@@ -18,7 +18,7 @@ from agents.weigh.decision_records import DecisionWriter, Weights
 from agents.weigh.decision_rule import Scorer
 from tests.benchmarks.card_events import STAGES, CardEvents
 from tests.benchmarks.model_files import PIPELINE
-from topics.events.event import EventDecoder
+from topics.events.event_decoder import EventDecoder
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.schema import Pipeline
 from topics.records.bytes_column import BytesColumn

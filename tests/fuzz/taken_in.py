@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from topics.errors import WireError
-from topics.events.event import DecodedEvents, EventDecoder
+from topics.events.event_decoder import DecodedEvents, EventDecoder
 from topics.events.float32 import LARGEST_FLOAT32
 from topics.pipeline.checks import check_graph
 from topics.pipeline.event_schema import EventSchema

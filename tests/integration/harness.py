@@ -28,7 +28,7 @@ from agents.broker.pipeline_topics import ensure_topics
 from agents.broker.reach import wait_for_broker
 from agents.commands import labelled_events
 from agents.components.catalogue import open_component
-from agents.control.topic import ControlTopic
+from agents.control.control_topic import ControlTopic
 from agents.process.runner import PipelineRun, run_workers
 from agents.publish import publisher as publishing
 from agents.publish.in_flight import InFlight

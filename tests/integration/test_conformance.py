@@ -15,7 +15,7 @@ from models.simulators import SIMULATORS
 from tests.conformance import check_component
 from tests.integration.harness import Trained
 from tests.integration.velocity import LargeAmount
-from topics.events.event import EventDecoder
+from topics.events.event_decoder import EventDecoder
 from topics.pipeline.readers import in_order
 
 ROWS = 300

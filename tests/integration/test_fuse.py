@@ -16,7 +16,7 @@ import yaml
 from agents.broker.pipeline_topics import ensure_shadow_topic, ensure_topics
 from agents.commands import labelled_events
 from agents.components.catalogue import open_component
-from agents.control.topic import ControlTopic
+from agents.control.control_topic import ControlTopic
 from agents.process.runner import run_workers
 from agents.service.open_pipeline import open_pipeline
 from agents.service.promotion import Promoter

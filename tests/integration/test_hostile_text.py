@@ -18,7 +18,7 @@ from agents.cli import app
 from agents.commands.models.list import print_versions
 from agents.commands.models.show import print_facts
 from agents.commands.terminal import print_json
-from agents.control.topic import now_ms
+from agents.control.control_topic import now_ms
 from tests.integration.harness import publish_raw
 from topics.errors import AnabranchError
 from topics.kafka.batches import Headers, Record

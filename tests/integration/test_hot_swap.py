@@ -19,8 +19,8 @@ from agents.broker.pipeline_topics import ensure_shadow_topic, ensure_topics
 from agents.commands import labelled_events
 from agents.components.catalogue import open_component
 from agents.components.challenger import in_share
+from agents.control.control_topic import ControlTopic
 from agents.control.errors import IsChampion, NothingToRollBack
-from agents.control.topic import ControlTopic
 from agents.publish.publisher import producer, publish_chunk
 from agents.service.challenger_comparison import Comparer
 from agents.service.challenger_follower import follow_challenger

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from agents.broker.pipeline_topics import ensure_topics
-from agents.control.topic import ControlTopic, now_ms
+from agents.control.control_topic import ControlTopic, now_ms
 from agents.process.runner import run_workers
 from agents.service.open_pipeline import open_pipeline
 from agents.workers.metrics import Metrics
@@ -187,7 +187,7 @@ async def test_a_living_worker_is_forgotten_by_nobody_whose_clock_is_a_year_ahea
     at_ms, report = now_ms(), b'{"version": 1, "state": "running", "at": ""}'
     said = [(b"worker/weigh/dead", at_ms - 25 * 3600_000), (b"worker/weigh/living", at_ms)]
     await publish_raw(broker, topology.reports, 0, [Record(key, report, at) for key, at in said])
-    monkeypatch.setattr("agents.control.topic.now_ms", lambda: at_ms + 365 * 24 * 3600_000)
+    monkeypatch.setattr("agents.control.control_topic.now_ms", lambda: at_ms + 365 * 24 * 3600_000)
     async with ControlTopic(broker, topology) as control:
         await control.tidy()
     left = {it.key: it.value for it in await records_of(broker, topology.reports)}

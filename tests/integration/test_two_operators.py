@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from agents.broker.pipeline_topics import ensure_topics
+from agents.control.control_topic import ControlTopic
 from agents.control.errors import ChangedMeanwhile
-from agents.control.topic import ControlTopic
 from agents.service.promotion import Promoter
 from models.registry.registry import Registry
 from topics.pipeline.file import PipelineFile, load_pipeline

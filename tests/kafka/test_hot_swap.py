@@ -13,7 +13,7 @@ from typing import Any
 
 from agents.commands import labelled_events
 from agents.components.catalogue import open_component
-from agents.control.topic import ControlTopic
+from agents.control.control_topic import ControlTopic
 from agents.publish import publisher as publishing
 from models.simulators import SIMULATORS
 from models.training.train import train

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agents.broker.pipeline_topics import ensure_topics
+from agents.control.control_topic import ControlTopic
 from agents.control.exclusive_writer import WriterFenced, exclusive_writer
-from agents.control.topic import ControlTopic
 from tests.integration.test_two_operators import one_of_two_is_told, state_of, with_policy
 from topics.pipeline.topology import Topology
 from topics.records.control import WeightsDeployment

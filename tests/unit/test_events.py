@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
-from topics.events.event import DecodedEvents, EventDecoder
+from topics.events.event_decoder import DecodedEvents, EventDecoder
 from topics.events.rfc3339 import epoch_ms, parsed_ms
 from topics.pipeline.event_schema import EventField, EventSchema
 from topics.records.decision import rfc3339_time

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from topics.events.event import EventDecoder
+from topics.events.event_decoder import EventDecoder
 from topics.events.foreign_formats import format_advice
 from topics.pipeline.event_schema import EventSchema
 

@@ -12,7 +12,7 @@ import pytest
 
 from models.simulators import SIMULATORS, TRAINING, Incident, LabelledEvent, Scenario
 from models.simulators.mean_reverting import walk
-from topics.events.event import EventDecoder
+from topics.events.event_decoder import EventDecoder
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.schema import Pipeline
 

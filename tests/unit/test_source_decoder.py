@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topics.events.event import DecodedEvents, EventDecoder
+from topics.events.event_decoder import DecodedEvents, EventDecoder
 from topics.events.record_keys import murmur2_partitions
 from topics.events.source_decoder import CLOCKS_APART_MS, SourceDecoder, progress_ms
 from topics.pipeline.event_schema import EventSchema

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.features.windows import WindowPlan, Windows, over_all_rows
-from topics.events.event import EventDecoder
+from topics.events.event_decoder import EventDecoder
 from topics.pipeline.fields import Feature
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.schema import Pipeline

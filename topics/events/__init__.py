@@ -1,11 +1,12 @@
 """Events from outside, hostile until validated; the valid ones as columns.
 
 `source_decoder` is the way in: records to events, their times and keys held to the pipeline file.
-Under it are `event` (JSON to columns), `cloudevents`, `rfc3339`, `float32` and `record_keys`; what
-is said of an event that is refused comes of `invalid_reasons` and `foreign_formats`.
+Under it are `event_decoder` (JSON to columns), `cloudevents`, `rfc3339`, `float32` and
+`record_keys`; what is said of an event that is refused comes of `invalid_reasons` and
+`foreign_formats`.
 """
 
-from topics.events.event import DecodedEvents, EventDecoder
+from topics.events.event_decoder import DecodedEvents, EventDecoder
 from topics.events.float32 import LARGEST_FLOAT32, BeyondFloat32, as_float32
 from topics.events.invalid_reasons import FIELD_MISSING, field_reasons
 from topics.events.record_keys import KeyPlacement, is_own

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from topics.events.event import DecodedEvents, EventDecoder, RawEvent
+from topics.events.event_decoder import DecodedEvents, EventDecoder, RawEvent
 from topics.events.record_keys import murmur2_partitions
 from topics.pipeline import EventSchema, duration_ms
 from topics.records import Failure, Ints, rfc3339_time
