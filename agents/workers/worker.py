@@ -65,7 +65,7 @@ class Worker(Generic[State]):
         self.owned: list[int] = []
         """The partitions that are this worker's, ascending."""
         self.fetches = 0
-        """That it has begun to deal with."""
+        """That it has begun to deal with; of one that takes long, each portion counts."""
         self._signs = SignsOfLife(self)
 
     def _assigned(self) -> list[int]:
