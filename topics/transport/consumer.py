@@ -344,9 +344,11 @@ class MicroBatchConsumer(Consumer):
             async with asyncio.timeout(self.lease.session_s / 2):
                 async with self._handling:
                     await self.commit()
+                # Heartbeats are written beside the fetch: cut off, they would end this worker.
+                await self.app.producer.written()  # type: ignore[attr-defined]  # it is ours
         except TimeoutError:
-            self.lease.overtake()
             log.warning("%s: rebalance before the batch in hand was done", self.app.conf.id)
+        self.lease.give_back()
         self._done.clear()
         self._delivered.clear()
         self._paused.clear()

@@ -59,6 +59,11 @@ class BatchProducer(driver.Producer):
             raise NotReady("the producer is not started yet")
         await self._writer.write(topic, partition, records, self.common_headers.get(topic))
 
+    async def written(self) -> None:
+        """Return when nothing is being written, not even what has begun meanwhile."""
+        if self._writer is not None:
+            await self._writer.written()
+
 
 class MicroBatchTransport(driver.Transport):
     """Faust's aiokafka transport with the two classes above."""

@@ -10,8 +10,9 @@ heard that it is another's now: it was frozen, or cut off. So a worker writes on
    than the fetch in hand; when a rebalance did not wait for that fetch any longer; and when another
    worker has joined by this one's name (`Lease.check`).
 3. *Given back in order*: at a rebalance no more is read, and the fetch in hand is finished and
-   committed, for half a session at most (`MicroBatchConsumer.on_partitions_revoked`). A worker that
-   joins by a name for the first time begins 1.5 heartbeats later: whoever had it has heard then.
+   committed and so are heartbeats, for half a session at most; then nothing is begun to be written
+   until the next fetch (`MicroBatchConsumer.on_partitions_revoked`). A worker that joins by a name
+   for the first time begins 1.5 heartbeats later: whoever had it has heard then.
 4. *Looked at right before a request with records leaves*, with nothing awaited in between, and ten
    times a second while one is under way; what is under way then is cut off, down to the kernel
    (`LeasedWriter`). Nothing is marked as done or rewound without it either, and a broker takes no
@@ -47,7 +48,7 @@ class Lease:
         self._renewed_at = 0.0
         self._generation = -1
         """Of the fetch in hand."""
-        self._is_overtaken = False
+        self._is_given_back = False
 
     def renew(self, at: float) -> None:
         """The broker has answered what was sent, or has answered, at that time (monotonic)."""
@@ -66,15 +67,15 @@ class Lease:
     def begin(self, generation: int) -> None:
         """A fetch of that generation is taken up."""
         self._generation = generation
-        self._is_overtaken = False
+        self._is_given_back = False
 
-    def overtake(self) -> None:
-        """A rebalance goes on before the fetch in hand is done."""
-        self._is_overtaken = True
+    def give_back(self) -> None:
+        """A rebalance goes on, whether or not the fetch in hand is done."""
+        self._is_given_back = True
 
     def covers(self, generation: int) -> bool:
         """The fetch in hand is still this worker's, in a group that is at *generation*."""
-        return self._generation == generation and not self._is_overtaken
+        return self._generation == generation and not self._is_given_back
 
     def check(self, generation: int) -> None:
         """Raise LeaseLost or NameTaken unless the lease lasts; the group is at *generation*."""

@@ -34,6 +34,7 @@ class LeasedWriter:
         self._producer = producer
         self._check_lease = check_lease
         self._under_way = 0
+        self._nothing_under_way = asyncio.Event()
         self.severed: LeaseLost | None = None
         """Why nothing more can be written: the producer has lost count of what it has sent."""
         self._guard_requests()
@@ -52,6 +53,7 @@ class LeasedWriter:
         """
         self._check()
         self._under_way += 1
+        self._nothing_under_way.clear()
         try:
             await write_batches(self._producer, topic, partition, records, headers)
         except LeaseRefusal:
@@ -59,6 +61,13 @@ class LeasedWriter:
             raise
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self._nothing_under_way.set()
+
+    async def written(self) -> None:
+        """Return when nothing is being written, not even what has begun meanwhile."""
+        while self._under_way:
+            await self._nothing_under_way.wait()
 
     async def watch(self) -> None:
         """Give up what is being written when the lease is lost meanwhile; never returns."""
