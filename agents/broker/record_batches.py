@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka import codec
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
-from aiokafka.record.util import calc_crc32c
+from google_crc32c import value as crc32c
 
 from topics.kafka import TolerantRecords
 
@@ -108,6 +108,6 @@ def _batch(data: memoryview, *, check: bool) -> tuple[RecordBatch, int]:
         offsets = [record.offset for record in old]
         first, after = offsets[0], offsets[-1] + 1
         return RecordBatch(first, after, len(offsets), data, magic, 0), -1
-    if check and calc_crc32c(data[_CHECKED_FROM:]) != crc:
+    if check and crc32c(bytes(data[_CHECKED_FROM:])) != crc:
         raise CorruptRecordException
     return RecordBatch(offset, offset + last + 1, count, data, magic, attributes), producer
