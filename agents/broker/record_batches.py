@@ -14,16 +14,13 @@ from typing import Any
 from aiokafka import codec
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
-from google_crc32c import value as crc32c
 
-from topics.kafka import TolerantRecords
+from topics.kafka import TolerantRecords, has_valid_crc
 
 _LENGTH = struct.Struct(">qi")
 # Base offset, length, leader epoch, magic, CRC, attributes, last offset delta, two timestamps,
 # producer's id, epoch and sequence, number of records.
 _HEADER = struct.Struct(">qiibIhiqqqhii")
-_CHECKED_FROM = 21
-"""The CRC is of everything from the attributes on."""
 _CODEC, _TRANSACTIONAL, _CONTROL = 0x07, 0x10, 0x20
 _DECODERS = {
     1: codec.gzip_decode, 2: codec.snappy_decode, 3: codec.lz4_decode, 4: codec.zstd_decode,
@@ -99,7 +96,7 @@ def record_batches(
 def _batch(data: memoryview, *, check: bool) -> tuple[RecordBatch, int]:
     """A batch and its producer's number."""
     (
-        offset, _, _, magic, crc, attributes, last, _, _, producer, _, _, count,
+        offset, _, _, magic, _, attributes, last, _, _, producer, _, _, count,
     ) = _HEADER.unpack_from(data)  # fmt: skip
     if magic < 2:  # version 2 of the format
         old = TolerantRecords(bytes(data)).next_batch()
@@ -108,6 +105,6 @@ def _batch(data: memoryview, *, check: bool) -> tuple[RecordBatch, int]:
         offsets = [record.offset for record in old]
         first, after = offsets[0], offsets[-1] + 1
         return RecordBatch(first, after, len(offsets), data, magic, 0), -1
-    if check and crc32c(bytes(data[_CHECKED_FROM:])) != crc:
+    if check and not has_valid_crc(data, 0, len(data)):
         raise CorruptRecordException
     return RecordBatch(offset, offset + last + 1, count, data, magic, attributes), producer

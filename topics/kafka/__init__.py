@@ -8,6 +8,7 @@ is in `aiokafka_fixes`.
 
 from topics.kafka.aiokafka_fixes import (
     TolerantRecords,
+    has_valid_crc,
     learn_topics,
     learn_topics_at_once,
     network_client,
@@ -38,7 +39,7 @@ __all__ = [
     "BROKER_DEFAULT", "FETCH_WAIT_MS", "KEPT_BYTES", "LEADER_WAIT_S", "MAX_BYTES_IN_FLIGHT",
     "MAX_IN_FLIGHT", "MAX_RECORD_BYTES", "EmbeddedBroker", "Headers", "NewTopic", "Record",
     "TolerantRecords", "TopicIdentity", "client_options", "close_client", "create_topics",
-    "describe_topics", "durability", "is_known_everywhere", "learn_topics", "learn_topics_at_once",
-    "network_client", "probe_listeners", "refusal", "security_options", "send_admin_request",
-    "topic_identities", "unknown_host", "unreachable", "write_batches",
+    "describe_topics", "durability", "has_valid_crc", "is_known_everywhere", "learn_topics",
+    "learn_topics_at_once", "network_client", "probe_listeners", "refusal", "security_options",
+    "send_admin_request", "topic_identities", "unknown_host", "unreachable", "write_batches",
 ]  # fmt: skip

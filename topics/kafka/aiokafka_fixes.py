@@ -2,7 +2,8 @@ r"""What aiokafka 0.14 does wrongly or has no call for: every reach into its pri
 
 *Records.* Header keys need not be text. Kafka's protocol says that they are UTF-8, but no broker
 checks it, and aiokafka gives up on the whole partition: one such record would stop every reader of
-it, again and again. `TolerantRecords` makes readable text of the key, such as `trace\xff`.
+it, again and again. `TolerantRecords` makes readable text of the key, such as `trace\xff`, and
+checks records faster (`has_valid_crc`).
 
 *Groups.* A member that knows several assignors joins with one request (`join_at_once`); it learns
 of the broker's answers (`observe_answers`, `observe_heartbeats`), and of errors that would keep it
@@ -34,10 +35,15 @@ from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord, TopicPartition
+from google_crc32c import value as crc32c
 
 _UNTIL_TAKEN_UP_S = 3600.0
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: a close drops what the kernel has not sent yet."""
+_BATCH_LENGTH = 12
+"""Bytes of a record batch that its length does not count: its offset, and the length itself."""
+_MAGIC_AT, _CRC_AT, _CHECKED_FROM = 16, 17, 21
+"""In a record batch; its CRC is of everything from the attributes on."""
 
 
 # -- groups
@@ -267,23 +273,26 @@ class TolerantRecords:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._records = MemoryRecords(data)
-        self._batches_taken = 0
+        self._next = 0
+        """Where the next batch begins."""
         self.has_next = self._records.has_next
         self.size_in_bytes = self._records.size_in_bytes
 
     def next_batch(self) -> TolerantBatch:
         """The next batch, undecoded."""
-        self._batches_taken += 1
-        return TolerantBatch(self._records.next_batch(), self._data, self._batches_taken)
+        start = self._next
+        self._next += _BATCH_LENGTH + int.from_bytes(self._data[start + 8 : start + 12], "big")
+        return TolerantBatch(self._records.next_batch(), self._data, start, self._next)
 
 
 class TolerantBatch:
     """A batch that decodes itself as aiokafka does, and with more patience if that fails."""
 
-    def __init__(self, batch: Any, data: bytes, number: int) -> None:
+    def __init__(self, batch: Any, data: bytes, start: int, end: int) -> None:
         self._batch = batch
         self._data = data
-        self._number = number
+        self._start = start
+        self._end = end
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -294,19 +303,23 @@ class TolerantBatch:
     def __iter__(self) -> Iterator[Any]:
         try:
             return iter(list(self._batch))
-        except UnicodeDecodeError:
-            return iter(list(self._patient()))
+        except UnicodeDecodeError:  # aiokafka's fast decoder keeps its bytes to itself
+            return iter(list(_PatientBatch(bytearray(self._data[self._start : self._end]))))
 
-    def _patient(self) -> Any:
-        """The same batch, decoded in Python: aiokafka's fast decoder keeps its bytes to itself."""
-        start = 0
-        for _ in range(self._number - 1):
-            start += self._size(start)
-        return _PatientBatch(bytearray(self._data[start : start + self._size(start)]))
+    def validate_crc(self) -> bool:
+        """Whether its checksum is right."""
+        if self._data[self._start + _MAGIC_AT] < 2:  # version 2 of the format
+            return bool(self._batch.validate_crc())
+        return has_valid_crc(self._data, self._start, self._end)
 
-    def _size(self, start: int) -> int:
-        """Bytes of the batch there: after its offset it says how many follow that length."""
-        return 12 + int.from_bytes(self._data[start + 8 : start + 12], "big")
+
+def has_valid_crc(data: bytes | memoryview, start: int, end: int) -> bool:
+    """Whether the checksum of the batch in data[start:end] (version 2 of the format) is right.
+
+    By the processor's instructions: aiokafka's table takes as long as all else that reads a topic.
+    """
+    crc: int = crc32c(bytes(data[start + _CHECKED_FROM : end]))
+    return crc == int.from_bytes(data[start + _CRC_AT : start + _CHECKED_FROM], "big")
 
 
 class _PatientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka has no types
