@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.broker import read_to_end
-from agents.broker.log_follower import follower
+from agents.broker import follower, read_to_end
 from agents.workers import TailReader
 from topics.errors import AnabranchError, WireError
 from topics.kafka import Headers

@@ -52,6 +52,8 @@ from models.registry import Registry, RegistryError
 from topics.errors import AnabranchError
 from topics.pipeline import WEIGH, PipelineFile, Topology
 from topics.records import (
+    POLICY,
+    WEIGHTS,
     Challenger,
     Deployment,
     FirstOffset,
@@ -61,7 +63,6 @@ from topics.records import (
     first_key,
     worker_key,
 )
-from topics.records.control import POLICY, WEIGHTS
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ are and what they read. `edits` changes a file as its author would.
 """
 
 from topics.pipeline.checks import Finding, Location
-from topics.pipeline.component_kinds import KINDS, ComponentKind, kind_of
-from topics.pipeline.edits import rewrite, with_parameters, with_thresholds
+from topics.pipeline.component_kinds import kind_of
+from topics.pipeline.edits import rewrite, threshold_text, with_parameters, with_thresholds
 from topics.pipeline.event_schema import EventField, EventSchema
 from topics.pipeline.fields import (
     EVENTS,
@@ -40,12 +40,11 @@ from topics.pipeline.topology import WEIGH, Topology, lane_of
 from topics.pipeline.yaml_text import scalar
 
 __all__ = [
-    "EVENTS", "KEYED", "KINDS", "NEVER_MISSING", "OUTCOMES", "WEIGH", "ComponentKind",
-    "ComponentSpec", "DecisionCost",
+    "EVENTS", "KEYED", "NEVER_MISSING", "OUTCOMES", "WEIGH", "ComponentSpec", "DecisionCost",
     "EventField", "EventSchema", "Feature", "FieldType", "Finding", "Location", "ModelSpec",
     "Pipeline", "PipelineFile", "PipelineNotFound", "Policy", "Reader", "Scalar", "Strict",
     "Tolerances", "Topology", "Transform", "duration_ms", "find_pipeline", "fused_members",
     "in_generations", "in_order", "inputs_of", "instant", "kind_of", "lane_of", "load_pipeline",
-    "rewrite",
-    "scalar", "with_parameters", "with_thresholds", "worker_name", "workers",
+    "rewrite", "scalar", "threshold_text", "with_parameters", "with_thresholds", "worker_name",
+    "workers",
 ]  # fmt: skip

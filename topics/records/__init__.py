@@ -18,6 +18,8 @@ from topics.records.broker_setup import (
 )
 from topics.records.bytes_column import BytesColumn
 from topics.records.control import (
+    POLICY,
+    WEIGHTS,
     Action,
     AuditEntry,
     Challenger,
@@ -96,9 +98,11 @@ __all__ = [
     "OPERATOR",
     "OUTCOME",
     "PARTITION",
+    "POLICY",
     "PRODUCER",
     "SCALER",
     "TOPICS_KEY",
+    "WEIGHTS",
     "Acl",
     "Action",
     "AuditEntry",
