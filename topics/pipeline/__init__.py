@@ -2,9 +2,10 @@
 
 Read `schema` first (`Pipeline`, what a file holds), then `fields` and `event_schema` (what a
 feature and an event are), `component_kinds`, `policy`, and `file` (a text becomes a `Pipeline`, or
-all its mistakes at once: those of one field in `schema`, those of the whole in `checks`;
-`yaml_text` bounds what is read). `topology` names the topics, `readers` says which workers there
-are and what they read. `edits` changes a file as its author would.
+all its mistakes at once: those of one field in `schema`, those of the whole in `checks`, words that
+YAML takes for something else in `unquoted_words`; `yaml_text` bounds what is read). `topology`
+names the topics, `readers` says which workers there are and what they read. `edits` changes a file
+as its author would.
 """
 
 from topics.pipeline.checks import Finding, Location
