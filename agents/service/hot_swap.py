@@ -20,7 +20,8 @@ batch is of one version, and every output and decision names it. Each process sw
 *What refuses.* A version that the registry does not have, that has another digest there, or that
 answers its probe rows otherwise; one of a component that the file pins; a challenger without a
 shadow topic; weights where the file fixes them, or of other stages. The old one stays, and the
-refusal is logged, counted, and reported with its reason.
+refusal is logged, counted, and reported with its reason. A challenger whose shadow topic cannot be
+written any more ends in that process alone, logged and counted (`agents.stages.stage_writer`).
 
 *What is told.* On `<pipeline>.reports`: of each process which version runs or is refused, and the
 first offset of each partition that a version has dealt with (`topics.records.reports`).
