@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -75,15 +76,24 @@ def options(
     configure_logging(verbose=verbose)
 
 
+def _help(command: Callable[..., None]) -> str:
+    """Its docstring; examples keep their lines, so that they can be copied from the terminal."""
+    text, heading, lines = (inspect.getdoc(command) or "").partition("\n\nExample")
+    if not heading:
+        return text
+    examples = lines.replace("\n\n", "\n")
+    return f"{text}\n\n\b\nExample{examples}"  # click wraps no paragraph behind a backspace
+
+
 def _add_group(name: str, text: str, commands: _Commands) -> None:
     group = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
     for word, command in commands.items():
-        group.command(word)(command)
+        group.command(word, help=_help(command))(command)
     app.add_typer(group, name=name)
 
 
 for top_level in COMMANDS:
-    app.command()(top_level)
+    app.command(help=_help(top_level))(top_level)
 _add_group(
     "dead-letters", "See what is dead and why, and send it through the pipeline again.",
     DEAD_LETTERS,

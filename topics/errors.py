@@ -1,27 +1,15 @@
-"""Everything that can go wrong for a user, as one tree.
+"""What can go wrong for a user: the root of all errors, and those that Kafka brings with it.
 
     AnabranchError
     ├── MissingExtra          an optional dependency is not installed
     ├── InvalidSettings       settings from the environment or flags are wrong
     │   └── InvalidAddress    a broker's address is not host:port
-    ├── PipelineFileError     a pipeline file is wrong (topics.pipeline.file)
-    ├── RegistryError         a model or weights cannot be had (models.registry, models.onnx)
-    ├── DatasetError          a data file cannot be used (models.data)
-    ├── SchemaError           no pipeline can be made of a data file (models.schema)
-    ├── HistoryError          entries or snapshots of windows are wrong (models.features)
-    ├── TrainingError, EstimatorError, NotExportable, ExportMismatch   (models)
-    ├── EngineError           the processes that train cannot be had, or die (models.training)
-    ├── EvaluationError       days or a stream cannot be evaluated (models.report)
-    ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
-    ├── LetterNotFound, BadFilter, EditFailed   about dead letters     (agents)
-    ├── PromotionError        a version cannot be put into service (agents.control)
     ├── BrokerError
     │   ├── BrokerUnreachable nobody answers at the broker's address
     │   ├── HostUnknown       the name in the broker's address cannot be resolved
     │   ├── ListenerUnreachable the broker tells clients an address that they cannot reach
     │   ├── CertificateRefused, LoginRefused, ProtocolMismatch   broker or we have no trust
     │   ├── NotAuthorized     the broker knows us, but does not let us do that
-    │   ├── GrantRefused      the broker adds no ACL (agents.broker)
     │   ├── NoBroker          no broker was named, and no embedded one runs
     │   ├── TopicNotFound     a topic does not exist
     │   ├── TopicMissing      a topic of a pipeline does not exist, or is hidden from us
@@ -29,11 +17,12 @@
     │   ├── WriteTimeout      the broker did not confirm what was written
     │   ├── TopicRecreated    a topic is another than the one that was dealt with before
     │   └── TopicMismatch     a topic has another partition count than the pipeline
-    ├── WireError             bytes on a stage topic are not a stage batch
+    ├── WireError             a record is not what stands on its topic
     └── LeaseLost             this worker no longer owns the partition it wants to write
         └── NameTaken         another worker has the name that is ours in the group
 
-The command line prints such an error as one line and ends with exit code 1.
+All others derive from these; they stand with what raises them, or in `errors` of their package. The
+command line prints such an error as one line and ends with exit code 1.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ caller's, batch by batch, `log_follower` as records come, both outside any group
 """
 
 from agents.broker.acls import grant
-from agents.broker.log_follower import end_offsets, offsets_consumer, read_to_end
+from agents.broker.lag import group_lag
+from agents.broker.log_follower import end_offsets, follower, offsets_consumer, read_to_end
 from agents.broker.log_reader import LogReader
 from agents.broker.pipeline_topics import (
     check_topics,
@@ -24,7 +25,7 @@ from agents.broker.source_progress import SourceCommits
 
 __all__ = [
     "LogReader", "RecordBatch", "SourceCommits", "broker_settings", "check_topics", "end_offsets",
-    "ensure_outcomes_topic", "ensure_shadow_topic", "ensure_topics", "grant", "needed_broker",
-    "offsets_consumer", "partition_counts", "read_to_end", "started_embedded", "topic_names",
-    "topic_partitions", "wait_for_broker",
+    "ensure_outcomes_topic", "ensure_shadow_topic", "ensure_topics", "follower", "grant",
+    "group_lag", "needed_broker", "offsets_consumer", "partition_counts", "read_to_end",
+    "started_embedded", "topic_names", "topic_partitions", "wait_for_broker",
 ]  # fmt: skip

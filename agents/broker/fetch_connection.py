@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import time
 from typing import Any
 
 import numpy as np
 from aiokafka.conn import CloseReason
+
+from topics.kafka import give_answer, receive_by
 
 _SIZE = struct.Struct(">i")
 _TEXT = 2**15
@@ -22,21 +23,15 @@ _TEXT = 2**15
 
 def receive_in_place(connection: Any) -> None:
     """Make *connection*, an aiokafka connection that waits for no answer, receive this way."""
-    transport = connection._writer.transport
-    if isinstance(transport.get_protocol(), _Protocol):
-        return
-    connection._read_task.cancel()
-    transport.pause_reading()  # uvloop asks for the kind of a protocol as it begins to read
-    transport.set_protocol(_Protocol(connection))
-    transport.resume_reading()
+    receive_by(connection, _Protocol)
 
 
 class _Protocol(asyncio.BufferedProtocol):
     """Receives one answer after the other: its size first, then so many bytes."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, before: asyncio.BaseProtocol) -> None:
         self._connection = connection
-        self._before = connection._protocol
+        self._before = before
         self._expect(size=None)
 
     def _expect(self, size: int | None) -> None:
@@ -57,18 +52,7 @@ class _Protocol(asyncio.BufferedProtocol):
             return
         answer = _Answer(self._buffer)
         self._expect(size=None)
-        self._give(answer)
-
-    def _give(self, answer: _Answer) -> None:
-        """Hand an answer to who waits for it, as aiokafka's `_handle_frame` does."""
-        correlation_id, request, waiting = self._connection._requests[0]
-        if request.parse_response_header(answer).correlation_id != correlation_id:
-            self._connection.close(reason=CloseReason.OUT_OF_SYNC)
-            return
-        if not waiting.done():
-            waiting.set_result(request.RESPONSE_TYPE.decode(answer))
-        self._connection._last_action = time.monotonic()
-        self._connection._requests.popleft()
+        give_answer(self._connection, answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._before.connection_lost(exc)

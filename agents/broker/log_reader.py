@@ -26,7 +26,7 @@ from aiokafka.structs import TopicPartition
 from agents.broker.fetch_connection import receive_in_place
 from agents.broker.record_batches import RecordBatch, record_batches
 from topics.errors import BrokerUnreachable, NotAuthorized, TopicMissing
-from topics.kafka import client_options
+from topics.kafka import client_options, data_connection
 from topics.settings import BrokerSettings
 
 _READ_COMMITTED = 1
@@ -147,8 +147,7 @@ class LogReader:
         ]
         request = FetchRequest(self._wait_ms, 1, _FETCH_BYTES, _READ_COMMITTED, rows)
         if await self._client.ready(node):
-            connections = self._client._conns  # noqa: SLF001  # it has no call for that
-            receive_in_place(connections[node, ConnectionGroup.DEFAULT])
+            receive_in_place(data_connection(self._client, node))
         return await self._client.send(node, request)
 
     def _results(self, answers: Iterable[Any]) -> dict[TopicPartition, FetchResult]:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from topics.errors import AnabranchError
-from topics.pipeline import rewrite, scalar, with_thresholds
-from topics.pipeline.edits import threshold_text
+from topics.pipeline import rewrite, scalar, threshold_text, with_thresholds
 
 if TYPE_CHECKING:
     from models.report.decision_costs import CostReport

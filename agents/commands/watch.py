@@ -48,8 +48,7 @@ async def _watch(
     topic: str, settings: BrokerSettings, from_start: bool, count: int | None, rows: int,
     *, as_json: bool,
 ) -> None:  # fmt: skip
-    from agents.broker import topic_partitions, wait_for_broker
-    from agents.broker.log_follower import follower
+    from agents.broker import follower, topic_partitions, wait_for_broker
     from agents.process.tasks import first_of
 
     stopping = asyncio.Event()

@@ -1,8 +1,9 @@
 """The components that a pipeline file can name, and running one over rows.
 
-`catalogue` makes a component of a file's entry. `running` keeps a bad row from costing its batch,
-and long code from holding up the event loop. `active_component` is what runs now, replaced between
-two batches; `challenger` what runs beside it; `version_starts` says where each has begun.
+`catalogue` makes a component of a file's entry; `extract_features` is one of the kinds. `running`
+keeps a bad row from costing its batch, and long code from holding up the event loop.
+`active_component` is what runs now, replaced between two batches; `challenger` what runs beside it;
+`version_starts` says where each has begun.
 """
 
 from agents.components.active_component import ActiveComponent

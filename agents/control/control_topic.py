@@ -19,8 +19,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from pydantic import BaseModel
 
-from agents.broker import end_offsets, topic_names
-from agents.broker.log_follower import follower
+from agents.broker import end_offsets, follower, topic_names
 from agents.control.errors import ChangedMeanwhile
 from agents.control.exclusive_writer import WriterFenced, exclusive_writer
 from topics.errors import AnabranchError, TopicMissing, WireError

@@ -22,7 +22,9 @@ from topics.errors import AnabranchError
 from topics.pipeline import EVENTS, KEYED, WEIGH, inputs_of
 from topics.pipeline.readers import readers
 from topics.records import (
+    POLICY,
     TOPICS_KEY,
+    WEIGHTS,
     InService,
     ModelRef,
     PartitionStatus,
@@ -31,7 +33,6 @@ from topics.records import (
     TopicIds,
     status_key,
 )
-from topics.records.control import POLICY, WEIGHTS
 
 if TYPE_CHECKING:
     from agents.process.runner import PipelineRun

@@ -14,8 +14,7 @@ import aiokafka
 from aiokafka.structs import TopicPartition
 
 from agents.audit import Audit, audit_topics
-from agents.broker import offsets_consumer, read_to_end
-from agents.broker.log_follower import follower
+from agents.broker import follower, offsets_consumer, read_to_end
 from topics.errors import BrokerError, WireError
 from topics.pipeline import Topology
 from topics.redrive import redrive_header

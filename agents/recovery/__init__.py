@@ -6,9 +6,8 @@
 3. `snapshots`, `log_rewind`: which past do windows have? The log is read again from a snapshot on.
 4. `poison_rows`, `keyed_poison_rows`: at which rows did workers end? They are run one by one.
 
-Output is on the broker before its source offset is committed, in the order of the source: so a tail
-says how far it goes, and what is read again is all that may lack it. Windows are a function of
-their log: so a snapshot and the rest of the log give the same bits.
+Output is on the broker before its source offset is committed, in the source's order: so a tail says
+how far it goes. Windows are a function of their log: a snapshot and the rest give the same bits.
 """
 
 from agents.recovery.dead_rows import DeadRows, last_decision

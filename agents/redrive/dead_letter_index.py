@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.broker import read_to_end
-from agents.broker.log_follower import follower
+from agents.broker import follower, read_to_end
 from agents.workers import TailReader
 from topics.errors import AnabranchError, WireError
 from topics.kafka import Headers
@@ -71,7 +70,7 @@ class DeadLetter(NamedTuple):
     """The original ones."""
     digest: str = ""
     """Of the original record, where only a part is in it: see
-    `topics.records.dead_letter.digest_of`."""
+    `topics.records.original_digest`."""
     size: int = 0
     """Bytes of the original record, then."""
 
@@ -201,7 +200,7 @@ async def read_dead_letters(
 async def read_dead_letter(
     settings: BrokerSettings, topology: Topology, id_field: str, partition: int, offset: int
 ) -> DeadLetter:
-    """One dead letter, whole. Raises LetterNotFound."""
+    """One dead letter, whole. Raises DeadLetterNotFound."""
     topic, tail = topology.dead_letters, TailReader(settings)
     if partition >= topology.partitions:
         raise DeadLetterNotFound(topic, f"{partition}@{offset}")

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from agents.broker.log_follower import follower
+from agents.broker import follower
 from agents.publish import publisher as publishing
 from agents.redrive.dead_letter_index import Coordinates
 from agents.redrive.dead_letter_writer import write_while_they_fit

@@ -10,8 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
 
-from agents.broker import read_to_end, topic_names
-from agents.broker.log_follower import follower
+from agents.broker import follower, read_to_end, topic_names
 from agents.service.challenger_comparison import Comparer
 from topics.errors import WireError
 from topics.events import EventDecoder

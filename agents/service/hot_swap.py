@@ -20,7 +20,8 @@ batch is of one version, and every output and decision names it. Each process sw
 *What refuses.* A version that the registry does not have, that has another digest there, or that
 answers its probe rows otherwise; one of a component that the file pins; a challenger without a
 shadow topic; weights where the file fixes them, or of other stages. The old one stays, and the
-refusal is logged, counted, and reported with its reason.
+refusal is logged, counted, and reported with its reason. A challenger whose shadow topic cannot be
+written any more ends in that process alone, logged and counted (`agents.stages.stage_writer`).
 
 *What is told.* On `<pipeline>.reports`: of each process which version runs or is refused, and the
 first offset of each partition that a version has dealt with (`topics.records.reports`).
@@ -52,6 +53,8 @@ from models.registry import Registry, RegistryError
 from topics.errors import AnabranchError
 from topics.pipeline import WEIGH, PipelineFile, Topology
 from topics.records import (
+    POLICY,
+    WEIGHTS,
     Challenger,
     Deployment,
     FirstOffset,
@@ -61,7 +64,6 @@ from topics.records import (
     first_key,
     worker_key,
 )
-from topics.records.control import POLICY, WEIGHTS
 
 log = logging.getLogger(__name__)
 

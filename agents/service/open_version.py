@@ -24,8 +24,7 @@ from models.onnx.weighed_models import (
 )
 from models.registry import Registry, RegistryError, WeightsOutOfDate
 from topics.pipeline import ComponentSpec, Pipeline
-from topics.records import ControlState, Deployment, VersionRef, WeightsDeployment
-from topics.records.control import WEIGHTS
+from topics.records import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
 
 log = logging.getLogger(__name__)
 

@@ -31,6 +31,8 @@ from models.onnx.weighed_models import OtherModel
 from models.registry import Registry, RegistryError
 from topics.pipeline import PipelineFile
 from topics.records import (
+    POLICY,
+    WEIGHTS,
     Action,
     AuditEntry,
     Challenger,
@@ -41,7 +43,6 @@ from topics.records import (
     WorkerReport,
     deploy_key,
 )
-from topics.records.control import POLICY, WEIGHTS
 
 _OTHERS_S = 1.5
 """For so long another worker's report is waited for."""

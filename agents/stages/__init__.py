@@ -1,8 +1,9 @@
 """The workers of components: rows in, one stage batch per fetch and partition out.
 
 `source_stage` reads events (`source_events`), `join_worker` other stages, `keyed_stage` events by
-another key (a `key_partition` of it each) that `repartition` deals out. `component_group` runs
-what shares a worker, `fused_session` in one session where that can be; `stage_writer` writes.
+another key (a `key_partition` of it each) that `repartition` deals out; `source_ends` says where
+their sources end. `component_group` runs what shares a worker, `fused_session` in one session where
+that can be; `stage_writer` writes.
 """
 
 from agents.stages.component_group import ComponentGroup

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from aiokafka.errors import KafkaError
 
-from agents.broker import partition_counts
-from agents.broker.lag import group_lag
+from agents.broker import group_lag, partition_counts
 from agents.control import ControlTopic, now_ms
 from agents.status.pipeline_status import PipelineStatus, pipeline_status, unowned
 from topics.errors import TopicMissing

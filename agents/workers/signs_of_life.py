@@ -1,4 +1,22 @@
-"""When a worker gives its signs of life: often enough to be alive, never while it hangs."""
+"""When a worker gives its signs of life: often enough to be alive, never while it hangs.
+
+This is the protocol of who lives; the modules that play a part in it refer to their own part only.
+
+*What is said.* Output is a sign of life. Where nothing was written for a quarter of the pipeline's
+`stall_timeout_s` a heartbeat is, on the component's topic, of each source partition (and lane), and
+at once when something is new (`agents.workers.stage_pulse`, `topics.records.heartbeat`). It says
+how far the answers reach, what is waited for, whether that is down, and which rows are tried.
+
+*Who is down.* A stage that says nothing for `stall_timeout_s`; one whose workers end or come in
+turn without an answer; one that waits for a stage that is down. Whoever reads it finds that by
+itself: a join (`agents.join.lane`), once it has read all that the stage has written, and the order
+of repartitioned events (`agents.windows.event_time_order`). Silence counts only while one listens
+(`agents.workers.attended_clock`).
+
+*What follows.* Rows are decided without a stage that is down, where the others are a quorum
+(`agents.join.partition_join`). A process with a component that is stuck ends
+(`agents.process.liveness`). People are told by reports (`agents.status.pipeline_status`).
+"""
 
 from __future__ import annotations
 

@@ -14,14 +14,13 @@ from models.data.columns import (
     outcome_name,
     without,
 )
-from models.data.datasets import RowBatch, count_rows, event_rows, read_rows
+from models.data.datasets import count_rows, event_rows, read_rows
 from models.data.errors import DatasetNotFound, MissingLabel, UnreadableDataset
 from models.data.formats import open_source
 from models.data.time_formats import EPOCHS, PATTERNS, time_in
 
 __all__ = [
     "EPOCHS", "FALSE_TEXTS", "PATTERNS", "TRUE_TEXTS", "Column", "DatasetNotFound",
-    "MissingLabel", "RowBatch", "UnreadableDataset", "binary", "count_rows", "event_rows",
-    "json_values", "moment_of",
-    "open_source", "outcome_name", "read_rows", "time_in", "without",
+    "MissingLabel", "UnreadableDataset", "binary", "count_rows", "event_rows", "json_values",
+    "moment_of", "open_source", "outcome_name", "read_rows", "time_in", "without",
 ]  # fmt: skip

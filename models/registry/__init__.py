@@ -3,7 +3,8 @@
 `registry` is what others use: it gives versions of `cards` (what is known of a model, sealed by
 `card_files`) and of the files that belong to them. They lie in a `store` (or `remote_store`), and
 `retention` lets go of what nobody needs. `model_inputs` says whether a model still fits its
-pipeline file, `probe` holds rows that tell whether it still says the same.
+pipeline file, `probe` holds rows that tell whether it still says the same, `variant_table` what was
+measured of its variants.
 """
 
 from models.registry.card_files import digest_of

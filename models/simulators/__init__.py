@@ -1,4 +1,9 @@
-"""Simulated event streams, by pipeline name: data to start with when there is none yet."""
+"""Simulated event streams, by pipeline name: data to start with when there is none yet.
+
+`card_fraud` (with `card_population`), `machine_maintenance`, `road_risk` (with `road_conditions`)
+and `tumour_triage`; `scenario` says what a stream yields and what may happen to it,
+`mean_reverting` is a random walk for them.
+"""
 
 from __future__ import annotations
 

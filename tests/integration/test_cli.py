@@ -347,7 +347,9 @@ def test_help_teaches_with_examples() -> None:
     for command in commands:
         done = anabranch(None, command, "--help")
         assert done.returncode == 0
-        assert "Examples:" in done.stdout, command
+        examples = done.stdout.partition("\n  Examples:\n")[2].partition("\n\n")[0].splitlines()
+        assert examples, command
+        assert all(re.match(r"    \S", line) for line in examples), "one is wrapped"
 
 
 def test_the_published_json_schema_is_that_of_the_code() -> None:

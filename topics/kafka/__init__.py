@@ -8,10 +8,13 @@ is in `aiokafka_fixes`.
 
 from topics.kafka.aiokafka_fixes import (
     TolerantRecords,
+    data_connection,
+    give_answer,
     has_valid_crc,
     learn_topics,
     learn_topics_at_once,
     network_client,
+    receive_by,
     send_admin_request,
 )
 from topics.kafka.batches import MAX_RECORD_BYTES, Headers, Record, write_batches
@@ -39,7 +42,8 @@ __all__ = [
     "BROKER_DEFAULT", "FETCH_WAIT_MS", "KEPT_BYTES", "LEADER_WAIT_S", "MAX_BYTES_IN_FLIGHT",
     "MAX_IN_FLIGHT", "MAX_RECORD_BYTES", "EmbeddedBroker", "Headers", "NewTopic", "Record",
     "TolerantRecords", "TopicIdentity", "client_options", "close_client", "create_topics",
-    "describe_topics", "durability", "has_valid_crc", "is_known_everywhere", "learn_topics",
-    "learn_topics_at_once", "network_client", "probe_listeners", "refusal", "security_options",
-    "send_admin_request", "topic_identities", "unknown_host", "unreachable", "write_batches",
+    "data_connection", "describe_topics", "durability", "give_answer", "has_valid_crc",
+    "is_known_everywhere", "learn_topics", "learn_topics_at_once", "network_client",
+    "probe_listeners", "receive_by", "refusal", "security_options", "send_admin_request",
+    "topic_identities", "unknown_host", "unreachable", "write_batches",
 ]  # fmt: skip

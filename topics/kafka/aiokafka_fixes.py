@@ -13,7 +13,8 @@ out for ever (`raise_group_error`).
 dropped where nobody reads it now (`forget_fetched`).
 
 *Clients.* Topics are made known (`learn_topics`), requests sent that there is no call for
-(`send_admin_request`), a producer cut off or set right again (`sever`, `forget_refused_batch`).
+(`send_admin_request`), a producer cut off or set right again (`sever`, `forget_refused_batch`),
+and a connection's answers received by another protocol than aiokafka's (`receive_by`).
 
 All of it is checked against aiokafka in tests/unit/test_aiokafka_fixes.py.
 """
@@ -28,7 +29,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import CloseReason
 from aiokafka.consumer import fetcher
 from aiokafka.errors import BrokerResponseError, ConsumerStoppedError, kafka_errors
 from aiokafka.protocol.group import JoinGroupRequest
@@ -257,6 +259,37 @@ def sever(producer: AIOKafkaProducer) -> None:
         transport = connection._writer.transport
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()
+
+
+def data_connection(client: AIOKafkaClient, node: int) -> Any:
+    """The connection by which *client*, which is ready for broker *node*, fetches from it."""
+    return client._conns[node, ConnectionGroup.DEFAULT]
+
+
+def receive_by(connection: Any, protocol: type[Any]) -> None:
+    """Have *connection*, which waits for no answer, receive by a *protocol* of asyncio.
+
+    It is made with the connection and the protocol before it, and calls `give_answer`.
+    """
+    transport = connection._writer.transport
+    if isinstance(transport.get_protocol(), protocol):
+        return
+    connection._read_task.cancel()
+    transport.pause_reading()  # uvloop asks for the kind of a protocol as it begins to read
+    transport.set_protocol(protocol(connection, connection._protocol))
+    transport.resume_reading()
+
+
+def give_answer(connection: Any, answer: Any) -> None:
+    """Hand *answer*, a file, to who waits for it, as aiokafka's `_handle_frame` does."""
+    correlation_id, request, waiting = connection._requests[0]
+    if request.parse_response_header(answer).correlation_id != correlation_id:
+        connection.close(reason=CloseReason.OUT_OF_SYNC)
+        return
+    if not waiting.done():
+        waiting.set_result(request.RESPONSE_TYPE.decode(answer))
+    connection._last_action = time.monotonic()
+    connection._requests.popleft()
 
 
 # -- records

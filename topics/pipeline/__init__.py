@@ -2,14 +2,15 @@
 
 Read `schema` first (`Pipeline`, what a file holds), then `fields` and `event_schema` (what a
 feature and an event are), `component_kinds`, `policy`, and `file` (a text becomes a `Pipeline`, or
-all its mistakes at once: those of one field in `schema`, those of the whole in `checks`;
-`yaml_text` bounds what is read). `topology` names the topics, `readers` says which workers there
-are and what they read. `edits` changes a file as its author would.
+all its mistakes at once: those of one field in `schema`, those of the whole in `checks`, words that
+YAML takes for something else in `unquoted_words`; `yaml_text` bounds what is read). `topology`
+names the topics, `readers` says which workers there are and what they read. `edits` changes a file
+as its author would.
 """
 
 from topics.pipeline.checks import Finding, Location
-from topics.pipeline.component_kinds import KINDS, ComponentKind, kind_of
-from topics.pipeline.edits import rewrite, with_parameters, with_thresholds
+from topics.pipeline.component_kinds import kind_of
+from topics.pipeline.edits import rewrite, threshold_text, with_parameters, with_thresholds
 from topics.pipeline.event_schema import EventField, EventSchema
 from topics.pipeline.fields import (
     EVENTS,
@@ -40,12 +41,11 @@ from topics.pipeline.topology import WEIGH, Topology, lane_of
 from topics.pipeline.yaml_text import scalar
 
 __all__ = [
-    "EVENTS", "KEYED", "KINDS", "NEVER_MISSING", "OUTCOMES", "WEIGH", "ComponentKind",
-    "ComponentSpec", "DecisionCost",
+    "EVENTS", "KEYED", "NEVER_MISSING", "OUTCOMES", "WEIGH", "ComponentSpec", "DecisionCost",
     "EventField", "EventSchema", "Feature", "FieldType", "Finding", "Location", "ModelSpec",
     "Pipeline", "PipelineFile", "PipelineNotFound", "Policy", "Reader", "Scalar", "Strict",
     "Tolerances", "Topology", "Transform", "duration_ms", "find_pipeline", "fused_members",
     "in_generations", "in_order", "inputs_of", "instant", "kind_of", "lane_of", "load_pipeline",
-    "rewrite",
-    "scalar", "with_parameters", "with_thresholds", "worker_name", "workers",
+    "rewrite", "scalar", "threshold_text", "with_parameters", "with_thresholds", "worker_name",
+    "workers",
 ]  # fmt: skip

@@ -1,9 +1,9 @@
 """What stands on each topic of a pipeline, to the byte: these forms outlive a deployment.
 
-`stage_batch` (what one component says about N rows) and `wire` (its bytes), `decision` and
-`dead_letter` (how source records end), `heartbeat`, `outcome`; then what operators and workers tell
-each other: `control` (versions in service) and `reports`. `broker_setup` says how a broker keeps
-each topic, and who may read and write it.
+`stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
+(ids and keys of N rows); `decision` and `dead_letter` (how source records end), `heartbeat`,
+`outcome`; then what operators and workers tell each other: `control` (versions in service) and
+`reports`. `broker_setup` says how a broker keeps each topic, and who may read and write it.
 """
 
 from topics.records.broker_setup import (
@@ -18,6 +18,8 @@ from topics.records.broker_setup import (
 )
 from topics.records.bytes_column import BytesColumn
 from topics.records.control import (
+    POLICY,
+    WEIGHTS,
     Action,
     AuditEntry,
     Challenger,
@@ -96,9 +98,11 @@ __all__ = [
     "OPERATOR",
     "OUTCOME",
     "PARTITION",
+    "POLICY",
     "PRODUCER",
     "SCALER",
     "TOPICS_KEY",
+    "WEIGHTS",
     "Acl",
     "Action",
     "AuditEntry",

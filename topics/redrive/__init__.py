@@ -19,7 +19,6 @@ from topics.redrive.record import (
     RedriveHeader,
     RedriveRecord,
     RedriveRoute,
-    decode_redrive,
     encode_redrive,
     next_component,
     open_redrive,
@@ -29,7 +28,7 @@ from topics.redrive.record import (
 
 __all__ = [
     "MOST_ENDINGS", "Ending", "EndingSummary", "Endings", "RedriveHeader", "RedriveOutputs",
-    "RedriveRecord", "RedriveRoute", "batches_of", "contents_of", "decode_redrive",
-    "decode_summary", "encode_redrive", "encode_summary", "is_summary", "next_component",
-    "open_redrive", "producer_headers", "redrive_header",
+    "RedriveRecord", "RedriveRoute", "batches_of", "contents_of", "decode_summary",
+    "encode_redrive", "encode_summary", "is_summary", "next_component", "open_redrive",
+    "producer_headers", "redrive_header",
 ]  # fmt: skip

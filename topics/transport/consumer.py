@@ -23,7 +23,7 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from topics.errors import AnabranchError
-from topics.kafka.aiokafka_fixes import FencedInstanceId, group_partitions
+from topics.kafka import aiokafka_fixes
 from topics.transport.faust_fixes import RebalanceListener, active_partitions, committed_offset
 from topics.transport.fetch import Fetch
 from topics.transport.fetch_reader import FetchReader, Records, aiokafka_tp
@@ -313,7 +313,7 @@ class MicroBatchConsumer(Consumer):
             # on the output topic what was written since.
             log.info("%s: offsets not committed: %s", self.app.conf.id, exc)
             return False
-        except FencedInstanceId:
+        except aiokafka_fixes.FencedInstanceId:
             return False  # the worker ends, and says so
         except KafkaError as exc:
             log.warning("%s: offsets not committed, tried again: %s", self.app.conf.id, exc)
@@ -373,7 +373,7 @@ class MicroBatchConsumer(Consumer):
 
     def topic_partitions(self, topic: str) -> int | None:
         """How many partitions *topic* has."""
-        return group_partitions(self.kafka, topic)
+        return aiokafka_fixes.group_partitions(self.kafka, topic)
 
     async def position(self, tp: TP) -> int | None:
         """The offset that is read next."""

@@ -11,8 +11,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.produce import ProduceRequest
 
 from topics.errors import LeaseLost
-from topics.kafka import Headers, Record, write_batches
-from topics.kafka.aiokafka_fixes import sever
+from topics.kafka import Headers, Record, aiokafka_fixes, write_batches
 
 _LOOK_S = 0.1
 
@@ -106,4 +105,4 @@ class LeasedWriter:
         Requests under way fail, are tried again by the producer, and refused.
         """
         self.severed = cause
-        sever(self._producer)
+        aiokafka_fixes.sever(self._producer)

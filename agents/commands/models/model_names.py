@@ -114,7 +114,7 @@ def name_in_service(text: str) -> ModelName:
     'weights'
     """
     from models.registry import WEIGHTS as REGISTERED_WEIGHTS
-    from topics.records.control import WEIGHTS
+    from topics.records import WEIGHTS
 
     try:
         name = model_name(text)
@@ -125,7 +125,7 @@ def name_in_service(text: str) -> ModelName:
 
 def component_in_service(text: str) -> ModelName:
     """As `name_in_service`, for what only components have: neither weights nor policy."""
-    from topics.records.control import POLICY, WEIGHTS
+    from topics.records import POLICY, WEIGHTS
 
     name = name_in_service(text)
     if name.component in (WEIGHTS, POLICY):
@@ -138,7 +138,7 @@ def component_in_service(text: str) -> ModelName:
 
 def check_component(name: ModelName, file: PipelineFile) -> None:
     """Raise BadParameter unless the pipeline has what is named."""
-    from topics.records.control import POLICY, WEIGHTS
+    from topics.records import POLICY, WEIGHTS
 
     components = [spec.name for spec in file.pipeline.components]
     if name.component not in (*components, WEIGHTS, POLICY):

@@ -77,7 +77,7 @@ def promote(
 
       anabranch models promote card-fraud/policy
     """
-    from topics.records.control import POLICY, WEIGHTS
+    from topics.records import POLICY, WEIGHTS
 
     wanted = name_in_service(target)
 
@@ -103,7 +103,7 @@ def rollback(
     Example:
       anabranch models rollback card-fraud/risk-forest --reason "precision fell"
     """
-    from topics.records.control import POLICY, WEIGHTS
+    from topics.records import POLICY, WEIGHTS
 
     wanted = name_in_service(target)
 
