@@ -17,4 +17,11 @@ class ActiveComponent:
     def __init__(self, champion: OpenComponent, challenger: ActiveChallenger | None = None) -> None:
         self.champion = champion
         self.challenger = challenger
+        self.challenge_failure = ""
+        """Why the last challenge has ended here, though it is still asked for."""
         self.starts = VersionStarts[ModelRef]()
+
+    def end_challenge(self, reason: str) -> None:
+        """Run the champion alone from the next batch on."""
+        self.challenger = None
+        self.challenge_failure = reason

@@ -20,8 +20,8 @@ batch is of one version, and every output and decision names it. Each process sw
 *What refuses.* A version that the registry does not have, that has another digest there, or that
 answers its probe rows otherwise; one of a component that the file pins; a challenger without a
 shadow topic; weights where the file fixes them, or of other stages. The old one stays, and the
-refusal is logged, counted, and reported with its reason. A challenger whose shadow topic cannot be
-written any more ends in that process alone, logged and counted (`agents.stages.stage_writer`).
+refusal is logged, counted, and reported with its reason. So is the end of a challenger whose shadow
+topic cannot be written any more: in that process alone (`agents.stages.stage_writer`).
 
 *What is told.* On `<pipeline>.reports`: of each process which version runs or is refused, and the
 first offset of each partition that a version has dealt with (`topics.records.reports`).
@@ -164,10 +164,15 @@ class HotSwap:
             self._asked.pop(f"{name} challenger", None)
             return
         if not self._is_new(f"{name} challenger", wanted):
+            if active.challenge_failure:  # it was told to run
+                runs = f"{active.champion.model.model} runs alone"
+                self._report(name, wanted.version, f"{runs}: {active.challenge_failure}")
+                active.challenge_failure = ""
             return
-        runs = active.challenger
-        if runs is not None and _is(runs.opened.model, name, wanted):
-            active.challenger = runs._replace(share=wanted.share)
+        active.challenge_failure = ""
+        challenger = active.challenger
+        if challenger is not None and _is(challenger.opened.model, name, wanted):
+            active.challenger = challenger._replace(share=wanted.share)
             self._report(name, wanted.version)
             return
 

@@ -133,6 +133,7 @@ class JoinWorker(Worker[PartitionJoin]):
                 break
             if len(joined.rows):
                 await self.emit(partition, joined)
+                self.steps += 1
             self.wiring.app.batches.done(joined.positions)  # type: ignore[arg-type]  # TPs
         late, join.late_rows = join.late_rows, 0
         if late:

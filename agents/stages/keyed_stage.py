@@ -225,6 +225,7 @@ class KeyedStage(Worker[KeyPartition]):
             for batch in await self._run_portion(lane, own, portion):
                 outputs[batch.partition].append(batch)
                 rows += len(batch)
+            self.steps += 1
         return rows
 
     async def _run_portion(

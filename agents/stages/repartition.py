@@ -72,7 +72,7 @@ class Repartition(Worker[dict[str, int]]):
 
     async def _deal(self, fetched: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
         started = time.perf_counter()
-        self.fetches += 1  # it gets on, and may say so
+        self.steps += 1  # it gets on, and may say so
         batches = [await self._decoded(tp, records) for tp, records in fetched.items()]
         lanes: list[list[StageBatch]] = [[] for _ in range(self.topology.partitions)]
         for batch, lane_of_row in batches:

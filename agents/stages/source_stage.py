@@ -110,6 +110,7 @@ class SourceStage(Worker[_Progress]):
             covers_from = await covered_from(self.tail, tp, progress.expected, new[0].offset)
             await self._write(tp, covers_from, new, progress.past)
             progress.done = new[-1].offset
+            self.steps += 1
             self.wiring.flow_control.sent(tp.partition, progress.done)
         progress.expected = max(after, progress.expected or 0)
         if after > progress.done:

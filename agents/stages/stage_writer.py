@@ -149,7 +149,7 @@ class StageWriter:
                 "%s[%d] cannot be written, so the challenger of %s runs no longer here: %s",
                 self._shadow_topic, partition, self._name, exc,
             )  # fmt: skip
-            self._active.challenger = None
+            self._active.end_challenge(f"{self._shadow_topic} cannot be written: {exc}")
             self._wiring.metrics.observe_swap("refused")
 
 

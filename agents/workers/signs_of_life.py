@@ -43,8 +43,8 @@ _BEAT_S = 1.0
 class SignsOfLife:
     """Those of one worker.
 
-    A worker that hangs gives none: it may take the stall time-out for a fetch, and longer only as
-    long as it reads.
+    A worker that hangs gives none: it may take the stall time-out for a fetch, or a portion of one
+    that it deals with in portions, and longer only as long as it reads.
     """
 
     def __init__(self, worker: Worker[Any]) -> None:
@@ -71,7 +71,7 @@ class SignsOfLife:
 
     def _hangs(self) -> bool:
         worker = self._worker
-        progress = (worker.fetches, worker.tail.records_read)
+        progress = (worker.steps, worker.tail.records_read)
         if progress != self._progress or not worker.wiring.app.batches.busy_s():
             self._progress, self._progressed_at = progress, time.monotonic()
         return time.monotonic() - self._progressed_at > worker.stall_timeout_s

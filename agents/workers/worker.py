@@ -64,8 +64,8 @@ class Worker(Generic[State]):
         self._generation: int | None = None
         self.owned: list[int] = []
         """The partitions that are this worker's, ascending."""
-        self.fetches = 0
-        """That it has begun to deal with; of one that takes long, each portion counts."""
+        self.steps = 0
+        """Fetches that it has begun to deal with, and portions of these that are dealt with."""
         self._signs = SignsOfLife(self)
 
     def _assigned(self) -> list[int]:
@@ -88,7 +88,7 @@ class Worker(Generic[State]):
             self._leave_alone_what_is_not_owned()
             if self.redrive is not None:
                 self.redrive.forget()
-        self.fetches += 1
+        self.steps += 1
         # Also those that nothing has come for: what they are silent about is known of all others.
         for partition in self.owned:
             await self.state(partition)

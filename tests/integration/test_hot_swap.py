@@ -441,6 +441,20 @@ async def test_a_canary_has_the_same_keys_from_the_first_row_after_a_restart(
         assert forest_of(json.loads(record.value)) == f"{FOREST}@{2 if mine else 1}"
 
 
+async def test_a_challenge_that_ends_by_itself_is_told(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    await deployed(two, broker, 1)
+    await ensure_shadow_topic(broker, Topology.of(two.pipeline), FOREST)
+    async with promoter(two, broker) as ours, pipeline_running(two, broker) as workers:
+        await ours.challenge(FOREST, 2)
+        assert await said_by_workers(ours, FOREST, 2, {}) == "running"
+        before = dict(ours._control.reports.workers)
+        workers.active.components[FOREST].end_challenge("its topic is full")
+        said = await said_by_workers(ours, FOREST, 2, before)
+        assert said == f"refused {FOREST}@1 runs alone: its topic is full"
+
+
 async def test_a_promotion_leaves_the_challenge_of_another_version(
     two: Trained, broker: BrokerSettings
 ) -> None:
