@@ -75,8 +75,10 @@ class InvalidSettings(AnabranchError):
 
     def __init__(self, wrong: list[tuple[str, str]]) -> None:
         # A rule about several settings has no name; its reason names them.
-        said = [reason if name == "ANABRANCH_" else f"{name}: {reason}" for name, reason in wrong]
-        super().__init__("; ".join(text.replace("Value error, ", "") for text in said))
+        reasons = [
+            reason if name == "ANABRANCH_" else f"{name}: {reason}" for name, reason in wrong
+        ]
+        super().__init__("; ".join(text.replace("Value error, ", "") for text in reasons))
 
 
 class InvalidAddress(InvalidSettings):
@@ -214,10 +216,10 @@ class WriteTimeout(BrokerError):
 class TopicMismatch(BrokerError):
     """A topic has another partition count than the pipeline file says."""
 
-    def __init__(self, topic: str, found: int, wanted: int) -> None:
+    def __init__(self, topic: str, partitions: int, wanted: int) -> None:
         self.topic = topic
         super().__init__(
-            f"topic {topic} has {found} partitions, the pipeline file says {wanted}: every "
+            f"topic {topic} has {partitions} partitions, the pipeline file says {wanted}: every "
             "topic of a pipeline needs the same count. Where nothing has run yet, make the topic "
             "again or change the file; else go on under a new name, as deploy/operations.md says "
             "under 'More partitions'"

@@ -32,8 +32,8 @@ __all__ = ["Aggregate", "Apply", "History"]
 class WrongEntries(HistoryError):
     """Entries whose arrays do not fit each other, or whose values are out of range."""
 
-    def __init__(self, what: str, wanted: str, found: str) -> None:
-        super().__init__(f"entries of a history: {what} must be {wanted}, not {found}")
+    def __init__(self, what: str, wanted: str, value: str) -> None:
+        super().__init__(f"entries of a history: {what} must be {wanted}, not {value}")
 
 
 class History:

@@ -49,8 +49,8 @@ class OneOutcome(EvaluationError):
     """The days have only one kind of outcome, so nothing can be ranked."""
 
     def __init__(self, what: str, rows: int, label: bool) -> None:
-        found = f"{rows:,} rows, all labelled {int(label)}" if rows else "no rows"
-        super().__init__(f"the {what} have {found}; choose days with both outcomes")
+        content = f"{rows:,} rows, all labelled {int(label)}" if rows else "no rows"
+        super().__init__(f"the {what} have {content}; choose days with both outcomes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,27 +184,27 @@ def card_precision(outcomes: Outcomes, scores: NDArray[np.floating], k: int) -> 
     that has a fraud that day, and is checked, is found. Mean over the days. Entities of one
     score rank by their first event, in the order of the rows.
     """
-    found: set[object] = set()
+    known: set[object] = set()
     daily = []
     for day in np.unique(outcomes.days).tolist():
         rows = np.flatnonzero(outcomes.days == day).tolist()
-        highest, compromised = _by_entity(outcomes, scores, rows, found)
+        highest, compromised = _by_entity(outcomes, scores, rows, known)
         checked = sorted(highest, key=highest.__getitem__, reverse=True)[:k]
         hits = compromised.intersection(checked)
         daily.append(len(hits) / k)
-        found |= hits
+        known |= hits
     return float(np.mean(daily))
 
 
 def _by_entity(
-    outcomes: Outcomes, scores: NDArray[np.floating], rows: Sequence[int], found: set[object]
+    outcomes: Outcomes, scores: NDArray[np.floating], rows: Sequence[int], known: set[object]
 ) -> tuple[dict[object, float], set[object]]:
-    """The highest score of each entity of *rows* not yet *found*, and which have a fraud."""
+    """The highest score of each entity of *rows* not yet *known*, and which have a fraud."""
     highest: dict[object, float] = {}
     compromised: set[object] = set()
     for row in rows:
         entity, score = outcomes.entities[row], float(scores[row])
-        if entity in found:
+        if entity in known:
             continue
         highest[entity] = max(score, highest.get(entity, score))
         if outcomes.labels[row]:

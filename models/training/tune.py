@@ -198,7 +198,7 @@ def _ranked(results: Mapping[str, Any], prefix: str, in_file: Parameters) -> lis
                 in_file=plain == dict(in_file),
             ),
         )
-    ranked = sorted(last.values(), key=lambda it: (-it[0], -it[1].average_precision))
+    ranked = sorted(last.values(), key=lambda entry: (-entry[0], -entry[1].average_precision))
     return [candidate for _, candidate in ranked]
 
 

@@ -148,11 +148,11 @@ def test_a_file_that_may_have_seen_the_rows_is_not_measured_and_nothing_that_rea
     assert list(report.held_out.curves) == ["plain"]
     said = json.loads(report.model_dump_json())["components"]["risk"]
     assert (said["auc"], said["not_measured"]) == (None, "may have seen these rows")
-    assert report.said[0] == (
+    assert report.notes[0] == (
         "risk is not measured: may have seen these rows; its weight 0.500 is an equal share, not "
         "learned"
     )
-    assert "--holdout FILE" in report.said[-1]
+    assert "--holdout FILE" in report.notes[-1]
     assert "risk is not measured: may have seen" in report_page(report, START)
 
 
@@ -256,7 +256,7 @@ def test_a_version_fitted_on_these_rows_is_judged_as_its_own_training_did(tmp_pa
     assert report.components["risk"].measured == "stand-in"
     assert without_names(report.components["risk"]) == without_names(before.components["risk"])
     assert report.weights == before.weights
-    assert report.said[0].startswith("risk stays as it is; its figures are of a model fitted in")
+    assert report.notes[0].startswith("risk stays as it is; its figures are of a model fitted in")
 
 
 def without_names(part: ComponentReport) -> dict[str, Any]:
