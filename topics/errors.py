@@ -12,7 +12,7 @@
     ├── TrainingError, EstimatorError, NotExportable, ExportMismatch   (models)
     ├── EngineError           the processes that train cannot be had, or die (models.training)
     ├── EvaluationError       days or a stream cannot be evaluated (models.report)
-    ├── ComponentNotLoadable, UnknownComponent, ComponentFailed        (agents)
+    ├── ComponentNotLoadable, UnknownComponent, ComponentStopped        (agents)
     ├── LetterNotFound, BadFilter, EditFailed   about dead letters     (agents)
     ├── PromotionError        a version cannot be put into service (agents.control)
     ├── BrokerError

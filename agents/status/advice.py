@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
 
-from agents.status.pipeline_status import Partition, PipelineStatus, Wait, Worker
+from agents.status.pipeline_status import Partition, PipelineStatus, Wait, WorkerStatus
 
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 
@@ -59,7 +59,7 @@ def advice(status: PipelineStatus, pipeline: str) -> list[Advice]:
     return remedies
 
 
-def _about_down(status: PipelineStatus, worker: Worker, argument: str) -> Iterator[Advice]:
+def _about_down(status: PipelineStatus, worker: WorkerStatus, argument: str) -> Iterator[Advice]:
     down = worker.those("down")
     if not down or _is_part_of_one_that_is_down(status, worker):
         return
@@ -83,13 +83,13 @@ def _about_down(status: PipelineStatus, worker: Worker, argument: str) -> Iterat
         )
 
 
-def _is_part_of_one_that_is_down(status: PipelineStatus, worker: Worker) -> bool:
+def _is_part_of_one_that_is_down(status: PipelineStatus, worker: WorkerStatus) -> bool:
     """What deals events out to a component that is down too is started by the same command."""
     main = status.workers.get(worker.component)
     return main is not None and main is not worker and not main.alive and not worker.alive
 
 
-def _about_waits(status: PipelineStatus, worker: Worker, argument: str) -> Iterator[Advice]:
+def _about_waits(status: PipelineStatus, worker: WorkerStatus, argument: str) -> Iterator[Advice]:
     """One word for each stage that it waits for too long, or that is down for it."""
     waits = [
         (wait, partition)
@@ -141,7 +141,9 @@ def _remedy(
     return _about_living(worker, theirs, argument)
 
 
-def _about_living(worker: Worker, theirs: Sequence[Partition], argument: str) -> tuple[str, ...]:
+def _about_living(
+    worker: WorkerStatus, theirs: Sequence[Partition], argument: str
+) -> tuple[str, ...]:
     """What to do about a worker that runs these partitions, and gives nothing for some rows."""
     if any(partition.state == "starting" for partition in theirs):
         return (f"{worker.worker} is starting: its log says how far it has come",)
@@ -157,7 +159,7 @@ def _about_living(worker: Worker, theirs: Sequence[Partition], argument: str) ->
     return (f"{worker.worker} runs and has nothing to do: read its log, and restart it",)
 
 
-def _processes(worker: Worker) -> str:
+def _processes(worker: WorkerStatus) -> str:
     count = len(worker.alive)
     return f"{count} processes run some" if count > 1 else "a process runs some"
 

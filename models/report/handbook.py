@@ -79,7 +79,7 @@ class Weeks:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
+class OutcomeColumns:
     """N labelled events."""
 
     days: Days
@@ -92,9 +92,9 @@ class Outcomes:
             if len(column) != len(self.days):
                 raise LengthMismatch(f"the {name}", len(column), len(self.days))
 
-    def of(self, rows: Bools) -> Outcomes:
+    def of(self, rows: Bools) -> OutcomeColumns:
         """The events of *rows* (N,) alone."""
-        return Outcomes(self.days[rows], self.entities[rows], self.labels[rows])
+        return OutcomeColumns(self.days[rows], self.entities[rows], self.labels[rows])
 
 
 class ProtocolFigures(BaseModel):
@@ -137,7 +137,7 @@ def days_of(times_ms: Ints) -> Days:
     return times_ms // MILLISECONDS_A_DAY
 
 
-def train_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
+def train_rows(outcomes: OutcomeColumns, weeks: Weeks) -> Bools:
     """Which rows (N,) are of the training days. Raises DaysOutsideData and OneOutcome."""
     _check_inside("training days", weeks.start, weeks.last_train, outcomes.days)
     first = day_number(weeks.start)
@@ -146,7 +146,7 @@ def train_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
     return rows
 
 
-def test_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
+def test_rows(outcomes: OutcomeColumns, weeks: Weeks) -> Bools:
     """Which rows (N,) are tested: those of the test days whose entity is not known by then.
 
     Known at the first test day are entities with a fraud on the training days; on test day d
@@ -165,7 +165,7 @@ def test_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
     return rows
 
 
-def protocol_figures(outcomes: Outcomes, scores: NDArray[np.floating]) -> ProtocolFigures:
+def protocol_figures(outcomes: OutcomeColumns, scores: NDArray[np.floating]) -> ProtocolFigures:
     """The figures of *scores* (N,) for the test set *outcomes*, which has both outcomes."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -177,7 +177,7 @@ def protocol_figures(outcomes: Outcomes, scores: NDArray[np.floating]) -> Protoc
     )
 
 
-def card_precision(outcomes: Outcomes, scores: NDArray[np.floating], k: int) -> float:
+def card_precision(outcomes: OutcomeColumns, scores: NDArray[np.floating], k: int) -> float:
     """Card precision@k: of the k entities checked each day, the share found compromised.
 
     Each day the entities are ranked by their highest score among those not found before; one
@@ -197,7 +197,7 @@ def card_precision(outcomes: Outcomes, scores: NDArray[np.floating], k: int) -> 
 
 
 def _by_entity(
-    outcomes: Outcomes, scores: NDArray[np.floating], rows: Sequence[int], known: set[object]
+    outcomes: OutcomeColumns, scores: NDArray[np.floating], rows: Sequence[int], known: set[object]
 ) -> tuple[dict[object, float], set[object]]:
     """The highest score of each entity of *rows* not yet *known*, and which have a fraud."""
     highest: dict[object, float] = {}

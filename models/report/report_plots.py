@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from models.report.metrics import Bin, Curves
+from models.report.quality import Bin, Curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

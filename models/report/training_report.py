@@ -10,7 +10,7 @@ from pydantic import Field
 from models.arrays import Floats64
 from models.report.ablation import StageLoss
 from models.report.decision_costs import CostReport, PolicyResult
-from models.report.metrics import Curves, Labels, Quality, ReportPart, Share
+from models.report.quality import Curves, Labels, Quality, ReportPart, Share
 
 COMPOSED = "composed"
 """The weighted score, where it stands beside the stages' signals."""

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from models.arrays import Bools, Floats32, Ints
 from models.errors import FitFailed, OneClass
-from models.report.metrics import ReportPart
+from models.report.quality import ReportPart
 from models.training.engines import Engine, one_thread
 from models.training.estimators import exact_scaler, is_supervised
 from models.training.splits import known_part

@@ -20,7 +20,7 @@ from statistics import median
 from scipy.optimize import least_squares
 
 from agents.capacity.costs import Cycle, unit_costs
-from agents.capacity.queueing import wait
+from agents.capacity.queueing import waiting_time
 from tests.benchmarks.peer_commands import ANABRANCH
 
 PARTITIONS = 4
@@ -70,7 +70,7 @@ def _errors(cycle: Cycle, measured: Latencies, name: str) -> list[float]:
 
 def forecast(cycle: Cycle, rate: float) -> dict[str, float]:
     """Percentile → milliseconds, of everything in one process."""
-    found = wait([cycle], [rate], PARTITIONS)
+    found = waiting_time([cycle], [rate], PARTITIONS)
     return {"p50": found.p50_ms, "p99": found.p99_ms}
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from models.report.handbook import BOOK_WEEKS, Outcomes, protocol_figures, train_rows
+from models.report.handbook import BOOK_WEEKS, OutcomeColumns, protocol_figures, train_rows
 from models.report.handbook import test_rows as rows_to_test
 from tests.integration.handbook import folder as folder_of_handbook
 from tests.integration.harness import Trained
@@ -104,7 +104,7 @@ def test_the_protocol_gives_the_handbook_s_figures_on_its_own_features() -> None
     inputs = [transactions["TX_AMOUNT"].to_numpy()]
     inputs += [features[n].to_numpy() for n in features.column_names if n != "TRANSACTION_ID"]
     x = np.column_stack(inputs)
-    outcomes = Outcomes(
+    outcomes = OutcomeColumns(
         transactions["TX_DATETIME"].to_numpy().astype("datetime64[D]").astype(np.int64),
         transactions["CUSTOMER_ID"].to_numpy().astype(object),
         transactions["TX_FRAUD"].to_numpy().astype(np.bool_),

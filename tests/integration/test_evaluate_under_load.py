@@ -23,7 +23,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from agents.commands import labelled_events
 from agents.components.catalogue import open_component
-from agents.demo.evaluation_data import LabelledEvent
+from agents.demo.evaluation_data import EvaluationEvent
 from agents.demo.evaluation_stream import Evaluation, NotDecided
 from agents.process.child_process import WorkerProcess, WorkersEnded
 from agents.workers.stage_metrics import StageStats
@@ -214,7 +214,7 @@ async def silent_workers() -> AsyncIterator[WorkerProcess]:
 def evaluation() -> Evaluation:
     pipeline = load_pipeline(find_pipeline("card-fraud")).pipeline
     events = [
-        LabelledEvent(key, value, json.loads(value)["occurred_at"], False)
+        EvaluationEvent(key, value, json.loads(value)["occurred_at"], False)
         for key, value in simulated(pipeline, 50)
     ]
     return Evaluation(pipeline, events=events)

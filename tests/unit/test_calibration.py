@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.errors import NotCalibratable
 from models.onnx.bit_stability import moving_rows
 from models.onnx.session import ModelSession
-from models.report.metrics import quality
+from models.report.quality import quality
 from models.training.calibration import FOLDS, Sigmoid, calibrated, fitted_map, unseen_signals
 from models.training.estimators import load_estimator
 from models.training.fit import fitted_model

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from agents.capacity.costs import Cycle, Point, unit_costs
-from agents.capacity.queueing import cycle_ms, wait
+from agents.capacity.queueing import cycle_ms, waiting_time
 from agents.capacity.sizing import OutOfReach, Plan, kind_of, plan, throughput
 from agents.capacity.traffic import Demand
 from agents.cli import app
@@ -29,7 +29,7 @@ def forecast(point: Point) -> float:
     if point.what == "throughput":
         return throughput(COSTS, point.workers, CORES)
     assert point.events_per_s is not None
-    found = wait([COSTS.together], [point.events_per_s], PARTITIONS)
+    found = waiting_time([COSTS.together], [point.events_per_s], PARTITIONS)
     return found.p50_ms if point.what == "p50_ms" else found.p99_ms
 
 
@@ -107,7 +107,7 @@ def test_fused_components_are_one_worker_and_a_hop_less() -> None:
 
 
 def test_what_comes_in_a_pause_has_to_be_caught_up_with() -> None:
-    few, many = (wait([COSTS.together], [rate], PARTITIONS) for rate in (1000, 5000))
+    few, many = (waiting_time([COSTS.together], [rate], PARTITIONS) for rate in (1000, 5000))
     assert many.p99_ms - many.p50_ms > 1.5 * (few.p99_ms - few.p50_ms)
 
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.onnx.external_data import _INSIDE, NotOnnx, external_tensor
 from models.onnx.session import ModelSession, ModelUnreadable, WeightsElsewhere
-from models.onnx.verify import verify
+from models.onnx.version_check import verify_versions
 from models.registry.card_files import digest_of
 from models.registry.registry import Registry
 from tests.unit.onnx_networks import network
@@ -214,7 +214,7 @@ def test_a_version_that_was_registered_before_is_found_by_verify_and_not_run(
     assert version.digest == digest_of(content)
     with pytest.raises(WeightsElsewhere):
         ModelSession.open(version)
-    (checked,) = verify(Registry(tmp_path), "p", run=True)
+    (checked,) = verify_versions(Registry(tmp_path), "p", run=True)
     assert checked.wrong is not None
     assert "in another file" in checked.wrong
 

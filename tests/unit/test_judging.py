@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.report.metrics import curves, quality, reliability, wilson
+from models.report.quality import curves, quality, reliability, wilson
 
 
 def calibrated(rows: int = 20_000, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:

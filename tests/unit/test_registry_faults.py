@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from models.onnx.verify import verify
+from models.onnx.version_check import verify_versions
 from models.registry.registry import Registry, StoreFailed
 from tests.unit.registry_cards import CARD
 
@@ -48,7 +48,7 @@ def adding(folder: Path, name: str, count: int, padding: int = 0) -> subprocess.
 
 
 def all_well(folder: Path) -> bool:
-    return all(it.wrong is None for it in verify(Registry(folder), "p"))
+    return all(it.wrong is None for it in verify_versions(Registry(folder), "p"))
 
 
 def test_processes_that_add_at_once_get_different_numbers(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from models.report import tracking
 from models.report.ablation import StageLoss
 from models.report.decision_costs import PolicyResult
-from models.report.metrics import Curves, Quality
+from models.report.quality import Curves, Quality
 from models.report.tracking import (
     RUNS_FILE,
     Tracker,
