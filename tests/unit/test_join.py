@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.join import Moment, PartitionJoin
 from agents.join.lane import COMERS
-from agents.join.partition_join import Moment, PartitionJoin
 from agents.join.stage_rows import JoinedRows
 from agents.workers.stage_pulse import WORKER_ENDED
 from tests.unit.stage_batches import batch_of

@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
+from agents.join import Moment, PartitionJoin
 from agents.join.lane import Position
-from agents.join.partition_join import Moment, PartitionJoin
 from tests.unit.stage_batches import batch_of
 from topics.records.heartbeat import Heartbeat
 from topics.records.stage_batch import StageBatch
