@@ -54,16 +54,16 @@ def test_decisions_of_the_test_days_are_scored_for_every_stage(
         "--events-from", "2018-04-06", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert list(found)[:4] == [*FIGURES, "rows"]
-    assert list(found["rows"]) == STAGES
-    assert all(list(row) == FIGURES for row in found["rows"].values())
-    assert found["auc"] > 0.8
-    assert found["rows"]["risk-linear"]["auc"] > 0.8
+    content = json.loads(done.stdout)
+    assert list(content)[:4] == [*FIGURES, "rows"]
+    assert list(content["rows"]) == STAGES
+    assert all(list(row) == FIGURES for row in content["rows"].values())
+    assert content["auc"] > 0.8
+    assert content["rows"]["risk-linear"]["auc"] > 0.8
     events = pq_rows(folder, date(2018, 4, 6))
-    assert found["events"] == events
-    assert (found["decisions"], found["dead_letters"]) == (events - 1, 1)
-    assert (found["unaccounted"], found["duplicates"], found["degraded"]) == (0, 0, 0)
+    assert content["events"] == events
+    assert (content["decisions"], content["dead_letters"]) == (events - 1, 1)
+    assert (content["unaccounted"], content["duplicates"], content["degraded"]) == (0, 0, 0)
     assert not list(trained.home.glob("registry/card-fraud/features/2"))
 
 

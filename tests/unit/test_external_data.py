@@ -145,8 +145,10 @@ def test_every_way_to_a_tensor_of_onnx_is_walked() -> None:
         if message.name in around:
             return False
         if message.name not in leads:
-            below = [it.message_type for it in message.fields if it.message_type is not None]
-            found = [leads_to_a_tensor(it, around | {message.name}) for it in below]
+            below = [
+                field.message_type for field in message.fields if field.message_type is not None
+            ]
+            found = [leads_to_a_tensor(each, around | {message.name}) for each in below]
             leads[message.name] = any(found)
         return leads[message.name]
 

@@ -48,9 +48,9 @@ def laned_log(random: Random, stage: str, offsets: Sequence[int], lanes: list[in
             log.append(replace(batch, lane=lane, covers_from=after, covers_to=part[-1]))
             after = part[-1] + 1
             if random.random() < 0.2:
-                said = Heartbeat(component=stage, partition=0, lane=lane, worker="w",
+                heartbeat = Heartbeat(component=stage, partition=0, lane=lane, worker="w",
                                  state="working", frontier=part[-1])  # fmt: skip
-                log.append(said)
+                log.append(heartbeat)
             if random.random() < 0.1:  # a worker starts anew, and writes some again
                 log.extend(log[-random.randint(1, 4) :])
         logs.append(log)

@@ -53,5 +53,5 @@ def test_few_modules_stand_outside_of_packages(folder: str) -> None:
     "package", [path for path in MODULES if path.name == "__init__.py"], ids=lambda p: p.parent.name
 )
 def test_a_package_says_what_it_is(package: Path) -> None:
-    said = ast.get_docstring(ast.parse(package.read_text())) or ""
-    assert 1 <= len(said.splitlines()) <= 12
+    text = ast.get_docstring(ast.parse(package.read_text())) or ""
+    assert 1 <= len(text.splitlines()) <= 12

@@ -38,7 +38,7 @@ def versions(removal: Removal) -> list[str]:
 
 
 def all_well(registry: Registry) -> bool:
-    return all(it.wrong is None for it in verify_versions(registry, "p"))
+    return all(each.wrong is None for each in verify_versions(registry, "p"))
 
 
 def test_a_whole_registry_has_nothing_to_remove(registry: Registry) -> None:

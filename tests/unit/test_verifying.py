@@ -42,7 +42,7 @@ def registry(tmp_path: Path) -> Registry:
 
 def wrong(registry: Registry, component: str | None = None, *, run: bool = False) -> list[str]:
     checked = verify_versions(registry, "p", component, run=run)
-    return [f"{it.component}@{it.version}" for it in checked if it.wrong is not None]
+    return [f"{each.component}@{each.version}" for each in checked if each.wrong is not None]
 
 
 def test_all_is_well_with_what_was_just_added(registry: Registry) -> None:
