@@ -13,8 +13,8 @@ connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
 try:
     connection.request("GET", path)
     answer = connection.getresponse()
-    said = answer.read().decode(errors="replace")
+    state = answer.read().decode(errors="replace")
 except (OSError, http.client.HTTPException) as exc:
     sys.exit(f"port {port} does not answer: {exc}")
 if answer.status != http.HTTPStatus.OK:
-    sys.exit(said)
+    sys.exit(state)

@@ -111,8 +111,8 @@ class TrainingError(AnabranchError):
 class LengthMismatch(TrainingError):
     """A column or the labels are not as long as the data."""
 
-    def __init__(self, what: str, found: int, wanted: int) -> None:
-        super().__init__(f"{what} must have one value for each of {wanted} rows, but has {found}")
+    def __init__(self, what: str, count: int, wanted: int) -> None:
+        super().__init__(f"{what} must have one value for each of {wanted} rows, but has {count}")
 
 
 class MissingField(TrainingError):

@@ -82,8 +82,8 @@ class Node:
                 except BrokerUnreachable:
                     ended = self.process is None or self.process.poll() is not None
                     if ended or time.monotonic() > deadline:
-                        said = (self.directory / "output.txt").read_text()[-3000:]
-                        pytest.fail(f"Apache Kafka did not start:\n{said}", pytrace=False)
+                        text = (self.directory / "output.txt").read_text()[-3000:]
+                        pytest.fail(f"Apache Kafka did not start:\n{text}", pytrace=False)
                     time.sleep(0.2)
                 finally:
                     logging.getLogger("aiokafka").setLevel(logging.NOTSET)

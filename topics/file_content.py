@@ -32,8 +32,8 @@ class FileTooLarge(OSError):
     """The file has more bytes than such a file may have."""
 
     def __init__(self, path: Path | str, most: int) -> None:
-        said = f"{most >> 20:,} MiB" if most >= 1 << 20 else f"{most:,} bytes"
-        super().__init__(errno.EFBIG, f"it has more than {said}", str(path))
+        limit = f"{most >> 20:,} MiB" if most >= 1 << 20 else f"{most:,} bytes"
+        super().__init__(errno.EFBIG, f"it has more than {limit}", str(path))
 
 
 def read_file(path: Path | str, most: int) -> bytes:

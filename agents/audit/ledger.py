@@ -63,7 +63,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PartitionView:
     """What can be seen of a partition; without more, all of it."""
 
     gone: Ranges = ()
@@ -134,10 +134,10 @@ class Ledger:
         """The highest source offset with a decision; -1 for none."""
         return self._last_decided.get(partition, -1)
 
-    def account(self, partition: int, view: View | None = None) -> Account:
+    def account(self, partition: int, view: PartitionView | None = None) -> Account:
         """The state of one partition, as far as it can be seen."""
         chunks = self._chunks.get(partition, Chunks())
-        segments = _Segments(view or View(), self.last_decided(partition))
+        segments = _Segments(view or PartitionView(), self.last_decided(partition))
         account, open_there, open_gone = Account(), 0, 0
         for at, counts in enumerate(segment_counts(chunks, segments.cuts)):
             segment = segments.account(at, counts)
@@ -207,7 +207,7 @@ def _changed(
 class _Segments:
     """Stretches of source offsets that are judged alike."""
 
-    def __init__(self, view: View, last_decided: int) -> None:
+    def __init__(self, view: PartitionView, last_decided: int) -> None:
         edges = {edge for ranges in (view.gone, view.unseen) for one in ranges for edge in one}
         self.cuts = sorted({0, last_decided + 1, *edges, view.read_to or 0, max(view.ended_to, 0)})
         self._view = view

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from aiokafka.structs import TopicPartition
 
 from agents.audit.end_batches import Ends, ends_of
-from agents.audit.ledger import Account, Ledger, View
+from agents.audit.ledger import Account, Ledger, PartitionView
 from agents.broker import RecordBatch
 from topics.pipeline import Topology
 
@@ -191,12 +191,12 @@ class PartitionAccounts:
         return sorted(self._partitions)
 
     def account(self, number: int, read_to: int | None, ended_to: int) -> Account:
-        """How the records of a partition stand; see `agents.audit.ledger.View`."""
+        """How the records of a partition stand; see `agents.audit.ledger.PartitionView`."""
         known = self._partitions[number]
         missing = [
             t.missing for tp, t in self._topics.items() if tp.partition == number and t.missing
         ]
-        view = View(
+        view = PartitionView(
             known.gone, [*known.unseen, *missing], known.ends_gone, known.gaps, read_to, ended_to
         )
         return self.ledger.account(number, view)

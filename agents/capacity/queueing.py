@@ -24,7 +24,7 @@ _P99 = 2.326
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitingTime:
     """How long events take, in milliseconds."""
 
     p50_ms: float
@@ -52,7 +52,7 @@ def cycle_ms(cycle: Cycle, events_per_s: float, partitions: int) -> float:
     return length
 
 
-def wait(cycles: Sequence[Cycle], rates: Sequence[float], partitions: int) -> Wait:
+def waiting_time(cycles: Sequence[Cycle], rates: Sequence[float], partitions: int) -> WaitingTime:
     """Of events that pass a worker after the other; *rates* are each worker's events a second.
 
     A worker that is idle when an event comes (the share 1 - λ·T of the time, at low rates) starts
@@ -61,7 +61,7 @@ def wait(cycles: Sequence[Cycle], rates: Sequence[float], partitions: int) -> Wa
     hops = list(zip(cycles, rates, strict=True))
     lengths = [cycle_ms(cycle, rate, partitions) for cycle, rate in hops]
     if inf in lengths:
-        return Wait(inf, inf)
+        return WaitingTime(inf, inf)
     busy = [min(1.0, rate * length / 1000) for rate, length in zip(rates, lengths, strict=True)]
     middle = sum(length * (1 + share / 2) for length, share in zip(lengths, busy, strict=True))
     spread = sqrt(sum(length**2 / 12 for length in lengths))
@@ -69,4 +69,4 @@ def wait(cycles: Sequence[Cycle], rates: Sequence[float], partitions: int) -> Wa
         cycle.jitter_ms + cycle.jitter_event_us / 1000 * rate * length / 1000
         for (cycle, rate), length in zip(hops, lengths, strict=True)
     )
-    return Wait(middle, middle + _P99 * spread + max(pauses))
+    return WaitingTime(middle, middle + _P99 * spread + max(pauses))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil, inf, isinf
 
 from agents.capacity.costs import Cycle, Kind, UnitCosts
-from agents.capacity.queueing import Wait, wait
+from agents.capacity.queueing import WaitingTime, waiting_time
 from agents.capacity.traffic import Demand, Topic, read_bytes, topics
 from topics.errors import AnabranchError
 from topics.pipeline import EVENTS, WEIGH, Pipeline, in_order, workers
@@ -155,7 +155,7 @@ def _path(pipeline: Pipeline) -> list[str]:
 
 def _wait(
     pipeline: Pipeline, costs: UnitCosts, rate: float, replicas: Mapping[str, int], partitions: int
-) -> Wait:
+) -> WaitingTime:
     """Along the longest way, hop by hop; events of a keyed component take a hop more."""
     cycles: list[Cycle] = []
     rates: list[float] = []
@@ -166,10 +166,10 @@ def _wait(
         for _ in range(2 if keyed else 1):
             cycles.append(costs.hop.model_copy(update={"event_us": event_us}))
             rates.append(rate / replicas[name])
-    return wait(cycles, rates, max(1, partitions // max(replicas.values())))
+    return waiting_time(cycles, rates, max(1, partitions // max(replicas.values())))
 
 
-def _at(pipeline: Pipeline, costs: UnitCosts, demand: Demand, busy: float) -> Wait:
+def _at(pipeline: Pipeline, costs: UnitCosts, demand: Demand, busy: float) -> WaitingTime:
     """When every worker is busy for that share of its time, or less."""
     rate = demand.events_per_s
     replicas = {

@@ -128,6 +128,34 @@ def scenario_of(drift: float, *, incident: bool) -> Scenario:
     return Scenario(drift=drift, incidents=(Incident(),) if incident else ())
 
 
+# Of what changes what is in service: promote, rollback, shadow and canary.
+
+_LONGEST_REASON = 1000
+
+
+def _checked_reason(reason: str) -> str:
+    if len(reason) > _LONGEST_REASON:
+        raise typer.BadParameter(f"{len(reason)} characters, at most {_LONGEST_REASON} are kept")
+    return reason
+
+
+ChangeReasonOption = Annotated[
+    str,
+    typer.Option(
+        "--reason",
+        metavar="TEXT",
+        callback=_checked_reason,
+        help="For the audit trail on the control topic.",
+    ),
+]
+WorkersAnswerOption = Annotated[
+    float,
+    typer.Option("--wait", min=0, metavar="SECONDS", help="How long to wait for a worker's word."),
+]
+EndChallengeOption = Annotated[
+    bool, typer.Option("--stop", help="End it: the champion runs alone.")
+]
+
 # Of what fits models: train, tune and optimise.
 
 SIMULATED_ROWS = 150_000

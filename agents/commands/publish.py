@@ -64,15 +64,12 @@ def publish(
     """  # fmt: skip
     from agents.broker import needed_broker
     from models.data import DatasetNotFound, count_rows
-    from topics.kafka import MAX_IN_FLIGHT
 
     check_pace(rate, speed)
     loaded = pipeline_file(pipeline)
     settings = needed_broker(broker)
     if file != "-" and not Path(file).is_file():
         raise DatasetNotFound(file)
-    if max_in_flight is None and settings.embedded:
-        max_in_flight = MAX_IN_FLIGHT
     events = _events(loaded.pipeline, file, limit, labelled=outcomes)
     began = time.monotonic()
     total = count_rows(file)
@@ -138,6 +135,7 @@ async def publish_events(
 
     Their outcomes too, if *outcomes*, or where features use them.
     *total* of them are expected, for the progress bar; None when nobody knows.
+    Without *max_in_flight* as many may have no decision yet as the embedded broker can keep.
     """
     from rich.progress import (
         BarColumn,
@@ -152,8 +150,11 @@ async def publish_events(
     from agents.process.tasks import first_of
     from agents.publish import InFlight, OutcomePublisher, chunks_that_fit, scheduled
     from agents.publish import publisher as publishing
+    from topics.kafka import MAX_IN_FLIGHT
     from topics.pipeline import Topology
 
+    if max_in_flight is None and settings.embedded:
+        max_in_flight = MAX_IN_FLIGHT
     stopping = asyncio.Event()
     until_signalled(stopping)
     topology = Topology.of(pipeline)

@@ -60,7 +60,6 @@ def simulate(
     """  # fmt: skip
     from agents.broker import needed_broker
     from agents.demo.demo_stream import simulator_of
-    from topics.kafka import MAX_IN_FLIGHT
 
     check_pace(rate, speed)
     spec = pipeline_file(pipeline).pipeline
@@ -70,8 +69,6 @@ def simulate(
     labelled = ((each.event, each.label) for each in simulator(seed, scenario=scenario))
     if rate is None and speed is None:
         rate = _RATE
-    if max_in_flight is None and settings.embedded:
-        max_in_flight = MAX_IN_FLIGHT
     began = time.monotonic()
     count = run_async(
         publish_events(

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agents.status import Advice, Partition, PipelineStatus, Worker, clock, duration, ranges
+from agents.status import Advice, Partition, PipelineStatus, WorkerStatus, clock, duration, ranges
 from topics.printable import printable
 
 _WIDTH, _INDENT = 80, "  "
@@ -25,7 +25,7 @@ def rendered(status: PipelineStatus, todo: Sequence[Advice]) -> Group:
     return Group(*parts, *_advice(status, todo))
 
 
-def _workers(workers: Iterable[Worker]) -> Table:
+def _workers(workers: Iterable[WorkerStatus]) -> Table:
     """A line for the partitions of a worker that fare alike."""
     table = _table("component", "partitions", "state", "rows", "oldest", "lag")
     for worker in workers:
@@ -55,7 +55,7 @@ def _alike(partitions: Sequence[Partition]) -> list[list[Partition]]:
     return list(groups.values())
 
 
-def _state(worker: Worker, alike: Sequence[Partition]) -> Text:
+def _state(worker: WorkerStatus, alike: Sequence[Partition]) -> Text:
     first = alike[0]
     longest = max(alike, key=lambda partition: partition.for_s or 0.0)
     text = str(first.state)
@@ -78,7 +78,7 @@ def _state(worker: Worker, alike: Sequence[Partition]) -> Text:
     return Text(printable(text), style=_STYLES[first.state])
 
 
-def _versions(workers: Iterable[Worker]) -> Table:
+def _versions(workers: Iterable[WorkerStatus]) -> Table:
     table = _table("in service", "version", "digest", "variant")
     for worker in workers:
         for model in worker.in_service:

@@ -223,9 +223,9 @@ def print_report(report: TrainingReport) -> None:
     )  # fmt: skip
     stdout.print(table)
     stdout.print(f"{report.rows:,} events, {report.positives:,} positive, {report.seconds:.1f} s")
-    for line in report.said:
+    for line in report.notes:
         stdout.print(line, highlight=False, markup=False, soft_wrap=True)
-    if report.label_delay is not None and (note := report.label_delay.said):
+    if report.label_delay is not None and (note := report.label_delay.note):
         stdout.print(note, highlight=False, soft_wrap=True)
 
 

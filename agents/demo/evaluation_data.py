@@ -14,7 +14,14 @@ import orjson
 from models.data import DatasetNotFound
 from models.features import WindowPlan
 from models.registry import Registry
-from models.report.handbook import DaysOutsideData, Outcomes, Weeks, day_number, days_of, train_rows
+from models.report.handbook import (
+    DaysOutsideData,
+    OutcomeColumns,
+    Weeks,
+    day_number,
+    days_of,
+    train_rows,
+)
 from models.training.data import TrainingData, with_windows
 from models.training.unseen_rows import may_have_seen, milliseconds
 from topics.pipeline import Pipeline
@@ -24,7 +31,7 @@ TRANSACTIONS = "transactions.parquet"
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledEvent:
+class EvaluationEvent:
     """An event to publish, with what only its judges know."""
 
     key: bytes
@@ -64,10 +71,10 @@ def transactions_in(place: Path) -> str:
     return str(path)
 
 
-def outcomes_of(pipeline: Pipeline, data: TrainingData) -> Outcomes:
+def outcomes_of(pipeline: Pipeline, data: TrainingData) -> OutcomeColumns:
     """Day, entity (the event's key) and label of each row of *data*."""
     entities = data.columns[pipeline.event.key].astype(object)
-    return Outcomes(days_of(data.columns[pipeline.event.time]), entities, data.labels)
+    return OutcomeColumns(days_of(data.columns[pipeline.event.time]), entities, data.labels)
 
 
 def training_days(pipeline: Pipeline, data: TrainingData, weeks: Weeks) -> TrainingData:
@@ -81,7 +88,7 @@ def training_days(pipeline: Pipeline, data: TrainingData, weeks: Weeks) -> Train
 
 
 def stream_start(
-    pipeline: Pipeline, outcomes: Outcomes, test_start: date, wanted: date | None
+    pipeline: Pipeline, outcomes: OutcomeColumns, test_start: date, wanted: date | None
 ) -> date:
     """The first day whose events are streamed: *wanted*, or early enough for the features.
 
@@ -98,7 +105,7 @@ def stream_start(
 
 def events_between(
     labelled: Iterable[tuple[dict[str, object], bool]], pipeline: Pipeline, first: date, last: date
-) -> list[LabelledEvent]:
+) -> list[EvaluationEvent]:
     """The events of the days *first* to *last*, in the order of their times.
 
     An event whose time is not one belongs to no day and is left out; what else may be wrong
@@ -107,7 +114,9 @@ def events_between(
     at, key = pipeline.event.time, pipeline.event.key
     low, high = first.isoformat(), last.isoformat()
     events = [
-        LabelledEvent(str(event.get(key, "")).encode(), orjson.dumps(event), str(event[at]), label)
+        EvaluationEvent(
+            str(event.get(key, "")).encode(), orjson.dumps(event), str(event[at]), label
+        )
         for event, label in labelled
         if low <= str(event.get(at, ""))[:10] <= high
     ]
@@ -115,9 +124,9 @@ def events_between(
     return sorted(events, key=lambda event: event.time.rstrip("Z"))
 
 
-def outcomes_of_events(events: Sequence[LabelledEvent]) -> Outcomes:
+def outcomes_of_events(events: Sequence[EvaluationEvent]) -> OutcomeColumns:
     """Day, entity (the record's key) and label of each event."""
-    return Outcomes(
+    return OutcomeColumns(
         np.array([event.time[:10] for event in events], "datetime64[D]").astype(np.int64),
         np.array([event.key.decode() for event in events], dtype=object),
         np.array([event.label for event in events], np.bool_),

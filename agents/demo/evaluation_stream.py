@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from agents.demo.evaluation_data import LabelledEvent
+from agents.demo.evaluation_data import EvaluationEvent
 from agents.demo.event_stream import PATIENCE_S, Stream
 from agents.process.child_process import WorkerProcess
 from models.report.handbook import EvaluationError
@@ -76,7 +76,7 @@ class NotWhole(EvaluationError):
 class Evaluation(Stream):
     """A stream in progress: what was published, and what was decided about it."""
 
-    events: Sequence[LabelledEvent]
+    events: Sequence[EvaluationEvent]
     _said: array[float] = field(default_factory=lambda: array("d"))
     """The score and the stages' signals of one decision after the other."""
     _lacking: dict[int, list[str]] = field(default_factory=dict)

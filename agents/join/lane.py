@@ -177,10 +177,10 @@ class Lane:
 
     def claim(self) -> str:
         """Which input it says to wait for that is down; empty when it says no such thing."""
-        said = self._heartbeat
-        if said is None or not said.down:
+        heartbeat = self._heartbeat
+        if heartbeat is None or not heartbeat.down:
             return ""
-        return f"it waits for {', '.join(said.waiting_for)}, which is down"
+        return f"it waits for {', '.join(heartbeat.waiting_for)}, which is down"
 
     def down(self, attended: float, stall_timeout_s: float) -> str:
         """Why it is down by itself; empty while it is not."""

@@ -9,14 +9,9 @@ highest source offset that it has answered. Rows up to the lowest frontier are c
 *done* have left. What came is held by its lane (`agents.join.lane`) until it leaves.
 
 The join has no clock: a row leaves when every stage has answered it (`pop`). Only the weighing
-agent ends rows that have an answer less (`close`): where the stage is down (or, if the pipeline
-file says so, late), and what is there is a quorum. Three rules keep that safe:
-
-- a range of offsets is closed only as far as some input has told of every row in it;
-- a stage that is alive is waited for, however far it is behind, unless rows that it has not
-  answered have ended already: then it counts again from the row where it has caught up;
-- a silence counts only while this worker listens (`agents.workers.attended_clock`), and has read
-  all that the stage has written.
+agent ends rows that have an answer less (`close`): where the stage is down or, if the pipeline file
+says so, late, and what is there is a quorum. `agents.join.exemptions` says which stage is down; and
+a range of offsets is closed only as far as some input has told of every row in it.
 
 What is in flight is bounded in rows and in bytes, for each input by itself. At the bound an input
 is paused, or, where some of its lanes are needed, the other lanes' batches are read again later.
@@ -25,22 +20,17 @@ What is furthest behind is always let in, whatever is held: what is held waits f
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from agents.join.exemptions import Exemption, Exemptions, Moment
 from agents.join.input_bound import CommitOrder, InputBound, slowest
 from agents.join.lane import Lane, LaneKey, LanePrefix, PendingBatch, Position, held_bytes
 from agents.join.stage_rows import NO_ROWS, JoinedRows, Reason, aligned, union
 from topics.records import Bools, Heartbeat, ModelRef, Rows, StageBatch
 
-_CATCH_UP_S = 1.0
-"""A lane that lacks no more than what has ended within this time is waited for."""
-_MOST_ENDED = 50
-"""So many times are remembered at which rows ended without all answers."""
 _AT_ONCE = 0.25
 """Of the bytes that an input may hold, this share leaves in one go: it is copied on its way."""
 MAX_BYTES = 32 * 2**20
@@ -59,26 +49,6 @@ class LaneWait(NamedTuple):
     """Monotonic seconds."""
     down: str
     """Why it is down; empty while it is not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What a join has to know of the time."""
-
-    now: float
-    """Monotonic seconds."""
-    attended: float
-    """Seconds of an `AttendedClock`."""
-    unread: Callable[[str], bool]
-    """Whether an input's partition holds records that were not read yet."""
-
-
-class _Exemption(NamedTuple):
-    """Why a lane is not waited for."""
-
-    reason: Reason
-    up_to: int
-    """Rows up to this source offset need not wait for it."""
 
 
 class PartitionJoin:
@@ -121,19 +91,14 @@ class PartitionJoin:
         self._every = [*self._lanes.values(), *([self._source] if self._source else [])]
         self._bound = InputBound(max_rows, max_bytes)
         self._commits = CommitOrder()
-        self._ended_without: deque[tuple[int, float]] = deque()
-        """Rows that have ended without all answers: up to which offset, and when (monotonic)."""
-        self._now = at.now
+        self._exemptions = Exemptions(self._lanes, stall_timeout_s)
         self._done = done
         """Rows up to this source offset have left."""
-        self._stall_timeout_s = stall_timeout_s
         self._at_once_bytes = max_bytes * _AT_ONCE
         self._covered_to: int | None = done if done >= 0 else None
         """Up to where it is known of every offset whether it is a row."""
         self._blocked: object = None
         """What `close` was last asked without finding a row that can leave."""
-        self._heard_at: dict[LaneKey, dict[LaneKey, int]] = {}
-        """How far every lane had come when one of them last gave a heartbeat."""
         self.late_rows = 0
         """Rows that came after they had ended without their stage, since this was last set."""
 
@@ -170,7 +135,7 @@ class PartitionJoin:
                 heartbeat = heartbeat.model_copy(update={"frontier": -1})
             known = max(each.frontier for each in self._every)
             lane.hear(heartbeat, at.now, at.attended, known)
-            self._heard_at[lane.key] = self._frontiers()
+            self._exemptions.note_heartbeat(lane)
         self.pass_over(position)
 
     def pass_over(self, position: Position) -> None:
@@ -220,9 +185,6 @@ class PartitionJoin:
             return self._source
         return slowest(self._stages[stage])
 
-    def _frontiers(self) -> dict[LaneKey, int]:
-        return {key: lane.frontier for key, lane in self._lanes.items()}
-
     # -- what leaves because every stage has answered it
 
     def pop(self) -> JoinedRows | None:
@@ -233,7 +195,7 @@ class PartitionJoin:
         limit = self._complete_to()
         if limit <= self._done and not self._has_finished_records():
             return None
-        return self._leave(self._cut(limit), {})
+        return self._leave(self._cut(limit))
 
     def _has_finished_records(self) -> bool:
         """Some record has no rows (any more) that are to be joined."""
@@ -262,11 +224,10 @@ class PartitionJoin:
         rows are not waited for any longer than that after they came; without *needs_quorum* not
         even for a quorum. None when there is no such row.
         """
-        self._now = at.now
         done, covered = self._done, min(self._covers_to(), self._held_to())
         if covered <= done:
             return None
-        exemptions = self._exemptions(covered, at)
+        exemptions = self._exemptions.of(covered, done, at)
         waited_for = [lane.frontier for key, lane in self._lanes.items() if key not in exemptions]
         claims = [exemption.up_to for exemption in exemptions.values()]
         overdue = done if deadline_s is None else self._overdue_to(at.now - deadline_s)
@@ -282,48 +243,9 @@ class PartitionJoin:
         if limit <= done:
             self._blocked = blocked
             return None
-        return self._leave(limit, self._stage_reasons(exemptions), overdue)
+        return self._leave(limit, self._stage_reasons(exemptions), overdue, at.now)
 
-    def _exemptions(self, covered: int, at: Moment) -> dict[LaneKey, _Exemption]:
-        """Lanes that have answers to give, but are not waited for."""
-        exemptions: dict[LaneKey, _Exemption] = {}
-        for key, lane in self._lanes.items():
-            if lane.frontier >= covered:
-                continue
-            if at.unread(lane.stage):
-                continue  # its answers may be among what was not read yet
-            if lane.down(at.attended, self._stall_timeout_s):
-                exemptions[key] = _Exemption("down", covered)
-            elif self._is_behind(lane):
-                exemptions[key] = _Exemption(lane.left_as or "down", covered)
-            elif lane.claim():
-                exemptions[key] = _Exemption("down", self._claims_to(key))
-        return exemptions
-
-    def _claims_to(self, key: LaneKey) -> int:
-        """The last row about which there is no news since a lane said that its input is down.
-
-        What has come since may be of that input, which lives again: then the lane will answer too.
-        """
-        then = self._heard_at[key]
-        return min(
-            (then[other] for other, lane in self._lanes.items()
-             if other != key and lane.frontier > then[other]),
-            default=self._covers_to(),
-        )  # fmt: skip
-
-    def _is_behind(self, lane: Lane) -> bool:
-        """Rows have ended without its answer, and it has not caught up with them.
-
-        What has ended within the last moment it may be about to answer: were that not waited for, a
-        stream that never pauses would never wait for it again.
-        """
-        if lane.frontier >= self._done or not (lane.heard or lane.left_as is not None):
-            return False
-        since = next((at for done, at in self._ended_without if done > lane.frontier), None)
-        return since is None or self._now - since > _CATCH_UP_S
-
-    def _stage_reasons(self, exemptions: Mapping[LaneKey, _Exemption]) -> dict[str, Reason]:
+    def _stage_reasons(self, exemptions: Mapping[LaneKey, Exemption]) -> dict[str, Reason]:
         """Why rows are without an answer, by stage: those that are not down are late."""
         reasons: dict[str, Reason] = {}
         for stage, lanes in self._stages.items():
@@ -377,9 +299,15 @@ class PartitionJoin:
         return limit
 
     def _leave(
-        self, limit: int, reasons: Mapping[str, Reason], overdue_to: int = -1
-    ) -> JoinedRows | None:
-        """All rows up to source offset *limit*."""
+        self, limit: int, reasons: Mapping[str, Reason] | None = None, overdue_to: int = -1,
+        now: float = 0.0,
+    ) -> JoinedRows | None:  # fmt: skip
+        """All rows up to source offset *limit*.
+
+        *reasons* say why rows that end *now* without a stage's answer do so; None where all have
+        every answer.
+        """
+        reasons = reasons or {}
         self._blocked = None
         known = max(self._done, min(limit, self._held_to()))
         parts = {key: lane.take(limit) for key, lane in self._lanes.items()}
@@ -388,12 +316,7 @@ class PartitionJoin:
         everything = [*parts.values(), *([source] if source else [])]
         unaccounted = self._count_unaccounted(everything)
         self._done = known
-        self._remember_ended(reasons)
-        for lane in self._lanes.values():
-            if lane.frontier >= self._done:
-                lane.left_as = None
-            elif lane.stage in reasons:
-                lane.left_as = reasons[lane.stage]
+        self._exemptions.note_ended(self._done, reasons, now)
         rows = self._rows_of(list(parts.values()), source)
         if not len(rows):
             return JoinedRows(NO_ROWS, {}, positions, 0, unaccounted) if positions else None
@@ -407,18 +330,6 @@ class PartitionJoin:
         }
         covers_from = min(part.covered[0][0] for part in everything if part.batches)
         return JoinedRows(rows, stages, positions, covers_from, unaccounted, overdue_to)
-
-    def _remember_ended(self, reasons: Mapping[str, Reason]) -> None:
-        if reasons:
-            if self._ended_without and self._now - self._ended_without[-1][1] < _CATCH_UP_S / 10:
-                self._ended_without[-1] = (self._done, self._ended_without[-1][1])
-            else:
-                self._ended_without.append((self._done, self._now))
-        caught_up_to = min(lane.frontier for lane in self._lanes.values())
-        while self._ended_without and self._ended_without[0][0] <= caught_up_to:
-            self._ended_without.popleft()
-        while len(self._ended_without) > _MOST_ENDED:  # the oldest one stands for those behind it
-            del self._ended_without[1]
 
     def _rows_of(self, parts: Sequence[LanePrefix], source: LanePrefix | None) -> Rows:
         known = [[batch.rows for batch in part.batches]
@@ -490,11 +401,7 @@ class PartitionJoin:
         furthest = max((offset for offset, _ in known), default=self._done)
         waits: dict[str, LaneWait] = {}
         for lane in self._lanes.values():
-            down = ""
-            if not at.unread(lane.stage):
-                down = lane.down(at.attended, self._stall_timeout_s) or lane.claim()
-            if not down and self._is_behind(lane):
-                down = f"it was down, and has come to offset {lane.frontier} of {self._done}"
+            down = self._exemptions.why_down(lane, self._done, at)
             if lane.frontier < furthest or down:
                 arrived = min((t for offset, t in known if offset > lane.frontier), default=at.now)
                 since = max(lane.progressed_at, arrived)

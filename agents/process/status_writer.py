@@ -239,8 +239,12 @@ def _in_service(what: str, model: ModelRef, *, challenger: bool = False) -> InSe
 def _states(partitions: Sequence[PartitionStatus]) -> list[object]:
     """What is told at once when it changes: not how many rows wait, or how far behind it is."""
     return [
-        (it.partition, it.state, {name: one.down for name, one in it.waiting_for.items()})
-        for it in partitions
+        (
+            status.partition,
+            status.state,
+            {name: wait.down for name, wait in status.waiting_for.items()},
+        )
+        for status in partitions
     ]
 
 

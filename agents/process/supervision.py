@@ -17,7 +17,7 @@ _STUCK_SHOWN_S = 1.0
 """So long a process that is stuck still answers: whoever asks for its health learns why it ends."""
 
 
-class ComponentFailed(AnabranchError):
+class ComponentStopped(AnabranchError):
     """A component stopped; nothing that it had not written is committed."""
 
     def __init__(self, name: str, cause: BaseException) -> None:
@@ -30,7 +30,7 @@ class ComponentFailed(AnabranchError):
 async def raise_failure(run: PipelineRun, settings: BrokerSettings) -> None:
     """Wait until a component fails or the broker is gone; raise what has happened.
 
-    Raises ComponentFailed or BrokerUnreachable.
+    Raises ComponentStopped or BrokerUnreachable.
     """
     await first_of(lambda: _raise_failed(run), lambda: _raise_unreachable(run, settings))
 
@@ -48,7 +48,7 @@ async def raise_stuck(run: PipelineRun, liveness: Liveness) -> None:
 
 async def _raise_failed(run: PipelineRun) -> None:
     name, cause = await run.failed()
-    raise ComponentFailed(name, cause) from cause
+    raise ComponentStopped(name, cause) from cause
 
 
 async def _raise_unreachable(run: PipelineRun, settings: BrokerSettings) -> None:

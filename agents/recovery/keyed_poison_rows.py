@@ -84,7 +84,7 @@ class KeyedPoisonRows:
                 self._careful_to[source] = max(last, self._careful_to.get(source, -1))
         self.behind = max((end.behind for end in ends), default=0)
         """Once so much of the keyed topic is committed, nobody runs on those rows again."""
-        self.said = False
+        self.announced = False
         """This worker has said what it tries, and has not taken that back."""
         self.answered = False
         """The first rows have been run on, and are written."""
@@ -156,7 +156,7 @@ class AttemptLog:
         attempt = portion.attempt(written_before)
         if attempt is None or not (portion.alone or not poison_rows.answered):
             return
-        poison_rows.said = True
+        poison_rows.announced = True
         await self._write(lane, [attempt_record(attempt, _now_ms())])
         tries = self._pulse.tries
         await all_done([tries(source, *ends, lane) for source, ends in attempt.rows.items()])
@@ -166,9 +166,9 @@ class AttemptLog:
 
         What others have said stands until it is *committed*.
         """
-        if poison_rows.said:
+        if poison_rows.announced:
             await self._write(lane, [attempt_record(None, _now_ms())])
-            poison_rows.said, poison_rows.answered = False, True
+            poison_rows.announced, poison_rows.answered = False, True
         if not poison_rows.answered or committed < poison_rows.behind:
             return False
         now_ms = _now_ms()

@@ -55,7 +55,7 @@ class PoisonRows:
         """Those that follow source offset *frontier*, by what stands on the topic."""
         first, end = await tail.bounds(topic, partition)
         start = max(first, end - _LOOKED_AT)
-        said = []
+        heartbeats = []
         for record in await tail.between(topic, partition, start, end):
             try:
                 heartbeat = heartbeat_of(record.value, dict(record.headers))
@@ -64,8 +64,8 @@ class PoisonRows:
             if heartbeat is None or heartbeat.component != component:
                 continue
             if heartbeat.partition == partition and heartbeat.frontier == frontier:
-                said.append(heartbeat)
-        return cls(said)
+                heartbeats.append(heartbeat)
+        return cls(heartbeats)
 
     def is_over(self, offset: int) -> bool:
         """Rows behind source offset *offset* are run on like any others."""

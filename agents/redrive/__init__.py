@@ -18,7 +18,7 @@ from agents.redrive.component_redrive import (
 )
 from agents.redrive.dead_letter_index import (
     DeadLetter,
-    DeadLetters,
+    DeadLetterIndex,
     State,
     read_dead_letter,
     read_dead_letters,
@@ -28,9 +28,9 @@ from agents.redrive.preparation import Edit, RedrivePlanner, Selection, due
 from agents.redrive.sender import RedriveProgress, prepared_ahead, send_and_follow
 
 __all__ = [
-    "Arrival", "AttemptEndings", "ComponentRedrive", "DeadLetter", "DeadLetterWriter",
-    "DeadLetters", "Edit", "RedrivePlanner", "RedriveProgress", "RedriveResult", "Refusals",
-    "Selection", "StageRedrive", "State", "due", "joined_rows", "prepared_ahead",
+    "Arrival", "AttemptEndings", "ComponentRedrive", "DeadLetter", "DeadLetterIndex",
+    "DeadLetterWriter", "Edit", "RedrivePlanner", "RedriveProgress", "RedriveResult",
+    "Refusals", "Selection", "StageRedrive", "State", "due", "joined_rows", "prepared_ahead",
     "read_dead_letter", "read_dead_letters", "send_and_follow", "split_batch",
     "write_while_they_fit",
 ]  # fmt: skip

@@ -112,7 +112,7 @@ def _text(content: bytes | None) -> str:
 
 
 @dataclass(slots=True)
-class DeadLetters:
+class DeadLetterIndex:
     """The newest dead letter of each source record, and all redrive records about it."""
 
     id_field: str
@@ -183,9 +183,9 @@ class DeadLetters:
 
 async def read_dead_letters(
     settings: BrokerSettings, pipeline: Pipeline, *, payloads: bool
-) -> DeadLetters:
+) -> DeadLetterIndex:
     """What the dead-letters and redrive topics hold now; originals only with *payloads*."""
-    letters, topology = DeadLetters(pipeline.event.id), Topology.of(pipeline)
+    letters, topology = DeadLetterIndex(pipeline.event.id), Topology.of(pipeline)
     topics = (topology.dead_letters, topology.redrive)
     async with follower(settings, topics, topology.partitions, from_start=True) as consumer:
         async for tp, records in read_to_end(consumer):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from agents.redrive.dead_letter_index import Coordinates, DeadLetter, DeadLetters, State
+from agents.redrive.dead_letter_index import Coordinates, DeadLetter, DeadLetterIndex, State
 from agents.workers import TailReader, ranges
 from topics.errors import AnabranchError, MissingExtra, WireError
 from topics.events import EventDecoder
@@ -88,7 +88,7 @@ class Selection:
 
 
 def due(
-    letters: DeadLetters, chosen: Sequence[DeadLetter], *, attempts: int, again: bool
+    letters: DeadLetterIndex, chosen: Sequence[DeadLetter], *, attempts: int, again: bool
 ) -> tuple[list[DeadLetter], Counter[State]]:
     """Those of *chosen* that are to go by their state, and the states of the others."""
     going: list[DeadLetter] = []
@@ -147,7 +147,7 @@ def redrive_records(
 class RedrivePlanner:
     """Reads what chosen dead letters need to be redriven, some at a time."""
 
-    def __init__(self, tail: TailReader, pipeline: Pipeline, letters: DeadLetters) -> None:
+    def __init__(self, tail: TailReader, pipeline: Pipeline, letters: DeadLetterIndex) -> None:
         self._tail = tail
         self._pipeline = pipeline
         self._topology = Topology.of(pipeline)

@@ -30,7 +30,7 @@ _MOST_WAITING = 1_000_000
 Judged = Literal["score", "signal"]
 
 
-class Quality(BaseModel):
+class ScoreQuality(BaseModel):
     """How good one model's scores, or signals, are on labelled events."""
 
     model_config = ConfigDict(frozen=True)
@@ -65,7 +65,7 @@ class Comparison(BaseModel):
     """What is held against outcomes: the decisions' scores, or the component's signals."""
     labelled: int
     positives: int
-    quality: dict[str, Quality]
+    quality: dict[str, ScoreQuality]
     alpha: float
     p_better: float
     p_worse: float
@@ -260,20 +260,20 @@ def _wait(waiting: dict[K, V], key: K, value: V) -> None:
         del waiting[next(iter(waiting))]
 
 
-def _qualities(scores: Doubles, labels: NDArray[np.bool_]) -> dict[str, Quality]:
+def _qualities(scores: Doubles, labels: NDArray[np.bool_]) -> dict[str, ScoreQuality]:
     if not len(labels):
         return {}
     names: Sequence[str] = ("champion", "challenger")
     return {name: _quality(scores[:, at], labels) for at, name in enumerate(names)}
 
 
-def _quality(scores: Doubles, labels: NDArray[np.bool_]) -> Quality:
+def _quality(scores: Doubles, labels: NDArray[np.bool_]) -> ScoreQuality:
     brier = float(np.square(scores - labels).mean())
     if labels.all() or not labels.any():
-        return Quality(brier=brier)
+        return ScoreQuality(brier=brier)
     try:
-        from models.report.metrics import ranking
+        from models.report.quality import ranking
     except ImportError:  # an image that only serves has no scikit-learn
-        return Quality(brier=brier)
+        return ScoreQuality(brier=brier)
     ranks = ranking(labels, scores)
-    return Quality(brier=brier, auc=ranks.auc, average_precision=ranks.average_precision)
+    return ScoreQuality(brier=brier, auc=ranks.auc, average_precision=ranks.average_precision)

@@ -75,14 +75,14 @@ def check_trained(
     for name in _wanted(pipeline, only):
         if name == WEIGH:
             numbers = reversed(registry.weights_versions(pipeline.name))
-            if not any(_fit(pipeline, registry.weights(pipeline.name, it)) for it in numbers):
+            if not any(_fit(pipeline, registry.weights(pipeline.name, n)) for n in numbers):
                 open_weights(pipeline, registry)
             continue
         model = pipeline.component(name).model
         if model is None or model.estimator is None:
             continue
         versions = [model.version] if model.version else registry.versions(pipeline.name, name)
-        if not any(_has_model(pipeline, name, it, registry) for it in reversed(versions)):
+        if not any(_has_model(pipeline, name, n, registry) for n in reversed(versions)):
             newest = registry.get(pipeline.name, name, model.version)
             raise ModelOutOfDate(pipeline.name, newest.name, newest.card.inputs)
 

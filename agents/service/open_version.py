@@ -41,9 +41,9 @@ class NotSwappable(RegistryError):
 class OtherDigest(RegistryError):
     """The registry's version is not the one that was promoted."""
 
-    def __init__(self, model: str, promoted: str, found: str) -> None:
+    def __init__(self, model: str, promoted: str, digest: str) -> None:
         super().__init__(
-            f"{model} is {found} in this registry, but {promoted} was promoted: "
+            f"{model} is {digest} in this registry, but {promoted} was promoted: "
             "workers and whoever promotes must have one registry"
         )
 
@@ -181,9 +181,9 @@ def models_not_learned_for(
     if version == 0:  # fixed by the pipeline file, for whatever models
         return []
     promoted = {
-        name: ServedModel(f"{name}@{it.champion.version}", it.champion.digest)
-        for name, it in state.deployments.items()
-        if it.champion is not None
+        name: ServedModel(f"{name}@{deployment.champion.version}", deployment.champion.digest)
+        for name, deployment in state.deployments.items()
+        if deployment.champion is not None
     }
     runs = in_service(pipeline, registry, folder, promoted)
     return other_models(registry, pipeline.name, registry.weights(pipeline.name, version), runs)

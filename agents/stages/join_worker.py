@@ -98,8 +98,8 @@ class JoinWorker(Worker[PartitionJoin]):
             of_stage = tp.topic in self._stage_of
             heartbeat = heartbeat_of(record.value, headers) if of_stage else None
             if heartbeat is not None:
-                said = (heartbeat.component, heartbeat.partition, heartbeat.lane)
-                self._check(tp, join, *said)
+                lane = (heartbeat.component, heartbeat.partition, heartbeat.lane)
+                self._check(tp, join, *lane)
                 join.hear(heartbeat, position, at)
                 return 0
             batch = self.decoded(tp, record, headers)

@@ -5,10 +5,10 @@ what to do.
 """
 
 from agents.status.advice import Advice, clock, duration, ranges
-from agents.status.pipeline_status import Partition, PipelineStatus, Worker
+from agents.status.pipeline_status import Partition, PipelineStatus, WorkerStatus
 from agents.status.reader import StatusReader
 
 __all__ = [
-    "Advice", "Partition", "PipelineStatus", "StatusReader", "Worker", "clock", "duration",
+    "Advice", "Partition", "PipelineStatus", "StatusReader", "WorkerStatus", "clock", "duration",
     "ranges",
 ]  # fmt: skip

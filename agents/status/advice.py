@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
 
-from agents.status.pipeline_status import Partition, PipelineStatus, Wait, Worker
+from agents.status.pipeline_status import Partition, PipelineStatus, Wait, WorkerStatus
 
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 
@@ -25,40 +25,41 @@ class Advice(NamedTuple):
 def advice(status: PipelineStatus, pipeline: str) -> list[Advice]:
     """What is down first, then who waits for whom; *pipeline* is what commands are given."""
     argument = shlex.quote(pipeline)
-    found: list[Advice] = []
+    remedies: list[Advice] = []
     if status.missing_topics:
-        found.append(Advice(
+        remedies.append(Advice(
             f"there is no topic {', '.join(status.missing_topics)}",
             "make it", f"anabranch topics {argument} --create",
         ))  # fmt: skip
     if status.clock_ahead_s:
-        found.append(Advice(
+        remedies.append(Advice(
             f"the newest report is from {duration(status.clock_ahead_s)} in the future, so ages "
             "here are wrong",
             "set the clock of this machine, or the brokers'",
         ))  # fmt: skip
     for worker in status.workers.values():
-        found += _about_down(status, worker, argument)
+        remedies += _about_down(status, worker, argument)
     for worker in status.workers.values():
-        found += _about_waits(status, worker, argument)
+        remedies += _about_waits(status, worker, argument)
     for worker in status.workers.values():
-        for it in worker.refused:
-            found.append(Advice(
-                f"{it.component}@{it.version} should run and is refused: {it.reason}",
+        for refusal in worker.refused:
+            remedies.append(Advice(
+                f"{refusal.component}@{refusal.version} should run and is refused: "
+                f"{refusal.reason}",
                 "promote one that can be used, or go back",
-                f"anabranch models rollback {argument}/{it.component}",
+                f"anabranch models rollback {argument}/{refusal.component}",
             ))  # fmt: skip
-    found += [
+    remedies += [
         Advice(
             f"{name} runs ({', '.join(processes)}), which this pipeline file does not have",
             "end it, or look at the file that it was started with",
         )
         for name, processes in status.strangers.items()
     ]
-    return found
+    return remedies
 
 
-def _about_down(status: PipelineStatus, worker: Worker, argument: str) -> Iterator[Advice]:
+def _about_down(status: PipelineStatus, worker: WorkerStatus, argument: str) -> Iterator[Advice]:
     down = worker.those("down")
     if not down or _is_part_of_one_that_is_down(status, worker):
         return
@@ -82,13 +83,13 @@ def _about_down(status: PipelineStatus, worker: Worker, argument: str) -> Iterat
         )
 
 
-def _is_part_of_one_that_is_down(status: PipelineStatus, worker: Worker) -> bool:
+def _is_part_of_one_that_is_down(status: PipelineStatus, worker: WorkerStatus) -> bool:
     """What deals events out to a component that is down too is started by the same command."""
     main = status.workers.get(worker.component)
     return main is not None and main is not worker and not main.alive and not worker.alive
 
 
-def _about_waits(status: PipelineStatus, worker: Worker, argument: str) -> Iterator[Advice]:
+def _about_waits(status: PipelineStatus, worker: WorkerStatus, argument: str) -> Iterator[Advice]:
     """One word for each stage that it waits for too long, or that is down for it."""
     waits = [
         (wait, partition)
@@ -120,31 +121,36 @@ def _remedy(
 ) -> tuple[str, ...]:
     """What to do about a wait, and the command that does it, if there is one."""
     name, _, lane = wait.stage.partition("[")
-    of = [it for it in status.workers.values() if name in (it.worker, *it.components)]
-    if not of:
+    named = [
+        worker for worker in status.workers.values()
+        if name in (worker.worker, *worker.components)
+    ]  # fmt: skip
+    if not named:
         return (wait.why or "look for what writes its topic",)
-    numbers = {it.partition for it in partitions}
+    numbers = {partition.partition for partition in partitions}
     if lane.removesuffix("]").isdecimal():
         numbers = {int(lane.removesuffix("]"))}
-    worker = of[-1]  # what deals events out to it comes before
-    theirs = [it for it in worker.partitions if it.partition in numbers]
-    if any(it.state == "down" for it in theirs):
+    worker = named[-1]  # what deals events out to it comes before
+    theirs = [partition for partition in worker.partitions if partition.partition in numbers]
+    if any(partition.state == "down" for partition in theirs):
         return (f"{worker.worker} is down, see there",)
     if wait.why:
-        starts = any(it.state == "starting" for it in theirs)
+        starts = any(partition.state == "starting" for partition in theirs)
         now = f"{worker.worker} is starting again" if starts else "its log says more"
         return (f"{wait.why}; {now}",)
     return _about_living(worker, theirs, argument)
 
 
-def _about_living(worker: Worker, theirs: Sequence[Partition], argument: str) -> tuple[str, ...]:
+def _about_living(
+    worker: WorkerStatus, theirs: Sequence[Partition], argument: str
+) -> tuple[str, ...]:
     """What to do about a worker that runs these partitions, and gives nothing for some rows."""
-    if any(it.state == "starting" for it in theirs):
+    if any(partition.state == "starting" for partition in theirs):
         return (f"{worker.worker} is starting: its log says how far it has come",)
-    others = dict.fromkeys(it.stage for partition in theirs for it in partition.waiting_for)
+    others = dict.fromkeys(wait.stage for partition in theirs for wait in partition.waiting_for)
     if others:
         return (f"{worker.worker} itself waits for {', '.join(others)}, see there",)
-    behind = sum(it.lag or 0 for it in theirs)
+    behind = sum(partition.lag or 0 for partition in theirs)
     if behind:
         return (
             f"{worker.worker} runs and is {behind:,} records behind: wait, or run another",
@@ -153,7 +159,7 @@ def _about_living(worker: Worker, theirs: Sequence[Partition], argument: str) ->
     return (f"{worker.worker} runs and has nothing to do: read its log, and restart it",)
 
 
-def _processes(worker: Worker) -> str:
+def _processes(worker: WorkerStatus) -> str:
     count = len(worker.alive)
     return f"{count} processes run some" if count > 1 else "a process runs some"
 
@@ -163,8 +169,8 @@ def _have(partitions: Sequence[Partition]) -> str:
 
 
 def _partitions(partitions: Sequence[Partition]) -> str:
-    said = ranges(it.partition for it in partitions)
-    return f"partition {said}" if said.isdecimal() else f"partitions {said}"
+    numbers = ranges(partition.partition for partition in partitions)
+    return f"partition {numbers}" if numbers.isdecimal() else f"partitions {numbers}"
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -173,13 +179,13 @@ def ranges(numbers: Iterable[int]) -> str:
     >>> ranges([3, 0, 1, 2, 7])
     '0-3, 7'
     """
-    found: list[list[int]] = []
+    runs: list[list[int]] = []
     for number in sorted(set(numbers)):
-        if found and number == found[-1][-1] + 1:
-            found[-1][1:] = [number]
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
         else:
-            found.append([number])
-    return ", ".join("-".join(map(str, run)) for run in found)
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs)
 
 
 def duration(seconds: float) -> str:

@@ -78,7 +78,7 @@ class Refusal(_Fact):
     reason: str
 
 
-class Worker(_Fact):
+class WorkerStatus(_Fact):
     """One consumer group of the pipeline."""
 
     worker: str
@@ -106,7 +106,7 @@ class PipelineStatus(_Fact):
     pipeline: str
     at: str
     stall_timeout_s: float
-    workers: dict[str, Worker]
+    workers: dict[str, WorkerStatus]
     strangers: dict[str, list[str]]
     """Workers that this pipeline file does not have → processes that run them all the same."""
     missing_topics: list[str]
@@ -167,7 +167,7 @@ def unowned(status: PipelineStatus) -> dict[str, list[int]]:
 def _worker(
     name: str, reader: Reader, partitions: int, reports: ReportState, now_ms: int,
     *, limit_s: float, lag: Mapping[tuple[str, int], int],
-) -> Worker:  # fmt: skip
+) -> WorkerStatus:  # fmt: skip
     by_process = {process: heard for (of, process), heard in reports.statuses.items() if of == name}
     newest_first = sorted(by_process.items(), key=lambda item: -item[1].at_ms)
     alive = {p: heard for p, heard in newest_first if _age_s(heard, now_ms) <= limit_s}
@@ -175,7 +175,7 @@ def _worker(
         version for heard in alive.values() for version in heard.report.in_service
     )
     of_it = {version.what for version in in_service} | {*reader.members}
-    return Worker(
+    return WorkerStatus(
         worker=name, component=reader.component, components=list(reader.members),
         partitions=[
             _partition(p, newest_first, alive, now_ms, lag.get((name, p)))

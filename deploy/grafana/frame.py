@@ -20,17 +20,17 @@ def framed(
     title: str, uid: str, description: str, rows: Rows, *, component: bool
 ) -> dashboard.Dashboard:
     """A dashboard of *rows*, for the pipelines (and, if asked for, components) that are chosen."""
-    made = dashboard.Dashboard(f"Anabranch: {title}").uid(uid).description(description)
-    made = made.tags(["anabranch"]).readonly().refresh("10s").time("now-30m", "now")
-    made = made.timezone("browser").tooltip(schema.DashboardCursorSync.CROSSHAIR)
-    made = made.with_variable(
+    board = dashboard.Dashboard(f"Anabranch: {title}").uid(uid).description(description)
+    board = board.tags(["anabranch"]).readonly().refresh("10s").time("now-30m", "now")
+    board = board.timezone("browser").tooltip(schema.DashboardCursorSync.CROSSHAIR)
+    board = board.with_variable(
         dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
     )
-    made = made.with_variable(_variable("pipeline", f"label_values({_LAG}, pipeline)"))
+    board = board.with_variable(_variable("pipeline", f"label_values({_LAG}, pipeline)"))
     if component:
         query = f'label_values({_LAG}{{pipeline=~"$pipeline"}}, component)'
-        made = made.with_variable(_variable("component", query))
-    made = made.link(
+        board = board.with_variable(_variable("component", query))
+    board = board.link(
         dashboard.DashboardLink("Anabranch")
         .type(schema.DashboardLinkType.DASHBOARDS)
         .tags(["anabranch"])
@@ -39,11 +39,11 @@ def framed(
     )
     number = 1
     for heading, panels in rows:
-        made = made.with_row(dashboard.Row(heading).id(number))
+        board = board.with_row(dashboard.Row(heading).id(number))
         for place, panel in enumerate(panels, start=number + 1):
-            made = made.with_panel(_numbered(panel, place))
+            board = board.with_panel(_numbered(panel, place))
         number += len(panels) + 1
-    return made
+    return board
 
 
 def _numbered(panel: Panel, number: int) -> Panel:
@@ -52,10 +52,10 @@ def _numbered(panel: Panel, number: int) -> Panel:
 
 
 def _variable(name: str, query: str) -> dashboard.QueryVariable:
-    made = dashboard.QueryVariable(name).label(name.capitalize()).datasource(SOURCE)
-    made = made.query({"query": query, "refId": name, "qryType": 1})
-    made = made.multi(True).include_all(True).all_value(".+")
-    made = made.current(schema.VariableOption(text="All", value="$__all", selected=True))
-    return made.refresh(schema.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(
+    variable = dashboard.QueryVariable(name).label(name.capitalize()).datasource(SOURCE)
+    variable = variable.query({"query": query, "refId": name, "qryType": 1})
+    variable = variable.multi(True).include_all(True).all_value(".+")
+    variable = variable.current(schema.VariableOption(text="All", value="$__all", selected=True))
+    return variable.refresh(schema.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(
         schema.VariableSort.ALPHABETICAL_ASC
     )

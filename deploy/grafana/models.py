@@ -67,10 +67,10 @@ def _swaps() -> list[Panel]:
         _REFUSED,
     )
     newest = 'anabranch_weights_version{pipeline=~"$pipeline"}'
-    made = f"sum by (pipeline, component, result) (anabranch_swaps_total{{{_CHOSEN}}})"
+    swaps_by_result = f"sum by (pipeline, component, result) (anabranch_swaps_total{{{_CHOSEN}}})"
     return [
         lines(version, COUNT, Query(newest, "{{pipeline}} {{instance}}")),
-        lines(swaps, COUNT, Query(made, f"{_NAME} {{{{result}}}}")),
+        lines(swaps, COUNT, Query(swaps_by_result, f"{_NAME} {{{{result}}}}")),
     ]
 
 

@@ -117,8 +117,8 @@ def listing(text: Text, query: Query, hidden: Sequence[str] = (), *, width: int 
 
 
 def _target(query: Query, number: int) -> prometheus.Dataquery:
-    made = prometheus.Dataquery().expr(query.expr).ref_id("ABCDEFGH"[number]).range()
-    return made.legend_format(query.legend).datasource(SOURCE)
+    target = prometheus.Dataquery().expr(query.expr).ref_id("ABCDEFGH"[number]).range()
+    return target.legend_format(query.legend).datasource(SOURCE)
 
 
 def _steps(limits: Sequence[float]) -> dashboard.ThresholdsConfig:
@@ -131,5 +131,5 @@ def _steps(limits: Sequence[float]) -> dashboard.ThresholdsConfig:
 def _links(text: Text) -> list[Builder[schema.DashboardLink]]:
     if text.runbook is None:
         return []
-    made = dashboard.DashboardLink(f"What to do: {text.runbook}").url(link_to(text.runbook))
-    return [made.type(schema.DashboardLinkType.LINK).target_blank(True)]
+    link = dashboard.DashboardLink(f"What to do: {text.runbook}").url(link_to(text.runbook))
+    return [link.type(schema.DashboardLinkType.LINK).target_blank(True)]

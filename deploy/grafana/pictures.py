@@ -86,28 +86,28 @@ def _curves(axes: Axes, panel: Mapping[str, Any], span: Span) -> None:
 
 
 def _value(axes: Axes, panel: Mapping[str, Any], span: Span) -> None:
-    found = span.ask(panel["targets"][0])
-    newest = next((v for s in found for v in reversed(s.values) if math.isfinite(v)), None)
+    series = span.ask(panel["targets"][0])
+    newest = next((v for s in series for v in reversed(s.values) if math.isfinite(v)), None)
     unit = panel["fieldConfig"]["defaults"]["unit"]
-    said = "no data" if newest is None else f"{newest:,.3g} {_UNITS[unit]}"
+    value = "no data" if newest is None else f"{newest:,.3g} {_UNITS[unit]}"
     axes.axis("off")
-    axes.text(0.5, 0.4, said, fontsize=13, ha="center", va="center")
+    axes.text(0.5, 0.4, value, fontsize=13, ha="center", va="center")
 
 
 def _heat(axes: Axes, panel: Mapping[str, Any], span: Span) -> None:
     """Cumulative buckets become cells: how many observations a second lie in each."""
-    found = sorted(span.ask(panel["targets"][0]), key=lambda series: float(series.labels["le"]))
-    if not found:
+    buckets = sorted(span.ask(panel["targets"][0]), key=lambda series: float(series.labels["le"]))
+    if not buckets:
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center")
         return
     cells = [
         [max(0.0, here - below) for here, below in zip(s.values, lower, strict=False)]
-        for s, lower in zip(found, [[0.0] * len(found[0].values), *(s.values for s in found)],
+        for s, lower in zip(buckets, [[0.0] * len(buckets[0].values), *(s.values for s in buckets)],
                             strict=False)
     ]  # fmt: skip
-    axes.pcolormesh(_dates(found[0].times), range(len(cells)), cells, cmap="Oranges",  # type: ignore[arg-type]  # dates
+    axes.pcolormesh(_dates(buckets[0].times), range(len(cells)), cells, cmap="Oranges",  # type: ignore[arg-type]  # dates
                     shading="nearest", rasterized=True)  # fmt: skip
-    labels = [series.labels["le"] for series in found]
+    labels = [series.labels["le"] for series in buckets]
     axes.set_yticks(range(len(labels)), labels, fontsize=5)
     axes.set_ylabel(f"at most {_UNITS[panel['options']['yAxis']['unit']]}".strip(), fontsize=6)
     _timed(axes, span)
@@ -116,9 +116,9 @@ def _heat(axes: Axes, panel: Mapping[str, Any], span: Span) -> None:
 def _rows(axes: Axes, panel: Mapping[str, Any], span: Span) -> None:
     """The newest labels, but those that the panel leaves out."""
     out = panel["transformations"][0]["options"]["excludeByName"]
-    found = [s.labels for s in span.ask(panel["targets"][0])]
-    columns = sorted({name for labels in found for name in labels if name not in out})
-    cells = [[labels.get(name, "") for name in columns] for labels in found]
+    labels_of_series = [s.labels for s in span.ask(panel["targets"][0])]
+    columns = sorted({name for labels in labels_of_series for name in labels if name not in out})
+    cells = [[labels.get(name, "") for name in columns] for labels in labels_of_series]
     axes.axis("off")
     if cells:
         table = axes.table(cellText=cells, colLabels=columns, loc="upper center", cellLoc="left")

@@ -69,16 +69,16 @@ def over_time(url: str, expr: str, start: float, end: float, step: float) -> lis
     asked = urllib.parse.urlencode({"query": expr, "start": start, "end": end, "step": step})
     try:
         with urllib.request.urlopen(f"{url}/api/v1/query_range?{asked}", timeout=30) as answer:  # noqa: S310
-            said = json.load(answer)
+            response = json.load(answer)
     except urllib.error.HTTPError as exc:
         raise QueryFailed(expr, exc.read().decode()) from exc
     except OSError as exc:
         raise QueryFailed(expr, str(exc)) from exc
     return [
         Series(
-            found["metric"],
-            [float(at) for at, _ in found["values"]],
-            [float(value) for _, value in found["values"]],
+            series["metric"],
+            [float(at) for at, _ in series["values"]],
+            [float(value) for _, value in series["values"]],
         )
-        for found in said["data"]["result"]
+        for series in response["data"]["result"]
     ]

@@ -24,10 +24,10 @@ def link_to(name: str) -> str:
 
 def runbooks() -> dashboard.Dashboard:
     """A text panel for every page."""
-    made = dashboard.Dashboard("Anabranch: runbooks").uid(UID).tags(["anabranch"]).readonly()
-    made = made.description("What each alert means and how to mend it: deploy/runbooks.")
+    board = dashboard.Dashboard("Anabranch: runbooks").uid(UID).tags(["anabranch"]).readonly()
+    board = board.description("What each alert means and how to mend it: deploy/runbooks.")
     for number, page in enumerate(pages(), start=1):
         panel = text.Panel().id(number).title(page.stem).height(12).span(12)
         panel = panel.mode(forms.TextMode.MARKDOWN).content(page.read_text())
-        made = made.with_panel(panel)
-    return made
+        board = board.with_panel(panel)
+    return board

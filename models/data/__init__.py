@@ -16,11 +16,12 @@ from models.data.columns import (
 )
 from models.data.datasets import count_rows, event_rows, read_rows
 from models.data.errors import DatasetNotFound, MissingLabel, UnreadableDataset
-from models.data.formats import open_source
+from models.data.formats import open_data_file
 from models.data.time_formats import EPOCHS, PATTERNS, time_in
 
 __all__ = [
-    "EPOCHS", "FALSE_TEXTS", "PATTERNS", "TRUE_TEXTS", "Column", "DatasetNotFound",
-    "MissingLabel", "UnreadableDataset", "binary", "count_rows", "event_rows", "json_values",
-    "moment_of", "open_source", "outcome_name", "read_rows", "time_in", "without",
+    "EPOCHS", "FALSE_TEXTS", "PATTERNS", "TRUE_TEXTS", "Column", "DatasetNotFound", "MissingLabel",
+    "UnreadableDataset", "binary", "count_rows", "event_rows", "json_values",
+    "moment_of", "open_data_file", "outcome_name", "read_rows", "time_in",
+    "without",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ import numpy as np
 from models.arrays import Bools
 from models.data.columns import Column, binary, json_values, outcome_name
 from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
-from models.data.formats import arrow_errors, check_dataset, open_source
+from models.data.formats import arrow_errors, check_dataset, open_data_file
 from models.data.time_formats import times_in
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def read_rows(
 
     Raises DatasetError and MissingExtra, when the first batch is asked for.
     """
-    with open_source(path, batch_rows, missing_values) as source:
+    with open_data_file(path, batch_rows, missing_values) as source:
         chosen = _columns_of_fields(source.names, columns, fields)
         if missing := [name for name in fields if name not in chosen and name not in optional]:
             raise MissingColumns(path, missing, source.names)

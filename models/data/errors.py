@@ -69,21 +69,21 @@ class NotUtf8(UnreadableDataset):
     """A byte of a text file is no UTF-8."""
 
     def __init__(self, path: str, error: UnicodeDecodeError, line: int | None = None) -> None:
-        said = bytes(error.object)
-        before = said[max(0, error.start - 20) : error.start].decode(errors="replace")
+        content = bytes(error.object)
+        before = content[max(0, error.start - 20) : error.start].decode(errors="replace")
         where = f" behind {before!r}" if before else ""
-        reason = f"byte 0x{said[error.start]:02x}{where} is not UTF-8"
+        reason = f"byte 0x{content[error.start]:02x}{where} is not UTF-8"
         super().__init__(path, f"{reason}; {TO_UTF8}", line=line)
 
 
 class MissingColumns(DatasetError):
     """Event fields have no column in the file."""
 
-    def __init__(self, path: str, missing: Sequence[str], found: Collection[str]) -> None:
+    def __init__(self, path: str, missing: Sequence[str], columns: Collection[str]) -> None:
         which = "field" if len(missing) == 1 else "fields"
         super().__init__(
             f"{path}: no column for the event {which} {', '.join(missing)}; the file has "
-            f"{_listed(found)}; name the column in the pipeline file, for example "
+            f"{_listed(columns)}; name the column in the pipeline file, for example "
             f"data: {{columns: {{COLUMN: {missing[0]}}}}}"
         )
 
@@ -95,9 +95,9 @@ class LabelError(DatasetError):
 class MissingLabel(LabelError):
     """The file has no such label column."""
 
-    def __init__(self, path: str, label: str, found: Collection[str]) -> None:
+    def __init__(self, path: str, label: str, columns: Collection[str]) -> None:
         super().__init__(
-            f"{path}: no label column {label}; the file has {_listed(found)}; "
+            f"{path}: no label column {label}; the file has {_listed(columns)}; "
             "set data: {label: COLUMN} in the pipeline file"
         )
 

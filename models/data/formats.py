@@ -45,7 +45,7 @@ Columns = dict[str, Column]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DataFile:
     """An opened data file."""
 
     names: list[str]
@@ -56,9 +56,9 @@ class Source:
     """Reads the given columns (name → event field type, or None) batch by batch."""
 
 
-def open_source(
+def open_data_file(
     path: str, batch_rows: int, missing: Collection[str] = ()
-) -> AbstractContextManager[Source]:
+) -> AbstractContextManager[DataFile]:
     """Open FILE.parquet, FILE.csv, FILE.jsonl, or `-` for JSON lines on standard input.
 
     `missing` is text that stands for no value; in a CSV file an empty cell always does.
@@ -90,7 +90,7 @@ def check_dataset(path: str) -> None:
 
 
 @contextmanager
-def open_parquet(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[Source]:
+def open_parquet(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[DataFile]:
     """Open a Parquet file; it is read by row group, never whole."""
     with arrow_errors(path):
         from pyarrow.parquet import ParquetFile
@@ -104,11 +104,11 @@ def open_parquet(path: str, batch_rows: int, missing: Collection[str] = ()) -> I
                         for n, kind in wanted.items()
                     }
 
-            yield Source(list(file.schema_arrow.names), may_have_more=False, batches=batches)
+            yield DataFile(list(file.schema_arrow.names), may_have_more=False, batches=batches)
 
 
 @contextmanager
-def open_csv(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[Source]:
+def open_csv(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[DataFile]:
     """Open a CSV file with a header. An empty cell is a missing value."""
     with arrow_errors(path):
         with Path(path).open("rb") as file:
@@ -137,11 +137,13 @@ def open_csv(path: str, batch_rows: int, missing: Collection[str] = ()) -> Itera
 
         with csv.open_csv(path) as header:
             names = list(header.schema.names)
-        yield Source(names, may_have_more=False, batches=batches)
+        yield DataFile(names, may_have_more=False, batches=batches)
 
 
 @contextmanager
-def open_json_lines(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[Source]:
+def open_json_lines(
+    path: str, batch_rows: int, missing: Collection[str] = ()
+) -> Iterator[DataFile]:
     """Open a file of JSON objects, one a line; blank lines are skipped."""
     try:
         with Path(path).open("rb") as stream:
@@ -186,7 +188,7 @@ def check_is_text(path: str, beginning: bytes) -> None:
 
 def _json_lines(
     stream: BufferedIOBase, name: str, batch_rows: int, missing: Collection[str]
-) -> Source:
+) -> DataFile:
     rows = _json_rows(stream, name, batch_rows)
     first = next(rows, [])
     if not first:
@@ -202,7 +204,7 @@ def _json_lines(
             }
             batch = next(rows, [])
 
-    return Source(names, may_have_more=True, batches=batches)
+    return DataFile(names, may_have_more=True, batches=batches)
 
 
 def _json_rows(

@@ -38,7 +38,7 @@ class Aggregate:
     delay_ms: int = 0
 
 
-class View(NamedTuple):
+class VisibleEntries(NamedTuple):
     """What each of N rows may see of a store: positions (N,) and times (N,)."""
 
     first: Ints
@@ -51,7 +51,7 @@ class View(NamedTuple):
 
 
 def aggregated(
-    store: EntryStore, view: View, times_ms: Ints, aggregates: Sequence[Aggregate]
+    store: EntryStore, view: VisibleEntries, times_ms: Ints, aggregates: Sequence[Aggregate]
 ) -> Floats64:
     """The aggregates (N, A) of rows at *times_ms* that see *view*."""
     answers = np.zeros((len(times_ms), len(aggregates)))
@@ -77,7 +77,7 @@ def aggregated(
 
 
 def _edges(
-    store: EntryStore, view: View, times_ms: Ints, aggregates: Sequence[Aggregate]
+    store: EntryStore, view: VisibleEntries, times_ms: Ints, aggregates: Sequence[Aggregate]
 ) -> dict[int, Ints]:
     """How long before the row → the first position after that moment: where windows end."""
     back = sorted(

@@ -13,7 +13,7 @@ from itertools import compress
 import numpy as np
 
 from models.arrays import Bools, Floats64, Ints
-from models.features.aggregates import Aggregate, Apply, View, aggregated
+from models.features.aggregates import Aggregate, Apply, VisibleEntries, aggregated
 from models.features.entry_store import EntryStore
 from models.features.history_chunk import (
     LATEST,
@@ -32,8 +32,8 @@ __all__ = ["Aggregate", "Apply", "History"]
 class WrongEntries(HistoryError):
     """Entries whose arrays do not fit each other, or whose values are out of range."""
 
-    def __init__(self, what: str, wanted: str, found: str) -> None:
-        super().__init__(f"entries of a history: {what} must be {wanted}, not {found}")
+    def __init__(self, what: str, wanted: str, value: str) -> None:
+        super().__init__(f"entries of a history: {what} must be {wanted}, not {value}")
 
 
 class History:
@@ -115,7 +115,9 @@ class History:
         first, stop, floors = np.zeros((3, len(keys)), np.int64)
         first[known], stop[known] = self._store.start[slots[known]], self._store.end[slots[known]]
         floors[known] = self._store.floors(slots[known])
-        return aggregated(self._store, View(first, stop, stop, floors), times_ms, aggregates)
+        return aggregated(
+            self._store, VisibleEntries(first, stop, stop, floors), times_ms, aggregates
+        )
 
     def glimpse(
         self, key: str, time_ms: int, order: int, values: Floats64, aggregates: Sequence[Aggregate]
@@ -237,7 +239,7 @@ class History:
 
     def _arrive(
         self, slots: Ints, ahead: Bools, times: Ints, orders: Ints, values: Floats64
-    ) -> View:
+    ) -> VisibleEntries:
         """Add one round of rows, sorted by slot, and return what each sees."""
         store = self._store
         newest = np.maximum(store.newest(slots)[0], times)
@@ -257,11 +259,11 @@ class History:
             if behind[row] <= self._lateness_ms:
                 store.insert(int(slots[row]), place, (*entry, *values[row].tolist()))
         stop = np.where(ahead, at + 1, store.end[slots])
-        view = View(store.start[slots], stop, at, newest - self._keep_ms)
+        view = VisibleEntries(store.start[slots], stop, at, newest - self._keep_ms)
         self._truncate(slots, view)
         return view
 
-    def _truncate(self, slots: Ints, view: View) -> None:
+    def _truncate(self, slots: Ints, view: VisibleEntries) -> None:
         """Let no row of a round see more than `max_entries`, and drop the others."""
         least = view.stop - self._max_entries
         over = np.flatnonzero(least > view.first)

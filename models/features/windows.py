@@ -42,8 +42,12 @@ class WindowPlan:
         """The names of the features' columns (F)."""
         of_outcomes = np.array([f.of == OUTCOMES for f in features for _ in f.columns])
         self.at_events, self.at_outcomes = np.flatnonzero(~of_outcomes), np.flatnonzero(of_outcomes)
-        self.of_events = [it for f in features if f.of != OUTCOMES for it in self._aggregates(f)]
-        self.of_outcomes = [it for f in features if f.of == OUTCOMES for it in self._aggregates(f)]
+        self.of_events = [
+            aggregate for f in features if f.of != OUTCOMES for aggregate in self._aggregates(f)
+        ]
+        self.of_outcomes = [
+            aggregate for f in features if f.of == OUTCOMES for aggregate in self._aggregates(f)
+        ]
 
     @property
     def memory_ms(self) -> int:
@@ -133,7 +137,9 @@ class Windows:
             (self._events, self.plan.of_events), (self._outcomes, self.plan.of_outcomes),
         ):  # fmt: skip
             floor = history.floor(entity)
-            reach = max((it.window_ms + it.delay_ms for it in aggregates), default=0)
+            reach = max(
+                (aggregate.window_ms + aggregate.delay_ms for aggregate in aggregates), default=0
+            )
             if floor is not None and floor > time_ms - reach:
                 return False
         return True

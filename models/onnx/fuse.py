@@ -103,9 +103,12 @@ class FusedSession:
         rows = len(next(iter(blocks.values())))
         if rows == 0:
             return {name: np.zeros(0, np.float32) for name in self._names}
-        made = self._session.run(self._names, {name: filled(blocks[name]) for name in self._blocks})
+        signals = self._session.run(
+            self._names, {name: filled(blocks[name]) for name in self._blocks}
+        )
         return {
-            name: signal.reshape(-1)[:rows] for name, signal in zip(self._names, made, strict=True)
+            name: signal.reshape(-1)[:rows]
+            for name, signal in zip(self._names, signals, strict=True)
         }
 
 

@@ -83,7 +83,7 @@ def import_model(
         data_hash="",
         created_at=clock().isoformat(),
         metrics={},
-        libraries={it: library_version(it) for it in _LIBRARIES} | maker,
+        libraries={name: library_version(name) for name in _LIBRARIES} | maker,
         note=note,
         source=source,
         signature=session.signature,

@@ -50,10 +50,10 @@ class WeightsElsewhere(ModelUnreadable):
 class ModelSignatureError(RegistryError):
     """The model's inputs or outputs are not a component's."""
 
-    def __init__(self, path: Path | str, found: str) -> None:
+    def __init__(self, path: Path | str, signature: str) -> None:
         super().__init__(
             f"{path} has the wrong signature: it needs one float32 input (N, F) and a float32 "
-            f"output called signal, (N,) or (N, 1); it has {found}"
+            f"output called signal, (N,) or (N, 1); it has {signature}"
         )
 
 
@@ -115,8 +115,8 @@ class ModelSession:
         if len(x) == 0:
             return np.zeros(0, np.float32)
         rows = filled(x)
-        made: Floats32 = self._session.run(["signal"], {self._input: rows})[0]
-        return made.reshape(len(rows))[: len(x)]
+        signal: Floats32 = self._session.run(["signal"], {self._input: rows})[0]
+        return signal.reshape(len(rows))[: len(x)]
 
 
 def opened(onnx: bytes, path: Path | str) -> ort.InferenceSession:

@@ -90,8 +90,8 @@ class StoreFailed(RegistryError):
 
     def __init__(self, location: str, cause: BaseException) -> None:
         known = cause.strerror if isinstance(cause, OSError) else None
-        said = known or " ".join(str(cause).split()) or type(cause).__name__
-        super().__init__(f"{location}: {said}")
+        reason = known or " ".join(str(cause).split()) or type(cause).__name__
+        super().__init__(f"{location}: {reason}")
 
 
 class StoreNotUsable(RegistryError):

@@ -48,8 +48,8 @@ class RemoteStore:
         """Names in *folder*, as they are now."""
         with self._failing(folder), suppress(FileNotFoundError):
             self._fs.invalidate_cache()
-            found = self._fs.ls(self._at(folder), detail=False)
-            return [path.rstrip("/").rpartition("/")[2] for path in found]
+            paths = self._fs.ls(self._at(folder), detail=False)
+            return [path.rstrip("/").rpartition("/")[2] for path in paths]
         return []
 
     def put(self, name: str, content: bytes) -> None:
@@ -66,8 +66,8 @@ class RemoteStore:
         """All objects in *folder* and below."""
         with self._failing(folder):
             self._fs.invalidate_cache()
-            found = self._fs.find(self._at(folder), detail=True)
-            for path, about in sorted(found.items()):
+            objects = self._fs.find(self._at(folder), detail=True)
+            for path, about in sorted(objects.items()):
                 name = path.removeprefix(self._root).lstrip("/")
                 yield StoredFile(name, int(about["size"] or 0), _written_at(about))
 
@@ -143,9 +143,9 @@ def _only_looks_first(fs: Any) -> bool:
 
 def _written_at(about: Any) -> float:
     """When an object was written; now, if its driver does not say."""
-    found = next((about[name] for name in _TIMES if about.get(name)), None)
-    if isinstance(found, str):
-        found = datetime.fromisoformat(found)
-    if isinstance(found, datetime):
-        return found.timestamp()
-    return float(found) if found is not None else time.time()
+    written_at = next((about[name] for name in _TIMES if about.get(name)), None)
+    if isinstance(written_at, str):
+        written_at = datetime.fromisoformat(written_at)
+    if isinstance(written_at, datetime):
+        return written_at.timestamp()
+    return float(written_at) if written_at is not None else time.time()

@@ -119,7 +119,7 @@ def _needed(key: VersionKey, versions: Mapping[VersionKey, _Version]) -> Iterato
     if version.parent is not None:
         yield key[0], version.parent
     for component, digest in version.models.items():
-        same = [it for it in versions if it[0] == component and versions[it].digest == digest]
+        same = [at for at in versions if at[0] == component and versions[at].digest == digest]
         if same:
             yield max(same)
 

@@ -1,6 +1,6 @@
 """How good models are, and where that is kept: figures, costs, pages, runs of trackers.
 
-`metrics` and `ablation` (figures), `decision_costs` (thresholds), `training_report` and `page`
+`quality` and `ablation` (figures), `decision_costs` (thresholds), `training_report` and `page`
 (what training reached, with `report_plots`), `handbook` (days, delayed labels), `sequential_test`
 (champion and challenger), `tracking` with one module for each tracker. Modules are imported one by
 one: some need a library that is an extra.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Floats64
 from models.learned_weights import CLIP
-from models.report.metrics import Labels, Quality, ReportPart, quality
+from models.report.quality import Labels, Quality, ReportPart, quality
 from models.weighting import combine
 
 Signals = NDArray[np.float32]

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from models.arrays import Floats64, Ints
-from models.report.metrics import Labels, ReportPart, Share
+from models.report.quality import Labels, ReportPart, Share
 from topics.pipeline import DecisionCost, Policy
 
 _DIGITS = 4

@@ -49,8 +49,8 @@ class OneOutcome(EvaluationError):
     """The days have only one kind of outcome, so nothing can be ranked."""
 
     def __init__(self, what: str, rows: int, label: bool) -> None:
-        found = f"{rows:,} rows, all labelled {int(label)}" if rows else "no rows"
-        super().__init__(f"the {what} have {found}; choose days with both outcomes")
+        content = f"{rows:,} rows, all labelled {int(label)}" if rows else "no rows"
+        super().__init__(f"the {what} have {content}; choose days with both outcomes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Weeks:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
+class OutcomeColumns:
     """N labelled events."""
 
     days: Days
@@ -92,9 +92,9 @@ class Outcomes:
             if len(column) != len(self.days):
                 raise LengthMismatch(f"the {name}", len(column), len(self.days))
 
-    def of(self, rows: Bools) -> Outcomes:
+    def of(self, rows: Bools) -> OutcomeColumns:
         """The events of *rows* (N,) alone."""
-        return Outcomes(self.days[rows], self.entities[rows], self.labels[rows])
+        return OutcomeColumns(self.days[rows], self.entities[rows], self.labels[rows])
 
 
 class ProtocolFigures(BaseModel):
@@ -137,7 +137,7 @@ def days_of(times_ms: Ints) -> Days:
     return times_ms // MILLISECONDS_A_DAY
 
 
-def train_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
+def train_rows(outcomes: OutcomeColumns, weeks: Weeks) -> Bools:
     """Which rows (N,) are of the training days. Raises DaysOutsideData and OneOutcome."""
     _check_inside("training days", weeks.start, weeks.last_train, outcomes.days)
     first = day_number(weeks.start)
@@ -146,7 +146,7 @@ def train_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
     return rows
 
 
-def test_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
+def test_rows(outcomes: OutcomeColumns, weeks: Weeks) -> Bools:
     """Which rows (N,) are tested: those of the test days whose entity is not known by then.
 
     Known at the first test day are entities with a fraud on the training days; on test day d
@@ -165,7 +165,7 @@ def test_rows(outcomes: Outcomes, weeks: Weeks) -> Bools:
     return rows
 
 
-def protocol_figures(outcomes: Outcomes, scores: NDArray[np.floating]) -> ProtocolFigures:
+def protocol_figures(outcomes: OutcomeColumns, scores: NDArray[np.floating]) -> ProtocolFigures:
     """The figures of *scores* (N,) for the test set *outcomes*, which has both outcomes."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -177,34 +177,34 @@ def protocol_figures(outcomes: Outcomes, scores: NDArray[np.floating]) -> Protoc
     )
 
 
-def card_precision(outcomes: Outcomes, scores: NDArray[np.floating], k: int) -> float:
+def card_precision(outcomes: OutcomeColumns, scores: NDArray[np.floating], k: int) -> float:
     """Card precision@k: of the k entities checked each day, the share found compromised.
 
     Each day the entities are ranked by their highest score among those not found before; one
     that has a fraud that day, and is checked, is found. Mean over the days. Entities of one
     score rank by their first event, in the order of the rows.
     """
-    found: set[object] = set()
+    known: set[object] = set()
     daily = []
     for day in np.unique(outcomes.days).tolist():
         rows = np.flatnonzero(outcomes.days == day).tolist()
-        highest, compromised = _by_entity(outcomes, scores, rows, found)
+        highest, compromised = _by_entity(outcomes, scores, rows, known)
         checked = sorted(highest, key=highest.__getitem__, reverse=True)[:k]
         hits = compromised.intersection(checked)
         daily.append(len(hits) / k)
-        found |= hits
+        known |= hits
     return float(np.mean(daily))
 
 
 def _by_entity(
-    outcomes: Outcomes, scores: NDArray[np.floating], rows: Sequence[int], found: set[object]
+    outcomes: OutcomeColumns, scores: NDArray[np.floating], rows: Sequence[int], known: set[object]
 ) -> tuple[dict[object, float], set[object]]:
-    """The highest score of each entity of *rows* not yet *found*, and which have a fraud."""
+    """The highest score of each entity of *rows* not yet *known*, and which have a fraud."""
     highest: dict[object, float] = {}
     compromised: set[object] = set()
     for row in rows:
         entity, score = outcomes.entities[row], float(scores[row])
-        if entity in found:
+        if entity in known:
             continue
         highest[entity] = max(score, highest.get(entity, score))
         if outcomes.labels[row]:

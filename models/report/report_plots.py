@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from models.report.metrics import Bin, Curves
+from models.report.quality import Bin, Curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,18 +77,18 @@ def reliability_plots(curves: Mapping[str, Curves], composed: str, positives: fl
 
 def _reliability(axes: Axes, bins: list[Bin], colour: str, *, rare: bool) -> None:
     low = _LOWEST if rare else 0.0
-    said = [max(bin_.said, low) for bin_ in bins]
+    signals = [max(bin_.said, low) for bin_ in bins]
     true = [max(bin_.positives / bin_.rows, low) for bin_ in bins]
     axes.plot([low, 1], [low, 1], color="#b8c0c8", lw=1, ls=(0, (4, 3)))
     axes.vlines(
-        said,
+        signals,
         [max(bin_.low, low) for bin_ in bins],
         [bin_.high for bin_ in bins],
         [colour],
         lw=1.4,
         alpha=0.45,
     )
-    axes.plot(said, true, color=colour, ls="", marker="o", ms=4)
+    axes.plot(signals, true, color=colour, ls="", marker="o", ms=4)
     if rare:
         axes.set(xscale="log", yscale="log", xlim=(low * 0.9, 1.1), ylim=(low * 0.9, 1.1))
         ticks = [0.001, 0.01, 0.1, 1]

@@ -106,5 +106,5 @@ class SequentialTest:
     def verdict(self) -> Verdict:
         """What can be said: each side has half of `alpha`."""
         sides: list[tuple[float, Verdict]] = [(self.p_better, "better"), (self.p_worse, "worse")]
-        p, said = min(sides)
-        return said if p <= self.alpha / 2 else "undecided"
+        p, verdict = min(sides)
+        return verdict if p <= self.alpha / 2 else "undecided"

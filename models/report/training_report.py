@@ -10,7 +10,7 @@ from pydantic import Field
 from models.arrays import Floats64
 from models.report.ablation import StageLoss
 from models.report.decision_costs import CostReport, PolicyResult
-from models.report.metrics import Curves, Labels, Quality, ReportPart, Share
+from models.report.quality import Curves, Labels, Quality, ReportPart, Share
 
 COMPOSED = "composed"
 """The weighted score, where it stands beside the stages' signals."""
@@ -88,7 +88,7 @@ class LabelDelay(ReportPart):
     """Blocks that were used whole, because too few rows would have been left."""
 
     @property
-    def said(self) -> str:
+    def note(self) -> str:
         """In a line; empty when no row was concerned."""
         late = ", ".join(f"{rows:,} of {name}" for name, rows in self.left_out.items())
         lines = []
@@ -123,15 +123,15 @@ class TrainingReport(ReportPart):
     seconds: float
 
     @property
-    def said(self) -> list[str]:
+    def notes(self) -> list[str]:
         """In lines: what was not measured and why, and whose figures are a stand-in's."""
         lines = []
         for name, part in self.components.items():
             if part.not_measured is not None:
                 share = self.weights.get(name, 0.0)
                 equal = f"; its weight {share:.3f} is an equal share, not learned"
-                said = f"{name} is not measured: {part.not_measured}"
-                lines.append(said + equal * (name in self.not_learned))
+                reason = f"{name} is not measured: {part.not_measured}"
+                lines.append(reason + equal * (name in self.not_learned))
             elif part.measured == "stand-in":
                 lines.append(
                     f"{name} stays as it is; its figures are of a model fitted in the same way on "

@@ -30,8 +30,10 @@ class NoSuchColumn(SchemaError):
         meant = " or ".join(repr(folded[each]) for each in close)
         listed = ", ".join(columns[:30]) + (", …" if len(columns) > 30 else "")
         hint = f"did you mean {meant}?" if close else f"the columns are {listed}"
-        if len(columns) == 1 and (found := [each for each in ";\t|" if each in columns[0]]):
-            hint = f"its only column is {listed!r}: separate columns by commas, not by {found[0]!r}"
+        if len(columns) == 1 and (others := [each for each in ";\t|" if each in columns[0]]):
+            hint = (
+                f"its only column is {listed!r}: separate columns by commas, not by {others[0]!r}"
+            )
         super().__init__(f"--{option}: the file has no column {name!r}; {hint}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.data import Column, json_values, open_source, without
+from models.data import Column, json_values, open_data_file, without
 from models.schema.errors import RepeatedColumn
 from models.schema.inferred_columns import MISSING_WORDS
 
@@ -38,7 +38,7 @@ def sample_columns(path: str, most_rows: int = MOST_ROWS) -> SampledColumns:
     """
     as_text = Path(path).suffix.lower() == ".csv"
     kind = "string" if as_text else None
-    with open_source(path, _BATCH_ROWS) as source:
+    with open_data_file(path, _BATCH_ROWS) as source:
         for name, count in Counter(source.names).items():
             if count > 1:
                 raise RepeatedColumn(name)

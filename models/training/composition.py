@@ -14,7 +14,7 @@ from models.learned_weights import LearnedWeights, learn_weights
 from models.registry import WeightsCard
 from models.report.ablation import Signals, StageLoss, scores_of, stage_losses
 from models.report.decision_costs import CostReport, least_cost, policy_result
-from models.report.metrics import Quality, curves, quality
+from models.report.quality import Quality, curves, quality
 from models.report.training_report import COMPOSED, ComposedReport, Cutoffs, HeldOutReport, cutoffs
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs

@@ -64,11 +64,11 @@ class WorkerLost(EngineError):
 class WorkerDiffers(EngineError):
     """A worker has other libraries than this process, so its models would be other ones."""
 
-    def __init__(self, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    def __init__(self, versions: Mapping[str, str], wanted: Mapping[str, str]) -> None:
         wrong = [
-            f"{name} {found.get(name, '(none)')} instead of {version}"
+            f"{name} {versions.get(name, '(none)')} instead of {version}"
             for name, version in wanted.items()
-            if found.get(name) != version
+            if versions.get(name) != version
         ]
         super().__init__(
             f"a worker has {', '.join(wrong)}; install the same versions on every node"

@@ -117,7 +117,7 @@ def _check_answers(address: str) -> None:
 
 
 def _run(libraries: Mapping[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
-    if (found := library_versions()) != libraries:
-        raise WorkerDiffers(found, libraries)
+    if (versions := library_versions()) != libraries:
+        raise WorkerDiffers(versions, libraries)
     with one_thread():
         return function(*arguments)

@@ -27,7 +27,7 @@ from models.component import Component
 from models.onnx.model_component import ComponentOpener
 from models.onnx.session import ModelSession
 from models.registry import ModelVersion, Registry, WeightsCard
-from models.report.metrics import quality, ranking
+from models.report.quality import quality, ranking
 from models.report.training_report import ComponentReport, LabelDelay, TrainingReport
 from models.training.composition import Composition, compose
 from models.training.data import TrainingData, first_rows, with_holdout, with_windows

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from models.arrays import Bools, Floats32, Ints
 from models.errors import FitFailed, OneClass
-from models.report.metrics import ReportPart
+from models.report.quality import ReportPart
 from models.training.engines import Engine, one_thread
 from models.training.estimators import exact_scaler, is_supervised
 from models.training.splits import known_part
@@ -198,7 +198,7 @@ def _ranked(results: Mapping[str, Any], prefix: str, in_file: Parameters) -> lis
                 in_file=plain == dict(in_file),
             ),
         )
-    ranked = sorted(last.values(), key=lambda it: (-it[0], -it[1].average_precision))
+    ranked = sorted(last.values(), key=lambda entry: (-entry[0], -entry[1].average_precision))
     return [candidate for _, candidate in ranked]
 
 

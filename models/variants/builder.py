@@ -15,7 +15,7 @@ from models.errors import ComponentFailed
 from models.onnx.bit_stability import moving_rows
 from models.onnx.session import ModelSession
 from models.registry import Losses, Variant
-from models.report.metrics import Ranking, ranking
+from models.report.quality import Ranking, ranking
 from models.variants.errors import DoesNotApply
 from models.variants.gate import breaches, is_faster, noise_of, pace_in_words
 from models.variants.graphs import VariantEffect, executed

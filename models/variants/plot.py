@@ -39,7 +39,10 @@ def draw(report: OptimiseReport, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    measured = [[v for v in it.variants if v.speed is not None] for it in report.components]
+    measured = [
+        [variant for variant in component.variants if variant.speed is not None]
+        for component in report.components
+    ]
     heights = [_HEAD_IN + _ROW_IN * len(rows) for rows in measured]
     figure = Figure(figsize=(_WIDTH_IN, sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)

@@ -65,8 +65,8 @@ def _pruned(content: bytes, rows: Floats32, share: float) -> bytes:
     kept = [_kept(layer, behind, share) for layer, behind in pairwise(layers)]
     if all(len(units) == len(layer.bias) for units, layer in zip(kept, layers, strict=False)):
         raise DoesNotApply(f"its hidden layers are too narrow to lose {share:.0%} of their units")
-    made = _refitted(layers, kept, _first_input(model, layers[0], rows))
-    _write(model.graph, layers, made)
+    refitted = _refitted(layers, kept, _first_input(model, layers[0], rows))
+    _write(model.graph, layers, refitted)
     smaller: bytes = model.SerializeToString()
     return smaller
 
@@ -163,11 +163,11 @@ def _least_squares(
     return solution[:-1], solution[-1]
 
 
-def _write(graph: Any, layers: list[_Layer], made: list[tuple[Floats64, Floats64]]) -> None:
+def _write(graph: Any, layers: list[_Layer], refitted: list[tuple[Floats64, Floats64]]) -> None:
     """Put the new weights into the graph, under the names of the old ones."""
     new = {
         name: numpy_helper.from_array(values.astype(np.float32), name)
-        for layer, pair in zip(layers, made, strict=True)
+        for layer, pair in zip(layers, refitted, strict=True)
         for name, values in zip(layer.node.input[1:], pair, strict=True)
     }
     constants = [new.get(tensor.name, tensor) for tensor in graph.initializer]
@@ -179,6 +179,7 @@ def _write(graph: Any, layers: list[_Layer], made: list[tuple[Floats64, Floats64
 def pruned_in_words(ran: Any, ran_before: Any) -> VariantEffect:
     """How many weights are left, by the graphs that run."""
     left, before = (
-        sum(int(np.prod(it.dims)) for it in graph.initializer) for graph in (ran, ran_before)
+        sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
+        for graph in (ran, ran_before)
     )
     return VariantEffect(f"{left:,} of {before:,} weights left, fitted again")

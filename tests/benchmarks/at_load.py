@@ -85,9 +85,9 @@ async def _share_committed(running: broker.Broker, name: str, component: str) ->
     None before its groups are there.
     """
     async with broker.admin(running) as client:
-        topics = [it for it in await client.list_topics() if it.startswith(f"{name}.")]
+        topics = [each for each in await client.list_topics() if each.startswith(f"{name}.")]
         ends = await end_offsets(running, topics)
-        groups = {it[0] for it in await client.list_consumer_groups()}
+        groups = {each[0] for each in await client.list_consumer_groups()}
         shares: list[float] = []
         mine = {f"{name}.{component}"}
         if f"{name}.{component}.keyed" in topics:

@@ -73,7 +73,10 @@ async def topics(
     """Topics by name with their settings; in the end all that begin with *prefix* are deleted."""
     async with admin(broker) as client:
         await client.create_topics(
-            [NewTopic(it, partitions, 1, topic_configs=dict(configs[it])) for it in configs]
+            [
+                NewTopic(config, partitions, 1, topic_configs=dict(configs[config]))
+                for config in configs
+            ]
         )
     try:
         yield

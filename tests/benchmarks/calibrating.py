@@ -20,7 +20,7 @@ from statistics import median
 from scipy.optimize import least_squares
 
 from agents.capacity.costs import Cycle, unit_costs
-from agents.capacity.queueing import wait
+from agents.capacity.queueing import waiting_time
 from tests.benchmarks.peer_commands import ANABRANCH
 
 PARTITIONS = 4
@@ -31,11 +31,11 @@ Latencies = Mapping[float, Mapping[str, float]]
 
 def latencies(results: Path, peer: str = ANABRANCH) -> Latencies:
     """What W3 has measured of *peer*: medians of its runs."""
-    found = json.loads(results.read_text())["latencies"]
+    content = json.loads(results.read_text())["latencies"]
     return {
-        it["rate"]: {name: median(run[name] for run in it["runs"]) for name in it["runs"][0]}
-        for it in found
-        if it["peer"] == peer and it["runs"]
+        each["rate"]: {name: median(run[name] for run in each["runs"]) for name in each["runs"][0]}
+        for each in content
+        if each["peer"] == peer and each["runs"]
     }
 
 
@@ -54,8 +54,8 @@ def fitted(measured: Latencies, event_us: float) -> Cycle:
         changes = {"jitter_ms": jitter_ms, "jitter_event_us": jitter_event_us}
         return cycle.model_copy(update=changes)
 
-    cycle = with_lengths(_least(lambda it: _errors(with_lengths(it), measured, "p50"), [4, 1]))
-    return with_pauses(_least(lambda it: _errors(with_pauses(it), measured, "p99"), [5, 100]))
+    cycle = with_lengths(_least(lambda each: _errors(with_lengths(each), measured, "p50"), [4, 1]))
+    return with_pauses(_least(lambda each: _errors(with_pauses(each), measured, "p99"), [5, 100]))
 
 
 def _least(errors: Callable[[Sequence[float]], list[float]], start: list[float]) -> list[float]:
@@ -70,7 +70,7 @@ def _errors(cycle: Cycle, measured: Latencies, name: str) -> list[float]:
 
 def forecast(cycle: Cycle, rate: float) -> dict[str, float]:
     """Percentile → milliseconds, of everything in one process."""
-    found = wait([cycle], [rate], PARTITIONS)
+    found = waiting_time([cycle], [rate], PARTITIONS)
     return {"p50": found.p50_ms, "p99": found.p99_ms}
 
 
@@ -86,7 +86,10 @@ def main() -> None:
     cycle = fitted(first, unit_costs().together.event_us)
     print(f"base {cycle.base_ms:.2f} ms, partition {cycle.partition_ms:.2f} ms, jitter "
           f"{cycle.jitter_ms:.1f} ms and {cycle.jitter_event_us:.0f} µs an event")  # fmt: skip
-    for said, measured in (("fitted", first), *(("not seen by the fit", it) for it in others)):
+    for said, measured in (
+        ("fitted", first),
+        *(("not seen by the fit", other) for other in others),
+    ):
         for rate, ms in measured.items():
             for name, value in forecast(cycle, rate).items():
                 off = value / ms[name] - 1

@@ -103,14 +103,14 @@ class Reference:
         reached = np.searchsorted(thresholds, scores, "right")
         near = (np.abs(scores[:, None] - thresholds) < 1e-5).any(axis=1)
         times = [f"{_utc(ms):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z" for ms in events.times_ms]
-        return ExpectedDecisions(signals, scores, [names[it] for it in reached], near, times)
+        return ExpectedDecisions(signals, scores, [names[each] for each in reached], near, times)
 
     def _signal(self, stage: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         session = self._sessions[stage]
-        made: list[NDArray[np.float32]] = session.run(
+        outputs: list[NDArray[np.float32]] = session.run(
             ["signal"], {session.get_inputs()[0].name: rows}
         )
-        return made[0]
+        return outputs[0]
 
 
 def _utc(milliseconds: int) -> datetime:

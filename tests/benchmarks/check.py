@@ -46,12 +46,12 @@ def short(value: object) -> str:
 def parsed(output: Output) -> dict[str, Any]:
     """The output's JSON object; Wrong when it is none."""
     try:
-        found = orjson.loads(output.value or b"")
+        content = orjson.loads(output.value or b"")
     except orjson.JSONDecodeError as exc:
         raise Wrong(f"{short(output.value)}: not JSON: {exc}") from exc
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise Wrong(f"{short(output.value)}: not a JSON object")
-    return found
+    return content
 
 
 @dataclass(slots=True)

@@ -91,7 +91,7 @@ class Predictor:
                 for tp, found in fetch.records.items()
             ]
         )
-        self._app.batches.done({tp: it[-1].offset + 1 for tp, it in fetch.records.items()})
+        self._app.batches.done({tp: each[-1].offset + 1 for tp, each in fetch.records.items()})
 
     def answers(self, values: Values) -> Values:
         """One answer to each event, in order."""
@@ -112,8 +112,8 @@ class Predictor:
 
     def _predictions(self, inputs: Sequence[bytes]) -> Singles:
         rows = np.frombuffer(b"".join(inputs), "<f4").reshape(len(inputs), INPUTS)
-        made: Singles = self._session.run(["prediction"], {"input": rows})[0]
-        return made
+        outputs: Singles = self._session.run(["prediction"], {"input": rows})[0]
+        return outputs
 
 
 def _refusal(reason: str) -> bytes:

@@ -61,7 +61,7 @@ def main() -> None:
     labels = x[:, 0] + rng.normal(size=len(x)) > 0
     for name in ASSESSORS:
         timings = timed(runs(pair(name, x, labels)), x, BATCHES, clock=time.thread_time, seed=0)
-        two, one = (speed(timings, it, "two") for it in ("two", "one"))
+        two, one = (speed(timings, each, "two") for each in ("two", "one"))
         print(name)
         for size in BATCHES:
             a, b = two.us_per_row[size], one.us_per_row[size]

@@ -63,7 +63,7 @@ class Load:
             waiting = self._open[partition]
             waiting.append(event)
             if len(waiting) == self.batch_events:
-                self.lanes[partition].numbers += [it.number for it in waiting]
+                self.lanes[partition].numbers += [each.number for each in waiting]
                 self.lanes[partition].batches.append(built(waiting))
                 waiting.clear()
 
@@ -136,4 +136,4 @@ async def publish(
         for batch in batches:
             await (await kafka.send_batch(batch, topic, partition=partition))
 
-    await asyncio.gather(*(lane(partition, it) for partition, it in enumerate(slices)))
+    await asyncio.gather(*(lane(partition, each) for partition, each in enumerate(slices)))

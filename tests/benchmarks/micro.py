@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.join.partition_join import Moment, PartitionJoin
+from agents.join import Moment, PartitionJoin
 from agents.join.stage_rows import JoinedRows
 from agents.stages.source_events import source_rows
 from agents.weigh.decision_records import DecisionWriter, Weights

@@ -86,7 +86,7 @@ def _curves(axes: Axes, latencies: Sequence[Latency]) -> None:
         if found.ms:
             values = [max(found.ms[name], 0.1) for name in names]
             axes.plot(values, "o-", markersize=3, label=f"{found.peer}, {found.rate:,.0f}/s")
-    axes.set_xticks(range(len(names)), ["max" if it == "p100" else it for it in names])
+    axes.set_xticks(range(len(names)), ["max" if each == "p100" else each for each in names])
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")

@@ -159,7 +159,9 @@ def start_table(starts: Sequence[Start]) -> list[str]:
 
 def weight_table(weights: Sequence[Weight]) -> list[str]:
     """Memory of workers."""
-    rows = [[it.component, f"{it.pss_mb:,.0f}", f"{it.rss_mb:,.0f}"] for it in weights]
+    rows = [
+        [weight.component, f"{weight.pss_mb:,.0f}", f"{weight.rss_mb:,.0f}"] for weight in weights
+    ]
     return table(["component", "PSS MB", "RSS MB"], rows)
 
 

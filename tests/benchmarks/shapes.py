@@ -60,7 +60,7 @@ def stream(shape: str, count: int) -> list[Event]:
     events = list(islice(CardEvents().events(), count))
     if shape == "w1":
         return events
-    return [replace(it, key=json.loads(it.value)["customer_id"].encode()) for it in events]
+    return [replace(event, key=json.loads(event.value)["customer_id"].encode()) for event in events]
 
 
 async def make_topics(path: Path, running: broker.Broker) -> None:

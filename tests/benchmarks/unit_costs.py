@@ -84,7 +84,7 @@ async def sample(
                 await _measured(running, log, found, _Run(name, events, warm, labels), processes,
                                 outputs)  # fmt: skip
     async with broker.admin(running) as client:
-        left = [it for it in await client.list_topics() if it.startswith(name)]
+        left = [each for each in await client.list_topics() if each.startswith(name)]
         await client.delete_topics(left)
 
 
@@ -101,7 +101,7 @@ def _commands(
 ) -> list[Command]:
     if layout == "together":
         return [peer_commands.pipeline_command(path, run)]
-    return [peer_commands.pipeline_command(path, run, it) for it in components]
+    return [peer_commands.pipeline_command(path, run, component) for component in components]
 
 
 async def _measured(
@@ -127,12 +127,15 @@ async def _measured(
     await outputs.wait(len(run.events), 60, processes.check)
     whole = await _standing(running, run, processes, log)
     found.events = len(run.events) - run.warm
-    found.cpu_s = {it: after["cpu"][it] - before["cpu"][it] for it in after["cpu"]}
+    found.cpu_s = {each: after["cpu"][each] - before["cpu"][each] for each in after["cpu"]}
     found.rss_mb = after["rss"]
-    found.records = {it: after["ends"][it] - before["ends"].get(it, 0) for it in after["ends"]}
-    found.bytes = {it: size / len(run.events) for it, size in whole["bytes"].items()}
+    found.records = {
+        each: after["ends"][each] - before["ends"].get(each, 0) for each in after["ends"]
+    }
+    found.bytes = {each: size / len(run.events) for each, size in whole["bytes"].items()}
     found.uncommitted = {
-        group: mean(lag.get(group, 0.0) for lag in lags) for group in {it for x in lags for it in x}
+        group: mean(lag.get(group, 0.0) for lag in lags)
+        for group in {each for x in lags for each in x}
     }
     found.latency_ms = percentiles(await _waits(outputs, run, first, found.rate, began_s))
 
@@ -140,9 +143,9 @@ async def _measured(
 async def _standing(
     running: broker.Broker, run: _Run, processes: Started, log: Path
 ) -> dict[str, Any]:
-    pids = dict(zip(run.labels, (it.pid for it in processes.processes), strict=True))
+    pids = dict(zip(run.labels, (process.pid for process in processes.processes), strict=True))
     async with broker.admin(running) as client:
-        topics = [it for it in await client.list_topics() if it.startswith(f"{run.name}.")]
+        topics = [each for each in await client.list_topics() if each.startswith(f"{run.name}.")]
         ends = await end_offsets(running, topics)
     size = {topic.removeprefix(f"{run.name}."): _size(log, topic) for topic in topics}
     cpu = {label: cpu_s(pid) for label, pid in pids.items()} | {"broker": running.cpu_s()}
@@ -160,9 +163,11 @@ def _size(log: Path, topic: str) -> int:
 
 async def _uncommitted(running: broker.Broker, name: str) -> dict[str, float]:
     async with broker.admin(running) as client:
-        topics = [it for it in await client.list_topics() if it.startswith(f"{name}.")]
+        topics = [each for each in await client.list_topics() if each.startswith(f"{name}.")]
         ends = await end_offsets(running, topics)
-        groups = [it[0] for it in await client.list_consumer_groups() if it[0].startswith(name)]
+        groups = [
+            each[0] for each in await client.list_consumer_groups() if each[0].startswith(name)
+        ]
         lag: dict[str, float] = {}
         for group in groups:
             done = await client.list_consumer_group_offsets(group)
@@ -176,7 +181,7 @@ async def _uncommitted(running: broker.Broker, name: str) -> dict[str, float]:
 async def _waits(
     outputs: broker.Outputs, run: _Run, first: int, rate: float, began_s: float
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    numbers = {f"tx-{it.number:08d}": it.number for it in run.events}
+    numbers = {f"tx-{event.number:08d}": event.number for event in run.events}
     at: dict[int, int] = {}
     async for records in outputs.read():
         for record in records:
@@ -207,9 +212,9 @@ def main() -> None:
     ):
         if given.backlog:
             loads = [
-                asdict(it)
+                asdict(each)
                 for shape in given.shapes
-                for it in asyncio.run(backlog(running, files, shape, given.backlog, print))
+                for each in asyncio.run(backlog(running, files, shape, given.backlog, print))
             ]
             content = {"machine": machine.described(), "at_load": loads}
             given.out.write_text(json.dumps(content, indent=1) + "\n")

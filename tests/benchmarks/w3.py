@@ -152,4 +152,4 @@ def _reader(running: Session, stream: _Stream) -> Reader:
     check = DecisionCheck(
         stream.expected, f"{running.prefix}.events", lambda lane, at: stream.lanes[lane][at]
     )
-    return Reader(running.outputs, check, Tally({it.number: 1 for it in stream.events}))
+    return Reader(running.outputs, check, Tally({event.number: 1 for event in stream.events}))

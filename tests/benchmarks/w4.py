@@ -94,7 +94,7 @@ def cases() -> Iterator[_Case]:
 
 def points(bench: Bench, repeats: int, advance: Callable[[str], None]) -> list[Point]:
     """All points, *repeats* runs each, interleaved round by round."""
-    loads = {it: Load(CardEvents().events(), it, _BATCH) for it in PARTITIONS}
+    loads = {each: Load(CardEvents().events(), each, _BATCH) for each in PARTITIONS}
     found = list(cases())
     for _ in range(repeats):
         for case in found:

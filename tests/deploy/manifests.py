@@ -53,7 +53,7 @@ def resources(name: str) -> list[Manifest]:
 
 
 def of_kind(found: list[Manifest], kind: str) -> dict[str, Manifest]:
-    return {it["metadata"]["name"]: it for it in found if it["kind"] == kind}
+    return {each["metadata"]["name"]: each for each in found if each["kind"] == kind}
 
 
 def written(name: str, folder: Path) -> Path:

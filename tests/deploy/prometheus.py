@@ -130,8 +130,8 @@ def monitored(trained: Trained, broker: BrokerSettings, said: Path, *words: str)
 def _port(said: Path, process: subprocess.Popen[bytes]) -> int:
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        if found := re.search(r"http://127\.0\.0\.1:(\d+)/metrics", said.read_text()):
-            return int(found[1])
+        if address := re.search(r"http://127\.0\.0\.1:(\d+)/metrics", said.read_text()):
+            return int(address[1])
         assert process.poll() is None, said.read_text()
         assert time.monotonic() < deadline, said.read_text()
         time.sleep(0.1)

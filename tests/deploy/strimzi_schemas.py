@@ -32,8 +32,10 @@ def java() -> str | None:
 
 
 def _version(found: str) -> int:
-    said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr
-    number = re.search(r'version "(\d+)', said)
+    version = subprocess.run(
+        [found, "-version"], capture_output=True, text=True, check=False
+    ).stderr
+    number = re.search(r'version "(\d+)', version)
     return int(number[1]) if number else 0
 
 

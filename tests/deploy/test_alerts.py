@@ -88,7 +88,7 @@ def _fires_between(fires: list[bool]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "alert", ALERTS, ids=lambda it: f"{it['alert']}-{it['labels']['severity']}"
+    "alert", ALERTS, ids=lambda each: f"{each['alert']}-{each['labels']['severity']}"
 )
 def test_an_alert_has_a_severity_a_summary_values_a_page_and_a_dashboard(
     alert: dict[str, Any],
@@ -112,7 +112,7 @@ def test_every_page_belongs_to_an_alert_and_the_table_of_pages_names_all() -> No
         assert alert["labels"]["severity"] in listed[alert["alert"]]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda it: it.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda each: each.stem)
 def test_a_page_says_what_it_means_what_to_look_at_how_to_mend_it_and_when_to_escalate(
     page: Path,
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_page_says_what_it_means_what_to_look_at_how_to_mend_it_and_when_to_es
 OURS = [command for command in COMMANDS if command.words[0] == "anabranch"]
 
 
-@pytest.mark.parametrize("command", OURS, ids=lambda it: f"{it.page}: {it.line}")
+@pytest.mark.parametrize("command", OURS, ids=lambda each: f"{each.page}: {each.line}")
 def test_a_command_of_a_page_is_one_that_the_command_line_takes(command: Command) -> None:
     """Parsed by the command line itself, help and all, but not run."""
     name, *words = command.words

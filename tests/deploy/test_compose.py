@@ -207,13 +207,13 @@ def test_a_pipeline_of_ones_own_is_mounted_and_trained_on_ones_own_data(tmp_path
     mine = tmp_path / "mine.yaml"
     text = Path("deploy/pipelines/card-fraud.yaml").read_text()
     mine.write_text(text.replace("pipeline: card-fraud", "pipeline: mine", 1))
-    found = yaml.safe_load(written(tmp_path, str(mine)))["services"]
-    assert "producer" not in found
-    assert "--data" in found["train"]["command"]
-    folder = found["weigh"]["volumes"][0]
+    content = yaml.safe_load(written(tmp_path, str(mine)))["services"]
+    assert "producer" not in content
+    assert "--data" in content["train"]["command"]
+    folder = content["weigh"]["volumes"][0]
     assert (folder["type"], folder["target"], folder["read_only"]) == ("bind", "/pipelines", True)
     assert (Path.cwd() / folder["source"]).resolve() == tmp_path.resolve()
-    assert options(found["weigh"]["command"])["pipeline"] == "/pipelines/mine.yaml"
+    assert options(content["weigh"]["command"])["pipeline"] == "/pipelines/mine.yaml"
 
 
 @pytest.mark.parametrize(
@@ -228,21 +228,21 @@ def test_whatever_a_folder_is_called_it_is_what_is_mounted(tmp_path: Path, folde
     for secure in ([], ["--secure"]):
         whole = written(tmp_path, str(mine), *secure)
         assert "\x1b" not in whole
-        found = yaml.safe_load(whole)["services"]
+        content = yaml.safe_load(whole)["services"]
         if secure:
-            assert found["topics"]["command"][1] == "/pipelines/my $$PIPELINE.yaml"
+            assert content["topics"]["command"][1] == "/pipelines/my $$PIPELINE.yaml"
             continue
-        source = found["weigh"]["volumes"][0]["source"]
+        source = content["weigh"]["volumes"][0]["source"]
         assert "$" not in source.replace("$$", "")
         assert (Path.cwd() / source.replace("$$", "$")).resolve() == mine.parent.resolve()
-        assert found["weigh"]["command"][1] == "/pipelines/my $$PIPELINE.yaml"
+        assert content["weigh"]["command"][1] == "/pipelines/my $$PIPELINE.yaml"
 
 
 @pytest.mark.parametrize("name", ["machine-maintenance", "road-risk", "tumour-triage"])
 def test_every_pipeline_of_ours_has_a_compose_file(name: str, tmp_path: Path) -> None:
-    found = yaml.safe_load(written(tmp_path, name))["services"]
+    content = yaml.safe_load(written(tmp_path, name))["services"]
     pipeline = load_pipeline(find_pipeline(name)).pipeline
-    assert set(found) == {*workers(pipeline), *SERVICES}
+    assert set(content) == {*workers(pipeline), *SERVICES}
 
 
 def test_components_that_are_fused_are_one_service_and_one_user(tmp_path: Path) -> None:
@@ -250,9 +250,9 @@ def test_components_that_are_fused_are_one_service_and_one_user(tmp_path: Path) 
     text = Path("deploy/pipelines/card-fraud.yaml").read_text()
     mine.write_text(text + "\nfuse: [risk-linear, risk-forest, decision]\n")
     name = "risk-linear-risk-forest-decision"
-    found = yaml.safe_load(written(tmp_path, str(mine)))["services"]
-    assert set(found) - {*SERVICES} == {"features", "terminals", name, "weigh"}
-    assert options(found[name]["command"])["component"] == [name]
+    content = yaml.safe_load(written(tmp_path, str(mine)))["services"]
+    assert set(content) - {*SERVICES} == {"features", "terminals", name, "weigh"}
+    assert options(content[name]["command"])["component"] == [name]
     secure = yaml.safe_load(written(tmp_path, str(mine), "--secure"))["services"]
     assert secure[name]["environment"]["ANABRANCH_SASL_USERNAME"] == f"card-fraud.{name}"
 

@@ -100,7 +100,7 @@ def test_panels_do_not_lie_on_each_other(name: str) -> None:
         taken |= cells
 
 
-@pytest.mark.parametrize(("name", "panel"), PANELS, ids=lambda it: str(_title(it)))
+@pytest.mark.parametrize(("name", "panel"), PANELS, ids=lambda each: str(_title(each)))
 def test_a_panel_says_what_it_shows_in_which_unit_and_what_to_do(
     name: str, panel: dict[str, Any]
 ) -> None:
@@ -123,8 +123,8 @@ def _title(it: object) -> str:
 
 
 def test_queries_name_metrics_that_exist() -> None:
-    said = "\n".join([*(t.expr for t in targets()), (DEPLOYED / "rules.yml").read_text()])
-    asked = set(re.findall(r"(?<![:\w/-])anabranch_\w+", said))
+    text = "\n".join([*(t.expr for t in targets()), (DEPLOYED / "rules.yml").read_text()])
+    asked = set(re.findall(r"(?<![:\w/-])anabranch_\w+", text))
     assert asked <= _known(), "no metric of Metrics or AuditMetrics"
 
 

@@ -170,8 +170,8 @@ found += filter(None, map(shutil.which, ("gcc", "cc", "g++", "make")))
 parts = json.load(open("/opt/anabranch/sbom.cdx.json"))["components"]
 print(json.dumps([found, sorted(part["name"].lower() for part in parts)]))
 """
-    found, listed = json.loads(stack.compose("exec", "-T", "weigh", "python", "-c", looked))
-    assert found == []
+    content, listed = json.loads(stack.compose("exec", "-T", "weigh", "python", "-c", looked))
+    assert content == []
     assert {"aiokafka", "faust-streaming", "numpy", "onnxruntime"} <= set(listed)
 
 
@@ -227,7 +227,7 @@ def test_a_component_is_scaled_killed_and_replaced_and_every_event_ends_once(sta
     said = stack.compose(*operator, "models", "promote", "card-fraud/risk-forest@2", "--json")
     promoted = json.loads(said.splitlines()[-1])
     assert promoted["version"] == 2
-    assert {it["state"] for it in promoted["workers"].values()} == {"running"}
+    assert {each["state"] for each in promoted["workers"].values()} == {"running"}
     decided = stack.decisions()
     wait_for(lambda: stack.decisions() > decided + 500, 90, "no more decisions come")
     stack.compose("stop", "producer")

@@ -44,7 +44,7 @@ from topics.settings import BrokerSettings, HomeSettings, SecuritySettings
 
 def pods(name: str) -> dict[str, Manifest]:
     sets = of_kind(resources(name), "StatefulSet")
-    return {name: it["spec"]["template"]["spec"] for name, it in sets.items()}
+    return {name: each["spec"]["template"]["spec"] for name, each in sets.items()}
 
 
 def test_the_committed_base_is_what_the_command_makes_of_the_pipeline_file() -> None:
@@ -57,7 +57,7 @@ def test_the_committed_base_is_what_the_command_makes_of_the_pipeline_file() -> 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_component_and_the_weighting_agent_has_what_it_needs(name: str) -> None:
     found, made = resources(name), pipeline(name)
-    expected = {workload_name(made, it) for it in components(made)}
+    expected = {workload_name(made, each) for each in components(made)}
     for kind in ("StatefulSet", "Service", "PodDisruptionBudget", "ScaledObject"):
         assert set(of_kind(found, kind)) == expected
 
@@ -67,9 +67,9 @@ def test_every_topic_is_made_as_the_code_makes_it(name: str) -> None:
     topology = Topology.of(pipeline(name))
     topics, configs = of_kind(resources(name), "KafkaTopic"), topic_configs(topology)
     assert set(topics) == set(topology.all)
-    for topic, it in topics.items():
-        assert it["spec"]["partitions"] == topology.partitions
-        given = {key: str(value) for key, value in it["spec"]["config"].items()}
+    for topic, each in topics.items():
+        assert each["spec"]["partitions"] == topology.partitions
+        given = {key: str(value) for key, value in each["spec"]["config"].items()}
         assert given.pop("min.insync.replicas") == "2"
         assert given == configs.get(topic, {})
 
@@ -85,8 +85,8 @@ def test_users_may_do_what_the_list_of_rights_says_and_no_more(name: str) -> Non
             ours.get(kind := rule["resource"]["type"], kind),
             rule["resource"]["name"],
         )
-        for who, it in users.items()
-        for rule in it["spec"]["authorization"]["acls"]
+        for who, each in users.items()
+        for rule in each["spec"]["authorization"]["acls"]
         for operation in rule["operations"]
     }
     assert given == {tuple(acl) for acl in acls(pipeline(name))}
@@ -100,10 +100,10 @@ def test_a_pod_runs_its_component_as_its_own_user(name: str) -> None:
         pod = pods(name)[workload_name(made, component)]
         (container,) = pod["containers"]
         assert container["args"][2:4] == ["--component", component]
-        environment = {it["name"]: it.get("value") for it in container["env"]}
+        environment = {each["name"]: each.get("value") for each in container["env"]}
         who = environment["ANABRANCH_SASL_USERNAME"]
         assert who in users
-        secrets = {it["secret"]["secretName"] for it in pod["volumes"] if "secret" in it}
+        secrets = {each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each}
         assert secrets == {who, "kafka-cluster-ca-cert"}
 
 
@@ -124,12 +124,12 @@ def test_every_variable_of_a_pod_is_a_setting() -> None:
         for name in settings.model_fields
     }
     for pod in pods("card-fraud").values():
-        assert {it["name"] for it in pod["containers"][0]["env"]} <= known
+        assert {each["name"] for each in pod["containers"][0]["env"]} <= known
 
 
 def test_a_pods_name_is_its_name_in_the_consumer_group() -> None:
     for pod in pods("card-fraud").values():
-        (own,) = [it for it in pod["containers"][0]["env"] if "valueFrom" in it]
+        (own,) = [each for each in pod["containers"][0]["env"] if "valueFrom" in each]
         assert own["name"] == "ANABRANCH_INSTANCE_ID"
         assert own["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
 
@@ -152,14 +152,14 @@ def test_pods_are_restricted(name: str) -> None:
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert not pod["automountServiceAccountToken"]
         assert {"requests", "limits"} <= set(container["resources"])
-        writable = [it for it in container["volumeMounts"] if not it.get("readOnly")]
-        assert [it["mountPath"] for it in writable] == ["/tmp"]  # noqa: S108  # the pod's own
+        writable = [each for each in container["volumeMounts"] if not each.get("readOnly")]
+        assert [each["mountPath"] for each in writable] == ["/tmp"]  # noqa: S108  # the pod's own
 
 
 def test_probes_ask_what_the_metrics_port_answers() -> None:
     for pod in pods("card-fraud").values():
         (container,) = pod["containers"]
-        paths = {it: container[it]["httpGet"]["path"] for it in
+        paths = {each: container[each]["httpGet"]["path"] for each in
                  ("startupProbe", "livenessProbe", "readinessProbe")}  # fmt: skip
         assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz",
                          "readinessProbe": "/readyz"}  # fmt: skip
@@ -195,25 +195,25 @@ def test_components_that_are_fused_run_in_one_pod_that_scales_on_what_they_read_
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_component_has_more_workers_than_there_are_partitions(name: str) -> None:
-    for it in of_kind(resources(name), "ScaledObject").values():
-        least, most = it["spec"]["minReplicaCount"], it["spec"]["maxReplicaCount"]
+    for each in of_kind(resources(name), "ScaledObject").values():
+        least, most = each["spec"]["minReplicaCount"], each["spec"]["maxReplicaCount"]
         assert 1 <= least <= most == pipeline(name).partitions
-        assert it["spec"]["fallback"]["replicas"] <= most
+        assert each["spec"]["fallback"]["replicas"] <= most
 
 
 def test_no_secret_is_written_down() -> None:
     assert not of_kind(resources("card-fraud"), "Secret")
-    assert not [it for it in strings(resources("card-fraud")) if "PRIVATE KEY" in it]
+    assert not [each for each in strings(resources("card-fraud")) if "PRIVATE KEY" in each]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kustomization_names_files_that_are_there_and_patches_what_is_there(name: str) -> None:
     files, found = generated(name), resources(name)
     base: Any = yaml.safe_load(files["base/kustomization.yaml"])
-    assert {f"base/{it}" for it in base["resources"]} | {
+    assert {f"base/{each}" for each in base["resources"]} | {
         "base/kustomization.yaml", "base/pipeline.yaml"
     } == {path for path in files if path.startswith("base/")}  # fmt: skip
-    kinds = {(it["apiVersion"], it["kind"]) for it in found}
+    kinds = {(each["apiVersion"], each["kind"]) for each in found}
     for overlay in ("dev", "production"):
         content: Any = yaml.safe_load(files[f"overlays/{overlay}/kustomization.yaml"])
         assert content["resources"] == ["../../base"]
@@ -227,7 +227,7 @@ def test_a_kustomization_names_files_that_are_there_and_patches_what_is_there(na
 def test_what_pods_refer_to_is_made_here_or_by_strimzi(name: str) -> None:
     files, found, prefix = generated(name), resources(name), pipeline(name).name
     base: Any = yaml.safe_load(files["base/kustomization.yaml"])
-    maps = {it["name"] for it in base["configMapGenerator"]}
+    maps = {each["name"] for each in base["configMapGenerator"]}
     claims, users = of_kind(found, "PersistentVolumeClaim"), of_kind(found, "KafkaUser")
     for pod in pods(name).values():
         for volume in pod["volumes"]:
@@ -241,16 +241,20 @@ def test_what_pods_refer_to_is_made_here_or_by_strimzi(name: str) -> None:
 @pytest.mark.parametrize(("overlay", "least", "replicas"), [("dev", 1, 1), ("production", 2, 3)])
 def test_kustomize_builds_the_committed_overlays(overlay: str, least: int, replicas: int) -> None:
     found = built(COMMITTED, overlay)
-    assert {it["metadata"]["namespace"] for it in found} == {"kafka"}
-    assert {it["spec"]["replicas"] for it in of_kind(found, "KafkaTopic").values()} == {replicas}
+    assert {each["metadata"]["namespace"] for each in found} == {"kafka"}
+    assert {each["spec"]["replicas"] for each in of_kind(found, "KafkaTopic").values()} == {
+        replicas
+    }
     scaled = of_kind(found, "ScaledObject").values()
-    assert {it["spec"]["minReplicaCount"] for it in scaled} == {least}
+    assert {each["spec"]["minReplicaCount"] for each in scaled} == {least}
     sets = of_kind(found, "StatefulSet").values()
-    images = {it["spec"]["template"]["spec"]["containers"][0]["image"] for it in sets}
+    images = {each["spec"]["template"]["spec"]["containers"][0]["image"] for each in sets}
     assert images == {"anabranch:dev" if overlay == "dev" else "anabranch:0.1.0"}
-    (of_pipeline,) = [it for it in of_kind(found, "ConfigMap") if "-pipeline-" in it]
-    for it in sets:
-        assert of_pipeline in list(strings(it)), "the hash of the pipeline file is not in the pods"
+    (of_pipeline,) = [each for each in of_kind(found, "ConfigMap") if "-pipeline-" in each]
+    for each in sets:
+        assert of_pipeline in list(strings(each)), (
+            "the hash of the pipeline file is not in the pods"
+        )
 
 
 def test_a_second_run_keeps_overlays_and_drops_what_is_no_component_any_more(
@@ -270,10 +274,10 @@ def test_a_second_run_keeps_overlays_and_drops_what_is_no_component_any_more(
 
 
 def test_the_command_says_what_it_has_written(tmp_path: Path) -> None:
-    said = CliRunner().invoke(
+    done = CliRunner().invoke(
         app, ["deploy", "kubernetes", "tumour-triage", "-o", str(tmp_path), "--kafka", "central"]
     )
-    assert said.exit_code == 0, said.output
+    assert done.exit_code == 0, done.output
     topics = (tmp_path / "base" / "topics.yaml").read_text()
     assert "strimzi.io/cluster: central" in topics
 
@@ -281,9 +285,9 @@ def test_the_command_says_what_it_has_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["--kafka", "--image", "--monitoring"])
 def test_a_name_that_kubernetes_would_refuse_is_a_wrong_option(option: str, tmp_path: Path) -> None:
     words = ["deploy", "kubernetes", "card-fraud", "-o", str(tmp_path), option, "No Name"]
-    said = CliRunner().invoke(app, words)
-    assert said.exit_code == 2
-    assert option in said.output
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert option in done.output
 
 
 @pytest.mark.parametrize("name", ["x" * 60, "ends-with-"])

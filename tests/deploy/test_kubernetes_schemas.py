@@ -32,38 +32,38 @@ def checked_by_model(manifest: Manifest) -> None:
 
 def test_every_resource_is_held_against_a_schema() -> None:
     for name in NAMES:
-        apis = {it["apiVersion"] for it in resources(name)}
+        apis = {each["apiVersion"] for each in resources(name)}
         assert apis == {*OURS, STRIMZI, KEDA, PROMETHEUS}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_kubernetes_takes_what_is_its_own(name: str) -> None:
-    for it in resources(name):
-        if it["apiVersion"] in OURS:
-            kubernetes_validate.validate(it, VERSION, strict=True)
+    for each in resources(name):
+        if each["apiVersion"] in OURS:
+            kubernetes_validate.validate(each, VERSION, strict=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_keda_and_the_prometheus_operator_take_what_is_theirs(name: str) -> None:
-    for it in resources(name):
-        if it["apiVersion"] in (KEDA, PROMETHEUS):
-            checked_by_model(it)
+    for each in resources(name):
+        if each["apiVersion"] in (KEDA, PROMETHEUS):
+            checked_by_model(each)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("name", NAMES)
 def test_what_kustomize_builds_is_taken_too(name: str, overlay: str, tmp_path: Path) -> None:
-    for it in built(written(name, tmp_path), overlay):
-        if it["apiVersion"] in OURS:
-            kubernetes_validate.validate(it, VERSION, strict=True)
-        elif it["apiVersion"] != STRIMZI:
-            checked_by_model(it)
+    for each in built(written(name, tmp_path), overlay):
+        if each["apiVersion"] in OURS:
+            kubernetes_validate.validate(each, VERSION, strict=True)
+        elif each["apiVersion"] != STRIMZI:
+            checked_by_model(each)
 
 
 def test_a_wrong_field_is_found_by_each_of_them() -> None:
     found = resources("card-fraud")
-    for it in (of_kind(found, "StatefulSet"), of_kind(found, "Service")):
-        wrong = {**next(iter(it.values()))}
+    for each in (of_kind(found, "StatefulSet"), of_kind(found, "Service")):
+        wrong = {**next(iter(each.values()))}
         wrong["spec"] = {**wrong["spec"], "replica": 3}
         with pytest.raises(kubernetes_validate.ValidationError):
             kubernetes_validate.validate(wrong, VERSION, strict=True)
@@ -83,13 +83,13 @@ def strimzi() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.kafka
 def test_strimzi_takes_topics_and_users(strimzi: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    every = [it for name in NAMES for it in resources(name)]
+    every = [each for name in NAMES for each in resources(name)]
     if shutil.which("kubectl") or shutil.which("kustomize"):
-        every += [it for overlay in OVERLAYS for it in built(COMMITTED, overlay)]
-    theirs = [it for it in every if it["apiVersion"] == STRIMZI]
-    assert {it["kind"] for it in theirs} == set(strimzi)
-    for it in theirs:
-        jsonschema.validate(it, strimzi[it["kind"]], cls=jsonschema.Draft7Validator)
+        every += [each for overlay in OVERLAYS for each in built(COMMITTED, overlay)]
+    theirs = [each for each in every if each["apiVersion"] == STRIMZI]
+    assert {each["kind"] for each in theirs} == set(strimzi)
+    for each in theirs:
+        jsonschema.validate(each, strimzi[each["kind"]], cls=jsonschema.Draft7Validator)
 
 
 @pytest.mark.kafka

@@ -18,9 +18,9 @@ USERS = ("admin", "p.weigh", "p.producer")
 def secrets(tmp_path: Path) -> Path:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
-    made = tmp_path / "secrets"
-    subprocess.run([SCRIPT, made, *USERS], check=True)
-    return made
+    path = tmp_path / "secrets"
+    subprocess.run([SCRIPT, path, *USERS], check=True)
+    return path
 
 
 def test_the_brokers_certificate_is_vouched_for_and_names_it(secrets: Path) -> None:

@@ -43,7 +43,7 @@ def commands() -> Iterator[str]:
     for page in PAGES:
         text = page.read_text()
         yield from re.findall(r"^    (anabranch [^#\n]+)", text, flags=re.MULTILINE)
-        yield from (it for it in re.findall(r"`(anabranch [^`]+)`", text) if " " in it[10:])
+        yield from (each for each in re.findall(r"`(anabranch [^`]+)`", text) if " " in each[10:])
 
 
 @pytest.mark.parametrize("line", sorted(set(commands())))
@@ -101,14 +101,17 @@ async def test_a_second_cluster_decides_the_same_at_other_offsets_from_a_copied_
         after = await decisions_of(standby, own.pipeline)
 
     def said(decisions: list[dict[str, object]]) -> dict[object, tuple[object, object]]:
-        return {it["event_id"]: (it["score"], it["decision"]) for it in decisions}
+        return {
+            decision["event_id"]: (decision["score"], decision["decision"])
+            for decision in decisions
+        }
 
     def offsets(decisions: list[dict[str, Any]]) -> dict[str, int]:
-        return {it["event_id"]: it["source"]["offset"] for it in decisions}
+        return {decision["event_id"]: decision["source"]["offset"] for decision in decisions}
 
     assert said(after) == said(before)
     assert len(said(after)) == len(events)
-    assert {at - offsets(before)[it] for it, at in offsets(after).items()} == {3}
+    assert {at - offsets(before)[each] for each, at in offsets(after).items()} == {3}
 
 
 @pytest.mark.integration
@@ -129,7 +132,7 @@ async def test_events_that_are_ahead_of_the_pipeline_file_are_decided_once_it_kn
         assert (audit.total.decided, audit.total.dead) == (40, 20)
     mended = Trained(own.home, load_pipeline(path), own.registry)
     async with pipeline_running(mended, broker):
-        code, said = await run(mended, broker, "redrive", "--reason", "InvalidEvent")
-        assert code == 0, said
+        code, output = await run(mended, broker, "redrive", "--reason", "InvalidEvent")
+        assert code == 0, output
         audit = await settled(broker, own.pipeline, 60)
     assert (audit.total.decided, audit.total.dead, audit.total.lost) == (60, 0, 0)

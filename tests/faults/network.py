@@ -100,11 +100,11 @@ table inet anabranch_faults {{
 """
     if shutil.which("nft") is None:
         pytest.skip("losing packets needs nft (Debian's nftables)")
-    made = subprocess.run(
+    done = subprocess.run(
         ["nft", "-f", "-"], input=table, text=True, capture_output=True, check=False
     )
-    if made.returncode:
-        pytest.skip(f"losing packets needs the rights of root: {made.stderr.strip()[:200]}")
+    if done.returncode:
+        pytest.skip(f"losing packets needs the rights of root: {done.stderr.strip()[:200]}")
     try:
         yield
     finally:

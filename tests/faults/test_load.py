@@ -108,8 +108,8 @@ def assert_still_there(workers: Workers) -> None:
     assert workers.process is not None
     assert workers.process.poll() is None
     assert workers.said is not None
-    said = workers.said.read_text()
-    assert "another worker may own" not in said, "it was thrown out of its group"
+    text = workers.said.read_text()
+    assert "another worker may own" not in text, "it was thrown out of its group"
 
 
 @pytest.mark.core

@@ -59,10 +59,10 @@ async def test_model_that_cannot_be_used(
         refused = scene.workers("decision")
         assert await refused.ended(30) == 1
         assert refused.said is not None
-        said = refused.said.read_text().strip()
-        assert said.startswith("error: ")
-        assert len(said.splitlines()) == 1
-        assert "decision" in said
+        text = refused.said.read_text().strip()
+        assert text.startswith("error: ")
+        assert len(text.splitlines()) == 1
+        assert "decision" in text
         for path, content in kept.items():
             path.write_bytes(content)
         refused.start()

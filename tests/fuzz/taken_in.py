@@ -63,7 +63,7 @@ def event(data: bytes) -> DecodedEvents:
     label = MEDIA_TYPES[data[0] % len(MEDIA_TYPES)] if data else None
     record = Record(data[1:], (("Content-Type", label),))
     made = _DECODER.decode([GOOD, record, GOOD])
-    assert [it for it in made.valid.tolist() if it != 1] == [0, 2]
+    assert [each for each in made.valid.tolist() if each != 1] == [0, 2]
     assert len(made.failures) == 3 - len(made.valid)
     for failure in made.failures:
         assert failure.error
@@ -77,7 +77,7 @@ def event(data: bytes) -> DecodedEvents:
     for time_ms in made.times_ms.tolist():
         assert rfc3339_time(time_ms).endswith("Z")
     alone = _DECODER.decode([record])
-    assert [it.reason for it in alone.failures] == [it.reason for it in made.failures]
+    assert [each.reason for each in alone.failures] == [each.reason for each in made.failures]
     return made
 
 

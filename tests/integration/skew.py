@@ -29,7 +29,7 @@ async def check_no_skew(
         found = await _streamed(trained, broker, name)
         missing = wanted.keys() - found.keys()
         assert not missing, f"{name}: {len(missing)} rows are missing, {sorted(missing)[:5]}"
-        wrong = [row for row, said in found.items() if any(it != wanted[row] for it in said)]
+        wrong = [row for row, said in found.items() if any(each != wanted[row] for each in said)]
         assert not wrong, f"{name}: {len(wrong)} rows differ, {sorted(wrong)[:5]}"
     decisions = await decisions_of(broker, trained.pipeline)
     assert not any(decision["degraded"] for decision in decisions)

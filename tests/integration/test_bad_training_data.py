@@ -80,7 +80,9 @@ def table(head: str = HEAD, **columns: Callable[[int], object]) -> Callable[[Pat
 def nan_parquet(folder: Path) -> Path:
     columns = dict(zip(HEAD.split(","), zip(*rows(amount=lambda _: float("nan")), strict=True),
                        strict=True))  # fmt: skip
-    pq.write_table(pa.table({name: list(it) for name, it in columns.items()}), folder / "n.parquet")
+    pq.write_table(
+        pa.table({name: list(each) for name, each in columns.items()}), folder / "n.parquet"
+    )
     return folder / "n.parquet"
 
 
@@ -188,7 +190,7 @@ def refused(folder: Path, message: str, *words: str) -> None:
     assert re.search(message, line), line
     told = done.stderr.splitlines()
     assert told[-1] == line, "nothing behind it"
-    assert [it for it in (folder / "home").rglob("*") if it.is_file()] == []
+    assert [each for each in (folder / "home").rglob("*") if each.is_file()] == []
 
 
 def test_some_bad_rows_and_a_constant_column_are_said_and_trained_without(tmp_path: Path) -> None:

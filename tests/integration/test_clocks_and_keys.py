@@ -94,9 +94,9 @@ async def counts(
 async def errors(trained: Trained, broker: BrokerSettings) -> dict[tuple[int, int], str]:
     """The dead letters' class of error, by partition and offset."""
     letters = await records_of(broker, Topology.of(trained.pipeline).dead_letters)
-    about = [{name: value.decode() for name, value in it.headers} for it in letters]
-    return {(int(it["x-error-partition"]), int(it["x-error-offset"])): it["x-error-class"]
-            for it in about}  # fmt: skip
+    about = [{name: value.decode() for name, value in letter.headers} for letter in letters]
+    return {(int(each["x-error-partition"]), int(each["x-error-offset"])): each["x-error-class"]
+            for each in about}  # fmt: skip
 
 
 @pytest.mark.parametrize("beyond", ["refuse", "clip"])
@@ -110,7 +110,7 @@ async def test_windows_are_right_after_an_event_of_2126(
     records = [event(ms) for ms in times]
     records.insert(3, event(ahead_ms, times[2]))  # a wrong event time
     records.insert(6, event(ahead_ms + 1, ahead_ms))  # and a wrong clock altogether
-    found = await counts(trained, broker, [(1, record) for record in records])
+    counted = await counts(trained, broker, [(1, record) for record in records])
     if beyond == "refuse":
         wanted = [1, 2, 3, None, 4, 5, None, 6, 7, 8]
         assert await errors(trained, broker) == {
@@ -123,7 +123,7 @@ async def test_windows_are_right_after_an_event_of_2126(
         assert not await errors(trained, broker)
     for offset, count in enumerate(wanted):
         if count is not None:
-            assert found[1, offset] == [count, count], offset
+            assert counted[1, offset] == [count, count], offset
     marked = {
         (name, offset)
         for name in ("features", "terminals", "large")
@@ -171,11 +171,11 @@ async def test_rows_that_have_no_room_to_wait_are_read_again_and_none_is_lost(
     async with pipeline_running(trained, broker):
         audit = await settled(broker, trained.pipeline, events)
     assert audit.passed
-    found = await outputs_of(broker, trained, ("terminals",))
+    outputs = await outputs_of(broker, trained, ("terminals",))
     counted = {(partition, offset): json.loads(record.value or b"")["transaction_id"]
                for partition, records in enumerate(sent)
                for offset, record in enumerate(records)}  # fmt: skip
-    assert found == {
+    assert outputs == {
         at: [(int(name.removeprefix("tx-")) - first_ms) // 1000 + 1] for at, name in counted.items()
     }
     assert went_back, "there was room for all of them"
@@ -191,15 +191,15 @@ async def test_events_of_one_key_from_two_partitioners(
     now_ms = int(time.time() * 1000)
     records = [event(now_ms - 60_000 + 1000 * number) for number in range(8)]
     sent = [((placed, elsewhere)[number % 2], record) for number, record in enumerate(records)]
-    found = await counts(trained, broker, sent)
-    by_customer = [found[partition, number // 2][0] for number in range(8)
+    counted = await counts(trained, broker, sent)
+    by_customer = [counted[partition, number // 2][0] for number in range(8)
                    for partition in [(placed, elsewhere)[number % 2]]
-                   if (partition, number // 2) in found]  # fmt: skip
+                   if (partition, number // 2) in counted]  # fmt: skip
     if keys == "refuse":
         assert await errors(trained, broker) == {
             (elsewhere, offset): "WrongPartition" for offset in range(4)
         }
-        assert [found[placed, offset] for offset in range(4)] == [[n, n] for n in (1, 2, 3, 4)]
+        assert [counted[placed, offset] for offset in range(4)] == [[n, n] for n in (1, 2, 3, 4)]
     elif keys == "rekey":
         assert by_customer == [1, 2, 3, 4, 5, 6, 7, 8]
     else:

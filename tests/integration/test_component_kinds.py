@@ -107,7 +107,7 @@ async def test_it_is_fitted_runs_and_decides(tmp_path: Path, broker: BrokerSetti
         await publish(broker, own.pipeline, simulated(own.pipeline, EVENTS), 5000)
         audit = await settled(broker, own.pipeline, EVENTS)
     assert audit.passed
-    decisions = [Decision.model_validate(it) for it in await decisions_of(broker, own.pipeline)]
+    decisions = [Decision.model_validate(each) for each in await decisions_of(broker, own.pipeline)]
     assert len(decisions) == EVENTS
     for decision in decisions:
         assert {*decision.contributions} == {"large", "judged"}

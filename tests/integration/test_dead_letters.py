@@ -93,9 +93,9 @@ async def run(own: Trained, broker: BrokerSettings, *words: str) -> tuple[int, A
         anabranch, own, "dead-letters", command, str(own.file.path), *options, "--json",
         broker=broker.broker,
     )  # fmt: skip
-    said = [json.loads(line) for line in done.stdout.splitlines()]
-    assert said or command == "list", done.stderr
-    return done.returncode, said if command == "list" else said[0]
+    content = [json.loads(line) for line in done.stdout.splitlines()]
+    assert content or command == "list", done.stderr
+    return done.returncode, content if command == "list" else content[0]
 
 
 async def attempts_of(broker: BrokerSettings, topic: str, header: str) -> Counter[int]:
@@ -114,11 +114,11 @@ async def test_a_mended_component_decides_what_it_failed_on_and_the_others_compu
         audit = await settled(broker, own.pipeline, EVENTS)
         assert audit.total.dead == len(dead) > 100
         mend(own)
-        code, said = await run(own, broker, "redrive")
-        assert (code, said["redriven"], said["decided"]) == (0, len(dead), len(dead))
+        code, output = await run(own, broker, "redrive")
+        assert (code, output["redriven"], output["decided"]) == (0, len(dead), len(dead))
         assert await run(own, broker, "list") == (0, [])
-        code, said = await run(own, broker, "redrive")
-        assert (code, said["redriven"], said["skipped"]) == (0, 0, {"healed": len(dead)})
+        code, output = await run(own, broker, "redrive")
+        assert (code, output["redriven"], output["skipped"]) == (0, 0, {"healed": len(dead)})
         async with InFlight.of(broker, topology) as in_flight:
             assert await in_flight.count() == 0
     assert rows_counted(own, "large") == rows_counted(own, "mendable") == EVENTS
@@ -181,14 +181,14 @@ async def test_a_poison_message_is_given_up_after_three_attempts(
         await publish(broker, own.pipeline, [event], 100)
         await settled(broker, own.pipeline, 1)
         for attempt in (2, 3):
-            code, said = await run(own, broker, "redrive", "--stage", "mendable")
-            assert (code, said["redriven"], said["dead_again"]) == (1, 1, 1)
+            code, output = await run(own, broker, "redrive", "--stage", "mendable")
+            assert (code, output["redriven"], output["dead_again"]) == (1, 1, 1)
             _, (letter,) = await run(own, broker, "list")
             assert letter["attempt"] == attempt
         assert (letter["state"], letter["class"]) == ("given up", "ArithmeticError")
-        code, said = await run(own, broker, "show", letter["place"])
-        assert (code, said["value"]) == (0, orjson.loads(event[1]))
-        assert (said["attempt"], said["reason"]) == (3, "a multiple of four")
+        code, output = await run(own, broker, "show", letter["place"])
+        assert (code, output["value"]) == (0, orjson.loads(event[1]))
+        assert (output["attempt"], output["reason"]) == (3, "a multiple of four")
         nowhere = await asyncio.to_thread(
             anabranch, own, "dead-letters", "show", str(own.file.path), "3@99",
             broker=broker.broker,
@@ -200,8 +200,8 @@ async def test_a_poison_message_is_given_up_after_three_attempts(
         )
         assert letter["place"] in listed.stdout
         assert "1 dead letters: 1 given up" in listed.stdout
-        code, said = await run(own, broker, "redrive")
-        assert (code, said["redriven"], said["skipped"]) == (0, 0, {"given up": 1})
+        code, output = await run(own, broker, "redrive")
+        assert (code, output["redriven"], output["skipped"]) == (0, 0, {"given up": 1})
         attempts = await attempts_of(broker, topology.dead_letters, "x-error-attempt")
         assert attempts == {1: 1, 2: 1, 3: 1}
         audit = await settled(broker, own.pipeline, 1)
@@ -209,8 +209,8 @@ async def test_a_poison_message_is_given_up_after_three_attempts(
         assert (audit.total.dead, audit.total.redriven) == (1, 1)
 
         mend(own)
-        code, said = await run(own, broker, "redrive", "--attempts", "4")
-        assert (code, said["decided"]) == (0, 1)
+        code, output = await run(own, broker, "redrive", "--attempts", "4")
+        assert (code, output["decided"]) == (0, 1)
     assert rows_counted(own, "large") == 1
     (decision,) = await records_of(broker, topology.decisions)
     assert dict(decision.headers)[ATTEMPT_HEADER] == b"4"
@@ -228,7 +228,7 @@ async def test_what_is_no_redrive_record_ends_nothing_and_one_that_nobody_deals_
         before = await settled(broker, own.pipeline, EVENTS)
         mend(own)
         letters = await read_dead_letters(broker, own.pipeline, payloads=True)
-        letter, other, *_ = [it for it in letters.newest.values() if it.partition == 2]
+        letter, other, *_ = [each for each in letters.newest.values() if each.partition == 2]
         selection = Selection(ready=[letter])
         (redrive,) = redrive_records(own.pipeline, selection, {})
         alive = next(o for o in range(EVENTS) if Coordinates(2, o) not in letters.newest)
@@ -244,7 +244,7 @@ async def test_what_is_no_redrive_record_ends_nothing_and_one_that_nobody_deals_
         unaddressed = changed(redrive, next="a-component-of-before")
         written = [
             Record(None, b"what is this", 1),
-            *(encode_redrive(it, 1) for it in (*forged, unaddressed)),
+            *(encode_redrive(each, 1) for each in (*forged, unaddressed)),
         ]
         await publish_raw(broker, topology.redrive, 2, written)
         await decided(broker, own.pipeline, before.total.decided + 1)

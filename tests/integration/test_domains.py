@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agents.publish import publisher as publishing
-from models.report.metrics import ranking
+from models.report.quality import ranking
 from models.simulators import SIMULATORS
 from tests.integration.harness import (
     decisions_of,

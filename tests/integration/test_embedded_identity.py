@@ -32,7 +32,9 @@ async def test_workers_go_on_where_the_records_that_they_have_dealt_with_are_gon
     for _ in range(4):  # 8 MB, of which 5 MiB are kept
         large = [Record(None, b"x" * _LARGE, int(time.time() * 1000)) for _ in range(10)]
         await publish_raw(broker, topology.events, 0, large)
-    kept = [it.offset for it in await records_of(broker, topology.events) if it.partition == 0]
+    kept = [
+        each.offset for each in await records_of(broker, topology.events) if each.partition == 0
+    ]
     assert min(kept) > 0
     async with pipeline_running(trained, broker) as workers:
         await publish(broker, trained.pipeline, simulated(trained.pipeline, 200, seed=8), 2000)

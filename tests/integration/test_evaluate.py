@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from models.report.handbook import BOOK_WEEKS, Outcomes, protocol_figures, train_rows
+from models.report.handbook import BOOK_WEEKS, OutcomeColumns, protocol_figures, train_rows
 from models.report.handbook import test_rows as rows_to_test
 from tests.integration.handbook import folder as folder_of_handbook
 from tests.integration.harness import Trained
@@ -54,16 +54,16 @@ def test_decisions_of_the_test_days_are_scored_for_every_stage(
         "--events-from", "2018-04-06", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert list(found)[:4] == [*FIGURES, "rows"]
-    assert list(found["rows"]) == STAGES
-    assert all(list(row) == FIGURES for row in found["rows"].values())
-    assert found["auc"] > 0.8
-    assert found["rows"]["risk-linear"]["auc"] > 0.8
+    content = json.loads(done.stdout)
+    assert list(content)[:4] == [*FIGURES, "rows"]
+    assert list(content["rows"]) == STAGES
+    assert all(list(row) == FIGURES for row in content["rows"].values())
+    assert content["auc"] > 0.8
+    assert content["rows"]["risk-linear"]["auc"] > 0.8
     events = pq_rows(folder, date(2018, 4, 6))
-    assert found["events"] == events
-    assert (found["decisions"], found["dead_letters"]) == (events - 1, 1)
-    assert (found["unaccounted"], found["duplicates"], found["degraded"]) == (0, 0, 0)
+    assert content["events"] == events
+    assert (content["decisions"], content["dead_letters"]) == (events - 1, 1)
+    assert (content["unaccounted"], content["duplicates"], content["degraded"]) == (0, 0, 0)
     assert not list(trained.home.glob("registry/card-fraud/features/2"))
 
 
@@ -104,7 +104,7 @@ def test_the_protocol_gives_the_handbook_s_figures_on_its_own_features() -> None
     inputs = [transactions["TX_AMOUNT"].to_numpy()]
     inputs += [features[n].to_numpy() for n in features.column_names if n != "TRANSACTION_ID"]
     x = np.column_stack(inputs)
-    outcomes = Outcomes(
+    outcomes = OutcomeColumns(
         transactions["TX_DATETIME"].to_numpy().astype("datetime64[D]").astype(np.int64),
         transactions["CUSTOMER_ID"].to_numpy().astype(object),
         transactions["TX_FRAUD"].to_numpy().astype(np.bool_),

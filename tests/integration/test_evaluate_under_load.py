@@ -23,7 +23,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from agents.commands import labelled_events
 from agents.components.catalogue import open_component
-from agents.demo.evaluation_data import LabelledEvent
+from agents.demo.evaluation_data import EvaluationEvent
 from agents.demo.evaluation_stream import Evaluation, NotDecided
 from agents.process.child_process import WorkerProcess, WorkersEnded
 from agents.workers.stage_metrics import StageStats
@@ -97,7 +97,7 @@ def pipeline_file(home: Path, **options: float) -> Path:
     """Card fraud with a component of one's own and a deadline that a busy machine misses."""
     content: dict[str, Any] = yaml.safe_load(find_pipeline("card-fraud").read_text())
     odd = {"name": "slow", "import": "odd:Odd", "options": options, "from": ["features"]}
-    kept = [it for it in content["components"] if it["name"] in (*STAGES, "terminals")]
+    kept = [each for each in content["components"] if each["name"] in (*STAGES, "terminals")]
     content["components"] = [*kept, odd]
     content["outcomes"] = {"delay": "2d"}
     content["weighting"] = {"from": STAGES, "deadline_ms": DEADLINE_MS, "stall_timeout_s": 1}
@@ -150,18 +150,18 @@ def test_a_slow_stage_costs_time_and_no_digit_of_the_figures(
     done = evaluated(tmp_path, path, transactions)
     assert done.returncode == 0, done.stderr
     assert f"{path} says of late ones (weighting.deadline_ms {DEADLINE_MS})" in done.stderr
-    found = json.loads(done.stdout)
-    assert (found["decisions"], found["dead_letters"]) == (ROWS_A_DAY * DAYS - 1, 1)
-    assert (found["unaccounted"], found["duplicates"], found["degraded"]) == (0, 0, 0)
+    content = json.loads(done.stdout)
+    assert (content["decisions"], content["dead_letters"]) == (ROWS_A_DAY * DAYS - 1, 1)
+    assert (content["unaccounted"], content["duplicates"], content["degraded"]) == (0, 0, 0)
 
     pipeline = load_pipeline(path).pipeline
     scores, tested = scores_without_kafka(pipeline, tmp_path, transactions)
     labels = labelled_events.from_file(
         pipeline, str(transactions / "transactions.parquet")
     ).labels[tested]  # fmt: skip
-    assert found["tested"] == len(labels) + 1, "and the invalid one"
+    assert content["tested"] == len(labels) + 1, "and the invalid one"
     labels = np.append(labels, [bool(parquet.read_table(transactions)["TX_FRAUD"][-1].as_py())])
-    figures = {"composed": found, **found["rows"]}
+    figures = {"composed": content, **content["rows"]}
     for name, values in scores.items():
         said = np.append(values[tested], [0.0])  # an event without a decision alarms nobody
         assert figures[name]["auc"] == roc_auc_score(labels, said), name
@@ -174,8 +174,8 @@ def test_a_demo_whose_stage_is_slow_degrades_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     done = anabranch_in(tmp_path, "demo", path, "--events", "3000", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["events"], found["decisions"], found["degraded"]) == (3000, 3000, 0)
+    content = json.loads(done.stdout)
+    assert (content["events"], content["decisions"], content["degraded"]) == (3000, 3000, 0)
 
 
 def test_there_are_no_figures_where_a_stage_fails_on_valid_events(
@@ -183,10 +183,10 @@ def test_there_are_no_figures_where_a_stage_fails_on_valid_events(
 ) -> None:
     done = evaluated(tmp_path, pipeline_file(tmp_path, fails_at=ODD_AMOUNT), transactions)
     assert done.returncode == 1
-    found = json.loads(done.stdout)
-    assert "auc" not in found
-    assert "rows" not in found
-    assert found["degraded"] == ODD_ROWS
+    content = json.loads(done.stdout)
+    assert "auc" not in content
+    assert "rows" not in content
+    assert content["degraded"] == ODD_ROWS
     said = f"{ODD_ROWS} were decided without a stage (slow {ODD_ROWS});"
     assert f"no figures: of {ROWS_A_DAY * DAYS:,} events {said}" in done.stderr
 
@@ -214,7 +214,7 @@ async def silent_workers() -> AsyncIterator[WorkerProcess]:
 def evaluation() -> Evaluation:
     pipeline = load_pipeline(find_pipeline("card-fraud")).pipeline
     events = [
-        LabelledEvent(key, value, json.loads(value)["occurred_at"], False)
+        EvaluationEvent(key, value, json.loads(value)["occurred_at"], False)
         for key, value in simulated(pipeline, 50)
     ]
     return Evaluation(pipeline, events=events)

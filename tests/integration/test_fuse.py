@@ -139,18 +139,18 @@ async def test_fused_components_write_the_bits_that_they_write_apart(
     events = simulated(of.pipeline, EVENTS)
     events[7:9] = [(events[7][0], b"{"), (events[8][0], b"{}")]  # two that cannot be read
     found: list[dict[str, Any]] = []
-    for it in (apart, together):
-        async with pipeline_running(it, broker, metrics) as workers:
-            assert ("-".join(names) in workers.apps) == (it is together)
-            await publish(broker, it.pipeline, events, 4000)
-            audit = await settled(broker, it.pipeline, EVENTS)
+    for each in (apart, together):
+        async with pipeline_running(each, broker, metrics) as workers:
+            assert ("-".join(names) in workers.apps) == (each is together)
+            await publish(broker, each.pipeline, events, 4000)
+            audit = await settled(broker, each.pipeline, EVENTS)
         assert (audit.total.lost, audit.total.duplicated, audit.total.dead) == (0, 0, 2)
-        parts = [spec.name for spec in it.pipeline.components]
-        signals = {name: await models_of(broker, it, name) for name in parts}
+        parts = [spec.name for spec in each.pipeline.components]
+        signals = {name: await models_of(broker, each, name) for name in parts}
         # How many zeros stand for a row without an output depends on its micro-batch.
         outputs = {
             name: {
-                at: row for at, row in (await outputs_of(broker, it, [name])).items() if any(row)
+                at: row for at, row in (await outputs_of(broker, each, [name])).items() if any(row)
             }
             for name in parts
         }
@@ -271,8 +271,8 @@ async def test_from_apart_to_fused_and_back_nothing_is_lost_or_made_twice(
         async with asyncio.timeout(PATIENCE_S):
             while len(await models_of(broker, own, "risk-forest")) < EVENTS:  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
-    for turn, it in enumerate((own, before), start=2):
-        async with pipeline_running(it, broker):
+    for turn, each in enumerate((own, before), start=2):
+        async with pipeline_running(each, broker):
             part = events[EVENTS * (turn - 1) : EVENTS * turn]
             await publish(broker, own.pipeline, part, 4000)
             audit = await settled(broker, own.pipeline, EVENTS * turn)

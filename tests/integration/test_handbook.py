@@ -212,11 +212,11 @@ def test_decisions_are_ahead_of_the_handbook_s_best_models() -> None:
         "--train", "2018-07-25/7", "--delay", "7", "--test", "7", "--json", timeout=1500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["unaccounted"], found["duplicates"]) == (0, 0)
-    assert found["auc"] > 0.871
-    assert found["average_precision"] > 0.658
-    assert found["card_precision_100"] > 0.291
+    content = json.loads(done.stdout)
+    assert (content["unaccounted"], content["duplicates"]) == (0, 0)
+    assert content["auc"] > 0.871
+    assert content["average_precision"] > 0.658
+    assert content["card_precision_100"] > 0.291
 
 
 @pytest.mark.faults

@@ -123,10 +123,10 @@ def test_commands_print_it_as_what_it_is(hostile: BrokerSettings) -> None:
             assert not OBEYED.search(done.output.replace("\n", "")), (name, form)
             assert "\nerror: lost" not in done.output, (name, form)
             if form:
-                said = [json.loads(line) for line in done.stdout.splitlines()]
-                assert said, name
+                content = [json.loads(line) for line in done.stdout.splitlines()]
+                assert content, name
                 exact = name not in ("audit", "topics", "watch reports")
-                assert not exact or HOSTILE in strings(said), (name, "is not exact")
+                assert not exact or HOSTILE in strings(content), (name, "is not exact")
             elif name.startswith("watch"):
                 assert shown in done.output or json.dumps(HOSTILE)[1:40] in done.output, name
 
@@ -173,5 +173,5 @@ def strings(value: Any) -> set[str]:
     if isinstance(value, Mapping):
         return strings([*value, *value.values()])
     if isinstance(value, list):
-        return {text for it in value for text in strings(it)}
+        return {text for each in value for text in strings(each)}
     return set()

@@ -166,7 +166,7 @@ async def test_a_promoted_version_takes_over_once_at_the_offset_that_is_noted(
         assert models == sorted(models), "once a version is replaced it never comes back"
         firsts = [offset for offset, model in rows if model.endswith("@2")]
         assert noted[FOREST, 2, partition].offset == firsts[0]
-    assert [(it.action, it.version, it.before) for it in state.audit] == [
+    assert [(each.action, each.version, each.before) for each in state.audit] == [
         ("promote", 1, None), ("promote", 2, 1),
     ]  # fmt: skip
     deployment = state.deployment(FOREST)
@@ -245,12 +245,12 @@ async def test_weights_and_policy_swap_the_same_way(two: Trained, broker: Broker
     async with promoter(two, broker) as ours:
         await ours.promote_weights(first.version)
     decisions = await streamed(two, broker, change)
-    for rows in by_partition(decisions, lambda it: (it["weights"], it["policy"])).values():
+    for rows in by_partition(decisions, lambda each: (each["weights"], each["policy"])).values():
         terms = [said for _, said in rows]
         assert terms == sorted(terms)
         assert terms[-1] == (second.version, f"{name}@7")
     for decision in decisions:
-        weights = {it["weight"] for it in decision["contributions"].values()}
+        weights = {each["weight"] for each in decision["contributions"].values()}
         assert (len(weights) == 1) == (decision["weights"] == second.version)
         assert decision["decision"] in ({"stop", "fine"} if decision["policy"].endswith("@7")
                                         else {"approve", "review", "decline"})  # fmt: skip
@@ -298,9 +298,9 @@ async def test_a_shadow_decides_nothing_and_says_what_it_would_on_a_topic_of_its
     comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
     async with follow_challenger(broker, two.pipeline, comparer) as follower:
         await follower.catch_up()
-    found = comparer.comparison()
-    assert (found.rows, found.canary_rows, found.failures) == (compared, 0, 0)
-    assert found.mean_difference > 0
+    comparison = comparer.comparison()
+    assert (comparison.rows, comparison.canary_rows, comparison.failures) == (compared, 0, 0)
+    assert comparison.mean_difference > 0
 
 
 async def test_a_challenger_that_outcomes_prove_better_is_promoted_by_compare(
@@ -320,9 +320,9 @@ async def test_a_challenger_that_outcomes_prove_better_is_promoted_by_compare(
     words = ("models", "compare", target, "--decide", "--json")
     done = await asyncio.to_thread(anabranch, opposed, *words, broker=broker.broker)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["rows"], found["labelled"], found["verdict"]) == (EVENTS, EVENTS, "better")
-    assert found["quality"]["challenger"]["brier"] < found["quality"]["champion"]["brier"]
+    content = json.loads(done.stdout)
+    assert (content["rows"], content["labelled"], content["verdict"]) == (EVENTS, EVENTS, "better")
+    assert content["quality"]["challenger"]["brier"] < content["quality"]["champion"]["brier"]
     async with ControlTopic(broker, topology) as control:
         deployment, audit = control.state.deployment(FOREST), control.state.audit
     assert deployment.champion
@@ -348,8 +348,9 @@ async def publish_outcomes(
         for offset, signal in zip(batch.rows.offsets.tolist(), batch.signal.tolist(), strict=True):
             higher[batch.partition, offset] = signal > said[batch.partition, offset]
     decisions: list[dict[str, Any]] = await decisions_of(broker, own.pipeline)
-    labels = {str(it["event_id"]): higher[it["source"]["partition"], it["source"]["offset"]]
-              for it in decisions}  # fmt: skip
+    sources = {str(decision["event_id"]): decision["source"] for decision in decisions}
+    labels = {name: higher[source["partition"], source["offset"]]
+              for name, source in sources.items()}  # fmt: skip
     outcomes = [
         (key, json.dumps(outcome_of(fields, event, label=labels[event[own.pipeline.event.id]])))
         for key, event in ((key, json.loads(value)) for key, value in events)
@@ -390,9 +391,9 @@ async def test_a_canary_decides_for_the_same_share_of_keys_all_the_time(
     comparer = Comparer(FOREST, f"{FOREST}@1", f"{FOREST}@2", two.pipeline.policy)
     async with follow_challenger(broker, two.pipeline, comparer) as follower:
         await follower.catch_up()
-    found = comparer.comparison()
-    assert found.canary_rows == sum(1 for _, d in told if forest_of(d).endswith("@2"))
-    assert found.rows > found.canary_rows > 0
+    comparison = comparer.comparison()
+    assert comparison.canary_rows == sum(1 for _, d in told if forest_of(d).endswith("@2"))
+    assert comparison.rows > comparison.canary_rows > 0
 
 
 async def test_a_worker_that_starts_runs_what_is_in_service_not_the_newest(
@@ -403,7 +404,7 @@ async def test_a_worker_that_starts_runs_what_is_in_service_not_the_newest(
     async with pipeline_running(two, broker):
         await publish(broker, two.pipeline, events, 2000)
         await settled(broker, two.pipeline, len(events))
-    assert {forest_of(it) for it in await decisions_of(broker, two.pipeline)} == {f"{FOREST}@1"}
+    assert {forest_of(each) for each in await decisions_of(broker, two.pipeline)} == {f"{FOREST}@1"}
 
 
 async def test_what_others_write_on_the_control_topic_stops_nobody(
@@ -491,7 +492,7 @@ async def reports_of(own: Trained, broker: BrokerSettings, what: str) -> list[Wo
     async with ControlTopic(broker, Topology.of(own.pipeline)) as control:
         control.listen()
         while not (
-            said := [it for (name, _), it in control.reports.workers.items() if name == what]
+            said := [each for (name, _), each in control.reports.workers.items() if name == what]
         ):
             await control.more()
         return said
@@ -587,9 +588,11 @@ async def test_reports_of_older_workers_on_the_control_topic_are_still_read(
     await publish_raw(broker, topology.control, 0, [Record(k, v, now_ms) for k, v in said])
     words = ("models", "log", str(two.file.path), "--json")
     done = await asyncio.to_thread(anabranch, two, *words, broker=broker.broker)
-    found = json.loads(done.stdout)
-    assert [(it["worker"], it["reason"]) for it in found["workers"]] == [("old-1", "too old")]
-    assert [(it["version"], it["offset"]) for it in found["firsts"]] == [(1, 12)]
+    content = json.loads(done.stdout)
+    assert [(each["worker"], each["reason"]) for each in content["workers"]] == [
+        ("old-1", "too old")
+    ]
+    assert [(each["version"], each["offset"]) for each in content["firsts"]] == [(1, 12)]
 
 
 async def test_a_worker_that_ends_in_order_takes_its_reports_back_and_writes_no_control_record(

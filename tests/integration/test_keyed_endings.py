@@ -93,9 +93,9 @@ async def test_a_row_at_which_three_workers_have_ended_alone_is_passed_over_in_i
     write_attempts = AttemptLog._write
 
     async def noted(self: AttemptLog, lane: int, records: Sequence[Record]) -> None:
-        ours = [it for it in records if (it.key or b"").endswith(WORKER.encode())]
-        for it in ours:
-            (outstanding.add if it.value else outstanding.discard)(lane)
+        ours = [record for record in records if (record.key or b"").endswith(WORKER.encode())]
+        for each in ours:
+            (outstanding.add if each.value else outstanding.discard)(lane)
         most.append(len(outstanding))
         await write_attempts(self, lane, records)
 
@@ -110,10 +110,12 @@ async def test_a_row_at_which_three_workers_have_ended_alone_is_passed_over_in_i
         assert (await settled(broker, own.pipeline, EVENTS)).total.decided == EVENTS
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            records = [it for it in await records_of(broker, topology.state("terminals"))
-                       if HEADER in dict(it.headers)]  # fmt: skip
-            said = [RunAttempt.model_validate_json(it.value) for it in records if it.value]
-            if not attempts_by_worker(it for it in records if it.partition == lane):
+            records = [each for each in await records_of(broker, topology.state("terminals"))
+                       if HEADER in dict(each.headers)]  # fmt: skip
+            said = [
+                RunAttempt.model_validate_json(record.value) for record in records if record.value
+            ]
+            if not attempts_by_worker(record for record in records if record.partition == lane):
                 break
             assert time.monotonic() < deadline, "what others said is never taken back"
             await asyncio.sleep(0.1)
@@ -122,12 +124,12 @@ async def test_a_row_at_which_three_workers_have_ended_alone_is_passed_over_in_i
     assert max(seen) < FATAL, "it was run on"
     assert said.count(tried) > len(ended), "it is said of the row that is passed over, too"
     missing = {d["event_id"]: d["missing"] for d in await decisions_of(broker, own.pipeline)}
-    assert {it for it, names in missing.items() if names} == {f"t{AT}"}
-    batches = [decode(it.value, dict(it.headers))
-               for it in await records_of(broker, topology.stage("terminals"))
-               if "anabranch-heartbeat" not in dict(it.headers)]  # fmt: skip
-    failures = [(int(it.rows.offsets[failure.row]), failure.error, failure.reason)
-                for it in batches for failure in it.failures]  # fmt: skip
+    assert {each for each, names in missing.items() if names} == {f"t{AT}"}
+    batches = [decode(each.value, dict(each.headers))
+               for each in await records_of(broker, topology.stage("terminals"))
+               if "anabranch-heartbeat" not in dict(each.headers)]  # fmt: skip
+    failures = [(int(each.rows.offsets[failure.row]), failure.error, failure.reason)
+                for each in batches for failure in each.failures]  # fmt: skip
     assert failures == [(AT, "WorkerEnded", "3 workers ended while they ran on this row alone")]
-    rows = np.concatenate([it.rows.offsets for it in batches])
+    rows = np.concatenate([each.rows.offsets for each in batches])
     assert sorted(rows.tolist()) == list(range(EVENTS))

@@ -84,9 +84,9 @@ async def test_a_component_that_hangs_ends_its_process_and_a_new_one_goes_on(
     pipeline = Trained(tmp_path, load_pipeline(path), Registry(tmp_path / "registry")).pipeline
     with worker(path, broker) as process:
         assert process.stderr is not None
-        said = await asyncio.to_thread(process.stderr.readline)
-        found = re.search(r"http://127.0.0.1:(\d+)", said)
-        assert found is not None, said
+        text = await asyncio.to_thread(process.stderr.readline)
+        found = re.search(r"http://127.0.0.1:(\d+)", text)
+        assert found is not None, text
         port = int(found[1])
         assert json.loads(await changed(port, "/readyz", 503)) == {"ready": True}
         assert (await answer(port, "/healthz"))[0] == 200

@@ -75,18 +75,20 @@ async def test_an_imported_network_decides_to_the_bit(
     ours: Trained, broker: BrokerSettings
 ) -> None:
     rows = ours.home / "rows.csv"
-    rows.write_text("amount,amount_log\n" + "".join(f"{it},{np.log1p(it)}\n" for it in range(80)))
+    rows.write_text(
+        "amount,amount_log\n" + "".join(f"{each},{np.log1p(each)}\n" for each in range(80))
+    )
     done = imported(ours, network(2), "--rows", str(rows), "--json")
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert (said["model"], said["estimator"], said["probe_rows"]) == ("risk@1", "onnx", 64)
+    content = json.loads(done.stdout)
+    assert (content["model"], content["estimator"], content["probe_rows"]) == ("risk@1", "onnx", 64)
     events = simulated(ours.pipeline, 1500)
     async with pipeline_running(ours, broker):
         await publish(broker, ours.pipeline, events, 5000)
         audit = await settled(broker, ours.pipeline, len(events))
     assert audit.passed
     amounts = {(e := orjson.loads(v))["transaction_id"]: e["amount"] for _, v in events}
-    decisions = {it["event_id"]: it for it in await decisions_of(broker, ours.pipeline)}
+    decisions = {each["event_id"]: each for each in await decisions_of(broker, ours.pipeline)}
     assert decisions.keys() == amounts.keys()
     amount = np.array(list(amounts.values()))
     x = np.stack([amount, np.log1p(amount)], axis=1).astype(np.float32)
@@ -95,7 +97,7 @@ async def test_an_imported_network_decides_to_the_bit(
     for event, signal in zip(amounts, expected.tolist(), strict=True):
         decision = decisions[event]
         part = decision["contributions"]["risk"]  # type: ignore[index]
-        assert (part["model"], part["digest"]) == ("risk@1", said["digest"])
+        assert (part["model"], part["digest"]) == ("risk@1", content["digest"])
         assert decision["score"] == signal
         assert decision["decision"] == ("decline" if signal >= 0.6 else "approve")
 
@@ -156,12 +158,12 @@ def versions(ours: Trained) -> Trained:
 
 def test_list_shows_every_version(versions: Trained) -> None:
     done = models(versions, "list", "imported", "--json")
-    found = json.loads(done.stdout)
-    assert [(it["component"], it["version"]) for it in found["models"]] == [
+    content = json.loads(done.stdout)
+    assert [(each["component"], each["version"]) for each in content["models"]] == [
         ("risk", 1), ("risk", 2), ("risk", 3),
     ]  # fmt: skip
-    assert [it["note"] for it in found["models"]] == ["", "second", "third"]
-    assert [it["values"] for it in found["weights"]] == [WEIGHTS.values]
+    assert [each["note"] for each in content["models"]] == ["", "second", "third"]
+    assert [each["values"] for each in content["weights"]] == [WEIGHTS.values]
     table = models(versions, "list", str(versions.file.path)).stdout.splitlines()
     assert table[0].split() == [
         "component", "version", "variant", "created", "rows", "metrics", "digest", "from",
@@ -179,10 +181,10 @@ def test_show_and_diff_say_what_is_known(versions: Trained) -> None:
     assert "pytorch 2.7.0" in models(versions, "show", "imported/risk@2").stdout
     weights = json.loads(models(versions, "show", "imported/@weights", "--json").stdout)
     assert weights["values"] == WEIGHTS.values
-    found = json.loads(models(versions, "diff", "imported/risk@1", "@3", "--json").stdout)
-    assert found["facts"]["note"] == {"before": "", "after": "third"}
-    assert found["facts"]["metrics.roc_auc"] == {"before": 0.9, "after": None}
-    assert found["signals"] == {"rows": 64, "most": 0.0, "mean": 0.0, "same_bits": 64}
+    content = json.loads(models(versions, "diff", "imported/risk@1", "@3", "--json").stdout)
+    assert content["facts"]["note"] == {"before": "", "after": "third"}
+    assert content["facts"]["metrics.roc_auc"] == {"before": 0.9, "after": None}
+    assert content["signals"] == {"rows": 64, "most": 0.0, "mean": 0.0, "same_bits": 64}
     said = models(versions, "diff", "imported/risk@1", "imported/risk@3").stdout
     assert "64 have the same bits, largest |Δ| 0" in said
 
@@ -197,9 +199,9 @@ def test_verify_names_each_wrong_version_and_fails(versions: Trained) -> None:
     done = models(versions, "verify", "imported")
     assert done.returncode == 1
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["risk@2", "@weights@1"]
-    found = json.loads(models(versions, "verify", "imported/risk", "--json").stdout)
-    assert found["versions"] == 3
-    assert [it["model"] for it in found["wrong"]] == ["risk@2"]
+    content = json.loads(models(versions, "verify", "imported/risk", "--json").stdout)
+    assert content["versions"] == 3
+    assert [each["model"] for each in content["wrong"]] == ["risk@2"]
     assert "unreadable" in models(versions, "list", "imported").stdout
 
 

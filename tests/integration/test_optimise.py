@@ -25,7 +25,7 @@ def test_a_forest_stays_as_it_is_and_the_table_says_why(trained: Trained, tmp_pa
     assert report.rows == 6_000
     (table,) = report.components
     assert (table.component, table.chosen, table.registered) == ("risk-forest", "fp32", None)
-    assert sorted(it.name for it in table.variants) == sorted(KINDS)
+    assert sorted(variant.name for variant in table.variants) == sorted(KINDS)
     assert table.variant("int8-static").no_op
     speed = table.variant("fp32").speed
     assert speed is not None
@@ -39,9 +39,9 @@ def test_the_table_is_for_people(trained: Trained) -> None:
     done = anabranch(trained, "models", "optimise", target, "--rows", "30000", "--batch", "1")
     assert done.returncode == 0, done.stderr
     assert "risk-linear@1" in done.stdout
-    said = " ".join(done.stdout.split())
-    assert "stays: no variant is both within tolerance and faster beyond noise" in said
-    assert "risk-forest@" not in said
+    text = " ".join(done.stdout.split())
+    assert "stays: no variant is both within tolerance and faster beyond noise" in text
+    assert "risk-forest@" not in text
 
 
 def test_a_component_that_is_not_there_is_one_line(trained: Trained) -> None:

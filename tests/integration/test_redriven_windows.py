@@ -38,8 +38,10 @@ def spoilt(labelled: list[LabelledEvent]) -> tuple[list[int], list[LabelledEvent
             terminals.add(terminal)
         later |= {customer, terminal}
     events = [
-        it._replace(event={**it.event, "amount": str(it.event["amount"])}) if at in which else it
-        for at, it in enumerate(labelled)
+        each._replace(event={**each.event, "amount": str(each.event["amount"])})
+        if at in which
+        else each
+        for at, each in enumerate(labelled)
     ]
     return which, events
 
@@ -64,11 +66,11 @@ async def test_a_mended_event_has_the_features_of_its_turn_also_after_a_restart(
         assert audit.total.dead == len(which) == SPOILT
     # Nothing new comes: what a component knew of the past, it must find again by itself.
     async with pipeline_running(trained, broker):
-        code, said = await run(trained, broker, "redrive")
-        assert (code, said["redriven"], len(said["left"])) == (1, 0, SPOILT)
+        code, output = await run(trained, broker, "redrive")
+        assert (code, output["redriven"], len(output["left"])) == (1, 0, SPOILT)
         edit = ".amount |= tonumber"
-        code, said = await run(trained, broker, "redrive", "--edit", edit)
-        assert (code, said["redriven"], said["decided"]) == (0, SPOILT, SPOILT), said
+        code, output = await run(trained, broker, "redrive", "--edit", edit)
+        assert (code, output["redriven"], output["decided"]) == (0, SPOILT, SPOILT), output
     audit = await settled(broker, trained.pipeline, EVENTS)
     assert audit.passed
     assert (audit.total.decided, audit.total.redriven) == (EVENTS, SPOILT)
@@ -79,7 +81,7 @@ async def test_a_mended_event_has_the_features_of_its_turn_also_after_a_restart(
              for batch in redrive.outputs.values()}  # fmt: skip
     for at in which:
         others = {*which} - {at}
-        alone = [it for place, it in enumerate(labelled) if place not in others]
+        alone = [each for place, each in enumerate(labelled) if place not in others]
         event_id = str(labelled[at].event["transaction_id"])
         wanted = trained_outputs(trained, alone)
         outputs = by_id[event_id.encode()].outputs

@@ -49,13 +49,13 @@ async def status(own: Trained, broker: BrokerSettings, file: Path | None = None)
     """What the command prints as JSON; its exit code says whether all is well."""
     words = ("status", str(file or own.file.path), "--json")
     done = await asyncio.to_thread(anabranch, own, *words, broker=broker.broker)
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == (0 if found["well"] else 1), done.stderr
-    return found
+    content: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if content["well"] else 1), done.stderr
+    return content
 
 
 def states(found: dict[str, Any], worker: str) -> set[str]:
-    return {it["state"] for it in found["workers"][worker]["partitions"]}
+    return {each["state"] for each in found["workers"][worker]["partitions"]}
 
 
 def gauge(metrics: Metrics, own: Trained, name: str, stage: str) -> float | None:
@@ -94,19 +94,21 @@ async def test_who_is_away_and_who_waits_for_them_is_said_until_they_have_come(
     ):
         await publish(broker, own.pipeline, simulated(own.pipeline, EVENTS), 2000)
         at_work = ("features", "terminals", "terminals.keyed", "risk-linear")
-        while "waiting" not in states(found := await status(own, broker), "weigh") or any(
-            states(found, name) != {"up"}
+        while "waiting" not in states(state := await status(own, broker), "weigh") or any(
+            states(state, name) != {"up"}
             for name in at_work  # rows of theirs are on their way
         ):
             pass
-        assert not found["well"]
+        assert not state["well"]
         for name in AWAY:
-            assert states(found, name) == {"down"}
+            assert states(state, name) == {"down"}
             start = f"anabranch run {own.file.path} --component {name}"
-            assert start in [it["command"] for it in found["advice"]]
-        waits = [it for it in found["workers"]["weigh"]["partitions"] if it["state"] == "waiting"]
-        assert {wait["stage"] for it in waits for wait in it["waiting_for"]} <= {*AWAY}
-        assert all(it["rows"] > 0 and it["oldest_s"] > 0 for it in waits)
+            assert start in [each["command"] for each in state["advice"]]
+        waits = [
+            each for each in state["workers"]["weigh"]["partitions"] if each["state"] == "waiting"
+        ]
+        assert {wait["stage"] for each in waits for wait in each["waiting_for"]} <= {*AWAY}
+        assert all(each["rows"] > 0 and each["oldest_s"] > 0 for each in waits)
         await until(lambda: (gauge(metrics, own, "waiting_rows", AWAY[0]) or 0) == EVENTS)
         assert (gauge(metrics, own, "waiting_seconds", AWAY[0]) or 0) > 0
         async with (
@@ -115,16 +117,16 @@ async def test_who_is_away_and_who_waits_for_them_is_said_until_they_have_come(
         ):
             audit = await settled(broker, own.pipeline, EVENTS)
             assert audit.total.decided == EVENTS
-            while not (found := await status(own, broker))["well"]:
+            while not (state := await status(own, broker))["well"]:
                 pass
-            assert all(states(found, name) == {"up"} for name in found["workers"])
-            assert found["advice"] == []
-            versions = {it["what"]: it["version"] for worker in found["workers"].values()
-                        for it in worker["in_service"]}  # fmt: skip
+            assert all(states(state, name) == {"up"} for name in state["workers"])
+            assert state["advice"] == []
+            versions = {each["what"]: each["version"] for worker in state["workers"].values()
+                        for each in worker["in_service"]}  # fmt: skip
             assert versions["risk-forest"] == "risk-forest@1"
             assert versions["policy"] == f"{own.pipeline.name}@{own.pipeline.policy.version}"
             names = ("waiting_rows", "waiting_seconds", "stage_down")
-            await until(lambda: [gauge(metrics, own, it, AWAY[0]) for it in names] == [0, 0, 0])
+            await until(lambda: [gauge(metrics, own, each, AWAY[0]) for each in names] == [0, 0, 0])
 
 
 async def test_a_worker_that_is_killed_is_down_since_then_and_one_that_ends_in_order_leaves_none(
@@ -138,24 +140,24 @@ async def test_a_worker_that_is_killed_is_down_since_then_and_one_that_ends_in_o
         while states(await status(own, broker, impatient), "decision") != {"up"}:
             pass
         stopped(worker, signal.SIGKILL)
-        while states(found := await status(own, broker, impatient), "decision") != {"down"}:
+        while states(state := await status(own, broker, impatient), "decision") != {"down"}:
             pass
-    decision = found["workers"]["decision"]
-    assert all(it["for_s"] >= 6 and it["since"] for it in decision["partitions"])
+    decision = state["workers"]["decision"]
+    assert all(each["for_s"] >= 6 and each["since"] for each in decision["partitions"])
     (process,) = decision["processes"]
-    wrongs = [it["wrong"] for it in found["advice"]]
+    wrongs = [each["wrong"] for each in state["advice"]]
     assert any(f"nothing was heard of {process['process']}" in wrong for wrong in wrongs)
     with worker_process(own, broker, "decision") as worker:
-        while states(found := await status(own, broker, impatient), "decision") != {"up"}:
+        while states(state := await status(own, broker, impatient), "decision") != {"up"}:
             pass
-        (again,) = found["workers"]["decision"]["processes"]
+        (again,) = state["workers"]["decision"]["processes"]
         assert again["process"] != process["process"], "its predecessor's entry is gone"
-        assert [it["process"] for it in found["workers"]["risk-forest"]["processes"]] == [
+        assert [each["process"] for each in state["workers"]["risk-forest"]["processes"]] == [
             process["process"]
         ]
         assert stopped(worker, signal.SIGTERM) == 0
-    found = await status(own, broker, impatient)
-    assert found["workers"]["decision"]["processes"] == []
+    state = await status(own, broker, impatient)
+    assert state["workers"]["decision"]["processes"] == []
 
 
 async def test_what_others_write_on_the_reports_topic_is_passed_over(
@@ -170,9 +172,9 @@ async def test_what_others_write_on_the_reports_topic_is_passed_over(
     now = Record(b"worker/weigh/z", b'{"version": 1, "state": "running", "at": ""}', now_ms())
     said = [*(Record(k, v, 1) for k, v in nonsense), now]
     await publish_raw(broker, topology.reports, 0, said)
-    found = await status(own, broker)
-    assert states(found, "weigh") == {"down"}
-    assert {it["component"] for it in found["workers"].values()} == {*EVERYTHING}
+    state = await status(own, broker)
+    assert states(state, "weigh") == {"down"}
+    assert {each["component"] for each in state["workers"].values()} == {*EVERYTHING}
     reports = await records_of(broker, topology.reports)
     # y said so in 1970: it is forgotten, and deleted.
     assert [record.value for record in reports if record.key == b"status/weigh/y"][-1] is None
@@ -190,7 +192,7 @@ async def test_a_living_worker_is_forgotten_by_nobody_whose_clock_is_a_year_ahea
     monkeypatch.setattr("agents.control.control_topic.now_ms", lambda: at_ms + 365 * 24 * 3600_000)
     async with ControlTopic(broker, topology) as control:
         await control.tidy()
-    left = {it.key: it.value for it in await records_of(broker, topology.reports)}
+    left = {each.key: each.value for each in await records_of(broker, topology.reports)}
     assert left == {b"worker/weigh/dead": None, b"worker/weigh/living": report}
 
 
@@ -220,10 +222,10 @@ def test_a_broker_that_goes_away_while_it_is_watched_ends_it_with_one_sentence(
         assert process.stdout.readline()  # type: ignore[union-attr]  # a pipe
         broker.close()
         process.stdout.read()  # type: ignore[union-attr]  # to its end
-        said = process.stderr.read()  # type: ignore[union-attr]  # a pipe
+        text = process.stderr.read()  # type: ignore[union-attr]  # a pipe
         assert process.wait(30) == 1
-    assert said.startswith("error: no Kafka broker answers at 127.0.0.1:")
-    assert len(said.strip().splitlines()) == 1
+    assert text.startswith("error: no Kafka broker answers at 127.0.0.1:")
+    assert len(text.strip().splitlines()) == 1
 
 
 @contextmanager

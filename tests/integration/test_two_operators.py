@@ -50,9 +50,9 @@ async def one_of_two_is_told(broker: BrokerSettings, folder: Path, name: str) ->
             *(promoter.promote_policy(f"reason {i}") for i, promoter in enumerate(promoters)),
             return_exceptions=True,
         )
-        (told,) = (it for it in done if isinstance(it, BaseException))
+        (told,) = (each for each in done if isinstance(each, BaseException))
         assert isinstance(told, ChangedMeanwhile), told
-        (won,) = (it for it in done if isinstance(it, int))
+        (won,) = (each for each in done if isinstance(each, int))
         said = f"policy was changed meanwhile by .*promote of version {won} .*reason {won - 2}"
         with pytest.raises(ChangedMeanwhile, match=said):
             raise told
@@ -60,7 +60,7 @@ async def one_of_two_is_told(broker: BrokerSettings, folder: Path, name: str) ->
         state = await state_of(broker, topology)
         assert state.policy is not None
         assert state.policy.policy.version == won
-        assert [(it.what, it.version) for it in state.audit] == [("policy", won)]
+        assert [(each.what, each.version) for each in state.audit] == [("policy", won)]
 
         loser = promoters[3 - won]  # it has read what there is, and may say it again
         assert await loser.promote_policy("after all") == 5 - won
@@ -74,7 +74,7 @@ async def one_of_two_is_told(broker: BrokerSettings, folder: Path, name: str) ->
         5 - won, files[won - 2].pipeline.policy,
     )  # fmt: skip
     assert state.weights == WeightsDeployment(version=7)
-    assert [it.version for it in state.audit] == [won, 5 - won, 7]
+    assert [each.version for each in state.audit] == [won, 5 - won, 7]
 
 
 async def test_of_two_operators_at_once_the_second_is_told(
@@ -98,4 +98,4 @@ async def test_of_the_audit_trail_the_newest_entries_stay(
                 reason="", at=f"2026-01-0{version}",
             )  # fmt: skip
             await control.change({"weights": WeightsDeployment(version=version)}, entry)
-    assert [it.version for it in (await state_of(broker, topology)).audit] == [3, 4, 5]
+    assert [each.version for each in (await state_of(broker, topology)).audit] == [3, 4, 5]

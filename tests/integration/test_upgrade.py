@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agents.broker.pipeline_topics import ensure_topics
-from models.onnx.verify import verify
+from models.onnx.version_check import verify_versions
 from models.simulators import LabelledEvent
 from tests.integration.harness import decisions_of, records_of, settled, worker_process
 from tests.integration.skew import trained_outputs
@@ -65,7 +65,7 @@ def test_every_record_is_read(tmp_path: Path) -> None:
 
 def test_versions_of_the_registry_are_whole(tmp_path: Path) -> None:
     trained = earlier.home(tmp_path)
-    versions = list(verify(trained.registry, trained.pipeline.name, run=True))
+    versions = list(verify_versions(trained.registry, trained.pipeline.name, run=True))
     assert len(versions) == 7, "models of four components, one of them twice, and weights twice"
     assert [version.wrong for version in versions] == [None] * 7
 

@@ -43,7 +43,7 @@ async def replicas_and_copies(broker: BrokerSettings, topics: tuple[str, ...]) -
     await admin.start()
     try:
         described = await admin.describe_topics(list(topics))
-        replicas = {it["topic"]: len(it["partitions"][0]["replicas"]) for it in described}
+        replicas = {each["topic"]: len(each["partitions"][0]["replicas"]) for each in described}
         asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
         copies = {
             name: value

@@ -89,12 +89,12 @@ async def test_swaps_shadows_and_rollbacks_under_load_lose_and_repeat_nothing(
         audit = await settled(broker, own.pipeline, events)
     assert (audit.total.lost, audit.total.duplicated, audit.total.decided) == (0, 0, events)
     decisions: list[dict[str, Any]] = await decisions_of(broker, own.pipeline)
-    versions = Counter(it["contributions"][FOREST]["model"] for it in decisions)
+    versions = Counter(decision["contributions"][FOREST]["model"] for decision in decisions)
     assert set(versions) == {f"{FOREST}@1", f"{FOREST}@2"}
     last: dict[int, tuple[int, str]] = defaultdict(lambda: (-1, ""))
-    for it in decisions:
-        source = it["source"]
-        model = it["contributions"][FOREST]["model"]
+    for decision in decisions:
+        source = decision["source"]
+        model = decision["contributions"][FOREST]["model"]
         last[source["partition"]] = max(last[source["partition"]], (source["offset"], model))
     assert {model for _, model in last.values()} == {f"{FOREST}@2"}
     told = await asyncio.to_thread(models, own, broker, "log", file)
@@ -126,7 +126,7 @@ async def test_a_challenger_without_its_topic_is_refused_at_once_and_events_are_
     assert report.state == "refused"
     assert topology.shadow(FOREST) in report.reason
     decisions: list[dict[str, Any]] = await decisions_of(broker, pipeline)
-    assert {it["contributions"][FOREST]["model"] for it in decisions} == {f"{FOREST}@1"}
+    assert {decision["contributions"][FOREST]["model"] for decision in decisions} == {f"{FOREST}@1"}
 
 
 def test_a_pipeline_that_has_no_topics_yet_is_one_clear_message(

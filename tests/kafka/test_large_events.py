@@ -71,8 +71,8 @@ async def test_an_event_as_large_as_its_topic_takes_stops_nothing_and_is_cut(
         assert "the original was cut" in shown["reason"]
 
         # Mended to an ordinary size it goes through; the original is fetched from its topic.
-        code, said = await run(own, broker, "redrive", "--reason", "EventTooLarge", "--edit", ".")
-        assert (code, said["redriven"], said["decided"]) == (0, 1, 1), said
+        code, output = await run(own, broker, "redrive", "--reason", "EventTooLarge", "--edit", ".")
+        assert (code, output["redriven"], output["decided"]) == (0, 1, 1), output
     audit = await settled(broker, own.pipeline, EVENTS)
     assert audit.passed
     assert (audit.total.decided, audit.total.redriven) == (EVENTS - 3, 1)
@@ -88,16 +88,16 @@ async def test_a_mended_event_that_is_still_too_large_to_travel_is_left_and_says
     async with pipeline_running(own, broker):
         await publish_raw(broker, plain_topics.events, 1, [Record(b"k", spoilt, now_ms, headers)])
         await settled(broker, own.pipeline, 1)
-        code, said = await run(own, broker, "redrive", "--edit", ".amount |= tonumber")
-        assert (code, said["redriven"], said["decided"]) == (1, 0, 0), said
-        assert "raise the topic's max.message.bytes" in said["left"][0]["why"]
+        code, output = await run(own, broker, "redrive", "--edit", ".amount |= tonumber")
+        assert (code, output["redriven"], output["decided"]) == (1, 0, 0), output
+        assert "raise the topic's max.message.bytes" in output["left"][0]["why"]
 
         # It just fits at first, and grows too large on its way: it dies again, and says why.
         headers = [("origin", bytes(1_045_500 - len(spoilt)))]
         await publish_raw(broker, plain_topics.events, 2, [Record(b"k", spoilt, now_ms, headers)])
         await settled(broker, own.pipeline, 2)
-        code, said = await run(own, broker, "redrive", "--edit", ".amount |= tonumber")
-        assert (code, said["redriven"], said["dead_again"]) == (1, 1, 1), said
+        code, output = await run(own, broker, "redrive", "--edit", ".amount |= tonumber")
+        assert (code, output["redriven"], output["dead_again"]) == (1, 1, 1), output
     letters = await read_dead_letters(broker, own.pipeline, payloads=False)
     again = next(letter for letter in letters.newest.values() if letter.attempt == 2)
     assert again.error == "RecordTooLarge"

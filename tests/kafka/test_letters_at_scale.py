@@ -167,11 +167,11 @@ async def test_what_a_killed_command_has_not_sent_the_next_one_sends(
             await decided(broker, own.pipeline, count // 20)
             first.kill()
             first.wait()
-        code, said = await run(own, broker, "redrive")
+        code, output = await run(own, broker, "redrive")
         assert code == 0
-        assert 0 < said["redriven"] < count
-        assert said["skipped"].keys() <= {"waiting", "healed"}
-        assert said["redriven"] + sum(said["skipped"].values()) == count
+        assert 0 < output["redriven"] < count
+        assert output["skipped"].keys() <= {"waiting", "healed"}
+        assert output["redriven"] + sum(output["skipped"].values()) == count
         audit = await settled(broker, own.pipeline, count + 1)
         assert audit.passed
         assert audit.total.redriven == count

@@ -42,7 +42,7 @@ Processes = Mapping[str, Popen[bytes]]
 def limit_bytes(component: str) -> int:
     """The memory limit of its container."""
     path = COMMITTED / "base" / "components" / f"{component}.yaml"
-    kinds = {it["kind"]: it for it in yaml.safe_load_all(path.read_text())}
+    kinds = {each["kind"]: each for each in yaml.safe_load_all(path.read_text())}
     (container,) = kinds["StatefulSet"]["spec"]["template"]["spec"]["containers"]
     text = container["resources"]["limits"]["memory"]
     return int(text[:-2]) * {"Mi": 2**20, "Gi": 2**30}[text[-2:]]

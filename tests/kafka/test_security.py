@@ -125,10 +125,10 @@ async def test_a_pipeline_runs_with_the_acls_that_are_written_out_and_tells_nobo
         audit = await settled(secured.admin, own.pipeline, EVENTS)
     assert audit.passed
     assert audit.total.decided == EVENTS
-    said = "".join((tmp_path / f"{name}.txt").read_text() for name in EVERYTHING)
-    assert "running on localhost" in said
-    assert PASSWORD not in said
-    assert not any(value.decode() in said for _, value in events), "an event's content is logged"
+    text = "".join((tmp_path / f"{name}.txt").read_text() for name in EVERYTHING)
+    assert "running on localhost" in text
+    assert PASSWORD not in text
+    assert not any(value.decode() in text for _, value in events), "an event's content is logged"
 
 
 async def status_when(
@@ -140,7 +140,9 @@ async def status_when(
         done = await asyncio.to_thread(anabranch, own, operator, "status", "--json")
         assert done.stdout, done.stderr
         workers: dict[str, Any] = json.loads(done.stdout)["workers"]
-        if holds({name: {it["state"] for it in of["partitions"]} for name, of in workers.items()}):
+        if holds(
+            {name: {each["state"] for each in of["partitions"]} for name, of in workers.items()}
+        ):
             return workers
 
 
@@ -150,9 +152,9 @@ async def test_workers_may_not_say_what_is_in_service_and_an_operator_sees_how_t
     topology, settings = Topology.of(own.pipeline), login(own, secured, "decision")
     with component(own, settings, "decision", tmp_path):
         workers = await status_when(
-            own, secured, lambda it: it["decision"] == {"up"} and it["features"] == {"down"}
+            own, secured, lambda each: each["decision"] == {"up"} and each["features"] == {"down"}
         )
-    assert all(it["lag"] is not None for it in workers["features"]["partitions"])
+    assert all(each["lag"] is not None for each in workers["features"]["partitions"])
     (version,) = workers["decision"]["in_service"]
     assert version["version"] == "decision@1"
     client = Producer({
@@ -191,10 +193,10 @@ async def test_without_a_reports_topic_workers_run_on_say_so_once_and_report_whe
         assert f"topic {topology.reports} is missing" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         await ensure_topics(secured.admin, topology)
-        await status_when(own, secured, lambda it: set.union(*it.values()) == {"up"})
+        await status_when(own, secured, lambda each: set.union(*each.values()) == {"up"})
     for name in EVERYTHING:
-        said = (tmp_path / f"{name}.txt").read_text()
-        assert said.count(topology.reports) == 1, said
+        text = (tmp_path / f"{name}.txt").read_text()
+        assert text.count(topology.reports) == 1, text
 
 
 async def test_a_component_that_reads_another_topic_is_refused_and_says_what_is_missing(
@@ -204,10 +206,10 @@ async def test_a_component_that_reads_another_topic_is_refused_and_says_what_is_
     settings = login(own, secured, "risk-linear")
     with component(own, settings, "features", tmp_path) as worker:
         assert await asyncio.to_thread(worker.wait, 30) == 1
-    said = (tmp_path / "features.txt").read_text()
-    assert "the broker does not allow it" in said
-    assert "--acls" in said
-    assert "Traceback" not in said
+    text = (tmp_path / "features.txt").read_text()
+    assert "the broker does not allow it" in text
+    assert "--acls" in text
+    assert "Traceback" not in text
 
 
 def test_a_certificate_of_ours_is_enough_where_the_broker_asks_for_one(

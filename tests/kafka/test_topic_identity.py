@@ -69,7 +69,7 @@ def no_ids(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def without(client: object, topics: object) -> Mapping[str, TopicIdentity | None]:
         told = await of_kafka(client, topics)  # type: ignore[arg-type]  # passed on
-        return {topic: it and it._replace(id=None) for topic, it in told.items()}
+        return {topic: each and each._replace(id=None) for topic, each in told.items()}
 
     monkeypatch.setattr(tail, "topic_identities", without)
 
@@ -301,7 +301,9 @@ async def test_after_partitions_were_added_a_pipeline_of_a_new_name_decides_what
             pass
     wide = renamed(own, own.home, partitions=6)
     assert Topology.of(wide.pipeline).partitions == 6
-    left = [(it.key, it.value) for it in await records_of(broker, topology.events, partitions=6)]
+    left = [
+        (each.key, each.value) for each in await records_of(broker, topology.events, partitions=6)
+    ]
     async with pipeline_running(wide, broker):
         await publish(broker, wide.pipeline, left, 4000)
         assert (await settled(broker, wide.pipeline, 600)).passed

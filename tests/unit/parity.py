@@ -137,7 +137,7 @@ def datasets() -> dict[str, tuple[Singles, Bools]]:
 
 def _processes() -> tuple[Singles, Bools]:
     made = list(islice(simulate(3), _PROCESSES))
-    events = [it.event for it in made]
+    events = [each.event for each in made]
     columns = {
         name: np.array([event[name] for event in events], dtype=np.float64)
         for name in ("rotational_speed_rpm", "torque_nm", "tool_wear_min")
@@ -150,7 +150,7 @@ def _processes() -> tuple[Singles, Bools]:
             *(Feature(name=name, of=name) for name in columns),
         ]
     )
-    labels = np.array([it.label for it in made], np.bool_)
+    labels = np.array([each.label for each in made], np.bool_)
     return vector.compute({**columns, **kinds}).astype(np.float32), labels
 
 
@@ -196,11 +196,11 @@ def _expected(fitted: Pipeline, x: Singles) -> NDArray[np.floating]:
 
 def row(family: Family, found: Mapping[str, Parity]) -> str:
     """The family's row in models/README.md, by what was found on its data sets."""
-    refused = [name for name, it in found.items() if it.refusal]
+    refused = [name for name, each in found.items() if each.refusal]
     if len(refused) == len(found):
         return f"| {family.name} | no | | |"
-    most = max(it.difference for it in found.values())
-    stable = "no" if any(it.moving for it in found.values()) else "yes"
+    most = max(each.difference for each in found.values())
+    stable = "no" if any(each.moving for each in found.values()) else "yes"
     converts = "without ties" if family.neighbours else "yes"
     converts = f"not on {', '.join(refused)}" if refused else converts
     return f"| {family.name} | {converts} | {most:.0e} | {stable} |"

@@ -41,17 +41,17 @@ def rows(count: int) -> Batch:
 
 
 def test_without_a_challenger_the_champion_runs_alone() -> None:
-    made = run_models(OpenComponent(Says(0.5), OURS), None, rows(3))
-    assert made.model == OURS
-    assert made.challenger is None
-    assert made.outputs.signal.tolist() == [0.5, 0.5, 0.5]
+    outputs = run_models(OpenComponent(Says(0.5), OURS), None, rows(3))
+    assert outputs.model == OURS
+    assert outputs.challenger is None
+    assert outputs.outputs.signal.tolist() == [0.5, 0.5, 0.5]
 
 
 def test_a_challenger_decides_for_its_rows_and_the_champion_for_the_others() -> None:
     challenge = ActiveChallenger(OpenComponent(Says(0.75), THEIRS), 0.5)
-    made = run_models(OpenComponent(Says(0.25), OURS), challenge, rows(4))
+    outputs = run_models(OpenComponent(Says(0.25), OURS), challenge, rows(4))
     chosen = np.array([True, False, True, False])
-    (used, by_them), (unused, not_by_them) = split_outputs(made, chosen)
+    (used, by_them), (unused, not_by_them) = split_outputs(outputs, chosen)
     assert used.signal.tolist() == [0.75, 0.25, 0.75, 0.25]
     assert unused.signal.tolist() == [0.25, 0.75, 0.25, 0.75]
     assert by_them.tolist() == chosen.tolist()
@@ -60,9 +60,9 @@ def test_a_challenger_decides_for_its_rows_and_the_champion_for_the_others() -> 
 
 def test_a_row_that_the_challenger_fails_on_is_the_champions_whoever_was_to_decide() -> None:
     challenge = ActiveChallenger(OpenComponent(Says(0.75, fails_on=1), THEIRS), 1.0)
-    made = run_models(OpenComponent(Says(0.25), OURS), challenge, rows(3))
+    outputs = run_models(OpenComponent(Says(0.25), OURS), challenge, rows(3))
     for chosen in (np.ones(3, np.bool_), np.zeros(3, np.bool_)):
-        (used, by_them), (unused, _) = split_outputs(made, chosen)
+        (used, by_them), (unused, _) = split_outputs(outputs, chosen)
         assert used.present.all()
         assert not by_them[1]
         assert used.signal[1] == 0.25
@@ -72,8 +72,8 @@ def test_a_row_that_the_challenger_fails_on_is_the_champions_whoever_was_to_deci
 
 def test_a_challenger_with_outputs_of_another_width_decides_nothing() -> None:
     challenge = ActiveChallenger(OpenComponent(Says(0.75, width=3), THEIRS), 1.0)
-    made = run_models(OpenComponent(Says(0.25), OURS), challenge, rows(2))
-    (used, by_them), (unused, _) = split_outputs(made, np.ones(2, np.bool_))
+    outputs = run_models(OpenComponent(Says(0.25), OURS), challenge, rows(2))
+    (used, by_them), (unused, _) = split_outputs(outputs, np.ones(2, np.bool_))
     assert used.signal.tolist() == [0.25, 0.25]
     assert not by_them.any()
     assert unused.signal.tolist() == [0.75, 0.75]

@@ -90,7 +90,9 @@ def examples() -> Iterator[Example]:
                 yield Example(title(page), words.strip())
 
 
-@pytest.mark.parametrize("example", sorted(set(examples())), ids=lambda it: f"{it.page}: {it.line}")
+@pytest.mark.parametrize(
+    "example", sorted(set(examples())), ids=lambda each: f"{each.page}: {each.line}"
+)
 def test_a_command_of_a_page_is_one_that_the_command_line_takes(example: Example) -> None:
     command: Any = typer.main.get_command(app)
     words = shlex.split(example.line)[1:]

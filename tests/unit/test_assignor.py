@@ -28,7 +28,7 @@ def assigned(topics: Mapping[str, int], members: Mapping[str, list[str]]) -> Ass
     subscriptions = {who: PartitionNumberAssignor.metadata(read) for who, read in members.items()}
     found = PartitionNumberAssignor.assign(Cluster(topics), subscriptions)
     assert found.keys() == members.keys()
-    return {who: dict(it.assignment) for who, it in found.items()}
+    return {who: dict(each.assignment) for who, each in found.items()}
 
 
 def test_all_topics_of_a_partition_number_go_to_one_member() -> None:

@@ -48,7 +48,7 @@ def rows(batches: Sequence[StageBatch]) -> list[int]:
 
 
 def present(batches: Sequence[StageBatch]) -> list[bool]:
-    return [bool(it) for batch in batches for it in batch.present]
+    return [bool(each) for batch in batches for each in batch.present]
 
 
 def errors(batches: Sequence[StageBatch]) -> list[str]:

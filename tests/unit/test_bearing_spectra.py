@@ -28,5 +28,5 @@ def test_its_file_is_what_its_pipeline_reads(tmp_path: Path) -> None:
 
 def test_only_damage_strikes_around_the_resonance() -> None:
     found = [spectra(np.random.default_rng(1), np.full(300, damaged)) for damaged in (False, True)]
-    peaks = [it[:, 176:272].max(axis=1) / np.median(it[:, 176:272], axis=1) for it in found]
+    peaks = [each[:, 176:272].max(axis=1) / np.median(each[:, 176:272], axis=1) for each in found]
     assert np.median(peaks[1]) > np.median(peaks[0])

@@ -253,5 +253,5 @@ def test_generated_pipelines_are_pipeline_files(
     graph: dict[str, list[str]], tmp_path: Path
 ) -> None:
     file = load_pipeline(written(graph, "w4-chain-8", 16, tmp_path))
-    assert [it.name for it in file.pipeline.components] == list(graph)
+    assert [component.name for component in file.pipeline.components] == list(graph)
     assert file.pipeline.partitions == 16

@@ -44,8 +44,8 @@ def run(model: Any, x: Singles) -> Singles:
     session = ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    made: Singles = session.run(None, {"x": x})[0]
-    return made
+    outputs: Singles = session.run(None, {"x": x})[0]
+    return outputs
 
 
 def rows(n: int) -> Singles:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.errors import NotCalibratable
 from models.onnx.bit_stability import moving_rows
 from models.onnx.session import ModelSession
-from models.report.metrics import quality
+from models.report.quality import quality
 from models.training.calibration import FOLDS, Sigmoid, calibrated, fitted_map, unseen_signals
 from models.training.estimators import load_estimator
 from models.training.fit import fitted_model
@@ -97,8 +97,8 @@ def test_positives_of_one_span_of_time_cannot_calibrate() -> None:
 
 def test_the_sigmoid_of_a_calibrated_signal_changes_little() -> None:
     rng = np.random.default_rng(2)
-    said = rng.beta(0.5, 4, 50_000)
-    found = fitted_map("sigmoid", said, rng.random(len(said)) < said)
+    signals = rng.beta(0.5, 4, 50_000)
+    found = fitted_map("sigmoid", signals, rng.random(len(signals)) < signals)
     assert isinstance(found, Sigmoid)
     assert found.slope == pytest.approx(1, abs=0.05)
     assert found.shift == pytest.approx(0, abs=0.1)
@@ -107,8 +107,8 @@ def test_the_sigmoid_of_a_calibrated_signal_changes_little() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_signal_that_ranks_the_wrong_way_says_the_base_rate(kind: Kind) -> None:
     rng = np.random.default_rng(3)
-    said = rng.random(5000)
-    found = fitted_map(kind, said, rng.random(5000) < 0.2 * (1 - said))
+    signals = rng.random(5000)
+    found = fitted_map(kind, signals, rng.random(5000) < 0.2 * (1 - signals))
     assert found.of(np.array([0.05, 0.95])) == pytest.approx([0.1, 0.1], abs=0.06)
 
 
@@ -117,7 +117,7 @@ def test_a_signal_that_ranks_the_wrong_way_says_the_base_rate(kind: Kind) -> Non
 def test_any_map_is_monotone_and_stays_in_0_to_1(
     drawn: list[tuple[float, bool]], kind: Kind
 ) -> None:
-    said, labels = np.array([it for it, _ in drawn]), np.array([it for _, it in drawn])
+    said, labels = np.array([each for each, _ in drawn]), np.array([each for _, each in drawn])
     if labels.all() or not labels.any():
         labels[0] = not labels[0]
     made = fitted_map(kind, said, labels).of(np.linspace(0, 1, 301))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from agents.capacity.costs import Cycle, Point, unit_costs
-from agents.capacity.queueing import cycle_ms, wait
+from agents.capacity.queueing import cycle_ms, waiting_time
 from agents.capacity.sizing import OutOfReach, Plan, kind_of, plan, throughput
 from agents.capacity.traffic import Demand
 from agents.cli import app
@@ -29,18 +29,22 @@ def forecast(point: Point) -> float:
     if point.what == "throughput":
         return throughput(COSTS, point.workers, CORES)
     assert point.events_per_s is not None
-    found = wait([COSTS.together], [point.events_per_s], PARTITIONS)
+    found = waiting_time([COSTS.together], [point.events_per_s], PARTITIONS)
     return found.p50_ms if point.what == "p50_ms" else found.p99_ms
 
 
-@pytest.mark.parametrize("point", COSTS.points, ids=lambda it: f"{it.what}-{it.events_per_s}")
+@pytest.mark.parametrize("point", COSTS.points, ids=lambda each: f"{each.what}-{each.events_per_s}")
 def test_the_forecast_is_near_what_was_measured(point: Point) -> None:
     assert abs(forecast(point) / point.measured_value - 1) <= TOLERANCE
 
 
 def test_some_points_are_there_that_no_cost_was_fitted_to() -> None:
-    unseen = [it for it in COSTS.points if it.events_per_s and "no cost was fitted" in it.source]
-    assert {it.events_per_s for it in unseen} == {300, 2500}
+    unseen = [
+        point
+        for point in COSTS.points
+        if point.events_per_s and "no cost was fitted" in point.source
+    ]
+    assert {each.events_per_s for each in unseen} == {300, 2500}
 
 
 def planned(rate: float, p99_ms: float = 1000.0, pipeline: Pipeline = CARD_FRAUD) -> Plan:
@@ -50,8 +54,8 @@ def planned(rate: float, p99_ms: float = 1000.0, pipeline: Pipeline = CARD_FRAUD
 @given(st.floats(1, 3e6), st.floats(1, 4))
 def test_more_events_never_need_less(rate: float, times: float) -> None:
     less, more = planned(rate), planned(rate * times)
-    for name, it in less.components.items():
-        assert more.components[name].replicas >= it.replicas
+    for name, each in less.components.items():
+        assert more.components[name].replicas >= each.replicas
     assert more.partitions >= less.partitions
     assert (more.cpu_cores, more.disk_gb) >= (less.cpu_cores, less.disk_gb)
 
@@ -59,16 +63,16 @@ def test_more_events_never_need_less(rate: float, times: float) -> None:
 @given(st.floats(1, 5e6), st.floats(60, 10_000))
 def test_every_worker_has_a_partition_and_time_to_spare(rate: float, p99_ms: float) -> None:
     found = planned(rate, p99_ms)
-    assert max(it.replicas for it in found.components.values()) <= found.partitions
-    assert all(it.busy <= 0.7 + 1e-9 for it in found.components.values())
+    assert max(component.replicas for component in found.components.values()) <= found.partitions
+    assert all(component.busy <= 0.7 + 1e-9 for component in found.components.values())
     assert found.p50_ms <= found.p99_ms
 
 
 def test_a_shorter_latency_takes_no_fewer_workers() -> None:
     relaxed, strict = planned(2_000_000, 5000), planned(2_000_000, 60)
     assert strict.p99_ms <= 60
-    for name, it in relaxed.components.items():
-        assert strict.components[name].replicas >= it.replicas
+    for name, each in relaxed.components.items():
+        assert strict.components[name].replicas >= each.replicas
 
 
 def test_a_latency_that_idle_workers_do_not_have_is_out_of_reach() -> None:
@@ -107,16 +111,16 @@ def test_fused_components_are_one_worker_and_a_hop_less() -> None:
 
 
 def test_what_comes_in_a_pause_has_to_be_caught_up_with() -> None:
-    few, many = (wait([COSTS.together], [rate], PARTITIONS) for rate in (1000, 5000))
+    few, many = (waiting_time([COSTS.together], [rate], PARTITIONS) for rate in (1000, 5000))
     assert many.p99_ms - many.p50_ms > 1.5 * (few.p99_ms - few.p50_ms)
 
 
 @pytest.mark.parametrize("rate", [100.0, 1_000_000.0])
 def test_a_plan_says_what_it_leaves_out(rate: float) -> None:
-    said = " ".join(planned(rate).warnings)
-    assert "not modelled" in said
-    assert ("was not tried" in said) == (rate > 90_000)
-    assert "--entities" in said
+    text = " ".join(planned(rate).warnings)
+    assert "not modelled" in text
+    assert ("was not tried" in text) == (rate > 90_000)
+    assert "--entities" in text
 
 
 def test_a_cycle_is_never_shorter_than_without_events() -> None:
@@ -128,8 +132,8 @@ def test_a_cycle_is_never_shorter_than_without_events() -> None:
 
 def test_every_cost_says_where_it_was_measured() -> None:
     parts = [COSTS.together, COSTS.hop, COSTS.bytes, COSTS.broker, COSTS.state]
-    said = [it.model_dump()["measured"] for it in (*parts, *COSTS.workers.values())]
-    assert all("tests.benchmarks" in it or "make bench" in it for it in said)
+    said = [each.model_dump()["measured"] for each in (*parts, *COSTS.workers.values())]
+    assert all("tests.benchmarks" in each or "make bench" in each for each in said)
 
 
 def test_the_command_prints_a_table_or_json() -> None:
@@ -137,5 +141,5 @@ def test_the_command_prints_a_table_or_json() -> None:
     table = CliRunner().invoke(app, words)
     assert table.exit_code == 0, table.output
     assert "partitions" in table.output
-    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
-    assert found["partitions"] >= found["components"]["weigh"]["replicas"] > 1
+    content = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
+    assert content["partitions"] >= content["components"]["weigh"]["replicas"] > 1

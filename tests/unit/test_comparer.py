@@ -56,12 +56,17 @@ def test_scores_under_the_other_model_are_exact_whatever_comes_first() -> None:
         steps.pop(order)()
         for step in steps.values():
             step()
-        found = ours.comparison()
-        assert (found.rows, found.labelled, found.positives, found.canary_rows) == (1, 1, 1, 0)
-        assert found.quality["champion"].brier == pytest.approx((1 - 0.25) ** 2)
-        assert found.quality["challenger"].brier == pytest.approx((1 - 0.5) ** 2)
-        assert found.flips == {"approve → review": 1}
-        assert found.mean_difference == pytest.approx(0.5)
+        comparison = ours.comparison()
+        assert (
+            comparison.rows,
+            comparison.labelled,
+            comparison.positives,
+            comparison.canary_rows,
+        ) == (1, 1, 1, 0)
+        assert comparison.quality["champion"].brier == pytest.approx((1 - 0.25) ** 2)
+        assert comparison.quality["challenger"].brier == pytest.approx((1 - 0.5) ** 2)
+        assert comparison.flips == {"approve → review": 1}
+        assert comparison.mean_difference == pytest.approx(0.5)
 
 
 def test_a_canarys_decision_is_the_challengers_and_the_shadow_topic_has_the_champions() -> None:
@@ -69,10 +74,10 @@ def test_a_canarys_decision_is_the_challengers_and_the_shadow_topic_has_the_cham
     ours.shadowed(shadow([1], [0.25], by_champion=True))
     ours.decided(decision(1, 0.75, THEIRS))
     ours.outcome("event-1", label=False)
-    found = ours.comparison()
-    assert (found.rows, found.canary_rows) == (1, 1)
-    assert found.quality["champion"].brier == pytest.approx(0.125**2)
-    assert found.quality["challenger"].brier == pytest.approx(0.375**2)
+    comparison = ours.comparison()
+    assert (comparison.rows, comparison.canary_rows) == (1, 1)
+    assert comparison.quality["champion"].brier == pytest.approx(0.125**2)
+    assert comparison.quality["challenger"].brier == pytest.approx(0.375**2)
 
 
 def test_signals_are_judged_where_a_stage_has_no_weight_of_its_own() -> None:
@@ -102,9 +107,9 @@ def test_a_challenger_that_fails_too_often_is_worse() -> None:
     assert ours.comparison().failures == 0, "bad events have no output of anybody's"
     ours.decided(decision(1, 0.5))
     ours.decided(decision(2, 0.5))
-    found = ours.comparison()
-    assert (found.failures, found.verdict) == (2, "worse")
-    assert "no output for 2 rows" in found.reason
+    comparison = ours.comparison()
+    assert (comparison.failures, comparison.verdict) == (2, "worse")
+    assert "no output for 2 rows" in comparison.reason
 
 
 def test_the_verdict_follows_the_outcomes_and_looking_changes_nothing() -> None:

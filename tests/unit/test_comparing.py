@@ -34,11 +34,14 @@ def test_cards_that_differ_are_compared_fact_by_fact(tmp_path: Path) -> None:
     )
     one = registry.add("p", "risk", mean_of(), THREE)
     two = registry.add("p", "risk", mean_of(), other)
-    found = compare(one, two)
-    assert found.facts == {"metrics.roc_auc": Change(0.9, 0.95), "parameters.C": Change(0.5, 2.0)}
-    assert found.bytes == Change(len(mean_of()), len(mean_of()))
-    assert found.signals is None
-    assert found.why_no_signals == "neither has probe rows"
+    comparison = compare(one, two)
+    assert comparison.facts == {
+        "metrics.roc_auc": Change(0.9, 0.95),
+        "parameters.C": Change(0.5, 2.0),
+    }
+    assert comparison.bytes == Change(len(mean_of()), len(mean_of()))
+    assert comparison.signals is None
+    assert comparison.why_no_signals == "neither has probe rows"
 
 
 def test_signals_are_compared_on_the_probe_rows_of_both(tmp_path: Path) -> None:
@@ -47,31 +50,31 @@ def test_signals_are_compared_on_the_probe_rows_of_both(tmp_path: Path) -> None:
     first, mean = ModelSession.of(first_of(), "f"), ModelSession.of(mean_of(), "m")
     a = registry.add("p", "risk", first_of(), THREE, probe_of(first, one))
     b = registry.add("p", "risk", mean_of(), THREE, probe_of(mean, other))
-    found = compare(a, b).signals
-    assert found is not None
+    comparison = compare(a, b).signals
+    assert comparison is not None
     rows = np.concatenate([one, other]).astype(np.float64)
     distance = np.abs(rows[:, 0] - rows.mean(axis=1))
-    assert (found.rows, found.same_bits) == (30, 0)
-    assert found.most == pytest.approx(distance.max(), rel=1e-5)
-    assert found.mean == pytest.approx(distance.mean(), rel=1e-5)
+    assert (comparison.rows, comparison.same_bits) == (30, 0)
+    assert comparison.most == pytest.approx(distance.max(), rel=1e-5)
+    assert comparison.mean == pytest.approx(distance.mean(), rel=1e-5)
 
 
 def test_a_model_and_itself_have_the_same_bits(tmp_path: Path) -> None:
     probe = probe_of(ModelSession.of(mean_of(), "m"), rows_of(10, 3))
     version = Registry(tmp_path).add("p", "risk", mean_of(), THREE, probe)
-    found = compare(version, version)
-    assert found.facts == {}
-    assert found.signals is not None
-    assert (found.signals.same_bits, found.signals.most) == (10, 0.0)
+    comparison = compare(version, version)
+    assert comparison.facts == {}
+    assert comparison.signals is not None
+    assert (comparison.signals.same_bits, comparison.signals.most) == (10, 0.0)
 
 
 def test_models_of_other_columns_are_not_run(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     one = registry.add("p", "risk", mean_of(), THREE)
     two = registry.add("p", "risk", mean_of(), THREE.model_copy(update={"inputs": list("abd")}))
-    found = compare(one, two)
-    assert found.facts == {"inputs": Change(list("abc"), list("abd"))}
-    assert found.why_no_signals == "they read other columns"
+    comparison = compare(one, two)
+    assert comparison.facts == {"inputs": Change(list("abc"), list("abd"))}
+    assert comparison.why_no_signals == "they read other columns"
 
 
 def test_a_model_that_was_changed_is_not_compared(tmp_path: Path) -> None:

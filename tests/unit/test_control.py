@@ -90,7 +90,7 @@ def test_a_record_without_a_value_deletes_what_its_key_is_about() -> None:
     for key in (*list(said)[:3], "audit/never-there", "nothing/of/this"):
         state.apply(key.encode(), None)
     assert (state.deployment("risk"), state.weights) == (Deployment(), None)
-    assert [it.version for it in state.audit] == [3]
+    assert [each.version for each in state.audit] == [3]
 
 
 def test_the_oldest_entries_of_the_audit_trail_are_to_go_and_the_last_change_is_known() -> None:

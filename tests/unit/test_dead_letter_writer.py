@@ -55,7 +55,7 @@ def said(record: Record) -> dict[str, str]:
 
 
 def independent_digest(key: bytes, value: bytes, *headers: tuple[str, bytes]) -> str:
-    parts = [key, value, *(part for name, it in headers for part in (name.encode(), it))]
+    parts = [key, value, *(part for name, each in headers for part in (name.encode(), each))]
     return sha256(b"".join(len(p).to_bytes(8, "big") + p for p in parts)).hexdigest()
 
 
@@ -104,7 +104,7 @@ async def test_a_topic_that_takes_no_letter_at_all_is_an_error() -> None:
 def test_a_cut_letter_fits_and_says_what_the_whole_one_was_also_when_it_is_cut_again(
     key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], most: int, again: int
 ) -> None:
-    headers = [it for it in headers if not it[0].startswith("x-")]
+    headers = [header for header in headers if not header[0].startswith("x-")]
     letter = letter_of(7, key, value, headers)
     once = cut_dead_letter(letter, most)
     twice = cut_dead_letter(once, again)

@@ -78,7 +78,7 @@ def test_a_decision_that_is_never_worth_its_cost_has_no_threshold() -> None:
 def test_a_verdict_counts_rows_as_the_decision_writer_decides_them() -> None:
     scores, labels = np.array([0.0, 0.1, 0.49, 0.5, 1.0]), np.array([0, 1, 0, 0, 1], np.bool_)
     found = policy_result(policy(), policy().thresholds, labels, scores)
-    counts = {name: (it.rows, it.positives) for name, it in found.decisions.items()}
+    counts = {name: (each.rows, each.positives) for name, each in found.decisions.items()}
     assert counts == {"approve": (1, 0), "review": (2, 1), "decline": (2, 1)}
     assert found.cost is None
     costed = policy_result(policy(THREE), policy().thresholds, labels, scores)

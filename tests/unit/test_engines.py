@@ -123,8 +123,10 @@ def test_training_gives_the_same_models_on_every_engine(name: str, tmp_path: Pat
             card_fraud(), FOLDER, transactions(), registry, engine=engine,
             open_component=open_component, progress=lambda at, share: seen.append((at, share)),
         )  # fmt: skip
-        found = {at: registry.latest("card-fraud", at) for at in NAMES}
-        said = {at: (it.digest, it.card.metrics, it.card.rows) for at, it in found.items()}
+        version = {at: registry.latest("card-fraud", at) for at in NAMES}
+        said = {
+            at: (each.digest, each.card.metrics, each.card.rows) for at, each in version.items()
+        }
         return {**said, "weights": report.weights}
 
     seen: list[tuple[str, float]] = []

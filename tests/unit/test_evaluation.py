@@ -25,7 +25,7 @@ from models.report.handbook import (
     BOOK_WEEKS,
     DaysOutsideData,
     OneOutcome,
-    Outcomes,
+    OutcomeColumns,
     ProtocolFigures,
     Weeks,
     card_precision,
@@ -45,10 +45,10 @@ WEEKS = Weeks(START, train=2, delay=2, test=3)
 CARD_FRAUD = load_pipeline(find_pipeline("card-fraud")).pipeline
 
 
-def outcomes(*rows: tuple[int, str, int]) -> Outcomes:
+def outcomes(*rows: tuple[int, str, int]) -> OutcomeColumns:
     """Events as (days after START, entity, label)."""
     days, entities, labels = zip(*rows, strict=True)
-    return Outcomes(
+    return OutcomeColumns(
         np.array(days, np.int64) + day_number(START),
         np.array(entities, dtype=object),
         np.array(labels, np.bool_),
@@ -121,7 +121,9 @@ def test_days_without_a_fraud_are_an_error() -> None:
 
 def test_a_label_for_each_event_is_needed() -> None:
     with pytest.raises(LengthMismatch):
-        Outcomes(np.zeros(2, np.int64), np.array(["a", "b"], dtype=object), np.zeros(1, np.bool_))
+        OutcomeColumns(
+            np.zeros(2, np.int64), np.array(["a", "b"], dtype=object), np.zeros(1, np.bool_)
+        )
 
 
 def test_card_precision_ranks_entities_by_their_highest_score() -> None:

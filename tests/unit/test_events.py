@@ -270,7 +270,7 @@ def test_a_missing_optional_number_is_nan(name: str) -> None:
     assert np.isnan(column).all()
 
 
-@pytest.mark.parametrize("name", [it for it, field in SCHEMA.fields.items() if field.optional])
+@pytest.mark.parametrize("name", [each for each, field in SCHEMA.fields.items() if field.optional])
 def test_null_in_an_optional_field_is_a_missing_value(name: str) -> None:
     null, missing = decoded(event(**{name: None}), event(**{name: None})), decoded(event(), event())
     assert null.failures == []
@@ -567,7 +567,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 changed = st.dictionaries(st.sampled_from([*SCHEMA.fields, "new"]), json_values, max_size=4)
-values = st.one_of(st.none(), st.binary(max_size=60), changed.map(lambda it: event(**it)))
+values = st.one_of(st.none(), st.binary(max_size=60), changed.map(lambda each: event(**each)))
 records = st.lists(
     st.builds(
         Raw,

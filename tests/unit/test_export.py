@@ -194,7 +194,7 @@ def test_any_estimator_without_labels_is_exported_or_plainly_refused(
 
 def test_a_model_that_says_something_else_is_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
     honest: Runner = exporting._runner
-    monkeypatch.setattr(exporting, "_runner", lambda it: lambda x: honest(it)(x) + 2e-5)
+    monkeypatch.setattr(exporting, "_runner", lambda each: lambda x: honest(each)(x) + 2e-5)
     with pytest.raises(ExportMismatch, match=r"differs by 2e-05 .* more than 1e-05"):
         export(fitted("sklearn.linear_model.LogisticRegression"), transactions()[0])
 
@@ -208,7 +208,7 @@ def test_a_model_whose_rows_depend_on_their_batch_is_refused(
     def moved(x: Singles, signal: Singles) -> Singles:
         return signal * (1 + last_bit) if len(x) < 100 else signal
 
-    monkeypatch.setattr(exporting, "_runner", lambda it: lambda x: moved(x, honest(it)(x)))
+    monkeypatch.setattr(exporting, "_runner", lambda each: lambda x: moved(x, honest(each)(x)))
     with pytest.raises(BatchDependent, match=r"of 500 rows other bits in a smaller batch"):
         export(fitted("sklearn.linear_model.LogisticRegression"), transactions()[0])
 
@@ -231,15 +231,15 @@ for path in (
 
 def test_another_process_exports_the_same_bytes() -> None:
     # The seeds order a set of the two opset domains differently.
-    made = [
+    done = [
         subprocess.run(
             [sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True,
             cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout.split()
         for seed in ("0", "77")
     ]  # fmt: skip
-    assert len(made[0]) == 4
-    assert made[0] == made[1]
+    assert len(done[0]) == 4
+    assert done[0] == done[1]
 
 
 def test_equal_scores_are_no_novelty() -> None:

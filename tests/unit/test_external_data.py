@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.onnx.external_data import _INSIDE, NotOnnx, external_tensor
 from models.onnx.session import ModelSession, ModelUnreadable, WeightsElsewhere
-from models.onnx.verify import verify
+from models.onnx.version_check import verify_versions
 from models.registry.card_files import digest_of
 from models.registry.registry import Registry
 from tests.unit.onnx_networks import network
@@ -145,8 +145,10 @@ def test_every_way_to_a_tensor_of_onnx_is_walked() -> None:
         if message.name in around:
             return False
         if message.name not in leads:
-            below = [it.message_type for it in message.fields if it.message_type is not None]
-            found = [leads_to_a_tensor(it, around | {message.name}) for it in below]
+            below = [
+                field.message_type for field in message.fields if field.message_type is not None
+            ]
+            found = [leads_to_a_tensor(each, around | {message.name}) for each in below]
             leads[message.name] = any(found)
         return leads[message.name]
 
@@ -214,7 +216,7 @@ def test_a_version_that_was_registered_before_is_found_by_verify_and_not_run(
     assert version.digest == digest_of(content)
     with pytest.raises(WeightsElsewhere):
         ModelSession.open(version)
-    (checked,) = verify(Registry(tmp_path), "p", run=True)
+    (checked,) = verify_versions(Registry(tmp_path), "p", run=True)
     assert checked.wrong is not None
     assert "in another file" in checked.wrong
 

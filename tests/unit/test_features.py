@@ -102,10 +102,10 @@ def test_one_hot_has_one_column_per_category_in_order(countries: list[str]) -> N
         [Feature(name="country", of="c", apply="one_hot", choices=["CZ", "SK", "AT"])]
     )
     assert vector.names == ["country=CZ", "country=SK", "country=AT"]
-    made = vector.compute({"c": np.array(countries, dtype=object)})
-    assert made.dtype == np.float64
-    assert made.shape == (len(countries), 3)
-    for row, country in zip(made.tolist(), countries, strict=True):
+    columns = vector.compute({"c": np.array(countries, dtype=object)})
+    assert columns.dtype == np.float64
+    assert columns.shape == (len(countries), 3)
+    for row, country in zip(columns.tolist(), countries, strict=True):
         assert row == [float(country == choice) for choice in ("CZ", "SK", "AT")]
 
 
@@ -114,9 +114,9 @@ def test_one_hot_has_one_column_per_category_in_order(countries: list[str]) -> N
 )
 def test_a_missing_value_gets_what_the_pipeline_file_says(apply: Transform) -> None:
     vector = FeatureVector([Feature(name="f", of="x", apply=apply, missing=-7)])
-    made = vector.compute({"x": np.array([0.0, np.nan])})
-    assert made[0, 0] != -7
-    assert made[1, 0] == -7
+    columns = vector.compute({"x": np.array([0.0, np.nan])})
+    assert columns[0, 0] != -7
+    assert columns[1, 0] == -7
 
 
 def test_missing_is_1_where_the_field_is_missing() -> None:
@@ -158,8 +158,8 @@ def test_no_rows_are_as_wide_as_any() -> None:
             Feature(name="country", of="c", apply="one_hot", choices=["CZ", "SK"]),
         ]
     )
-    made = vector.compute({"amount": np.zeros(0), "c": np.zeros(0, dtype=object)})
-    assert made.shape == (0, 3)
+    columns = vector.compute({"amount": np.zeros(0), "c": np.zeros(0, dtype=object)})
+    assert columns.shape == (0, 3)
 
 
 def test_the_columns_are_not_changed() -> None:

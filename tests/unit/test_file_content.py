@@ -90,17 +90,17 @@ def test_a_file_that_does_not_say_its_size_is_read_and_bounded() -> None:
 
 READERS: dict[str, tuple[str, Callable[[Path], Any], type[AnabranchError]]] = {
     "model": ("x.onnx", ModelSession.open, ModelUnreadable),
-    "registry": ("x.onnx", lambda it: LocalStore(it.parent).read(it.name), StoreFailed),
-    "rows of a model": ("x.npy", lambda it: rows_in(str(it), ["a"]), UnreadableDataset),
+    "registry": ("x.onnx", lambda each: LocalStore(each.parent).read(each.name), StoreFailed),
+    "rows of a model": ("x.npy", lambda each: rows_in(str(each), ["a"]), UnreadableDataset),
     "pipeline file": (
         "x.yaml",
-        lambda it: load_pipeline(find_pipeline(str(it))),
+        lambda each: load_pipeline(find_pipeline(str(each))),
         PipelineFileError,
     ),
     **{
         f"data {suffix}": (
             f"x.{suffix}",
-            lambda it: list(read_rows(str(it), columns={}, fields=["a"])),
+            lambda each: list(read_rows(str(each), columns={}, fields=["a"])),
             UnreadableDataset,
         )
         for suffix in ("csv", "jsonl", "parquet")

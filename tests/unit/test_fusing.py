@@ -72,8 +72,8 @@ def test_a_model_that_reads_one_signal_alone_can_be_fused() -> None:
     blocks = {"features.output": rows(5)["features.output"]}
     session = FusedSession.of(parts, {"features.output": 6})
     assert same(session.signals(blocks), one_by_one(parts, blocks))
-    assert [len(it) for it in session.signals({"features.output": np.zeros((0, 6), "f4")}).values()
-            ] == [0, 0]  # fmt: skip
+    of_no_rows = session.signals({"features.output": np.zeros((0, 6), "f4")})
+    assert [len(signal) for signal in of_no_rows.values()] == [0, 0]
 
 
 def test_models_of_other_tools_are_fused_too_whatever_version_of_onnx_they_are_of() -> None:

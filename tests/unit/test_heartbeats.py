@@ -31,10 +31,10 @@ class Topic:
 
     async def write(self, topic: str, partition: int, records: list[Record]) -> None:
         for record in records:
-            said = heartbeat_of(record.value, dict(record.headers))
-            assert said is not None
-            assert (topic, partition) == ("p.risk", said.partition)
-            self.said.append(said)
+            heartbeat = heartbeat_of(record.value, dict(record.headers))
+            assert heartbeat is not None
+            assert (topic, partition) == ("p.risk", heartbeat.partition)
+            self.said.append(heartbeat)
 
 
 def pulse_on(topic: Topic) -> StagePulse:
@@ -100,9 +100,9 @@ def test_no_value_makes_reading_a_heartbeat_fail_in_another_way(value: Any) -> N
 
 def test_fields_of_a_newer_version_are_no_reason_to_refuse_a_heartbeat() -> None:
     said = {"component": "a", "partition": 0, "worker": "w", "state": "working", "mood": "fine"}
-    found = heartbeat_of(json.dumps(said).encode(), {HEARTBEAT_HEADER: b"2"})
-    assert found is not None
-    assert found.component == "a"
+    heartbeat = heartbeat_of(json.dumps(said).encode(), {HEARTBEAT_HEADER: b"2"})
+    assert heartbeat is not None
+    assert heartbeat.component == "a"
 
 
 def test_time_in_which_nobody_looked_or_nothing_could_be_heard_does_not_pass() -> None:

@@ -37,7 +37,7 @@ PIPELINE = Pipeline.model_validate(
         "components": [
             {
                 "name": "features", "kind": "extract_features", "from": ["events"],
-                "features": [{"name": it, "of": "amount"} for it in "abc"],
+                "features": [{"name": each, "of": "amount"} for each in "abc"],
             },
             {"name": "own", "import": "own:Own", "from": ["features"]},
             {"name": "other", "import": "own:Own", "from": ["features"]},

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.join import Moment, PartitionJoin
 from agents.join.lane import COMERS
-from agents.join.partition_join import Moment, PartitionJoin
 from agents.join.stage_rows import JoinedRows
 from agents.workers.stage_pulse import WORKER_ENDED
 from tests.unit.stage_batches import batch_of
@@ -322,8 +322,8 @@ def test_workers_that_came_while_nobody_owed_them_anything_do_not_make_a_stage_d
     join.push(batch_of("a", [0]), ("ta", 1), at(0))
     for number in range(3 * COMERS):
         for state in STARTED:
-            said = beat("b", state=state, worker=f"w{number}")
-            join.hear(said, ("tb", number), at(0.01 * number))
+            heartbeat = beat("b", state=state, worker=f"w{number}")
+            join.hear(heartbeat, ("tb", number), at(0.01 * number))
     assert join.close(at(0.3), anyone) is None
     join.push(batch_of("b", [0]), ("tb", 99), at(0.4))
     assert offsets(join.pop()) == [0]

@@ -116,7 +116,7 @@ def test_rows_of_two_widths_leave_one_after_the_other_and_none_is_lost() -> None
     assert (offsets(first), offsets(second)) == ([0, 1, 2], [3, 4, 5, 6, 7])
     assert first is not None
     assert second is not None
-    assert [it.stages["a"].output.shape[1] for it in (first, second)] == [2, 3]
+    assert [each.stages["a"].output.shape[1] for each in (first, second)] == [2, 3]
     assert first.stages["a"].present.all()
     assert second.stages["a"].present.all()
 

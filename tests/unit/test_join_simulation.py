@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
+from agents.join import Moment, PartitionJoin
 from agents.join.lane import Position
-from agents.join.partition_join import Moment, PartitionJoin
 from tests.unit.stage_batches import batch_of
 from topics.records.heartbeat import Heartbeat
 from topics.records.stage_batch import StageBatch
@@ -48,9 +48,9 @@ def laned_log(random: Random, stage: str, offsets: Sequence[int], lanes: list[in
             log.append(replace(batch, lane=lane, covers_from=after, covers_to=part[-1]))
             after = part[-1] + 1
             if random.random() < 0.2:
-                said = Heartbeat(component=stage, partition=0, lane=lane, worker="w",
+                heartbeat = Heartbeat(component=stage, partition=0, lane=lane, worker="w",
                                  state="working", frontier=part[-1])  # fmt: skip
-                log.append(said)
+                log.append(heartbeat)
             if random.random() < 0.1:  # a worker starts anew, and writes some again
                 log.extend(log[-random.randint(1, 4) :])
         logs.append(log)

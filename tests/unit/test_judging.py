@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.report.metrics import curves, quality, reliability, wilson
+from models.report.quality import curves, quality, reliability, wilson
 
 
 def calibrated(rows: int = 20_000, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    said = rng.beta(0.4, 4, rows)
-    return rng.random(rows) < said, said
+    signals = rng.beta(0.4, 4, rows)
+    return rng.random(rows) < signals, signals
 
 
 def test_a_calibrated_signal_has_a_small_calibration_error_and_a_sure_one_a_large() -> None:
@@ -32,17 +32,17 @@ def test_log_loss_and_brier_are_those_of_the_definitions() -> None:
 
 def test_signals_of_exactly_0_and_1_have_a_bin_and_a_finite_loss() -> None:
     labels, said = np.array([True, False, True]), np.array([0.0, 0.0, 1.0], np.float32)
-    assert [(it.rows, it.positives) for it in reliability(labels, said)] == [(2, 1), (1, 1)]
+    assert [(each.rows, each.positives) for each in reliability(labels, said)] == [(2, 1), (1, 1)]
     assert quality(labels, said).log_loss < 13.9
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=200))
 def test_every_row_is_in_one_bin_of_reliability(rows: list[tuple[float, bool]]) -> None:
-    labels, said = np.array([it for _, it in rows]), np.array([it for it, _ in rows])
+    labels, said = np.array([each for _, each in rows]), np.array([each for each, _ in rows])
     bins = reliability(labels, said)
-    assert sum(it.rows for it in bins) == len(rows)
-    assert sum(it.positives for it in bins) == labels.sum()
-    assert all(it.low <= it.positives / it.rows <= it.high for it in bins)
+    assert sum(each.rows for each in bins) == len(rows)
+    assert sum(each.positives for each in bins) == labels.sum()
+    assert all(each.low <= each.positives / each.rows <= each.high for each in bins)
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_the_area_under_the_thinned_curve_is_that_of_all_points() -> None:
 def test_a_constant_signal_has_curves_too() -> None:
     found = curves(np.array([True, False, False]), np.zeros(3, np.float32))
     assert found.roc == [(0.0, 0.0), (1.0, 1.0)]
-    assert [it.rows for it in found.reliability] == [3]
+    assert [each.rows for each in found.reliability] == [3]

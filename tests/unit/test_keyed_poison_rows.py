@@ -39,10 +39,10 @@ def portions(trial: KeyedPoisonRows, released: list[DueRows] = RELEASED) -> list
     found: list[object] = []
     for portion in trial.portions(released):
         rows = sorted(
-            (clock, it.batch.partition, offset)
-            for it in portion.due
+            (clock, each.batch.partition, offset)
+            for each in portion.due
             for clock, offset in zip(
-                it.clocks_ms.tolist(), it.batch.rows.offsets.tolist(), strict=True
+                each.clocks_ms.tolist(), each.batch.rows.offsets.tolist(), strict=True
             )
         )
         found.append(([(source, offset) for _, source, offset in rows], bool(portion.passed_over)))
@@ -85,10 +85,10 @@ def test_what_only_says_how_far_a_source_has_come_keeps_its_place_before_the_sou
     nothing = part(1, [], [])
     trial = of(("w1", {1: (8, 8)}))
     before, after = [nothing, *RELEASED[1:], RELEASED[0]], [RELEASED[0], *RELEASED[1:], nothing]
-    with_nothing = [[it is nothing for it in portion.due] for portion in trial.portions(before)]
+    with_nothing = [[each is nothing for each in portion.due] for portion in trial.portions(before)]
     assert with_nothing[1] == [True, False]
     last = [*trial.portions(after)][-1]
-    assert [it is nothing for it in last.due] == [False, False, True]
+    assert [each is nothing for each in last.due] == [False, False, True]
     assert portions(trial, [nothing]) == [([], False)]
 
 
@@ -101,8 +101,8 @@ def test_of_rows_that_have_their_answers_already_nothing_is_said() -> None:
 
 def test_early_rows_stay_early_however_a_release_is_divided() -> None:
     early = [replace(RELEASED[0], early=2)]
-    parts = [it for portion in of(("w1", {0: (6, 6)})).portions(early) for it in portion.due]
-    assert [it.early_rows().tolist() for it in parts] == [[False], [True], [True]]
+    parts = [each for portion in of(("w1", {0: (6, 6)})).portions(early) for each in portion.due]
+    assert [each.early_rows().tolist() for each in parts] == [[False], [True], [True]]
 
 
 def test_what_a_worker_said_last_counts_until_it_is_taken_back() -> None:
@@ -117,5 +117,5 @@ def test_what_a_worker_said_last_counts_until_it_is_taken_back() -> None:
         Record(b"0/manifest", b"{}", 0),
         Record(b"tried/w3", b"{}", 0, [(HEADER, b"1")]),
     ]  # fmt: skip
-    records = [stored(number, it) for number, it in enumerate(said)]
+    records = [stored(number, each) for number, each in enumerate(said)]
     assert attempts_by_worker(records) == {"w1": last}

@@ -105,9 +105,9 @@ class Broker:
 
     def append(self, topic: str, partition: int, records: Iterable[Record]) -> None:
         log = self.of(topic, partition)
-        for it in records:
-            log.append(record(topic, len(log), it.value, key=it.key, headers=it.headers,
-                              published_ms=it.timestamp_ms, partition=partition))  # fmt: skip
+        for each in records:
+            log.append(record(topic, len(log), each.value, key=each.key, headers=each.headers,
+                              published_ms=each.timestamp_ms, partition=partition))  # fmt: skip
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         await asyncio.sleep(0)
@@ -176,8 +176,8 @@ class Group:
         if ends := self.random.random() < self.crashes:
             records = records[: self.random.randint(0, len(records))]
         own = f"tried/{WORKER}".encode()
-        records = [it._replace(key=b"tried/w%d" % self.worker) if it.key == own else it
-                   for it in records]  # fmt: skip
+        records = [each._replace(key=b"tried/w%d" % self.worker) if each.key == own else each
+                   for each in records]  # fmt: skip
         self.broker.append(topic, partition, records)
         if ends:
             raise Crash
@@ -230,10 +230,10 @@ class Simulation:
         self.group = Group(self.broker, random, [self.topology.keyed(NAME)], crashes=crashes)
         self.events = [self.some_events(random, source) for source in range(PARTITIONS)]
         self.outcomes = [self.some_events(random, source) for source in range(PARTITIONS)]
-        for it in self.outcomes:
-            it.times.sort()
-            it.published = [time + 10 for time in it.times]
-            it.values = [float(value > 5) for value in it.values]
+        for outcome in self.outcomes:
+            outcome.times.sort()
+            outcome.published = [time + 10 for time in outcome.times]
+            outcome.values = [float(value > 5) for value in outcome.values]
         self.by_chance = crashes > 0
         self.fatal: tuple[int, int] | None = None
         if fatal:
@@ -435,14 +435,14 @@ class Simulation:
         found = {}
         for _, source, row in sorted(turn):
             of = self.events[source]
-            made = windows.observe(
+            features = windows.observe(
                 [of.entities[row]],
                 np.array([of.times[row]]),
                 orders_of(source, np.array([row])),
                 np.array([[of.values[row]]]),
             )
             found[source, row] = self.sure(
-                source, row, [float(column[0]) for column in made.values()]
+                source, row, [float(column[0]) for column in features.values()]
             )
         return found
 
@@ -458,15 +458,15 @@ class Simulation:
         }
         frontiers = dict.fromkeys(found, -1)
         for source in range(PARTITIONS):
-            for it in self.broker.of(self.topology.stage(NAME), source):
-                headers = dict(it.headers)
-                heartbeat = heartbeat_of(it.value, headers)
+            for each in self.broker.of(self.topology.stage(NAME), source):
+                headers = dict(each.headers)
+                heartbeat = heartbeat_of(each.value, headers)
                 if heartbeat is not None:
                     assert heartbeat.lane is not None
                     key = heartbeat.lane, source
                     reached = heartbeat.frontier
                 else:
-                    made = decode(it.value, headers)
+                    made = decode(each.value, headers)
                     assert made.lane is not None
                     key, reached = (made.lane, source), made.covers_to
                     assert made.covers_from <= frontiers[key] + 1, "a gap"

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.join.partition_join import Moment, PartitionJoin
+from agents.join import Moment, PartitionJoin
 from agents.stages.repartition import dealt
 from tests.unit.stage_batches import batch_of
 from topics.pipeline.topology import lane_of

@@ -9,7 +9,7 @@ import pytest
 
 from models.learned_weights import learn_weights
 from models.report.ablation import Signals, scores_of, stage_losses
-from models.report.metrics import quality
+from models.report.quality import quality
 
 ROWS = 4000
 

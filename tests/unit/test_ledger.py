@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.audit.ledger import Account, Ledger, Ranges, View
+from agents.audit.ledger import Account, Ledger, PartitionView, Ranges
 from agents.audit.ledger_chunks import SIZE
 
 Kind = Literal["enter", "decide", "bury"]
@@ -101,51 +101,53 @@ def test_what_is_seen_is_counted_with_its_duplicates() -> None:
 
 def test_an_end_that_may_be_gone_is_not_missed() -> None:
     ledger = ledger_of([0, 1, 2, 3, 4], decided=[2, 2, 4], dead=[1])
-    account = ledger.account(0, View(unseen=[(0, 2)]))
+    account = ledger.account(0, PartitionView(unseen=[(0, 2)]))
     assert account == Account(inputs=5, decided=2, dead=1, lost=1, duplicated=1, unjudged=1)
-    assert ledger.account(0, View(unseen=[(0, 10)])).unjudged == 2
+    assert ledger.account(0, PartitionView(unseen=[(0, 10)])).unjudged == 2
     assert ledger.account(0) == Account(inputs=5, decided=2, dead=1, lost=2, duplicated=1)
 
 
 def test_a_record_that_is_gone_is_well_if_it_has_an_end_and_unread_if_not() -> None:
     ledger = ledger_of([5, 6], decided=[0, 1, 4, 5], dead=[2])
-    account = ledger.account(0, View(gone=[(0, 5)], read_to=5))
+    account = ledger.account(0, PartitionView(gone=[(0, 5)], read_to=5))
     assert account == Account(inputs=2, decided=1, in_flight=1, expired=4, expired_unread=1)
 
 
 def test_an_end_of_a_record_that_is_gone_is_a_duplicate_if_there_is_another() -> None:
     ledger = ledger_of([5], decided=[0, 0, 1, 5], dead=[1])
-    assert ledger.account(0, View(gone=[(0, 2)], read_to=0)).duplicated == 2
+    assert ledger.account(0, PartitionView(gone=[(0, 2)], read_to=0)).duplicated == 2
 
 
 def test_what_is_gone_behind_the_last_decision_is_in_flight_as_far_as_it_was_read() -> None:
     ledger = ledger_of([8], decided=[0, 1])
-    account = ledger.account(0, View(gone=[(0, 8)], read_to=5))
+    account = ledger.account(0, PartitionView(gone=[(0, 8)], read_to=5))
     assert (account.in_flight, account.expired_unread) == (1 + 3, 3)
-    assert ledger.account(0, View(gone=[(0, 8)])).unjudged == 6, "nobody knows how far it was read"
+    assert ledger.account(0, PartitionView(gone=[(0, 8)])).unjudged == 6, (
+        "nobody knows how far it was read"
+    )
 
 
 def test_what_is_gone_before_an_old_dead_letter_has_no_end_to_come() -> None:
     ledger = ledger_of([8, 9], decided=[0, 1], dead=[8])
-    account = ledger.account(0, View(gone=[(0, 8)], read_to=9, ended_to=8))
+    account = ledger.account(0, PartitionView(gone=[(0, 8)], read_to=9, ended_to=8))
     assert account == Account(inputs=2, dead=1, in_flight=1, expired=2, expired_unread=6)
 
 
 def test_what_is_gone_may_have_been_markers_where_there_are_transactions() -> None:
     ledger = ledger_of([5], decided=[0, 1, 4, 5])
-    account = ledger.account(0, View(gone=[(0, 5)], gaps=True, read_to=5))
+    account = ledger.account(0, PartitionView(gone=[(0, 5)], gaps=True, read_to=5))
     assert account == Account(inputs=1, decided=1, expired=3, unjudged=2)
 
 
 def test_what_is_gone_and_could_have_had_an_end_that_is_gone_too_is_not_judged() -> None:
     ledger = ledger_of([90], decided=[60, 61, 90])
-    account = ledger.account(0, View(gone=[(0, 90)], unseen=[(0, 60)], read_to=91))
+    account = ledger.account(0, PartitionView(gone=[(0, 90)], unseen=[(0, 60)], read_to=91))
     assert account == Account(inputs=1, decided=1, expired=2, expired_unread=28, unjudged=60)
 
 
 def test_more_cannot_have_ended_than_there_are_ends_that_are_gone() -> None:
     ledger = ledger_of([60, 61, 90], decided=[70, 90])
-    view = View(gone=[(0, 60)], unseen=[(0, 70)], read_to=91, ends_gone=55)
+    view = PartitionView(gone=[(0, 60)], unseen=[(0, 70)], read_to=91, ends_gone=55)
     account = ledger.account(0, view)
     assert account == Account(inputs=3, decided=1, expired_unread=7, unjudged=55)
     account = ledger.account(0, replace(view, ends_gone=1))
@@ -160,14 +162,14 @@ def test_more_cannot_have_ended_than_there_are_ends_that_are_gone() -> None:
 
 def test_what_may_be_in_flight_is_not_held_against_the_ends_that_are_gone() -> None:
     ledger = ledger_of([0, 1, 2], dead=[1])
-    view = View(unseen=[(0, 3)], ends_gone=0)
+    view = PartitionView(unseen=[(0, 3)], ends_gone=0)
     assert ledger.account(0, view) == Account(inputs=3, dead=1, unjudged=2)
 
 
 def test_a_redriven_record_that_is_gone_has_an_end() -> None:
     ledger = ledger_of([5], decided=[1, 5])
     ledger.end_again(0, 0, 2, decided=True)
-    account = ledger.account(0, View(gone=[(0, 2)], read_to=5))
+    account = ledger.account(0, PartitionView(gone=[(0, 2)], read_to=5))
     assert account == Account(inputs=1, decided=1, expired=2)
 
 
@@ -251,7 +253,7 @@ def test_a_redriven_end_whose_record_or_first_end_is_gone_is_no_loss() -> None:
 
 
 def model(  # noqa: C901  # a list of cases, as plain as they come
-    entries: list[tuple[Kind, int, list[int]]], partition: int, view: View
+    entries: list[tuple[Kind, int, list[int]]], partition: int, view: PartitionView
 ) -> Account:
     """What the ledger says, from counts in dictionaries."""
     counts: dict[Kind, Counter[int]] = {"enter": Counter(), "decide": Counter(), "bury": Counter()}
@@ -314,14 +316,14 @@ def test_the_ledger_agrees_with_plain_counting(
     ledger, shift = Ledger(), SIZE - 7
     for kind, partition, offsets in entries:
         getattr(ledger, kind)(partition, iter([offset + shift for offset in offsets]))
-    view = View([(0, gone)], unseen, read_to=read_to)
+    view = PartitionView([(0, gone)], unseen, read_to=read_to)
     for partition in range(2):
-        moved = View(
+        moved = PartitionView(
             [(shift, gone + shift)], [(a + shift, b + shift) for a, b in unseen],
             read_to=read_to + shift,
         )  # fmt: skip
         assert ledger.account(partition, moved) == model(entries, partition, view)
-    total = sum((model(entries, partition, View()) for partition in range(2)), Account())
+    total = sum((model(entries, partition, PartitionView()) for partition in range(2)), Account())
     assert ledger.total() == total
     assert ledger.decisions == sum(len(o) for kind, _, o in entries if kind == "decide")
     assert ledger.dead_letters == sum(len(o) for kind, _, o in entries if kind == "bury")
@@ -347,7 +349,7 @@ def test_memory_is_for_what_is_unsettled_not_for_offsets() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     n = step * steps
-    account = ledger.account(0, View(gone=[(0, FAR)], unseen=[(0, FAR)], read_to=FAR))
+    account = ledger.account(0, PartitionView(gone=[(0, FAR)], unseen=[(0, FAR)], read_to=FAR))
     assert account == Account(
         inputs=n, decided=n - n // 1000 - 1, dead=n // 1000, lost=1, unjudged=FAR
     )

@@ -109,13 +109,13 @@ def test_the_port_tells_metrics_health_and_readiness(liveness: Liveness, clock: 
         liveness.ready = True
         assert get(port, "/readyz") == (200, b'{"ready":true}')
         look(liveness, clock, [(7, 9)] * 20)
-        status, said = get(port, "/healthz")
+        status, body = get(port, "/healthz")
         assert status == 503
-        assert "p.events[0]@7" in json.loads(said)["stuck"][0]
+        assert "p.events[0]@7" in json.loads(body)["stuck"][0]
         look(liveness, clock, [])
         liveness.refused = "topic p.events has 6 partitions"
-        status, said = get(port, "/healthz")
-        assert (status, json.loads(said)["refused"]) == (503, "topic p.events has 6 partitions")
+        status, body = get(port, "/healthz")
+        assert (status, json.loads(body)["refused"]) == (503, "topic p.events has 6 partitions")
         assert get(port, "/else")[0] == 404
 
 
@@ -154,7 +154,7 @@ def test_connections_that_say_nothing_hold_up_no_probe(liveness: Liveness) -> No
         ]
         assert get(port, "/healthz")[0] == 200
         assert threading.active_count() - before <= MAX_CONNECTIONS
-        assert [answer_on(it) for it in slow[:20]] == [b""] * 20, "the oldest are cut off"
+        assert [answer_on(each) for each in slow[:20]] == [b""] * 20, "the oldest are cut off"
 
 
 def test_a_request_that_comes_byte_by_byte_is_cut_off_in_the_end(

@@ -32,7 +32,9 @@ def off_by(error: float) -> Probe:
 def filed(path: str) -> Pipeline:
     """The pipeline with component `filed` on another file."""
     written = PIPELINE.model_dump(by_alias=True)
-    next(it for it in written["components"] if it["name"] == "filed")["model"] = {"path": path}
+    next(each for each in written["components"] if each["name"] == "filed")["model"] = {
+        "path": path
+    }
     return Pipeline.model_validate(written)
 
 

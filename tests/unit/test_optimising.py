@@ -31,7 +31,7 @@ ANYTHING = {"max_delta": 1, "max_flips": 1, "max_auc_loss": 1, "max_ap_loss": 1,
 def with_network(**tolerances: Any) -> Pipeline:
     """Card fraud without windows, and with a wide network instead of the linear model."""
     written = card_fraud().model_dump(by_alias=True)
-    (linear,) = (it for it in written["components"] if it["name"] == "risk-linear")
+    (linear,) = (each for each in written["components"] if each["name"] == "risk-linear")
     linear["model"] = NETWORK
     return Pipeline.model_validate({**written, "optimise": tolerances or ANYTHING})
 
@@ -53,11 +53,11 @@ def found(setting: ModelSource) -> OptimiseReport:
 
 def test_every_kind_has_a_row_and_every_row_says_something(found: OptimiseReport) -> None:
     (table,) = found.components
-    assert [it.name for it in table.variants] == [
+    assert [variant.name for variant in table.variants] == [
         "fp32", "graph-optimised", "fp16", "int8-dynamic", "int8-static",
         "pruned-25", "pruned-50", "pruned-75",
     ]  # fmt: skip
-    assert all(it.words for it in table.variants)
+    assert all(variant.words for variant in table.variants)
     assert found.rows == 600, "the last fifth"
     same = table.variant("fp32").losses
     assert same is not None

@@ -16,14 +16,14 @@ from topics.pipeline.schema import Pipeline
 TABLE = (Path(__file__).parents[2] / "models" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=[it.name for it in FAMILIES])
+@pytest.mark.parametrize("family", FAMILIES, ids=[each.name for each in FAMILIES])
 def test_a_family_is_what_the_page_says(family: Family) -> None:
     found = {name: measured(family, name) for name in family.data}
-    assert {name for name, it in found.items() if it.refusal} == set(family.refused)
-    for it in found.values():
-        assert it.difference <= 1e-5
-        assert it.moving == 0
-        assert "\n" not in it.refusal
+    assert {name for name, each in found.items() if each.refusal} == set(family.refused)
+    for each in found.values():
+        assert each.difference <= 1e-5
+        assert each.moving == 0
+        assert "\n" not in each.refusal
     name, converts, _, stable = (cell.strip() for cell in row(family, found).split("|")[1:5])
     documented = next(line for line in TABLE.splitlines() if line.startswith(f"| {name} |"))
     cells = [cell.strip() for cell in documented.split("|")[1:5]]

@@ -452,9 +452,9 @@ REFUSALS: dict[str, Case] = {
 def test_a_mistake_is_told_with_its_line_and_field(tmp_path: Path, name: str) -> None:
     changes, expected = REFUSALS[name]
     text = written(*changes)
-    found = problems(tmp_path, text)
-    assert [field for _, field, _ in found] == [field for _, field, _ in expected]
-    for (line, _, message), (part, _, wanted) in zip(found, expected, strict=True):
+    errors = problems(tmp_path, text)
+    assert [field for _, field, _ in errors] == [field for _, field, _ in expected]
+    for (line, _, message), (part, _, wanted) in zip(errors, expected, strict=True):
         assert wanted in message
         # Two names that read the same are told apart by the line that follows them.
         after = 1 if "components are called" in wanted else 0
@@ -466,12 +466,12 @@ def test_a_cycle_is_told_with_its_way_around(tmp_path: Path) -> None:
         ("from: [features]", "from: [own]"),
         ("import: my.module:Own\n    from: [events]", "import: my.module:Own\n    from: [risk]"),
     )
-    found = problems(tmp_path, text)
-    line, field, message = next(problem for problem in found if "cycle" in problem[2])
+    errors = problems(tmp_path, text)
+    line, field, message = next(problem for problem in errors if "cycle" in problem[2])
     assert (line, field) == (line_of("from: [own]", text), "components[1].from")
     around = message.removeprefix("a cycle: ").split(" → ")
     assert around in (["risk", "own", "risk"], ["own", "risk", "own"])
-    assert {(at, field) for at, field, message in found if "no events ever reach" in message} == {
+    assert {(at, field) for at, field, message in errors if "no events ever reach" in message} == {
         (line_of("from: [own]", text), "components[1].from"),
         (line_of("from: [risk]", text), "components[2].from"),
     }
@@ -506,15 +506,15 @@ def test_several_mistakes_of_form_are_told_at_once_in_line_order(tmp_path: Path)
         ("WEIGHT: weight", "WEIGHT: weight\n    WEIGHT: count"),
         ("{type: integer}", "{type: int}"),
     )
-    found = problems(tmp_path, text)
-    assert [field for _, field, _ in found] == [
+    errors = problems(tmp_path, text)
+    assert [field for _, field, _ in errors] == [
         "partitions",
         "event.fields.count.type",
         "data.columns.WEIGHT",
         "components[1].kind",
         "policy.otherwise",
     ]
-    assert [line for line, _, _ in found] == [
+    assert [line for line, _, _ in errors] == [
         line_of(part, text)
         for part in ("many", "type: int}", "WEIGHT: count", "guess", "otherwise")
     ]
@@ -527,8 +527,8 @@ def test_several_mistakes_in_the_graph_are_told_at_once_in_line_order(tmp_path: 
         ("of: sent_at, apply", "of: sent, apply"),
         ("otherwise: pass", "otherwise: pass\n  otherwise: hold"),
     )
-    found = problems(tmp_path, text)
-    assert [line for line, _, _ in found] == [
+    errors = problems(tmp_path, text)
+    assert [line for line, _, _ in errors] == [
         line_of(part, text) for part in ("wait", "of: sent,", "partitions: 5", "otherwise: hold")
     ]
 

@@ -99,11 +99,11 @@ def shown(status: PipelineStatus) -> str:
 
 
 def states(status: PipelineStatus, worker: str) -> list[str]:
-    return [it.state for it in status.workers[worker].partitions]
+    return [partition.state for partition in status.workers[worker].partitions]
 
 
 def todo(status: PipelineStatus) -> list[str]:
-    return [" | ".join(filter(None, it)) for it in advice(status, "card-fraud")]
+    return [" | ".join(filter(None, each)) for each in advice(status, "card-fraud")]
 
 
 def test_a_pipeline_is_well_when_every_partition_of_every_worker_has_an_owner() -> None:
@@ -121,14 +121,14 @@ def test_two_processes_may_share_the_partitions() -> None:
     said["features/b"] = report(working(1))
     status = status_of(said)
     assert status.well
-    assert [it.process for it in status.workers["features"].partitions] == ["a", "b"]
+    assert [partition.process for partition in status.workers["features"].partitions] == ["a", "b"]
 
 
 def test_a_component_that_never_reported_is_down_and_what_starts_it_is_said() -> None:
     status = status_of(all_well(risk_forest=None), unowned_lag={("risk-forest", 1): 12})
     assert not status.well
     assert states(status, "risk-forest") == ["down", "down"]
-    assert [it.lag for it in status.workers["risk-forest"].partitions] == [None, 12]
+    assert [partition.lag for partition in status.workers["risk-forest"].partitions] == [None, 12]
     assert todo(status) == [
         (
             "risk-forest is down: no worker of it has reported | start it | "
@@ -156,22 +156,24 @@ def test_silence_up_to_the_stall_time_out_is_up_and_beyond_it_is_down_since_the_
 def test_a_worker_that_ended_while_it_started_is_down_since_then() -> None:
     status = status_of(all_well(decision=report([], ago_s=40, state="starting")))
     assert states(status, "decision") == ["down", "down"]
-    assert [it.for_s for it in status.workers["decision"].partitions] == [40, 40]
+    assert [partition.for_s for partition in status.workers["decision"].partitions] == [40, 40]
 
 
 def test_a_partition_without_an_owner_is_down_though_the_component_runs() -> None:
     status = status_of(all_well(weigh=report(working(0))))
     assert states(status, "weigh") == ["up", "down"]
     assert not status.well
-    (said,) = todo(status)
-    assert said.startswith("partition 1 of weigh has no owner, though a process runs some of it")
+    (remedies,) = todo(status)
+    assert remedies.startswith(
+        "partition 1 of weigh has no owner, though a process runs some of it"
+    )
 
 
 def test_what_deals_events_out_is_started_with_its_component() -> None:
-    said = all_well(terminals=None)
-    del said["terminals.keyed/a"]
-    status = status_of(said)
-    assert [it.split(" | ")[-1] for it in todo(status)] == [
+    reports = all_well(terminals=None)
+    del reports["terminals.keyed/a"]
+    status = status_of(reports)
+    assert [each.split(" | ")[-1] for each in todo(status)] == [
         "anabranch run card-fraud --component terminals"
     ]
 
@@ -193,7 +195,7 @@ def test_the_newest_of_two_that_claim_a_partition_has_it_and_one_that_joins_coun
     said["features/b"] = report(working(1), ago_s=2)
     said["features/c"] = report([], state="starting", up_s=3)
     status = status_of(said)
-    assert [it.process for it in status.workers["features"].partitions] == ["a", "b"]
+    assert [partition.process for partition in status.workers["features"].partitions] == ["a", "b"]
     assert states(status, "features") == ["up", "up"]
 
 
@@ -210,12 +212,12 @@ def test_a_wait_is_as_old_as_the_worker_says_and_its_record_since_whatever_its_c
 
 
 def test_a_wait_beyond_the_stall_time_out_is_not_well_and_points_to_who_is_down() -> None:
-    said = all_well(
+    reports = all_well(
         risk_forest=None,
         decision=report([waiting("risk-forest", p, 40) for p in (0, 1)]),
         weigh=report([waiting("decision", p, 39) for p in (0, 1)]),
     )
-    status = status_of(said)
+    status = status_of(reports)
     assert not status.well
     assert todo(status) == [
         (
@@ -248,18 +250,18 @@ def test_a_wait_beyond_the_stall_time_out_is_not_well_and_points_to_who_is_down(
 def test_what_to_do_about_a_wait_depends_on_how_the_awaited_fares(
     theirs: tuple[StatusReport, float], remedy: str
 ) -> None:
-    said = all_well(decision=theirs, weigh=report([waiting("decision", 0, 50), *working(1)]))
-    assert todo(status_of(said)) == [
+    reports = all_well(decision=theirs, weigh=report([waiting("decision", 0, 50), *working(1)]))
+    assert todo(status_of(reports)) == [
         f"5 rows of weigh (partition 0) have waited for decision for 51 s | {remedy}"
     ]
 
 
 def test_the_lane_that_is_down_is_told_from_the_partition_that_waits() -> None:
-    said = all_well(
+    reports = all_well(
         terminals=report(working(0)),
         risk_linear=report([waiting("terminals[1]", 0, 50), *working(1)]),
     )
-    assert todo(status_of(said))[-1] == (
+    assert todo(status_of(reports))[-1] == (
         "5 rows of risk-linear (partition 0) have waited for terminals[1] for 51 s | "
         "terminals is down, see there"
     )
@@ -274,18 +276,20 @@ def test_a_stage_that_is_down_and_no_longer_waited_for_is_not_well_and_its_reaso
     status = status_of(all_well(weigh=report([without, *working(1)])))
     assert states(status, "weigh") == ["up", "up"]
     assert not status.well
-    (said,) = todo(status)
-    assert said.endswith(f"features, which has been down for 1.7 min | {why}; its log says more")
+    (remedies,) = todo(status)
+    assert remedies.endswith(
+        f"features, which has been down for 1.7 min | {why}; its log says more"
+    )
     assert "up without features (down)" in shown(status)
 
 
 def test_a_stage_that_ends_again_and_again_is_said_to_be_starting_again_and_why() -> None:
     why = "it ended 3 times at card-fraud.events[0]@812"
-    said = all_well(
+    reports = all_well(
         decision=report([], state="starting", up_s=2),
         weigh=report([waiting("decision", 0, 50, down=True, why=why), *working(1)]),
     )
-    assert todo(status_of(said))[-1].endswith(f"{why}; decision is starting again")
+    assert todo(status_of(reports))[-1].endswith(f"{why}; decision is starting again")
 
 
 def test_a_refused_version_of_a_living_worker_is_told_and_a_dead_ones_is_not() -> None:
@@ -293,8 +297,8 @@ def test_a_refused_version_of_a_living_worker_is_told_and_a_dead_ones_is_not() -
     refusal = WorkerReport(
         version=2, state="refused", reason="risk-forest@1 runs instead: x", at=""
     )
-    said = all_well(risk_forest=report(working(0, 1), versions=[serving]))
-    status = status_of(said, {"risk-forest/a": refusal, "risk-forest/dead": refusal})
+    reports = all_well(risk_forest=report(working(0, 1), versions=[serving]))
+    status = status_of(reports, {"risk-forest/a": refusal, "risk-forest/dead": refusal})
     assert status.well
     assert todo(status) == [
         (
@@ -315,8 +319,8 @@ def test_workers_of_another_version_of_the_file_are_named() -> None:
 
 def test_missing_topics_and_clocks_that_differ_are_said() -> None:
     assert not status_of(all_well(), missing_topics=["card-fraud.risk-forest"]).well
-    said = all_well(weigh=report(working(0, 1), ago_s=-60))
-    status = status_of(said, missing_topics=["card-fraud.risk-forest"])
+    reports = all_well(weigh=report(working(0, 1), ago_s=-60))
+    status = status_of(reports, missing_topics=["card-fraud.risk-forest"])
     assert status.clock_ahead_s == 60
     assert "anabranch topics card-fraud --create" in todo(status)[0]
     assert "60 s in the future" in todo(status)[1] or "1.0 min in the future" in todo(status)[1]
@@ -339,7 +343,7 @@ def test_escapes_and_markup_in_what_workers_say_do_not_reach_the_terminal() -> N
 @given(st.data())
 def test_any_report_that_is_read_is_shown(data: st.DataObject) -> None:
     names = st.sampled_from(NAMES) | st.text(min_size=1, max_size=90).filter(
-        lambda it: "/" not in it
+        lambda each: "/" not in each
     )
     times = st.integers(0, 2**62)
     partition = st.builds(

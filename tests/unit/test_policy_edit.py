@@ -78,7 +78,7 @@ def test_thresholds_that_cost_less_are_written_and_load(tmp_path: Path) -> None:
     policy = load_pipeline(path).pipeline.policy
     assert (policy.version, policy.thresholds) == (2, NEW)
     assert "policy version 2" in said
-    assert [it.name for it in tmp_path.iterdir()] == ["card-fraud.yaml"]
+    assert [each.name for each in tmp_path.iterdir()] == ["card-fraud.yaml"]
 
 
 def test_thresholds_that_cost_no_less_on_later_events_are_not_written(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_thresholds_that_cost_no_less_on_later_events_are_not_written(tmp_path: 
 
 
 def test_the_advice_is_yaml_to_paste() -> None:
-    said = advice(load_pipeline(CARD_FRAUD), costs(0.2, 0.1))
-    pasted = yaml.safe_load(said[said.index("policy:") :])
+    remedies = advice(load_pipeline(CARD_FRAUD), costs(0.2, 0.1))
+    pasted = yaml.safe_load(remedies[remedies.index("policy:") :])
     assert pasted == {"policy": {"version": 2, "thresholds": NEW}}
-    assert said.startswith("cost of 1,000 events: 200.00 by")
+    assert remedies.startswith("cost of 1,000 events: 200.00 by")
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,10 @@ def test_the_advice_is_yaml_whatever_decisions_are_called(tmp_path: Path, name: 
     path.write_text(CARD_FRAUD.read_text().replace("    decline:", f'    "{name}":'))
     verdict = PolicyResult(thresholds=thresholds, decisions={}, cost=0.1)
     report = costs(0.2, 0.1).model_copy(update={"best": verdict})
-    said = advice(load_pipeline(path), report)
-    assert yaml.safe_load(said[said.index("policy:") :])["policy"]["thresholds"] == thresholds
+    remedies = advice(load_pipeline(path), report)
+    assert (
+        yaml.safe_load(remedies[remedies.index("policy:") :])["policy"]["thresholds"] == thresholds
+    )
     with pytest.raises(NoCosts) as caught:
         check_costs(load_pipeline(path))
     costs_to_add = str(caught.value).split("add policy: ")[1]

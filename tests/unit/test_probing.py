@@ -35,14 +35,14 @@ def test_a_probe_is_kept_to_the_bit(tmp_path: Path) -> None:
     probe = probe_of(session(model), rows_of(1000, 5))
     registry = Registry(tmp_path)
     added = registry.add("p", "risk", model, CARD, probe)
-    found = registry.latest("p", "risk")
-    assert found == added
-    kept = found.probe()
+    version = registry.latest("p", "risk")
+    assert version == added
+    kept = version.probe()
     assert kept is not None
     assert len(kept.rows) == PROBE_ROWS
     assert kept.rows.tobytes() == probe.rows.tobytes()
     assert kept.signals.tobytes() == probe.signals.tobytes()
-    check_probe(session(found.read()), kept)
+    check_probe(session(version.read()), kept)
 
 
 def test_a_version_may_have_no_probe(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def at(seconds: float) -> dict[str, object]:
 def timed(
     clock: Clock, seconds: Iterable[float | dict[str, object]], speed: float = 1.0
 ) -> EventTimes:
-    events = (it if isinstance(it, dict) else at(it) for it in seconds)
+    events = (second if isinstance(second, dict) else at(second) for second in seconds)
     return EventTimes(((event, None) for event in events), "at", speed, clock)
 
 
@@ -200,8 +200,8 @@ def test_every_event_comes_once_in_order_and_not_before_its_time(
     seconds: list[int | None], moments: list[int], most: int
 ) -> None:
     clock = Clock()
-    events = [{"n": n, **({} if it is None else at(it))} for n, it in enumerate(seconds)]
-    start = next((it for it in seconds if it is not None), 0)
+    events = [{"n": n, **({} if each is None else at(each))} for n, each in enumerate(seconds)]
+    start = next((each for each in seconds if each is not None), 0)
     schedule = EventTimes(((event, True) for event in events), "at", 1.0, clock)
     taken: list[object] = []
     for moment in [0, *sorted(moments), *range(60, 200)]:

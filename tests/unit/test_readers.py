@@ -18,7 +18,7 @@ def test_a_repartitioned_component_has_two_and_the_weighting_agent_reads_the_wei
     )
     assert found["terminals"].topics == ("card-fraud.terminals.keyed",)
     assert found["weigh"] == Reader(
-        "weigh", ("weigh",), tuple(f"card-fraud.{it}" for it in PIPELINE.weighting.inputs)
+        "weigh", ("weigh",), tuple(f"card-fraud.{each}" for each in PIPELINE.weighting.inputs)
     )
 
 

@@ -49,9 +49,9 @@ def test_one_partitioner_of_all_producers_is_right(way: object) -> None:
 
 def test_longs_alone_are_right_and_longs_beside_texts_are_not() -> None:
     numbers = [str(number) for number in range(400)]
-    longs = [(it, by_murmur2(int(it).to_bytes(8, "big"), 4)) for it in numbers]
+    longs = [(each, by_murmur2(int(each).to_bytes(8, "big"), 4)) for each in numbers]
     assert strays(longs) == 0
-    texts = [(it, by_murmur2(it.encode(), 4)) for it in numbers[:100]]
+    texts = [(each, by_murmur2(each.encode(), 4)) for each in numbers[:100]]
     assert strays(longs + texts) > 40
 
 

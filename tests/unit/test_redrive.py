@@ -67,7 +67,7 @@ def test_what_is_encoded_is_decoded_to_the_bit(
     record = encode_redrive(sent, 5)
     got = decode_redrive(record.key, record.value, record.headers)
     assert (got.header, got.key, got.value) == (sent.header, key, value)
-    assert got.headers == [it for it in headers if not it[0].startswith(PREFIX)]
+    assert got.headers == [header for header in headers if not header[0].startswith(PREFIX)]
     assert list(got.outputs) == list(outputs)
     for name, batch in got.outputs.items():
         assert batch.output.tobytes() == outputs[name].output.tobytes()
@@ -124,7 +124,7 @@ def test_a_redrive_record_walks_through_every_component_in_the_order_of_the_flow
         walking = route.onward(walking.with_output(batch_of(walking.header.next, [7])))
     assert sorted([*walked, WEIGH]) == sorted(ORDER)
     for name in walked:
-        inputs = {it for it in PIPELINE.component(name).inputs if it != "events"}
+        inputs = {each for each in PIPELINE.component(name).inputs if each != "events"}
         assert inputs <= {*walked[: walked.index(name)]}
 
 

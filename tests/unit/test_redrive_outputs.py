@@ -83,7 +83,7 @@ def test_a_row_with_another_size_or_nonsense_is_refused_and_shifts_no_other_row(
 ) -> None:
     good = contents_of(batch_of("features", [3, 5], width=2))
     document = orjson.loads(good[0])
-    next(it for it in document["outputs"] if it["name"] == tensor)["data"] = data
+    next(each for each in document["outputs"] if each["name"] == tensor)["data"] = data
     bad = orjson.dumps(document)
     wanted = sources(batch_of("features", [3, 5]))
     with pytest.raises(WireError):

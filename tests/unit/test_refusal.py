@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 
 from agents.process.liveness import Liveness
 from agents.process.refusal import refusal_in, show_refusal
-from agents.process.supervision import ComponentFailed
+from agents.process.supervision import ComponentStopped
 from agents.workers.metrics import Metrics
 from topics.errors import BrokerUnreachable, TopicMismatch, TopicRecreated
 
@@ -53,9 +53,9 @@ async def test_what_is_no_refusal_ends_the_process_at_once() -> None:
 
 def test_a_component_that_failed_by_a_refusal_is_one() -> None:
     recreated = TopicRecreated("p.events", "evidence", "p")
-    failed = ComponentFailed("features", recreated)
+    failed = ComponentStopped("features", recreated)
     failed.__cause__ = recreated
     assert refusal_in(failed) is recreated
     assert refusal_in(recreated) is recreated
-    assert refusal_in(ComponentFailed("features", ValueError())) is None
+    assert refusal_in(ComponentStopped("features", ValueError())) is None
     assert refusal_in(None) is None

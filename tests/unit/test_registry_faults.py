@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from models.onnx.verify import verify
+from models.onnx.version_check import verify_versions
 from models.registry.registry import Registry, StoreFailed
 from tests.unit.registry_cards import CARD
 
@@ -48,13 +48,13 @@ def adding(folder: Path, name: str, count: int, padding: int = 0) -> subprocess.
 
 
 def all_well(folder: Path) -> bool:
-    return all(it.wrong is None for it in verify(Registry(folder), "p"))
+    return all(each.wrong is None for each in verify_versions(Registry(folder), "p"))
 
 
 def test_processes_that_add_at_once_get_different_numbers(tmp_path: Path) -> None:
     each = 25
     processes = [adding(tmp_path, name, each) for name in ("a", "b", "c")]
-    taken = [[int(it) for it in process.communicate()[0].split()] for process in processes]
+    taken = [[int(each) for each in process.communicate()[0].split()] for process in processes]
     registry = Registry(tmp_path)
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert sorted(chain(*taken)) == registry.versions("p", "risk") == list(range(1, 3 * each + 1))
@@ -74,7 +74,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_whole_versions(
     said = [int(process.stdout.readline()) for _ in range(3)]
     time.sleep(0.003 * attempt)
     process.send_signal(signal.SIGKILL)
-    said += [int(it) for it in process.communicate()[0].split()]
+    said += [int(each) for each in process.communicate()[0].split()]
     registry = Registry(tmp_path)
     assert set(said) <= set(registry.versions("p", "risk")), "what was said to be added is there"
     assert all_well(tmp_path)

@@ -119,8 +119,11 @@ def test_the_held_out_part_adds_up(report: TrainingReport, tmp_path: Path) -> No
     held_out = report.held_out
     assert held_out.rows == 300
     assert held_out.policy is not None
-    assert sum(it.rows for it in held_out.policy.decisions.values()) == held_out.rows
-    assert sum(it.positives for it in held_out.policy.decisions.values()) == held_out.positives
+    assert sum(decision.rows for decision in held_out.policy.decisions.values()) == held_out.rows
+    assert (
+        sum(decision.positives for decision in held_out.policy.decisions.values())
+        == held_out.positives
+    )
     assert list(held_out.curves) == [*report.weights, "composed"]
     assert list(held_out.left_out) == list(report.weights)
     assert held_out.costs is not None

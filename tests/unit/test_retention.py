@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.onnx.verify import verify
+from models.onnx.version_check import verify_versions
 from models.registry.probe import Probe
 from models.registry.registry import CardUnreadable, Registry, digest_of
 from models.registry.retention import GRACE_S, Removal, plan_removal, remove
@@ -38,7 +38,7 @@ def versions(removal: Removal) -> list[str]:
 
 
 def all_well(registry: Registry) -> bool:
-    return all(it.wrong is None for it in verify(registry, "p"))
+    return all(each.wrong is None for each in verify_versions(registry, "p"))
 
 
 def test_a_whole_registry_has_nothing_to_remove(registry: Registry) -> None:

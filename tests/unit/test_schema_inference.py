@@ -415,8 +415,8 @@ def test_json_lines_and_parquet_make_the_same_pipeline(tmp_path: Path) -> None:
     lines = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
     text = "".join(json.dumps(line, default=datetime.isoformat) + "\n" for line in lines)
     (tmp_path / "rows.jsonl").write_text(text)
-    made = [read(str(tmp_path / f"rows.{form}"), tmp_path) for form in ("parquet", "jsonl")]
-    (one, first), (other, second) = made
+    path = [read(str(tmp_path / f"rows.{form}"), tmp_path) for form in ("parquet", "jsonl")]
+    (one, first), (other, second) = path
     assert one == other
     assert first.digest() == second.digest()
     assert first.rows == ROWS

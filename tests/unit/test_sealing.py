@@ -23,8 +23,8 @@ def test_a_card_is_json_with_the_digest_of_the_rest_in_its_first_line(tmp_path: 
     path = tmp_path / "card.json"
     path.write_bytes(content)
     shell = f"tail -n +2 {path} | sha256sum"
-    said = subprocess.run(["sh", "-c", shell], capture_output=True, check=True, text=True).stdout
-    assert said.split()[0].encode() in first
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, check=True, text=True).stdout
+    assert done.split()[0].encode() in first
 
 
 def test_a_sealed_card_is_opened() -> None:

@@ -96,12 +96,12 @@ def answers(past: EntityPast) -> bytes:
 async def test_what_was_saved_comes_back_to_the_bit() -> None:
     topic, past = Topic(), past_of(20)
     await topic.store().save(0, past, 123)
-    found = await topic.loaded()
-    assert found is not None
-    assert found.next_offset == 123
-    assert found.past.progress_of("p.outcomes", 2) == past.progress_of("p.outcomes", 2)
-    assert found.past.serial == 1
-    assert answers(found.past) == answers(past)
+    snapshot = await topic.loaded()
+    assert snapshot is not None
+    assert snapshot.next_offset == 123
+    assert snapshot.past.progress_of("p.outcomes", 2) == past.progress_of("p.outcomes", 2)
+    assert snapshot.past.serial == 1
+    assert answers(snapshot.past) == answers(past)
 
 
 async def test_a_snapshot_that_was_cut_off_gives_way_to_the_one_before() -> None:
@@ -109,9 +109,9 @@ async def test_a_snapshot_that_was_cut_off_gives_way_to_the_one_before() -> None
     await topic.store().save(0, past_of(10), 1)
     await topic.store().save(0, past_of(20), 2)
     del topic.records[-1]
-    found = await topic.loaded()
-    assert found is not None
-    assert found.next_offset == 1
+    snapshot = await topic.loaded()
+    assert snapshot is not None
+    assert snapshot.next_offset == 1
 
 
 async def test_pieces_of_two_workers_are_not_put_together() -> None:
@@ -151,11 +151,11 @@ async def test_workers_that_come_and_go_put_off_no_snapshot() -> None:
     assert not past.snapshot_is_due()
     for record in topic.records:
         record.timestamp -= 60_000
-    found = await topic.loaded()
-    assert found is not None
-    assert not found.past.snapshot_is_due(), "nothing is new"
-    answers(found.past)
-    assert found.past.snapshot_is_due(), "it is a minute old, whoever has loaded it"
+    snapshot = await topic.loaded()
+    assert snapshot is not None
+    assert not snapshot.past.snapshot_is_due(), "nothing is new"
+    answers(snapshot.past)
+    assert snapshot.past.snapshot_is_due(), "it is a minute old, whoever has loaded it"
 
 
 def observe(past: EntityPast, days: list[int]) -> None:
@@ -224,11 +224,15 @@ async def test_a_key_whose_past_its_topic_does_not_take_costs_no_worker_and_no_e
     assert "max.message.bytes" in caplog.text
     monkeypatch.undo()
     await topic.store().save(0, past, 5)
-    manifests = [json.loads(it.value) for it in topic.records if it.value.startswith(b"{")]
-    assert [it["serial"] for it in manifests] == [1, 2, 3], "the slots take turns as before"
-    found = await topic.loaded()
-    assert found is not None
-    assert found.next_offset == 5
+    manifests = [
+        json.loads(record.value) for record in topic.records if record.value.startswith(b"{")
+    ]
+    assert [manifest["serial"] for manifest in manifests] == [1, 2, 3], (
+        "the slots take turns as before"
+    )
+    snapshot = await topic.loaded()
+    assert snapshot is not None
+    assert snapshot.next_offset == 5
 
 
 async def test_a_snapshot_is_encoded_and_read_back_outside_the_event_loop_a_part_at_a_time(
@@ -252,9 +256,9 @@ async def test_a_snapshot_is_encoded_and_read_back_outside_the_event_loop_a_part
     await topic.store().save(0, past, 123)
     assert len(topic.records) > 10
     assert max(topic.at_once) <= 7000, "no more than some pieces are in memory at a time"
-    found = await topic.loaded()
-    assert found is not None
-    assert answers(found.past) == answers(past)
+    snapshot = await topic.loaded()
+    assert snapshot is not None
+    assert answers(snapshot.past) == answers(past)
     assert threads
     assert threading.get_ident() not in threads
 
@@ -277,17 +281,17 @@ async def test_a_snapshot_of_before_event_time_was_bounded_is_mended() -> None:
     plain = past_of(20)
     past.windows.forget = lambda now_ms: None  # type: ignore[method-assign]  # noqa: ARG005  # as it was
     await topic.store().save(0, past, 123)
-    found = await topic.loaded()
-    assert found is not None
-    assert found.past.progress_of("p.events", 0).clock_ms < 2**52
-    found.past.windows.forget(found.past.now_ms)
+    snapshot = await topic.loaded()
+    assert snapshot is not None
+    assert snapshot.past.progress_of("p.events", 0).clock_ms < 2**52
+    snapshot.past.windows.forget(snapshot.past.now_ms)
     others = [n for n in range(100) if n != 1]
     ours, theirs = (
-        it.observe([f"t-{n}" for n in others], np.full(99, 30 * DAY_MS), np.arange(99),
+        each.observe([f"t-{n}" for n in others], np.full(99, 30 * DAY_MS), np.arange(99),
                    np.zeros((99, 0)))
-        for it in (found.past, plain)
+        for each in (snapshot.past, plain)
     )  # fmt: skip
     assert all((ours[name] == theirs[name]).all() for name in ours)
-    found.past.learn(["t-1"], np.array([23 * DAY_MS]), np.array([10]), np.ones(1))
-    seen = found.past.observe(["t-1"], np.array([30 * DAY_MS]), np.arange(1), np.zeros((1, 0)))
+    snapshot.past.learn(["t-1"], np.array([23 * DAY_MS]), np.array([10]), np.ones(1))
+    seen = snapshot.past.observe(["t-1"], np.array([30 * DAY_MS]), np.arange(1), np.zeros((1, 0)))
     assert seen["terminal_count_1d"].tolist() == [1], "what is dated right counts again"

@@ -147,8 +147,8 @@ def test_no_event_is_later_than_it_can_be_and_none_depends_on_its_neighbours(
     assert ((times <= said + FUTURE_MS) | (said < 1_293_840_000_000)).all()
     assert len(made.valid) + len(made.failures) == len(records)
     alone = [decoded([record], beyond_future=beyond) for record in records]
-    assert made.times_ms.tolist() == [time for it in alone for time in it.times_ms.tolist()]
-    assert made.keys == [key for it in alone for key in it.keys]
+    assert made.times_ms.tolist() == [time for each in alone for time in each.times_ms.tolist()]
+    assert made.keys == [key for each in alone for key in each.keys]
 
 
 def test_a_source_comes_as_far_as_its_records_not_as_far_as_an_event_says() -> None:

@@ -15,7 +15,7 @@ import pytest
 from models.report import tracking
 from models.report.ablation import StageLoss
 from models.report.decision_costs import PolicyResult
-from models.report.metrics import Curves, Quality
+from models.report.quality import Curves, Quality
 from models.report.tracking import (
     RUNS_FILE,
     Tracker,
@@ -106,7 +106,7 @@ def test_mlflow_finds_the_run(tmp_path: Path, page: Path, monkeypatch: pytest.Mo
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
     assert runs[0].data.metrics == pytest.approx(metrics_of(REPORT))
     assert runs[0].data.params == {name: str(value) for name, value in PARAMS.items()}
-    assert [it.path for it in client.list_artifacts(runs[0].info.run_id)] == ["report.html"]
+    assert [each.path for each in client.list_artifacts(runs[0].info.run_id)] == ["report.html"]
 
 
 def store_of(home: Path) -> str:
@@ -154,7 +154,7 @@ def logged(content: bytes) -> Iterator[bytes]:
             whole = b""
 
 
-@pytest.mark.parametrize("name", [it for it in get_args(TrackerName) if it != "json"])
+@pytest.mark.parametrize("name", [each for each in get_args(TrackerName) if each != "json"])
 def test_a_missing_package_is_one_line_that_names_the_extra(
     name: TrackerName, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -334,7 +334,7 @@ def test_rows_whose_outcome_is_known_too_late_are_not_fitted_or_weighed_on(
     assert other.weights == report.weights
     assert other.composed == report.composed
     assert registry.latest("card-fraud", "decision").card.rows == 1200, "in the end all are known"
-    assert "left out, known only 2d later: " in report.label_delay.said
+    assert "left out, known only 2d later: " in report.label_delay.note
 
 
 def test_a_block_too_short_for_the_delay_of_outcomes_is_used_whole_and_named(
@@ -344,7 +344,7 @@ def test_a_block_too_short_for_the_delay_of_outcomes_is_used_whole_and_named(
     assert delay is not None
     assert (delay.delay, delay.left_out) == ("400d", {})
     assert delay.too_short == ["A", "B1", "C, first half"]
-    assert delay.said.startswith("too short to wait 400d for outcomes: A; B1; C, first half (")
+    assert delay.note.startswith("too short to wait 400d for outcomes: A; B1; C, first half (")
 
 
 def test_rows_without_times_of_their_own_have_no_delay(tmp_path: Path) -> None:

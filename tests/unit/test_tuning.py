@@ -76,7 +76,7 @@ def test_the_best_candidate_is_one_that_can_learn(tmp_path: Path) -> None:
     assert forest.best.parameters["min_samples_leaf"] == 20
     assert forest.best.average_precision > 1.5 * forest.candidates[-1].average_precision
     assert len(forest.candidates) == 6
-    assert [it.parameters for it in forest.candidates if it.in_file] == [
+    assert [candidate.parameters for candidate in forest.candidates if candidate.in_file] == [
         {"max_depth": 4, "min_samples_leaf": 20}
     ]
     assert not (tmp_path / "registry").exists(), "tuning registers nothing"
@@ -176,7 +176,7 @@ def test_the_command_says_what_is_best_and_writes_it(
     text = (FOLDER / "tumour-triage.yaml").read_text(encoding="utf-8")
     written = yaml.safe_load(text)
     place, forest = next(
-        (at, it) for at, it in enumerate(written["components"]) if it["name"] == "risk-forest"
+        (at, each) for at, each in enumerate(written["components"]) if each["name"] == "risk-forest"
     )
     forest["model"]["candidates"] = {"max_depth": [1, 5]}
     forest["model"]["parameters"]["max_depth"] = 1
@@ -185,10 +185,10 @@ def test_the_command_says_what_is_best_and_writes_it(
     file.write_text(yaml.safe_dump(written, sort_keys=False), encoding="utf-8")
     command = ["tune", str(file), "--component", "risk-forest"]
     done = CliRunner().invoke(app, [*command, "--json", "--write"], catch_exceptions=False)
-    (said,) = json.loads(done.stdout)
-    assert said["component"] == "risk-forest"
-    assert {it["parameters"]["max_depth"] for it in said["candidates"]} == {1, 5}
-    best = said["candidates"][0]["parameters"]["max_depth"]
+    (content,) = json.loads(done.stdout)
+    assert content["component"] == "risk-forest"
+    assert {each["parameters"]["max_depth"] for each in content["candidates"]} == {1, 5}
+    best = content["candidates"][0]["parameters"]["max_depth"]
     forest["model"]["parameters"]["max_depth"] = best
     assert yaml.safe_load(file.read_text(encoding="utf-8"))["components"][place] == forest
     shown = CliRunner().invoke(app, command, catch_exceptions=False).stdout

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from faust.types import TP
 
-from agents.join.partition_join import Moment, PartitionJoin
+from agents.join import Moment, PartitionJoin
 from agents.join.stage_rows import JoinedRows
 from agents.stages.join_worker import JoinWorker
 from agents.workers.wiring import Wiring

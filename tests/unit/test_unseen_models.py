@@ -44,7 +44,7 @@ def hour(number: float) -> datetime:
 
 
 def pipeline(risk: dict[str, Any], weights: Any = "learned") -> Pipeline:
-    fields = {it: {"type": "number"} for it in "abc"}
+    fields = {each: {"type": "number"} for each in "abc"}
     return Pipeline.model_validate({
         "pipeline": "p",
         "event": {
@@ -55,7 +55,7 @@ def pipeline(risk: dict[str, Any], weights: Any = "learned") -> Pipeline:
         "components": [
             {
                 "name": "features", "kind": "extract_features", "from": ["events"],
-                "features": [{"name": it, "of": it} for it in "abc"],
+                "features": [{"name": each, "of": each} for each in "abc"],
             },
             {"name": "risk", "kind": "assess_risk", "from": ["features"], "model": risk},
             {"name": "plain", "kind": "assess_risk", "from": ["features"], "model": LINEAR},
@@ -72,7 +72,7 @@ def events(rows: int = ROWS, first: int = 0, seed: int = 3) -> TrainingData:
     """An event an hour; column a says a little of the outcome, b and c nothing."""
     rng = np.random.default_rng(seed + first)
     labels = rng.random(rows) < 0.4
-    columns: dict[str, Any] = {it: rng.normal(size=rows) for it in "abc"}
+    columns: dict[str, Any] = {each: rng.normal(size=rows) for each in "abc"}
     columns["a"] = columns["a"] + 0.5 * labels
     columns["id"] = np.array([f"e{first + row}" for row in range(rows)], dtype=object)
     columns["at"] = int(START.timestamp() * 1000) + (first + np.arange(rows)) * HOUR_MS
@@ -80,7 +80,7 @@ def events(rows: int = ROWS, first: int = 0, seed: int = 3) -> TrainingData:
 
 
 def matrix(data: TrainingData) -> NDArray[np.float32]:
-    return np.stack([data.columns[it] for it in "abc"], axis=1).astype(np.float32)
+    return np.stack([data.columns[each] for each in "abc"], axis=1).astype(np.float32)
 
 
 def remembering(data: TrainingData) -> bytes:
@@ -146,13 +146,13 @@ def test_a_file_that_may_have_seen_the_rows_is_not_measured_and_nothing_that_rea
     assert report.composed.not_measured == f"risk {MAY_HAVE_SEEN}"
     assert (report.cutoffs, report.held_out.policy, report.held_out.costs) == (None, None, None)
     assert list(report.held_out.curves) == ["plain"]
-    said = json.loads(report.model_dump_json())["components"]["risk"]
-    assert (said["auc"], said["not_measured"]) == (None, "may have seen these rows")
-    assert report.said[0] == (
+    content = json.loads(report.model_dump_json())["components"]["risk"]
+    assert (content["auc"], content["not_measured"]) == (None, "may have seen these rows")
+    assert report.notes[0] == (
         "risk is not measured: may have seen these rows; its weight 0.500 is an equal share, not "
         "learned"
     )
-    assert "--holdout FILE" in report.said[-1]
+    assert "--holdout FILE" in report.notes[-1]
     assert "risk is not measured: may have seen" in report_page(report, START)
 
 
@@ -227,8 +227,8 @@ def test_an_import_that_always_says_the_same_is_no_better_than_chance(tmp_path: 
     report = trained(tmp_path, LINEAR, only=["decision"])
     risk = report.components["risk"]
     assert (risk.version, risk.auc, risk.measured) == (2, 0.5, "itself")
-    found = Registry(tmp_path / "registry").latest("p", "risk")
-    assert risk.digest == found.digest == report_digest(tmp_path)
+    path = Registry(tmp_path / "registry").latest("p", "risk")
+    assert risk.digest == path.digest == report_digest(tmp_path)
     assert before.weights["risk"] > report.weights["risk"]
     assert report.weights["risk"] < 0.6
 
@@ -256,7 +256,7 @@ def test_a_version_fitted_on_these_rows_is_judged_as_its_own_training_did(tmp_pa
     assert report.components["risk"].measured == "stand-in"
     assert without_names(report.components["risk"]) == without_names(before.components["risk"])
     assert report.weights == before.weights
-    assert report.said[0].startswith("risk stays as it is; its figures are of a model fitted in")
+    assert report.notes[0].startswith("risk stays as it is; its figures are of a model fitted in")
 
 
 def without_names(part: ComponentReport) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def test_the_fastest_that_may_be_is_chosen() -> None:
         Variant(name="pruned-75", words=["does not apply"]),
     ]
     assert winner(rows) == "int8-static"
-    assert winner([it for it in rows if it.name != "int8-static"]) == "pruned-25"
+    assert winner([each for each in rows if each.name != "int8-static"]) == "pruned-25"
     assert winner(rows[:2]) == "fp32"
 
 

@@ -101,8 +101,8 @@ def test_two_products_of_int8_fit_into_16_bits_as_processors_without_vnni_add_th
     kind: str,
 ) -> None:
     graph = onnx.load_from_string(built("network", kind)).graph
-    arrays = [numpy_helper.to_array(it) for it in graph.initializer]
-    weights = [it for it in arrays if it.dtype == np.int8 and it.ndim == 2]
+    arrays = [numpy_helper.to_array(each) for each in graph.initializer]
+    weights = [array for array in arrays if array.dtype == np.int8 and array.ndim == 2]
     assert weights
     for weight in weights:
         assert 2 * 255 * np.abs(weight.astype(np.int32)).max() <= 32767
@@ -142,7 +142,7 @@ def test_what_the_signal_does_not_need_goes_and_no_bit_changes(name: str) -> Non
 def test_an_operator_set_that_is_named_twice_is_named_once() -> None:
     twice = onnx.load_from_string(model("network"))
     twice.opset_import.append(helper.make_opsetid("", twice.opset_import[0].version))
-    domains = [it.domain for it in leading_to_signal(twice.SerializeToString()).opset_import]
+    domains = [each.domain for each in leading_to_signal(twice.SerializeToString()).opset_import]
     assert len(domains) == len(set(domains))
 
 
@@ -173,7 +173,8 @@ def layers(idle: int = 0, *, twins: bool = False) -> bytes:
         nodes, "layers",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, WIDTH])],
         [helper.make_tensor_value_info("signal", TensorProto.FLOAT, [None, 1])],
-        [numpy_helper.from_array(it.astype(np.float32), name) for name, it in constants.items()],
+        [numpy_helper.from_array(values.astype(np.float32), name)
+         for name, values in constants.items()],
     )  # fmt: skip
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     return bytes(made.SerializeToString())
@@ -182,7 +183,9 @@ def layers(idle: int = 0, *, twins: bool = False) -> bytes:
 def test_units_that_say_nothing_go_first_and_nothing_is_lost() -> None:
     whole = layers(idle=16)
     pruned = VARIANT_KINDS["pruned-50"].build(whole, rows()[0][:1000])
-    shapes = {it.name: list(it.dims) for it in onnx.load_from_string(pruned).graph.initializer}
+    shapes = {
+        each.name: list(each.dims) for each in onnx.load_from_string(pruned).graph.initializer
+    }
     assert shapes == {"w": [WIDTH, 16], "b": [16], "v": [16, 1], "c": [1]}
     assert np.abs(signal(pruned) - signal(whole)).max() < 1e-4
 

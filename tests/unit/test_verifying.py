@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from agents.cli import app
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
-from models.onnx.verify import verify
+from models.onnx.version_check import verify_versions
 from models.registry.probe import Probe
 from models.registry.registry import Registry
 from tests.unit.registry_cards import CARD, WEIGHTS
@@ -41,12 +41,12 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def wrong(registry: Registry, component: str | None = None, *, run: bool = False) -> list[str]:
-    checked = verify(registry, "p", component, run=run)
-    return [f"{it.component}@{it.version}" for it in checked if it.wrong is not None]
+    checked = verify_versions(registry, "p", component, run=run)
+    return [f"{each.component}@{each.version}" for each in checked if each.wrong is not None]
 
 
 def test_all_is_well_with_what_was_just_added(registry: Registry) -> None:
-    assert len(list(verify(registry, "p", run=True))) == 4
+    assert len(list(verify_versions(registry, "p", run=True))) == 4
     assert wrong(registry, run=True) == []
 
 

@@ -43,7 +43,7 @@ def file_in(folder: Path, weights: str = "learned", version: int | None = None) 
     """A pipeline of a registered model and of a file, both weighed."""
     written = PIPELINE.model_dump(by_alias=True, mode="json", exclude_defaults=True)
     keep = ("features", "risk", "filed")
-    written["components"] = [it for it in written["components"] if it["name"] in keep]
+    written["components"] = [each for each in written["components"] if each["name"] in keep]
     if version is not None:
         written["components"][1]["model"]["version"] = version
     written["weighting"] = {"from": ["risk", "filed"], "weights": weights}
@@ -63,7 +63,11 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [it.message for it in caplog.records if "were learned for other models" in it.message]
+    return [
+        record.message
+        for record in caplog.records
+        if "were learned for other models" in record.message
+    ]
 
 
 def test_with_the_models_they_were_learned_for_weights_say_nothing(

@@ -88,8 +88,8 @@ def test_batches_and_early_outcomes_make_no_difference(cuts: list[int]) -> None:
     edges = sorted({0, len(ROWS), *(min(cut, len(ROWS)) for cut in cuts)})
     for start, stop in pairwise(edges):
         rows = slice(start, stop)
-        made = windows.observe(entities[rows], times[rows], orders[rows], values[rows])
-        found.append(np.stack([made[name] for name in plan.columns], axis=1))
+        features = windows.observe(entities[rows], times[rows], orders[rows], values[rows])
+        found.append(np.stack([features[name] for name in plan.columns], axis=1))
     whole = over_all_rows(PIPELINE, "features", columns, labels)
     assert np.concatenate(found).tobytes() == np.stack(list(whole.values()), axis=1).tobytes()
 
@@ -150,8 +150,8 @@ def counted(windows: Windows, seconds: list[float], customer: str = "a") -> list
     for number, second in enumerate(seconds):
         values = np.full((1, len(windows.plan.fields)), 1.0)
         at = np.array([int(second * 1000)])
-        made = windows.observe([customer], at, np.array([number + int(at[0]) * 1000]), values)
-        found.append(float(made["count_1d"][0]))
+        features = windows.observe([customer], at, np.array([number + int(at[0]) * 1000]), values)
+        found.append(float(features["count_1d"][0]))
     return found
 
 

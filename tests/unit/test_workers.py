@@ -99,7 +99,7 @@ def test_a_fused_worker_has_the_rights_of_its_components_and_no_others() -> None
     name = "card-fraud.risk-linear-risk-forest"
     rights = [acl for acl in acls(fusing(["risk-linear", "risk-forest"])) if acl.principal == name]
     written = {acl.name for acl in rights if acl.operation == "write"}
-    assert written == {f"card-fraud.{it}" for it in (
+    assert written == {f"card-fraud.{each}" for each in (
         "risk-linear", "risk-forest", "redrive", "reports", "shadow.risk-linear",
         "shadow.risk-forest")}  # fmt: skip
     read = {acl.name for acl in rights if acl.operation == "read" and acl.resource == "topic"}

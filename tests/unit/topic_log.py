@@ -54,4 +54,4 @@ class TopicLog:
         """The records with offsets in [start, end) that are still there."""
         tp = TP(topic, partition)
         first = max(start, self.first.get(tp, 0))
-        return [it for it in self.records.get(tp, []) if first <= it.offset < end]
+        return [each for each in self.records.get(tp, []) if first <= each.offset < end]

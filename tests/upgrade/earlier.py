@@ -70,7 +70,7 @@ def code(folder: Path) -> Path:
 
 async def restore(broker: BrokerSettings) -> None:
     """Write all records again, each at the offset that it had."""
-    for (topic, partition), group in groupby(written(), lambda it: (it.topic, it.partition)):
+    for (topic, partition), group in groupby(written(), lambda each: (each.topic, each.partition)):
         records = list(group)
         assert [record.offset for record in records] == list(range(len(records)))
         await publish_raw(broker, topic, partition, [

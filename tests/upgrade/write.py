@@ -81,10 +81,11 @@ async def written(broker: BrokerSettings, topology: Topology) -> list[str]:
             ends = await consumer.end_offsets(sorted(consumer.assignment()))
             async for _, records in read_until(consumer, ends):
                 lines += [json.dumps({
-                    "topic": it.topic, "partition": it.partition, "offset": it.offset,
-                    "timestamp": it.timestamp, "key": _text(it.key), "value": _text(it.value),
-                    "headers": [(name, _text(value)) for name, value in it.headers],
-                }) for it in records]  # fmt: skip
+                    "topic": record.topic, "partition": record.partition, "offset": record.offset,
+                    "timestamp": record.timestamp,
+                    "key": _text(record.key), "value": _text(record.value),
+                    "headers": [(name, _text(value)) for name, value in record.headers],
+                }) for record in records]  # fmt: skip
     return lines
 
 

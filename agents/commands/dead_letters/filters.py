@@ -10,7 +10,7 @@ import typer
 from agents.commands.terminal import stderr
 
 if TYPE_CHECKING:
-    from agents.redrive import DeadLetters
+    from agents.redrive import DeadLetterIndex
     from topics.pipeline import Pipeline
     from topics.settings import BrokerSettings
 
@@ -29,13 +29,13 @@ AttemptsOption = Annotated[
 ]
 
 
-async def read_all(settings: BrokerSettings, pipeline: Pipeline) -> DeadLetters:
+async def read_all(settings: BrokerSettings, pipeline: Pipeline) -> DeadLetterIndex:
     """All dead letters of *pipeline*, without their payloads."""
     from agents.broker import wait_for_broker
     from agents.redrive import read_dead_letters
 
     await wait_for_broker(settings)
-    # DeadLetters refer to nothing that refers to them, but the collector would look at all of them
+    # Dead letters refer to nothing that refers to them, but the collector would look at all of them
     # again and again as they become more: that takes as long as reading them.
     gc.disable()
     try:

@@ -12,7 +12,7 @@ from agents.commands.event_loop import run_async
 from agents.commands.options import BrokerOption, PipelineArgument, pipeline_file
 
 if TYPE_CHECKING:
-    from agents.redrive import DeadLetters
+    from agents.redrive import DeadLetterIndex
 
 ListLimitOption = Annotated[
     int | None,
@@ -49,7 +49,7 @@ def list_letters(
     from agents.broker import needed_broker
 
     settings = needed_broker(broker)
-    letters: DeadLetters = run_async(read_all(settings, pipeline_file(pipeline).pipeline))
+    letters: DeadLetterIndex = run_async(read_all(settings, pipeline_file(pipeline).pipeline))
     chosen = [
         letter
         for letter in letters.selected(reason, stage)

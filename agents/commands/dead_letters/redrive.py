@@ -20,7 +20,7 @@ from agents.commands.terminal import stderr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agents.redrive import DeadLetter, DeadLetters, Edit, RedriveProgress, Selection
+    from agents.redrive import DeadLetter, DeadLetterIndex, Edit, RedriveProgress, Selection
     from topics.pipeline import Pipeline
     from topics.redrive import RedriveRecord
     from topics.settings import BrokerSettings
@@ -101,7 +101,7 @@ def redrive(
 
     edited = None if edit is None else Edit(edit)
     settings, spec = needed_broker(broker), pipeline_file(pipeline).pipeline
-    letters: DeadLetters = run_async(read_all(settings, spec))
+    letters: DeadLetterIndex = run_async(read_all(settings, spec))
     going, skipped = due(
         letters, letters.selected(reason, stage), attempts=attempts, again=again
     )  # fmt: skip
@@ -133,7 +133,7 @@ class _Plan:
     """What is to be redriven, and how."""
 
     pipeline: Pipeline
-    letters: DeadLetters
+    letters: DeadLetterIndex
     going: Sequence[DeadLetter]
     edit: Edit | None
     limit: int | None

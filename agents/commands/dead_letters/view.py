@@ -15,7 +15,7 @@ from agents.commands.terminal import stderr, stdout
 from topics.printable import printable_json, readable
 
 if TYPE_CHECKING:
-    from agents.redrive import DeadLetter, DeadLetters, RedriveProgress, Selection, State
+    from agents.redrive import DeadLetter, DeadLetterIndex, RedriveProgress, Selection, State
 
 SHOWN = 200
 """Lines of `list`, unless more are asked for."""
@@ -30,7 +30,7 @@ _WHY_SKIPPED = {
 }
 
 
-def described(letters: DeadLetters, letter: DeadLetter, attempts: int) -> dict[str, Any]:
+def described(letters: DeadLetterIndex, letter: DeadLetter, attempts: int) -> dict[str, Any]:
     """One line of `list`, without the event's content."""
     return {
         "place": letter.place,
@@ -97,7 +97,7 @@ def _short(key: bytes | None) -> str | None:
     return f"{key[:_LONGEST_KEY].decode(errors='replace')}… ({len(key):,} bytes)"
 
 
-def write_lines(letters: DeadLetters, chosen: Sequence[DeadLetter], attempts: int) -> None:
+def write_lines(letters: DeadLetterIndex, chosen: Sequence[DeadLetter], attempts: int) -> None:
     """What `list --json` writes."""
     lines = (dumped(described(letters, letter, attempts)) + "\n" for letter in chosen)
     while some := list(islice(lines, 1000)):
@@ -105,7 +105,7 @@ def write_lines(letters: DeadLetters, chosen: Sequence[DeadLetter], attempts: in
 
 
 def print_list(
-    letters: DeadLetters, chosen: Sequence[DeadLetter], limit: int | None, attempts: int
+    letters: DeadLetterIndex, chosen: Sequence[DeadLetter], limit: int | None, attempts: int
 ) -> None:
     """What `list` shows."""
     table = Table(box=None, pad_edge=False)

@@ -16,7 +16,15 @@ from agents.commands.models.model_names import (
     component_in_service,
     name_in_service,
 )
-from agents.commands.options import BrokerOption, JsonOption, open_registry, pipeline_file
+from agents.commands.options import (
+    BrokerOption,
+    ChangeReasonOption,
+    EndChallengeOption,
+    JsonOption,
+    WorkersAnswerOption,
+    open_registry,
+    pipeline_file,
+)
 from agents.commands.terminal import stderr, stdout
 
 if TYPE_CHECKING:
@@ -25,15 +33,6 @@ if TYPE_CHECKING:
     from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
 
-_LONGEST_REASON = 1000
-
-
-def _short(reason: str) -> str:
-    if len(reason) > _LONGEST_REASON:
-        raise typer.BadParameter(f"{len(reason)} characters, at most {_LONGEST_REASON} are kept")
-    return reason
-
-
 TargetArgument = Annotated[
     str,
     typer.Argument(
@@ -41,25 +40,12 @@ TargetArgument = Annotated[
         help="Also PIPELINE/weights and PIPELINE/policy; without a version, the newest.",
     ),
 ]
-ReasonOption = Annotated[
-    str,
-    typer.Option(
-        "--reason",
-        metavar="TEXT",
-        callback=_short,
-        help="For the audit trail on the control topic.",
-    ),
-]
-WaitOption = Annotated[
-    float,
-    typer.Option("--wait", min=0, metavar="SECONDS", help="How long to wait for a worker's word."),
-]
 
 
 def promote(
     target: TargetArgument,
-    reason: ReasonOption = "",
-    wait: WaitOption = 10.0,
+    reason: ChangeReasonOption = "",
+    wait: WorkersAnswerOption = 10.0,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,8 +79,8 @@ def promote(
 
 def rollback(
     target: TargetArgument,
-    reason: ReasonOption = "",
-    wait: WaitOption = 10.0,
+    reason: ChangeReasonOption = "",
+    wait: WorkersAnswerOption = 10.0,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,9 +105,9 @@ def rollback(
 
 def shadow(
     target: ComponentArgument,
-    stop: Annotated[bool, typer.Option("--stop", help="End it: the champion runs alone.")] = False,
-    reason: ReasonOption = "",
-    wait: WaitOption = 10.0,
+    stop: EndChallengeOption = False,
+    reason: ChangeReasonOption = "",
+    wait: WorkersAnswerOption = 10.0,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -142,9 +128,9 @@ def canary(
     share: Annotated[
         str, typer.Option("--share", metavar="PERCENT", help="Of the keys: always the same ones.")
     ] = "5%",
-    stop: Annotated[bool, typer.Option("--stop", help="End it: the champion runs alone.")] = False,
-    reason: ReasonOption = "",
-    wait: WaitOption = 10.0,
+    stop: EndChallengeOption = False,
+    reason: ChangeReasonOption = "",
+    wait: WorkersAnswerOption = 10.0,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:

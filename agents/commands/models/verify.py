@@ -34,7 +34,7 @@ def verify(
 
       anabranch models verify card-fraud/decision --no-run
     """
-    from models.onnx.verify import verify as verify_versions
+    from models.onnx.version_check import verify_versions
     from models.registry import NothingRegistered
 
     component, registry = None, open_registry()

@@ -48,11 +48,13 @@ def add_features(flow: Dataflow, task: Task) -> None:
     model = task.model("features")
 
     def answer(polled: Polled) -> Answers:
-        rows = [featured(it.value, it.partition, it.offset, it.timestamp[1]) for it in polled]
+        rows = [
+            featured(each.value, each.partition, each.offset, each.timestamp[1]) for each in polled
+        ]
         signals = model(np.array([row["x"] for row in rows], np.float32)).tolist()
         return [
-            KafkaSinkMessage(it.key, with_signal(row, signal))
-            for it, row, signal in zip(polled, rows, signals, strict=True)
+            KafkaSinkMessage(each.key, with_signal(row, signal))
+            for each, row, signal in zip(polled, rows, signals, strict=True)
         ]
 
     stage(flow, task, "events", "features", answer)
@@ -63,12 +65,12 @@ def add_scores(flow: Dataflow, task: Task, reads: str, name: str) -> None:
     model = task.model(name)
 
     def answer(polled: Polled) -> Answers:
-        rows = [orjson.loads(it.value) for it in polled]
+        rows = [orjson.loads(each.value) for each in polled]
         given = [row["x"] if reads == "features" else [*row["x"], row["signal"]] for row in rows]
         signals = model(np.array(given, np.float32)).tolist()
         return [
-            KafkaSinkMessage(it.key, with_signal(row, signal))
-            for it, row, signal in zip(polled, rows, signals, strict=True)
+            KafkaSinkMessage(each.key, with_signal(row, signal))
+            for each, row, signal in zip(polled, rows, signals, strict=True)
         ]
 
     stage(flow, task, reads, name, answer)
@@ -79,7 +81,7 @@ def add_weigh(flow: Dataflow, task: Task) -> None:
     decisions = Decisions(task.models, task.topic("events"))
 
     def keyed(polled: Polled) -> list[tuple[str, dict[str, Any]]]:
-        return [(it.key.decode(), orjson.loads(it.value)) for it in polled]
+        return [(each.key.decode(), orjson.loads(each.value)) for each in polled]
 
     def answer(joined: list[tuple[str, tuple[dict[str, Any], ...]]]) -> Answers:
         now_ms = int(time.time() * 1000)
@@ -105,17 +107,18 @@ def add_predictions(flow: Dataflow, task: Task) -> None:
     model = task.model("ffnn")
 
     def text(polled: Polled) -> Answers:
-        events = [orjson.loads(it.value) for it in polled]
-        said = crayfish.texts(model(crayfish.tensors([crayfish.floats(it) for it in events])))
+        events = [orjson.loads(each.value) for each in polled]
+        said = crayfish.texts(model(crayfish.tensors([crayfish.floats(each) for each in events])))
         return [
-            KafkaSinkMessage(it.key, crayfish.answer(event, prediction))
-            for it, event, prediction in zip(polled, events, said, strict=True)
+            KafkaSinkMessage(each.key, crayfish.answer(event, prediction))
+            for each, event, prediction in zip(polled, events, said, strict=True)
         ]
 
     def tensor(polled: Polled) -> Answers:
-        said = model(crayfish.tensors([it.value for it in polled]))
+        said = model(crayfish.tensors([each.value for each in polled]))
         return [
-            KafkaSinkMessage(it.key, row.tobytes()) for it, row in zip(polled, said, strict=True)
+            KafkaSinkMessage(each.key, row.tobytes())
+            for each, row in zip(polled, said, strict=True)
         ]
 
     answer = text if task.workload == contract.W2_TEXT else tensor

@@ -49,8 +49,8 @@ class Task:
         [given], [made] = session.get_inputs(), session.get_outputs()
 
         def run(rows: Singles) -> Singles:
-            said: Singles = session.run([made.name], {given.name: rows})[0]
-            return said
+            outputs: Singles = session.run([made.name], {given.name: rows})[0]
+            return outputs
 
         return run
 

@@ -104,8 +104,8 @@ def predict(task: Task) -> None:
 
     def text(value: bytes) -> bytes:
         event = orjson.loads(value)
-        said = crayfish.texts(model(crayfish.tensors([crayfish.floats(event)])))
-        return crayfish.answer(event, said[0])
+        texts = crayfish.texts(model(crayfish.tensors([crayfish.floats(event)])))
+        return crayfish.answer(event, texts[0])
 
     def tensor(value: bytes) -> bytes:
         return model(crayfish.tensors([value])).tobytes()

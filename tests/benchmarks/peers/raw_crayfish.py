@@ -53,6 +53,6 @@ class Texts(Tensors):
     def answers(self, records: Sequence[ConsumerRecord]) -> Iterable[Output]:
         """One for each of *records*."""
         events = [orjson.loads(record.value) for record in records]
-        said = crayfish.texts(self.predictions([crayfish.floats(event) for event in events]))
-        for record, event, prediction in zip(records, events, said, strict=True):
+        texts = crayfish.texts(self.predictions([crayfish.floats(event) for event in events]))
+        for record, event, prediction in zip(records, events, texts, strict=True):
             yield Output(record.partition, record.key, crayfish.answer(event, prediction))

@@ -18,8 +18,8 @@ def add_agents(app: faust.App, task: Task) -> None:
 
     def texts(values: list[bytes]) -> list[bytes]:
         given = [orjson.loads(value) for value in values]
-        said = crayfish.texts(model(crayfish.tensors([crayfish.floats(it) for it in given])))
-        return [crayfish.answer(it, text) for it, text in zip(given, said, strict=True)]
+        said = crayfish.texts(model(crayfish.tensors([crayfish.floats(each) for each in given])))
+        return [crayfish.answer(each, text) for each, text in zip(given, said, strict=True)]
 
     def tensors(values: list[bytes]) -> list[bytes]:
         return [row.tobytes() for row in model(crayfish.tensors(values))]

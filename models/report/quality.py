@@ -92,16 +92,16 @@ def ranking(labels: Labels, values: NDArray[np.floating]) -> Ranking:
 
 def quality(labels: Labels, values: NDArray[np.floating]) -> Quality:
     """How good *values* (N,) in [0, 1] are for *labels* (N,), of which there must be both."""
-    said = values.astype(np.float64)
+    signals = values.astype(np.float64)
     away = [
         abs(bin_.positives / bin_.rows - bin_.said) * bin_.rows
-        for bin_ in reliability(labels, said)
+        for bin_ in reliability(labels, signals)
     ]
     return Quality(
         **ranking(labels, values).model_dump(),
-        log_loss=float(log_loss(labels, np.clip(said, CLIP, 1 - CLIP))),
-        brier=float(brier_score_loss(labels, said)),
-        calibration_error=sum(away) / len(said),
+        log_loss=float(log_loss(labels, np.clip(signals, CLIP, 1 - CLIP))),
+        brier=float(brier_score_loss(labels, signals)),
+        calibration_error=sum(away) / len(signals),
     )
 
 
@@ -119,8 +119,8 @@ def curves(labels: Labels, values: NDArray[np.floating]) -> Curves:
 def reliability(labels: Labels, values: NDArray[np.floating]) -> list[Bin]:
     """What came true of *values* (N,), by bins at EDGES.
 
-    >>> found = reliability(np.array([False, True]), np.array([0.52, 0.58]))
-    >>> [(bin.rows, bin.positives, round(bin.said, 2)) for bin in found]
+    >>> bins = reliability(np.array([False, True]), np.array([0.52, 0.58]))
+    >>> [(bin.rows, bin.positives, round(bin.said, 2)) for bin in bins]
     [(2, 1, 0.55)]
     """
     place = np.clip(np.searchsorted(EDGES, values, "right") - 1, 0, len(EDGES) - 2)
@@ -129,8 +129,8 @@ def reliability(labels: Labels, values: NDArray[np.floating]) -> list[Bin]:
         inside = place == at
         rows, positives = int(inside.sum()), int(labels[inside].sum())
         low, high = wilson(positives, rows)
-        said = float(values[inside].mean(dtype=np.float64))
-        bins.append(Bin(rows=rows, positives=positives, said=min(said, 1.0), low=low, high=high))
+        mean = float(values[inside].mean(dtype=np.float64))
+        bins.append(Bin(rows=rows, positives=positives, said=min(mean, 1.0), low=low, high=high))
     return bins
 
 

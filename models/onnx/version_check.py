@@ -21,7 +21,7 @@ class VersionCheck:
     """What is wrong with it; None when nothing is."""
 
 
-def verify(
+def verify_versions(
     registry: Registry, pipeline: str, component: str | None = None, *, run: bool = False
 ) -> Iterator[VersionCheck]:
     """Check card, model and probe rows of every version, and the weights.
