@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agents.recovery.poison_rows import ENDINGS_AT_ROW, ENDINGS_AT_ROWS
 from agents.windows import DueRows
-from agents.workers import WORKER, StageApp, StagePulse, TailReader, all_done
+from agents.workers import WORKER_RUN, StageApp, StagePulse, TailReader, all_done
 from topics.kafka import Record
 
 HEADER = "anabranch-tried"
@@ -75,7 +75,7 @@ class KeyedPoisonRows:
 
     def __init__(self, attempts: Mapping[str, RunAttempt] | None = None) -> None:
         """*attempts* are what earlier workers have said last, by worker."""
-        self.others = {name: each for name, each in (attempts or {}).items() if name != WORKER}
+        self.others = {name: each for name, each in (attempts or {}).items() if name != WORKER_RUN}
         ends = self.others.values()
         careful = len(ends) >= ENDINGS_AT_ROWS or any(end.is_one_row for end in ends)
         self._careful_to: dict[int, int] = {}
@@ -186,7 +186,7 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def attempt_record(attempt: RunAttempt | None, now_ms: int, worker: str = WORKER) -> Record:
+def attempt_record(attempt: RunAttempt | None, now_ms: int, worker: str = WORKER_RUN) -> Record:
     """What *worker* is about to run on, as a record; None takes it back."""
     value = None if attempt is None else attempt.model_dump_json().encode()
     return Record(f"tried/{worker}".encode(), value, now_ms, [(HEADER, b"1")])

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from agents.workers import WORKER, TailReader
+from agents.workers import WORKER_RUN, TailReader
 from topics.errors import WireError
 from topics.records import Heartbeat, Ints, heartbeat_of
 
@@ -40,7 +40,7 @@ class PoisonRows:
         """*heartbeats* are those of earlier workers that were about to run on the same rows."""
         self._tries: dict[str, list[tuple[int, int]]] = {}
         for heartbeat in heartbeats:
-            if heartbeat.tried is not None and heartbeat.worker != WORKER:
+            if heartbeat.tried is not None and heartbeat.worker != WORKER_RUN:
                 self._tries.setdefault(heartbeat.worker, []).append(heartbeat.tried)
         ranges = [each for tries in self._tries.values() for each in tries]
         careful = len(self._tries) >= ENDINGS_AT_ROWS or any(

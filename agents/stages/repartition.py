@@ -19,7 +19,7 @@ from faust.types import TP
 from agents.recovery import check_continues, covered_from
 from agents.stages.source_events import SourceEvents, decode_events, is_backlog, source_rows
 from agents.stages.stage_writer import BatchWriter
-from agents.workers import WORKER, Wiring, Worker, all_done
+from agents.workers import WORKER_RUN, Wiring, Worker, all_done
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents, SourceDecoder
 from topics.pipeline import lane_of
@@ -103,7 +103,7 @@ class Repartition(Worker[dict[str, int]]):
         await all_done([
             self.wiring.app.writer.write(self._topic, lane, [
                 Heartbeat(
-                    component=self._name, partition=source, lane=lane, worker=WORKER,
+                    component=self._name, partition=source, lane=lane, worker=WORKER_RUN,
                     state="working",
                 ).record(now_ms)
                 for source in due

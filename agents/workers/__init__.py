@@ -11,13 +11,14 @@ from agents.workers.attended_clock import AttendedClock
 from agents.workers.flow_control import FlowControl
 from agents.workers.metrics import Metrics
 from agents.workers.stage_metrics import StageMetrics, StageStats, StageWait
-from agents.workers.stage_pulse import WORKER, WORKER_ENDED, PartitionHealth, StagePulse
+from agents.workers.stage_pulse import WORKER_ENDED, WORKER_RUN, PartitionHealth, StagePulse
 from agents.workers.topic_tail import GAP, TailReader, ranges, readable
 from agents.workers.wiring import Wiring, check_time_outs
 from agents.workers.worker import Worker, all_done
 
 __all__ = [
-    "GAP", "WORKER", "WORKER_ENDED", "AttendedClock", "FlowControl", "Metrics", "PartitionHealth",
-    "StageApp", "StageMetrics", "StagePulse", "StageStats", "StageWait", "TailReader", "Wiring",
-    "Worker", "add_agent", "all_done", "check_time_outs", "create_app", "ranges", "readable",
+    "GAP", "WORKER_ENDED", "WORKER_RUN", "AttendedClock", "FlowControl", "Metrics",
+    "PartitionHealth", "StageApp", "StageMetrics", "StagePulse", "StageStats", "StageWait",
+    "TailReader", "Wiring", "Worker", "add_agent", "all_done", "check_time_outs", "create_app",
+    "ranges", "readable",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from uuid import uuid4
 from agents.workers.app import StageApp
 from topics.records import AwaitedInput, Heartbeat, PartitionStatus, State
 
-WORKER = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+WORKER_RUN = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
 """This process: one that is started again is another, though it may have the same number."""
 
 
@@ -98,7 +98,7 @@ class StagePulse:
         sign.at, sign.about = time.monotonic(), (health.state, health.down)
         starting = health.state == "starting"
         heartbeat = Heartbeat(
-            component=self._component, partition=partition, lane=lane, worker=WORKER,
+            component=self._component, partition=partition, lane=lane, worker=WORKER_RUN,
             state=health.state, frontier=-1 if starting else sign.frontier,
             waiting_for=[*health.waiting_for], down=health.down, tried=tried,
         )  # fmt: skip

@@ -20,7 +20,7 @@ from agents.recovery.keyed_poison_rows import (
     attempt_record,
     attempts_by_worker,
 )
-from agents.workers.stage_pulse import WORKER
+from agents.workers.stage_pulse import WORKER_RUN
 from models.component import Batch, StageOutput
 from models.registry.registry import Registry
 from tests.integration.harness import (
@@ -93,7 +93,7 @@ async def test_a_row_at_which_three_workers_have_ended_alone_is_passed_over_in_i
     write_attempts = AttemptLog._write
 
     async def noted(self: AttemptLog, lane: int, records: Sequence[Record]) -> None:
-        ours = [record for record in records if (record.key or b"").endswith(WORKER.encode())]
+        ours = [record for record in records if (record.key or b"").endswith(WORKER_RUN.encode())]
         for each in ours:
             (outstanding.add if each.value else outstanding.discard)(lane)
         most.append(len(outstanding))

@@ -14,7 +14,7 @@ from agents.broker.pipeline_topics import ensure_topics
 from agents.stages import repartition
 from agents.stages.repartition import Repartition
 from agents.stages.source_events import decode_events
-from agents.workers.stage_pulse import WORKER
+from agents.workers.stage_pulse import WORKER_RUN
 from models.registry.registry import Registry
 from tests.integration.harness import (
     PATIENCE_S,
@@ -137,7 +137,7 @@ async def test_a_source_behind_a_long_burst_is_not_down_to_whoever_reads_the_key
         of_slow = [each for each in meanwhile if each.partition == SLOW]
         assert len(of_slow) >= PORTIONS - 1, "it lives all the time"
         assert {(each.worker, each.lane, each.state) for each in of_slow} == {
-            (WORKER, lane, "working")
+            (WORKER_RUN, lane, "working")
         }
     outputs: dict[tuple[int, int], float] = {}
     for record in await records_of(broker, topology.stage("shops")):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agents.recovery.poison_rows import PoisonRows, RowRange
 from agents.workers.app import StageApp
 from agents.workers.attended_clock import AttendedClock
-from agents.workers.stage_pulse import WORKER, PartitionHealth, StagePulse
+from agents.workers.stage_pulse import WORKER_RUN, PartitionHealth, StagePulse
 from topics.errors import WireError
 from topics.kafka.batches import Record
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
@@ -52,7 +52,7 @@ async def test_a_heartbeat_is_written_where_nothing_else_was_for_the_interval() 
     await pulse.beat(2, PartitionHealth("working"), 60)
     await pulse.beat(2, PartitionHealth("working"), 60)
     assert [(said.state, said.frontier, said.worker) for said in topic.said] == [
-        ("working", 41, WORKER)
+        ("working", 41, WORKER_RUN)
     ]
     pulse.wrote(2, None, 45)
     await pulse.beat(2, PartitionHealth("working"), 60)
@@ -145,4 +145,6 @@ def test_a_row_that_three_workers_have_ended_at_alone_is_passed_over() -> None:
 
 def test_what_this_worker_itself_has_tried_is_no_sign_that_it_has_ended() -> None:
     """A rebalance may take a partition away between the heartbeat and the output."""
-    assert parts(PoisonRows([tried(WORKER, 5, 5), tried(WORKER, 5, 5)]), 5, 6) == [(0, 2, False)]
+    assert parts(PoisonRows([tried(WORKER_RUN, 5, 5), tried(WORKER_RUN, 5, 5)]), 5, 6) == [
+        (0, 2, False)
+    ]

@@ -15,7 +15,7 @@ from agents.recovery.keyed_poison_rows import (
     attempts_by_worker,
 )
 from agents.windows.event_time_order import DueRows
-from agents.workers.stage_pulse import WORKER
+from agents.workers.stage_pulse import WORKER_RUN
 from tests.unit.stage_batches import batch_of
 from tests.unit.topic_log import record
 from topics.kafka.batches import Record
@@ -58,7 +58,8 @@ EVERY = [(0, 5), (1, 8), (0, 6), (0, 7), (1, 9)]
 
 
 @pytest.mark.parametrize(
-    "trial", [of(), of(("w1", BOTH)), of((WORKER, BOTH), ("w1", BOTH)), of((WORKER, {0: (5, 5)}))]
+    "trial",
+    [of(), of(("w1", BOTH)), of((WORKER_RUN, BOTH), ("w1", BOTH)), of((WORKER_RUN, {0: (5, 5)}))],
 )
 def test_rows_are_run_on_together_unless_two_other_workers_have_ended(
     trial: KeyedPoisonRows,

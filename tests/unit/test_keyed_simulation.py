@@ -27,7 +27,7 @@ from agents.components.catalogue import OpenComponent
 from agents.stages import keyed_stage
 from agents.stages.keyed_stage import KeyedStage
 from agents.windows.entity_past import orders_of
-from agents.workers.stage_pulse import WORKER
+from agents.workers.stage_pulse import WORKER_RUN
 from agents.workers.wiring import Wiring
 from models.component import Batch, Component, StageOutput
 from models.features.windows import WindowPlan, Windows
@@ -175,7 +175,7 @@ class Group:
         records = [*records]
         if ends := self.random.random() < self.crashes:
             records = records[: self.random.randint(0, len(records))]
-        own = f"tried/{WORKER}".encode()
+        own = f"tried/{WORKER_RUN}".encode()
         records = [each._replace(key=b"tried/w%d" % self.worker) if each.key == own else each
                    for each in records]  # fmt: skip
         self.broker.append(topic, partition, records)
