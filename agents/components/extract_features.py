@@ -6,7 +6,7 @@ import numpy as np
 
 from models.component import Batch, Component, StageOutput
 from models.features import FeatureVector
-from models.onnx.model_component import ModelComponent, PassedOn
+from models.onnx.model_component import FeatureOutput, ModelComponent
 from models.onnx.session import ModelSession
 from topics.events import as_float32
 from topics.pipeline import ComponentSpec
@@ -30,13 +30,13 @@ class ExtractFeatures(ModelComponent):
         super().__init__(session)
         self._features = features
 
-    def features(self, batch: Batch) -> PassedOn:
+    def features(self, batch: Batch) -> FeatureOutput:
         """The features, float64 (N, F), and the same as the model reads them.
 
         Raises BeyondFloat32, which names the feature, for one that the model cannot be given.
         """
         vector = self._features.compute(batch.columns)
-        return PassedOn(vector, as_float32(vector, self._features.names))
+        return FeatureOutput(vector, as_float32(vector, self._features.names))
 
     def transform(self, batch: Batch) -> StageOutput:
         """Output: the features. Signal: the novelty, float32 (N,) in [0, 1].

@@ -19,7 +19,7 @@ ENDINGS = 7
 """A component is down when so many of its workers, one after the other, said that they were about
 to run on rows, and gave no answer to them. One row that ends its workers ends five at most before
 it is passed over, see `agents.recovery.poison_rows`."""
-COMERS = 10
+SILENT_WORKERS = 10
 """It is down, too, when so many of them came, one after the other, and none gave an answer, though
 there were rows for it: they got no further than starting, or ended at another partition's rows."""
 _COMES_S = 1.0
@@ -102,8 +102,8 @@ class Lane:
     """Workers, one after the other, that were trying when the next one came."""
     _untried: int = 0
     """Answers since then to what nobody has said to try."""
-    _comers: set[str] = field(default_factory=set)
-    """Workers that came since it last had an answer, or nothing to answer; COMERS at most."""
+    _silent_workers: set[str] = field(default_factory=set)
+    """Workers that came since it last had an answer, or nothing to answer: no more than so many."""
     _came_at: float = float("-inf")
     """When the last of them came (attended seconds)."""
 
@@ -127,15 +127,17 @@ class Lane:
         if heartbeat.state == "starting" or (owes and heartbeat.state == "working"):
             self._come(heartbeat.worker, attended)
         elif not owes:
-            self._comers.clear()
+            self._silent_workers.clear()
         if heartbeat.tried is not None:
             self._ended += self._trying not in (None, heartbeat.worker)
             self._trying, self._untried = heartbeat.worker, 0
 
     def _come(self, worker: str, attended: float) -> None:
-        is_another = worker not in self._comers and len(self._comers) < COMERS
+        is_another = (
+            worker not in self._silent_workers and len(self._silent_workers) < SILENT_WORKERS
+        )
         if is_another and attended - self._came_at >= _COMES_S:
-            self._comers.add(worker)
+            self._silent_workers.add(worker)
             self._came_at = attended
 
     def push(self, pending: PendingBatch, done: int, now: float, attended: float) -> int:
@@ -173,7 +175,7 @@ class Lane:
             return
         self.frontier = frontier
         self.progressed_at = now
-        self._comers.clear()
+        self._silent_workers.clear()
 
     def claim(self) -> str:
         """Which input it says to wait for that is down; empty when it says no such thing."""
@@ -186,10 +188,9 @@ class Lane:
         """Why it is down by itself; empty while it is not."""
         if self._ended >= ENDINGS:
             return f"{self._ended} of its workers ended, the last at the row behind {self.frontier}"
-        if len(self._comers) >= COMERS:
-            return (
-                f"{len(self._comers)} of its workers came, one after the other, without an answer"
-            )
+        if len(self._silent_workers) >= SILENT_WORKERS:
+            came = len(self._silent_workers)
+            return f"{came} of its workers came, one after the other, without an answer"
         silent_s = attended - self.heard_at
         if silent_s > stall_timeout_s:
             return f"neither output nor sign of life for {silent_s:.0f} s"

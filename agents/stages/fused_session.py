@@ -38,7 +38,7 @@ Champions = Mapping[str, OpenComponent]
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _OuterInputs:
     """What the components' models read of some rows from outside."""
 
     rows: Ints
@@ -94,7 +94,7 @@ class FusedModels:
             self._use(None)
             return {}
 
-    def _read(self, rows: StageInput, champions: Champions) -> _Read | None:
+    def _read(self, rows: StageInput, champions: Champions) -> _OuterInputs | None:
         """None when some rows have only a part of what is read."""
         if rows.events is not None:
             batch, valid, _ = rows.events
@@ -105,7 +105,7 @@ class FusedModels:
             if passed_on is None:
                 return None
             blocks = {block_of(name): passed_on.model_input}
-            return _Read(valid, blocks, name, passed_on.features)
+            return _OuterInputs(valid, blocks, name, passed_on.features)
         whole, *others = [stage.present for stage in rows.stages.values()]
         if any((present != whole).any() for present in others):
             return None
@@ -113,7 +113,7 @@ class FusedModels:
         blocks = {
             block_of(name): as_float32(stage.output[present]) for name, stage in rows.stages.items()
         }
-        return _Read(present, blocks)
+        return _OuterInputs(present, blocks)
 
     def _session_of(self, champions: Champions, widths: Mapping[str, int]) -> FusedSession | None:
         """The session, if it is there; otherwise it is begun to be made."""
@@ -148,7 +148,7 @@ def _sessions(champions: Champions) -> dict[str, ModelSession]:
 
 
 def _outputs(
-    session: FusedSession, champions: Champions, read: _Read, n: int
+    session: FusedSession, champions: Champions, read: _OuterInputs, n: int
 ) -> dict[str, ModelOutputs]:
     """The outputs; empty when one of them is not valid: one by one it comes out why."""
     results: dict[str, ModelOutputs] = {}

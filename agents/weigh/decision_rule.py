@@ -48,12 +48,12 @@ class Scorer:
         labelled = np.array([pipeline.component(name).is_labelled for name in weighting.inputs])
         # Where nothing that has a weight was fitted on labels, whatever has a weight must do.
         weighty = self._alpha > 0
-        self._voices = labelled & weighty if (labelled & weighty).any() else weighty
+        self._quorum_stages = labelled & weighty if (labelled & weighty).any() else weighty
 
     def quorum(self, present: Bools) -> Bools:
         """Which rows (N,) have enough of the stages that are *present* (N, S) for a decision."""
         if self._share is None:
-            return np.asarray(present[:, self._voices].any(axis=1))
+            return np.asarray(present[:, self._quorum_stages].any(axis=1))
         if self._share >= 1:
             return np.asarray(present.all(axis=1))
         return np.asarray(present @ self._alpha >= self._share - _EPSILON)

@@ -13,7 +13,7 @@ from models.registry import Registry
 from topics.pipeline import Pipeline
 
 
-class PassedOn(NamedTuple):
+class FeatureOutput(NamedTuple):
     """What a component of a kind that `passes_on_features` makes of N rows."""
 
     features: Floats
@@ -31,7 +31,7 @@ class ModelComponent(Component):
     def __init__(self, session: ModelSession) -> None:
         self.session = session
 
-    def features(self, batch: Batch) -> PassedOn | None:  # noqa: ARG002
+    def features(self, batch: Batch) -> FeatureOutput | None:  # noqa: ARG002
         """What is passed on besides the signal, and what the model reads; None for the signal."""
         return None
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.join import Moment, PartitionJoin
-from agents.join.lane import COMERS
+from agents.join.lane import SILENT_WORKERS
 from agents.join.stage_rows import JoinedRows
 from agents.workers.stage_pulse import WORKER_ENDED
 from tests.unit.stage_batches import batch_of
@@ -307,20 +307,22 @@ def test_a_stage_that_is_found_behind_what_has_ended_at_a_restart_is_not_waited_
 def test_a_stage_of_which_ten_workers_have_come_without_an_answer_is_down() -> None:
     join = new_join()
     join.push(batch_of("a", [0]), ("ta", 1), at(0))
-    for number in range(COMERS):
+    for number in range(SILENT_WORKERS):
         assert join.close(at(2 * number), anyone) is None
         join.hear(beat("b", state="starting", worker=f"w{number}"), ("tb", number), at(2 * number))
-    assert offsets(join.close(at(2 * COMERS), anyone)) == [0]
-    for number in range(COMERS, 3 * COMERS):
+    assert offsets(join.close(at(2 * SILENT_WORKERS), anyone)) == [0]
+    for number in range(SILENT_WORKERS, 3 * SILENT_WORKERS):
         join.hear(beat("b", state="starting", worker=f"w{number}"), ("tb", number), at(2 * number))
-    assert len(join._lanes["b", 0]._comers) == COMERS, "however many come, it does not grow"
+    assert len(join._lanes["b", 0]._silent_workers) == SILENT_WORKERS, (
+        "however many come, it does not grow"
+    )
 
 
 def test_workers_that_came_while_nobody_owed_them_anything_do_not_make_a_stage_down() -> None:
     """A join that starts reads of hours of restarts at once, after rows that came since then."""
     join = new_join()
     join.push(batch_of("a", [0]), ("ta", 1), at(0))
-    for number in range(3 * COMERS):
+    for number in range(3 * SILENT_WORKERS):
         for state in STARTED:
             heartbeat = beat("b", state=state, worker=f"w{number}")
             join.hear(heartbeat, ("tb", number), at(0.01 * number))

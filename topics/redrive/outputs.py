@@ -143,7 +143,7 @@ def batches_of(
     Each batch has the rows of one model and one shape, in order. Raises WireError when any of
     them is no output of one row, or is about another event.
     """
-    split_batch: dict[tuple[Any, ...], _Alike] = {}
+    split_batch: dict[tuple[Any, ...], _SplitBatch] = {}
     try:
         for content, source in zip(contents, sources, strict=True):
             document = orjson.loads(content)
@@ -151,7 +151,7 @@ def batches_of(
             if kind[:3] != (source.topic, source.partition, component):
                 raise ValueError("it is of another event or component")
             if kind not in split_batch:
-                split_batch[kind] = _Alike(document)
+                split_batch[kind] = _SplitBatch(document)
             split_batch[kind].add(document, source.offset)
         batches = [some.batch() for some in split_batch.values()]
     except _MALFORMED as exc:
@@ -165,7 +165,7 @@ def batches_of(
 
 
 @dataclass(slots=True)
-class _Alike:
+class _SplitBatch:
     """What outputs say that make one batch, column by column: no document is kept but the first."""
 
     first: dict[str, Any]
