@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka test-docker image kafka-image faults fuzz bench bench-quick kafka check format coverage lock schema clean
+.PHONY: help demo test test-kafka test-docker test-kubernetes test-policy image kafka-image faults fuzz bench bench-quick kafka check format coverage lock generated clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,11 +22,29 @@ demo: .venv/installed ## Train, run and watch the card-fraud pipeline on simulat
 	$(BIN)/anabranch demo $(ARGS)
 
 test: .venv/installed ## All tests that need no Java
-	$(BIN)/python -m pytest -n 3 --dist worksteal --doctest-modules --doctest-ignore-import-errors -m "not kafka and not docker" \
+	$(BIN)/python -m pytest -n 3 --dist worksteal --doctest-modules --doctest-ignore-import-errors -m "not kafka and not docker and not kubernetes" \
 	  agents topics models tests --ignore=tests/benchmarks --ignore=tests/fuzz $(ARGS)
 
-test-kafka: .venv/installed ## Tests on Apache Kafka itself (needs Java 17 and Maven)
+test-kafka: .venv/installed ## Tests on Apache Kafka itself (needs Java 17, Maven, Node.js)
 	ANABRANCH_REQUIRE_KAFKA=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/kafka tests/deploy -m kafka $(ARGS)
+
+test-kubernetes: .venv/installed .kubernetes/kube-apiserver ## An API server takes the manifests (needs Go, etcd, kubectl, Java 21, Maven)
+	ANABRANCH_REQUIRE_APISERVER=1 $(BIN)/python -m pytest -n 0 tests/deploy -m kubernetes $(ARGS)
+
+.kubernetes/kube-apiserver: tests/deploy/kubernetes_api/build tests/deploy/kubernetes_api/go.mod
+	tests/deploy/kubernetes_api/build
+
+test-policy: .venv/installed .venv-policy/installed ## Checkov's policies on what Kustomize builds (needs kubectl)
+	ANABRANCH_REQUIRE_CHECKOV=1 $(BIN)/python -m pytest -n 0 tests/deploy/test_kubernetes_policy.py $(ARGS)
+
+.compose/docker-compose: tests/deploy/compose_v2/go.mod
+	cd tests/deploy/compose_v2 && GOFLAGS="-buildvcs=false $$GOFLAGS" go build -mod=mod -trimpath -ldflags "-s -w" \
+	  -o ../../../.compose/docker-compose github.com/docker/compose/v2/cmd
+
+.venv-policy/installed: tests/deploy/policy-requirements.txt
+	$(PYTHON) -m venv .venv-policy
+	.venv-policy/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 test-docker: .venv/installed ## Builds the images, runs the Compose stack (needs a Docker engine; BASE=IMAGE KAFKA_IMAGE=IMAGE)
 	ANABRANCH_REQUIRE_DOCKER=1 ANABRANCH_BASE_IMAGE=$(BASE) KAFKA_IMAGE=$(KAFKA_IMAGE) \
@@ -75,11 +93,18 @@ format: .venv/installed ## Put the code into its format
 	$(BIN)/ruff format .
 
 coverage: .venv/installed ## Tests with branch coverage
-	$(BIN)/coverage run -m pytest -q -m "not kafka and not docker" $(ARGS)
+	$(BIN)/coverage run -m pytest -q -m "not kafka and not docker and not kubernetes" $(ARGS)
 	$(BIN)/coverage report
 
-schema: .venv/installed ## Write the JSON Schema of pipeline files anew
+generated: .venv/installed ## Write what is made of code and pipeline files anew: schema, manifests, dashboards
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. agents/gateway/inference/open_inference.proto
 	$(BIN)/anabranch check --schema > deploy/pipelines/pipeline.schema.json
+	$(BIN)/anabranch deploy compose card-fraud -o docker-compose.yml
+	$(BIN)/anabranch deploy compose card-fraud --secure -o deploy/compose/secure.yml
+	$(BIN)/anabranch deploy kubernetes card-fraud
+	$(BIN)/anabranch deploy grafana -o deploy/grafana/dashboards
+	$(BIN)/anabranch deploy prometheus -o deploy/prometheus
+	$(BIN)/python -m deploy.runbook_lines
 
 lock: ## Resolve all dependencies anew into constraints.txt, on Python 3.11
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -92,4 +117,4 @@ lock: ## Resolve all dependencies anew into constraints.txt, on Python 3.11
 	rm -rf .venv-lock
 
 clean: ## Remove what recipes have made, but no models
-	rm -rf .venv .venv-lock .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage .kafka build dist
+	rm -rf .venv .venv-lock .venv-peers .venv-policy .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage .kafka .node .kubernetes .compose build dist

@@ -12,13 +12,19 @@ import typer
 
 from agents.commands.audit import audit
 from agents.commands.check import check
+from agents.commands.dataset import dataset
 from agents.commands.dead_letters.list import list_letters
 from agents.commands.dead_letters.redrive import redrive
 from agents.commands.dead_letters.show import show as show_letter
 from agents.commands.demo import demo
 from agents.commands.deploy.compose import compose
+from agents.commands.deploy.grafana import grafana
 from agents.commands.deploy.kubernetes import kubernetes
+from agents.commands.deploy.prometheus import prometheus
 from agents.commands.evaluate import evaluate
+from agents.commands.evidence import evidence
+from agents.commands.explain import explain
+from agents.commands.gateway import gateway
 from agents.commands.init import init
 from agents.commands.models.compare import compare
 from agents.commands.models.diff import diff
@@ -29,31 +35,44 @@ from agents.commands.models.log import log
 from agents.commands.models.optimise import optimise
 from agents.commands.models.service import canary, promote, rollback, shadow
 from agents.commands.models.show import show as show_model
-from agents.commands.models.verify import verify
+from agents.commands.models.verify import verify as verify_versions
 from agents.commands.plan import plan
 from agents.commands.publish import publish
+from agents.commands.replay import replay
+from agents.commands.rollout.acls import acls
+from agents.commands.rollout.compare import compare as compare_pipelines
+from agents.commands.rollout.copy import copy
+from agents.commands.rollout.switch import back, switch
 from agents.commands.run import run
+from agents.commands.serve import serve
 from agents.commands.simulate import simulate
 from agents.commands.status import status
 from agents.commands.terminal import configure_logging, stderr
 from agents.commands.topics import topics
+from agents.commands.trace import trace
 from agents.commands.train import train
 from agents.commands.tune import tune
+from agents.commands.verify import verify
 from agents.commands.watch import watch
 from topics.errors import AnabranchError
 
 _Commands = Mapping[str, Callable[..., None]]
 
 COMMANDS = (
-    demo, init, train, tune, check, plan, run, status, publish, simulate, watch, topics, audit,
-    evaluate,
+    demo, init, train, tune, check, plan, run, gateway, serve, status, publish, simulate, watch,
+    topics, audit, explain, trace, replay, dataset, evidence, verify, evaluate,
 )  # fmt: skip
 DEAD_LETTERS: _Commands = {"list": list_letters, "show": show_letter, "redrive": redrive}
-DEPLOY: _Commands = {"compose": compose, "kubernetes": kubernetes}
+DEPLOY: _Commands = {
+    "compose": compose, "kubernetes": kubernetes, "grafana": grafana, "prometheus": prometheus,
+}  # fmt: skip
 MODELS: _Commands = {
-    "list": list_versions, "show": show_model, "diff": diff, "verify": verify, "gc": gc,
+    "list": list_versions, "show": show_model, "diff": diff, "verify": verify_versions, "gc": gc,
     "import": import_file, "optimise": optimise, "promote": promote, "rollback": rollback,
     "shadow": shadow, "canary": canary, "compare": compare, "log": log,
+}  # fmt: skip
+ROLLOUT: _Commands = {
+    "copy": copy, "compare": compare_pipelines, "switch": switch, "back": back, "acls": acls,
 }  # fmt: skip
 
 app = typer.Typer(
@@ -103,6 +122,9 @@ _add_group(
     "models", "See, compare, check, import and clean up the versions of models and weights.",
     MODELS,
 )  # fmt: skip
+_add_group(
+    "rollout", "Let a changed pipeline take the place of the one that runs, and go back.", ROLLOUT
+)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Exit code 0 when the worker on this machine's metrics port gets on: healthcheck.py PORT [PATH].
 
-PATH is /healthz, or /readyz for whether every component owns its partitions.
+PATH is /healthz, or /readyz for whether every component owns its partitions. What the worker says
+of itself is printed.
 """
 
 import http.client
@@ -18,3 +19,4 @@ except (OSError, http.client.HTTPException) as exc:
     sys.exit(f"port {port} does not answer: {exc}")
 if answer.status != http.HTTPStatus.OK:
     sys.exit(state)
+sys.stdout.write(f"{state}\n")

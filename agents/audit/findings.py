@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
-
 from agents.audit.identity_sample import Mismatch
-from topics.kafka import client_options
+from agents.broker import topic_settings
 from topics.pipeline import Topology
 from topics.settings import BrokerSettings
 
@@ -98,22 +94,5 @@ def unjudged_note(topology: Topology, unjudged: int) -> str:
 
 async def compacted_topics(settings: BrokerSettings, topics: Iterable[str]) -> set[str]:
     """Those of *topics* whose settings say that they are compacted; none where we may not ask."""
-    if settings.embedded:  # it compacts nothing, and knows no settings
-        return set()
-    wanted = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
-        answers = await admin.describe_configs(wanted)
-    except KafkaError:
-        return set()
-    finally:
-        await admin.close()
-    return {
-        topic
-        for answer in answers
-        for _, _, _, topic, entries in answer.resources
-        if any(
-            name == "cleanup.policy" and "compact" in (value or "") for name, value, *_ in entries
-        )
-    }
+    by_topic = await topic_settings(settings, topics)
+    return {topic for topic, given in by_topic.items() if "compact" in given["cleanup.policy"]}

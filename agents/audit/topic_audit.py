@@ -22,8 +22,7 @@ from agents.audit.findings import (
 from agents.audit.identity_sample import IdentitySample, Mismatch
 from agents.audit.ledger import Account
 from agents.audit.partition_accounts import PartitionAccounts
-from agents.broker import LogReader, RecordBatch, SourceCommits
-from topics.errors import BrokerError
+from agents.broker import MOST_EMPTY_FETCHES, LogReader, RecordBatch, SourceCommits, Unreadable
 from topics.pipeline import Topology
 from topics.settings import BrokerSettings
 
@@ -34,18 +33,6 @@ _SHOW_SHARE = 0.05
 """Of a running audit's time, that its results may take."""
 _AT_ONCE = 2
 """Of so many parts of the partitions one is received while another is entered."""
-_NOTHING = 300
-"""Fetches in a row that bring nothing, though the broker says that there is more."""
-
-
-class Unreadable(BrokerError):
-    """A broker gives no records though it says that there are some."""
-
-    def __init__(self, tp: TopicPartition, position: int, end: int) -> None:
-        super().__init__(
-            f"{tp.topic}[{tp.partition}]: the broker gives nothing from offset {position} on, "
-            f"though it says that the partition ends at {end}; look at the broker's log"
-        )
 
 
 class PartitionAudit(BaseModel):
@@ -184,7 +171,7 @@ class _AuditRun:
                 async with self._entering:
                     await asyncio.to_thread(self._enter, tp, result.batches)
             nothing = nothing + 1 if positions == self._accounts.pending(numbers) else 0
-            if nothing > _NOTHING:
+            if nothing > MOST_EMPTY_FETCHES:
                 tp, position = next(iter(positions.items()))
                 raise Unreadable(tp, position, self._accounts.ends(tp.topic)[tp])
 

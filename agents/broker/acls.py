@@ -15,7 +15,7 @@ from topics.settings import BrokerSettings
 
 # The numbers of Kafka's protocol: ResourceType, PatternType, AclOperation, AclPermissionType.
 _RESOURCES = {"topic": 2, "group": 3, "transactional-id": 5}
-_LITERAL = 3
+_PATTERNS = {"literal": 3, "prefixed": 4}
 _OPERATIONS = {"read": 3, "write": 4, "describe": 8}
 _ALLOW = 3
 
@@ -40,8 +40,8 @@ async def grant(settings: BrokerSettings, acls: Sequence[Acl]) -> None:
     try:
         for acl in acls:
             request = CreateAclsRequest(
-                _RESOURCES[acl.resource], acl.name, _LITERAL, f"User:{acl.principal}", "*",
-                _OPERATIONS[acl.operation], _ALLOW,
+                _RESOURCES[acl.resource], acl.name, _PATTERNS[acl.pattern], f"User:{acl.principal}",
+                "*", _OPERATIONS[acl.operation], _ALLOW,
             )  # fmt: skip
             answer = await send_admin_request(admin, request)
             for code, reason in answer.creation_responses:

@@ -13,29 +13,38 @@ from contextlib import asynccontextmanager
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from topics.kafka import client_options, close_client, learn_topics, learn_topics_at_once
+from topics.kafka import (
+    aiokafka_fixes,
+    client_options,
+    close_client,
+    learn_topics,
+    learn_topics_at_once,
+)
 from topics.settings import BrokerSettings
+
+_EMBEDDED_PROMPT_MS = 5
+"""The embedded broker sends nothing before a fetch has waited so long."""
 
 
 @asynccontextmanager
 async def follower(
     settings: BrokerSettings, topics: Sequence[str], partitions: int, *, from_start: bool,
-    wait_ms: int | None = None,
+    wait_ms: int | None = None, prompt: bool = False,
 ) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:  # fmt: skip
     """A consumer outside any group, at the start or the end of all partitions of *topics*.
 
     A fetch waits *wait_ms* for records: by default 500, on the embedded broker 20, which sends
     none before that time is over.
+    *prompt*: what is written is given at once, also while records come all the time. aiokafka asks
+    for more of the other partitions while one's records are being taken, and what comes to that
+    one meanwhile waits until that fetch is over; here it asks for all when all is taken.
     """
-    consumer = aiokafka.AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        fetch_max_wait_ms=wait_ms or (20 if settings.embedded else 500),
-        max_partition_fetch_bytes=4 * 2**20,
-    )
+    if prompt and settings.embedded:
+        wait_ms = _EMBEDDED_PROMPT_MS
+    consumer = _consumer(settings, wait_ms)
     await consumer.start()
+    if prompt:
+        aiokafka_fixes.hold_back_fetches(consumer)
     try:
         await learn_topics(consumer, topics)
         assigned = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
@@ -45,6 +54,17 @@ async def follower(
         yield consumer
     finally:
         await close_client(consumer)
+
+
+def _consumer(settings: BrokerSettings, wait_ms: int | None = None) -> aiokafka.AIOKafkaConsumer:
+    return aiokafka.AIOKafkaConsumer(
+        **client_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        fetch_max_wait_ms=wait_ms or (20 if settings.embedded else 500),
+        max_partition_fetch_bytes=4 * 2**20,
+    )
 
 
 @asynccontextmanager

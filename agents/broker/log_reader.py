@@ -25,7 +25,7 @@ from aiokafka.structs import TopicPartition
 
 from agents.broker.fetch_connection import receive_in_place
 from agents.broker.record_batches import RecordBatch, record_batches
-from topics.errors import BrokerUnreachable, NotAuthorized, TopicMissing
+from topics.errors import BrokerError, BrokerUnreachable, NotAuthorized, TopicMissing
 from topics.kafka import client_options, data_connection
 from topics.settings import BrokerSettings
 
@@ -39,6 +39,18 @@ _KNOWN_WITHIN_S = 5.0
 """How long a topic may take to be known by every broker."""
 
 Bound = Literal["first", "end"]
+MOST_EMPTY_FETCHES = 300
+"""In a row, though the broker says that there is more: then nothing comes any more."""
+
+
+class Unreadable(BrokerError):
+    """A broker gives no records though it says that there are some."""
+
+    def __init__(self, tp: TopicPartition, position: int, end: int) -> None:
+        super().__init__(
+            f"{tp.topic}[{tp.partition}]: the broker gives nothing from offset {position} on, "
+            f"though it says that the partition ends at {end}; look at the broker's log"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,11 @@ async def ensure_outcomes_topic(settings: BrokerSettings, topology: Topology) ->
     await _ensure_topic(settings, topology, topology.outcomes)
 
 
+async def ensure_requests_topic(settings: BrokerSettings, topology: Topology) -> None:
+    """Make the topic of requests with a key unless it exists: gateways alone use it."""
+    await _ensure_topic(settings, topology, topology.requests)
+
+
 async def _ensure_topic(settings: BrokerSettings, topology: Topology, topic: str) -> None:
     if settings.embedded:
         await _touch(settings, [topic])
@@ -88,14 +93,14 @@ async def _ensure_topic(settings: BrokerSettings, topology: Topology, topic: str
 async def check_topics(settings: BrokerSettings, topology: Topology) -> None:
     """Raise TopicMissing or TopicMismatch unless the pipeline's topics are there: none is made.
 
-    Topics that we may not see are somebody else's to look after, and without the reports topic
-    workers run too. The embedded broker, which keeps nothing, makes them.
+    Topics that we may not see are somebody else's to look after, and without those of reports and
+    explanations workers run too. The embedded broker, which keeps nothing, makes them.
     """
     if settings.embedded:
         await ensure_topics(settings, topology)
         return
     counts = await _described(settings, topology)
-    for topic in topology.all:
+    for topic in topology.of_deciding:
         if topic not in counts and topic != topology.reports:
             raise TopicMissing(topic)
     _check_counts(counts, topology)

@@ -1,7 +1,7 @@
 """How much of everything a pipeline needs for a rate, from what an event was measured to cost.
 
-`costs` (measured), `traffic` (what flows), `queueing` (how long it waits), `sizing` (what that
-takes).
+`costs` (measured), `traffic` (what flows), `queueing` (how long it waits), `failure` (what a worker
+that is killed does to that), `sizing` (what all this takes).
 """
 
 from agents.capacity.costs import unit_costs

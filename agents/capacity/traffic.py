@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agents.capacity.costs import Bytes
+from agents.capacity.costs import UnitCosts
 from topics.pipeline import Pipeline, Topology, inputs_of, workers
+
+_HOUR_MS = 3_600_000
+_SNAPSHOTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +22,11 @@ class Demand:
     """Of an event as it is published; that of the benchmark without it."""
     entities: int = 0
     """Keys that windows remember at a time."""
-    retention_h: float = 168.0
-    """How long the broker keeps records; Kafka's own default is a week."""
+    retention_h: float | None = None
+    """How long the broker keeps records; without it as long as the pipeline file's windows need."""
     replication: int = 3
+    spare: int = 1
+    """Workers of each component that may be gone while the others still do it all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,21 @@ class Topic:
     """What one topic carries."""
 
     bytes_per_event: float
+    """0 of snapshots of windows, which are written by the clock."""
     disk_gb: float
     """All replicas, at the end of the retention time."""
 
 
-def topics(pipeline: Pipeline, demand: Demand, size: Bytes) -> Mapping[str, Topic]:
+def kept_h(pipeline: Pipeline, demand: Demand) -> float:
+    """How long records are kept, in hours: as is asked for, or as the pipeline's topics need."""
+    if demand.retention_h is not None:
+        return demand.retention_h
+    return Topology.of(pipeline).retention_ms / _HOUR_MS
+
+
+def topics(pipeline: Pipeline, demand: Demand, costs: UnitCosts) -> Mapping[str, Topic]:
     """What each topic carries, and what it takes on disk, all replicas, when it is full."""
+    size = costs.bytes
     topology = Topology.of(pipeline)
     event = demand.event_bytes or size.event
     sizes = {topology.events: event}
@@ -44,9 +58,11 @@ def topics(pipeline: Pipeline, demand: Demand, size: Bytes) -> Mapping[str, Topi
         sizes[topology.stage(spec.name)] = size.stage + size.stage_column * max(0, columns - 1)
     stages = len(pipeline.weighting.inputs)
     sizes[topology.decisions] = size.decision + size.decision_stage * (stages - 1)
-    kept_s = demand.retention_h * 3600
-    copies = demand.events_per_s * kept_s * demand.replication
-    return {topic: Topic(each, each * copies / 1e9) for topic, each in sizes.items()}
+    copies = demand.events_per_s * kept_h(pipeline, demand) * 3600 * demand.replication
+    carried = {topic: Topic(each, each * copies / 1e9) for topic, each in sizes.items()}
+    # Compaction leaves the newest snapshot, and those that are written until it comes round.
+    state = _SNAPSHOTS * demand.entities * costs.state.entity_bytes * demand.replication / 1e9
+    return carried | {topology.state(name): Topic(0.0, state) for name in topology.stateful}
 
 
 def read_bytes(pipeline: Pipeline, carried: Mapping[str, Topic]) -> float:

@@ -23,6 +23,7 @@ from agents.commands.terminal import print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from agents.audit import Audit
+    from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
 
 
@@ -63,7 +64,8 @@ def audit(
     if metrics_port is not None and not follow:
         raise typer.BadParameter("it serves a running audit: --follow", param_hint="--metrics-port")
     settings = needed_broker(broker)
-    topology = Topology.of(pipeline_file(pipeline).pipeline)
+    file = pipeline_file(pipeline)
+    topology = Topology.of(file.pipeline)
 
     async def main(show: Callable[[Audit], None] | None) -> Audit:
         from agents.audit import audit_topics
@@ -79,7 +81,7 @@ def audit(
 
     with ExitStack() as stack:
         port = None if metrics_port is None else (metrics_host, metrics_port)
-        show = None if port is None else stack.enter_context(_metrics_served(port, settings))
+        show = None if port is None else stack.enter_context(_metrics_served(port, settings, file))
         result: Audit = run_async(main(show))
     if as_json:
         print_json(result.model_dump_json())
@@ -127,13 +129,15 @@ class AuditMetrics:
 
 @contextmanager
 def _metrics_served(
-    port: tuple[str, int], settings: BrokerSettings
+    port: tuple[str, int], settings: BrokerSettings, file: PipelineFile
 ) -> Iterator[Callable[[Audit], None]]:
     """Serve what the result is given as metrics; not live when no pass ends any more."""
+    from agents.process.build_info import BuildInfo
     from agents.process.http_port import http_server
     from agents.process.liveness import Liveness
 
     metrics, liveness = AuditMetrics(), Liveness(settings.stuck_after_s)
+    BuildInfo.of(file).show(metrics.registry, file.pipeline.name)
 
     def show(audit: Audit) -> None:
         metrics.observe(audit)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Annotated
 
+import orjson
 import typer
 
 from agents.commands.event_loop import run_async, until_signalled
@@ -27,10 +29,11 @@ from agents.commands.options import (
 from agents.commands.terminal import print_json, stderr, stdout
 
 if TYPE_CHECKING:
+    from agents.demo.demo_gateway import DemoGateway
     from agents.demo.demo_stream import Demo
     from agents.process.child_process import WorkerProcess
     from models.registry import Registry
-    from topics.pipeline import PipelineFile
+    from topics.pipeline import Pipeline, PipelineFile
     from topics.settings import BrokerSettings
 
 _LIVE_RATE = 2000.0
@@ -51,13 +54,18 @@ def demo(
     incident: IncidentOption = False,
     broker: BrokerOption = None,
     headless: Annotated[bool, typer.Option("--headless", help="No live view.")] = False,
+    gateway: Annotated[
+        bool,
+        typer.Option(help="Whether it can be asked over HTTP meanwhile; never with --json."),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole pipeline on simulated events and account for every one of them.
 
     Trains the pipeline first if it has no model yet, and starts an embedded broker unless
     --broker is given. Rows wait for every stage, however slow the machine. Ctrl-C ends early
-    with the summary so far.
+    with the summary so far. Meanwhile a gateway answers over HTTP (extra gateway): its link is
+    printed, with a question to ask.
 
     Examples:
       anabranch demo
@@ -97,14 +105,19 @@ def demo(
         async def stream(demo: Demo, workers: WorkerProcess) -> None:
             await demo.run(settings, workers, events, seed, scenario, rate=rate, speed=speed)
 
-        done = run_async(_demo(file, registry, settings, stream, events, live=live, quiet=as_json))
+        done = run_async(
+            _demo(
+                file, registry, settings, stream, events,
+                live=live, quiet=as_json, gateway=gateway and not as_json,
+            )
+        )  # fmt: skip
     _report(done, as_json=as_json)
 
 
 async def _demo(
     file: PipelineFile, registry: Registry, settings: BrokerSettings,
     stream: Callable[[Demo, WorkerProcess], Awaitable[None]], events: int,
-    *, live: bool, quiet: bool,
+    *, live: bool, quiet: bool, gateway: bool,
 ) -> Demo:  # fmt: skip
     from rich.live import Live
 
@@ -125,12 +138,18 @@ async def _demo(
     await ensure_topics(settings, Topology.of(pipeline))
 
     async def serve(up: asyncio.Event) -> None:
-        async with worker_process(file.path, registry.root, settings, "--no-deadline") as workers:
+        async with AsyncExitStack() as children:
+            beside = await _gateway(file, registry, settings, children) if gateway else None
+            workers = await children.enter_async_context(
+                worker_process(file.path, registry.root, settings, "--no-deadline")
+            )
             up.set()
             if not quiet:
                 stderr.print(
                     f"all components own their partitions after {time.monotonic() - began:.1f} s"
                 )
+            if beside is not None:
+                await first_of(lambda: _tell(beside, pipeline), demo.stopping.wait)
             with ExitStack() as stack:
                 if live:
                     view = LiveView(demo, events, workers)
@@ -143,6 +162,38 @@ async def _demo(
 
     await interruptible(serve, demo.stopping)
     return demo
+
+
+async def _gateway(
+    file: PipelineFile, registry: Registry, settings: BrokerSettings, children: AsyncExitStack
+) -> DemoGateway | None:
+    """A gateway that ends with *children*; None, and it is said why, where it is not installed."""
+    from agents.demo.demo_gateway import gateway_beside, gateway_is_installed
+    from topics.errors import MissingExtra
+
+    if not gateway_is_installed():
+        missing = MissingExtra("the gateway", "gateway")
+        stderr.print(f"without questions over HTTP: {missing}", soft_wrap=True)
+        return None
+    return await children.enter_async_context(gateway_beside(file.path, registry.root, settings))
+
+
+async def _tell(gateway: DemoGateway, pipeline: Pipeline) -> None:
+    """Say where *gateway* is, and how it is asked."""
+    from agents.demo.demo_stream import simulator_of
+
+    url = await gateway.url()
+    if url is None:
+        stderr.print("the gateway has not come up; the demo goes on without")
+        return
+    event = next(iter(simulator_of(pipeline)(0))).event
+    body = shlex.quote(orjson.dumps(event).decode())
+    for line in (
+        f"gateway on {url}, as long as the demo runs; ask it:",
+        f"  curl -H content-type:application/json -d {body} {url}/predict",
+        f"  curl -N {url}/decisions/stream",
+    ):
+        stderr.print(line, soft_wrap=True)
 
 
 def _report(demo: Demo, *, as_json: bool) -> None:

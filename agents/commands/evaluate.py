@@ -192,8 +192,10 @@ async def _stream(
     from agents.broker import ensure_topics, wait_for_broker
     from agents.process.child_process import worker_process
     from agents.process.tasks import first_of, interruptible
-    from topics.pipeline import Topology
+    from topics.pipeline import WEIGH, Topology, workers
 
+    # By name: what explains decisions is not evaluated.
+    components = [f"--component={name}" for name in (*workers(file.pipeline), WEIGH)]
     exit_code = until_signalled(evaluation.stopping)
     streaming = bars.add_task("streaming", total=len(evaluation.events))
 
@@ -205,10 +207,12 @@ async def _stream(
     async def serve(up: asyncio.Event) -> None:
         await wait_for_broker(settings)
         await ensure_topics(settings, Topology.of(file.pipeline))
-        async with worker_process(file.path, registry.root, settings, "--no-deadline") as workers:
+        async with worker_process(
+            file.path, registry.root, settings, "--no-deadline", *components
+        ) as running:
             up.set()
             await first_of(
-                lambda: evaluation.run(settings, workers),
+                lambda: evaluation.run(settings, running),
                 show,
                 evaluation.stopping.wait,
             )

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from agents.commands.terminal import BAR_NAME_WIDTH
-from models.data import count_rows, event_rows
+from models.data import count_rows, event_rows, served_by
 from models.simulators import TRAINING
 from models.training.train import TrainingData
 from models.training.training_memory import check_memory, rows_about
@@ -100,7 +100,7 @@ def events_and_labels(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str,
 
     Raises NoTrainingData when the pipeline file names no label column.
     """
-    if pipeline.data.label is None:
+    if pipeline.data.label is None and served_by(path) != pipeline.name:
         raise NoTrainingData(
             f"pipeline {pipeline.name} names no label column: add data.label to its file"
         )

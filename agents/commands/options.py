@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -76,6 +77,42 @@ MetricsHostOption = Annotated[
     str, typer.Option("--metrics-host", metavar="HOST", help="Where the metrics port listens.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, no more.")]
+
+
+def _instant(text: str) -> datetime:
+    from topics.pipeline import instant
+
+    try:
+        return instant(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text!r} is no time, such as 2026-01-31T12:00:00Z") from exc
+
+
+SinceOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        parser=_instant,
+        help="Look for an id among what was written since then alone.",
+    ),
+]
+
+_EDGE = "TIME|PARTITION/OFFSET"
+FromOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        "--since",
+        metavar=_EDGE,
+        help="The first event: by its offset (may be given for several partitions), or when "
+        "events were published. By default all that the topics hold.",
+    ),
+]
+ToOption = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar=_EDGE, help="The first event behind the range."),
+]
 
 # Of what publishes: a file's rows, simulated events.
 

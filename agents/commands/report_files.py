@@ -1,4 +1,4 @@
-"""A training's report on disk: a page to read and the same as JSON, side by side."""
+"""Reports on disk: a page to read, and of a training the same as JSON beside it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 class ReportNotWritable(AnabranchError):
     """The place for the report cannot be written to."""
 
-    def __init__(self, path: Path, cause: str) -> None:
-        super().__init__(f"{path}: the report cannot be written there: {cause}; see --report FILE")
+    def __init__(self, path: Path, cause: str, option: str = "--report") -> None:
+        super().__init__(f"{path}: the report cannot be written there: {cause}; see {option} FILE")
 
 
-def check_report_place(page: Path | None) -> None:
-    """Raise, before hours of training, what would keep a page from being written at *page*.
+def check_report_place(page: Path | None, option: str = "--report") -> None:
+    """Raise, before hours of work, what would keep a page from being written at *page*.
 
     Raises ReportNotWritable and MissingExtra; nothing for None, the place by default.
     """
-    from models.report.page import check_can_render
+    from models.report.html_page import check_can_render
 
     if page is None:
         return
     if page.suffix.lower() not in (".html", ".htm"):
-        raise ReportNotWritable(page, "its name must end in .html")
+        raise ReportNotWritable(page, "its name must end in .html", option)
     check_can_render()
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,15 @@ def check_report_place(page: Path | None) -> None:
         with page.open("ab"):
             pass
     except OSError as error:
-        raise ReportNotWritable(page, error.strerror or str(error)) from error
+        raise ReportNotWritable(page, error.strerror or str(error), option) from error
+
+
+def write_page(page: Path, content: str, option: str) -> None:
+    """Write a page that is no training's. Raises ReportNotWritable."""
+    try:
+        page.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise ReportNotWritable(page, error.strerror or str(error), option) from error
 
 
 def write_report(report: TrainingReport, page: Path | None, home: Path) -> list[Path]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agents.commands.event_loop import run_async, until_signalled
+from agents.commands.monitoring import monitored
 from agents.commands.options import (
     BrokerOption,
     CreateTopicsOption,
@@ -25,13 +27,14 @@ from agents.commands.terminal import stderr
 
 if TYPE_CHECKING:
     from agents.process.runner import PipelineRun
+    from agents.workers import Metrics
     from models.registry import Registry
     from topics.pipeline import PipelineFile
     from topics.settings import BrokerSettings
 
+log = logging.getLogger(__name__)
+
 _TELL_S = 1.0
-_LONGEST_STALL_TIMEOUT_S = 86_400.0
-"""The longest that a pipeline file may name: a silent stage is a busy machine here."""
 
 
 def run(
@@ -41,7 +44,7 @@ def run(
         typer.Option(
             metavar="NAME",
             help="Run only this component, and those that are fused with it (may be given several "
-            "times); the weighting agent is called weigh.",
+            "times); the weighting agent is called weigh, what explains decisions explainer.",
         ),
     ] = None,
     broker: BrokerOption = None,
@@ -67,7 +70,8 @@ def run(
 
     Without a broker it starts the embedded one, which publish, watch and audit find by
     themselves while this runs. On a Kafka cluster the topics must be there: `anabranch topics
-    PIPELINE --create` makes them.
+    PIPELINE --create` makes them. Where the file asks for explanations (explain: when:), all
+    components are joined by an explainer: a process beside this one, of lower priority.
 
     Examples:
       anabranch run card-fraud
@@ -87,7 +91,7 @@ def run(
     settings = broker_settings(broker, home)
     file = pipeline_file(pipeline)
     if no_deadline:
-        file = _without_deadline(file)
+        file = file.without_deadline()
     registry = Registry(home.registry)
     check_trained(file.pipeline, registry, component)  # said before a broker is waited for
     with ExitStack() as stack:
@@ -102,25 +106,14 @@ def run(
         )  # fmt: skip
 
 
-def _without_deadline(file: PipelineFile) -> PipelineFile:
-    """The same file, but nothing is decided without a stage because that stage is late or silent.
-
-    A row that a stage fails on goes on without it, as the file says: no waiting mends that.
-    """
-    weighting = file.pipeline.weighting.model_copy(
-        update={"late": "wait", "stall_timeout_s": _LONGEST_STALL_TIMEOUT_S}
-    )
-    return replace(file, pipeline=file.pipeline.model_copy(update={"weighting": weighting}))
-
-
 async def _run(
     what: tuple[PipelineFile, Registry, list[str] | None], settings: BrokerSettings,
     port: tuple[str, int] | None, wait_s: float, *, create_topics: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    from agents.broker import check_topics, ensure_topics, wait_for_broker
+    from agents.broker import check_topics, ensure_topics, retention_findings, wait_for_broker
     from agents.control import ControlTopic
     from agents.identity import raise_changed
-    from agents.process.http_port import http_server
+    from agents.process.explainer_process import give_way
     from agents.process.liveness import Liveness, guard
     from agents.process.refusal import SHOWN_FOR_S, show_refusal
     from agents.process.runner import run_workers
@@ -129,13 +122,14 @@ async def _run(
     from agents.service.hot_swap import HotSwap
     from agents.service.open_pipeline import open_pipeline
     from agents.workers import Metrics, check_time_outs
-    from topics.pipeline import Topology
+    from topics.pipeline import EXPLAINER, Topology
 
     stopping = asyncio.Event()
     until_signalled(stopping)
     metrics = Metrics()
     file, registry, only = what
-    check_time_outs(file.pipeline, settings)
+    if only != [EXPLAINER]:  # no stage waits for it
+        check_time_outs(file.pipeline, settings)
     topology = Topology.of(file.pipeline)
     liveness = Liveness(settings.stuck_after_s)
     guard(liveness)
@@ -144,9 +138,12 @@ async def _run(
         # A signal ends these too: a supervisor would wait for the broker with us, and then kill.
         await wait_for_broker(settings, wait_s)
         await (ensure_topics if create_topics else check_topics)(settings, topology)
+        for finding in await retention_findings(settings, topology):
+            log.warning("%s", finding)
         async with ControlTopic(settings, topology) as control, AsyncExitStack() as stack:
             await control.tidy()  # what it has read is the newest now
             active = open_pipeline(file, registry, only, await control.state_at_start())
+            give_way(active)
             workers = await stack.enter_async_context(
                 run_workers(active, settings, metrics, control)
             )
@@ -160,6 +157,7 @@ async def _run(
                 lambda: raise_stuck(workers, liveness),
                 lambda: raise_changed(workers.topics),
                 swapper.follow,
+                *_beside(file, registry, only, settings, metrics),
             ]
             if as_json:
                 waits.append(lambda: _tell(workers, file.pipeline.name, settings.broker))
@@ -170,14 +168,27 @@ async def _run(
 
     with ExitStack() as stack:
         if port is not None:
-            host, number = port
-            number = stack.enter_context(http_server(host, number, metrics.registry, liveness))
-            stderr.print(f"metrics and health on http://{host}:{number}/metrics, /healthz, /readyz")
+            stack.enter_context(monitored(port, file, metrics.registry, liveness))
         for_s = 0.0 if port is None else SHOWN_FOR_S
         async with show_refusal(topology.pipeline, metrics, liveness, stopping, for_s):
             await interruptible(serve, stopping)
     if not as_json:
         stderr.print("stopped; what was done is committed")
+
+
+def _beside(
+    file: PipelineFile, registry: Registry, only: list[str] | None, settings: BrokerSettings,
+    metrics: Metrics,
+) -> list[Callable[[], Awaitable[None]]]:  # fmt: skip
+    """What keeps an explainer running beside all components, if the file asks for one."""
+    from agents.process.explainer_process import keep_explaining
+    from agents.workers import StageMetrics
+    from topics.pipeline import EXPLAINER
+
+    if only is not None or not file.pipeline.explain.is_continuous:
+        return []
+    beside = StageMetrics(metrics, file.pipeline.name, EXPLAINER)
+    return [lambda: keep_explaining(file.path, registry.root, settings, beside)]
 
 
 async def _tell(workers: PipelineRun, pipeline: str, broker: str) -> None:

@@ -52,6 +52,12 @@ def counting_bars(*, name_width: int = BAR_NAME_WIDTH, disable: bool = False) ->
     )  # fmt: skip
 
 
+def bar_of(bars: Progress, name: str) -> Callable[[int, int], None]:
+    """A bar that shows how many of how many are done; seen once anything is."""
+    bar = bars.add_task(name, visible=False)
+    return lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
+
+
 def percent_bars(bars: Progress) -> Callable[[str, float], None]:
     """What shows how far each of several jobs is: it is told a name and a fraction of 1."""
     tasks = {}

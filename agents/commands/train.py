@@ -186,6 +186,7 @@ def train_pipeline(
     """Read the data and train, with progress bars on stderr."""
     from agents.commands.labelled_events import training_rows
     from agents.components import open_component
+    from agents.service.decided_by import keep_decided_by
     from models.training.engines import open_engine
     from models.training.train import train as fit
 
@@ -196,11 +197,13 @@ def train_pipeline(
         if holdout is not None:
             unseen = training_rows(pipeline, holdout, rows=rows, seed=seed, bars=bars)
         with open_engine(engine, address, rows=training.rows) as opened:
-            return fit(
+            report = fit(
                 pipeline, file.path.parent, training, registry, engine=opened,
                 open_component=open_component, seed=seed, only=only, progress=percent_bars(bars),
                 holdout=unseen,
             )  # fmt: skip
+    keep_decided_by(registry, file)
+    return report
 
 
 def print_report(report: TrainingReport) -> None:

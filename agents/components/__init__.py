@@ -7,7 +7,13 @@ keeps a bad row from costing its batch, and long code from holding up the event 
 """
 
 from agents.components.active_component import ActiveComponent
-from agents.components.catalogue import OpenComponent, import_component, open_component
+from agents.components.catalogue import (
+    ComponentNotLoadable,
+    OpenComponent,
+    component_of,
+    import_component,
+    open_component,
+)
 from agents.components.challenger import (
     ActiveChallenger,
     ModelOutputs,
@@ -19,7 +25,8 @@ from agents.components.running import INVALID_OUTPUT, ComponentOutputs, Inferenc
 from agents.components.version_starts import StartListener, VersionStarts
 
 __all__ = [
-    "INVALID_OUTPUT", "ActiveChallenger", "ActiveComponent", "ComponentOutputs", "Inference",
-    "ModelOutputs", "OpenComponent", "StartListener", "VersionStarts", "checked",
-    "import_component", "in_share", "open_component", "run_models", "split_outputs", "spread",
+    "INVALID_OUTPUT", "ActiveChallenger", "ActiveComponent", "ComponentNotLoadable",
+    "ComponentOutputs", "Inference", "ModelOutputs", "OpenComponent", "StartListener",
+    "VersionStarts", "checked", "component_of", "import_component", "in_share", "open_component",
+    "run_models", "split_outputs", "spread",
 ]  # fmt: skip

@@ -66,8 +66,13 @@ def _built_in(
         session, model = _session(
             pipeline, spec, spec.model, registry, folder, to_the_bit=to_the_bit
         )
+    return OpenComponent(component_of(spec, session), model)
+
+
+def component_of(spec: ComponentSpec, session: ModelSession | None) -> Component:
+    """A built-in component with its model, if it has one; not loaded yet."""
     make: ComponentMaker = resolve_name(kind_of(spec).implementation)
-    return OpenComponent(make(spec, session), model)
+    return make(spec, session)
 
 
 def model_component(_: ComponentSpec, session: ModelSession | None) -> Component:

@@ -4,7 +4,7 @@
 version is refused. What is done with it is in `agents.service.hot_swap`.
 """
 
-from agents.control.control_topic import WORKER, ControlTopic, now, now_ms
+from agents.control.control_topic import WORKER, ControlTopic, now, now_ms, user
 from agents.control.errors import (
     FixedWeights,
     IsChampion,
@@ -15,5 +15,5 @@ from agents.control.errors import (
 
 __all__ = [
     "WORKER", "ControlTopic", "FixedWeights", "IsChampion", "NoChallenger", "NothingToRollBack",
-    "SamePolicy", "now", "now_ms",
+    "SamePolicy", "now", "now_ms", "user",
 ]  # fmt: skip

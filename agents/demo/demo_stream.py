@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from math import nan
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,11 @@ class Summary(BaseModel):
 class Demo(Stream):
     """A demo in progress: simulated events, and what was decided about them."""
 
-    by_decision: Counter[str] = field(default_factory=Counter)
     recent: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=_SHOWN))
     _labels: list[bool] = field(default_factory=list)
     """Of every event, in the order of publication."""
+    _names: list[str] = field(default_factory=list)
+    """Of every decision, what was decided."""
     _scores: array[float] = field(default_factory=lambda: array("d"))
     _latencies: array[float] = field(default_factory=lambda: array("d"))
 
@@ -110,10 +112,15 @@ class Demo(Stream):
 
     def decided(self, decision: Mapping[str, Any]) -> None:
         """Keep what the summary and the live view need of a decision record."""
-        self.by_decision[decision["decision"]] += 1
+        self._names.append(intern(decision["decision"]))
         self._scores.append(nan if decision["score"] is None else decision["score"])
         self._latencies.append(decision["latency_ms"])
         self.recent.append(decision)
+
+    def by_decision(self) -> Mapping[str, int]:
+        """What was decided about its own events, and how often."""
+        own = (self.places() >= 0).tolist()
+        return Counter(name for name, is_own in zip(self._names, own, strict=True) if is_own)
 
     def latencies(self) -> Floats:
         """Milliseconds of every decision so far."""

@@ -92,7 +92,7 @@ def summary_table(summary: Summary, demo: Demo) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
-    ends = ", ".join(f"{count:,} {name}" for name, count in sorted(demo.by_decision.items()))
+    ends = ", ".join(f"{count:,} {name}" for name, count in sorted(demo.by_decision().items()))
     rows = {
         "events": f"{summary.events:,}",
         "decisions": f"{summary.decisions:,} ({ends})" if ends else "0",

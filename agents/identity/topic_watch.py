@@ -59,7 +59,7 @@ class TopicWatch:
         *earlier* has the ids of those that the last worker has dealt with. Raises TopicRecreated,
         TopicMismatch.
         """
-        watch = cls(tail, topology, await tail.identities(topology.all))
+        watch = cls(tail, topology, await tail.identities(topology.of_deciding))
         watch._check_still(earlier or {})
         await watch.look()
         return watch
@@ -92,7 +92,7 @@ class TopicWatch:
 
     async def look(self) -> None:
         """Raise TopicRecreated, TopicMismatch or TopicMissing when a topic is not as it was."""
-        identities = await self._tail.identities(self._topology.all)
+        identities = await self._tail.identities(self._topology.of_deciding)
         for topic, identity in identities.items():
             if identity is None:
                 self._miss(topic)

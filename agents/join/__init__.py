@@ -12,13 +12,16 @@ from agents.join.stage_rows import (
     ERRORS,
     EventInput,
     JoinedRows,
+    Reason,
     StageInput,
     StageRows,
     aligned,
+    early_of,
     failures_of,
 )
 
 __all__ = [
-    "ERRORS", "EventInput", "JoinedRows", "Moment", "PartitionJoin", "StageInput", "StageRows",
-    "aligned", "failures_of",
+    "ERRORS", "EventInput", "JoinedRows", "Moment", "PartitionJoin", "Reason", "StageInput",
+    "StageRows",
+    "aligned", "early_of", "failures_of",
 ]  # fmt: skip

@@ -62,6 +62,9 @@ class StageRows:
     """Which rows it has answered, by an output or a failure."""
     unanswered: Reason = "unknown"
     """Why it has not answered the others."""
+    early: Bools | None = None
+    """Rows that did not wait for a source which was down, here or in an input of it (N,). Given
+    where there are any."""
 
     def __getitem__(self, rows: slice) -> StageRows:
         start, stop, _ = rows.indices(len(self.present))
@@ -73,6 +76,7 @@ class StageRows:
             tuple(failure._replace(row=failure.row - start) for failure in self.failures
                   if start <= failure.row < stop),
             self.delivered[rows], self.unanswered,
+            None if self.early is None else self.early[rows],
         )  # fmt: skip
 
 
@@ -94,6 +98,11 @@ class JoinedRows:
     def failures(self) -> dict[int, Failure]:
         """Row → why it is absent somewhere, see `failures_of`."""
         return failures_of(self.stages)
+
+    @property
+    def early(self) -> Bools | None:
+        """Rows that some stage has marked early (N,); None where there are none."""
+        return early_of(self.stages)
 
 
 class EventInput(NamedTuple):
@@ -153,6 +162,12 @@ def failures_of(stages: Mapping[str, StageRows]) -> dict[int, Failure]:
     return failures
 
 
+def early_of(stages: Mapping[str, StageRows]) -> Bools | None:
+    """Rows that any of *stages* has marked early (N,); None where there are none."""
+    marked = [stage.early for stage in stages.values() if stage.early is not None]
+    return np.logical_or.reduce(marked) if marked else None
+
+
 def union(candidates: Sequence[Sequence[Rows]]) -> Rows:
     """All rows that any stage knows, in source order; a candidate comes in parts."""
     longest = max(candidates, key=lambda parts: sum(map(len, parts)))
@@ -198,16 +213,27 @@ def aligned(parts: list[StageBatch], offsets: Ints, unanswered: Reason = "unknow
     failures = concat_failures(parts)
     own = np.concatenate([part.rows.offsets for part in parts])
     at = offsets.searchsorted(own)
-    models = _model_runs(parts, at)
+    models, early = _model_runs(parts, at), _early(parts)
     if len(own) == n and bool((own == offsets).all()):
-        return StageRows(present, output, signal, models, failures, np.ones(n, np.bool_))
+        return StageRows(
+            present, output, signal, models, failures, np.ones(n, np.bool_), early=early
+        )
     failures = tuple(sorted(failure._replace(row=int(at[failure.row])) for failure in failures))
     delivered = np.zeros(n, np.bool_)
     delivered[at] = True
     return StageRows(
         _scattered(present, at, n), _scattered(output, at, n), _scattered(signal, at, n),
         models, failures, delivered, unanswered,
+        None if early is None else _scattered(early, at, n),
     )  # fmt: skip
+
+
+def _early(parts: list[StageBatch]) -> Bools | None:
+    if all(part.early is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.zeros(len(part), np.bool_) if part.early is None else part.early for part in parts]
+    )
 
 
 def _of_one_width(parts: list[StageBatch]) -> list[StageBatch]:

@@ -1,7 +1,8 @@
-"""Files that run a pipeline elsewhere, made from its pipeline file: Compose; `kubernetes/` below.
+"""Files that run and watch a pipeline elsewhere, made from its pipeline file.
 
-`compose_file` says what is in one, with `compose_stack` (what stands beside the workers);
-`compose_secure` adds TLS and passwords, `compose_yaml` makes the text.
+`compose_file` says what is in a Compose file, with `compose_stack` (what stands beside the
+workers); `compose_secure` adds TLS and passwords, `compose_yaml` makes the text. `kubernetes/`,
+`grafana/` and `alerts/` are below.
 """
 
 from agents.manifests.compose_file import PIPELINES, Layout, render

@@ -10,19 +10,23 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import NamedTuple
 
-from agents.manifests.compose_stack import SECRETS, VOLUMES, grafana, kafka, prometheus
+from agents.manifests.compose_stack import VOLUMES, alertmanager, grafana, kafka, prometheus
 from agents.manifests.compose_yaml import EXTENDS, Anchored, Content, compose_text, escaped, mount
 from topics.errors import AnabranchError
-from topics.pipeline import WEIGH, Pipeline
+from topics.pipeline import EXPLAINER, WEIGH, Pipeline
 from topics.pipeline import workers as of_pipeline
 from topics.printable import printable
 
 METRICS_PORT = 9464
 AUDIT_PORT = 9465
+GATEWAY_PORT = 8080
+GATEWAY = "gateway"
 BROKER = "kafka:19092"
 """Where the components find Kafka; 9092 is for the host."""
 PIPELINES = "/pipelines"
 """Where a container finds a pipeline file that is not in the image, and what is beside it."""
+_CPU_SHARES = 128
+"""Of a processor that is wanted by more than there is: an eighth of what others get."""
 _HOME = "/var/lib/anabranch"
 _REGISTRY = f"registry:{_HOME}/registry"
 _COMMENTS = {
@@ -32,11 +36,24 @@ _COMMENTS = {
     "topics": "A job: ends before the components start.",
     "train": "A job, and the only one that writes the registry.",
     WEIGH: "The weighting agent: rejoins the stages, and writes the decisions.",
+    EXPLAINER: "Says why, on the topic of explanations; where cores are short it comes last.",
+    GATEWAY: "Questions over HTTP, from this machine alone: whoever reaches the port may ask.",
     "audit": "Accounts for every event, from the topics alone. An operator's commands run here "
     "too.",
+    "alertmanager": "Who is told of an alert: fill in the receiver in its alertmanager.yml.",
     "grafana": "Anybody on this machine may look; who changes something needs the password's file.",
 }
-SERVICES = ("kafka", "topics", "train", "producer", "audit", "prometheus", "grafana")
+SERVICES = (
+    "kafka",
+    "topics",
+    "train",
+    "producer",
+    GATEWAY,
+    "audit",
+    "prometheus",
+    "alertmanager",
+    "grafana",
+)
 """What there is beside the components."""
 
 
@@ -68,13 +85,20 @@ class Layout(NamedTuple):
 def workers(pipeline: Pipeline) -> list[str]:
     """The workers of components, in the order of the pipeline file, and the weighting agent.
 
-    Raises ServiceNameTaken.
+    Last is the explainer, where the file asks for one. Raises ServiceNameTaken.
     """
     names = [*of_pipeline(pipeline)]
     for name in names:
         if name in SERVICES:
             raise ServiceNameTaken(pipeline.name, name)
-    return [*names, WEIGH]
+    return [*names, WEIGH, *([EXPLAINER] if pipeline.explain.is_continuous else [])]
+
+
+_SPANS = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG", "OTEL_RESOURCE_ATTRIBUTES",
+)  # fmt: skip
+"""Of whoever calls Compose; without an endpoint there are no spans."""
 
 
 def render(pipeline: Pipeline, layout: Layout) -> str:
@@ -86,18 +110,19 @@ def render(pipeline: Pipeline, layout: Layout) -> str:
         "kafka": kafka(),
         "topics": _topics(serve, layout),
         "train": _train(serve, layout),
-        **{name: {EXTENDS: worker, "command": _run(name, layout)} for name in names},
+        **{name: _component(name, worker, layout) for name in names},
     }
     if layout.simulated:
         services["producer"] = _producer(serve, layout)
     services |= {
+        GATEWAY: _gateway(serve, layout),
         "audit": _audit(serve, layout),
         "prometheus": prometheus(layout.source),
+        "alertmanager": alertmanager(layout.source),
         "grafana": grafana(layout.source),
     }
     content: Content = {
-        "x-serve": serve, "x-worker": worker, "services": services,
-        "secrets": SECRETS, "volumes": VOLUMES,
+        "x-serve": serve, "x-worker": worker, "services": services, "volumes": VOLUMES,
     }  # fmt: skip
     return compose_text(_head(pipeline, layout), content, _COMMENTS)
 
@@ -107,12 +132,13 @@ def _head(pipeline: Pipeline, layout: Layout) -> Iterator[str]:
     yield f"  {printable(layout.command)}"
     yield "which writes it anew: put changes of your own into docker-compose.override.yml."
     yield ""
-    yield "  docker compose up -d                          Kafka, topics, models, components"
+    yield "  docker compose up -d                          Kafka, topics, models, components, audit"
     if layout.simulated:
         yield "  docker compose --profile producer up -d       and simulated events"
     else:
         yield "    with DATA=FOLDER and TRAINING_FILE=FILE set: what there is to train on"
-    yield "  docker compose --profile monitoring up -d     and an audit, Prometheus, Grafana"
+    yield "  docker compose --profile gateway up -d        and POST http://127.0.0.1:8080/predict"
+    yield "  docker compose --profile monitoring up -d     and Prometheus, Alertmanager, Grafana"
     yield f"  docker compose up -d --scale {next(iter(of_pipeline(pipeline)))}=3"
     yield f"  docker compose run --rm --no-deps audit audit {printable(quote(layout.argument))}"
     yield ""
@@ -125,6 +151,7 @@ def _serve(layout: Layout) -> Content:
         "environment": {
             "ANABRANCH_BROKER": BROKER,
             "ANABRANCH_INSTANCE_ID": "@hostname",
+            **{name: f"${{{name}:-}}" for name in _SPANS},
         },
         "init": True,
         "read_only": True,
@@ -210,6 +237,11 @@ def _train(serve: Anchored, layout: Layout) -> Content:
     }
 
 
+def _component(name: str, worker: Anchored, layout: Layout) -> Content:
+    shares = {"cpu_shares": _CPU_SHARES} if name == EXPLAINER else {}
+    return {EXTENDS: worker, "command": _run(name, layout), **shares}
+
+
 def _run(name: str, layout: Layout) -> list[str]:
     return ["run", escaped(layout.argument), "--component", name, *_metrics(METRICS_PORT)]
 
@@ -230,14 +262,35 @@ def _producer(serve: Anchored, layout: Layout) -> Content:
     }
 
 
+def gateway_command(layout: Layout, *words: str) -> list[str]:
+    """What the gateway's container runs: *words* say who may ask."""
+    listens = ["--host", "0.0.0.0", "--port", str(GATEWAY_PORT)]  # noqa: S104  # a container
+    return ["gateway", escaped(layout.argument), *listens, *words, *_metrics(METRICS_PORT)]
+
+
+def _gateway(serve: Anchored, layout: Layout) -> Content:
+    return {
+        EXTENDS: serve,
+        "profiles": [GATEWAY],
+        "command": gateway_command(layout, "--without-keys"),
+        "restart": "unless-stopped",
+        "stop_grace_period": "30s",
+        "ports": [f"127.0.0.1:${{GATEWAY_PORT:-{GATEWAY_PORT}}}:{GATEWAY_PORT}"],
+        **_limits("1g", cpus=1.0),
+        **_volumes(layout, f"{_REGISTRY}:ro"),
+        "networks": {"default": {"aliases": ["anabranch-gateway"]}},
+        "depends_on": {"topics": {"condition": "service_completed_successfully"}},
+        "healthcheck": _healthcheck(METRICS_PORT),
+    }
+
+
 def _audit(serve: Anchored, layout: Layout) -> Content:
     return {
         EXTENDS: serve,
-        "profiles": ["monitoring"],
         "command": ["audit", escaped(layout.argument), "--follow", *_metrics(AUDIT_PORT)],
         "restart": "unless-stopped",
         **_limits("512m", cpus=1.0),
-        "volumes": [f"{_REGISTRY}:ro"],
+        **_volumes(layout, f"{_REGISTRY}:ro"),
         "networks": {"default": {"aliases": ["anabranch-audit"]}},
         "depends_on": {"topics": {"condition": "service_completed_successfully"}},
         "healthcheck": _healthcheck(AUDIT_PORT),

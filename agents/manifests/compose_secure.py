@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agents.manifests.compose_file import Layout, workers
+from agents.manifests.compose_file import GATEWAY, Layout, gateway_command, workers
 from agents.manifests.compose_yaml import EXTENDS, Anchored, Content, compose_text, escaped
 from topics.pipeline import Pipeline, Topology
 from topics.printable import printable
 from topics.records import CONSUMER, OPERATOR, PRODUCER
+from topics.records import GATEWAY as GATEWAY_USER
 
 ADMIN = "admin"
 """The broker's super user: makes topics and grants rights."""
 _COMMENTS = {
     "x-login": "How each of ours logs in.",
+    GATEWAY: "Who may ask is in gateway-keys; it speaks HTTPS, by an authority of ours, kafka-ca.",
     "kafka": "Its settings are a secret: they hold the users' passwords.",
 }
 
@@ -27,6 +29,7 @@ def render_secure(pipeline: Pipeline, layout: Layout) -> str:
     users = {name: topology.group(name) for name in workers(pipeline)}
     if layout.simulated:
         users["producer"] = topology.group(PRODUCER)
+    users[GATEWAY] = topology.group(GATEWAY_USER)
     users["audit"] = topology.group(OPERATOR)
     everybody = dict.fromkeys(
         [ADMIN, *users.values(), topology.group(PRODUCER), topology.group(CONSUMER)]
@@ -38,7 +41,9 @@ def render_secure(pipeline: Pipeline, layout: Layout) -> str:
         "topics": {**_logged_in(login, ADMIN), "command": create},
         **{service: _logged_in(login, user) for service, user in users.items()},
     }
-    secrets = ("kafka-ca", "kafka-server", "kafka-properties", ADMIN, *users.values())
+    services[GATEWAY] = _guarded(services[GATEWAY], layout)
+    of_all = ("kafka-ca", "kafka-server", "kafka-properties", *_GATEWAY_SECRETS, ADMIN)
+    secrets = (*of_all, *users.values())
     content: Content = {
         "x-login": login,
         "services": services,
@@ -75,6 +80,20 @@ _KAFKA: Content = {
         {"source": "kafka-properties", "target": "/mnt/shared/config/server.properties"},
     ],
 }
+
+
+_GATEWAY_SECRETS = ("gateway-keys", "gateway-server")
+
+
+def _guarded(logged_in: Content, layout: Layout) -> Content:
+    """The gateway with the keys of those who may ask, and a certificate of its own."""
+    keys, certificate = (f"/run/secrets/{name}" for name in _GATEWAY_SECRETS)
+    words = ["--keys", keys, "--tls-certificate", certificate]
+    return {
+        **logged_in,
+        "command": gateway_command(layout, *words),
+        "secrets": [*logged_in["secrets"], *_GATEWAY_SECRETS],
+    }
 
 
 def _logged_in(login: Anchored, user: str) -> Content:

@@ -100,7 +100,7 @@ async def worker_process(
     workers = WorkerProcess(
         await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "agents", "run", str(pipeline_file), "--json", *options,
-            env={**os.environ, **_environment(registry, settings)},
+            env={**os.environ, **child_environment(registry, settings)},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             limit=_LONGEST_LINE,
             start_new_session=True,  # Ctrl-C is for the parent, which tells the child
@@ -111,11 +111,12 @@ async def worker_process(
         await workers.up()
         yield workers
     finally:
-        await _stop(workers.process)
+        await stop_child(workers.process)
         following.cancel()
 
 
-def _environment(registry: Path | str, settings: BrokerSettings) -> Mapping[str, str]:
+def child_environment(registry: Path | str, settings: BrokerSettings) -> Mapping[str, str]:
+    """What a child process needs of the environment to do as its parent does."""
     values = {**settings.model_dump(exclude_none=True), "registry": registry}
     ours = {f"ANABRANCH_{name.upper()}": str(value) for name, value in values.items()}
     # The parent's own code, whatever else is called "agents" where it was started (hence -P).
@@ -123,7 +124,7 @@ def _environment(registry: Path | str, settings: BrokerSettings) -> Mapping[str,
     return {**ours, "PYTHONPATH": os.pathsep.join(filter(None, code))}
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def stop_child(process: asyncio.subprocess.Process) -> None:
     """SIGTERM, so that what is done is committed; SIGKILL for a process that hangs."""
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import orjson
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, disable_created_metrics, make_wsgi_app
 
 from agents.process.liveness import Liveness
 from topics.errors import AnabranchError
@@ -136,6 +136,8 @@ def http_server(
 
     Raises PortUnavailable.
     """
+    # Or each counter and histogram has one more series, which nobody reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client's
     app = _routed(make_wsgi_app(registry), liveness)
     try:
         listener = make_server(host, port, app, _Server, _Handler)

@@ -15,8 +15,9 @@ from agents.process.active_pipeline import ActivePipeline
 from agents.process.liveness import Positions
 from agents.process.status_writer import StatusWriter
 from agents.process.worker_apps import worker_apps
+from agents.spans import opened_recorder
 from agents.workers import Metrics, StageApp, StageMetrics, TailReader, Worker
-from topics.errors import AnabranchError, BrokerUnreachable
+from topics.errors import AnabranchError, BrokerUnreachable, TopicMissing
 from topics.pipeline import Topology
 from topics.settings import BrokerSettings
 
@@ -70,10 +71,11 @@ class PipelineRun:
         return sum(app.batches.lag() for app in self.apps.values())
 
     async def observe_lag(self) -> None:
-        """Note each component's lag again and again, for ever."""
+        """Note what is left for each component, and its rebalances, again and again, for ever."""
         while True:
             for name, app in self.apps.items() if self.ready else ():
-                self.stages[name].observe_lag(app.batches.lag())
+                self.stages[name].observe_lag(app.batches.backlog())
+                self.stages[name].observe_assignments(app.batches.assignments)
             await asyncio.sleep(_LAG_EVERY_S)
 
     async def failed(self) -> tuple[str, BaseException]:
@@ -97,10 +99,15 @@ async def run_workers(
 ) -> AsyncIterator[PipelineRun]:  # fmt: skip
     """Start the workers, yield when each owns its partitions, stop them in the end.
 
-    With *control* they say on the reports topic how they fare, from the start on.
+    With *control* they say on the reports topic how they fare, from the start on. Raises
+    InvalidSettings for an environment that asks for spans in a way that there is not.
     """
     topology = Topology.of(active.pipeline)
-    pairs, stages = worker_apps(active, settings, metrics)
+    spans = opened_recorder(
+        active.pipeline,
+        lambda reason, count: metrics.spans_dropped.labels(topology.pipeline, reason).inc(count),
+    )
+    pairs, stages = worker_apps(active, settings, metrics, spans)
     apps = {name: app for name, (app, _) in pairs.items()}
     workers = {name: worker for name, (_, worker) in pairs.items()}
     own_tail = TailReader(settings)
@@ -109,6 +116,8 @@ async def run_workers(
         await asyncio.gather(*(tail.start() for tail in tails))
         reported = control.reports.topics if control is not None else None
         ids = None if reported is None else reported.ids
+        if active.explainer is not None:
+            await _check_explanations(own_tail, topology)
         watch = await TopicWatch.begin(own_tail, topology, ids)
         if not settings.embedded:  # its topics cannot be made anew, and it keeps few bytes
             headers = headers_by_topic(topology, watch.known)
@@ -134,6 +143,13 @@ async def run_workers(
         await status.end()
     finally:
         await asyncio.gather(*(tail.stop() for tail in tails))
+        await asyncio.to_thread(spans.close)
+
+
+async def _check_explanations(tail: TailReader, topology: Topology) -> None:
+    """Raise TopicMissing where what explains has no topic to write: others do without it."""
+    if (await tail.identities([topology.explanations]))[topology.explanations] is None:
+        raise TopicMissing(topology.explanations)
 
 
 async def _beat(app: StageApp, worker: Worker[Any]) -> None:

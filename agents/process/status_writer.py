@@ -12,14 +12,14 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from aiokafka.errors import KafkaError
 
 from agents.control import WORKER, ControlTopic, now_ms
 from agents.workers import StageWait
 from topics.errors import AnabranchError
-from topics.pipeline import EVENTS, KEYED, WEIGH, inputs_of
+from topics.pipeline import EVENTS, EXPLAINER, KEYED, WEIGH, inputs_of
 from topics.pipeline.readers import readers
 from topics.records import (
     POLICY,
@@ -29,6 +29,7 @@ from topics.records import (
     ModelRef,
     PartitionStatus,
     ReportState,
+    State,
     StatusReport,
     TopicIds,
     status_key,
@@ -70,6 +71,9 @@ class StatusWriter:
         """What the last report said, as far as a change of it is told at once."""
         self._waited_for: dict[str, set[str]] = {}
         """Stages that each worker has a metric of."""
+        for name in self._readers:
+            to_own = run.metrics.partitions_to_own.labels(self._pipeline.name, name)
+            to_own.set(self._pipeline.partitions)
         self._failures: set[str] = set()
         """What was logged: each failure is once, until reports are written again."""
 
@@ -116,6 +120,7 @@ class StatusWriter:
         by_worker = {name: self._partitions(name) for name in self._run.apps}
         for name, partitions in by_worker.items():
             self._run.stages[name].observe_waits(self._waits(name, partitions, at_ms))
+            self._run.stages[name].observe_partitions(_tally(partitions))
         if self._control is None:
             return
         in_service = {name: self._in_service(name) for name in by_worker}
@@ -188,8 +193,8 @@ class StatusWriter:
     def _stages_read_by(self, name: str) -> set[str]:
         if name == WEIGH:
             return set(self._pipeline.weighting.inputs)
-        if name.endswith(KEYED):
-            return set()  # it reads sources
+        if name.endswith(KEYED) or name == EXPLAINER:
+            return set()  # it reads sources, or decisions
         if f"{name}{KEYED}" in self._readers:
             return {f"{name}{KEYED}"}
         return set(inputs_of(self._pipeline, self._readers[name].members)) - {EVENTS}
@@ -206,7 +211,8 @@ class StatusWriter:
                 InService(what=POLICY, version=policy),
             )
         in_service: list[InService] = []
-        for member in () if name.endswith(KEYED) else self._readers[name].members:
+        has_models = not name.endswith(KEYED) and name != EXPLAINER
+        for member in self._readers[name].members if has_models else ():
             component = active.components[member]
             in_service.append(_in_service(member, component.champion.model))
             if component.challenger is not None:
@@ -234,6 +240,12 @@ def _in_service(what: str, model: ModelRef, *, challenger: bool = False) -> InSe
         what=what, version=model.model, digest=model.digest, variant=model.variant,
         challenger=challenger,
     )  # fmt: skip
+
+
+def _tally(partitions: Sequence[PartitionStatus]) -> dict[str, int]:
+    """Each state a partition may be in → how many are."""
+    states = [status.state for status in partitions]
+    return {state: states.count(state) for state in get_args(State)}
 
 
 def _states(partitions: Sequence[PartitionStatus]) -> list[object]:

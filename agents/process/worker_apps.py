@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from agents.explainer import ExplainerWorker
 from agents.process.active_pipeline import ActivePipeline
+from agents.spans import SpanRecorder
 from agents.stages import ComponentGroup, JoinStage, KeyedStage, Repartition, SourceStage
 from agents.weigh import Weigher
 from agents.workers import (
@@ -18,11 +20,12 @@ from agents.workers import (
     add_agent,
     create_app,
 )
-from topics.pipeline import EVENTS, KEYED, WEIGH, Topology, inputs_of
+from topics.pipeline import EVENTS, EXPLAINER, KEYED, WEIGH, Topology, inputs_of
 from topics.settings import BrokerSettings
 
 _EVENT_RECORDS = 4096
 _BATCH_RECORDS = 16
+_DECISION_RECORDS = 1024
 
 
 class WorkerApp(NamedTuple):
@@ -33,7 +36,7 @@ class WorkerApp(NamedTuple):
 
 
 def worker_apps(
-    active: ActivePipeline, settings: BrokerSettings, metrics: Metrics
+    active: ActivePipeline, settings: BrokerSettings, metrics: Metrics, spans: SpanRecorder
 ) -> tuple[dict[str, WorkerApp], dict[str, StageMetrics]]:
     """The apps of all workers that run here by name, and the metrics of workers and components."""
     pipeline, flow_control = active.pipeline, FlowControl()
@@ -42,17 +45,20 @@ def worker_apps(
     for name, members in active.workers().items():
         for own in dict.fromkeys((name, *members)):
             stages[own] = StageMetrics(metrics, pipeline.name, own)
-        apps[name] = _worker_app(active, name, settings, stages, flow_control)
+        if name == EXPLAINER:
+            apps[name] = _explainer_app(active, settings, stages[name])
+            continue
+        apps[name] = _worker_app(active, name, settings, stages, flow_control, spans)
         if name in Topology.of(pipeline).repartitioned:
             keyed = f"{name}{KEYED}"
             stages[keyed] = StageMetrics(metrics, pipeline.name, keyed)
-            apps[keyed] = _repartition_app(active, name, settings, stages[keyed])
+            apps[keyed] = _repartition_app(active, name, settings, stages[keyed], spans)
     return apps, stages
 
 
 def _worker_app(
     active: ActivePipeline, name: str, settings: BrokerSettings,
-    stages: Mapping[str, StageMetrics], flow_control: FlowControl,
+    stages: Mapping[str, StageMetrics], flow_control: FlowControl, spans: SpanRecorder,
 ) -> WorkerApp:  # fmt: skip
     """The app of the worker called *name*."""
     pipeline, topology = active.pipeline, Topology.of(active.pipeline)
@@ -63,7 +69,7 @@ def _worker_app(
         topology.group(name), settings,
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
     )  # fmt: skip
-    wiring = Wiring(pipeline, app, settings, stages[name], flow_control)
+    wiring = Wiring(pipeline, app, settings, stages[name], flow_control, spans)
     if reads_events and active.decision_rule is not None:
         app.batches.turn = flow_control.turn
     for member in members:
@@ -80,8 +86,8 @@ def _worker(
     if name == WEIGH:
         if active.decision_rule is None:
             raise ValueError("the weighting agent needs weights")
-        weights = active.decision_rule.rule.weights
-        wiring.metrics.observe_weights(weights.values, weights.version)
+        rule = active.decision_rule.rule
+        wiring.metrics.observe_rule(rule.weights.values, *rule.versions)
         return Weigher(wiring, active.decision_rule)
     components = {member: active.components[member] for member in members}
     if name in wiring.topology.repartitioned:
@@ -91,12 +97,27 @@ def _worker(
     return kind(wiring, group)
 
 
-def _repartition_app(
-    active: ActivePipeline, name: str, settings: BrokerSettings, metrics: StageMetrics
+def _explainer_app(
+    active: ActivePipeline, settings: BrokerSettings, metrics: StageMetrics
 ) -> WorkerApp:
+    """What explains decisions: it reads no redrive topic, and no stage waits for it."""
+    if active.explainer is None:
+        raise ValueError("there is no explainer")
+    group = Topology.of(active.pipeline).group(EXPLAINER)
+    app = create_app(group, settings, max_records=_DECISION_RECORDS)
+    worker = ExplainerWorker(Wiring(active.pipeline, app, settings, metrics), active.explainer)
+    add_agent(app, worker.sources, worker.handle)
+    return WorkerApp(app, worker)
+
+
+def _repartition_app(
+    active: ActivePipeline, name: str, settings: BrokerSettings, metrics: StageMetrics,
+    spans: SpanRecorder,
+) -> WorkerApp:  # fmt: skip
     """What deals events and outcomes out to component *name*."""
     topology = Topology.of(active.pipeline)
     app = create_app(topology.group(f"{name}{KEYED}"), settings, max_records=_EVENT_RECORDS)
-    worker = Repartition(Wiring(active.pipeline, app, settings, metrics), name)
+    wiring = Wiring(active.pipeline, app, settings, metrics, spans=spans)
+    worker = Repartition(wiring, name)
     add_agent(app, topology.sources_of(name), worker.handle)
     return WorkerApp(app, worker)

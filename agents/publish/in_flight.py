@@ -17,7 +17,7 @@ from agents.audit import Audit, audit_topics
 from agents.broker import follower, offsets_consumer, read_to_end
 from topics.errors import BrokerError, WireError
 from topics.pipeline import Topology
-from topics.redrive import redrive_header
+from topics.redrive import decode_redrive
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -123,8 +123,7 @@ async def _redriven(settings: BrokerSettings, topology: Topology) -> dict[int, i
         async for _, records in read_to_end(consumer):
             for record in records:
                 with suppress(WireError):  # not ours
-                    header = redrive_header(record.headers)
-                    if header.end is not None:
-                        partition = header.source.partition
-                        endings[partition] = endings.get(partition, 0) + 1
+                    batch = decode_redrive(record.key, record.value, record.headers, outputs=False)
+                    if batch.end is not None:
+                        endings[batch.partition] = endings.get(batch.partition, 0) + len(batch)
     return endings

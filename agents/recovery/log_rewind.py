@@ -7,17 +7,17 @@ were on their way when a log was rewound are left alone until it comes again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from faust.types import TP
 
 from agents.redrive import Refusals
 from agents.windows import EntityPast
 from agents.workers import Worker
 from topics.errors import WireError
-from topics.redrive import RedriveRecord
+from topics.redrive import RedriveBatch
 
 log = logging.getLogger(__name__)
 
@@ -78,34 +78,32 @@ class LogRewind:
 
 async def with_their_past(
     worker: Worker[Any], past: EntityPast, rewind: LogRewind, log_of: TP,
-    redrives: Sequence[RedriveRecord],
-) -> tuple[list[RedriveRecord], Refusals]:  # fmt: skip
-    """Those of *redrives*, all of one source partition, to whose source records *past* reaches.
+    redrives: RedriveBatch,
+) -> tuple[RedriveBatch, Refusals]:  # fmt: skip
+    """Those of *redrives* to whose source records *past* reaches.
 
     What is missing is read again: after a restart the past may lie in the log *log_of*, though
     nothing new has come there. Beside them those that there is no source record of, and why.
     """
-    source = redrives[0].header.source
-    reached = past.progress_of(source.topic, source.partition).offset
-    ready = [redrive for redrive in redrives if redrive.offset <= reached]
-    if len(ready) == len(redrives):
-        return ready, {}
-    _, end = await worker.tail.bounds(source.topic, source.partition)
+    topic, partition, offsets = redrives.topic, redrives.partition, redrives.offsets
+    reached = past.progress_of(topic, partition).offset
+    ready = offsets <= reached
+    if ready.all():
+        return redrives, {}
+    _, end = await worker.tail.bounds(topic, partition)
+    unknown = ~ready & (offsets >= end)
     refused: Refusals = {
-        redrive.offset: WireError(
-            f"not a redrive record: {source.topic}[{source.partition}] ends at {end}"
-        )
-        for redrive in redrives
-        if redrive.offset >= end > reached
+        offset: WireError(f"not a redrive record: {topic}[{partition}] ends at {end}")
+        for offset in offsets[unknown].tolist()
     }
-    waits = any(redrive.offset > reached and redrive.offset not in refused for redrive in redrives)
+    waits = bool((~ready & ~unknown).any())
     if waits and log_of in worker.wiring.app.batches.assignment():
         # Otherwise the group is changing: they are read again by who owns both.
         await rewind.take_up(worker, log_of)
         first, after_last = await worker.tail.bounds(log_of.topic, log_of.partition)
         if first == after_last:  # deleted: this is all the past there is
-            ready = [redrive for redrive in redrives if redrive.offset not in refused]
-    return ready, refused
+            ready = ~unknown
+    return redrives.picked(np.flatnonzero(ready)), refused
 
 
 async def _start(worker: Worker[Any], tp: TP, reading: int, read_from: int) -> int:

@@ -13,13 +13,14 @@ from agents.redrive.component_redrive import (
     RedriveResult,
     Refusals,
     StageRedrive,
+    groups_of,
     joined_rows,
-    split_batch,
 )
 from agents.redrive.dead_letter_index import (
     DeadLetter,
     DeadLetterIndex,
     State,
+    event_id_of,
     read_dead_letter,
     read_dead_letters,
 )
@@ -30,7 +31,7 @@ from agents.redrive.sender import RedriveProgress, prepared_ahead, send_and_foll
 __all__ = [
     "Arrival", "AttemptEndings", "ComponentRedrive", "DeadLetter", "DeadLetterIndex",
     "DeadLetterWriter", "Edit", "RedrivePlanner", "RedriveProgress", "RedriveResult",
-    "Refusals", "Selection", "StageRedrive", "State", "due", "joined_rows", "prepared_ahead",
-    "read_dead_letter", "read_dead_letters", "send_and_follow", "split_batch",
+    "Refusals", "Selection", "StageRedrive", "State", "due", "event_id_of", "groups_of",
+    "joined_rows", "prepared_ahead", "read_dead_letter", "read_dead_letters", "send_and_follow",
     "write_while_they_fit",
 ]  # fmt: skip

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -20,18 +19,19 @@ from agents.workers import TailReader
 from topics.errors import WireError
 from topics.kafka import Record
 from topics.pipeline import Topology
-from topics.records import attempt_at
+from topics.records import Ints, attempt_at
 from topics.redrive import (
     MOST_ENDINGS,
     Ending,
     Endings,
     EndingSummary,
-    RedriveHeader,
+    RedriveBatch,
+    RedrivenEvent,
+    decode_redrive,
     decode_summary,
     encode_summary,
     is_summary,
     next_component,
-    redrive_header,
 )
 
 log = logging.getLogger(__name__)
@@ -82,19 +82,17 @@ class AttemptEndings:
         latest_ms = -(2**62)
         async with aclosing(tail.backwards(topic, partition)) as spans:
             async for start, end in spans:
-                endings_behind: list[RedriveHeader] = []
+                endings_behind: list[RedriveBatch] = []
                 async with aclosing(tail.between_chunks(topic, partition, start, end)) as chunks:
                     async for records in chunks:
                         for record in records:
                             if (summary := _complete_summary(record)) is not None:
                                 last, endings_behind = (record.offset, summary), []
-                            elif (header := _ending_record(record)) is not None:
-                                endings_behind.append(header)
+                            elif (endings := _ending_record(record)) is not None:
+                                endings_behind.append(endings)
                                 latest_ms = max(latest_ms, record.timestamp)
-                for header in endings_behind:
-                    if header.end is not None:
-                        self.add(header, header.end)
-                        self.add_ending_record(header)
+                for endings in endings_behind:
+                    self._add_told(endings)
                 if last is not None:
                     break
         while last is not None:
@@ -116,15 +114,20 @@ class AttemptEndings:
                         if attempt > 1:
                             self._add_written(offset, attempt, end)
 
+    def _add_told(self, endings: RedriveBatch) -> None:
+        if endings.end is not None:
+            for event in endings.events:
+                self.add(event, endings.end)
+                self.add_ending_record(event)
+
     def _add_written(self, offset: int, attempt: int, end: Ending) -> None:
         ends = self._latest[offset]
         if attempt not in ends:
             ends[attempt] = end
 
-    def of(self, headers: Sequence[RedriveHeader]) -> list[dict[int, Ending]]:
-        """Attempt → end of the event of each (N)."""
-        by_place: list[dict[int, Ending]] = [{} for _ in headers]
-        offsets = np.array([header.source.offset for header in headers], np.int64)
+    def of(self, offsets: Ints) -> list[dict[int, Ending]]:
+        """Attempt → end of the event at each source offset (N,)."""
+        by_place: list[dict[int, Ending]] = [{} for _ in offsets]
         for segment in self._segments:
             ends = segment.ends
             left = ends.offsets.searchsorted(offsets)
@@ -138,20 +141,19 @@ class AttemptEndings:
                 by_place[place] |= self._latest[offset]
         return by_place
 
-    def add(self, header: RedriveHeader, end: Ending) -> None:
+    def add(self, event: RedrivenEvent, end: Ending) -> None:
         """An attempt is ending."""
-        self._latest[header.source.offset][header.attempt] = end
+        self._latest[event.offset][event.attempt] = end
 
-    def has_ending_record(self, header: RedriveHeader) -> bool:
+    def has_ending_record(self, event: RedrivenEvent) -> bool:
         """The redrive topic tells of the attempt's end."""
-        at = header.source.offset, header.attempt
-        if at in self._on_topic:
+        if (event.offset, event.attempt) in self._on_topic:
             return True
-        return header.attempt not in self._latest.get(header.source.offset, {})
+        return event.attempt not in self._latest.get(event.offset, {})
 
-    def add_ending_record(self, header: RedriveHeader) -> None:
+    def add_ending_record(self, event: RedrivenEvent) -> None:
         """The redrive topic is about to tell of the attempt's end."""
-        self._on_topic.add((header.source.offset, header.attempt))
+        self._on_topic.add((event.offset, event.attempt))
 
     def summary(self, now_ms: int) -> Record | None:
         """A summary of the latest ending records, to be written behind them when it is time.
@@ -204,13 +206,12 @@ def _complete_summary(record: ConsumerRecord) -> EndingSummary | None:
     return summary if summary.complete else None
 
 
-def _ending_record(record: ConsumerRecord) -> RedriveHeader | None:
+def _ending_record(record: ConsumerRecord) -> RedriveBatch | None:
     """What an ending record says; None for others, most of which are told by their address."""
     if next_component(record.headers) is not None:
         return None
     with suppress(WireError):
-        header = redrive_header(record.headers)
-        return header if header.end is not None else None
+        return decode_redrive(record.key, record.value, record.headers, outputs=False)
     return None
 
 

@@ -14,7 +14,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -24,21 +24,12 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.join import JoinedRows, aligned
-from agents.redrive.dead_letter_writer import write_while_they_fit
+from agents.redrive.redrive_writer import write_redrives
 from agents.workers import Wiring
 from topics.errors import WireError
 from topics.kafka import Record
-from topics.records import Rows, StageBatch
-from topics.redrive import (
-    RedriveOutputs,
-    RedriveRecord,
-    RedriveRoute,
-    batches_of,
-    contents_of,
-    encode_redrive,
-    next_component,
-    open_redrive,
-)
+from topics.records import Ints, Rows, StageBatch
+from topics.redrive import RedriveBatch, RedriveRoute, decode_redrive, next_component
 
 log = logging.getLogger(__name__)
 
@@ -62,21 +53,46 @@ _AT_ONCE_BYTES = 4 * 2**20
 
 
 Refusals = Mapping[int, WireError]
-"""Source offset → why its redrive record cannot be dealt with, ever."""
+"""Source offset → why its event cannot be dealt with, ever."""
 
-Arrival = tuple[ConsumerRecord, RedriveRecord]
-"""A record of the redrive topic, and what it says."""
+
+class Arrival(NamedTuple):
+    """Redriven events that have come in one record of the redrive topic, or some of them."""
+
+    offset: int
+    """Of the record."""
+    written_ms: int
+    batch: RedriveBatch
+    nbytes: int
+
+    def split(self, rows: int) -> tuple[Arrival, Arrival | None]:
+        """The first *rows* events, and the others, if there are any."""
+        first, rest = self.batch.split(rows)
+        if rest is None:
+            return self, None
+        nbytes = self.nbytes * rows // len(self.batch)
+        return (
+            self._replace(batch=first, nbytes=nbytes),
+            self._replace(batch=rest, nbytes=self.nbytes - nbytes),
+        )
+
+    def by_width(self) -> list[Arrival]:
+        """The events in parts, see `RedriveBatch.by_width`."""
+        return [
+            self._replace(batch=part, nbytes=self.nbytes * len(part) // len(self.batch))
+            for part in self.batch.by_width()
+        ]
 
 
 class RedriveResult(NamedTuple):
-    """What a component makes of records; those that it says nothing of cannot be dealt with yet."""
+    """What a component makes of events; those that it says nothing of cannot be dealt with yet."""
 
     outputs: StageBatch | None
     refused: Refusals = {}  # noqa: RUF012  # never changed
 
 
-Run = Callable[[Sequence[RedriveRecord]], Awaitable[RedriveResult]]
-"""Runs a component on events of one source partition; their offsets ascend."""
+Run = Callable[[RedriveBatch], Awaitable[RedriveResult]]
+"""Runs a component on redriven events."""
 
 
 @dataclass(slots=True)
@@ -85,64 +101,77 @@ class _Backlog:
 
     read_to: int = 0
     """Behind the last record that was read."""
-    queue: deque[ConsumerRecord] = field(default_factory=deque)
-    waiting: list[ConsumerRecord] = field(default_factory=list)
-    """Those that could not be dealt with, before any in the queue."""
+    queue: deque[Arrival] = field(default_factory=deque)
+    waiting: deque[Arrival] = field(default_factory=deque)
+    """Those that could not be dealt with, before any in the queue; first what was tried longest
+    ago: however many wait for one thing, the others have their turn."""
     try_at: float = 0.0
+    tried_last: bool = False
+    """Those that wait had the last turn."""
 
     nbytes: int = 0
     """Of all that is to be done."""
+    events: int = 0
+    """In all that is to be done."""
 
     @property
     def is_full(self) -> bool:
         """No more are to be read for now."""
-        held = len(self.queue) + len(self.waiting)
-        return held >= _MOST_HELD or self.nbytes >= _MOST_HELD_BYTES
+        return self.events >= _MOST_HELD or self.nbytes >= _MOST_HELD_BYTES
 
     @property
     def done(self) -> int:
         """All records before this offset are dealt with."""
-        first = next(iter([*self.waiting[:1], *islice(self.queue, 1)]), None)
-        return self.read_to if first is None else first.offset
+        left = (*self.waiting, *islice(self.queue, 1))
+        return min((arrival.offset for arrival in left), default=self.read_to)
 
-    def take(self, most: int, now: float, *, in_order: bool) -> list[ConsumerRecord]:
-        """Up to *most* records to deal with now; with *in_order* none before those that wait."""
-        if self.waiting and now >= self.try_at:
-            count = self._fitting(self.waiting, most)
-            again, self.waiting = self.waiting[:count], self.waiting[count:]
-            return again
+    def take(self, most: int, now: float, *, in_order: bool) -> list[Arrival]:
+        """Up to *most* events to deal with now; with *in_order* none before those that wait.
+
+        Else the others have every second turn, however seldom there is one.
+        """
+        has_turn = in_order or not self.queue or not self.tried_last
+        if self.waiting and has_turn and now >= self.try_at:
+            self.tried_last = True
+            return self._taken(self.waiting, most)
         if self.waiting and in_order:
             return []
-        return [self.queue.popleft() for _ in range(self._fitting(self.queue, most))]
+        self.tried_last = False
+        return self._taken(self.queue, most)
 
-    def _fitting(self, records: Iterable[ConsumerRecord], most: int) -> int:
-        """How many of the first *most* records are taken at once: one at least, if there is any."""
-        count = taken = 0
-        for record in islice(records, most):
-            nbytes = _size(record)
-            if count and taken + nbytes > _AT_ONCE_BYTES:
+    def _taken(self, queue: deque[Arrival], most: int) -> list[Arrival]:
+        """Take from the front: one event at least, if there is any."""
+        arrivals: list[Arrival] = []
+        events = nbytes = 0
+        while queue and events < most:
+            first, rest = queue[0].split(most - events)
+            if arrivals and nbytes + first.nbytes > _AT_ONCE_BYTES:
                 break
-            count, taken = count + 1, taken + nbytes
-        self.nbytes -= taken
-        return count
+            queue.popleft()
+            if rest is not None:
+                queue.appendleft(rest)
+            arrivals.append(first)
+            events, nbytes = events + len(first.batch), nbytes + first.nbytes
+        self.events -= events
+        self.nbytes -= nbytes
+        return arrivals
 
-    def add(self, records: Iterable[ConsumerRecord]) -> None:
-        """These are to be dealt with."""
-        for record in records:
-            self.queue.append(record)
-            self.nbytes += _size(record)
+    def add(self, arrival: Arrival) -> None:
+        """It is to be dealt with."""
+        self.queue.append(arrival)
+        self._count(arrival)
 
-    def put_aside(self, records: Sequence[ConsumerRecord], now: float) -> None:
+    def put_aside(self, arrivals: Sequence[Arrival], now: float) -> None:
         """These are to be tried again."""
-        if records:
-            self.nbytes += sum(map(_size, records))
-            self.waiting = sorted([*self.waiting, *records], key=lambda record: record.offset)
+        for arrival in arrivals:
+            self._count(arrival)
+        if arrivals:
+            self.waiting.extend(arrivals)
             self.try_at = now + _LOOK_AGAIN_S
 
-
-def _size(record: ConsumerRecord) -> int:
-    parts = (record.key, record.value, *(content for _, content in record.headers))
-    return sum(len(part or b"") for part in parts)
+    def _count(self, arrival: Arrival) -> None:
+        self.nbytes += arrival.nbytes
+        self.events += len(arrival.batch)
 
 
 class ComponentRedrive(ABC):
@@ -179,7 +208,9 @@ class ComponentRedrive(ABC):
         """
         for tp, records in fetched.items():
             backlog = self._backlogs.setdefault(tp.partition, _Backlog())
-            backlog.add(record for record in records if self.is_for_us(record))
+            for record in records:
+                if self.is_for_us(record) and (arrival := self.arrival(record)) is not None:
+                    backlog.add(arrival)
             backlog.read_to = records[-1].offset + 1
         if events_flow:
             self._events_at = time.monotonic()
@@ -215,13 +246,13 @@ class ComponentRedrive(ABC):
             partition = next(iter(self._backlogs))
             backlog = self._backlogs.pop(partition)
             self._backlogs[partition] = backlog  # the last one to have another turn
-            if records := backlog.take(most, now, in_order=self.in_order):
-                backlog.put_aside(await self.run(records), time.monotonic())
+            if arrivals := backlog.take(most, now, in_order=self.in_order):
+                backlog.put_aside(await self.run(partition, arrivals), time.monotonic())
                 idle = 0
             else:
                 idle += 1
             now = time.monotonic()
-            if (records and share) or now - started > _AT_A_STRETCH_S:
+            if (arrivals and share) or now - started > _AT_A_STRETCH_S:
                 break
         if share:
             self._credit_s -= now - started
@@ -231,76 +262,67 @@ class ComponentRedrive(ABC):
         """The record has to be dealt with here, as far as it says; most have not."""
 
     @abstractmethod
-    async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
-        """Deal with records of one partition; those that cannot be dealt with yet."""
+    async def run(self, partition: int, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+        """Deal with what stood on one partition; what cannot be dealt with yet."""
 
-    async def pass_on(self, redrives: Sequence[RedriveRecord]) -> None:
-        """Write redrive records to those that are to deal with them next.
+    async def pass_on(self, batch: RedriveBatch) -> None:
+        """Write events to who is to deal with them next.
 
         One that has grown too large for the topic goes to its end instead.
         """
-        by_partition = defaultdict[int, list[RedriveRecord]](list)
-        for redrive, partition in zip(redrives, self.route.partitions(redrives), strict=True):
-            by_partition[partition].append(redrive)
-        refused: list[RedriveRecord] = []
-        for partition, some in by_partition.items():
-            left = some
-            while left:
-                written = await self._send(partition, left)
-                refused += left[written : written + 1]
-                left = left[written + 1 :]
-        for redrive in refused:
-            reason = f"with what is known of it, it is larger than {self._topic} takes a record"
-            log.warning("%s@%d: %s", redrive.header.source.topic, redrive.offset, reason)
-            await self._send(redrive.partition, [redrive.refusal(reason)])
+        batch = self.route.onward(batch)
+        partitions = self.route.partitions(batch)
+        for partition in np.unique(partitions).tolist():
+            some = batch.picked(np.flatnonzero(partitions == partition))
+            for refused in await self._send(partition, some):
+                reason = f"with what is known of it, it is larger than {self._topic} takes a record"
+                log.warning("%s@%d: %s", refused.topic, refused.events[0].offset, reason)
+                await self._send(refused.partition, refused.refusal(reason))
 
-    async def _send(self, partition: int, redrives: Sequence[RedriveRecord]) -> int:
+    async def _send(self, partition: int, batch: RedriveBatch) -> list[RedriveBatch]:
         async def write(records: Sequence[Record]) -> None:
             await self.wiring.app.writer.write(self._topic, partition, records)
 
-        now_ms = int(time.time() * 1000)
-        return await write_while_they_fit(
-            write, [encode_redrive(redrive, now_ms) for redrive in redrives]
-        )
+        return await write_redrives(write, batch)
 
-    def parse(
-        self, records: Sequence[ConsumerRecord]
-    ) -> tuple[list[Arrival], list[tuple[ConsumerRecord, WireError]]]:
-        """What records say, and the records that are none of this pipeline's, and why."""
-        good: list[Arrival] = []
-        bad: list[tuple[ConsumerRecord, WireError]] = []
+    def arrival(self, record: ConsumerRecord) -> Arrival | None:
+        """What is to be done of a record; None, and told, where it is none of this pipeline's."""
         topology = self.wiring.topology
-        for record in records:
-            try:
-                redrive = open_redrive(record.key, record.value, record.headers)
-                of = redrive.header.source
-                if of.topic != topology.events or of.partition >= topology.partitions:
-                    raise WireError(
-                        f"not a redrive record: its source is {of.topic}[{of.partition}]"
-                    )
-            except WireError as exc:
-                bad.append((record, exc))
-            else:
-                good.append((record, redrive))
-        where = self.route.partitions([redrive for _, redrive in good])
-        here: list[Arrival] = []
-        for (record, redrive), partition in zip(good, where, strict=True):
-            known = redrive.header.next is not None and self.route.knows(redrive.header.next)
-            if known and partition != record.partition:
-                why = f"not a redrive record: {redrive.header.next} reads it on another partition"
-                bad.append((record, WireError(why)))
-            else:
-                here.append((record, redrive))
-        return here, bad
+        try:
+            batch = decode_redrive(record.key, record.value, record.headers)
+            if batch.topic != topology.events or batch.partition >= topology.partitions:
+                raise WireError(
+                    f"not a redrive record: its source is {batch.topic}[{batch.partition}]"
+                )
+            known = batch.next is not None and self.route.knows(batch.next)
+            if known and (self.route.partitions(batch) != record.partition).any():
+                why = f"not a redrive record: {batch.next} reads it on another partition"
+                raise WireError(why)
+        except WireError as exc:
+            self.skip(record, exc)
+            return None
+        return Arrival(record.offset, record.timestamp, batch, _size(record))
 
     def skip(self, record: ConsumerRecord, exc: WireError) -> None:
         """Say that a record is no redrive record that can be dealt with."""
-        log.warning("%s[%d]@%d skipped: %s", record.topic, record.partition, record.offset, exc)
+        where = f"{record.topic}[{record.partition}]@{record.offset}"
+        log.warning("%s skipped: %s", where, exc)
         self.wiring.metrics.observe_skipped()
+
+    def refuse(self, batch: RedriveBatch, refused: Refusals) -> None:
+        """Say of events, by their source offset, why they cannot be dealt with, ever."""
+        for offset, exc in refused.items():
+            log.warning("%s[%d]@%d skipped: %s", batch.topic, batch.partition, offset, exc)
+            self.wiring.metrics.observe_skipped()
+
+
+def _size(record: ConsumerRecord) -> int:
+    parts = (record.key, record.value, *(content for _, content in record.headers))
+    return sum(len(part or b"") for part in parts)
 
 
 class StageRedrive(ComponentRedrive):
-    """Runs components on the events of the redrive records that are addressed to them, by name."""
+    """Runs components on the redriven events that are addressed to them, by name."""
 
     def __init__(self, wiring: Wiring, runs: Mapping[str, Run]) -> None:
         super().__init__(wiring)
@@ -310,101 +332,80 @@ class StageRedrive(ComponentRedrive):
         """It is addressed to one of the components."""
         return next_component(record.headers) in self._runs
 
-    async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
-        """Run the components on all events at once; the redrive records go on to the next."""
-        left, _ = self.parse(records)  # the weighting agent reads all records, and says so
-        aside: list[ConsumerRecord] = []
-        while left:
-            name, some, left = split_batch(left)
-            outputs, refused = await self._runs[name]([redrive for _, redrive in some])
-            by_offset = dict(zip(outputs.rows.offsets.tolist(), contents_of(outputs), strict=True)
-                             if outputs is not None else ())  # fmt: skip
-            onward: list[RedriveRecord] = []
-            for record, redrive in some:
-                if redrive.offset in refused:
-                    self.skip(record, refused[redrive.offset])
-                elif redrive.offset in by_offset:
-                    done = redrive.with_content(name, by_offset[redrive.offset])
-                    onward.append(self.route.onward(done))
-                else:
-                    aside.append(record)
-            if onward:
-                await self.pass_on(onward)
+    async def run(self, partition: int, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:  # noqa: ARG002
+        """Run the components on all events at once; these go on to the next."""
+        aside: list[Arrival] = []
+        for group in groups_of(arrivals):
+            batch = group.batch
+            outputs, refused = await self._runs[batch.next or ""](batch)
+            self.refuse(batch, refused)
+            answered = np.empty(0, np.int64) if outputs is None else outputs.rows.offsets
+            if outputs is not None and len(outputs):
+                rows = np.flatnonzero(np.isin(batch.offsets, answered))
+                await self.pass_on(batch.picked(rows).with_output(outputs))
+            ended = np.union1d(answered, np.array([*refused], np.int64))
+            aside += group.arrivals(np.flatnonzero(~np.isin(batch.offsets, ended)))
         return aside
 
 
-def split_batch(redrives: Sequence[Arrival]) -> tuple[str, list[Arrival], list[Arrival]]:
-    """A component, records to it about events of one partition by offset, and the other records.
+@dataclass(frozen=True, slots=True)
+class ArrivalGroup:
+    """Events of several arrivals that can be dealt with together."""
 
-    Of several about one event only one is among the first.
+    batch: RedriveBatch
+    sources: Mapping[int, Arrival]
+    """Source offset → how it arrived."""
+
+    def arrivals(self, rows: Ints) -> list[Arrival]:
+        """Some of the events, as they arrived."""
+        by_record = defaultdict[int, list[int]](list)
+        for row in rows.tolist():
+            by_record[self.sources[self.batch.events[row].offset].offset].append(row)
+        parts: list[Arrival] = []
+        for some in by_record.values():
+            whole = self.sources[self.batch.events[some[0]].offset]
+            batch = self.batch.picked(np.array(some, np.int64))
+            nbytes = whole.nbytes * len(some) // len(whole.batch)
+            parts.append(whole._replace(batch=batch, nbytes=nbytes))
+        return parts
+
+
+def groups_of(arrivals: Sequence[Arrival]) -> list[ArrivalGroup]:
+    """Arrivals by what their events are addressed to, come from and have outputs of, how wide.
+
+    Of one event that has come twice only one is in a group.
     """
-    kind = (redrives[0][1].header.next, redrives[0][1].partition)
-    some: dict[int, Arrival] = {}
-    rest: list[Arrival] = []
-    for pair in redrives:
-        of = pair[1]
-        if (of.header.next, of.partition) == kind and of.offset not in some:
-            some[of.offset] = pair
-        else:
-            rest.append(pair)
-    return kind[0] or "", [some[offset] for offset in sorted(some)], rest
+    groups: list[ArrivalGroup] = []
+    left = [part for arrival in arrivals for part in arrival.by_width()]
+    while left:
+        together, rest = [left[0]], list[Arrival]()
+        kind, seen = _kind(left[0].batch), {event.offset for event in left[0].batch.events}
+        for arrival in left[1:]:
+            offsets = {event.offset for event in arrival.batch.events}
+            if _kind(arrival.batch) == kind and seen.isdisjoint(offsets):
+                together.append(arrival)
+                seen |= offsets
+            else:
+                rest.append(arrival)
+        sources = {event.offset: each for each in together for event in each.batch.events}
+        groups.append(ArrivalGroup(RedriveBatch.concat([each.batch for each in together]), sources))
+        left = rest
+    return groups
 
 
-class RedriveRows(NamedTuple):
-    """Redrive records that can be joined, and those that cannot."""
-
-    redrives: list[RedriveRecord]
-    joined: JoinedRows | None
-    """Their events as a join would hand them on; None when there are none."""
-    refused: Refusals
+def _kind(batch: RedriveBatch) -> tuple[object, ...]:
+    widths = frozenset(batch.widths.items())
+    return batch.next, batch.topic, batch.partition, batch.refused, widths
 
 
-def joined_rows(redrives: Sequence[RedriveRecord], inputs: Sequence[str]) -> RedriveRows:
-    """The events of *redrives*, of one source partition and with offsets that ascend."""
-    try:
-        return RedriveRows([*redrives], _joined(redrives, inputs) if redrives else None, {})
-    except WireError as exc:
-        if len(redrives) == 1:
-            return RedriveRows([], None, {redrives[0].offset: exc})
-    good: list[RedriveRecord] = []
-    refused: dict[int, WireError] = {}
-    for redrive in redrives:
-        one = joined_rows([redrive], inputs)
-        good += one.redrives
-        refused |= one.refused
-    return RedriveRows(good, _joined(good, inputs) if good else None, refused)
-
-
-def _joined(redrives: Sequence[RedriveRecord], inputs: Sequence[str]) -> JoinedRows:
-    """Raises WireError when an output of any record is none, or when one has no output at all."""
-    by_name = {
-        name: _outputs(name, [redrive for redrive in redrives if name in redrive.outputs])
-        for name in inputs
-    }
-    # A redrive record without any of the inputs has its rows by another output.
-    others = defaultdict[str, list[RedriveRecord]](list)
-    for redrive in redrives:
-        if not any(name in redrive.outputs for name in inputs):
-            name = next(iter(redrive.outputs), None)
-            if name is None:
-                raise WireError(f"not a redrive record: {redrive.header.next} needs outputs")
-            others[name].append(redrive)
-    known = [*by_name.values(), *(_outputs(name, records) for name, records in others.items())]
-    rows = _rows([batch.rows for batches in known for batch in batches])
-    stages = {name: aligned(batches, rows.offsets) for name, batches in by_name.items()}
-    return JoinedRows(rows, stages, {}, redrives[0].offset, 0)
-
-
-def _outputs(name: str, redrives: Sequence[RedriveRecord]) -> list[StageBatch]:
-    """Their outputs of component *name*."""
-    contents = [RedriveOutputs.of(redrive.outputs).contents[name] for redrive in redrives]
-    return batches_of(name, contents, [redrive.header.source for redrive in redrives])
-
-
-def _rows(batches: Sequence[Rows]) -> Rows:
-    """Each row that is in any batch once, in source order."""
-    if len(batches) == 1:
-        return batches[0]
-    every = Rows.concat(batches)
-    _, first = np.unique(every.offsets, return_index=True)
-    return every.picked(first)
+def joined_rows(batch: RedriveBatch, inputs: Sequence[str]) -> JoinedRows:
+    """The events of *batch* as a join would hand them on. Raises WireError without any output."""
+    offsets = batch.offsets
+    if not batch.outputs:
+        raise WireError(f"not a redrive record: {batch.next} needs outputs")
+    parts = next(iter(batch.outputs.values()))
+    rows = Rows.concat([part.rows for part in parts])
+    if len(parts) > 1:
+        rows = rows.picked(np.argsort(rows.offsets, kind="stable"))
+    stages = {name: aligned([*batch.outputs.get(name, ())], offsets) for name in inputs}
+    return JoinedRows(rows, stages, {}, int(offsets[0]), 0)

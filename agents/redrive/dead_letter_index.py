@@ -16,7 +16,7 @@ from topics.errors import AnabranchError, WireError
 from topics.kafka import Headers
 from topics.pipeline import WEIGH, Pipeline, Topology
 from topics.records import dead_letter as dead_letters
-from topics.redrive import Ending, producer_headers, redrive_header
+from topics.redrive import MOST_ATTEMPTS, Ending, decode_redrive, producer_headers
 from topics.settings import BrokerSettings
 
 _PREFIX = dead_letters.PREFIX
@@ -93,6 +93,14 @@ class DeadLetter(NamedTuple):
             about[_TOPIC].decode()
         except (TypeError, AttributeError) as exc:  # a header's value may be null
             raise ValueError(f"not a dead letter: {exc}") from exc
+        # What no redrive record can say would make all events that travel with it be refused.
+        if not (
+            0 <= source.partition < 2**31
+            and 0 <= source.offset < 2**62
+            and 1 <= attempt <= MOST_ATTEMPTS
+            and abs(published_ms) <= 2**62
+        ):
+            raise ValueError("not a dead letter: a number of it cannot be")
         headers: Headers = []
         if payload:
             others = [h for h in record.headers if not h[0].startswith(dead_letters.PREFIX)]
@@ -100,7 +108,7 @@ class DeadLetter(NamedTuple):
         return cls(
             record.partition, record.offset, record.timestamp, source, attempt,
             _text(about[_STAGE]), _text(about[_CLASS]), _text(about[_REASON]),
-            _text(about.get(_ORIGINAL)), published_ms, _event_id(record.value, id_field),
+            _text(about.get(_ORIGINAL)), published_ms, event_id_of(record.value, id_field),
             record.key, record.value if payload else None, headers, _text(about.get(_DIGEST)), size,
         )  # fmt: skip
 
@@ -138,20 +146,20 @@ class DeadLetterIndex:
     def add_redrive_record(self, record: ConsumerRecord) -> None:
         """Take in a record of the redrive topic; one that is not ours is left out."""
         try:
-            header = redrive_header(record.headers)
+            batch = decode_redrive(record.key, record.value, record.headers, outputs=False)
         except WireError:
             return
-        source = Coordinates(header.source.partition, header.source.offset)
-        at = (source, header.attempt)
-        if header.end is not None:
-            self.endings[at] = header.end
-            self.waits_for.pop(at, None)
-        elif header.next is not None:
-            if at not in self.endings:
-                written = (record.timestamp, header.next)
-                self.waits_for[at] = max(self.waits_for.get(at, (0, "")), written)
-            if header.next == WEIGH:
-                self.last[at] = (record.partition, record.offset)
+        for event in batch.events:
+            at = (Coordinates(event.partition, event.offset), event.attempt)
+            if batch.end is not None:
+                self.endings[at] = batch.end
+                self.waits_for.pop(at, None)
+            elif batch.next is not None:
+                if at not in self.endings:
+                    written = (record.timestamp, batch.next)
+                    self.waits_for[at] = max(self.waits_for.get(at, (0, "")), written)
+                if batch.next == WEIGH:
+                    self.last[at] = (record.partition, record.offset)
 
     def state(self, letter: DeadLetter, attempts: int) -> State:
         """What is to be said of the newest letter of a source record."""
@@ -162,7 +170,7 @@ class DeadLetterIndex:
             return "waiting"
         if letter.original and not letter.digest:
             return "no original"
-        return "dead" if letter.attempt < attempts else "given up"
+        return "dead" if letter.attempt < min(attempts, MOST_ATTEMPTS) else "given up"
 
     def waiting_for(self, letter: DeadLetter) -> str:
         """The component that is to deal with its redrive record; empty when there is none."""
@@ -214,7 +222,7 @@ async def read_dead_letter(
         await tail.stop()
 
 
-def _event_id(value: bytes | None, field: str) -> str:
+def event_id_of(value: bytes | None, field: str) -> str:
     """The id of an event that may not be valid; also inside a CloudEvent."""
     try:
         event = orjson.loads(value or b"")

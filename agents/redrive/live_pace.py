@@ -31,12 +31,15 @@ _FIRST_RATE = 200.0
 _LEAST_RATE = 20.0
 """They go on at this rate, whatever live events take: a backlog of them may last for hours."""
 _FASTER, _SLOWER = 1.2, 0.6
+_LOOKS = 4
+"""The median is of so many looks, unless they went slower since: one look's is off by a fifth."""
 _AT_LEAST_MS = 2.0
 """So much more is no sign of anything."""
 _TOO_FEW = 10
 """So many redrive records go at once: they slow nothing down that could be measured."""
-_LONGEST_STEP_S = 0.25
-"""What was not sent in time is not made up for all at once."""
+_STEP_S = 0.25
+"""So often they go, all that are due by then: of what one costs most is spent on each batch, and
+most live events come between two steps."""
 _PARTITIONS = 8
 """Of so many partitions decisions are looked at each time, in turns."""
 _LAST = 25
@@ -58,8 +61,11 @@ class LivePace:
         self._let_end_until = clock() + _LET_END_S
         self._measured_at = float("-inf")
         self._measured: list[float] = []
+        self._recent = deque[Sequence[float]](maxlen=_LOOKS)
         self._credit, self._credited_at = 0.0, clock()
-        self._free = _TOO_FEW
+        self._due = 0
+        """Of the step that has begun."""
+        self._free = min(_TOO_FEW, max(1, int(most)))
 
     @property
     def measures(self) -> bool:
@@ -80,9 +86,11 @@ class LivePace:
             self._measuring_since, self._let_end_until = now, now + _LET_END_S
             return
         limit = max(self.without_ms * (1 + self._slower), self.without_ms + _AT_LEAST_MS)
-        if median(latencies_ms) > limit:
+        self._recent.append(latencies_ms)
+        if median(latency for look in self._recent for latency in look) > limit:
             self.rate = max(min(_LEAST_RATE, self._most), self.rate * _SLOWER)
-        else:
+            self._recent.clear()  # what they took at the higher rate
+        elif median(latencies_ms) <= limit:
             self.rate = min(self._most, self.rate * _FASTER)
 
     def _measure(
@@ -98,7 +106,7 @@ class LivePace:
         self.without_ms = median(self._measured) if self._measured else None
         self.rate = min(self.rate, _FIRST_RATE) if self._measured else self._most
         self._measuring_since, self._measured_at = None, now
-        self._credit, self._credited_at = 0.0, now
+        self._credit, self._credited_at, self._due = 0.0, now, 0
         self._measured.clear()
 
     def due(self) -> int:
@@ -107,16 +115,25 @@ class LivePace:
         passed, self._credited_at = now - self._credited_at, now
         if self.measures:
             return self._free
-        most = max(1.0, self.rate * _LONGEST_STEP_S)
-        self._credit = min(most, self._credit + passed * self.rate)
-        return int(self._credit)
+        step = max(1.0, self.rate * _STEP_S)
+        # What was not sent in time is not made up for, but for one step.
+        self._credit = min(2 * step, self._credit + passed * self.rate)
+        self._due = min(self._due, int(step))  # the rate may be lower than when the step began
+        if not self._due and self._credit >= step:
+            self._due = int(step)
+        return self._due
 
     def gave(self, redrives: int) -> None:
-        """So many of those that were due have gone."""
+        """So many of those that were due have gone.
+
+        While they went a measurement may have begun, or ended, and with it the step that they were
+        of: neither has a debt, which nothing would ever make up for.
+        """
         if self.measures:
-            self._free -= redrives
+            self._free = max(0, self._free - redrives)
         else:
             self._credit -= redrives
+            self._due = max(0, self._due - redrives)
 
 
 class LiveLatency:

@@ -8,9 +8,11 @@ stages have made of it before, and that need not be made again, go with it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -21,23 +23,13 @@ from agents.workers import TailReader, ranges
 from topics.errors import AnabranchError, MissingExtra, WireError
 from topics.events import EventDecoder
 from topics.pipeline import WEIGH, Pipeline, Topology
-from topics.records import Source, StageBatch, decode, original_digest
-from topics.redrive import (
-    RedriveHeader,
-    RedriveOutputs,
-    RedriveRecord,
-    RedriveRoute,
-    contents_of,
-    open_redrive,
-)
+from topics.records import Ints, StageBatch, decode, original_digest
+from topics.redrive import RedriveBatch, RedrivenEvent, RedriveRoute, decode_redrive, merged, picked
 
 AT_ONCE = 5000
 """So many letters are held in memory with their originals and outputs."""
 _SLACK_MS = 60_000
 """Clocks of producers and workers may differ by so much."""
-
-Outputs = Mapping[Coordinates, Mapping[str, StageBatch]]
-"""Source record → component → its output of one row."""
 
 
 class BadFilter(AnabranchError):
@@ -123,25 +115,57 @@ def validated(pipeline: Pipeline, whole: Sequence[DeadLetter], edit: Edit | None
     return selection
 
 
-def redrive_records(
-    pipeline: Pipeline, selection: Selection, outputs: Outputs
-) -> list[RedriveRecord]:
-    """The redrive records of a selection, each addressed to the first stage that has to compute."""
-    topology, route = Topology.of(pipeline), RedriveRoute(pipeline)
-    records = []
+class KnownOutputs:
+    """What stages have made of events before, as far as it was found."""
+
+    def __init__(self) -> None:
+        self._batches = defaultdict[tuple[int, str], list[StageBatch]](list)
+        self._present = defaultdict[Coordinates, set[str]](set)
+        self._seen = defaultdict[tuple[int, str], set[int]](set)
+
+    def add(self, batch: StageBatch, offsets: Ints) -> None:
+        """The rows of *batch* at some source offsets (M,), which ascend; the first ones count."""
+        seen = self._seen[batch.partition, batch.component]
+        new = [offset for offset in offsets.tolist() if offset not in seen]
+        for part in picked([batch], np.array(new, np.int64)):
+            alone = replace(part, lane=None, covers_from=-1, covers_to=-1)
+            self._batches[part.partition, part.component].append(alone)
+            for offset, present in zip(
+                part.rows.offsets.tolist(), part.present.tolist(), strict=True
+            ):
+                seen.add(offset)
+                if present:
+                    self._present[Coordinates(part.partition, offset)].add(part.component)
+
+    def present(self, source: Coordinates) -> AbstractSet[str]:
+        """The components that have an output for an event which is not absent."""
+        return self._present.get(source, set())
+
+    def of(self, partition: int, component: str, offsets: Ints) -> list[StageBatch]:
+        """The rows of a component at some source offsets (M,), which ascend."""
+        return merged(picked(self._batches[partition, component], offsets))
+
+
+def redrive_batches(
+    pipeline: Pipeline, selection: Selection, known: KnownOutputs
+) -> list[RedriveBatch]:
+    """The events of a selection, addressed to the first stage that has to compute."""
+    topic, route = Topology.of(pipeline).events, RedriveRoute(pipeline)
+    alike = defaultdict[tuple[int, tuple[str, ...]], list[RedrivenEvent]](list)
     for letter in selection.ready:
-        known: Mapping[str, StageBatch] = outputs.get(letter.source, {})
-        source = Source(
-            topic=topology.events, partition=letter.source.partition, offset=letter.source.offset
-        )
-        header = RedriveHeader(
-            source=source, letter=letter.offset, attempt=letter.attempt + 1,
-            published_ms=letter.published_ms, next=WEIGH,
+        reused = () if selection.edited else route.reusable(known.present(letter.source))
+        event = RedrivenEvent(
+            *letter.source, letter.offset, letter.attempt + 1, letter.published_ms, letter.key,
+            letter.value, letter.headers,
         )  # fmt: skip
-        outputs_of = {} if selection.edited else route.reusable(known)
-        redrive = RedriveRecord(header, letter.key, letter.value, letter.headers, outputs_of)
-        records.append(route.onward(redrive))
-    return records
+        alike[letter.source.partition, reused].append(event)
+    batches: list[RedriveBatch] = []
+    for (partition, reused), events in alike.items():
+        ordered = sorted(events, key=attrgetter("offset"))
+        offsets = np.array([event.offset for event in ordered], np.int64)
+        outputs = {name: known.of(partition, name, offsets) for name in reused}
+        batches.append(route.onward(RedriveBatch(topic, partition, WEIGH, ordered, outputs)))
+    return batches
 
 
 class RedrivePlanner:
@@ -167,15 +191,15 @@ class RedrivePlanner:
             if left is not None and (left := left - len(selection.ready)) <= 0:
                 return
 
-    async def redrive_records(self, selection: Selection) -> list[RedriveRecord]:
-        """The redrive records of a selection, with what is known of their events."""
-        outputs: dict[Coordinates, Mapping[str, StageBatch]] = {}
+    async def redrive_batches(self, selection: Selection) -> list[RedriveBatch]:
+        """The events of a selection, with what is known of them."""
+        known = KnownOutputs()
         if not selection.edited:
             first = [letter for letter in selection.ready if letter.attempt == 1]
-            outputs |= await find_outputs(self._tail, self._topology, first)
+            await find_outputs(self._tail, self._topology, first, known)
             later = [letter for letter in selection.ready if letter.attempt > 1]
-            outputs |= await self._outputs_of_last_attempts(later)
-        return redrive_records(self._pipeline, selection, outputs)
+            await self._add_outputs_of_last_attempts(later, known)
+        return redrive_batches(self._pipeline, selection, known)
 
     async def _whole(
         self, chosen: Sequence[DeadLetter]
@@ -217,57 +241,51 @@ class RedrivePlanner:
             return f"it was cut, and {topic}[{partition}]@{offset} is another record now"
         return letter._replace(key=record.key, value=record.value, headers=[*record.headers])
 
-    async def _outputs_of_last_attempts(
-        self, later: Sequence[DeadLetter]
-    ) -> dict[Coordinates, Mapping[str, StageBatch]]:
-        """What travelled with the redrive records that ended in letters of attempts > 1."""
-        at = {
-            place: letter.source
-            for letter in later
-            if (place := self._letters.last.get((letter.source, letter.attempt))) is not None
-        }
-        outputs: dict[Coordinates, Mapping[str, StageBatch]] = {}
-        for partition, start, end in _ranges([*at]):
+    async def _add_outputs_of_last_attempts(
+        self, later: Sequence[DeadLetter], known: KnownOutputs
+    ) -> None:
+        """What travelled with the events that ended in letters of attempts > 1."""
+        offsets_at = defaultdict[tuple[int, int], list[int]](list)
+        for letter in later:
+            place = self._letters.last.get((letter.source, letter.attempt))
+            if place is not None:
+                offsets_at[place].append(letter.source.offset)
+        for partition, start, end in _ranges([*offsets_at]):
             for record in await self._tail.between(self._topology.redrive, partition, start, end):
-                source = at.get((record.partition, record.offset))
-                if source is not None:
-                    try:
-                        redrive = open_redrive(record.key, record.value, record.headers)
-                    except WireError:
-                        continue
-                    outputs[source] = redrive.outputs
-        return outputs
+                wanted = offsets_at.get((record.partition, record.offset))
+                if wanted is None:
+                    continue
+                try:
+                    batch = decode_redrive(record.key, record.value, record.headers)
+                except WireError:
+                    continue
+                if batch.topic != self._topology.events:
+                    continue
+                for outputs in batch.outputs.values():
+                    for output in outputs:
+                        known.add(output, np.unique(np.array(wanted, np.int64)))
 
 
 async def find_outputs(
-    tail: TailReader, topology: Topology, letters: Iterable[DeadLetter]
-) -> dict[Coordinates, RedriveOutputs]:
-    """What stages have made of the letters' events at the first attempt, where it is still there.
+    tail: TailReader, topology: Topology, letters: Iterable[DeadLetter], known: KnownOutputs
+) -> None:
+    """Add what stages have made of the letters' events at the first attempt, if it still stands.
 
     One pass over each stage topic's partition that matters, from when the first of the letters'
     events was published until it is behind the last of them.
     """
-    contents: defaultdict[Coordinates, dict[str, bytes]] = defaultdict(dict)
-    present: defaultdict[Coordinates, dict[str, bool]] = defaultdict(dict)
     by_partition = defaultdict[int, list[DeadLetter]](list)
     for letter in letters:
         by_partition[letter.source.partition].append(letter)
     for name in topology.components:
         for partition, of_partition in by_partition.items():
-            async for source, content, is_present in _outputs(
-                tail, topology, name, partition, of_partition
-            ):
-                contents[source].setdefault(name, content)
-                present[source].setdefault(name, is_present)
-    return {
-        source: RedriveOutputs(of_source, present[source]) for source, of_source in contents.items()
-    }
+            await _find_outputs_of(tail, topology, name, partition, of_partition, known)
 
 
-async def _outputs(
-    tail: TailReader, topology: Topology, name: str, partition: int, letters: Sequence[DeadLetter]
-) -> AsyncIterator[tuple[Coordinates, bytes, bool]]:
-    """The outputs of component *name* for the letters' events, and which of them are present."""
+async def _find_outputs_of(
+    tail: TailReader, topology: Topology, name: str, partition: int, letters: Sequence[DeadLetter],
+    known: KnownOutputs,
+) -> None:  # fmt: skip
     topic = topology.stage(name)
     wanted = np.unique(np.array([letter.source.offset for letter in letters], np.int64))
     lanes = topology.partitions if name in topology.repartitioned else 1
@@ -282,15 +300,11 @@ async def _outputs(
                     batch = decode(record.value, dict(record.headers))
                 except WireError:
                     continue
+                about = (batch.component, batch.topic, batch.partition)
+                if about != (name, topology.events, partition):
+                    continue  # no worker of ours has written it
                 reached[batch.lane or 0] = batch.covers_to
-                offsets = batch.rows.offsets
-                at = wanted.searchsorted(offsets)
-                rows = np.flatnonzero(wanted.take(at, mode="clip") == offsets).tolist()
-                for row, content in zip(
-                    rows, contents_of(batch, rows) if rows else [], strict=True
-                ):
-                    source = Coordinates(partition, int(offsets[row]))
-                    yield source, content, bool(batch.present[row])
+                known.add(batch, np.intersect1d(wanted, batch.rows.offsets, assume_unique=True))
             if min(reached.values()) >= wanted[-1]:
                 return
 

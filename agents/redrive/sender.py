@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 import aiokafka
+import numpy as np
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
@@ -22,19 +22,20 @@ from aiokafka.structs import ConsumerRecord
 from agents.broker import follower
 from agents.publish import publisher as publishing
 from agents.redrive.dead_letter_index import Coordinates
-from agents.redrive.dead_letter_writer import write_while_they_fit
 from agents.redrive.live_pace import LOOK_S, LiveLatency, LivePace
+from agents.redrive.redrive_writer import write_redrives
 from agents.workers import TailReader
 from topics.errors import WireError
 from topics.kafka import Record, write_batches
 from topics.pipeline import Pipeline, Topology
 from topics.redrive import (
     Ending,
-    RedriveRecord,
+    RedriveBatch,
+    RedrivenEvent,
     RedriveRoute,
+    decode_redrive,
     encode_redrive,
     next_component,
-    redrive_header,
 )
 from topics.settings import BrokerSettings
 
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_RATE = 5000
 DEFAULT_SLOWER = 0.1
-_AT_ONCE_S = 0.05
 _TICK_S = 0.02
 _LOOK_S = 0.2
 _MOST_UNDER_WAY = 10_000
@@ -59,7 +59,7 @@ class RedriveProgress:
 
     sent: set[Attempt] = field(default_factory=set)
     """Those that are on the redrive topic."""
-    refused: list[tuple[RedriveRecord, str]] = field(default_factory=list)
+    refused: list[tuple[RedrivenEvent, str]] = field(default_factory=list)
     """Those that it does not take, and why."""
     known: dict[Attempt, Ending] = field(default_factory=dict)
     """How attempts have ended, also those that somebody else sends at the same time."""
@@ -84,6 +84,14 @@ class RedriveProgress:
         self.ended += ended
         return ended
 
+    def add_refused(self, event: RedrivenEvent, why: str) -> None:
+        """The topic has not taken it after all."""
+        self.refused.append((event, why))
+        attempt = _attempt(event)
+        if attempt in self.sent:
+            self.sent.remove(attempt)
+            self.ended -= attempt in self.known
+
     def add_ending(self, attempt: Attempt, end: Ending) -> bool:
         """An attempt has ended; True when it is one of those that were sent, and had not yet."""
         if attempt in self.known:
@@ -94,7 +102,7 @@ class RedriveProgress:
 
 
 class RedriveSender:
-    """Writes redrive records to the redrive topic."""
+    """Writes redriven events to the redrive topic."""
 
     def __init__(
         self, kafka: AIOKafkaProducer, pipeline: Pipeline, progress: RedriveProgress
@@ -104,42 +112,38 @@ class RedriveSender:
         self._route = RedriveRoute(pipeline)
         self._progress = progress
 
-    async def send(self, redrives: Sequence[RedriveRecord]) -> int:
-        """Write redrive records; returns when the broker has them, but for those that it refuses.
+    async def send(self, batch: RedriveBatch) -> int:
+        """Write events; returns when the broker has them, but for those that it refuses.
 
         The result is how many have ended already: somebody else has sent them, too.
         """
-        by_partition = defaultdict[int, list[RedriveRecord]](list)
-        for redrive, partition in zip(redrives, self._route.partitions(redrives), strict=True):
-            by_partition[partition].append(redrive)
         # Before they are written: one may end at once.
-        ended = self._progress.add_sent({_attempt(redrive) for redrive in redrives})
-        await asyncio.gather(*(self._write(at, some) for at, some in by_partition.items()))
+        ended = self._progress.add_sent({_attempt(event) for event in batch.events})
+        partitions = self._route.partitions(batch)
+        await asyncio.gather(*(
+            self._write(partition, batch.picked(np.flatnonzero(partitions == partition)))
+            for partition in np.unique(partitions).tolist()
+        ))  # fmt: skip
         return ended
 
-    async def _write(self, partition: int, redrives: Sequence[RedriveRecord]) -> None:
+    async def _write(self, partition: int, batch: RedriveBatch) -> None:
         async def write(records: Sequence[Record]) -> None:
             await write_batches(self._kafka, self._topic, partition, records)
 
-        now_ms = int(time.time() * 1000)
-        records = [encode_redrive(redrive, now_ms) for redrive in redrives]
-        written = 0
-        while (written := written + await write_while_they_fit(write, records[written:])) < len(
-            records
-        ):
+        for refused in await write_redrives(write, batch):
+            size = encode_redrive(refused, 0).size
             why = (
-                f"with what is known of it, it has {records[written].size:,} bytes, more than "
-                f"{self._topic} takes: raise the topic's max.message.bytes"
+                f"with what is known of it, it has {size:,} bytes, more than {self._topic} takes: "
+                "raise the topic's max.message.bytes"
             )
-            self._progress.refused.append((redrives[written], why))
-            self._progress.sent.discard(_attempt(redrives[written]))
-            written += 1
+            (event,) = refused.events
+            self._progress.add_refused(event, why)
 
 
 async def send_and_follow(
     settings: BrokerSettings,
     pipeline: Pipeline,
-    batches: AsyncIterator[Sequence[RedriveRecord]],
+    batches: AsyncIterator[RedriveBatch],
     *,
     rate: float = DEFAULT_RATE,
     slower: float = DEFAULT_SLOWER,
@@ -167,10 +171,10 @@ async def send_and_follow(
         try:
             sender = RedriveSender(kafka, pipeline, progress)
             async for batch in batches:
-                left = batch
-                while left and not stopping.is_set() and not watch.is_quiet(quiet_s):
+                left: RedriveBatch | None = batch
+                while left is not None and not stopping.is_set() and not watch.is_quiet(quiet_s):
                     room = len(left) if quiet_s is None else most - progress.under_way
-                    n = min(len(left), room, pace.due(), int(rate * _AT_ONCE_S) + 1)
+                    n = min(len(left), room, pace.due())
                     if n <= 0:
                         if looking.done():
                             looking.result()
@@ -179,11 +183,11 @@ async def send_and_follow(
                     before = len(progress.sent)
                     if not progress.under_way:
                         watch.begin()
-                    ended = await sender.send(left[:n])
+                    now, left = left.split(n)
+                    ended = await sender.send(now)
                     pace.gave(n)
-                    left = left[n:]
                     advance(len(progress.sent) - before if quiet_s is None else ended)
-                if left:
+                if left is not None:
                     break
             while quiet_s is not None and progress.under_way and not stopping.is_set():
                 if watch.is_quiet(quiet_s):
@@ -202,21 +206,26 @@ async def send_and_follow(
 async def _look(
     settings: BrokerSettings, topology: Topology, pace: LivePace, progress: RedriveProgress
 ) -> NoReturn:
-    """Tell *pace* again and again what live events take, for ever."""
+    """Tell *pace* again and again what live events take, for ever.
+
+    Where that cannot be looked at the rate stays as it is: a broker that does not answer in time is
+    no sign that there are no live events. Only what is to be measured is taken for none.
+    """
     tail, has_looked, has_failed = TailReader(settings), False, False
     live = LiveLatency(tail, topology)
     try:
         await tail.start()
         while True:
-            latencies_ms: list[float] = []
+            latencies_ms: list[float] | None = None
             try:
                 latencies_ms = await live.look()
             except KafkaError as exc:
                 if not has_failed:
                     log.warning("what live events take cannot be looked at: %s", exc)
                 has_failed = True
-            if has_looked:  # the first look only tells where decisions end
-                pace.look(latencies_ms, progress.under_way)
+            # The first look only tells where decisions end.
+            if has_looked and (latencies_ms is not None or pace.measures):
+                pace.look(latencies_ms or [], progress.under_way)
             has_looked = True
             await asyncio.sleep(LOOK_S)
     finally:
@@ -250,21 +259,21 @@ class _EndingWatch:
                 self._last_at = time.monotonic()
                 self._advance(more)
 
-    def _note(self, record: ConsumerRecord) -> bool:
-        """Take in the end that a record tells of; True when it is of one that was sent."""
+    def _note(self, record: ConsumerRecord) -> int:
+        """Take in the ends that a record tells of; how many are of events that were sent."""
         if next_component(record.headers) is not None:
-            return False
+            return 0
         try:
-            header = redrive_header(record.headers)
+            batch = decode_redrive(record.key, record.value, record.headers, outputs=False)
         except WireError:
-            return False
-        source = Coordinates(header.source.partition, header.source.offset)
-        attempt = (source, header.attempt)
-        return header.end is not None and self._progress.add_ending(attempt, header.end)
+            return 0
+        if batch.end is None:
+            return 0
+        return sum(self._progress.add_ending(_attempt(event), batch.end) for event in batch.events)
 
 
-def _attempt(redrive: RedriveRecord) -> Attempt:
-    return Coordinates(redrive.partition, redrive.offset), redrive.header.attempt
+def _attempt(event: RedrivenEvent) -> Attempt:
+    return Coordinates(event.partition, event.offset), event.attempt
 
 
 async def prepared_ahead(batches: AsyncIterator[T]) -> AsyncIterator[T]:

@@ -46,6 +46,7 @@ from pydantic import BaseModel
 from agents.components import ActiveChallenger, ActiveComponent, OpenComponent, StartListener
 from agents.control import WORKER, ControlTopic, FixedWeights, now
 from agents.process.runner import PipelineRun
+from agents.service.decided_by import keep_decided_by
 from agents.service.open_version import open_version, open_weights
 from agents.weigh import ActiveDecisionRule, DecisionRule
 from agents.workers import StageMetrics
@@ -82,7 +83,7 @@ class HotSwap:
         self, control: ControlTopic, file: PipelineFile, registry: Registry, run: PipelineRun
     ) -> None:
         self._control = control
-        self._pipeline = file.pipeline
+        self._file, self._pipeline = file, file.pipeline
         self._topology = Topology.of(file.pipeline)
         self._folder = file.path.parent
         self._registry = registry
@@ -213,7 +214,7 @@ class HotSwap:
                 )
                 if weights.version != version:
                     raise FixedWeights(self._pipeline.name)
-                self._put_rule(active, DecisionRule.of(self._pipeline, weights, active.rule.policy))
+                self._put_rule(active, DecisionRule.of(self._file, weights, active.rule.policy))
 
             def other_weights() -> str:
                 return f"{WEIGHTS}@{active.rule.weights.version} weigh instead"
@@ -223,7 +224,8 @@ class HotSwap:
             policy = state.policy.policy
 
             async def take_policy() -> None:
-                self._put_rule(active, DecisionRule.of(self._pipeline, active.rule.weights, policy))
+                await asyncio.to_thread(keep_decided_by, self._registry, self._file, policy)
+                self._put_rule(active, DecisionRule.of(self._file, active.rule.weights, policy))
 
             def other_policy() -> str:
                 return f"{POLICY}@{active.rule.policy.version} decides instead"
@@ -241,12 +243,12 @@ class HotSwap:
             log.warning("%s@%d: %s", WEIGHTS, version, exc)
             return
         if weights.version == version:
-            self._put_rule(active, DecisionRule.of(self._pipeline, weights, active.rule.policy))
+            self._put_rule(active, DecisionRule.of(self._file, weights, active.rule.policy))
 
     def _put_rule(self, active: ActiveDecisionRule, rule: DecisionRule) -> None:
         if (rule.weights, rule.policy) != (active.rule.weights, active.rule.policy):
             active.rule = rule
-            self._metrics[WEIGH].observe_weights(rule.weights.values, rule.weights.version)
+            self._metrics[WEIGH].observe_rule(rule.weights.values, *rule.versions)
 
     async def _attempt(
         self, what: str, component: str, version: int, change: Callable[[], Awaitable[None]],

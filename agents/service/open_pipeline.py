@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
+from agents.explanations import DecisionExplainer, RegistryVersions
 from agents.process.active_pipeline import ActivePipeline
+from agents.service.decided_by import keep_decided_by
 from agents.service.open_version import (
     models_not_learned_for,
     open_active,
@@ -16,7 +18,7 @@ from agents.weigh import ActiveDecisionRule, DecisionRule
 from models.onnx.weighed_models import WeightsOfOtherModels
 from models.registry import ModelOutOfDate, Registry, WeightsVersion, reads
 from topics.errors import AnabranchError
-from topics.pipeline import WEIGH, Pipeline, PipelineFile, workers
+from topics.pipeline import EXPLAINER, WEIGH, Pipeline, PipelineFile, workers
 from topics.records import ControlState
 
 log = logging.getLogger(__name__)
@@ -26,8 +28,14 @@ class UnknownComponent(AnabranchError):
     """A component that the pipeline does not have."""
 
     def __init__(self, name: str, pipeline: Pipeline) -> None:
-        known = ", ".join([*(component.name for component in pipeline.components), WEIGH])
-        super().__init__(f"pipeline {pipeline.name} has no component {name!r}; it has {known}")
+        others = [WEIGH, EXPLAINER] if pipeline.explain.is_continuous else [WEIGH]
+        known = ", ".join([*(component.name for component in pipeline.components), *others])
+        hint = ""
+        if name == EXPLAINER and EXPLAINER not in others:
+            hint = " (an explainer, where the file says explain: when:)"
+        super().__init__(
+            f"pipeline {pipeline.name} has no component {name!r}; it has {known}{hint}"
+        )
 
 
 def open_pipeline(
@@ -35,6 +43,8 @@ def open_pipeline(
     state: ControlState | None = None,
 ) -> ActivePipeline:  # fmt: skip
     """Load the components named in *only* (all, if None) and the weights, where needed.
+
+    The explainer is not one of all: it is run where it is named.
 
     *state* is what the control topic says is in service; without it, the newest versions are.
     Weights of other models than those in service are logged, or refused (`weights: strict`).
@@ -45,19 +55,25 @@ def open_pipeline(
     components = {
         name: open_active(pipeline, name, state.deployment(name), registry, file.path.parent)
         for name in wanted
-        if name != WEIGH
+        if name not in (WEIGH, EXPLAINER)
     }
-    rule = open_rule(pipeline, registry, state) if WEIGH in wanted else None
+    rule = open_rule(file, registry, state) if WEIGH in wanted else None
     if rule is not None:
         check_weighed_models(file, registry, state, rule.weights.version)
-    return ActivePipeline(pipeline, components, None if rule is None else ActiveDecisionRule(rule))
+    return ActivePipeline(
+        pipeline, components, None if rule is None else ActiveDecisionRule(rule),
+        _explainer(file, registry) if EXPLAINER in wanted else None,
+    )  # fmt: skip
 
 
 def _wanted(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
     """The components of the workers that are asked for, each by its name or a component's."""
     members = {**workers(pipeline), WEIGH: (WEIGH,)}
+    everything = [*members]
+    if pipeline.explain.is_continuous:
+        members[EXPLAINER] = (EXPLAINER,)
     wanted: dict[str, None] = {}
-    for name in members if only is None else only:
+    for name in everything if only is None else only:
         named = [names for worker, names in members.items() if name in (worker, *names)]
         if not named:
             raise UnknownComponent(name, pipeline)
@@ -78,6 +94,8 @@ def check_trained(
             if not any(_fit(pipeline, registry.weights(pipeline.name, n)) for n in numbers):
                 open_weights(pipeline, registry)
             continue
+        if name == EXPLAINER:  # it opens what each decision names
+            continue
         model = pipeline.component(name).model
         if model is None or model.estimator is None:
             continue
@@ -87,14 +105,16 @@ def check_trained(
             raise ModelOutOfDate(pipeline.name, newest.name, newest.card.inputs)
 
 
-def open_rule(pipeline: Pipeline, registry: Registry, state: ControlState) -> DecisionRule:
+def open_rule(file: PipelineFile, registry: Registry, state: ControlState) -> DecisionRule:
     """The weights and the policy that are in service.
 
     Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
     """
     policy = state.policy.policy if state.policy else None
-    weights = open_deployed_weights(pipeline, registry, state.weights)
-    return DecisionRule.of(pipeline, weights, policy)
+    weights = open_deployed_weights(file.pipeline, registry, state.weights)
+    rule = DecisionRule.of(file, weights, policy)
+    keep_decided_by(registry, file, rule.policy)
+    return rule
 
 
 def check_weighed_models(
@@ -136,3 +156,7 @@ def _has_model(pipeline: Pipeline, name: str, version: int | None, registry: Reg
 
 def _fit(pipeline: Pipeline, learned: WeightsVersion) -> bool:
     return set(learned.card.values) == set(pipeline.weighting.inputs)
+
+
+def _explainer(file: PipelineFile, registry: Registry) -> DecisionExplainer:
+    return DecisionExplainer(file.pipeline, RegistryVersions(file, registry))

@@ -202,4 +202,4 @@ def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = N
             pipeline.name, sorted(learned.card.values), pipeline.weighting.inputs
         )
     models = learned_for(registry, pipeline.name, learned.card.models)
-    return Weights(learned.card.values, learned.version, models)
+    return Weights(learned.card.values, learned.version, models, learned.digest)

@@ -6,10 +6,10 @@ The protocol is in `agents.service.hot_swap`.
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import time
 from collections.abc import Mapping
+
+from pydantic import BaseModel
 
 from agents.control import (
     ControlTopic,
@@ -19,7 +19,9 @@ from agents.control import (
     NothingToRollBack,
     SamePolicy,
     now,
+    user,
 )
+from agents.service.decided_by import keep_decided_by
 from agents.service.open_version import (
     check_swappable,
     models_not_learned_for,
@@ -29,7 +31,7 @@ from agents.service.open_version import (
 )
 from models.onnx.weighed_models import OtherModel
 from models.registry import Registry, RegistryError
-from topics.pipeline import PipelineFile
+from topics.pipeline import PipelineFile, Policy
 from topics.records import (
     POLICY,
     WEIGHTS,
@@ -37,6 +39,7 @@ from topics.records import (
     AuditEntry,
     Challenger,
     Deployment,
+    Evidence,
     PolicyDeployment,
     VersionRef,
     WeightsDeployment,
@@ -52,10 +55,14 @@ Reports = Mapping[tuple[str, str], WorkerReport]
 
 
 class Promoter:
-    """Decides what the workers of one pipeline shall run."""
+    """Decides what the workers of one pipeline shall run; *evidence* is by what it may."""
 
-    def __init__(self, control: ControlTopic, file: PipelineFile, registry: Registry) -> None:
+    def __init__(
+        self, control: ControlTopic, file: PipelineFile, registry: Registry,
+        evidence: Evidence | None = None,
+    ) -> None:  # fmt: skip
         self._control = control
+        self._evidence = evidence
         control.listen()
         self._file = file
         self._pipeline = file.pipeline
@@ -129,6 +136,19 @@ class Promoter:
             raise NoChallenger(name)
         return champion.version, challenger.version
 
+    def in_service(self, name: str) -> VersionRef | None:
+        """The version that decides now; None for weights and the policy, or where none has run."""
+        return None if name in (WEIGHTS, POLICY) else self._champion(name)
+
+    def same_model(self, name: str, version: int, before: VersionRef | None) -> bool:
+        """*version* of a component is another one than *before*, and the same model to the byte.
+
+        A training on the same rows comes to that: decisions stay as they are.
+        """
+        if before is None or version in (0, before.version):
+            return False
+        return self._registry.get(self._pipeline.name, name, version).digest == before.digest
+
     async def promote_weights(
         self, version: int | None, reason: str = "", *, action: Action = "promote"
     ) -> int:
@@ -142,7 +162,7 @@ class Promoter:
             before = state.previous if state else None
         deployment = WeightsDeployment(version=wanted, previous=before)
         entry = self._entry(action, WEIGHTS, wanted, before, reason)
-        await self._control.change({WEIGHTS: deployment}, entry)
+        await self._change({WEIGHTS: deployment}, entry)
         return wanted
 
     async def rollback_weights(self, reason: str = "") -> int:
@@ -173,9 +193,7 @@ class Promoter:
         previous = state.policy if state and state.policy != policy else None
         before = previous.version if previous else self._newest_begun(POLICY)
         entry = self._entry("promote", POLICY, policy.version, before, reason)
-        await self._control.change(
-            {POLICY: PolicyDeployment(policy=policy, previous=previous)}, entry
-        )
+        await self._change({POLICY: PolicyDeployment(policy=policy, previous=previous)}, entry)
         return policy.version
 
     async def rollback_policy(self, reason: str = "") -> int:
@@ -186,7 +204,7 @@ class Promoter:
         wanted = PolicyDeployment(policy=state.previous, previous=state.policy)
         version = wanted.policy.version
         entry = self._entry("rollback", POLICY, version, state.policy.version, reason)
-        await self._control.change({POLICY: wanted}, entry)
+        await self._change({POLICY: wanted}, entry, wanted.policy)
         return version
 
     async def reports(
@@ -245,20 +263,19 @@ class Promoter:
             action, name, about.version if about else None, before.version if before else None,
             reason,
         )  # fmt: skip
-        await self._control.change({deploy_key(name): wanted}, entry)
+        await self._change({deploy_key(name): wanted}, entry)
+
+    async def _change(
+        self, records: Mapping[str, BaseModel], entry: AuditEntry, policy: Policy | None = None
+    ) -> None:
+        """Write what is in service from now on; what decides by it is kept before."""
+        await asyncio.to_thread(keep_decided_by, self._registry, self._file, policy)
+        await self._control.change(records, entry)
 
     def _entry(
         self, action: Action, what: str, version: int | None, before: int | None, reason: str
     ) -> AuditEntry:
         return AuditEntry(
-            action=action, what=what, version=version, before=before, by=_user(),
-            reason=reason, at=now(),
+            action=action, what=what, version=version, before=before, by=user(),
+            reason=reason, at=now(), evidence=self._evidence,
         )  # fmt: skip
-
-
-def _user() -> str:
-    """Who we are; a container may run under a number without a name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

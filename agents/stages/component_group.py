@@ -12,22 +12,24 @@ of the pipeline does not notice:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from agents.components import ActiveComponent, ModelOutputs
-from agents.join import StageInput, StageRows, aligned, failures_of
+from agents.join import StageInput, StageRows, aligned, early_of, failures_of
 from agents.recovery import PoisonRows, WrittenBatches
 from agents.redrive import RedriveResult, joined_rows
 from agents.stages.fused_session import FusedModels
 from agents.stages.stage_writer import StageWriter
 from agents.workers import WORKER_ENDED, StageMetrics, StagePulse, TailReader, Wiring, all_done
 from models.component import Batch, StageOutput
+from topics.errors import WireError
 from topics.pipeline import EVENTS, in_generations
 from topics.records import Failure, Ints, StageBatch
-from topics.redrive import RedriveRecord
+from topics.redrive import RedriveBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class ComponentGroup:
         metrics: Mapping[str, StageMetrics],
     ) -> None:
         self._members: dict[str, Member] = {}
+        self._spans = wiring.spans
         for name, active in components.items():
             writer = StageWriter(wiring.observed_by(metrics[name]), name, active)
             self._members[name] = Member(name, wiring.pipeline.component(name).inputs, writer)
@@ -108,18 +111,19 @@ class ComponentGroup:
         """What one component makes of *rows*; nothing is written."""
         return await self._outputs(self._members[name], rows, rows.stages, None)
 
-    async def redriven(self, name: str, redrives: Sequence[RedriveRecord]) -> RedriveResult:
-        """What a component that reads others makes of redriven events of one partition."""
-        _, joined, refused = joined_rows(redrives, self._members[name].inputs)
-        if joined is None:
-            return RedriveResult(None, refused)
-        rows = StageInput.of(redrives[0].partition, joined)
-        return RedriveResult(await self.only(name, rows), refused)
+    async def redriven(self, name: str, redrives: RedriveBatch) -> RedriveResult:
+        """What a component that reads others makes of redriven events."""
+        try:
+            joined = joined_rows(redrives, self._members[name].inputs)
+        except WireError as exc:
+            return RedriveResult(None, {event.offset: exc for event in redrives.events})
+        return RedriveResult(await self.only(name, StageInput.of(redrives.partition, joined)))
 
     async def _write(self, rows: StageInput, passed_over: str = "") -> None:
         """Write the rows' outputs; with a reason to pass them over, that they are absent."""
         fused: Mapping[str, ModelOutputs] = {}
         one_by_one = passed_over or self._written[rows.partition]
+        began_ns = time.time_ns()
         if self._fused is not None and not one_by_one:
             fused = await self._fused.run(rows)
         stages = dict(rows.stages)
@@ -139,6 +143,8 @@ class ComponentGroup:
             await all_done([
                 self._members[name].writer.write([new[name]]) for name in names if name in new
             ])  # fmt: skip
+        for name, batch in new.items():
+            self._spans.processed(name, batch, began_ns)
 
     async def _outputs(
         self,
@@ -153,6 +159,7 @@ class ComponentGroup:
         """
         n = len(rows.rows)
         failures: Mapping[int, Failure]
+        early = None
         if rows.events is not None and EVENTS in member.inputs:
             batch, valid, failures = rows.events
         else:
@@ -160,9 +167,10 @@ class ComponentGroup:
             valid = np.flatnonzero(
                 np.logical_and.reduce([stage.present for stage in inputs.values()])
             )
-            batch, failures = _batch(inputs, valid, n), failures_of(inputs)
+            batch, failures, early = _batch(inputs, valid, n), failures_of(inputs), early_of(inputs)
         result = fused or await member.writer.transform(batch, valid, n)
-        return member.writer.batch(rows.partition, rows.covers_from, rows.rows, result, failures)
+        output = member.writer.batch(rows.partition, rows.covers_from, rows.rows, result, failures)
+        return output if early is None else replace(output, early=early)
 
     async def _absent(self, member: Member, rows: StageInput, reason: str) -> StageBatch:
         """Rows that are not to be run on."""

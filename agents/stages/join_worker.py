@@ -34,6 +34,8 @@ class JoinWorker(Worker[PartitionJoin]):
 
     source: str | None = None
     """An input that tells of every row without being a stage."""
+    runs: Sequence[str] = ()
+    """The components that what leaves the joins is for."""
 
     def __init__(self, wiring: Wiring, inputs: Sequence[str], sources: Sequence[str]) -> None:
         super().__init__(wiring, sources)
@@ -110,9 +112,16 @@ class JoinWorker(Worker[PartitionJoin]):
             self.wiring.metrics.observe_skipped()
             join.pass_over(position)
             return 0
+        self._observe_arrival(batch)
         # Of an event nothing is kept but what is in its row.
         join.push(batch, position, at, len(record.value or b"") if of_stage else 0)
         return len(batch)
+
+    def _observe_arrival(self, batch: StageBatch) -> None:
+        """For those who wait for it: a join of one input alone waits for nothing."""
+        if len(self.sources) > 1:
+            for name in self.runs:
+                self.wiring.spans.arrived(name, batch)
 
     def decoded(self, tp: TP, record: ConsumerRecord, headers: dict[str, bytes]) -> StageBatch:  # noqa: ARG002
         """The rows of a record that is no heartbeat. Raises WireError."""
@@ -202,7 +211,7 @@ class JoinStage(JoinWorker):
     def __init__(self, wiring: Wiring, group: ComponentGroup) -> None:
         inputs = inputs_of(wiring.pipeline, group.names)
         super().__init__(wiring, inputs, [wiring.topology.stage(name) for name in inputs])
-        self._group = group
+        self._group, self.runs = group, group.names
         runs = {name: partial(group.redriven, name) for name in group.names}
         self.redrive = StageRedrive(wiring, runs)
 

@@ -55,7 +55,7 @@ from topics.records import (
     decode,
     heartbeat_of,
 )
-from topics.redrive import RedriveRecord
+from topics.redrive import RedriveBatch
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class KeyedStage(Worker[KeyPartition]):
 
     async def process(self, fetch: Fetch) -> None:
         """Take in what was fetched, write what need not wait any more."""
-        started = time.perf_counter()
+        started, began_ns = time.perf_counter(), time.time_ns()
         for tp, records in fetch.records.items():
             await self._take_in(tp, records)
         outputs: dict[int, list[StageBatch]] = defaultdict(list)
@@ -138,9 +138,9 @@ class KeyedStage(Worker[KeyPartition]):
             # row, none of these may look as if it had been the one.
             first_outputs: dict[int, list[StageBatch]] = defaultdict(list)
             rows += await self._run(lane, own, due, first_outputs)
-            await self._write(first_outputs)
+            await self._write(first_outputs, began_ns)
             await self._take_back(lane, own)
-        await self._write(outputs)
+        await self._write(outputs, began_ns)
         for lane, own in self.states():
             await self._finish(lane, own)
         if fetch.records:
@@ -275,8 +275,11 @@ class KeyedStage(Worker[KeyPartition]):
         early = np.concatenate([due.early_rows() for due, _ in placed])
         return replace(batch, early=early) if early.any() else batch
 
-    async def _write(self, outputs: Mapping[int, Sequence[StageBatch]]) -> None:
+    async def _write(self, outputs: Mapping[int, Sequence[StageBatch]], began_ns: int) -> None:
         await all_done([self._writer.write(batches) for batches in outputs.values()])
+        for batches in outputs.values():
+            for batch in batches:
+                self.wiring.spans.processed(self._name, batch, began_ns)
 
     # -- after the outputs
 
@@ -352,9 +355,9 @@ class KeyedStage(Worker[KeyPartition]):
 
     # -- redriven events
 
-    async def _redriven(self, redrives: Sequence[RedriveRecord]) -> RedriveResult:
+    async def _redriven(self, redrives: RedriveBatch) -> RedriveResult:
         """What the component makes of redriven events of one lane, of those whose past is here."""
-        decoded = self._events.decode(redrives)
+        decoded = self._events.decode(redrives.events)
         refused: Refusals = {}
         windowed: dict[str, Column] = {}
         if len(decoded.valid):
@@ -363,15 +366,15 @@ class KeyedStage(Worker[KeyPartition]):
             redrives, refused = await with_their_past(
                 self, own.past, own.rewind, self._log(lane), redrives
             )
-            if not redrives:
+            if not len(redrives):
                 return RedriveResult(None, refused)
-            decoded = self._events.decode(redrives)
+            decoded = self._events.decode(redrives.events)
             windowed = own.past.of_redriven(self._plan, decoded, redrives)
         batch = Batch(rows=len(decoded.valid), columns=windowed)
         result = await self._writer.transform(batch, decoded.valid, len(redrives))
         failures = {
             failure.row: failure._replace(component=self._name) for failure in decoded.failures
         }
-        rows, first = source_rows(redrives, decoded), redrives[0]
-        output = self._writer.batch(first.partition, first.offset, rows, result, failures)
+        rows, first = source_rows(redrives.events, decoded), redrives.events[0]
+        output = self._writer.batch(redrives.partition, first.offset, rows, result, failures)
         return RedriveResult(output, refused)

@@ -9,28 +9,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from agents.recovery import check_continues, covered_from
-from agents.stages.source_events import SourceEvents, decode_events, is_backlog, source_rows
+from agents.stages.key_dealer import KeyDealer, dealt
+from agents.stages.source_events import SourceEvents, decode_events, is_backlog
 from agents.stages.stage_writer import BatchWriter
 from agents.workers import WORKER_RUN, Wiring, Worker, all_done
-from models.features import Ints, WindowPlan
+from models.features import Ints
 from topics.events import DecodedEvents, SourceDecoder
-from topics.pipeline import lane_of
-from topics.records import OUTCOME, BytesColumn, Heartbeat, ModelRef, StageBatch, outcome_schema
+from topics.pipeline import KEYED
+from topics.records import Heartbeat, StageBatch, outcome_schema
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 8192
 """Records of a partition: what was fetched of a burst may take as long as a stage may be silent."""
-_CODE = ModelRef("repartition", "", "code")
 
 
 class Repartition(Worker[dict[str, int]]):
@@ -43,7 +42,7 @@ class Repartition(Worker[dict[str, int]]):
     def __init__(self, wiring: Wiring, name: str) -> None:
         super().__init__(wiring, wiring.topology.sources_of(name))
         self._name = name
-        self._plan = WindowPlan(wiring.pipeline, name)
+        self._dealer = KeyDealer(wiring.pipeline, name)
         self._observed = SourceEvents(wiring, windows=False)
         self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
         self._outcomes = SourceDecoder(outcome_schema(wiring.pipeline), wiring.pipeline.partitions)
@@ -71,7 +70,7 @@ class Repartition(Worker[dict[str, int]]):
             })  # fmt: skip
 
     async def _deal(self, fetched: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
-        started = time.perf_counter()
+        started, began_ns = time.perf_counter(), time.time_ns()
         self.steps += 1  # it gets on, and may say so
         batches = [await self._decoded(tp, records) for tp, records in fetched.items()]
         lanes: list[list[StageBatch]] = [[] for _ in range(self.topology.partitions)]
@@ -80,6 +79,8 @@ class Repartition(Worker[dict[str, int]]):
                 lanes[lane].append(part)
         await all_done([self._write(lane, parts) for lane, parts in enumerate(lanes) if parts])
         for batch, _ in batches:
+            if batch.topic == self.topology.events:
+                self.wiring.spans.processed(self._name + KEYED, batch, began_ns)
             self.wiring.metrics.observe_rows(batch.present, batch.failures)
         for tp, records in fetched.items():
             after = records[-1].offset + 1
@@ -125,43 +126,9 @@ class Repartition(Worker[dict[str, int]]):
             self._observed.observe(records, decoded)
         else:
             self._tell_invalid_outcomes(tp, records, decoded)
-        entities = self._plan.entities(decoded.columns)
-        batch = self._batch(tp, records, decoded, entities, covers_from)
-        return batch, self._lanes(tp.partition, decoded.valid, entities, len(records))
-
-    def _batch(
-        self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents,
-        whose: Sequence[str], covers_from: int,
-    ) -> StageBatch:  # fmt: skip
-        """All records of the batch: what is kept of each, and whose past it belongs to."""
-        n, valid = len(records), decoded.valid
-        rows = source_rows(records, decoded)
-        rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
-        kept = (
-            self._plan.values(decoded.columns)
-            if tp.topic == self.topology.events
-            else decoded.columns[OUTCOME].astype(np.float64)[:, None]
-        )
-        present, values = np.zeros(n, np.bool_), np.zeros((n, kept.shape[1]))
-        present[valid], values[valid] = True, kept
-        entities = [b""] * n
-        for row, entity in zip(valid.tolist(), whose, strict=True):
-            entities[row] = entity.encode()
-        return StageBatch(
-            component=self._name, topic=tp.topic, partition=tp.partition, covers_from=covers_from,
-            rows=rows, present=present, output=values, signal=np.zeros(n, np.float32), model=_CODE,
-            failures=tuple(
-                failure._replace(component=self._name) for failure in decoded.failures
-            ),
-            entities=BytesColumn.of(entities),
-        )  # fmt: skip
-
-    def _lanes(self, partition: int, valid: Ints, whose: Sequence[str], n: int) -> Ints:
-        """Each record's partition of the key; what is invalid stays in its own."""
-        count = self.topology.partitions
-        lanes = np.full(n, partition % count, np.int64)
-        lanes[valid] = [lane_of(entity, count) for entity in whose]
-        return lanes
+        batch, lanes = self._dealer.batch(tp.topic, tp.partition, records, decoded, covers_from)
+        backlog = is_backlog(batch.rows.published_ms, self._deadline_ms)
+        return replace(batch, rows=replace(batch.rows, backlog=backlog)), lanes
 
     def _tell_invalid_outcomes(
         self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents
@@ -172,18 +139,3 @@ class Repartition(Worker[dict[str, int]]):
                 "%s[%d]@%d is no outcome, skipped: %s",
                 tp.topic, tp.partition, records[failure.row].offset, failure.reason,
             )  # fmt: skip
-
-
-def dealt(batch: StageBatch, lanes: Ints, count: int) -> Iterator[StageBatch]:
-    """The rows of each lane; each part still covers all offsets of the batch."""
-    entities = [] if batch.entities is None else batch.entities.items()
-    for lane in range(count):
-        rows = np.flatnonzero(lanes == lane)
-        place = {row: at for at, row in enumerate(rows.tolist())}
-        yield replace(
-            batch,
-            rows=batch.rows.picked(rows),
-            present=batch.present[rows], output=batch.output[rows], signal=batch.signal[rows],
-            failures=tuple(f._replace(row=place[f.row]) for f in batch.failures if f.row in place),
-            entities=BytesColumn.of([entities[row] for row in rows.tolist()]),
-        )  # fmt: skip

@@ -26,8 +26,8 @@ from topics.events import (
     SourceRecord,
     is_own,
 )
-from topics.records import Bools, BytesColumn, Rows
-from topics.redrive import RedriveRecord
+from topics.records import MAX_SOURCE_ID, ORIGIN_HEADER, Bools, BytesColumn, Rows
+from topics.redrive import RedrivenEvent
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +57,13 @@ async def decode_events(decoder: SourceDecoder, records: Sequence[SourceRecord])
     return DecodedEvents.concat(parts)
 
 
-def source_rows(records: Sequence[ConsumerRecord | RedriveRecord], decoded: DecodedEvents) -> Rows:
+def source_rows(records: Sequence[ConsumerRecord | RedrivenEvent], decoded: DecodedEvents) -> Rows:
     """The identity of source records."""
     n = len(records)
+    headers = [dict(record.headers) for record in records]
     # A traceparent has 55 bytes (W3C Trace Context); whatever else is in that header is dropped.
-    traces = [(dict(record.headers).get("traceparent") or b"")[:55]
-              for record in records]  # fmt: skip
+    traces = [(each.get("traceparent") or b"")[:55] for each in headers]
+    origins = [(each.get(ORIGIN_HEADER) or b"")[:MAX_SOURCE_ID] for each in headers]
     return Rows(
         offsets=offsets_of(records),
         published_ms=np.fromiter((record.timestamp for record in records), np.int64, n),
@@ -72,10 +73,11 @@ def source_rows(records: Sequence[ConsumerRecord | RedriveRecord], decoded: Deco
         keys=BytesColumn.of(decoded.keys),
         traces=BytesColumn.of(traces) if any(traces) else None,
         clipped=np.isin(np.arange(n), [*decoded.clipped]) if decoded.clipped else None,
+        origins=BytesColumn.of(origins) if any(origins) else None,
     )
 
 
-def offsets_of(records: Sequence[ConsumerRecord | RedriveRecord]) -> Ints:
+def offsets_of(records: Sequence[ConsumerRecord | RedrivenEvent]) -> Ints:
     """The source offset of each record (N,)."""
     return np.fromiter((record.offset for record in records), np.int64, len(records))
 

@@ -30,7 +30,7 @@ from models.component import Batch, Column
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents, SourceDecoder
 from topics.records import Rows
-from topics.redrive import RedriveRecord
+from topics.redrive import RedriveBatch
 from topics.transport import Fetch
 
 
@@ -154,22 +154,22 @@ class SourceStage(Worker[_Progress]):
         events = EventInput(batch, decoded.valid, failures)
         return StageInput(partition, covers_from, rows, events=events)
 
-    async def _redriven(self, redrives: Sequence[RedriveRecord]) -> RedriveResult:
+    async def _redriven(self, redrives: RedriveBatch) -> RedriveResult:
         """What the component makes of redriven events, of those whose past is here."""
         refused: Refusals = {}
-        partition, past = redrives[0].partition, None
+        partition, past = redrives.partition, None
         if self._snapshots is not None:
             progress = await self.state(partition)
             past, log_of = progress.past, TP(self.topology.events, partition)
             if past is None:
                 return RedriveResult(None)
             redrives, refused = await with_their_past(self, past, progress.rewind, log_of, redrives)
-        if not redrives:
+        if not len(redrives):
             return RedriveResult(None, refused)
-        decoded = self._decoder.decode(redrives)
+        decoded = self._decoder.decode(redrives.events)
         windowed = {} if past is None else past.of_redriven(self._plan, decoded, redrives)
-        rows = source_rows(redrives, decoded)
-        stage_input = self._stage_input(partition, redrives[0].offset, rows, decoded, windowed)
+        rows, first = source_rows(redrives.events, decoded), redrives.events[0]
+        stage_input = self._stage_input(partition, first.offset, rows, decoded, windowed)
         return RedriveResult(await self._group.only(self._name, stage_input), refused)
 
     def _windowed(

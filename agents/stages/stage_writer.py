@@ -125,10 +125,11 @@ class StageWriter:
 
     async def write(self, batches: Sequence[StageBatch]) -> None:
         """Write batches of one source partition; each is a record (several if it is large)."""
-        partition = batches[0].partition
+        partition, began_ns = batches[0].partition, time.time_ns()
         for part in await self._records.write(partition, batches):
             self._wiring.metrics.observe_rows(part.present, part.failures)
         for batch in batches:
+            self._wiring.spans.sent(self.topic, batch, began_ns)
             self.pulse.wrote(partition, batch.lane, batch.covers_to)
             if len(batch):
                 self._active.starts.written(batch.model, partition, int(batch.rows.offsets[0]))

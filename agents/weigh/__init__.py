@@ -6,7 +6,7 @@ decision and with what score; `decision_records` and `dead_letters` write the en
 """
 
 from agents.weigh.decision_records import Weights
-from agents.weigh.decision_rule import ActiveDecisionRule, DecisionRule
+from agents.weigh.decision_rule import ActiveDecisionRule, DecisionRule, Scorer
 from agents.weigh.weigher import Weigher
 
-__all__ = ["ActiveDecisionRule", "DecisionRule", "Weigher", "Weights"]
+__all__ = ["ActiveDecisionRule", "DecisionRule", "Scorer", "Weigher", "Weights"]

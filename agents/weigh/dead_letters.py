@@ -7,8 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-import numpy as np
-
 from agents.redrive import DeadLetterWriter
 from agents.workers import TailReader, Wiring, ranges
 from topics.kafka import Record
@@ -37,7 +35,7 @@ class DeadLetters:
         if causes:
             async with self._writing:
                 await self._write(partition, rows, causes)
-            self._wiring.metrics.observe_ends(np.zeros(0), 0, causes)
+            self._wiring.metrics.observe_dead(causes)
 
     async def _write(self, partition: int, rows: Rows, causes: Sequence[Failure]) -> None:
         now_ms = int(time.time() * 1000)

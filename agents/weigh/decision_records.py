@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
-from agents.join import JoinedRows
+from agents.join import JoinedRows, StageRows
 from models.onnx.weighed_models import DigestsByComponent
 from models.weighting import WeightedScores
 from topics.kafka import Headers, Record
@@ -20,10 +19,15 @@ from topics.records import (
     DECISION_SCHEMA,
     Bools,
     Ints,
+    Provenance,
+    Source,
     rfc3339_time,
     rfc3339_times,
     source_id,
 )
+
+_BY_SCORE, _BY_LATENESS = "score", "late"
+_NONE = orjson.Fragment(b"{}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +39,23 @@ class Weights:
     """0 for weights fixed in the pipeline file."""
     learned_for: DigestsByComponent = field(default_factory=dict)
     """Component → digests of the models that they hold for; none of weights that are fixed."""
+    digest: str | None = None
+    """Of the card of learned weights."""
 
 
 class DecisionWriter:
     """Writes `topics.records.decision.Decision` records of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, weights: Weights) -> None:
+    def __init__(
+        self, pipeline: Pipeline, weights: Weights, provenance: Provenance | None = None
+    ) -> None:
         policy = pipeline.policy
         self._pipeline = pipeline.name
         self._events = Topology.of(pipeline).events
         self._weights = weights
         self._policy = f"{pipeline.name}@{policy.version}"
+        named = {} if provenance is None else provenance.model_dump(exclude_defaults=True)
+        self._provenance = {"provenance": orjson.Fragment(orjson.dumps(named))} if named else {}
         self._decisions = [policy.otherwise, *policy.thresholds]
         self._fallback = pipeline.weighting.fallback
         self._thresholds = np.array(list(policy.thresholds.values()))
@@ -56,30 +66,51 @@ class DecisionWriter:
             ("ce_source", f"anabranch/{pipeline.name}".encode()),
         ]
 
+    def kinds(self, scores: NDArray[np.float64], fallback: Bools) -> dict[tuple[str, str], int]:
+        """What is decided at these scores (N,), and by what → how often; those that never are, too.
+
+        Where a row is *fallback* (N,) it is the pipeline file's decision for what is late.
+        """
+        reached = np.searchsorted(self._thresholds, scores[~fallback], "right")
+        counts = np.bincount(reached, minlength=len(self._decisions)).tolist()
+        kinds = {(name, _BY_SCORE): n for name, n in zip(self._decisions, counts, strict=True)}
+        if self._fallback is not None:
+            kinds[self._fallback, _BY_LATENESS] = int(fallback.sum())
+        return kinds
+
+    def decision_at(self, score: float | None) -> str | None:
+        """What is decided at a score; without one, what the file has for what is late."""
+        if score is None:
+            return self._fallback
+        return self._decisions[int(np.searchsorted(self._thresholds, score, "right"))]
+
     def records(
         self,
         partition: int,
         joined: JoinedRows,
         rows: Ints,
         weighed: WeightedScores,
-        now_ms: int,
+        now_ms: int | Ints,
         *,
         attempt: int = 1,
         fallback: Bools | None = None,
     ) -> Iterator[Record]:
         """The decision records of *rows*, in order; a later *attempt* is named in a header.
 
+        All are decided at *now_ms*, or each of N at its own time.
         Rows that are *fallback* (N,) get the pipeline file's decision for what is late.
         """
         keys, ids = joined.rows.keys.items(), joined.rows.ids.items()
         traces = joined.rows.traces.items() if joined.rows.traces is not None else None
+        origins = joined.rows.origins.items() if joined.rows.origins is not None else None
+        marked = _marked_rows(joined)
         offsets, times = joined.rows.offsets.tolist(), rfc3339_times(joined.rows.event_time_ms)
         latencies = np.maximum(now_ms - joined.rows.published_ms, 0).tolist()
         scores = weighed.scores.tolist()
         reached = np.searchsorted(self._thresholds, weighed.scores, "right").tolist()
         stages = _StageColumns(joined, weighed)
-        decided_at = rfc3339_time(now_ms)
-        fixed_headers = [("ce_time", decided_at.encode()), *self._fixed_headers]
+        written_ms, decided_at, ce_times = _times_of(now_ms, len(offsets))
+        fixed_headers = [*self._fixed_headers]
         if attempt > 1:
             fixed_headers.append((ATTEMPT_HEADER, b"%d" % attempt))
         late = np.zeros(len(offsets), np.bool_) if fallback is None else fallback
@@ -87,63 +118,104 @@ class DecisionWriter:
             contributions, missing = stages.row(row)
             is_late = bool(late[row])
             source = {"topic": self._events, "partition": partition, "offset": offsets[row]}
+            origin = Source.of(origins[row]) if origins is not None else None
             value = orjson.dumps({
                 "schema": DECISION_SCHEMA,
                 "event_id": ids[row].decode(errors="replace"),
                 "pipeline": self._pipeline,
                 "decision": self._fallback if is_late else self._decisions[reached[row]],
-                "decided_by": "late" if is_late else "score",
+                "decided_by": _BY_LATENESS if is_late else _BY_SCORE,
                 "score": None if is_late else scores[row],
-                "contributions": {} if is_late else contributions,
+                "contributions": _NONE if is_late else contributions,
                 "degraded": bool(missing),
                 "missing": [*missing],
                 "missing_because": missing,
                 "weights": self._weights.version,
                 "policy": self._policy,
+                **self._provenance,
+                **marked.get(row, {}),
                 "source": source,
+                **({} if origin is None else {"origin": origin.model_dump()}),
                 "event_time": times[row],
-                "decided_at": decided_at,
+                "decided_at": decided_at[row],
                 "latency_ms": latencies[row],
             })  # fmt: skip
             ce_id = source_id(self._events, partition, offsets[row]).encode()
-            headers = [("ce_id", ce_id), *fixed_headers]
+            headers = [("ce_id", ce_id), ce_times[row], *fixed_headers]
             if traces is not None and traces[row]:
                 headers.append(("traceparent", traces[row]))
-            yield Record(keys[row], value, now_ms, headers)
+            yield Record(keys[row], value, written_ms[row], headers)
+
+
+def _times_of(
+    now_ms: int | Ints, n: int
+) -> tuple[Sequence[int], Sequence[str], Sequence[tuple[str, bytes]]]:
+    """When N rows are decided: in milliseconds, as text, and as a header."""
+    if isinstance(now_ms, int):
+        text = rfc3339_time(now_ms)
+        return [now_ms] * n, [text] * n, [("ce_time", text.encode())] * n
+    texts = rfc3339_times(now_ms)
+    return now_ms.tolist(), texts, [("ce_time", text.encode()) for text in texts]
+
+
+def _marked_rows(joined: JoinedRows) -> dict[int, dict[str, bool]]:
+    """What there is to say of the few rows that are odd."""
+    marked: dict[int, dict[str, bool]] = {}
+    for name, rows in (("early", joined.early), ("clipped", joined.rows.clipped)):
+        for row in [] if rows is None else np.flatnonzero(rows).tolist():
+            marked.setdefault(row, {})[name] = True
+    return marked
 
 
 class _StageColumns:
-    """Contributions by row: arrays turned into lists once, read many times."""
+    """Contributions by row, as JSON: what they have in numbers is written column by column."""
 
     def __init__(self, joined: JoinedRows, weighed: WeightedScores) -> None:
         self._stages = [
             (
                 name,
                 stage.present.tolist(),
-                stage.signal.astype(np.float64).tolist(),
-                weighed.weights[:, column].tolist(),
-                weighed.contributions[:, column].tolist(),
-                [run.start for run in stage.models],
-                [run.model._asdict() for run in stage.models],
+                _contribution_texts(name, stage, weighed, column),
                 stage.delivered.tolist(),
                 stage.unanswered,
             )
             for column, (name, stage) in enumerate(joined.stages.items())
         ]
 
-    def row(self, row: int) -> tuple[dict[str, Any], dict[str, str]]:
+    def row(self, row: int) -> tuple[orjson.Fragment, dict[str, str]]:
         """The contributions of a row by stage, and the stages that are missing, each with why."""
-        contributions: dict[str, Any] = {}
+        contributions: list[bytes] = []
         missing: dict[str, str] = {}
-        for name, present, signals, weights, shares, starts, models, answered, why in self._stages:
-            if not present[row]:
+        for name, present, texts, answered, why in self._stages:
+            if present[row]:
+                contributions.append(texts[row])
+            else:
                 missing[name] = "failed" if answered[row] else why
-                continue
-            model = models[0] if len(models) == 1 else models[bisect_right(starts, row) - 1]
-            contributions[name] = {
-                "signal": signals[row],
-                "weight": weights[row],
-                "contribution": shares[row],
-                **model,
-            }
-        return contributions, missing
+        return orjson.Fragment(b"{" + b",".join(contributions) + b"}"), missing
+
+
+def _contribution_texts(
+    name: str, stage: StageRows, weighed: WeightedScores, column: int
+) -> list[bytes]:
+    """What a stage contributes to each of N rows, as a member of a JSON object."""
+    begin = orjson.dumps(name) + b':{"signal":'
+    ends = [b"," + orjson.dumps(run.model._asdict())[1:] for run in stage.models] or [b"}"]
+    starts = np.array([run.start for run in stage.models] or [0])
+    n = len(stage.present)
+    model = np.maximum(starts.searchsorted(np.arange(n), "right") - 1, 0).tolist()
+    return [
+        b"".join((
+            begin, signal, b',"weight":', weight, b',"contribution":', share, ends[model_of_row],
+        ))
+        for signal, weight, share, model_of_row in zip(
+            _number_texts(stage.signal.astype(np.float64)),
+            _number_texts(weighed.weights[:, column]),
+            _number_texts(weighed.contributions[:, column]),
+            model, strict=True,
+        )
+    ]  # fmt: skip
+
+
+def _number_texts(numbers: NDArray[np.float64]) -> list[bytes]:
+    """Each of *numbers* (N,) as JSON has it."""
+    return orjson.dumps(numbers.tolist())[1:-1].split(b",") if len(numbers) else []

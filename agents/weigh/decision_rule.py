@@ -12,11 +12,15 @@ import numpy as np
 from agents.components import VersionStarts
 from agents.join import ERRORS, JoinedRows
 from agents.weigh.decision_records import DecisionWriter, Weights
+from models.arrays import Floats32
 from models.onnx.weighed_models import DigestsByComponent
+from models.registry import digest_of
 from models.weighting import WeightedScores, combine
-from topics.pipeline import Pipeline, Policy
-from topics.records import Bools, Failure, Ints
+from topics.pipeline import Pipeline, PipelineFile, Policy
+from topics.records import Bools, Failure, Ints, Provenance
 
+MISSING_BECAUSE = ("failed", *ERRORS)
+"""Why a decision lacks a stage, as decision records say."""
 _EPSILON = 1e-9
 """A quorum of 0.3 is reached by weights of 0.1 and 0.2."""
 
@@ -58,6 +62,10 @@ class Scorer:
             return np.asarray(present.all(axis=1))
         return np.asarray(present @ self._alpha >= self._share - _EPSILON)
 
+    def weigh(self, signals: Floats32, present: Bools) -> WeightedScores:
+        """The scores of *signals* (N, S), of which those that are *present* (N, S) count."""
+        return combine(signals, present, self._alpha)
+
     def score(self, joined: JoinedRows) -> RowScores:
         """Weigh the rows."""
         stages = list(joined.stages.values())
@@ -73,7 +81,7 @@ class Scorer:
             fallback |= lacking & ~self.quorum(present)
             fallback &= joined.rows.offsets <= joined.overdue_to
         decidable = self.quorum(present) | fallback
-        return RowScores(present, decidable, fallback, combine(signals, present, self._alpha))
+        return RowScores(present, decidable, fallback, self.weigh(signals, present))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +94,22 @@ class DecisionRule:
     decisions: DecisionWriter
 
     @classmethod
-    def of(cls, pipeline: Pipeline, weights: Weights, policy: Policy | None = None) -> DecisionRule:
-        """The rule by which *pipeline* decides; its own policy without another."""
-        policy = policy or pipeline.policy
-        pipeline = pipeline.model_copy(update={"policy": policy})
-        return cls(weights, policy, Scorer(pipeline, weights), DecisionWriter(pipeline, weights))
+    def of(
+        cls, file: PipelineFile, weights: Weights, policy: Policy | None = None, *,
+        named: bool = True,
+    ) -> DecisionRule:  # fmt: skip
+        """The rule by which the pipeline of *file* decides; its own policy without another.
+
+        Decisions say all that it consists of, unless that is not to be *named*.
+        """
+        policy = policy or file.pipeline.policy
+        pipeline = file.pipeline.model_copy(update={"policy": policy})
+        provenance = Provenance(
+            pipeline_file=digest_of(file.content), policy=digest_of(policy.content),
+            weights=weights.digest, no_deadline=file.no_deadline,
+        )  # fmt: skip
+        writer = DecisionWriter(pipeline, weights, provenance if named else None)
+        return cls(weights, policy, Scorer(pipeline, weights), writer)
 
     @property
     def versions(self) -> tuple[int, int]:
@@ -128,6 +147,16 @@ def rows_of_other_models(joined: JoinedRows, learned_for: DigestsByComponent) ->
             if run.model.digest not in digests
         )
     return counts
+
+
+def stages_missing(joined: JoinedRows, present: Bools, rows: Ints) -> dict[tuple[str, str], int]:
+    """A stage, and why it is missing → of how many of *rows*, which have those *present* (N, S)."""
+    counts: dict[tuple[str, str], int] = {}
+    for (name, stage), has in zip(joined.stages.items(), present.T, strict=True):
+        failed = int((~has & stage.delivered[rows]).sum())
+        unanswered = int((~has).sum()) - failed
+        counts |= {(name, "failed"): failed, (name, stage.unanswered): unanswered}
+    return {why: count for why, count in counts.items() if count}
 
 
 def causes_of_death(joined: JoinedRows, scores: RowScores, rows: Ints) -> list[Failure]:

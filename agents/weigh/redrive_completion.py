@@ -19,25 +19,24 @@ from agents.redrive import (
     AttemptEndings,
     ComponentRedrive,
     DeadLetterWriter,
+    groups_of,
     joined_rows,
-    split_batch,
 )
 from agents.weigh.decision_rule import ActiveDecisionRule, causes_of_death
 from agents.workers import TailReader, Wiring, all_done, ranges
 from topics.errors import WireError
 from topics.kafka import Record
 from topics.pipeline import WEIGH
-from topics.records import Failure, Original
+from topics.records import Failure, Ints, Original
 from topics.records import dead_letter as dead_letters
 from topics.records.dead_letter import dead_letter
 from topics.redrive import (
     Ending,
-    RedriveHeader,
-    RedriveRecord,
+    RedriveBatch,
+    RedrivenEvent,
     encode_redrive,
     is_summary,
     next_component,
-    redrive_header,
 )
 
 TOO_LARGE = "RecordTooLarge"
@@ -84,36 +83,33 @@ class RedriveCompletion(ComponentRedrive):
         self._subjects.clear()
 
     def is_for_us(self, record: ConsumerRecord) -> bool:
-        """It is to be ended, or addressed to nobody; or it is a summary, or no redrive record."""
+        """It is to be ended, or addressed to nobody; or it tells of ends, or is no such record."""
         component = next_component(record.headers)
-        if component is not None:
-            return component == WEIGH or not self.route.knows(component)
-        try:
-            return redrive_header(record.headers).end is None
-        except WireError:
-            return True
+        return component in (None, WEIGH) or not self.route.knows(component)
 
-    async def run(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+    def arrival(self, record: ConsumerRecord) -> Arrival | None:
+        """What is to be done of a record; what tells of ends is taken note of."""
+        if is_summary(record.headers):
+            if record.partition in self._endings:
+                self._endings[record.partition].read_back(record)
+            return None
+        arrival = super().arrival(record)
+        return arrival if arrival is not None and arrival.batch.end is None else None
+
+    async def run(self, partition: int, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
         """End what is addressed here; what is addressed to nobody goes on to who is next."""
-        partition, aside = records[0].partition, list[ConsumerRecord]()
-        summaries = [record for record in records if is_summary(record.headers)]
-        for record in summaries:
-            if partition in self._endings:
-                self._endings[partition].read_back(record)
-        redrives, bad = self.parse([record for record in records if record not in summaries])
-        for record, exc in bad:
-            self.skip(record, exc)
-        left = [pair for pair in redrives if pair[1].header.next == WEIGH]
-        ends = await self._endings_of(partition, left) if left else None
+        here = [arrival for arrival in arrivals if arrival.batch.next == WEIGH]
+        for arrival in arrivals:
+            if arrival.batch.next != WEIGH:
+                await self.pass_on(arrival.batch)
+        if not here:
+            return ()
+        ends = await self._endings_of(partition, here)
         if ends is None:
-            aside, left = [record for record, _ in left], []
-        while left and ends is not None:
-            _, some, left = split_batch(left)
-            await self._end(partition, ends, some)
-        unaddressed = [redrive for _, redrive in redrives if redrive.header.next != WEIGH]
-        if unaddressed:
-            await self.pass_on([self.route.onward(redrive) for redrive in unaddressed])
-        return aside
+            return here
+        for group in groups_of(here):
+            await self._end(partition, ends, group.batch)
+        return ()
 
     async def _endings_of(
         self, partition: int, arrivals: Sequence[Arrival]
@@ -125,7 +121,7 @@ class RedriveCompletion(ComponentRedrive):
         if partition in self._endings:
             return self._endings[partition]
         if partition not in self._reading:
-            since_ms = min(record.timestamp for record, _ in arrivals)
+            since_ms = min(arrival.written_ms for arrival in arrivals)
             reading = AttemptEndings.read(self._tail, self.wiring.topology, partition, since_ms)
             self._reading[partition] = asyncio.create_task(reading)
             await asyncio.sleep(0)
@@ -134,29 +130,24 @@ class RedriveCompletion(ComponentRedrive):
         self._endings[partition] = await self._reading.pop(partition)
         return self._endings[partition]
 
-    async def _end(self, partition: int, ends: AttemptEndings, arrivals: Sequence[Arrival]) -> None:
-        """End redrive records about different events, by ascending offset."""
-        now_ms = int(time.time() * 1000)
-        letters = await self._dead_letters(
-            partition, [redrive.header.letter for _, redrive in arrivals]
-        )
-        known = ends.of([redrive.header for _, redrive in arrivals])
-        output, ending = _Output(), list[Arrival]()
-        for (record, redrive), attempts in zip(arrivals, known, strict=True):
-            try:
-                _check_letter(redrive.header, letters)
-                end = _end_of(redrive.header, attempts)
-            except WireError as exc:
-                self.skip(record, exc)
-                continue
-            if end is None:
-                ending.append((record, redrive))
-            elif not ends.has_ending_record(redrive.header):
-                self._add_ending_record(ends, redrive, end, output, now_ms)
-        for redrive, end in await self._ends_of(partition, ending, output, now_ms):
-            ends.add(redrive.header, end)
-            self._add_ending_record(ends, redrive, end, output, now_ms)
-            self.wiring.metrics.observe_redriven(end)
+    async def _end(self, partition: int, ends: AttemptEndings, batch: RedriveBatch) -> None:
+        """End the attempts at different events."""
+        now_ms, output = int(time.time() * 1000), _Output()
+        letters = await self._dead_letters(partition, [event.letter for event in batch.events])
+        rows, ended = self._due(ends, batch, letters)
+        if len(rows):
+            ending = batch.picked(rows)
+            for end, offsets in self._ended(ending, output, now_ms, await self._originals(ending)):
+                ended[end] += offsets
+                for row in np.flatnonzero(np.isin(batch.offsets, offsets)).tolist():
+                    ends.add(batch.events[row], end)
+                self.wiring.metrics.observe_redriven(end, len(offsets))
+        for end, offsets in ended.items():
+            if offsets:
+                some = batch.picked(np.flatnonzero(np.isin(batch.offsets, offsets)))
+                output.endings.append(encode_redrive(some.ending(end), now_ms))
+                for event in some.events:
+                    ends.add_ending_record(event)
         if (summary := ends.summary(now_ms)) is not None:
             output.endings.append(summary)
         # The ending record last: what a crash leaves without one `AttemptEndings.read` finds.
@@ -167,62 +158,77 @@ class RedriveCompletion(ComponentRedrive):
         ])  # fmt: skip
         await self._write(topology.redrive, partition, output.endings)
 
-    def _add_ending_record(
-        self,
-        ends: AttemptEndings,
-        redrive: RedriveRecord,
-        end: Ending,
-        output: _Output,
-        now_ms: int,
-    ) -> None:
-        output.endings.append(encode_redrive(redrive.ending(end), now_ms))
-        ends.add_ending_record(redrive.header)
+    def _due(
+        self, ends: AttemptEndings, batch: RedriveBatch, letters: Mapping[int, _Subject]
+    ) -> tuple[Ints, dict[Ending, list[int]]]:
+        """Rows whose attempts are to end now, and source offsets of those that have without a word.
+
+        The others are refused, or have ended for all to see.
+        """
+        rows, refused = list[int](), dict[int, WireError]()
+        untold: dict[Ending, list[int]] = {"decision": [], "dead-letter": []}
+        ends_of = ends.of(batch.offsets)
+        for row, (event, attempts) in enumerate(zip(batch.events, ends_of, strict=True)):
+            try:
+                _check_letter(batch.topic, event, letters)
+                end = _end_of(event, attempts)
+            except WireError as exc:
+                refused[event.offset] = exc
+                continue
+            if end is None:
+                rows.append(row)
+            elif not ends.has_ending_record(event):
+                untold[end].append(event.offset)
+        self.refuse(batch, refused)
+        return np.array(rows, np.int64), untold
 
     async def _write(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         if records:
             await self.wiring.app.writer.write(topic, partition, records)
 
-    async def _ends_of(
-        self, partition: int, ending: Sequence[Arrival], output: _Output, now_ms: int
-    ) -> list[tuple[RedriveRecord, Ending]]:
-        """How redrive records end; their decisions and dead letters are added to *written*."""
-        ended: list[tuple[RedriveRecord, Ending]] = []
-        refused = [redrive for _, redrive in ending if redrive.refused is not None]
-        originals = await self._originals(partition, [redrive.offset for redrive in refused])
-        for redrive in refused:
-            cause = Failure(0, WEIGH, TOO_LARGE, redrive.refused or "")
-            original = originals.get(redrive.offset)
-            output.dead_letters.append(_letter(cause, redrive, original, now_ms))
-            ended.append((redrive, "dead-letter"))
-        whole = [redrive for _, redrive in ending if redrive.refused is None]
-        redrives, joined, bad = joined_rows(whole, self.wiring.pipeline.weighting.inputs)
-        for record, redrive in ending:
-            if redrive.offset in bad:
-                self.skip(record, bad[redrive.offset])
-        if joined is None:
-            return ended
+    def _ended(
+        self,
+        batch: RedriveBatch,
+        output: _Output,
+        now_ms: int,
+        originals: Mapping[int, Original],
+    ) -> list[tuple[Ending, list[int]]]:
+        """How attempts end, by source offset; their decisions and dead letters go to *output*."""
+        if batch.refused is not None:
+            for event in batch.events:
+                cause = Failure(0, WEIGH, TOO_LARGE, batch.refused)
+                original = originals.get(event.offset)
+                output.dead_letters.append(_letter(cause, batch.topic, event, original, now_ms))
+            return [("dead-letter", batch.offsets.tolist())]
+        try:
+            joined = joined_rows(batch, self.wiring.pipeline.weighting.inputs)
+        except WireError as exc:
+            self.refuse(batch, {event.offset: exc for event in batch.events})
+            return []
         rule = self._active_rule.rule
         scores = rule.scorer.score(joined)
-        attempts = np.array([redrive.header.attempt for redrive in redrives])
-        for attempt in np.unique(attempts).tolist():
-            rows = np.flatnonzero(scores.decidable & (attempts == attempt))
+        for attempt in np.unique(batch.attempts).tolist():
+            rows = np.flatnonzero(scores.decidable & (batch.attempts == attempt))
             output.decisions += rule.decisions.records(
-                partition, joined, rows, scores.weighed, now_ms, attempt=attempt
+                batch.partition, joined, rows, scores.weighed, now_ms, attempt=attempt
             )
-            ended += [(redrives[row], "decision") for row in rows.tolist()]
         for cause in causes_of_death(joined, scores, np.flatnonzero(~scores.decidable)):
-            redrive = redrives[cause.row]
-            original = (redrive.key, redrive.value, redrive.headers)
-            output.dead_letters.append(_letter(cause, redrive, original, now_ms))
-            ended.append((redrive, "dead-letter"))
-        return ended
+            event = batch.events[cause.row]
+            original = (event.key, event.value, event.headers)
+            output.dead_letters.append(_letter(cause, batch.topic, event, original, now_ms))
+        return [
+            ("decision", batch.offsets[scores.decidable].tolist()),
+            ("dead-letter", batch.offsets[~scores.decidable].tolist()),
+        ]
 
-    async def _originals(self, partition: int, offsets: Sequence[int]) -> dict[int, Original]:
-        """The source records, by offset, of redrive records that came without them."""
-        topic, originals = self.wiring.topology.events, dict[int, Original]()
-        for offset in offsets:
-            for record in await self._tail.between(topic, partition, offset, offset + 1):
-                originals[offset] = (record.key, record.value, record.headers)
+    async def _originals(self, batch: RedriveBatch) -> dict[int, Original]:
+        """The source records, by offset, of events that came without them."""
+        originals = dict[int, Original]()
+        if batch.refused is not None:
+            for event in batch.events:
+                at = event.offset
+                for record in await self._tail.between(batch.topic, batch.partition, at, at + 1):
+                    originals[at] = (record.key, record.value, record.headers)
         return originals
 
     async def _dead_letters(self, partition: int, offsets: Sequence[int]) -> Mapping[int, _Subject]:
@@ -251,23 +257,22 @@ class RedriveCompletion(ComponentRedrive):
 
 
 def _letter(
-    cause: Failure, redrive: RedriveRecord, original: Original | None, now_ms: int
+    cause: Failure, topic: str, event: RedrivenEvent, original: Original | None, now_ms: int
 ) -> Record:
-    source = redrive.header.source
     return dead_letter(
-        cause, (source.topic, source.partition, source.offset), original, now_ms,
-        published_ms=redrive.header.published_ms, attempt=redrive.header.attempt,
+        cause, (topic, event.partition, event.offset), original, now_ms,
+        published_ms=event.timestamp, attempt=event.attempt,
     )  # fmt: skip
 
 
-def _end_of(header: RedriveHeader, attempts: Mapping[int, Ending]) -> Ending | None:
+def _end_of(event: RedrivenEvent, attempts: Mapping[int, Ending]) -> Ending | None:
     """How this attempt has ended, by all *attempts* that have; None when it is to be ended now.
 
     Raises WireError when a later one has, or when the event has its decision.
     """
-    if header.attempt in attempts:
-        return attempts[header.attempt]
-    if "decision" in attempts.values() or max(attempts, default=1) > header.attempt:
+    if event.attempt in attempts:
+        return attempts[event.attempt]
+    if "decision" in attempts.values() or max(attempts, default=1) > event.attempt:
         raise WireError("not a redrive record any more: its event has ended by another attempt")
     return None
 
@@ -280,14 +285,14 @@ def _subject_of(letter: ConsumerRecord) -> _Subject:
         return ()
 
 
-def _check_letter(header: RedriveHeader, letters: Mapping[int, _Subject]) -> None:
-    """Raise WireError unless the redrive record is about what its dead letter says is dead."""
-    if header.letter not in letters:
+def _check_letter(topic: str, event: RedrivenEvent, letters: Mapping[int, _Subject]) -> None:
+    """Raise WireError unless the event is what its dead letter says is dead."""
+    if event.letter not in letters:
         raise WireError("not a redrive record: there is no such dead letter")
-    subject, of = letters[header.letter], header.source
+    subject = letters[event.letter]
     if subject is None:
         return
     if not subject:
         raise WireError("not a redrive record: its dead letter is none")
-    if subject != (of.topic, of.partition, of.offset, header.attempt - 1):
+    if subject != (topic, event.partition, event.offset, event.attempt - 1):
         raise WireError("not a redrive record: its dead letter is about another event or attempt")

@@ -8,6 +8,8 @@ decisions; after a crash the tails of both topics say which rows have ended.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
@@ -15,14 +17,23 @@ from faust.types import TP
 
 from agents.join import JoinedRows, Moment, PartitionJoin
 from agents.recovery import DeadRows, check_continues, last_decision
+from agents.spans import RowEnd
 from agents.stages import JoinWorker, source_rows
 from agents.weigh.dead_letters import DeadLetters
-from agents.weigh.decision_rule import ActiveDecisionRule, causes_of_death, rows_of_other_models
+from agents.weigh.decision_rule import (
+    MISSING_BECAUSE,
+    ActiveDecisionRule,
+    DecisionRule,
+    RowScores,
+    causes_of_death,
+    rows_of_other_models,
+    stages_missing,
+)
 from agents.weigh.redrive_completion import RedriveCompletion
-from agents.workers import Wiring
+from agents.workers import Ends, Wiring
 from topics.events import SourceDecoder
-from topics.pipeline import EVENTS, Pipeline
-from topics.records import ModelRef, StageBatch
+from topics.pipeline import EVENTS, WEIGH, Pipeline
+from topics.records import Failure, Ints, ModelRef, StageBatch
 
 
 def hears_of_events(pipeline: Pipeline) -> bool:
@@ -39,6 +50,8 @@ def hears_of_events(pipeline: Pipeline) -> bool:
 class Weigher(JoinWorker):
     """Joins all weighted stages, weighs them, writes decisions and dead letters."""
 
+    runs = (WEIGH,)
+
     def __init__(self, wiring: Wiring, active_rule: ActiveDecisionRule) -> None:
         weighting, topology = wiring.pipeline.weighting, wiring.topology
         if hears_of_events(wiring.pipeline):
@@ -52,6 +65,8 @@ class Weigher(JoinWorker):
         self._active_rule = active_rule
         wiring.metrics.observe_late_answers(0)  # a series that is there can be alerted on
         wiring.metrics.observe_other_models(dict.fromkeys(inputs, 0))
+        wiring.metrics.observe_dead(())
+        wiring.metrics.observe_decisions(self._none_yet(inputs))
         self.redrive = RedriveCompletion(wiring, self.tail, active_rule)
         self._dead_letters = DeadLetters(wiring, self.tail)
         self._dead = DeadRows(self.tail, topology.dead_letters)
@@ -86,7 +101,7 @@ class Weigher(JoinWorker):
 
     async def emit(self, partition: int, joined: JoinedRows) -> None:
         """End the joined rows: dead letters first, then decisions."""
-        rule = self._active_rule.rule
+        rule, began_ns = self._active_rule.rule, time.time_ns()
         scores = rule.scorer.score(joined)
         # A row that died before a crash stays dead, even if it is complete this time.
         dead = self._dead.among(partition, joined.rows.offsets)
@@ -95,18 +110,60 @@ class Weigher(JoinWorker):
         await self._dead_letters.write(partition, joined.rows, causes)
         now_ms = int(time.time() * 1000)
         rows = np.flatnonzero(scores.decidable & ~dead)
+        outgoing = replace(joined, rows=self.wiring.spans.outgoing(partition, joined.rows))
         records = rule.decisions.records(
-            partition, joined, rows, scores.weighed, now_ms, fallback=scores.fallback
+            partition, outgoing, rows, scores.weighed, now_ms, fallback=scores.fallback
         )
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
+        self._record_ends(partition, joined, scores, rows, causes, began_ns)
         if len(rows):
             self._active_rule.decided(rule, partition, int(joined.rows.offsets[rows[0]]))
         self._dead.forget(partition, int(joined.rows.offsets[-1]))
-        latencies = (now_ms - joined.rows.published_ms[rows]) / 1000
-        degraded = int((~scores.present[rows].all(axis=1)).sum())
         self.wiring.flow_control.decided(partition, int(joined.rows.offsets[-1]))
-        self.wiring.metrics.observe_ends(latencies, degraded, [])
+        self.wiring.metrics.observe_decisions(_ends(rule, joined, scores, rows, now_ms))
         if others := rows_of_other_models(joined, rule.weights.learned_for):
             self.wiring.metrics.observe_other_models(others)
         waiting = sum(join.pending_rows for _, join in self.states())
         self.wiring.metrics.observe_join(waiting, joined.unaccounted)
+
+    def _record_ends(
+        self, partition: int, joined: JoinedRows, scores: RowScores, decided: Ints,
+        causes: Sequence[Failure], began_ns: int,
+    ) -> None:  # fmt: skip
+        """Tell of *decided* rows, and of those that died of *causes*, whose spans are recorded."""
+        dead = {cause.row: cause.error for cause in causes}
+        decisions = self._active_rule.rule.decisions
+
+        def end(row: int) -> RowEnd:
+            if row in dead:
+                return RowEnd(None, None, dead[row])
+            score = None if scores.fallback[row] else float(scores.weighed.scores[row])
+            degraded = not scores.present[row].all()
+            return RowEnd(decisions.decision_at(score), score, None, degraded)
+
+        self.wiring.spans.ended(partition, joined.rows, [*decided.tolist(), *dead], began_ns, end)
+
+    def _none_yet(self, inputs: Sequence[str]) -> Ends:
+        """No decision of any kind, and no stage that any lacks."""
+        nothing = np.zeros(0)
+        return Ends(
+            latencies_s=nothing, degraded=0, scores=nothing,
+            kinds=self._active_rule.rule.decisions.kinds(nothing, np.zeros(0, np.bool_)),
+            missing={(name, reason): 0 for name in inputs for reason in MISSING_BECAUSE},
+        )  # fmt: skip
+
+
+def _ends(
+    rule: DecisionRule, joined: JoinedRows, scores: RowScores, rows: Ints, now_ms: int
+) -> Ends:
+    """What there is to say of *rows*, which were decided at *now_ms* (milliseconds since 1970)."""
+    fallback = scores.fallback[rows]
+    present = scores.present[rows]
+    degraded = int((~present.all(axis=1)).sum())
+    return Ends(
+        latencies_s=(now_ms - joined.rows.published_ms[rows]) / 1000,
+        degraded=degraded,
+        scores=scores.weighed.scores[rows][~fallback],
+        kinds=rule.decisions.kinds(scores.weighed.scores[rows], fallback),
+        missing=stages_missing(joined, present, rows) if degraded else {},
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +12,7 @@ from models.component import Column
 from models.features import Ints, WindowPlan, Windows
 from topics.events import DecodedEvents
 from topics.records import Floats
-from topics.redrive import RedriveRecord
+from topics.redrive import RedriveBatch
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ class EntityPast:
         return self.windows.glimpses(entities, times_ms, orders, values.astype(np.float64))
 
     def of_redriven(
-        self, plan: WindowPlan, decoded: DecodedEvents, redrives: Sequence[RedriveRecord]
+        self, plan: WindowPlan, decoded: DecodedEvents, redrives: RedriveBatch
     ) -> dict[str, Column]:
         """The windowed features (M,) of the valid events of *redrives* (N), which are *decoded*.
 
@@ -102,18 +101,20 @@ class EntityPast:
         of windows stays a function of the events and outcomes alone.
         """
         entities, times_ms = plan.entities(decoded.columns), decoded.columns[plan.time]
-        valid = [redrives[row] for row in decoded.valid.tolist()]
-        for redrive, entity, time_ms in zip(valid, entities, times_ms.tolist(), strict=True):
-            if not self.windows.remembers(entity, time_ms):
-                log.warning(
-                    "%s[%d]@%d comes so late again that the beginnings of its windows are "
-                    "forgotten",
-                    redrive.header.source.topic, redrive.partition, redrive.offset,
-                )  # fmt: skip
-        orders = orders_of(
-            np.array([redrive.partition for redrive in valid], np.int64),
-            np.array([redrive.offset for redrive in valid], np.int64),
-        )
+        offsets = redrives.offsets[decoded.valid]
+        late = [
+            offset
+            for offset, entity, time_ms in zip(
+                offsets.tolist(), entities, times_ms.tolist(), strict=True
+            )
+            if not self.windows.remembers(entity, time_ms)
+        ]
+        if late:
+            log.warning(
+                "%s[%d]@%d and %d more come so late again that the beginnings of their windows are "
+                "forgotten", redrives.topic, redrives.partition, late[0], len(late) - 1,
+            )  # fmt: skip
+        orders = orders_of(redrives.partition, offsets)
         return self.glimpses(entities, times_ms, orders, plan.values(decoded.columns))
 
     def learn(self, entities: list[str], times_ms: Ints, orders: Ints, outcomes: Floats) -> None:

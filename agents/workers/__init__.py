@@ -10,14 +10,14 @@ from agents.workers.app import StageApp, add_agent, create_app
 from agents.workers.attended_clock import AttendedClock
 from agents.workers.flow_control import FlowControl
 from agents.workers.metrics import Metrics
-from agents.workers.stage_metrics import StageMetrics, StageStats, StageWait
+from agents.workers.stage_metrics import Ends, StageMetrics, StageStats, StageWait
 from agents.workers.stage_pulse import WORKER_ENDED, WORKER_RUN, PartitionHealth, StagePulse
 from agents.workers.topic_tail import GAP, TailReader, ranges, readable
 from agents.workers.wiring import Wiring, check_time_outs
 from agents.workers.worker import Worker, all_done
 
 __all__ = [
-    "GAP", "WORKER_ENDED", "WORKER_RUN", "AttendedClock", "FlowControl", "Metrics",
+    "GAP", "WORKER_ENDED", "WORKER_RUN", "AttendedClock", "Ends", "FlowControl", "Metrics",
     "PartitionHealth", "StageApp", "StageMetrics", "StagePulse", "StageStats", "StageWait",
     "TailReader", "Wiring", "Worker", "add_agent", "all_done", "check_time_outs", "create_app",
     "ranges", "readable",

@@ -1,20 +1,36 @@
-"""Every Prometheus metric of a worker process."""
+"""Every Prometheus metric of a worker process.
+
+What counts is a counter, also where it should never count: a gauge that starts anew with its
+process hides what `increase()` shows.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+
+from topics.transport import PartitionBacklog
 
 Floats = NDArray[np.float64]
 M = TypeVar("M", bound=MetricWrapperBase)
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_EXPLANATION_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _DISTANCES = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 _ROWS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
+_SCORES = (
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98,
+    0.99, 1,
+)  # fmt: skip
+"""Close at both ends, where most scores of rare things are, and of frequent ones."""
 _LABELS = ("pipeline", "component")
 
 
@@ -30,12 +46,49 @@ class BulkHistogram(Histogram):
         self._sum.inc(float(values.sum()))
 
 
+class PartitionBacklogs(Collector):
+    """What is left to do of each partition that this process owns, as it was last looked at.
+
+    Not gauges: a partition that has another owner now must be gone from here at once, or it would
+    be counted twice; and a record grows older from scrape to scrape.
+    """
+
+    def __init__(self) -> None:
+        self._backlogs: dict[tuple[str, str], Sequence[PartitionBacklog]] = {}
+
+    def put(self, pipeline: str, component: str, backlogs: Sequence[PartitionBacklog]) -> None:
+        """What there is of a component, instead of what there was."""
+        self._backlogs[pipeline, component] = backlogs
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Records and ages, by topic and partition."""
+        by = (*_LABELS, "topic", "partition")
+        records = GaugeMetricFamily(
+            "anabranch_partition_lag_records",
+            "Records of a partition that wait to be dealt with",
+            labels=by,
+        )
+        ages = GaugeMetricFamily(
+            "anabranch_oldest_record_seconds",
+            "Age of the oldest record of a partition that waits to be dealt with; 0 without any",
+            labels=by,
+        )
+        now_ms = time.time() * 1000
+        for component, backlogs in list(self._backlogs.items()):
+            for backlog in backlogs:
+                labels = (*component, backlog.topic, str(backlog.partition))
+                oldest_ms = now_ms if backlog.oldest_ms is None else backlog.oldest_ms
+                records.add_metric(labels, backlog.records)
+                ages.add_metric(labels, max(0.0, (now_ms - oldest_ms) / 1000))
+        yield records
+        yield ages
+
+
 class Metrics:
     """Every metric of one process, on a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        on = self.registry
+        self.registry = on = CollectorRegistry()
         ProcessCollector(registry=on)  # CPU, memory and open files, as process_…
         self.rows = Counter(
             "anabranch_rows_total", "Rows dealt with", (*_LABELS, "outcome"), registry=on
@@ -76,11 +129,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=on,
         )
-        self.late = Gauge(
-            "anabranch_late_rows",
+        self.late = Counter(
+            "anabranch_late_rows_total",
             "Events and outcomes behind their entity's newest (late), and so far that they do not "
-            "count in windows (too_late), or dropped because there were too many (truncated)",
-            (*_LABELS, "partition", "history", "kind"),
+            "count in windows (too_late), or dropped because there were too many (truncated); "
+            "those that a worker takes in again after another count again",
+            (*_LABELS, "history", "kind"),
             registry=on,
         )
         self.future = Counter(
@@ -127,6 +181,29 @@ class Metrics:
             _LABELS,
             registry=on,
         )
+        self.backlogs = PartitionBacklogs()
+        on.register(self.backlogs)
+        self.rebalances = Counter(
+            "anabranch_rebalances_total",
+            "How often partitions were dealt out to this worker: once at its start, and whenever "
+            "one comes or goes",
+            _LABELS,
+            registry=on,
+        )
+        self.partitions = Gauge(
+            "anabranch_partitions",
+            "Partitions that this worker owns, by what it does with them: starting, working, "
+            "waiting",
+            (*_LABELS, "state"),
+            registry=on,
+        )
+        self.partitions_to_own = Gauge(
+            "anabranch_partitions_to_own",
+            "Partitions of which each has to have an owner, of every component of the pipeline "
+            "file, whoever runs it",
+            _LABELS,
+            registry=on,
+        )
         self.in_flight = Gauge(
             "anabranch_join_rows", "Rows that wait at the join", ("pipeline",), registry=on
         )
@@ -169,8 +246,53 @@ class Metrics:
             ("pipeline",),
             registry=on,
         )
-        self.unaccounted = Gauge(
-            "anabranch_unaccounted_events",
+        self.missing_stages = Counter(
+            "anabranch_missing_stages_total",
+            "Decisions without this stage, by why: failed on the event, down, or late",
+            (*_LABELS, "reason"),
+            registry=on,
+        )
+        self.decisions = Counter(
+            "anabranch_decisions_total",
+            "Decisions by what was decided, and by what: the score, or that a stage was late",
+            ("pipeline", "decision", "decided_by"),
+            registry=on,
+        )
+        self.score = BulkHistogram(
+            "anabranch_decision_score",
+            "Scores of decisions, y = Σ α·y",
+            ("pipeline",),
+            buckets=_SCORES,
+            registry=on,
+        )
+        self.explained = Counter(
+            "anabranch_explained_decisions_total",
+            "Decisions that an explanation was written of, by what was decided",
+            ("pipeline", "decision"),
+            registry=on,
+        )
+        self.unexplained = Counter(
+            "anabranch_unexplained_decisions_total",
+            "Decisions that were to be explained and are not, by why: shed for being too old, or "
+            "what was gone",
+            ("pipeline", "reason"),
+            registry=on,
+        )
+        self.explanation_seconds = BulkHistogram(
+            "anabranch_explanation_seconds",
+            "From a decision to its explanation",
+            ("pipeline",),
+            buckets=_EXPLANATION_SECONDS,
+            registry=on,
+        )
+        self.decided_at = Gauge(
+            "anabranch_last_decision_timestamp_seconds",
+            "When this worker has last decided an event, in seconds since 1970",
+            ("pipeline",),
+            registry=on,
+        )
+        self.unaccounted = Counter(
+            "anabranch_unaccounted_events_total",
             "Events that ended in neither decision nor dead letter",
             ("pipeline",),
             registry=on,
@@ -219,10 +341,23 @@ class Metrics:
             ("pipeline",),
             registry=on,
         )
+        self.policy_version = Gauge(
+            "anabranch_policy_version",
+            "Version of the policy in use",
+            ("pipeline",),
+            registry=on,
+        )
         self.other_models = Counter(
             "anabranch_rows_of_other_models_total",
             "Rows weighed with the output of a model that the weights were not learned for",
             _LABELS,
+            registry=on,
+        )
+        self.spans_dropped = Counter(
+            "anabranch_spans_dropped_total",
+            "OpenTelemetry spans that were dropped: too many of a batch, no room in the queue, or "
+            "not taken by the endpoint",
+            ("pipeline", "reason"),
             registry=on,
         )
         self.model = Info("anabranch_model", "Model of a component", _LABELS, registry=on)

@@ -6,6 +6,7 @@ from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,12 @@ from prometheus_client.metrics import MetricWrapperBase
 from agents.workers.metrics import Metrics
 from models.features import History
 from topics.records import Bools, Failure, ModelRef
+from topics.transport import PartitionBacklog
 
 Floats = NDArray[np.float64]
 M = TypeVar("M", bound=MetricWrapperBase)
+_LATE = ("late", "too_late", "truncated")
+"""What a history counts."""
 
 
 @dataclass(slots=True)
@@ -28,6 +32,12 @@ class StageStats:
     batches: int = 0
     lag: int = 0
     busy_s: float = 0.0
+    explained: dict[str, int] = field(default_factory=dict)
+    """By decision; the explainer's, as the next."""
+    unexplained: dict[str, int] = field(default_factory=dict)
+    """By reason."""
+    partitions: dict[str, int] = field(default_factory=dict)
+    """Those of a worker, by state."""
 
 
 class StageWait(NamedTuple):
@@ -36,6 +46,25 @@ class StageWait(NamedTuple):
     rows: int = 0
     seconds: float = 0.0
     down: bool = False
+
+
+class Ends(NamedTuple):
+    """How events ended in decisions."""
+
+    latencies_s: Floats
+    """From each event's publication to its decision (N,)."""
+    degraded: int
+    """Decisions without every stage."""
+    scores: Floats
+    """Of those that were decided by their score (M,)."""
+    kinds: Mapping[tuple[str, str], int]
+    """What was decided, and by what → how often."""
+    missing: Mapping[tuple[str, str], int]
+    """A stage, and why a decision lacks it → how often."""
+
+
+def _more(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {name: count - before.get(name, 0) for name, count in now.items()}
 
 
 @dataclass(slots=True)
@@ -47,6 +76,11 @@ class StageMetrics:
     component: str
     stats: StageStats = field(default_factory=StageStats)
     _series: dict[tuple[object, tuple[str, ...]], Any] = field(default_factory=dict)
+    _late: WeakKeyDictionary[History, tuple[int, ...]] = field(default_factory=WeakKeyDictionary)
+    """What was counted of each history."""
+    _assignments: int = 0
+    _followed: StageStats = field(default_factory=StageStats)
+    """What another process has done."""
 
     @property
     def _labels(self) -> tuple[str, str]:
@@ -110,18 +144,32 @@ class StageMetrics:
         """*rows* were answered by a stage after they had ended without it."""
         self._own(self.metrics.late_answers).inc(rows)
 
-    def observe_lag(self, records: int) -> None:
-        """*records* wait on the topics that the component reads."""
-        self.stats.lag = records
-        self._own(self.metrics.lag).set(records)
+    def observe_lag(self, backlogs: Sequence[PartitionBacklog]) -> None:
+        """What there is left to do of the component's partitions."""
+        self.stats.lag = sum(backlog.records for backlog in backlogs)
+        self._own(self.metrics.lag).set(self.stats.lag)
+        self.metrics.backlogs.put(self.pipeline, self.component, backlogs)
+
+    def observe_assignments(self, times: int) -> None:
+        """So often partitions were dealt out to this worker since it began."""
+        self._own(self.metrics.rebalances).inc(times - self._assignments)
+        self._assignments = times
+
+    def observe_partitions(self, states: Mapping[str, int]) -> None:
+        """How many of its partitions are in each state; of all states."""
+        self.stats.partitions = dict(states)
+        for state, partitions in states.items():
+            self._own(self.metrics.partitions, state).set(partitions)
 
     def observe_past(self, partition: int, histories: Mapping[str, History]) -> None:
         """The state behind windowed features of one partition."""
         for name, history in histories.items():
-            labels = (str(partition), name)
-            self._own(self.metrics.remembered, *labels).set(history.entries)
-            for kind in ("late", "too_late", "truncated"):
-                self._own(self.metrics.late, *labels, kind).set(getattr(history, kind))
+            self._own(self.metrics.remembered, str(partition), name).set(history.entries)
+            counts = tuple(getattr(history, kind) for kind in _LATE)
+            before = self._late.get(history, (0,) * len(_LATE))
+            self._late[history] = counts
+            for kind, count, counted in zip(_LATE, counts, before, strict=True):
+                self._own(self.metrics.late, name, kind).inc(count - counted)
 
     def observe_model(self, model: ModelRef) -> None:
         """The component runs *model*."""
@@ -149,21 +197,61 @@ class StageMetrics:
         self._own(self.metrics.canary_rows, "canary").inc(canary)
         self._own(self.metrics.canary_rows, "champion").inc(rows - canary)
 
-    def observe_ends(self, latencies_s: Floats, degraded: int, dead: Sequence[Failure]) -> None:
-        """Events ended: one latency per decision, one failure per dead letter."""
-        ends = len(latencies_s) + len(dead)
-        self.stats.rows += ends
+    def observe_decisions(self, ends: Ends) -> None:
+        """Events ended in decisions."""
+        self.stats.rows += len(ends.latencies_s)
+        self._of(self.metrics.events, "decision").inc(len(ends.latencies_s))
+        if len(ends.latencies_s):
+            self._of(self.metrics.decided_at).set_to_current_time()
+        self._of(self.metrics.degraded).inc(ends.degraded)
+        self._of(self.metrics.decision_seconds).observe_all(ends.latencies_s)
+        self._of(self.metrics.score).observe_all(ends.scores)
+        for kind, count in ends.kinds.items():
+            self._of(self.metrics.decisions, *kind).inc(count)
+        for why, count in ends.missing.items():
+            self._of(self.metrics.missing_stages, *why).inc(count)
+
+    def observe_explained(
+        self, decisions: Mapping[str, int], unexplained: Mapping[str, int],
+        seconds: Floats | None = None,
+    ) -> None:  # fmt: skip
+        """So many of each decision were explained, *seconds* (N,) later; or not, by reason."""
+        self.stats.rows += sum(decisions.values())
+        self.stats.failed += sum(unexplained.values())
+        for decision, count in decisions.items():
+            self.stats.explained[decision] = self.stats.explained.get(decision, 0) + count
+            self._of(self.metrics.explained, decision).inc(count)
+        for reason, count in unexplained.items():
+            self.stats.unexplained[reason] = self.stats.unexplained.get(reason, 0) + count
+            self._of(self.metrics.unexplained, reason).inc(count)
+        if seconds is not None:
+            self._of(self.metrics.explanation_seconds).observe_all(seconds)
+
+    def begin_following(self) -> None:
+        """Another process does the component's work from now on, and has done none yet."""
+        self._followed = StageStats()
+
+    def follow(self, stats: StageStats) -> None:
+        """What that process has done so far; this one's metrics say it too."""
+        before, self._followed = self._followed, stats
+        self.observe_explained(
+            _more(stats.explained, before.explained), _more(stats.unexplained, before.unexplained)
+        )
+        self.observe_partitions(stats.partitions)
+        self.stats.lag = stats.lag
+        self._own(self.metrics.lag).set(stats.lag)
+
+    def observe_dead(self, dead: Sequence[Failure]) -> None:
+        """Events ended in dead letters, one failure for each."""
+        self.stats.rows += len(dead)
         self.stats.failed += len(dead)
-        self._of(self.metrics.events, "decision").inc(len(latencies_s))
         self._of(self.metrics.events, "dead-letter").inc(len(dead))
-        self._of(self.metrics.degraded).inc(degraded)
-        self._of(self.metrics.decision_seconds).observe_all(latencies_s)
         for (stage, error), count in Tally((f.component, f.error) for f in dead).items():
             self._of(self.metrics.dead_letters, stage, error).inc(count)
 
-    def observe_redriven(self, outcome: str) -> None:
-        """A dead letter that was redriven has ended in *outcome*."""
-        self._of(self.metrics.redriven, outcome).inc()
+    def observe_redriven(self, outcome: str, events: int) -> None:
+        """So many dead letters that were redriven have ended in *outcome*."""
+        self._of(self.metrics.redriven, outcome).inc(events)
 
     def observe_join(self, waiting: int, unaccounted: int) -> None:
         """*waiting* rows are in the join; *unaccounted* more events were found missing."""
@@ -182,8 +270,9 @@ class StageMetrics:
         for stage, count in rows.items():
             self._of(self.metrics.other_models, stage).inc(count)
 
-    def observe_weights(self, weights: Mapping[str, float], version: int) -> None:
-        """The weights in use, by stage."""
+    def observe_rule(self, weights: Mapping[str, float], version: int, policy: int) -> None:
+        """The weights in use by stage, their version, and that of the policy."""
         self._of(self.metrics.weights_version).set(version)
+        self._of(self.metrics.policy_version).set(policy)
         for stage, weight in weights.items():
             self._of(self.metrics.weight, stage).set(weight)

@@ -76,12 +76,15 @@ class TailReader:
         return first[tp], end[tp]
 
     async def since(self, topic: str, partition: int, time_ms: int) -> int:
-        """The first offset that was written at *time_ms* or later, or one before it."""
+        """The first offset that was written at *time_ms* or later, or one before it.
+
+        A time before 1970 is any time: producers set what they like, and Kafka knows none such.
+        """
         first, end = await self.bounds(topic, partition)
         if self._embedded:  # it knows no times
             return first
         tp = TopicPartition(topic, partition)
-        first_since = (await self._kafka.offsets_for_times({tp: time_ms}))[tp]
+        first_since = (await self._kafka.offsets_for_times({tp: max(0, time_ms)}))[tp]
         return end if first_since is None else int(first_since.offset)
 
     def chunks(

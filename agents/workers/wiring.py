@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from agents.spans import NO_SPANS, SpanRecorder
 from agents.workers.app import StageApp
 from agents.workers.flow_control import FlowControl
 from agents.workers.stage_metrics import StageMetrics
@@ -26,6 +27,8 @@ class Wiring:
     metrics: StageMetrics
     flow_control: FlowControl = field(default_factory=FlowControl)
     """Shared by the components of a process."""
+    spans: SpanRecorder = NO_SPANS
+    """Shared alike."""
 
     @property
     def topology(self) -> Topology:

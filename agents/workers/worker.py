@@ -17,7 +17,7 @@ from agents.workers.stage_pulse import PartitionHealth, StagePulse
 from agents.workers.topic_tail import TailReader
 from agents.workers.wiring import Wiring
 from topics.errors import LeaseLost
-from topics.records import PartitionStatus
+from topics.records import HEARTBEAT_HEADER, PartitionStatus
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Worker(Generic[State]):
         if others or not redriven:
             await self.process(Fetch(others, fetch.generation))
         if self.redrive is not None and (redriven or self.redrive.waits):
-            await self.redrive.deal(redriven, events_flow=bool(others))
+            await self.redrive.deal(redriven, events_flow=_has_rows(others))
         redrive_waits = self.redrive is not None and self.redrive.waits
         self.wiring.app.batches.wants_ticks = redrive_waits or self.waits()
 
@@ -192,6 +192,15 @@ class Worker(Generic[State]):
             for partition in self.owned
             for pulse in self.pulses()
         ])  # fmt: skip
+
+
+def _has_rows(records: Mapping[TP, Sequence[ConsumerRecord]]) -> bool:
+    """Some are events or rows: heartbeats alone also come where nothing flows."""
+    return any(
+        all(name != HEARTBEAT_HEADER for name, _ in record.headers)
+        for fetched in records.values()
+        for record in fetched
+    )
 
 
 async def all_done(jobs: Sequence[Awaitable[None]]) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "pictures"
 _CELL = (0.62, 0.34)
 """Inches of one grid unit."""
+_LEGENDS = 14
+"""More would cover the curves; Grafana's can be scrolled."""
 _UNITS = {
     "eps": "events/s", "rowsps": "rows/s", "suffix: records": "records", "s": "s",
     "percentunit": "of 1", "short": "", "bytes": "bytes",
@@ -77,11 +79,15 @@ def _curves(axes: Axes, panel: Mapping[str, Any], span: Span) -> None:
     for step in panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", ()):
         if step["value"] and panel["fieldConfig"]["defaults"]["custom"].get("thresholdsStyle"):
             axes.axhline(step["value"], color=step["color"], linestyle="--", linewidth=0.6)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.05)  # a steady curve would lie on the frame
     axes.set_ylabel(_UNITS[panel["fieldConfig"]["defaults"]["unit"]], fontsize=6)
     handles, _ = axes.get_legend_handles_labels()
     if handles:
-        axes.legend(fontsize=4.5, loc="upper left", framealpha=0.6, ncols=1 + len(handles) // 7)
+        shown = handles[:_LEGENDS]
+        axes.legend(
+            handles=shown, fontsize=4.5, loc="upper left", framealpha=0.6,
+            ncols=1 + len(shown) // 7,
+        )  # fmt: skip
     _timed(axes, span)
 
 

@@ -48,8 +48,11 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 
 def targets() -> Iterator[Target]:
-    """Every query of every panel."""
+    """Every query of every panel, and of every annotation."""
     for name, content in dashboards().items():
+        for mark in content.get("annotations", {}).get("list", ()):
+            about = {"title": mark["name"], "id": "annotation", "type": "annotation"}
+            yield Target(name, about, mark["expr"], mark["titleFormat"])
         for panel in content["panels"]:
             for query in panel.get("targets", ()):
                 yield Target(name, panel, query["expr"], query.get("legendFormat", ""))

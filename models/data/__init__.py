@@ -14,14 +14,14 @@ from models.data.columns import (
     outcome_name,
     without,
 )
-from models.data.datasets import count_rows, event_rows, read_rows
+from models.data.datasets import SERVED_BY, count_rows, event_rows, read_rows, served_by
 from models.data.errors import DatasetNotFound, MissingLabel, UnreadableDataset
 from models.data.formats import open_data_file
 from models.data.time_formats import EPOCHS, PATTERNS, time_in
 
 __all__ = [
-    "EPOCHS", "FALSE_TEXTS", "PATTERNS", "TRUE_TEXTS", "Column", "DatasetNotFound", "MissingLabel",
-    "UnreadableDataset", "binary", "count_rows", "event_rows", "json_values",
-    "moment_of", "open_data_file", "outcome_name", "read_rows", "time_in",
+    "EPOCHS", "FALSE_TEXTS", "PATTERNS", "SERVED_BY", "TRUE_TEXTS", "Column", "DatasetNotFound",
+    "MissingLabel", "UnreadableDataset", "binary", "count_rows", "event_rows", "json_values",
+    "moment_of", "open_data_file", "outcome_name", "read_rows", "served_by", "time_in",
     "without",
 ]  # fmt: skip

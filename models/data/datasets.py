@@ -19,9 +19,14 @@ from models.data.columns import Column, binary, json_values, outcome_name
 from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
 from models.data.formats import arrow_errors, check_dataset, open_data_file
 from models.data.time_formats import times_in
+from topics.pipeline import DataMapping
+from topics.records import OUTCOME
 
 if TYPE_CHECKING:
     from topics.pipeline import Pipeline
+
+SERVED_BY = b"anabranch.pipeline"
+"""Key of a Parquet file's metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,12 @@ def event_rows(
 ) -> Iterator[RowBatch]:
     """Yield the rows of *path* as the pipeline file maps them, labelled for training or not.
 
+    A file that holds events as this pipeline served them has its own names, and is not mapped.
     `now` gives the time (RFC 3339) of rows whose file has none. Raises as `read_rows`.
     """
     data, fields = pipeline.data, pipeline.event.fields
+    if served_by(path) == pipeline.name:
+        data = DataMapping(label=OUTCOME, positive=True)
     batches = read_rows(
         path, columns=data.columns, fields=[name for name in fields if name not in data.generated],
         label=data.label if labelled else None, positive=data.positive,
@@ -128,6 +136,18 @@ def event_rows(
             columns[data.published_at] = [now()] * batch.rows
         yield RowBatch(batch.rows, columns, batch.labels)
         rows_before += batch.rows
+
+
+def served_by(path: str) -> str | None:
+    """The pipeline whose events a Parquet file holds as `anabranch dataset` writes them."""
+    if Path(path).suffix.lower() != ".parquet":
+        return None
+    check_dataset(path)
+    with arrow_errors(path):
+        from pyarrow.parquet import read_schema
+
+        said = (read_schema(path).metadata or {}).get(SERVED_BY)
+        return None if said is None else said.decode(errors="replace")
 
 
 def count_rows(path: str) -> int | None:

@@ -15,7 +15,7 @@ from models.arrays import Bools, Floats64, Ints
 from models.component import Column
 from models.features.history import Aggregate, History
 from topics.events import CLOCKS_APART_MS
-from topics.pipeline import OUTCOMES, Feature, Pipeline, duration_ms
+from topics.pipeline import OUTCOMES, Feature, Pipeline, duration_ms, reach_ms
 
 _CHUNK_ROWS = 8192
 _EXACT_BITS = 53
@@ -38,6 +38,8 @@ class WindowPlan:
         self.lateness_ms = duration_ms(event.lateness) + ahead_ms
         """How far behind its entity's newest an event still counts: one that is as far ahead as it
         may be must not make those late that are in time."""
+        self.memory_ms = reach_ms(pipeline, name)
+        """How far back in event time an event can look."""
         self.columns = [column for feature in features for column in feature.columns]
         """The names of the features' columns (F)."""
         of_outcomes = np.array([f.of == OUTCOMES for f in features for _ in f.columns])
@@ -48,15 +50,6 @@ class WindowPlan:
         self.of_outcomes = [
             aggregate for f in features if f.of == OUTCOMES for aggregate in self._aggregates(f)
         ]
-
-    @property
-    def memory_ms(self) -> int:
-        """How far back in event time an event can look."""
-        spans = [
-            aggregate.window_ms + aggregate.delay_ms
-            for aggregate in (*self.of_events, *self.of_outcomes)
-        ]
-        return max(spans)
 
     def entities(self, columns: Mapping[str, Column]) -> list[str]:
         """Whose past each row is about (N)."""

@@ -24,7 +24,7 @@ class VersionCheck:
 def verify_versions(
     registry: Registry, pipeline: str, component: str | None = None, *, run: bool = False
 ) -> Iterator[VersionCheck]:
-    """Check card, model and probe rows of every version, and the weights.
+    """Check card, model and probe rows of every version, and the weights with their background.
 
     With *run*, each model is also opened, and asked for its probe rows' signals. Only one
     component's with *component*, which may be `@weights`.
@@ -39,7 +39,9 @@ def _wrong(
 ) -> str | None:
     try:
         if component == WEIGHTS:
-            registry.weights(pipeline, version)
+            weights = registry.weights(pipeline, version)
+            if weights.background_digest is not None:
+                weights.background()
         else:
             _check(registry.get(pipeline, component, version), run=run)
     except RegistryError as exc:

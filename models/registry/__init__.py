@@ -3,16 +3,17 @@
 `registry` is what others use: it gives versions of `cards` (what is known of a model, sealed by
 `card_files`) and of the files that belong to them. They lie in a `store` (or `remote_store`), and
 `retention` lets go of what nobody needs. `model_inputs` says whether a model still fits its
-pipeline file, `probe` holds rows that tell whether it still says the same, `variant_table` what was
-measured of its variants.
+pipeline file, `probe` holds rows that tell whether it still says the same, `background` those that
+explanations compare events with, `variant_table` what was measured of variants.
 """
 
-from models.registry.card_files import digest_of
+from models.registry.background import BACKGROUND_ROWS, Background, RecordedOutput
+from models.registry.card_files import StoredWeights, card_digest, digest_of
 from models.registry.cards import ModelCard, Signature, WeightsCard, library_versions
-from models.registry.errors import NothingRegistered, RegistryError
+from models.registry.errors import ContentGone, NothingRegistered, RegistryError
 from models.registry.model_inputs import ModelOutOfDate, WeightsOutOfDate, columns_of, reads
-from models.registry.probe import Probe, spread_rows
-from models.registry.registry import WEIGHTS, ModelVersion, Registry, WeightsVersion
+from models.registry.probe import Probe, spread_places, spread_rows
+from models.registry.registry import WEIGHTS, ModelVersion, Registry, WeightsVersion, weights_card
 from models.registry.retention import Removal, VersionKey, plan_removal, remove
 from models.registry.variant_table import (
     FP32,
@@ -25,9 +26,11 @@ from models.registry.variant_table import (
 )
 
 __all__ = [
-    "FP32", "WEIGHTS", "ComponentVariants", "FusionResult", "Losses", "ModelCard", "ModelOutOfDate",
-    "ModelVersion", "NothingRegistered", "OptimiseReport", "Probe", "Registry", "RegistryError",
-    "Removal", "Signature", "Speed", "Variant", "VersionKey", "WeightsCard",
-    "WeightsOutOfDate", "WeightsVersion", "columns_of", "digest_of", "library_versions",
-    "plan_removal", "reads", "remove", "spread_rows",
+    "BACKGROUND_ROWS", "FP32", "WEIGHTS", "Background", "ComponentVariants", "ContentGone",
+    "FusionResult", "Losses", "ModelCard", "ModelOutOfDate", "ModelVersion", "NothingRegistered",
+    "OptimiseReport", "Probe", "RecordedOutput", "Registry", "RegistryError", "Removal",
+    "Signature", "Speed", "StoredWeights", "Variant", "VersionKey", "WeightsCard",
+    "WeightsOutOfDate", "WeightsVersion", "card_digest", "columns_of", "digest_of",
+    "library_versions", "plan_removal", "reads", "remove", "spread_places", "spread_rows",
+    "weights_card",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ Cards written before format 2 have no digest; they are read as they are.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import StringConstraints, ValidationError
@@ -31,6 +32,7 @@ from models.registry.errors import CardUnreadable
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 _PREFIX = "sha256:"
+_DIGEST = re.compile(rf"{_PREFIX}[0-9a-f]{{64}}")
 _START = b'{"card_digest": "sha256:'
 _FIRST_LINE = len(_START) + 64 + len(b'",\n')
 
@@ -42,6 +44,15 @@ def digest_of(content: bytes) -> str:
     'sha256:e3b0c44298fc1'
     """
     return f"{_PREFIX}{hashlib.sha256(content).hexdigest()}"
+
+
+def is_digest(text: str) -> bool:
+    """Whether a word has the form of a digest.
+
+    >>> is_digest("sha256:" + 64 * "0"), is_digest("sha256:../../secret")
+    (True, False)
+    """
+    return _DIGEST.fullmatch(text) is not None
 
 
 def hex_of(digest: str) -> str:
@@ -77,6 +88,8 @@ class StoredWeights(Card):
 
     format: Literal[1, 2] = 2
     of: str
+    background: Digest | None = None
+    """Digest of the file of background rows, where there are some."""
     card: WeightsCard
 
     @classmethod
@@ -113,6 +126,11 @@ def opened(content: bytes, of: str, kind: type[Stored], location: str) -> Stored
     if stored.of != of:
         raise CardUnreadable(location, f"it is the card of {stored.of}, not of {of}")
     return stored
+
+
+def card_digest(content: bytes) -> str:
+    """The digest in a card's first line; of one that has none, that of the whole file."""
+    return digest_of(content[_FIRST_LINE:] if content.startswith(_START) else content)
 
 
 def _first_line(rest: bytes) -> bytes:

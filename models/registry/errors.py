@@ -3,8 +3,10 @@
 RegistryError
 ├── ModelNotFound        no such model, or none yet
 ├── NothingRegistered    no version of anything
+├── NoBackground         nothing to compare an event with when it is explained
 ├── ModelMissing         a card names a file that is not there
 ├── ModelCorrupt         a file's bytes are not those of its card
+├── ContentGone          a pipeline file or policy that has decided is not there any more
 ├── CardUnreadable       a card was changed, or is not what this version of Anabranch writes
 ├── StoreFailed          the directory or the object store cannot be read or written
 ├── StoreNotUsable       the object store's driver is missing, or lets two take one number
@@ -58,6 +60,17 @@ class NothingRegistered(RegistryError):
         )
 
 
+class NoBackground(RegistryError):
+    """Weights that have no background rows, which explanations need."""
+
+    def __init__(self, pipeline: str, weights: str) -> None:
+        super().__init__(
+            f"{weights} of pipeline {pipeline} cannot be explained: no background rows were "
+            f"stored with them; run `anabranch train {pipeline}` and `anabranch models promote "
+            f"{pipeline}/@weights`: what these weights decide can be explained"
+        )
+
+
 class ModelMissing(RegistryError):
     """A card names a file that is not there."""
 
@@ -75,6 +88,16 @@ class ModelCorrupt(RegistryError):
         super().__init__(
             f"{location} was changed: its digest is {actual}, the card of {model} says "
             f"{expected}; remove the version or train again"
+        )
+
+
+class ContentGone(RegistryError):
+    """A pipeline file or policy that has decided is not there, or is another one."""
+
+    def __init__(self, location: str, digest: str, cause: str) -> None:
+        super().__init__(
+            f"{location} should hold what decisions name as {digest}: {cause}; put it back, from "
+            "where the pipeline file is kept, or name another registry with ANABRANCH_REGISTRY"
         )
 
 

@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from models.arrays import Floats32
+from models.arrays import Floats32, Ints
 
 PROBE_ROWS = 64
 """How many rows a probe has at most."""
@@ -53,5 +53,13 @@ def spread_rows(rows: Floats32, count: int = PROBE_ROWS) -> Floats32:
     >>> spread_rows(np.arange(10, dtype=np.float32).reshape(10, 1), 4).ravel().tolist()
     [0.0, 3.0, 6.0, 9.0]
     """
-    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
-    return np.ascontiguousarray(rows[places])
+    return np.ascontiguousarray(rows[spread_places(len(rows), count)])
+
+
+def spread_places(rows: int, count: int) -> Ints:
+    """At most *count* places among so many *rows*, from the first to the last, equally far apart.
+
+    >>> spread_places(10, 4).tolist()
+    [0, 3, 6, 9]
+    """
+    return np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64)

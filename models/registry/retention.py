@@ -89,8 +89,9 @@ def _all_versions(registry: Registry, pipeline: str) -> dict[VersionKey, _Versio
             files = (version.file, version.probe_file)
             versions[component, number] = _Version(files, version.card.parent, version.digest, {})
     for number in registry.weights_versions(pipeline):
-        card = registry.weights(pipeline, number).card
-        versions[WEIGHTS, number] = _Version((), card.parent, None, card.models)
+        weights = registry.weights(pipeline, number)
+        background, card = (weights.background_file,), weights.card
+        versions[WEIGHTS, number] = _Version(background, card.parent, None, card.models)
     return versions
 
 
@@ -132,5 +133,5 @@ def _whole(name: str) -> str:
 
 
 def _is_nobodys(name: str) -> bool:
-    """Whether a file is a model's or a probe's, or was left behind by a writer."""
+    """Whether a file is a version's, or was left behind by a writer."""
     return f"/{FILES}/" in name or any(part.startswith(ASIDE) for part in name.split("/"))

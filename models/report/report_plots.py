@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,24 +9,11 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from models.report.quality import Bin, Curves
+from models.report.svg_plot import STYLE, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: smaller, and found by a search in the page
-    "svg.hashsalt": "anabranch",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a94a0",
-    "axes.labelcolor": "#44505c",
-    "xtick.color": "#44505c",
-    "ytick.color": "#44505c",
-    "grid.color": "#e4e8ec",
-    "grid.linewidth": 0.8,
-}
 _COMPOSED = "#12263f"
 _COLOURS = ("#0f7fb8", "#d1682b", "#2c9a6e", "#a04fa8", "#b39424", "#c0415f", "#5c6bc0", "#6d7a84")
 _LOWEST = 5e-4
@@ -37,7 +23,7 @@ _RARE = 0.15
 
 def ranking_plots(curves: Mapping[str, Curves], composed: str, positives: float) -> str:
     """ROC and precision against recall, side by side; *composed* drawn above the stages."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.9), layout="constrained")
         roc, precision = figure.subplots(1, 2)
         for name, colour, strong in _drawn(curves, composed):
@@ -52,7 +38,7 @@ def ranking_plots(curves: Mapping[str, Curves], composed: str, positives: float)
         for axes in (roc, precision):
             axes.set(xlim=(0, 1), ylim=(0, 1.01))
         figure.legend(loc="outside lower center", ncols=min(len(curves), 6), frameon=False)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def reliability_plots(curves: Mapping[str, Curves], composed: str, positives: float) -> str:
@@ -61,7 +47,7 @@ def reliability_plots(curves: Mapping[str, Curves], composed: str, positives: fl
     names = list(curves)
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.07 * columns, 2.75 * rows), layout="constrained")
         drawn = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         grid = list(drawn.flat)
@@ -72,7 +58,7 @@ def reliability_plots(curves: Mapping[str, Curves], composed: str, positives: fl
             axes.set_visible(False)
         figure.supxlabel("what the signal says", fontsize=9, color="#44505c")
         figure.supylabel("share that came true", fontsize=9, color="#44505c")
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _reliability(axes: Axes, bins: list[Bin], colour: str, *, rare: bool) -> None:
@@ -115,10 +101,3 @@ def _named(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(visible=True)
-
-
-def _svg(figure: Figure) -> str:
-    target = io.StringIO()
-    figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
-    written = target.getvalue()
-    return written[written.index("<svg") :]

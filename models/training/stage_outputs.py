@@ -10,9 +10,10 @@ from models.arrays import Floats32
 from models.component import Batch, Component, Floats, StageOutput
 from models.errors import ComponentFailed
 from models.features import FeatureVector
+from models.registry import BACKGROUND_ROWS, Background, RecordedOutput, spread_places
 from models.training.data import TrainingData
 from topics.events import LARGEST_FLOAT32
-from topics.pipeline import EVENTS, Pipeline
+from topics.pipeline import EVENTS, Pipeline, is_recorded
 
 CHUNK_ROWS = 8192
 
@@ -57,6 +58,19 @@ class StageOutputs:
         """What a stage passes on, (N, F)."""
         return self._outputs[name].output
 
+    def background(self, rows: slice) -> Background | None:
+        """What explanations compare events with: some of *rows*, equally far apart.
+
+        None for a pipeline that has no output to take from a topic.
+        """
+        picked = spread_places(rows.stop - rows.start, BACKGROUND_ROWS) + rows.start
+        outputs = {
+            name: RecordedOutput(stage.output[picked], stage.signal[picked], self._names(name))
+            for name, stage in self._outputs.items()
+            if is_recorded(self._specs[name])
+        }
+        return Background(outputs) if outputs else None
+
     def batch(self, name: str, rows: slice) -> Batch:
         """The batch that serving would give component *name* for *rows*."""
         sources, count = self._specs[name].inputs, rows.stop - rows.start
@@ -86,11 +100,9 @@ class StageOutputs:
         features = self._specs[name].features
         if features is not None:
             return FeatureVector(features).names
-        return [
-            column for source in self._specs[name].inputs for column in self._output_names(source)
-        ]
+        return [column for source in self._specs[name].inputs for column in self._names(source)]
 
-    def _output_names(self, name: str) -> list[str]:
+    def _names(self, name: str) -> list[str]:
         features, width = self._specs[name].features, self._outputs[name].output.shape[1]
         if features is not None:
             return FeatureVector(features).names

@@ -130,7 +130,10 @@ def train(
         versions[name] = registry.add(pipeline.name, name, *model)
     digests = {name: version.digest for name, version in versions.items()}
     digests |= _files(pipeline, folder)
-    weights = _weights_card(composition, digests)
+    weights, weights_version = _weights_card(composition, digests), None
+    if weights is not None:
+        background = served.background(plan.blocks.held_out)
+        weights_version = registry.add_weights(pipeline.name, weights, background).version
     return TrainingReport(
         pipeline=pipeline.name,
         rows=data.rows,
@@ -140,7 +143,7 @@ def train(
             for name in in_order(pipeline)
         },
         weights=composition.weights,
-        weights_version=registry.add_weights(pipeline.name, weights).version if weights else None,
+        weights_version=weights_version,
         composed=composition.quality,
         not_learned=composition.not_learned,
         cutoffs=composition.cutoffs,

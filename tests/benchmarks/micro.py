@@ -14,8 +14,8 @@ from aiokafka.structs import ConsumerRecord
 from agents.join import Moment, PartitionJoin
 from agents.join.stage_rows import JoinedRows
 from agents.stages.source_events import source_rows
-from agents.weigh.decision_records import DecisionWriter, Weights
-from agents.weigh.decision_rule import Scorer
+from agents.weigh.decision_records import Weights
+from agents.weigh.decision_rule import DecisionRule
 from tests.benchmarks.card_events import STAGES, CardEvents
 from tests.benchmarks.model_files import PIPELINE
 from topics.events.event_decoder import EventDecoder
@@ -140,15 +140,14 @@ def _as_fetched(rows: Rows) -> Rows:
 
 def _decisions(rows: RowsOfEvents) -> Callable[[], object]:
     """Weighing joined rows, and their decision records."""
-    weights = Weights({"features": 0.1, "risk": 0.3, "decision": 0.6}, 1)
-    scale = Scorer(rows.pipeline, weights)
-    writer = DecisionWriter(rows.pipeline, weights)
+    weights = Weights({"features": 0.1, "risk": 0.3, "decision": 0.6}, 1, digest=_MODEL.digest)
+    rule = DecisionRule.of(load_pipeline(PIPELINE), weights)
     joined, every = rows.joined(), np.arange(len(rows.records))
 
     def decide() -> list[object]:
-        weighed = scale.score(joined).weighed
+        weighed = rule.scorer.score(joined).weighed
         fresh = replace(joined, rows=_as_fetched(joined.rows))
-        return list(writer.records(0, fresh, every, weighed, _NOW_MS))
+        return list(rule.decisions.records(0, fresh, every, weighed, _NOW_MS))
 
     return decide
 

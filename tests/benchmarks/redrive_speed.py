@@ -114,7 +114,7 @@ class LiveEvents:
             async for record in consumer:
                 if ATTEMPT_HEADER in dict(record.headers):
                     continue
-                event_id = json.loads(record.value)["id"]
+                event_id = json.loads(record.value)["event_id"]
                 if (at := self._published.pop(event_id, None)) is not None:
                     self._latencies.append((at, time.monotonic() - at))
 

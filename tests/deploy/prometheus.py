@@ -25,6 +25,8 @@ from topics.settings import BrokerSettings
 
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "prometheus"
 _PATIENCE_S = 60.0
+_PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
+"""Debian's packages that are not called as their commands are."""
 
 
 def need(*commands: str) -> None:
@@ -32,7 +34,8 @@ def need(*commands: str) -> None:
     missing = [command for command in commands if shutil.which(command) is None]
     if not missing:
         return
-    reason = f"{' and '.join(missing)} not installed (Debian: apt-get install prometheus)"
+    packages = " ".join(sorted({_PACKAGES.get(command, command) for command in missing}))
+    reason = f"{' and '.join(missing)} not installed (Debian: apt-get install {packages})"
     if os.environ.get("ANABRANCH_REQUIRE_PROMETHEUS"):
         pytest.fail(f"{reason}; ANABRANCH_REQUIRE_PROMETHEUS is set", pytrace=False)
     pytest.skip(reason)
@@ -56,8 +59,24 @@ def prometheus(directory: Path, jobs: Mapping[str, Sequence[int]]) -> Iterator[s
     with (directory / "prometheus.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            _wait_for(f"{url}/-/ready", process)
+            wait_for(f"{url}/-/ready", process)
             yield url
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def node_exporter(said: Path) -> Iterator[int]:
+    """What tells of this machine; yields its port."""
+    need("prometheus-node-exporter")
+    (port,) = free_ports(1)
+    command = ["prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}"]
+    with said.open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/metrics", process)
+            yield port
         finally:
             process.kill()
             process.wait()
@@ -75,12 +94,13 @@ def rule_errors(url: str) -> Iterator[str]:
 
 def _config(jobs: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((DEPLOYED / "prometheus.yml").read_text())
-    assert {"anabranch", "anabranch-audit"} <= {job["job_name"] for job in config["scrape_configs"]}
+    assert {*jobs} <= {job["job_name"] for job in config["scrape_configs"]}
     config["global"] = {
         "scrape_interval": "1s",
         "scrape_timeout": "1s",
         "evaluation_interval": "1s",
     }
+    del config["alerting"]
     config["rule_files"] = [str(DEPLOYED / name) for name in config["rule_files"]]
     config["scrape_configs"] = [
         {
@@ -92,7 +112,8 @@ def _config(jobs: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     return config
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Return when something answers there; fail when the process has ended."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         assert process.poll() is None, f"{process.args!r} has ended"
@@ -119,7 +140,7 @@ def monitored(trained: Trained, broker: BrokerSettings, said: Path, *words: str)
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             port = _port(said, process)
-            _wait_for(f"http://127.0.0.1:{port}/readyz", process)
+            wait_for(f"http://127.0.0.1:{port}/readyz", process)
             yield port
             assert process.poll() is None, said.read_text()
         finally:

@@ -40,8 +40,8 @@ def _version(found: str) -> int:
 
 
 @cache
-def schemas() -> Mapping[str, dict[str, Any]]:
-    """Kind → its schema as of API version v1, with unknown fields refused."""
+def definitions() -> Mapping[str, Path]:
+    """Kind → the file of its CustomResourceDefinition, with API version v1 alone."""
     libs, made = CACHE / "libs", CACHE / "crds"
     if not libs.exists():
         subprocess.run(
@@ -55,7 +55,13 @@ def schemas() -> Mapping[str, dict[str, Any]]:
         [str(java()), "-cp", f"{libs}/*", generator, "--yaml", *named],
         check=True, capture_output=True,
     )  # fmt: skip
-    return {kind: _schema(made / f"{kind}.yaml") for kind in _TYPES}
+    return {kind: made / f"{kind}.yaml" for kind in _TYPES}
+
+
+@cache
+def schemas() -> Mapping[str, dict[str, Any]]:
+    """Kind → its schema as of API version v1, with unknown fields refused."""
+    return {kind: _schema(path) for kind, path in definitions().items()}
 
 
 def _schema(path: Path) -> dict[str, Any]:

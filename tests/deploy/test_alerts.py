@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,10 @@ import typer.main
 import yaml
 
 from agents.cli import app
+from agents.manifests.alerts.rules import GRAFANA_URL, alert_rules, linked
+from agents.manifests.alerts.runbooks import runbook_path
 from agents.workers.metrics import Metrics
+from deploy.runbook_lines import plain
 from tests.deploy.prometheus import DEPLOYED, need
 
 ROOT = DEPLOYED.parents[1]
@@ -33,9 +38,9 @@ class Command(NamedTuple):
 
 
 def _commands() -> Iterator[Command]:
-    """What the indented lines of the pages call, each side of a pipe by itself."""
-    for page in [*PAGES, ROOT / "deploy/runbooks/README.md"]:
-        for line in re.findall(r"^    (\S.*)$", page.read_text(), re.MULTILINE):
+    """What the plain lines of the pages call, each side of a pipe by itself."""
+    for page in PAGES:
+        for line in (line.command for block in plain(page.read_text()) for line in block):
             words = shlex.split(line)
             while "|" in words:
                 yield Command(page.stem, line, words[: words.index("|")])
@@ -67,7 +72,7 @@ def test_every_alert_fires_says_what_it_should_and_resolves() -> None:
 def test_the_tests_of_rules_see_every_alert_before_while_and_after_it_fires() -> None:
     states: dict[tuple[str, str], list[bool]] = {}
     for case in yaml.safe_load((DEPLOYED / "rules_test.yml").read_text())["tests"]:
-        for look in case["alert_rule_test"]:
+        for look in case.get("alert_rule_test", ()):
             fires = states.setdefault((look["alertname"], case["name"]), [])
             fires.append(bool(look.get("exp_alerts")))
             for alert in look.get("exp_alerts", ()):
@@ -77,7 +82,7 @@ def test_the_tests_of_rules_see_every_alert_before_while_and_after_it_fires() ->
     severities = {
         (look["alertname"], alert["exp_labels"]["severity"])
         for case in yaml.safe_load((DEPLOYED / "rules_test.yml").read_text())["tests"]
-        for look in case["alert_rule_test"]
+        for look in case.get("alert_rule_test", ())
         for alert in look.get("exp_alerts", ())
     }
     assert severities == {(alert["alert"], alert["labels"]["severity"]) for alert in ALERTS}
@@ -97,10 +102,45 @@ def test_an_alert_has_a_severity_a_summary_values_a_page_and_a_dashboard(
     said = alert["annotations"]
     assert "{{ $labels." in said["summary"]
     assert "{{ $value" in said["description"] or alert["expr"].endswith("== 0")
-    assert said["runbook_url"] == f"deploy/runbooks/{alert['alert']}.md"
-    assert (ROOT / said["runbook_url"]).is_file()
+    assert said["runbook_url"] == f"{GRAFANA_URL}{runbook_path(alert['alert'])}"
+    assert (ROOT / f"deploy/runbooks/{alert['alert']}.md").is_file()
     uids = {path.stem for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")}
-    assert said["dashboard"].removeprefix("/d/anabranch-") in uids
+    assert said["dashboard"].removeprefix(f"{GRAFANA_URL}/d/anabranch-") in uids
+
+
+def test_the_rules_link_as_they_are_generated_and_elsewhere_as_they_are_told_to() -> None:
+    committed = (DEPLOYED / "rules.yml").read_text()
+    assert alert_rules() == committed, "write a link for a new alert: its own, whatever it is"
+    moved = yaml.safe_load(alert_rules("https://grafana.example/", "https://wiki.example/pages/"))
+    for alert in (rule for group in moved["groups"] for rule in group["rules"] if "alert" in rule):
+        assert (
+            alert["annotations"]["runbook_url"] == f"https://wiki.example/pages/{alert['alert']}.md"
+        )
+        assert alert["annotations"]["dashboard"].startswith("https://grafana.example/d/anabranch-")
+    assert linked(alert_rules("https://x.example", "https://y.example"), GRAFANA_URL) == committed
+
+
+def test_a_link_to_a_runbook_leads_to_its_panel() -> None:
+    board = json.loads((ROOT / "deploy/grafana/dashboards/runbooks.json").read_text())
+    panels = {panel["id"]: panel["title"] for panel in board["panels"]}
+    assert len(panels) == len(PAGES)
+    for page in PAGES:
+        uid, number = runbook_path(page.stem).removeprefix("/d/").split("?viewPanel=")
+        assert uid == board["uid"]
+        assert panels[int(number)] == page.stem
+
+
+def test_the_command_writes_rules_anew_and_what_is_filled_in_once(tmp_path: Path) -> None:
+    def written(*words: str) -> None:
+        command = [sys.executable, "-m", "agents", "deploy", "prometheus", *words]
+        subprocess.run([*command, "-o", str(tmp_path / "out")], check=True, capture_output=True)
+
+    written("--grafana-url", "https://grafana.example")
+    (tmp_path / "out/alertmanager.yml").write_text("filled in")
+    written("--grafana-url", "https://other.example")
+    assert "https://other.example/d/" in (tmp_path / "out/rules.yml").read_text()
+    assert (tmp_path / "out/alertmanager.yml").read_text() == "filled in"
+    promtool("check", "config", str(tmp_path / "out/prometheus.yml"))
 
 
 def test_every_page_belongs_to_an_alert_and_the_table_of_pages_names_all() -> None:
@@ -121,8 +161,8 @@ def test_a_page_says_what_it_means_what_to_look_at_how_to_mend_it_and_when_to_es
     places = [text.index(f"**{word}") for word in ("Means.", "Look at.", "Mend.", "Escalate")]
     assert places == sorted(places)
     assert any(command.page == page.stem for command in COMMANDS)
-    for linked in re.findall(r"\]\(([^)#]+)", text):
-        assert (page.parent / linked).is_file(), linked
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert (page.parent / target).is_file(), target
 
 
 OURS = [command for command in COMMANDS if command.words[0] == "anabranch"]
@@ -142,16 +182,13 @@ def test_a_command_of_a_page_is_one_that_the_command_line_takes(command: Command
         assert found.get_help(context)
 
 
-def test_commands_of_others_are_few_and_those_that_name_files_or_recipes_name_real_ones() -> None:
+def test_commands_of_others_are_few_and_those_that_name_files_name_real_ones() -> None:
     others = [command for command in COMMANDS if command not in OURS]
     assert {command.words[0] for command in others} <= {
-        "curl", "docker", "jq", "kafka-consumer-groups.sh", "kafka-topics.sh", "make", "promtool",
-        "sort", "uniq",
+        "curl", "head", "jq", "kafka-consumer-groups.sh", "kafka-topics.sh", "pgrep", "promtool",
+        "sort", "tail", "uniq",
     }  # fmt: skip
-    recipes = re.findall(r"^([.a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for command in others:
-        if command.words[0] == "make":
-            assert command.words[1] in recipes
         if command.words[0] == "promtool":
             assert (ROOT / command.words[-1]).is_file()
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from agents.service.open_pipeline import UnknownComponent, open_pipeline
 from models.registry.registry import Registry
 from tests.integration.harness import Trained
 from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.topology import EXPLAINER
 from topics.records.broker_setup import acls
 from topics.settings import BrokerSettings, HomeSettings, SecuritySettings
 
@@ -101,13 +105,16 @@ def test_each_component_is_a_service_of_its_own_and_nothing_is_left_out() -> Non
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_a_components_name_is_one_that_run_takes(name: str, trained: Trained) -> None:
-    # The small forests have the same components.
-    assert open_pipeline(trained.file, Registry(trained.home / "registry"), [name])
+    # The small forests have the same components; only the file that ships asks for an explainer.
+    file = replace(trained.file, pipeline=PIPELINE) if name == EXPLAINER else trained.file
+    assert open_pipeline(file, Registry(trained.home / "registry"), [name])
     with pytest.raises(UnknownComponent):
-        open_pipeline(trained.file, Registry(trained.home / "registry"), [f"{name}s"])
+        open_pipeline(file, Registry(trained.home / "registry"), [f"{name}s"])
 
 
-@pytest.mark.parametrize("name", [name for name in services() if "command" in services()[name]])
+@pytest.mark.parametrize(
+    "name", [name for name, each in services().items() if "build" in each and "command" in each]
+)
 def test_every_command_is_one_that_the_command_line_takes(name: str) -> None:
     assert options(services()[name]["command"])["pipeline"] == "card-fraud"
 
@@ -118,7 +125,7 @@ def test_a_healthcheck_asks_the_port_that_is_served_and_prometheus_scrapes_it() 
         job["dns_sd_configs"][0]["names"][0]: job["dns_sd_configs"][0]["port"]
         for job in jobs if "dns_sd_configs" in job
     }  # fmt: skip
-    ports = dict.fromkeys(COMPONENTS, METRICS_PORT) | {"audit": AUDIT_PORT}
+    ports = dict.fromkeys((*COMPONENTS, "gateway"), METRICS_PORT) | {"audit": AUDIT_PORT}
     for name, port in ports.items():
         service = services()[name]
         given = options(service["command"])
@@ -140,7 +147,7 @@ def test_every_setting_is_one_that_the_code_reads(path: Path) -> None:
 def test_components_reach_the_listener_that_kafka_advertises() -> None:
     kafka = services()["kafka"]["environment"]
     assert f"INTERNAL://{BROKER}" in kafka["KAFKA_ADVERTISED_LISTENERS"].split(",")
-    for name in (*COMPONENTS, "topics", "producer", "audit"):
+    for name in (*COMPONENTS, "topics", "producer", "gateway", "audit"):
         assert services()[name]["environment"]["ANABRANCH_BROKER"] == BROKER
 
 
@@ -158,7 +165,7 @@ def test_ours_write_nowhere_but_where_they_must_and_every_service_is_limited() -
     for name, service in services().items():
         assert service["mem_limit"], name
         assert service["restart"], name
-        if name in ("kafka", "prometheus", "grafana"):
+        if name in ("kafka", "prometheus", "alertmanager", "grafana"):
             continue
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
@@ -171,7 +178,8 @@ def test_what_is_mounted_from_the_source_tree_is_there() -> None:
     for service in services().values():
         for volume in service.get("volumes", []):
             if isinstance(volume, dict):
-                assert Path(volume["source"]).exists(), volume
+                of_secrets = volume["source"].startswith("./.secrets/")
+                assert of_secrets or Path(volume["source"]).exists(), volume
                 assert volume["read_only"]
 
 
@@ -181,6 +189,84 @@ def test_components_start_after_topics_and_models_and_the_producer_after_them() 
             job: {"condition": "service_completed_successfully"} for job in ("topics", "train")
         }
     assert services()["producer"]["depends_on"] == {"weigh": {"condition": "service_healthy"}}
+
+
+def test_an_audit_runs_whatever_images_of_others_can_be_pulled() -> None:
+    """Compose starts nothing when one image of what it is to start cannot be pulled."""
+    of_others = {name for name, each in services().items() if "build" not in each}
+    assert {"prometheus", "grafana"} <= of_others
+    for name, each in services().items():
+        wanted_at_first = "profiles" not in each
+        assert wanted_at_first == (name in {*COMPONENTS, "kafka", "topics", "train", "audit"})
+        assert not set(each.get("depends_on", {})) & (of_others - {"kafka", "prometheus"})
+
+
+@pytest.mark.parametrize(("name", "needed"), [("command", 64), ("healthcheck", 256)])
+@pytest.mark.parametrize("free", [0, 63, 64, 255, 256, 10_000_000])
+def test_kafka_says_when_its_volume_is_full(
+    name: str, needed: int, free: int, tmp_path: Path
+) -> None:
+    kafka = services()["kafka"]
+    words = kafka["command"] if name == "command" else kafka["healthcheck"]["test"][1:]
+    (program,) = [word.replace("$$", "$") for word in words if "df -Pk" in word]
+    check, semicolon, broker = program.rpartition("; ")
+    assert semicolon
+    assert broker in ("exec /etc/kafka/docker/run", ": < /dev/tcp/127.0.0.1/9092")
+    (df := tmp_path / "df").write_text(
+        "#!/bin/sh\necho 'Filesystem 1024-blocks Used Available Capacity Mounted on'\n"
+        f"echo '/dev/vda  20480000  1 {free * 1024} 99% /var/lib/kafka/data'\n"
+    )
+    df.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f"{check}; echo goes on"], capture_output=True, text=True, check=False,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    if free >= needed:
+        assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\n", "")
+        return
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"the volume kafka-data is full: {free} MiB left, {needed} needed" in done.stderr
+
+
+def compose_v2() -> list[str]:
+    """Compose v2: docker's own, or the one that tests/deploy/compose_v2/build makes."""
+    built = Path(os.environ.get("ANABRANCH_COMPOSE", ".compose/docker-compose")).absolute()
+    for words in ([str(built)], ["docker", "compose"]):
+        if shutil.which(words[0]) is None:
+            continue
+        done = subprocess.run([*words, "version"], capture_output=True, check=False, text=True)
+        if done.returncode == 0 and "Compose version" in done.stdout:
+            return words
+    if os.environ.get("ANABRANCH_REQUIRE_COMPOSE"):
+        pytest.fail("no Compose v2 (make .compose/docker-compose)", pytrace=False)
+    pytest.skip("no Compose v2 (make .compose/docker-compose)")
+
+
+@pytest.mark.parametrize("secured", [False, True])
+@pytest.mark.parametrize("profiles", [[], ["producer"], ["gateway"], ["monitoring"]])
+def test_compose_v2_takes_the_files_without_a_warning(
+    profiles: list[str], secured: bool, tmp_path: Path
+) -> None:
+    files = [PLAIN, SECURE] if secured else [PLAIN]
+    done = subprocess.run(
+        [*compose_v2(), *(word for path in files for word in ("-f", path)),
+         *(word for name in profiles for word in ("--profile", name)), "config", "--format",
+         "json"],
+        capture_output=True, text=True, check=False, timeout=60,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    content = json.loads(done.stdout)["services"]
+    expected = {
+        name for name, each in services().items() if each.get("profiles", profiles) == profiles
+    }
+    assert set(content) == expected
+    for name in COMPONENTS:
+        assert content[name]["command"][:2] == ["run", "card-fraud"]
+        assert content[name]["environment"]["ANABRANCH_INSTANCE_ID"] == "@hostname"
+        assert ("ANABRANCH_SASL_USERNAME" in content[name]["environment"]) == secured
+    program = content["kafka"]["command"][-1]
+    assert program.endswith("exec /etc/kafka/docker/run")
 
 
 def test_secured_services_log_in_as_the_users_that_have_the_rights() -> None:
@@ -194,6 +280,17 @@ def test_secured_services_log_in_as_the_users_that_have_the_rights() -> None:
     assert {name for name in users if name in COMPONENTS} == set(COMPONENTS)
     for name, user in users.items():
         assert {"source": user, "target": "kafka-password"} in secured[name]["secrets"]
+
+
+def test_a_gateway_is_for_this_machine_alone_and_secured_for_who_has_a_key() -> None:
+    plain = options(services()["gateway"]["command"])
+    assert (plain["without_keys"], plain["keys"]) == (True, None)
+    assert services()["gateway"]["ports"] == [f"127.0.0.1:8080:{plain['port']}"]
+    secured = services(SECURE)["gateway"]
+    given = options(secured["command"])
+    assert (given["without_keys"], given["port"]) == (False, plain["port"])
+    mounted = {Path("/run/secrets") / each for each in secured["secrets"] if isinstance(each, str)}
+    assert {given["keys"], given["tls_certificate"]} <= mounted
 
 
 def test_passwords_are_in_files_only() -> None:
@@ -214,6 +311,8 @@ def test_a_pipeline_of_ones_own_is_mounted_and_trained_on_ones_own_data(tmp_path
     assert (folder["type"], folder["target"], folder["read_only"]) == ("bind", "/pipelines", True)
     assert (Path.cwd() / folder["source"]).resolve() == tmp_path.resolve()
     assert options(content["weigh"]["command"])["pipeline"] == "/pipelines/mine.yaml"
+    for name in ("topics", "train", "gateway", "audit"):
+        assert folder in content[name]["volumes"], name
 
 
 @pytest.mark.parametrize(
@@ -251,7 +350,7 @@ def test_components_that_are_fused_are_one_service_and_one_user(tmp_path: Path) 
     mine.write_text(text + "\nfuse: [risk-linear, risk-forest, decision]\n")
     name = "risk-linear-risk-forest-decision"
     content = yaml.safe_load(written(tmp_path, str(mine)))["services"]
-    assert set(content) - {*SERVICES} == {"features", "terminals", name, "weigh"}
+    assert set(content) - {*SERVICES} == {"features", "terminals", name, "weigh", "explainer"}
     assert options(content[name]["command"])["component"] == [name]
     secure = yaml.safe_load(written(tmp_path, str(mine), "--secure"))["services"]
     assert secure[name]["environment"]["ANABRANCH_SASL_USERNAME"] == f"card-fraud.{name}"

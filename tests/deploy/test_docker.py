@@ -15,10 +15,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from tests.integration.harness import records_of
 from tests.kafka_nodes import free_ports
@@ -26,7 +28,7 @@ from topics.settings import BrokerSettings
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
 
-SERVE_LIMIT = 350 * 10**6
+SERVE_LIMIT = 400 * 10**6
 """Bytes of the image that serves."""
 FIRST_DECISION_S = 90.0
 _SEES = (
@@ -193,6 +195,11 @@ def test_containers_cannot_write_to_their_image(stack: Stack) -> None:
         assert "refused" in said, path
 
 
+def test_the_image_runs_as_any_user_as_openshift_has_it(stack: Stack) -> None:
+    as_somebody = ("run", "--rm", "--no-deps", "-T", "--user", "1234567:0")
+    assert "all well" in stack.compose(*as_somebody, "audit", "check", "card-fraud")
+
+
 def test_a_component_is_scaled_killed_and_replaced_and_every_event_ends_once(stack: Stack) -> None:
     stack.compose("up", "-d", "--no-recreate", "--scale", "risk-forest=3")
 
@@ -241,6 +248,30 @@ def test_a_component_is_scaled_killed_and_replaced_and_every_event_ends_once(sta
     ends = asyncio.run(ends_by_id(stack))
     print(ends)
     assert ends == {"published": total["inputs"], "lost": 0, "dead": 0, "twice": 0, "degraded": 0}
+
+
+def test_what_docker_kill_has_ended_stays_down_until_it_is_started(stack: Stack) -> None:
+    """Docker takes it for an order to stop, whatever the restart policy is."""
+    (before,) = stack.containers("decision")
+    subprocess.run(["docker", "kill", before["Id"]], check=True, capture_output=True)
+    wait_for(lambda: not inspected(before["Id"])["State"]["Running"], 30, "it runs")
+    stack.compose("up", "-d", "--no-recreate")
+    wait_for(lambda: inspected(before["Id"])["State"]["Running"], 60, "it was not started")
+    after = inspected(before["Id"])
+    assert after["RestartCount"] == before["RestartCount"]
+    assert after["Config"]["Hostname"] == before["Config"]["Hostname"]
+
+
+def test_kafka_says_that_its_volume_is_full_instead_of_starting(stack: Stack) -> None:
+    kafka = yaml.safe_load(Path("docker-compose.yml").read_text())["services"]["kafka"]
+    words = [word.replace("$$", "$") for word in kafka["command"]]
+    done = subprocess.run(
+        ["docker", "run", "--rm", "--tmpfs", "/var/lib/kafka/data:size=32m",
+         stack.environment.get("KAFKA_IMAGE") or "apache/kafka:4.1.0", *words],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "the volume kafka-data is full: 32 MiB left, 64 needed" in done.stderr
 
 
 def test_kafka_keeps_what_it_has_when_its_container_is_replaced(stack: Stack) -> None:

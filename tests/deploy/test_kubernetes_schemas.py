@@ -13,7 +13,7 @@ import pytest
 from tests.deploy import strimzi_schemas
 from tests.deploy.manifests import COMMITTED, NAMES, Manifest, built, of_kind, resources, written
 
-OURS = ("v1", "apps/v1", "policy/v1", "networking.k8s.io/v1")
+OURS = ("v1", "apps/v1", "batch/v1", "policy/v1", "networking.k8s.io/v1")
 STRIMZI, KEDA, PROMETHEUS = "kafka.strimzi.io/v1", "keda.sh/v1alpha1", "monitoring.coreos.com/v1"
 VERSION = "1.34"
 OVERLAYS = ("dev", "production")
@@ -67,7 +67,7 @@ def test_a_wrong_field_is_found_by_each_of_them() -> None:
         wrong["spec"] = {**wrong["spec"], "replica": 3}
         with pytest.raises(kubernetes_validate.ValidationError):
             kubernetes_validate.validate(wrong, VERSION, strict=True)
-    for kind in ("ScaledObject", "TriggerAuthentication", "PodMonitor"):
+    for kind in ("ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule"):
         wrong = {**next(iter(of_kind(found, kind).values()))}
         wrong["spec"] = {**wrong["spec"], "maxReplicas": 3}
         with pytest.raises(AssertionError):

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from agents.gateway.access.api_keys import ApiKeys
+from agents.gateway.access.tls import server_tls
+
 SCRIPT = Path("deploy/compose/make-secrets")
 USERS = ("admin", "p.weigh", "p.producer")
 
@@ -44,6 +47,18 @@ def test_every_user_has_a_password_of_its_own_that_the_broker_knows(secrets: Pat
         assert len(password) == 48
         assert properties.count(f'user_{user}="{password}"') == 2  # inside and from the host
     assert "super.users=User:admin;User:ANONYMOUS" in properties
+
+
+def test_the_gateway_has_a_certificate_and_the_digest_of_a_key(secrets: Path) -> None:
+    authority = x509.load_pem_x509_certificate((secrets / "kafka-ca").read_bytes())
+    pem = (secrets / "gateway-server").read_bytes()
+    x509.load_pem_x509_certificate(pem).verify_directly_issued_by(authority)
+    server_tls(secrets / "gateway-server", None)  # the key is in it, and fits
+    key = (secrets / "gateway-key").read_text().strip()
+    caller = ApiKeys(secrets / "gateway-keys").caller(key)
+    assert caller is not None
+    assert (caller.may("publish"), caller.may("read"), caller.may("admin")) == (True, True, False)
+    assert key not in (secrets / "gateway-keys").read_text()
 
 
 def test_nobody_else_comes_into_the_directory_and_what_is_there_is_kept(secrets: Path) -> None:

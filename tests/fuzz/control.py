@@ -16,6 +16,8 @@ _SEEDS = {
     "policy": b'policy\n{"policy":{"thresholds":{"stop":0.5}}}',
     "audit": b'audit/2018-04-01T00:00:31Z-a\n{"action":"promote","what":"risk","version":2,'
     b'"before":1,"by":"me","reason":"","at":"2018-04-01T00:00:31Z"}',
+    "rollout": b'rollout\n{"pipelines":["a","b"],"turns":[{"in_service":"b",'
+    b'"since":{"a.events":[7]},"at":"2018-04-01T00:00:31Z"}]}',
     "worker": b'worker/risk/host-1\n{"version":2,"state":"refused","reason":"r","at":"t"}',
     "first": b'first/risk/2/0\n{"offset":12,"worker":"w","at":"t"}',
     "status": b'status/w/host-1\n{"state":"running","started_ms":1,"said_ms":2,"partitions":[]}',

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -50,6 +50,9 @@ from topics.settings import BrokerSettings
 PATIENCE_S = 300.0
 """For what has to come sooner or later; a busy machine takes its time."""
 
+CONTINUOUS = ("when", "share_of_others")
+"""What of `explain:` asks for an explainer, which most tests do without."""
+
 EVERYTHING = ["features", "terminals", "risk-linear", "risk-forest", "decision", "weigh"]
 """What the card-fraud pipeline runs, by component."""
 
@@ -76,13 +79,16 @@ def trained_small(
 ) -> Trained:
     """Pipeline *name* with forests of *trees* at most, trained on simulated events in *home*.
 
-    `edit` may change the content of its file.
+    `edit` may change the content of its file. No explainer is asked for: see `explaining`.
     """
     content = yaml.safe_load(find_pipeline(name).read_text())
     for component in content["components"]:
         parameters = component.get("model", {}).get("parameters", {})
         if "n_estimators" in parameters:
             parameters["n_estimators"] = min(trees, parameters["n_estimators"])
+    content["explain"] = {
+        name: value for name, value in content.get("explain", {}).items() if name not in CONTINUOUS
+    }
     edit(content)
     path = home / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -90,6 +96,14 @@ def trained_small(
     data = labelled_events.simulated(file.pipeline, rows=rows, seed=0)
     train(file.pipeline, home, data, registry, open_component=open_component)
     return Trained(home, file, registry)
+
+
+def explaining(trained: Trained, **explain: object) -> Trained:
+    """The same pipeline and file, with these fields of `explain:` in it."""
+    content = yaml.safe_load(trained.file.path.read_text())
+    content["explain"] = {**content.get("explain", {}), **explain}
+    trained.file.path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return replace(trained, file=load_pipeline(trained.file.path))
 
 
 _numbers = count(1)

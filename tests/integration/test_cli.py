@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,13 +15,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
+import httpx
 import pytest
 
 from agents.broker.pipeline_topics import ensure_topics
-from tests.integration.harness import PATIENCE_S, Trained, simulated, worker_process, written
+from models.registry import Registry
+from tests.integration.harness import (
+    PATIENCE_S,
+    Trained,
+    explaining,
+    simulated,
+    worker_process,
+    written,
+)
 from topics.kafka.embedded import EmbeddedBroker
+from topics.pipeline import load_pipeline
 from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
 
@@ -76,6 +89,22 @@ def test_the_demo_accounts_for_every_event_in_one_json_object(trained: Trained) 
     assert 0.5 < summary["auc"] <= 1
 
 
+def test_the_demo_of_a_pipeline_that_explains_says_nothing_of_an_explainer_that_ends(
+    trained: Trained, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(trained.home, home)
+    file = load_pipeline(home / trained.file.path.name)
+    own = explaining(
+        Trained(home, file, Registry(home / "registry")), when=["decline"], share_of_others=1
+    )
+    done = anabranch(own, "demo", str(own.file.path), "--events", "3000", "--rate", "300", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["unaccounted"] == 0
+    assert "error" not in done.stderr
+    assert "explainer has ended" not in done.stderr
+
+
 def test_a_demo_without_a_simulator_says_what_to_run_instead(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     text = Path("deploy/pipelines/card-fraud.yaml").read_text()
@@ -106,6 +135,54 @@ def test_ctrl_c_ends_a_demo_within_seconds_and_sums_up(
     published = re.search(r"events +([\d,]+)", out)
     assert published is not None, out
     assert int(published[1].replace(",", "")) < 100_000
+
+
+def test_a_demo_can_be_asked_over_http_while_it_runs(trained: Trained) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agents", "demo", str(trained.file.path), "--headless",
+         "--rate", "50", "--events", "100000"],
+        env={**os.environ, "ANABRANCH_HOME": str(trained.home)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    said = [line.split("curl ")[1] for line in islice(process.stderr, 5) if "curl " in line]
+    asking, streaming = (shlex.split(line) for line in said)
+    url = asking[-1].removesuffix("/predict")
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(
+        asking[-1], content=asking[asking.index("-d") + 1], headers=headers, timeout=PATIENCE_S
+    )
+    assert answer.json()["event_id"] == "tx-000000000", answer.text
+    with httpx.stream("GET", streaming[-1], timeout=PATIENCE_S) as stream:
+        assert "event: decision" in islice(stream.iter_lines(), 10)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/healthz")
+    counts = re.search(r"decisions +([\d,]+) \(([^)]+)\)", out)
+    assert counts is not None, out
+    whole = int(counts[1].replace(",", ""))
+    assert whole == sum(int(part.split()[0].replace(",", "")) for part in counts[2].split(", "))
+
+
+def test_a_demo_says_that_the_gateway_is_not_installed_and_goes_on(trained: Trained) -> None:
+    code = (
+        "import agents.demo.demo_gateway as demo_gateway\n"
+        "from agents.cli import main\n"
+        "demo_gateway._NEEDED = ('no_such_package',)\n"
+        "main()\n"
+    )
+    words = ("demo", str(trained.file.path), "--headless", "--events", "200")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env={**os.environ, "ANABRANCH_HOME": str(trained.home)},
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'anabranch[gateway]'" in done.stderr
+    without = anabranch(trained, *words, "--no-gateway")
+    assert (without.returncode, "gateway" in without.stderr) == (0, False)
 
 
 def test_sigterm_ends_a_run_that_waits_for_its_broker_at_once(trained: Trained) -> None:
@@ -332,7 +409,7 @@ def test_check_names_file_line_and_field_of_every_mistake(tmp_path: Path) -> Non
 def test_a_model_that_the_changed_file_does_not_fit_is_named(trained: Trained) -> None:
     changed = trained.home / "changed.yaml"
     text = trained.file.path.read_text()
-    changed.write_text(text.replace("name: is_night", "name: at_night", 1))
+    changed.write_text(text.replace("is_night", "at_night"))
     done = anabranch(trained, "run", str(changed), "--broker", "127.0.0.1:1")
     assert done.returncode == 1
     assert "features@1 of pipeline card-fraud was trained on amount" in done.stderr
@@ -355,7 +432,7 @@ def test_help_teaches_with_examples() -> None:
 def test_the_published_json_schema_is_that_of_the_code() -> None:
     done = anabranch(None, "check", "--schema")
     published = Path("deploy/pipelines/pipeline.schema.json").read_text()
-    assert json.loads(done.stdout) == json.loads(published), "run make schema"
+    assert json.loads(done.stdout) == json.loads(published), "run make generated"
 
 
 @contextmanager

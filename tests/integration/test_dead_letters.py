@@ -15,7 +15,7 @@ import pytest
 
 from agents.publish.in_flight import InFlight
 from agents.redrive.dead_letter_index import Coordinates, read_dead_letters
-from agents.redrive.preparation import Selection, redrive_records
+from agents.redrive.preparation import KnownOutputs, Selection, redrive_batches
 from agents.workers.metrics import Metrics
 from models.registry.registry import Registry
 from tests.integration.harness import (
@@ -30,7 +30,6 @@ from tests.integration.harness import (
     simulated,
     stopped,
     worker_process,
-    written,
 )
 from tests.integration.test_cli import anabranch
 from tests.integration.velocity import EVENT
@@ -38,7 +37,8 @@ from topics.kafka.batches import Record
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import WEIGH, Topology
 from topics.records.decision import ATTEMPT_HEADER, Decision
-from topics.redrive.record import RedriveRecord, encode_redrive
+from topics.redrive.record import RedriveBatch
+from topics.redrive.wire import decode_redrive, encode_redrive, next_component
 from topics.settings import BrokerSettings
 
 PIPELINE = """
@@ -155,10 +155,12 @@ async def test_events_end_once_when_two_redrive_them_and_a_worker_is_killed(
         mend(own)
         code, some = await run(own, broker, "redrive", "--limit", "5")
         assert (code, some["decided"]) == (0, 5)
-        redrives = len(await records_of(broker, topology.redrive))
+        before = await events_sent(broker, topology)
         halt.touch()
         commands = asyncio.gather(*(run(own, broker, "redrive") for _ in range(2)))
-        await written(broker, topology.redrive, redrives + dead - 5)  # by one of the two, or both
+        while await events_sent(broker, topology) < before + dead - 5:  # by one of the two, or both
+            assert not commands.done()
+            await asyncio.sleep(0.2)
         await asyncio.to_thread(stopped, first, signal.SIGKILL)
         assert (await attempts_of(broker, topology.decisions, ATTEMPT_HEADER))[2] == 5
         halt.unlink()
@@ -230,18 +232,17 @@ async def test_what_is_no_redrive_record_ends_nothing_and_one_that_nobody_deals_
         letters = await read_dead_letters(broker, own.pipeline, payloads=True)
         letter, other, *_ = [each for each in letters.newest.values() if each.partition == 2]
         selection = Selection(ready=[letter])
-        (redrive,) = redrive_records(own.pipeline, selection, {})
+        (redrive,) = redrive_batches(own.pipeline, selection, KnownOutputs())
         alive = next(o for o in range(EVENTS) if Coordinates(2, o) not in letters.newest)
-        source = redrive.header.source
         forged = [
             redrive.to(WEIGH),  # without any output
-            changed(redrive, next=WEIGH, attempt=3),
-            changed(redrive, next=WEIGH, letter=other.offset),
-            changed(redrive, next=WEIGH, letter=10**6),
-            changed(redrive, next=WEIGH, source=source.model_copy(update={"offset": alive})),
-            changed(redrive, next=WEIGH, source=source.model_copy(update={"topic": "x"})),
+            changed(redrive, attempt=3),
+            changed(redrive, letter=other.offset),
+            changed(redrive, letter=10**6),
+            changed(redrive, offset=alive),
+            replace(redrive.to(WEIGH), topic="x"),
         ]
-        unaddressed = changed(redrive, next="a-component-of-before")
+        unaddressed = redrive.to("a-component-of-before")
         written = [
             Record(None, b"what is this", 1),
             *(encode_redrive(each, 1) for each in (*forged, unaddressed)),
@@ -257,5 +258,16 @@ async def test_what_is_no_redrive_record_ends_nothing_and_one_that_nobody_deals_
     assert audit.total.decided == before.total.decided + 1
 
 
-def changed(redrive: RedriveRecord, **about: object) -> RedriveRecord:
-    return replace(redrive, header=redrive.header.model_copy(update=about))
+async def events_sent(broker: BrokerSettings, topology: Topology) -> int:
+    """Events in all records of the redrive topic that are on their way."""
+    records = await records_of(broker, topology.redrive)
+    return sum(
+        len(decode_redrive(record.key, record.value, record.headers))
+        for record in records
+        if next_component(record.headers) is not None
+    )
+
+
+def changed(redrive: RedriveBatch, **about: Any) -> RedriveBatch:
+    """The batch of one event, which is changed, at the weighting agent."""
+    return replace(redrive.to(WEIGH), events=[redrive.events[0]._replace(**about)])

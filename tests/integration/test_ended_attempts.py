@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from agents.broker.pipeline_topics import ensure_topics
@@ -9,12 +10,14 @@ from agents.redrive import attempt_endings
 from agents.redrive.attempt_endings import AttemptEndings
 from agents.workers.topic_tail import TailReader
 from tests.integration.harness import publish_raw
+from tests.unit.redrives import event_of, redrive_of
 from topics.kafka.batches import Record
 from topics.pipeline.file import find_pipeline, load_pipeline
-from topics.pipeline.topology import WEIGH, Topology
-from topics.records.decision import ATTEMPT_HEADER, Source
+from topics.pipeline.topology import Topology
+from topics.records.decision import ATTEMPT_HEADER
 from topics.redrive.endings import decode_summary, is_summary
-from topics.redrive.record import Ending, RedriveHeader, RedriveRecord, encode_redrive
+from topics.redrive.record import Ending
+from topics.redrive.wire import encode_redrive
 from topics.settings import BrokerSettings
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
@@ -24,28 +27,23 @@ BATCH = 50
 BATCHES = 40
 
 
-def about(offset: int, attempt: int = 2, end: Ending | None = None) -> RedriveHeader:
-    source = Source(topic=TOPOLOGY.events, partition=PARTITION, offset=offset)
-    return RedriveHeader(
-        source=source, letter=1, attempt=attempt, published_ms=1,
-        next=WEIGH if end is None else None, end=end,
-    )  # fmt: skip
-
-
 def end_of(offset: int) -> Ending:
     return "dead-letter" if offset % 7 == 0 else "decision"
 
 
 async def written(ends: AttemptEndings, broker: BrokerSettings, offsets: range) -> None:
     """Redrive records, and the ending records, as the weighting agent writes them."""
-    redrives = [encode_redrive(RedriveRecord(about(offset), b"k", b"v"), 5) for offset in offsets]
-    await publish_raw(broker, TOPOLOGY.redrive, PARTITION, redrives)
+    redrives = redrive_of(offsets=offsets, topic=TOPOLOGY.events, partition=PARTITION)
+    ones = [redrives.picked(np.array([row])) for row in range(len(redrives))]
+    await publish_raw(
+        broker, TOPOLOGY.redrive, PARTITION, [encode_redrive(each, 5) for each in ones]
+    )
     endings = []
-    for offset in offsets:
-        ends.add(about(offset), end_of(offset))
-        ends.add_ending_record(about(offset))
-        ending = RedriveRecord(about(offset, end=end_of(offset)), None, None)
-        endings.append(encode_redrive(ending, 6))
+    for one in ones:
+        (event,) = one.events
+        ends.add(event, end_of(event.offset))
+        ends.add_ending_record(event)
+        endings.append(encode_redrive(one.ending(end_of(event.offset)), 6))
     if (summary := ends.summary(7)) is not None:
         endings.append(summary)
     await publish_raw(broker, TOPOLOGY.redrive, PARTITION, endings)
@@ -80,10 +78,10 @@ async def test_a_start_reads_the_last_summaries_and_knows_every_end(
     before = tail.records_read
     again = await AttemptEndings.read(tail, TOPOLOGY, PARTITION, 5)
     assert tail.records_read - before < 1000 < 2 * last
-    known = again.of([about(offset) for offset in range(last + 2)])
+    known = again.of(np.arange(last + 2))
     assert known == [{2: end_of(offset)} for offset in range(last)] + [{2: "decision"}, {}]
-    assert all(again.has_ending_record(about(offset)) for offset in range(last))
-    assert not again.has_ending_record(about(last))
+    assert all(again.has_ending_record(event_of(offset)) for offset in range(last))
+    assert not again.has_ending_record(event_of(last))
     first, end = await tail.bounds(TOPOLOGY.redrive, PARTITION)
     summaries = [decode_summary(record.value, record.headers)
                  for record in await tail.between(TOPOLOGY.redrive, PARTITION, first, end)
@@ -116,7 +114,5 @@ async def test_a_topic_without_summaries_is_read_once_and_summed_up_in_parts(
     before = tail.records_read
     again = await AttemptEndings.read(tail, TOPOLOGY, PARTITION, 5)
     assert tail.records_read - before < 100
-    assert again.of([about(offset) for offset in range(8 * BATCH)]) == [
-        {2: end_of(offset)} for offset in range(8 * BATCH)
-    ]
+    assert again.of(np.arange(8 * BATCH)) == [{2: end_of(offset)} for offset in range(8 * BATCH)]
     await tail.stop()

@@ -175,6 +175,31 @@ async def test_a_promoted_version_takes_over_once_at_the_offset_that_is_noted(
     assert (deployment.champion.version, deployment.previous.version) == (2, 1)
 
 
+async def test_a_version_that_is_the_same_model_is_said_to_be_so(
+    two: Trained, broker: BrokerSettings
+) -> None:
+    first = two.registry.get(two.pipeline.name, FOREST, 1)
+    again = two.registry.add(
+        two.pipeline.name, FOREST, first.read(), first.card, first.probe()
+    ).version  # fmt: skip
+    await deployed(two, broker, 1)
+    target = f"{two.file.path}/{FOREST}"
+
+    async def promoted(version: int, *words: str) -> str:
+        done = await asyncio.to_thread(
+            anabranch, two, "models", "promote", f"{target}@{version}", "--wait", "0", *words,
+            broker=broker.broker,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "the same model as @1, to the byte" in await promoted(again)
+    assert "the same model" not in await promoted(again), "it is itself"
+    assert json.loads(await promoted(2, "--json"))["same_model_as"] is None
+    await promoted(1)
+    assert json.loads(await promoted(again, "--json"))["same_model_as"] == 1
+
+
 async def test_a_rollback_brings_the_version_before_back(
     two: Trained, broker: BrokerSettings
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import product
 
 from agents.workers.metrics import Metrics
 from tests.integration.harness import (
@@ -17,6 +18,7 @@ from tests.integration.harness import (
     simulated,
 )
 from topics.kafka.batches import Record
+from topics.pipeline.readers import readers
 from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
 
@@ -42,7 +44,23 @@ async def test_metrics_tell_what_happened(trained: Trained, broker: BrokerSettin
     assert value("anabranch_events_total", outcome="dead-letter") == 3
     assert value("anabranch_dead_letters_total", stage="features", error="InvalidEvent") == 3
     assert value("anabranch_rows_failed_total", component="features", error="InvalidEvent") == 3
-    assert value("anabranch_unaccounted_events") == 0
+    kinds = {
+        (kind, by): value("anabranch_decisions_total", decision=kind, decided_by=by)
+        for kind, by in (("approve", "score"), ("review", "score"), ("decline", "score"))
+    }
+    assert sum(kinds.values()) == 400  # type: ignore[arg-type]  # each of them is there from the start
+    assert value("anabranch_decision_score_count") == 400
+    assert value("anabranch_decision_score_bucket", le="1.0") == 400
+    assert abs(time.time() - (value("anabranch_last_decision_timestamp_seconds") or 0)) < 300
+    assert value("anabranch_missing_stages_total", component="decision", reason="down") == 0
+    for name in EVERYTHING:
+        assert (value("anabranch_rebalances_total", component=name) or 0) >= 1
+        assert value("anabranch_partitions_to_own", component=name) == 4
+        for topic, partition in product(readers(trained.pipeline)[name].topics, "0123"):
+            at = {"component": name, "topic": topic, "partition": partition}
+            assert value("anabranch_partition_lag_records", **at) == 0
+            assert value("anabranch_oldest_record_seconds", **at) == 0
+    assert value("anabranch_unaccounted_events_total") == 0
     assert value("anabranch_event_to_decision_seconds_count") == 400
     assert value("anabranch_join_rows") == 0
     for name in ("features", "risk-linear", "risk-forest", "decision"):

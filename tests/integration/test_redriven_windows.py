@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 
 from models.simulators import LabelledEvent
@@ -10,7 +12,7 @@ from tests.integration.skew import trained_outputs
 from tests.integration.test_dead_letters import run
 from tests.integration.test_windows import EVENTS, publish_with_outcomes, transactions
 from topics.pipeline.topology import WEIGH, Topology
-from topics.redrive.record import RedriveRecord, decode_redrive
+from topics.redrive.wire import decode_redrive
 from topics.settings import BrokerSettings
 
 SPOILT = 4
@@ -46,13 +48,19 @@ def spoilt(labelled: list[LabelledEvent]) -> tuple[list[int], list[LabelledEvent
     return which, events
 
 
-async def last_redrive_records(trained: Trained, broker: BrokerSettings) -> list[RedriveRecord]:
-    """The redrive records as they came to the weighting agent."""
-    found = []
+async def last_outputs(
+    trained: Trained, broker: BrokerSettings
+) -> dict[bytes, dict[str, tuple[bytes, bytes]]]:
+    """Event id → component → output and signal, as they came to the weighting agent."""
+    outputs: dict[bytes, dict[str, tuple[bytes, bytes]]] = defaultdict(dict)
     for record in await records_of(broker, Topology.of(trained.pipeline).redrive):
-        redrive = decode_redrive(record.key, record.value, record.headers)
-        found += [redrive] if redrive.header.next == WEIGH else []
-    return found
+        redrives = decode_redrive(record.key, record.value, record.headers)
+        if redrives.next == WEIGH:
+            for name, (batch,) in redrives.outputs.items():
+                for row, event_id in enumerate(batch.rows.ids.items()):
+                    output = batch.output[row].tobytes(), batch.signal[row].tobytes()
+                    outputs[event_id][name] = output
+    return outputs
 
 
 async def test_a_mended_event_has_the_features_of_its_turn_also_after_a_restart(
@@ -75,17 +83,14 @@ async def test_a_mended_event_has_the_features_of_its_turn_also_after_a_restart(
     assert audit.passed
     assert (audit.total.decided, audit.total.redriven) == (EVENTS, SPOILT)
 
-    redrives = await last_redrive_records(trained, broker)
-    assert len(redrives) == SPOILT
-    by_id = {batch.rows.ids.items()[0]: redrive for redrive in redrives
-             for batch in redrive.outputs.values()}  # fmt: skip
+    by_id = await last_outputs(trained, broker)
+    assert len(by_id) == SPOILT
     for at in which:
         others = {*which} - {at}
         alone = [each for place, each in enumerate(labelled) if place not in others]
         event_id = str(labelled[at].event["transaction_id"])
         wanted = trained_outputs(trained, alone)
-        outputs = by_id[event_id.encode()].outputs
+        outputs = by_id[event_id.encode()]
         assert outputs.keys() == wanted.keys()
-        for name, batch in outputs.items():
-            said_of_it = (batch.output[0].tobytes(), batch.signal[0].tobytes())
-            assert said_of_it == wanted[name][event_id], name
+        for name, output in outputs.items():
+            assert output == wanted[name][event_id], name

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.broker.pipeline_topics import ensure_topics
-from agents.process.child_process import WorkersEnded, _environment, worker_process
+from agents.process.child_process import WorkersEnded, child_environment, worker_process
 from tests.integration.velocity import EVENT
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import Topology
@@ -25,7 +25,7 @@ policy: {{thresholds: {{decline: 0.5}}}}
 
 def test_a_child_has_the_settings_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = BrokerSettings(broker="a:1,b:2", session_timeout_s=7)
-    for name, value in _environment(Path("registry"), settings).items():
+    for name, value in child_environment(Path("registry"), settings).items():
         monkeypatch.setenv(name, value)
     assert BrokerSettings() == settings
 

@@ -30,6 +30,14 @@ class LargeAmount(Component):
         return StageOutput.of_signal(np.clip(batch.columns["amount"] / self._limit, 0, 1))
 
 
+class LargeFeature(LargeAmount):
+    """The same, of the first feature of `features`: a pure function of it."""
+
+    def transform(self, batch: Batch) -> StageOutput:
+        amounts = batch.inputs["features"].output[:, 0]
+        return super().transform(Batch(batch.rows, columns={"amount": amounts}))
+
+
 class Unlucky(Component):
     """Fails on every amount that ends in .13, and takes its time over nothing."""
 

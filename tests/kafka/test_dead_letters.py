@@ -5,10 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 
+import numpy as np
 import orjson
 
 from agents.redrive.dead_letter_index import Coordinates, DeadLetter, read_dead_letters
-from agents.redrive.preparation import Edit, due, find_outputs, redrive_records, validated
+from agents.redrive.preparation import (
+    Edit,
+    KnownOutputs,
+    due,
+    find_outputs,
+    redrive_batches,
+    validated,
+)
 from agents.redrive.sender import send_and_follow
 from agents.workers.topic_tail import TailReader
 from tests.integration.harness import (
@@ -21,15 +29,16 @@ from tests.integration.harness import (
 )
 from topics.kafka.batches import Record
 from topics.pipeline.topology import Topology
-from topics.redrive.record import RedriveRecord
+from topics.redrive.record import RedriveBatch
 from topics.settings import BrokerSettings
 
 EVENTS = 60
 SPOILT = 41
 
 
-async def one_part(redrives: Sequence[RedriveRecord]) -> AsyncIterator[Sequence[RedriveRecord]]:
-    yield redrives
+async def one_by_one(redrives: Sequence[RedriveBatch]) -> AsyncIterator[RedriveBatch]:
+    for batch in redrives:
+        yield batch
 
 
 def letter_about(offset: int, published_ms: int) -> DeadLetter:
@@ -58,9 +67,9 @@ async def test_a_mended_event_is_decided_once_and_known_outputs_are_found_by_the
                 letters, letters.selected(None, None), attempts=3, again=False
             )  # fmt: skip
             selection = validated(own.pipeline, ready, Edit(".amount |= tonumber"))
-            made = redrive_records(own.pipeline, selection, {})
-            sent = await send_and_follow(broker, own.pipeline, one_part(made), quiet_s=60)
-            assert [*sent.endings.values()] == ["decision" for _ in made]
+            batches = redrive_batches(own.pipeline, selection, KnownOutputs())
+            sent = await send_and_follow(broker, own.pipeline, one_by_one(batches), quiet_s=60)
+            assert [*sent.endings.values()] == ["decision" for each in batches for _ in each.events]
         assert skipped == {"healed": 1}
     audit = await settled(broker, own.pipeline, EVENTS)
     assert audit.passed
@@ -70,13 +79,15 @@ async def test_a_mended_event_is_decided_once_and_known_outputs_are_found_by_the
     wanted = [letter_about(offset, now_ms) for offset in (0, SPOILT, EVENTS - 1)]
     tail = TailReader(broker)
     await tail.start()
-    found = await find_outputs(tail, topology, wanted)
+    known = KnownOutputs()
+    await find_outputs(tail, topology, wanted, known)
     for letter in wanted:
-        outputs = found[letter.source]
-        assert outputs.keys() == {*topology.components}
-        present = {bool(batch.present[0]) for batch in outputs.values()}
-        assert present == {letter.source.offset != SPOILT}
-        assert {int(batch.rows.offsets[0]) for batch in outputs.values()} == {letter.source.offset}
-    late = [letter_about(0, now_ms + 3_600_000)]
-    assert not await find_outputs(tail, topology, late)
+        offset, whole = letter.source.offset, {*topology.components}
+        assert known.present(letter.source) == (set() if offset == SPOILT else whole)
+        for name in whole:
+            (batch,) = known.of(1, name, np.array([offset]))
+            assert batch.rows.offsets.tolist() == [offset]
+    late, unknown = [letter_about(0, now_ms + 3_600_000)], KnownOutputs()
+    await find_outputs(tail, topology, late, unknown)
+    assert not unknown.of(1, "features", np.array([0]))
     await tail.stop()

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from agents.broker.pipeline_topics import ensure_shadow_topic, ensure_topics, topic_names
+from agents.broker.topic_settings import retention_findings
 from tests.integration.harness import Trained, renamed
 from tests.kafka_nodes import cluster_of_three
 from topics.pipeline.file import find_pipeline, load_pipeline
@@ -87,3 +88,45 @@ async def test_a_missing_topic_is_said_and_neither_a_command_nor_the_broker_make
     missing = f"error: topic {topics.events} is missing: run `anabranch topics PIPELINE --create`"
     assert missing in done.stderr
     assert await topic_names(three, topics.all) == set()
+
+
+async def test_topics_are_kept_as_long_as_windows_look_back_and_a_shorter_one_is_said(
+    three: BrokerSettings, trained: Trained, tmp_path: Path
+) -> None:
+    own = renamed(trained, tmp_path)
+    topics = Topology.of(own.pipeline)
+    await ensure_topics(three, topics)
+    assert await retention_findings(three, topics) == []
+    admin = AIOKafkaAdminClient(bootstrap_servers=three.addresses)
+    await admin.start()
+    try:
+        week = ConfigResource(
+            ConfigResourceType.TOPIC, topics.events, configs={"retention.ms": "604800000"}
+        )
+        await admin.alter_configs([week])
+    finally:
+        await admin.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "agents", "topics", str(own.file.path), "--create"],
+        env={**os.environ, "ANABRANCH_BROKER": three.broker, "COLUMNS": "80"},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    said = done.stderr.replace("\n", " ")
+    assert f"warning: topic {topics.events} keeps records for 7 d" in said
+    assert said.count("warning:") == 1
+    rows = [line.split(maxsplit=2) for line in done.stdout.splitlines()[1:]]
+    kept = {topic: keeps.strip() for topic, _, keeps in rows}
+    assert kept[topics.events] == "7 d"
+    assert kept[topics.decisions] == "37 d"
+    assert kept[topics.control] == "newest of each key"
+    with subprocess.Popen(
+        [sys.executable, "-m", "agents", "run", str(own.file.path), "--component", "features"],
+        env={**os.environ, "ANABRANCH_HOME": str(own.home), "ANABRANCH_BROKER": three.broker,
+             "COLUMNS": "500"},
+        stderr=subprocess.PIPE, text=True,
+    ) as worker:  # fmt: skip
+        assert worker.stderr is not None
+        warning = next(line for line in worker.stderr if "keeps records for 7 d" in line)
+        worker.terminate()
+        worker.communicate(timeout=60)
+    assert topics.events in warning

@@ -93,7 +93,7 @@ async def test_a_mended_event_that_is_still_too_large_to_travel_is_left_and_says
         assert "raise the topic's max.message.bytes" in output["left"][0]["why"]
 
         # It just fits at first, and grows too large on its way: it dies again, and says why.
-        headers = [("origin", bytes(1_045_500 - len(spoilt)))]
+        headers = [("origin", bytes(1_046_700 - len(spoilt)))]
         await publish_raw(broker, plain_topics.events, 2, [Record(b"k", spoilt, now_ms, headers)])
         await settled(broker, own.pipeline, 2)
         code, output = await run(own, broker, "redrive", "--edit", ".amount |= tonumber")

@@ -41,7 +41,7 @@ Processes = Mapping[str, Popen[bytes]]
 
 def limit_bytes(component: str) -> int:
     """The memory limit of its container."""
-    path = COMMITTED / "base" / "components" / f"{component}.yaml"
+    path = COMMITTED / "base" / "workloads" / "components" / f"{component}.yaml"
     kinds = {each["kind"]: each for each in yaml.safe_load_all(path.read_text())}
     (container,) = kinds["StatefulSet"]["spec"]["template"]["spec"]["containers"]
     text = container["resources"]["limits"]["memory"]

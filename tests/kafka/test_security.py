@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it does not say what it exports
     AclBindingFilter,
@@ -34,27 +37,43 @@ from agents.broker.pipeline_topics import ensure_topics
 from tests.integration.harness import (
     EVERYTHING,
     Trained,
+    explaining,
     publish,
     publish_raw,
     renamed,
     settled,
     simulated,
+    written,
 )
 from tests.kafka.secured import PASSWORD, Secured, secured_broker
+from tests.page_consumer import loaded
 from topics.kafka.batches import Record
-from topics.pipeline.topology import Topology
+from topics.pipeline.topology import EXPLAINER, Topology
 
 EVENTS = 1000
+WORKERS = (*EVERYTHING, EXPLAINER)
 
 
 @pytest.fixture(scope="module")
 def own(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return renamed(trained, tmp_path_factory.mktemp("secured-pipeline"))
+    own = renamed(trained, tmp_path_factory.mktemp("secured-pipeline"))
+    texts = {"en": {"groups": {"amount": "{amount:.2f} of {customer_id}"}}}
+    return explaining(own, when=["decline", "review", "approve"], reasons=texts)
 
 
 @pytest.fixture(scope="module")
-def secured(own: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    users = [Topology.of(own.pipeline).group(name) for name in (*EVERYTHING, "operator")]
+def after(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A pipeline that is to take the place of *own*."""
+    return renamed(trained, tmp_path_factory.mktemp("secured-after"))
+
+
+@pytest.fixture(scope="module")
+def secured(
+    own: Trained, after: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Secured]:
+    everybody = (*WORKERS, "operator", "consumer")
+    users = [Topology.of(own.pipeline).group(name) for name in everybody]
+    users.append(Topology.of(after.pipeline).group("operator"))
     with secured_broker(tmp_path_factory.mktemp("secured"), users) as secured:
         asyncio.run(ensure_topics(secured.admin, Topology.of(own.pipeline)))
         admin = AdminClient({"bootstrap.servers": secured.admin.broker})
@@ -116,19 +135,50 @@ async def test_a_pipeline_runs_with_the_acls_that_are_written_out_and_tells_nobo
 ) -> None:
     events = simulated(own.pipeline, EVENTS)
     with ExitStack() as stack:
-        for name in EVERYTHING:
+        for name in WORKERS:
             mechanism = "SCRAM-SHA-512" if name == "features" else "PLAIN"
             settings = login(own, secured, name, mechanism)
             worker = stack.enter_context(component(own, settings, name, tmp_path, "--verbose"))
             assert not any(PASSWORD in word for word in psutil.Process(worker.pid).cmdline())
         await publish(secured.admin, own.pipeline, events, 500)
         audit = await settled(secured.admin, own.pipeline, EVENTS)
+        await written(secured.admin, Topology.of(own.pipeline).explanations, EVENTS)
     assert audit.passed
     assert audit.total.decided == EVENTS
-    text = "".join((tmp_path / f"{name}.txt").read_text() for name in EVERYTHING)
+    text = "".join((tmp_path / f"{name}.txt").read_text() for name in WORKERS)
     assert "running on localhost" in text
     assert PASSWORD not in text
     assert not any(value.decode() in text for _, value in events), "an event's content is logged"
+
+
+async def test_a_consumer_counts_decisions_in_a_group_of_its_own_and_in_no_other(
+    own: Trained, secured: Secured, tmp_path: Path
+) -> None:
+    topology = Topology.of(own.pipeline)
+    written = (await audit_topics(secured.admin, topology, None)).written.decisions
+    assert written >= EVENTS
+    tls = ssl.create_default_context(cafile=secured.pem("ca"))
+    connection = {
+        "bootstrap_servers": f"localhost:{secured.login}", "security_protocol": "SASL_SSL",
+        "ssl_context": tls, "sasl_mechanism": "PLAIN", "sasl_plain_password": PASSWORD,
+        "sasl_plain_username": topology.group("consumer"),
+    }  # fmt: skip
+    consume = loaded()["consume"]
+    database = sqlite3.connect(tmp_path / "decisions.db")
+    task = asyncio.create_task(
+        consume(own.pipeline.name, topology.group("consumer.ledger"), database, **connection)
+    )
+    while not task.done():
+        await asyncio.sleep(0.2)
+        with suppress(sqlite3.OperationalError):  # no table yet
+            if database.execute("SELECT count(*) FROM decision").fetchone()[0] >= written:
+                break
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert database.execute("SELECT count(*) FROM decision").fetchone() == (written,)
+    with pytest.raises(GroupAuthorizationFailedError):
+        await consume(own.pipeline.name, topology.group("weigh"), database, **connection)
 
 
 async def status_when(
@@ -183,7 +233,7 @@ async def test_without_a_reports_topic_workers_run_on_say_so_once_and_report_whe
     now_ms = int(time.time() * 1000)
     events = [Record(key, value, now_ms) for key, value in simulated(own.pipeline, 200, seed=3)]
     with ExitStack() as stack:
-        for name in EVERYTHING:
+        for name in WORKERS:
             stack.enter_context(component(own, login(own, secured, name), name, tmp_path))
         await publish_raw(secured.admin, topology.events, 0, events)
         audit = await settled(secured.admin, own.pipeline, before.inputs + len(events))
@@ -194,7 +244,7 @@ async def test_without_a_reports_topic_workers_run_on_say_so_once_and_report_whe
         assert len(done.stderr.strip().splitlines()) == 1
         await ensure_topics(secured.admin, topology)
         await status_when(own, secured, lambda each: set.union(*each.values()) == {"up"})
-    for name in EVERYTHING:
+    for name in WORKERS:
         text = (tmp_path / f"{name}.txt").read_text()
         assert text.count(topology.reports) == 1, text
 
@@ -235,10 +285,47 @@ def test_the_rights_that_are_granted_are_those_that_are_written_out(
             acl.operation.name.lower(),
             acl.restype.name.lower().replace("_", "-"),
             acl.name,
+            acl.resource_pattern_type.name.lower(),
         )
         for acl in admin.describe_acls(anything).result(30)
+        if acl.principal.startswith(f"User:{own.pipeline.name}.")
+        and acl.name.startswith(f"{own.pipeline.name}.")
     }
     assert found == {(f"User:{acl['principal']}", *list(acl.values())[1:]) for acl in printed}
+
+
+def test_the_operator_of_a_changed_pipeline_may_run_its_rollout(
+    own: Trained, after: Trained, secured: Secured
+) -> None:
+    admin = {"BROKER": secured.admin.broker}
+    assert anabranch(after, admin, "topics", "--create", "--grant").returncode == 0
+    login_of = login(after, secured, "operator")
+
+    def rollout(settings: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+        command, *options = words
+        return subprocess.run(
+            [sys.executable, "-m", "agents", "rollout", command, str(after.file.path), "--from",
+             str(own.file.path), *options],
+            env=environment(after, settings), capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+
+    refused = rollout(login_of, "copy", "--once")
+    assert refused.returncode == 1
+    assert "hidden from us" in refused.stderr
+    granted = rollout(admin, "acls", "--grant")
+    assert granted.returncode == 0, granted.stderr
+    copied = rollout(login_of, "copy", "--once", "--json")
+    assert copied.returncode == 0, copied.stderr
+    assert json.loads(copied.stdout)["copied"] >= EVENTS
+    compared = rollout(login_of, "compare")
+    assert (compared.returncode, compared.stdout.splitlines()[0]) == (
+        1, f"0 events decided by {own.pipeline.name} and {after.pipeline.name}, 0 by one of them",
+    )  # fmt: skip
+    nobody = rollout(login_of, "switch")
+    assert "is not ready to take over: features is down on 4 partitions" in nobody.stderr
+    back = rollout(login_of, "back")
+    assert "is in service already" in back.stderr
 
 
 def test_who_may_not_grant_is_told_so(own: Trained, secured: Secured) -> None:

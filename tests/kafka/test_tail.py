@@ -118,3 +118,14 @@ async def test_records_that_are_dropped_while_they_are_being_read_are_passed_ove
     monkeypatch.setattr(tail, "bounds", before_that)
     records = await tail.between(topic, 0, 0, 6)
     assert [record.offset for record in records] == [4, 5]
+
+
+async def test_a_time_before_1970_is_any_time(
+    tail: TailReader, topic: str, kafka: BrokerSettings
+) -> None:
+    """A minute before an event whose producer has set no clock, say."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka.addresses) as producer:
+        for timestamp_ms in (0, 1_700_000_000_000):
+            await producer.send_and_wait(topic, b"v", partition=0, timestamp_ms=timestamp_ms)
+    assert await tail.since(topic, 0, -60_000) == 0
+    assert await tail.since(topic, 0, 1) == 1

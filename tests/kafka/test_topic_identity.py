@@ -130,7 +130,7 @@ async def _as_the_runbook_says(own: Trained, broker: BrokerSettings) -> None:
     """Delete what the runbook's commands delete: Kafka's own tools are not among its libraries."""
     topology = Topology.of(own.pipeline)
     page = RUNBOOK.read_text().replace("PIPELINE", topology.pipeline)
-    ((pattern,),) = [re.findall(r"--delete --topic '(.+)'$", page, re.MULTILINE)]
+    (pattern,) = {*re.findall(r"--delete --topic '(.+)'$", page, re.MULTILINE)}
     chosen = [topic for topic in topology.all if re.fullmatch(pattern, topic)]
     assert {*topology.all} - {*chosen} == {*topology.sources, topology.control}
     await delete_topics(broker, *chosen)

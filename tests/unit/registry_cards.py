@@ -1,7 +1,10 @@
-"""Cards as tests of the registry write them."""
+"""Cards and background rows as tests of the registry write them."""
 
 from __future__ import annotations
 
+import numpy as np
+
+from models.registry import Background, RecordedOutput
 from models.registry.registry import ModelCard, WeightsCard
 
 CARD = ModelCard(
@@ -22,3 +25,13 @@ WEIGHTS = WeightsCard(
     metrics={"log_loss": 0.1},
     models={"a": "sha256:00"},
 )
+
+
+def background_of(rows: int) -> Background:
+    """What two components said of the same *rows*."""
+    rng = np.random.default_rng(rows)
+    signals = rng.random((2, rows)).astype(np.float32)
+    return Background({
+        "features": RecordedOutput(rng.normal(size=(rows, 2)), signals[0], ["amount", "hour"]),
+        "own": RecordedOutput(signals[1][:, None], signals[1], ["own"]),
+    })  # fmt: skip

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import multiprocessing
+import os
+import socket
 from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -11,6 +14,7 @@ from typing import Any
 
 import aiokafka.consumer.fetcher
 import pytest
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
@@ -19,9 +23,10 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, UnknownMemberIdError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownMemberIdError, for_code
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.group import JoinGroupRequest, JoinGroupResponse_v5, SyncGroupRequest
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from topics.kafka import aiokafka_fixes as fixes
@@ -341,6 +346,36 @@ def test_connections_are_cut_without_sending_what_is_left() -> None:
     }
     fixes.sever(SimpleNamespace(client=SimpleNamespace(_conns=connections)))
     assert cut == ["no linger", "abort"]
+
+
+async def _request_on_a_closed_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        connection = AIOKafkaConnection(host, port, request_timeout_ms=5000)
+        connection._reader, connection._writer = await asyncio.open_connection(host, port)
+        connection._read_task = asyncio.ensure_future(asyncio.sleep(60))
+        connection._versions = {MetadataRequest.API_KEY: (0, 1)}
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.05)
+        assert connection._writer.transport.is_closing()
+        with pytest.raises(KafkaConnectionError, match="handler is closed"):
+            connection.send(MetadataRequest([]))
+        assert connection._writer is None
+
+
+def _end_without_closing_the_loop() -> None:
+    """The loop waits for ever when it is closed while something of it is open."""
+    fixes.break_as_connections_do()
+    uvloop.new_event_loop().run_until_complete(_request_on_a_closed_connection())
+    os._exit(0)
+
+
+def test_a_request_on_a_connection_that_uvloop_has_closed_fails_as_on_any_broken_one() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_end_without_closing_the_loop)
+    process.start()
+    process.join(120)
+    process.kill()
+    assert process.exitcode == 0
 
 
 def test_every_consumer_reads_tolerantly() -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from agents.capacity.costs import Cycle, Point, unit_costs
 from agents.capacity.queueing import cycle_ms, waiting_time
-from agents.capacity.sizing import OutOfReach, Plan, kind_of, plan, throughput
+from agents.capacity.sizing import OutOfReach, Plan, TooManyEvents, kind_of, plan, throughput
 from agents.capacity.traffic import Demand
 from agents.cli import app
 from topics.pipeline.file import find_pipeline, load_pipeline
-from topics.pipeline.schema import Pipeline
+from topics.pipeline.schema import Pipeline, Weighting
+from topics.pipeline.topology import Topology
 
 COSTS = unit_costs()
 CARD_FRAUD = load_pipeline(find_pipeline("card-fraud")).pipeline
@@ -52,6 +53,7 @@ def planned(rate: float, p99_ms: float = 1000.0, pipeline: Pipeline = CARD_FRAUD
 
 
 @given(st.floats(1, 3e6), st.floats(1, 4))
+@example(387_544.0, 411_766 / 387_544)
 def test_more_events_never_need_less(rate: float, times: float) -> None:
     less, more = planned(rate), planned(rate * times)
     for name, each in less.components.items():
@@ -66,6 +68,77 @@ def test_every_worker_has_a_partition_and_time_to_spare(rate: float, p99_ms: flo
     assert max(component.replicas for component in found.components.values()) <= found.partitions
     assert all(component.busy <= 0.7 + 1e-9 for component in found.components.values())
     assert found.p50_ms <= found.p99_ms
+
+
+@given(st.floats(1, 3e6), st.floats(60, 5000), st.floats(1, 20))
+def test_a_longer_latency_never_takes_more(rate: float, p99_ms: float, times: float) -> None:
+    strict, relaxed = planned(rate, p99_ms), planned(rate, p99_ms * times)
+    for name, each in relaxed.components.items():
+        assert each.replicas <= strict.components[name].replicas
+
+
+@given(st.floats(1, 3e6), st.integers(0, 3))
+def test_workers_may_be_gone_and_the_others_are_not_too_busy(rate: float, spare: int) -> None:
+    least, more = (plan(CARD_FRAUD, Demand(rate, 1000, spare=each), COSTS) for each in (0, spare))
+    for name, each in more.components.items():
+        left = each.replicas - spare
+        assert each.busy * each.replicas / left == pytest.approx(each.busy_at_loss)
+        assert each.busy_at_loss <= 0.7 + 1e-9
+        assert left >= 1
+        assert each.replicas >= least.components[name].replicas
+
+
+def with_late(late: str | dict[str, str], deadline_ms: int = 5000) -> Pipeline:
+    weighting = {**CARD_FRAUD.weighting.model_dump(by_alias=True), "late": late}
+    changed = Weighting.model_validate({**weighting, "deadline_ms": deadline_ms})
+    return CARD_FRAUD.model_copy(update={"weighting": changed})
+
+
+def test_where_late_rows_are_waited_for_a_loss_costs_time_and_no_stage() -> None:
+    needs = planned(100_000)
+    assert all(each.loss.late_events == 0 for each in needs.components.values())
+    assert needs.components["terminals"].loss.waiting_share == 1, "all events wait for its lanes"
+    features = needs.components["features"]
+    assert features.loss.waiting_share == 1 / features.replicas
+    assert "late: wait: none of these is decided without a stage" in " ".join(needs.warnings)
+
+
+@pytest.mark.parametrize(
+    ("late", "end"), [("degrade", "without that stage"), ({"fallback": "review"}, "as review")]
+)
+def test_where_they_are_not_the_latency_is_planned_within_the_deadline(
+    late: str | dict[str, str], end: str
+) -> None:
+    needs = planned(100_000, 10_000, with_late(late, 2000))
+    assert needs.p99_ms <= 2000
+    takeover_s = needs.components["terminals"].loss.takeover_s
+    late_events = 100_000 * (takeover_s - 2)
+    assert needs.components["terminals"].loss.late_events == pytest.approx(late_events)
+    text = " ".join(needs.warnings)
+    assert f"is decided {end}" in text
+    assert f"about {late_events:,.0f} events" in text
+    with pytest.raises(OutOfReach, match="a p99 of 5 ms is out of reach"):
+        planned(100_000, 10_000, with_late(late, 5))
+
+
+def test_topics_are_kept_as_long_as_windows_need_and_a_shorter_time_is_said() -> None:
+    needs = planned(1000)
+    assert needs.retention_h == pytest.approx(Topology.of(CARD_FRAUD).retention_ms / 3_600_000)
+    assert not [each for each in needs.warnings if "too short" in each]
+    shorter = plan(CARD_FRAUD, Demand(1000, 1000, retention_h=24), COSTS)
+    assert shorter.disk_gb < needs.disk_gb
+    assert [each for each in shorter.warnings if "topics that keep 24 h are too short" in each]
+
+
+def test_what_windows_remember_is_on_disk_too() -> None:
+    without = planned(1000).topics["card-fraud.features.state"].disk_gb
+    needs = plan(CARD_FRAUD, Demand(1000, 1000, entities=1_000_000), COSTS)
+    assert (without, needs.topics["card-fraud.features.state"].disk_gb > 1) == (0, True)
+
+
+def test_more_workers_than_there_can_be_partitions_are_refused() -> None:
+    with pytest.raises(TooManyEvents, match="deal the keys out to several pipelines"):
+        planned(1e9)
 
 
 def test_a_shorter_latency_takes_no_fewer_workers() -> None:

@@ -13,12 +13,14 @@ from topics.records.control import (
     Challenger,
     ControlState,
     Deployment,
+    Evidence,
     VersionRef,
     WeightsDeployment,
     audit_key,
     deploy_key,
 )
 from topics.records.reports import keyed_records
+from topics.records.rollout import ROLLOUT, Rollout, Turn
 
 DIGEST = "sha256:" + "0" * 64
 ENTRY = AuditEntry(
@@ -47,6 +49,17 @@ def test_a_state_is_what_was_written() -> None:
     assert state.audit == [ENTRY]
 
 
+def test_whose_decisions_count_is_there_until_it_is_deleted() -> None:
+    turn = Turn(in_service="b", since={"a.events": [7, 0]}, at="2026-01-01")
+    rollout, state = Rollout(pipelines=["a", "b"], turns=[turn]), ControlState()
+    (record,) = keyed_records({ROLLOUT: rollout}, 0)
+    state.apply(record.key, record.value)
+    assert state.rollout == rollout
+    assert rollout.in_service == "b"
+    state.apply(record.key, None)
+    assert state == ControlState()
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -57,6 +70,8 @@ def test_a_state_is_what_was_written() -> None:
         (b"deploy/risk", b'{"challenger": {"version": 1, "digest": "sha256:", "share": 2}}'),
         (b"worker/risk/w", b'{"version": 1, "state": "running", "at": ""}'),
         (b"weights", b"NaN"),
+        (b"rollout", b'{"pipelines": ["a"]}'),
+        (b"rollout", b'{"pipelines": ["a", "b"], "turns": [{"in_service": "b"}]}'),
         (b"\xff/risk", b"{}"),
     ],
 )
@@ -104,3 +119,25 @@ def test_the_oldest_entries_of_the_audit_trail_are_to_go_and_the_last_change_is_
     last = state.last_change("stage-1")
     assert last is not None
     assert last.version == AUDIT_KEPT + 1
+
+
+def test_an_entry_without_evidence_is_written_as_before_there_was_any() -> None:
+    (record,) = keyed_records({audit_key(ENTRY, "aa"): ENTRY}, 0)
+    assert b"evidence" not in (record.value or b"")
+    evidence = Evidence(
+        condition="changed <= 1%", since="2026-01-01", offsets={0: (5, 8)}, decided=3, outcomes=0,
+        figures={"changed": 0.0}, report=DIGEST,
+    )  # fmt: skip
+    entry, state = ENTRY.model_copy(update={"evidence": evidence}), ControlState()
+    (record,) = keyed_records({audit_key(entry, "aa"): entry}, 0)
+    state.apply(record.key, record.value)
+    assert state.audit == [entry]
+
+
+def test_an_entry_with_what_is_not_known_yet_is_no_record_and_nothing_else_is_lost() -> None:
+    state = ControlState()
+    (record,) = keyed_records({audit_key(ENTRY, "aa"): ENTRY}, 0)
+    later = (record.value or b"").replace(b"{", b'{"later": {},', 1)
+    with pytest.raises(WireError):
+        state.apply(record.key, later)
+    assert state == ControlState()

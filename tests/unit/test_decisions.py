@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,16 +15,18 @@ from hypothesis import strategies as st
 
 from agents.join.stage_rows import JoinedRows, ModelRun, StageRows
 from agents.weigh.decision_records import DecisionWriter, Weights
+from agents.weigh.decision_rule import stages_missing
 from models.weighting import WeightedScores, combine
 from tests.unit.stage_batches import rows_of
 from topics.kafka.batches import Record
-from topics.pipeline.schema import Pipeline
+from topics.pipeline.schema import Fallback, Pipeline
 from topics.records.bytes_column import BytesColumn
-from topics.records.decision import Decision, rfc3339_time, source_id, source_of
+from topics.records.decision import Decision, Provenance, Source, rfc3339_time, source_id, source_of
 from topics.records.stage_batch import ModelRef, Rows
 
 ALPHA = {"a": 0.25, "b": 0.75}
 NOW_MS = 5_000
+ON_TIME = np.zeros(100, np.bool_)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -120,12 +124,30 @@ def test_a_record_is_a_decision_with_everything_that_led_to_it() -> None:
         "missing_because": {},
         "weights": 4,
         "policy": "p@3",
+        "provenance": None,
+        "early": False,
+        "clipped": False,
         "source": {"topic": "p.events", "partition": 2, "offset": 10},
+        "origin": None,
         "event_time": "1970-01-01T00:00:00.510Z",
         "decided_at": "1970-01-01T00:00:05.000Z",
         "latency_ms": 3990.0,
     }  # fmt: skip
     assert record.timestamp_ms == NOW_MS
+
+
+def test_a_decision_about_a_copy_says_where_the_producer_wrote_the_event() -> None:
+    origins = BytesColumn.of([b"old.events/1/7", b"", b"not/coordinates"])
+    rows = replace(rows_of([10, 11, 12]), origins=origins)
+    signals = [0.5, 0.5, 0.5]
+    copy, original, nonsense = decided(
+        joined_of({"a": stage("a", [*signals]), "b": stage("b", [*signals])}, rows)
+    )
+    assert copy.origin == Source(topic="old.events", partition=1, offset=7) == copy.event
+    assert copy.source == Source(topic="p.events", partition=2, offset=10)
+    for each in (original, nonsense):
+        assert each.origin is None
+        assert each.event == each.source
 
 
 signals = st.none() | st.floats(0, 1, width=32)
@@ -195,6 +217,51 @@ def test_any_thresholds_cut_the_scores_at_their_boundaries(
         ([n for n, t in named.items() if t <= score] or ["approve"])[-1] for score in scores
     ]
     assert made == expected
+    counted = {name: n for (name, _), n in writer.kinds(np.array(scores), ON_TIME[:n]).items() if n}
+    assert counted == Counter(made)
+
+
+def test_a_decision_names_by_digest_what_has_made_it_besides_models() -> None:
+    provenance = Provenance(pipeline_file="sha256:f", policy="sha256:p", weights="sha256:w")
+    joined = joined_of({"a": stage("a", [0.5, 0.5]), "b": stage("b", [0.25, 0.5])})
+    for named in (provenance, provenance.model_copy(update={"weights": None, "no_deadline": True})):
+        writer = DecisionWriter(PIPELINE, Weights(ALPHA, 4), named)
+        records = writer.records(0, joined, np.arange(2), weighed_of(joined), NOW_MS)
+        assert [parsed(record).provenance for record in records] == [named, named]
+
+
+def test_rows_that_are_early_or_clipped_say_so_and_no_others() -> None:
+    early, clipped = np.array([True, False, False]), np.array([False, True, False])
+    b = replace(stage("b", [0.5] * 3), early=early)
+    rows = replace(rows_of([10, 11, 12]), clipped=clipped)
+    joined = joined_of({"a": stage("a", [0.5] * 3), "b": b}, rows)
+    decisions = [json.loads(record.value or b"") for record in records_of(joined)]
+    assert [each.get("early") for each in decisions] == [True, None, None]
+    assert [each.get("clipped") for each in decisions] == [None, True, None]
+    assert [decision.early for decision in decided(joined)] == early.tolist()
+    assert [decision.clipped for decision in decided(joined)] == clipped.tolist()
+
+
+def test_a_late_row_counts_as_the_files_decision_whatever_its_score() -> None:
+    late_too = PIPELINE.weighting.model_copy(update={"late": Fallback(fallback="decline")})
+    pipeline = PIPELINE.model_copy(update={"weighting": late_too})
+    writer = DecisionWriter(pipeline, Weights(ALPHA, 0))
+    late = np.array([False, True, True])
+    assert writer.kinds(np.array([0.3, 0.3, 0.9]), late) == {
+        ("approve", "score"): 0, ("review", "score"): 1, ("decline", "score"): 0,
+        ("decline", "late"): 2,
+    }  # fmt: skip
+
+
+def test_stages_that_decisions_lack_are_counted_as_the_records_say_why() -> None:
+    joined = joined_of({"a": stage("a", [None, 0.5, None]), "b": stage("b", [0.7, None, 0.1])})
+    silent = replace(joined.stages["a"], delivered=ON_TIME[:3], unanswered="down")
+    joined = replace(joined, stages={**joined.stages, "a": silent})
+    rows = np.array([0, 1])
+    present = np.stack([each.present[rows] for each in joined.stages.values()], axis=1)
+    said = [json.loads(record.value or b"") for record in records_of(joined, rows=[0, 1])]
+    told = Counter(why for decision in said for why in decision["missing_because"].items())
+    assert stages_missing(joined, present, rows) == told == {("a", "down"): 1, ("b", "failed"): 1}
 
 
 def test_a_missing_stage_is_named_and_the_rest_weigh_everything() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.join import Moment, PartitionJoin
-from agents.stages.repartition import dealt
+from agents.stages.key_dealer import dealt
 from tests.unit.stage_batches import batch_of
 from topics.pipeline.topology import lane_of
 from topics.records.bytes_column import BytesColumn

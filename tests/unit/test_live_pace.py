@@ -53,6 +53,41 @@ def test_a_few_redrive_records_go_at_once_and_the_others_once_the_live_latency_i
     assert scene.sent(1) == pytest.approx(200, rel=0.02)
 
 
+def test_those_that_go_while_a_measurement_ends_or_begins_hold_up_no_others() -> None:
+    scene = Scene()
+    due = scene.pace.due()
+    scene.look()  # it ends: no live events flow
+    scene.pace.gave(due)
+    assert scene.sent(2) == pytest.approx(10_000, rel=0.15)
+    scene.now += 1
+    due = scene.pace.due()
+    scene.look([50.0])
+    assert scene.pace.measures
+    scene.pace.gave(due)
+    for _ in range(3):
+        scene.look([50.0])
+    assert scene.sent(2) == pytest.approx(400, rel=0.15)
+
+
+def test_a_step_for_which_there_was_no_room_goes_at_the_rate_that_has_come_meanwhile() -> None:
+    scene = Scene()
+    for _ in range(20):
+        scene.look([50.0])
+    scene.now += 1
+    assert scene.pace.due() > 500
+    for _ in range(15):
+        scene.look([90.0])
+    assert scene.pace.rate == 20
+    assert scene.sent(2) == pytest.approx(40, abs=10)
+
+
+def test_a_rate_of_few_events_a_second_is_kept_from_the_first_one_on() -> None:
+    scene = Scene(most=0.5)
+    assert scene.sent(0.4) == 1
+    scene.look()
+    assert scene.sent(10) == pytest.approx(5, abs=1)
+
+
 def test_redrive_records_that_wait_for_something_hold_up_no_others() -> None:
     scene = Scene()
     assert scene.sent(0.4) == 10
@@ -79,6 +114,16 @@ def test_the_rate_settles_where_live_events_are_slower_by_the_share_that_is_allo
         scene.look([50 + scene.pace.rate * 0.01])  # 500 redrive records a second cost 10 %
         rates.append(scene.pace.rate)
     assert 250 < min(rates[10:]) < max(rates[10:]) < 650
+
+
+def test_a_single_look_above_the_limit_slows_nothing_down() -> None:
+    scene = measured()
+    looks = [46.0, 58.0, 49.0, 52.0] * 10  # as it is with few events a look
+    rates = []
+    for latency_ms in looks:
+        scene.look([latency_ms])
+        rates.append(scene.pace.rate)
+    assert rates[-1] == 5000
 
 
 def test_redrive_records_do_not_stop_whatever_live_events_take() -> None:

@@ -153,8 +153,9 @@ def test_connections_that_say_nothing_hold_up_no_probe(liveness: Liveness) -> No
             for _ in range(MAX_CONNECTIONS + 20)
         ]
         assert get(port, "/healthz")[0] == 200
-        assert threading.active_count() - before <= MAX_CONNECTIONS
         assert [answer_on(each) for each in slow[:20]] == [b""] * 20, "the oldest are cut off"
+        while threading.active_count() - before > MAX_CONNECTIONS:
+            time.sleep(0.01)  # a thread whose connection was cut off has yet to notice
 
 
 def test_a_request_that_comes_byte_by_byte_is_cut_off_in_the_end(

@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from topics.errors import AnabranchError
-from topics.pipeline.file import PipelineFileError, PipelineNotFound, find_pipeline, load_pipeline
+from topics.pipeline.file import (
+    PipelineFileError,
+    PipelineNotFound,
+    find_pipeline,
+    load_pipeline,
+    load_policy,
+)
 from topics.pipeline.readers import in_order
 from topics.pipeline.schema import Pipeline
 
@@ -400,6 +406,14 @@ REFUSALS: dict[str, Case] = {
         [("    partitions: 3\n", "    options: {speed: 3}  # here\n")],
         [("name: risk", "components[1]", "options are for a component of your own")],
     ),
+    "a built-in component that is pure": (
+        [("    partitions: 3\n", "    pure: true  # here\n")],
+        [("name: risk", "components[1]", "pure is for a component of your own (import:)")],
+    ),
+    "a pure component that reads events": (
+        [("    import: my.module:Own\n", "    import: my.module:Own\n    pure: true\n")],
+        [("name: own", "components[2]", "pure is for a component that reads others")],
+    ),
     "a risk without a model": (
         [("    model:\n      estimator: sklearn.linear_model.LogisticRegression\n", "")],
         [("name: risk", "components[1]", "assess_risk needs a model:")],
@@ -649,3 +663,33 @@ def test_settings_of_time_and_keys_are_checked(line: str, field: str, tmp_path: 
     with pytest.raises(PipelineFileError) as caught:
         load_pipeline(path)
     assert [found for _, found, _ in caught.value.problems] == [field]
+
+
+def test_a_policy_is_read_from_a_pipeline_file_or_from_a_file_of_its_own(tmp_path: Path) -> None:
+    alone, whole = tmp_path / "alone.yaml", tmp_path / "whole.yaml"
+    policy = "version: 2\nthresholds: {review: 0.2, decline: 0.6}\n"
+    alone.write_text(policy)
+    whole.write_text("pipeline: of another version\npolicy:\n  version: 2\n"
+                     "  thresholds: {review: 0.2, decline: 0.6}\n")  # fmt: skip
+    assert load_policy(alone) == load_policy(whole)
+    assert load_policy(alone).thresholds == {"review": 0.2, "decline": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("policy:\n  thresholds: {review: 2}\n", ":2: policy.thresholds.review: Input should be"),
+        ("thresholds: {b: 0.5, a: 0.2}\n", ":1: thresholds must ascend strictly"),
+        ("policy:\n  threshold: {}\n", "policy.threshold: unknown field"),
+        ("thresholds: {a: 0.5}\nthresholds: {a: 0.6}\n", ":2: thresholds: is given twice"),
+        ("[]", ":1: a pipeline file is a mapping"),
+    ],
+)
+def test_what_is_wrong_with_a_policy_is_said_with_its_line(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(PipelineFileError) as refused:
+        load_policy(path)
+    assert said in str(refused.value)

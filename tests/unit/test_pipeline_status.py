@@ -110,7 +110,7 @@ def test_a_pipeline_is_well_when_every_partition_of_every_worker_has_an_owner() 
     status = status_of(all_well())
     assert status.well
     assert NAMES == ["features", "terminals.keyed", "terminals", "risk-linear", "risk-forest",
-                     "decision", "weigh"]  # fmt: skip
+                     "decision", "weigh", "explainer"]  # fmt: skip
     assert all(states(status, name) == ["up", "up"] for name in NAMES)
     assert todo(status) == []
     assert "all is well" in shown(status)

@@ -73,7 +73,7 @@ def costs(stated: float, best: float) -> CostReport:
 
 def test_thresholds_that_cost_less_are_written_and_load(tmp_path: Path) -> None:
     path = tmp_path / "card-fraud.yaml"
-    path.write_text(CARD_FRAUD.read_text() + COSTS)
+    path.write_text(CARD_FRAUD.read_text().replace("policy:\n", f"policy:\n{COSTS}"))
     said = write_policy(load_pipeline(path), costs(0.2, 0.1))
     policy = load_pipeline(path).pipeline.policy
     assert (policy.version, policy.thresholds) == (2, NEW)
@@ -83,7 +83,7 @@ def test_thresholds_that_cost_less_are_written_and_load(tmp_path: Path) -> None:
 
 def test_thresholds_that_cost_no_less_on_later_events_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "card-fraud.yaml"
-    path.write_text(CARD_FRAUD.read_text() + COSTS)
+    path.write_text(CARD_FRAUD.read_text().replace("policy:\n", f"policy:\n{COSTS}"))
     before = path.read_bytes()
     assert "left as it was" in write_policy(load_pipeline(path), costs(0.1, 0.1))
     assert path.read_bytes() == before
@@ -103,7 +103,7 @@ def test_the_advice_is_yaml_to_paste() -> None:
 def test_the_advice_is_yaml_whatever_decisions_are_called(tmp_path: Path, name: str) -> None:
     thresholds = {"review": 0.1, name: 0.7}
     path = tmp_path / "card-fraud.yaml"
-    path.write_text(CARD_FRAUD.read_text().replace("    decline:", f'    "{name}":'))
+    path.write_text(CARD_FRAUD.read_text().replace("decline", f'"{name}"'))
     verdict = PolicyResult(thresholds=thresholds, decisions={}, cost=0.1)
     report = costs(0.2, 0.1).model_copy(update={"best": verdict})
     remedies = advice(load_pipeline(path), report)

@@ -12,14 +12,15 @@ from faust.types import TP
 
 from agents.redrive import component_redrive as redrive_module
 from agents.redrive.component_redrive import SHARE, RedriveResult, StageRedrive
+from tests.unit.redrives import redrive_of
 from tests.unit.stage_batches import batch_of
 from topics.errors import WireError
 from topics.kafka.batches import Record
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.topology import Topology
-from topics.records.decision import Source
 from topics.records.stage_batch import StageBatch
-from topics.redrive.record import RedriveHeader, RedriveRecord, encode_redrive, redrive_header
+from topics.redrive.record import RedriveBatch
+from topics.redrive.wire import decode_redrive, encode_redrive
 
 PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 TOPOLOGY = Topology.of(PIPELINE)
@@ -66,6 +67,7 @@ class Stage:
     clock: Clock
     broker: Broker = field(default_factory=Broker)
     reached: int = 10**9
+    stuck: frozenset[int] = frozenset()
     redrive_s: float = 0.0001
     sizes: list[int] = field(default_factory=list)
 
@@ -77,13 +79,15 @@ class Stage:
         )  # fmt: skip
         return StageRedrive(cast("Any", wiring), {"features": self.run})
 
-    async def run(self, redrives: Sequence[RedriveRecord]) -> RedriveResult:
+    async def run(self, redrives: RedriveBatch) -> RedriveResult:
         self.sizes.append(len(redrives))
         self.clock.now += 0.003 + self.redrive_s * len(redrives)
-        offsets = [redrive.offset for redrive in redrives]
+        offsets = redrives.offsets.tolist()
         assert offsets == sorted(set(offsets))
         bad = {at: WireError("no such source record") for at in offsets if at == 13}
-        ready = [at for at in offsets if at <= self.reached and at not in bad]
+        ready = [
+            at for at in offsets if at <= self.reached and at not in bad and at not in self.stuck
+        ]
         return RedriveResult(output_of(ready) if ready else None, bad)
 
 
@@ -93,10 +97,19 @@ def output_of(offsets: Sequence[int]) -> StageBatch:
     return batch
 
 
-def record_of(offset: int, source: int, component: str = "features", *, partition: int = 0) -> Any:
-    of = Source(topic=TOPOLOGY.events, partition=partition, offset=source)
-    about = RedriveHeader(source=of, letter=1, attempt=2, published_ms=1, next=component)
-    record = encode_redrive(RedriveRecord(about, b"k", b"{}"), 5)
+def record_of(
+    offset: int,
+    *sources: int,
+    component: str = "features",
+    partition: int = 0,
+    value: bytes = b"{}",
+) -> Any:
+    record = encode_redrive(
+        redrive_of(
+            offsets=sources, topic=TOPOLOGY.events, partition=partition, component=component,
+            value=value,
+        ), 5,
+    )  # fmt: skip
     return SimpleNamespace(
         topic=REDRIVE.topic, partition=partition, offset=offset, key=record.key, value=record.value,
         headers=record.headers, timestamp=5,
@@ -104,7 +117,11 @@ def record_of(offset: int, source: int, component: str = "features", *, partitio
 
 
 def sources_written(broker: Broker) -> list[int]:
-    return [redrive_header(record.headers).source.offset for _, record in broker.written]
+    return [
+        offset
+        for _, record in broker.written
+        for offset in decode_redrive(record.key, record.value, record.headers).offsets.tolist()
+    ]
 
 
 @pytest.fixture
@@ -142,7 +159,7 @@ async def test_without_events_records_are_dealt_with_for_a_stretch_then_events_a
     began = clock.now
     await redrives.deal({REDRIVE: records}, events_flow=False)
     assert redrives.waits
-    assert len(stage.broker.written) >= 500
+    assert len(sources_written(stage.broker)) >= 500
     assert clock.now - began < 0.2
 
 
@@ -191,7 +208,12 @@ async def test_what_is_addressed_to_others_is_passed_and_so_is_the_same_event_tw
 ) -> None:
     stage = Stage(clock)
     redrives = stage.redrives()
-    records = [record_of(0, 3), record_of(1, 4, "terminals"), record_of(2, 3), record_of(3, 2)]
+    records = [
+        record_of(0, 3),
+        record_of(1, 4, component="terminals"),
+        record_of(2, 3),
+        record_of(3, 2),
+    ]
     await redrives.deal({REDRIVE: records}, events_flow=False)
     assert sorted(sources_written(stage.broker)) == [2, 3, 3]
     assert stage.broker.positions == {REDRIVE: 4}
@@ -226,13 +248,48 @@ async def test_with_many_that_wait_no_more_are_read(clock: Clock) -> None:
     assert sorted(sources_written(stage.broker)) == [*range(20, 4100)]
 
 
+async def test_where_turns_are_seldom_those_that_wait_hold_up_no_others_either(
+    clock: Clock,
+) -> None:
+    stage = Stage(clock, stuck=frozenset(range(20, 420)))
+    redrives = stage.redrives()
+    await redrives.deal({REDRIVE: [record_of(at, at) for at in range(20, 1020)]}, events_flow=True)
+    for _ in range(10):
+        clock.now += 1
+        await redrives.deal({}, events_flow=True)
+    assert sorted(sources_written(stage.broker)) == [*range(420, 1020)]
+
+
+async def test_however_many_wait_for_one_thing_those_that_waited_for_another_have_their_turn(
+    clock: Clock,
+) -> None:
+    stage = Stage(clock, reached=-1, stuck=frozenset(range(20, 1000)))
+    redrives = stage.redrives()
+    await redrives.deal({REDRIVE: [record_of(at, at) for at in range(20, 1010)]}, events_flow=True)
+    for _ in range(10):
+        clock.now += 1
+        await redrives.deal({}, events_flow=True)
+    stage.reached = 10**6
+    for _ in range(10):
+        clock.now += 1
+        await redrives.deal({}, events_flow=True)
+    assert sorted(sources_written(stage.broker)) == [*range(1000, 1010)]
+    assert stage.broker.positions == {REDRIVE: 20}
+    stage.stuck = frozenset()
+    while redrives.waits:
+        clock.now += 1
+        await redrives.deal({}, events_flow=True)
+    assert sorted(sources_written(stage.broker)) == [*range(20, 1010)]
+    assert stage.broker.positions == {REDRIVE: 1010}
+
+
 async def test_redrive_records_with_large_events_are_dealt_with_one_by_one_and_few_are_held(
     clock: Clock,
 ) -> None:
     stage = Stage(clock, reached=0)
-    redrives, records = stage.redrives(), [record_of(at, at) for at in range(100, 104)]
-    for record in records:
-        record.value = bytes(3 * 2**20)
+    large = b"x" * (3 * 2**20)
+    redrives = stage.redrives()
+    records = [record_of(at, at, value=large) for at in range(100, 104)]
     await redrives.deal({REDRIVE: records}, events_flow=False)
     assert max(stage.sizes) == 1
     assert stage.broker.paused == {REDRIVE}, "12 MiB wait for their past: no more are read"
@@ -242,3 +299,36 @@ async def test_redrive_records_with_large_events_are_dealt_with_one_by_one_and_f
         await redrives.deal({}, events_flow=False)
     assert stage.broker.paused == set()
     assert sources_written(stage.broker) == [*range(100, 104)]
+
+
+async def test_of_many_events_in_a_record_some_wait_and_the_record_is_read_again_after_a_crash(
+    clock: Clock,
+) -> None:
+    stage = Stage(clock, reached=5)
+    redrives = stage.redrives()
+    await redrives.deal({REDRIVE: [record_of(0, 2, 7, 13), record_of(1, 3, 4)]}, events_flow=False)
+    assert sorted(sources_written(stage.broker)) == [2, 3, 4]
+    assert stage.broker.positions == {REDRIVE: 0}
+    stage.reached = 9
+    clock.now += 1
+    await redrives.deal({}, events_flow=False)
+    assert sorted(sources_written(stage.broker)) == [2, 3, 4, 7]
+    assert stage.broker.positions == {REDRIVE: 2}
+    assert not redrives.waits
+
+
+async def test_a_record_of_more_events_than_are_dealt_with_at_once_is_dealt_with_in_portions(
+    clock: Clock,
+) -> None:
+    stage = Stage(clock)
+    redrives = stage.redrives()
+    clock.now += 1
+    await redrives.deal({REDRIVE: [record_of(0, *range(20, 1020))]}, events_flow=True)
+    assert stage.sizes == [256]
+    assert stage.broker.positions == {REDRIVE: 0}
+    while redrives.waits:
+        clock.now += 1
+        await redrives.deal({}, events_flow=True)
+    assert max(stage.sizes) == 256
+    assert sources_written(stage.broker) == [*range(20, 1020)]
+    assert stage.broker.positions == {REDRIVE: 1}

@@ -10,11 +10,15 @@ from functools import partial
 from pathlib import Path
 from threading import Barrier
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from models.registry.background import BACKGROUND_ROWS, Background, RecordedOutput
+from models.registry.errors import NoBackground
 from models.registry.registry import (
     CardUnreadable,
+    ContentGone,
     ModelCard,
     ModelCorrupt,
     ModelMissing,
@@ -24,7 +28,7 @@ from models.registry.registry import (
     StoreFailed,
     digest_of,
 )
-from tests.unit.registry_cards import CARD, WEIGHTS
+from tests.unit.registry_cards import CARD, WEIGHTS, background_of
 from topics.errors import AnabranchError
 
 
@@ -46,6 +50,48 @@ def test_what_is_added_is_found(registry: Registry) -> None:
     assert registry.get("p", "risk", 1) == added
     assert registry.latest("p", "risk") == added
     assert registry.has("p", "risk")
+
+
+def test_what_has_decided_is_kept_once_and_given_back_by_its_digest(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    digest = registry.keep("p", b"pipeline: p")
+    assert digest == digest_of(b"pipeline: p")
+    (name,) = files(tmp_path)
+    before = (tmp_path / name).stat()
+    assert registry.keep("p", b"pipeline: p") == digest
+    assert (tmp_path / name).stat() == before, "it is not written again"
+    assert registry.kept("p", digest) == b"pipeline: p"
+    assert registry.components("p") == []
+    with pytest.raises(ContentGone, match="it is not there"):
+        registry.kept("q", digest)
+
+
+def test_nothing_is_read_for_a_digest_that_is_a_path(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    (tmp_path / "p").mkdir()
+    for digest in ("sha256:../../secret", "sha256:\0", "", "sha256:" + 64 * "A"):
+        with pytest.raises(ContentGone, match="it is none"):
+            registry.kept("p", digest)
+
+
+def test_a_kept_file_that_was_changed_is_refused_and_mended(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    digest = registry.keep("p", b"pipeline: p")
+    (name,) = files(tmp_path)
+    (tmp_path / name).write_bytes(b"pipeline: q")
+    with pytest.raises(ContentGone, match=digest_of(b"pipeline: q")):
+        registry.kept("p", digest)
+    registry.keep("p", b"pipeline: p")
+    assert registry.kept("p", digest) == b"pipeline: p"
+
+
+def test_weights_are_named_by_the_digest_of_their_card(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    added = registry.add_weights("p", WEIGHTS)
+    first, rest = (tmp_path / "p/@weights/1/weights.json").read_bytes().split(b"\n", 1)
+    assert added.digest == digest_of(rest)
+    assert added.digest.encode() in first
+    assert registry.weights("p").digest == added.digest
 
 
 def test_an_empty_registry_has_nothing(tmp_path: Path) -> None:
@@ -270,6 +316,58 @@ def test_weights_have_versions_of_their_own(registry: Registry) -> None:
     assert registry.weights("p", 1).card == WEIGHTS
     assert registry.has_weights("p")
     assert not registry.has_weights("q")
+
+
+def test_weights_keep_their_background_rows_to_the_bit(registry: Registry) -> None:
+    version = registry.add_weights("p", WEIGHTS, background_of(7))
+    kept, written = registry.weights("p").background(), background_of(7)
+    assert kept.rows == 7
+    assert kept.outputs.keys() == written.outputs.keys()
+    for name, recorded in written.outputs.items():
+        assert kept.outputs[name].output.tobytes() == recorded.output.tobytes()
+        assert kept.outputs[name].signal.tobytes() == recorded.signal.tobytes()
+        assert kept.outputs[name].columns == recorded.columns
+    assert registry.add_weights("p", WEIGHTS, background_of(7)).background_file == (
+        version.background_file
+    ), "equal rows are one file"
+
+
+def test_weights_without_background_rows_say_what_to_do(registry: Registry) -> None:
+    with pytest.raises(NoBackground, match=r"weights@1 of pipeline p .* `anabranch train p`"):
+        registry.add_weights("p", WEIGHTS).background()
+
+
+def test_background_rows_that_were_changed_are_refused(registry: Registry, tmp_path: Path) -> None:
+    version = registry.add_weights("p", WEIGHTS, background_of(7))
+    path = tmp_path / str(version.background_file)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelCorrupt, match=r"weights@1"):
+        version.background()
+    path.unlink()
+    with pytest.raises(ModelMissing, match=r"weights@1"):
+        version.background()
+
+
+@pytest.mark.parametrize("rows", [0, BACKGROUND_ROWS + 1])
+def test_a_background_has_some_rows_and_not_too_many(rows: int) -> None:
+    with pytest.raises(ValueError, match="rows"):
+        background_of(rows)
+
+
+def test_a_background_is_of_the_same_rows_all_along_and_of_numbers() -> None:
+    one = background_of(3).outputs["features"]
+    with pytest.raises(ValueError, match=r"\[3, 4\] rows"):
+        Background({"features": one, "terminals": background_of(4).outputs["features"]})
+    with pytest.raises(ValueError, match="names for 2 columns"):
+        Background({"features": RecordedOutput(one.output, one.signal, ["amount"])})
+    with pytest.raises(ValueError, match="not finite"):
+        Background({"features": RecordedOutput(one.output * np.nan, one.signal, one.columns)})
+    with pytest.raises(ValueError, match="do not fit"):
+        Background({"features": RecordedOutput(one.output, one.signal[:2], one.columns)})
+    with pytest.raises(ValueError, match="float32"):
+        Background({"features": RecordedOutput(one.output, one.output[:, 0], one.columns)})
+    with pytest.raises(ValueError, match="no background rows"):
+        Background.from_bytes(b"something else")
 
 
 @pytest.mark.parametrize("version", [None, 0, 3])

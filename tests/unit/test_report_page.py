@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.report import page as page_module
+from models.report import html_page
 from models.report.page import report_page
 from models.report.report_plots import reliability_plots
 from models.report.training_report import TrainingReport
@@ -110,7 +110,7 @@ def test_a_pipeline_without_costs_has_no_section_of_them(report: TrainingReport)
 def test_without_the_extra_the_error_names_it(
     report: TrainingReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page_module, "find_spec", lambda _name: None)
+    monkeypatch.setattr(html_page, "find_spec", lambda _name: None)
     with pytest.raises(MissingExtra, match=r"anabranch\[report\]"):
         report_page(report, AT)
 

@@ -12,7 +12,7 @@ from models.onnx.version_check import verify_versions
 from models.registry.probe import Probe
 from models.registry.registry import CardUnreadable, Registry, digest_of
 from models.registry.retention import GRACE_S, Removal, plan_removal, remove
-from tests.unit.registry_cards import CARD, WEIGHTS
+from tests.unit.registry_cards import CARD, WEIGHTS, background_of
 from tests.unit.test_session import rows_of
 
 
@@ -28,8 +28,8 @@ def registry(tmp_path: Path) -> Registry:
         rows = rows_of(4, 2, seed=number)
         registry.add("p", "risk", b"%d" % number, CARD, Probe(rows, rows[:, 0].copy()))
     registry.add("p", "features", b"f", CARD)
-    registry.add_weights("p", WEIGHTS)
-    registry.add_weights("p", WEIGHTS)
+    registry.add_weights("p", WEIGHTS, background_of(3))
+    registry.add_weights("p", WEIGHTS, background_of(4))
     return registry
 
 
@@ -48,7 +48,7 @@ def test_a_whole_registry_has_nothing_to_remove(registry: Registry) -> None:
 def test_old_versions_go_with_their_files(registry: Registry) -> None:
     removal = plan_removal(registry, "p", keep=1, clock=later)
     assert versions(removal) == ["@weights@1", "risk@1", "risk@2", "risk@3", "risk@4"]
-    assert len(removal.files) == 8
+    assert len(removal.files) == 9
     assert removal.bytes == sum(file.size for file in removal.files) > 0
     remove(registry, "p", removal)
     assert registry.versions("p", "risk") == [5]

@@ -24,6 +24,7 @@ from models.errors import (
 )
 from models.features.vector import FeatureVector
 from models.onnx.session import ModelSession
+from models.registry.background import BACKGROUND_ROWS
 from models.registry.registry import Registry
 from models.report.training_report import Figures, cutoffs
 from models.training import estimators
@@ -230,6 +231,22 @@ def test_labels_of_the_second_block_change_the_figures_of_the_decision_component
 def test_weights_name_the_models_that_they_weigh(done: Trained) -> None:
     models = done.registry.weights("card-fraud").card.models
     assert models == {name: done.registry.latest("card-fraud", name).digest for name in NAMES}
+
+
+def test_weights_keep_held_out_rows_as_the_topics_have_them(done: Trained) -> None:
+    background = done.registry.weights("card-fraud").background()
+    assert background.rows == BACKGROUND_ROWS
+    assert [*background.outputs] == ["features"], "models are run again, features are recorded"
+    features = background.outputs["features"]
+    pipeline, data = card_fraud(), transactions()
+    vector = FeatureVector(pipeline.component("features").features or [])
+    assert features.columns == vector.names
+    held_out = vector.compute(data.columns)[ROWS * 8 // 10 :]
+    places = np.linspace(0, len(held_out) - 1, BACKGROUND_ROWS).round().astype(int)
+    assert np.array_equal(features.output, held_out[places])
+    model = ModelSession.open(done.registry.latest("card-fraud", "features"))
+    assert features.signal.shape == (BACKGROUND_ROWS,)
+    assert model.n_inputs == features.output.shape[1]
 
 
 def test_weights_are_learned_on_honest_signals_also_when_one_component_is_trained_alone(

@@ -15,7 +15,7 @@ from models.onnx.session import ModelSession
 from models.onnx.version_check import verify_versions
 from models.registry.probe import Probe
 from models.registry.registry import Registry
-from tests.unit.registry_cards import CARD, WEIGHTS
+from tests.unit.registry_cards import CARD, WEIGHTS, background_of
 from tests.unit.test_session import mean_of, rows_of
 
 
@@ -36,7 +36,7 @@ def registry(tmp_path: Path) -> Registry:
     for component in ("features", "risk"):
         registry.add("p", component, model, CARD)
     registry.add("p", "risk", mean_of(keepdims=1), CARD, probe)
-    registry.add_weights("p", WEIGHTS)
+    registry.add_weights("p", WEIGHTS, background_of(5))
     return registry
 
 
@@ -51,19 +51,21 @@ def test_all_is_well_with_what_was_just_added(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("damage", [flipped, cut_off, Path.unlink])
-@pytest.mark.parametrize("what", ["card", "model", "probe", "weights"])
+@pytest.mark.parametrize("what", ["card", "model", "probe", "weights", "background"])
 def test_damage_to_one_file_is_one_wrong_version(
     registry: Registry, tmp_path: Path, damage: Callable[[Path], object], what: str
 ) -> None:
-    version = registry.get("p", "risk", 2)
+    version, background = registry.get("p", "risk", 2), registry.weights("p").background_file
     assert version.probe_file is not None
+    assert background is not None
     damage(tmp_path / {
         "card": "p/risk/2/card.json", "model": version.file, "probe": version.probe_file,
-        "weights": "p/@weights/1/weights.json",
+        "weights": "p/@weights/1/weights.json", "background": background,
     }[what])  # fmt: skip
-    assert wrong(registry) == ["@weights@1" if what == "weights" else "risk@2"]
+    of_weights = what in ("weights", "background")
+    assert wrong(registry) == ["@weights@1" if of_weights else "risk@2"]
     assert wrong(registry, "features") == []
-    assert wrong(registry, "@weights") == (["@weights@1"] if what == "weights" else [])
+    assert wrong(registry, "@weights") == (["@weights@1"] if of_weights else [])
 
 
 def test_a_model_that_says_other_things_here_is_found_by_running_it(registry: Registry) -> None:

@@ -156,8 +156,8 @@ def test_rows_are_counted_by_what_has_made_them() -> None:
 
 
 def test_weights_that_hold_for_more_models_by_now_have_not_taken_over(tmp_path: Path) -> None:
-    pipeline = file_in(tmp_path).pipeline
-    before = DecisionRule.of(pipeline, Weights({"risk": 0.5, "filed": 0.5}, 3))
+    file = file_in(tmp_path)
+    before = DecisionRule.of(file, Weights({"risk": 0.5, "filed": 0.5}, 3))
     slot, noted = ActiveDecisionRule(before), list[int]()
 
     def note(versions: tuple[int, int], partition: int, offset: int, *, takes_over: bool) -> None:
@@ -167,8 +167,8 @@ def test_weights_that_hold_for_more_models_by_now_have_not_taken_over(tmp_path: 
     slot.starts.listener = note
     slot.decided(before, 0, 10)
     more = replace(before.weights, learned_for={"risk": frozenset(["sha256:1"])})
-    slot.decided(DecisionRule.of(pipeline, more), 0, 20)
-    slot.decided(DecisionRule.of(pipeline, replace(more, version=4)), 0, 30)
+    slot.decided(DecisionRule.of(file, more), 0, 20)
+    slot.decided(DecisionRule.of(file, replace(more, version=4)), 0, 30)
     assert noted == [10, 30]
 
 

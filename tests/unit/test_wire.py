@@ -77,6 +77,20 @@ def test_which_rows_are_clipped_travels_with_them(codec: Codec) -> None:
     assert (picked.clipped.tolist(), picked.offsets.tolist()) == ([False, True], [20, 12])
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_where_copies_come_from_travels_with_them(codec: Codec) -> None:
+    batch = batch_of("risk", [1, 5, 9])
+    assert decode(*_written(batch, codec)).rows.origins is None, "nothing of it in older batches"
+    origins = [b"old.events/0/7", b"", b"old.events/3/1"]
+    batch = replace(batch, rows=replace(batch.rows, origins=BytesColumn.of(origins)))
+    again = decode(*_written(batch, codec)).rows
+    assert again.origins is not None
+    assert again.origins.items() == origins
+    joined = Rows.concat([again[1:], batch_of("risk", [20]).rows]).picked(np.array([1, 2]))
+    assert joined.origins is not None
+    assert joined.origins.items() == [origins[2], b""]
+
+
 def _written(batch: StageBatch, codec: Codec) -> tuple[bytes, dict[str, bytes]]:
     value, headers = encode(batch, codec)
     return value, dict(headers)

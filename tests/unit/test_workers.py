@@ -24,7 +24,7 @@ def fusing(*groups: list[str], of: Path | None = None, **names: str) -> Pipeline
     for old, new in names.items():
         text = text.replace(old.replace("_", "-"), new)
     content: dict[str, Any] = yaml.safe_load(text)
-    return Pipeline.model_validate({**content, "fuse": list(groups)})
+    return Pipeline.model_validate({**content, "explain": {}, "fuse": list(groups)})
 
 
 def mistakes(pipeline: Pipeline) -> list[str]:

@@ -10,7 +10,7 @@ from topics.events.event_decoder import DecodedEvents, EventDecoder
 from topics.events.float32 import LARGEST_FLOAT32, BeyondFloat32, as_float32
 from topics.events.invalid_reasons import FIELD_MISSING, field_reasons
 from topics.events.record_keys import KeyPlacement, is_own
-from topics.events.rfc3339 import epoch_ms
+from topics.events.rfc3339 import LONGEST_TIME, epoch_ms
 from topics.events.source_decoder import (
     CLOCKS_APART_MS,
     FUTURE_EVENT_TIME,
@@ -20,7 +20,7 @@ from topics.events.source_decoder import (
 )
 
 __all__ = [
-    "CLOCKS_APART_MS", "FIELD_MISSING", "FUTURE_EVENT_TIME", "LARGEST_FLOAT32", "BeyondFloat32",
-    "DecodedEvents", "EventDecoder", "KeyPlacement", "SourceDecoder", "SourceRecord", "as_float32",
-    "epoch_ms", "field_reasons", "is_own", "progress_ms",
+    "CLOCKS_APART_MS", "FIELD_MISSING", "FUTURE_EVENT_TIME", "LARGEST_FLOAT32", "LONGEST_TIME",
+    "BeyondFloat32", "DecodedEvents", "EventDecoder", "KeyPlacement", "SourceDecoder",
+    "SourceRecord", "as_float32", "epoch_ms", "field_reasons", "is_own", "progress_ms",
 ]  # fmt: skip

@@ -143,6 +143,11 @@ class EventDecoder:
         event: dict[str, Any] = self._validator.validate_json(value)
         return event
 
+    def checked(self, event: object) -> dict[str, Any]:
+        """Like `event`, of JSON that is parsed already."""
+        checked: dict[str, Any] = self._validator.validate_python(event)
+        return checked
+
     def decode(self, records: Sequence[RawEvent]) -> DecodedEvents:
         """Validate *records*; what is wrong with one says nothing about the others."""
         n = len(records)

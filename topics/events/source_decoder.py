@@ -59,14 +59,16 @@ class SourceDecoder:
         self._partitions = partitions
         self._future_ms = duration_ms(schema.future)
 
-    def decode(self, records: Sequence[SourceRecord]) -> DecodedEvents:
-        """Validate *records*, which are read now."""
+    def decode(
+        self, records: Sequence[SourceRecord], partition: int | None = None
+    ) -> DecodedEvents:
+        """Validate *records*, which are read now; of *partition*, where they do not say it."""
         decoded = self._decoder.decode(records)
         if not len(decoded.valid):
             return decoded
         decoded = self._bounded(decoded, records, int(self._clock() * 1000))
         if self._schema.keys == "refuse":
-            decoded = without(decoded, self._wrong_keys(decoded, records))
+            decoded = without(decoded, self._wrong_keys(decoded, records, partition))
         return decoded
 
     def _bounded(
@@ -99,22 +101,25 @@ class SourceDecoder:
             },
         )  # fmt: skip
 
-    def _wrong_keys(self, decoded: DecodedEvents, records: Sequence[SourceRecord]) -> list[Failure]:
+    def _wrong_keys(
+        self, decoded: DecodedEvents, records: Sequence[SourceRecord], partition: int | None
+    ) -> list[Failure]:
         """Why events are refused whose key, or whose place, is not what the file says."""
         rows = decoded.valid.tolist()
         texts = [str(value) for value in decoded.columns[self._schema.key].tolist()]
         of = murmur2_partitions([text.encode() for text in texts], self._partitions).tolist()
         failures: list[Failure] = []
         for row, text, placed in zip(rows, texts, of, strict=True):
-            key, partition = records[row].key, records[row].partition
+            key = records[row].key
+            stands_on = records[row].partition if partition is None else partition
             about = f"{self._schema.key} is {_shown(text.encode())}"
             if not key:
                 why = MISSING_KEY, f"the record has no key, and its {about}"
             elif key != text.encode():
                 why = INVALID_KEY, f"the record key is {_shown(key)}, and its {about}"
-            elif placed != partition:
+            elif placed != stands_on:
                 by = f"Kafka's own partitioner (murmur2) puts on partition {placed}"
-                why = WRONG_PARTITION, f"{about}, which {by}, not on {partition}"
+                why = WRONG_PARTITION, f"{about}, which {by}, not on {stands_on}"
             else:
                 continue
             failures.append(Failure(row, "", *why))

@@ -14,7 +14,8 @@ dropped where nobody reads it now (`forget_fetched`).
 
 *Clients.* Topics are made known (`learn_topics`), requests sent that there is no call for
 (`send_admin_request`), a producer cut off or set right again (`sever`, `forget_refused_batch`),
-and a connection's answers received by another protocol than aiokafka's (`receive_by`).
+and a connection's answers received by another protocol than aiokafka's (`receive_by`). A request on
+a connection that uvloop has closed already fails as on any broken one (`break_as_connections_do`).
 
 All of it is checked against aiokafka in tests/unit/test_aiokafka_fixes.py.
 """
@@ -30,9 +31,14 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.conn import CloseReason
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer import fetcher
-from aiokafka.errors import BrokerResponseError, ConsumerStoppedError, kafka_errors
+from aiokafka.errors import (
+    BrokerResponseError,
+    ConsumerStoppedError,
+    KafkaConnectionError,
+    kafka_errors,
+)
 from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
@@ -259,6 +265,28 @@ def sever(producer: AIOKafkaProducer) -> None:
         transport = connection._writer.transport
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()
+
+
+def break_as_connections_do() -> None:
+    """Have requests on closed connections of this process raise KafkaConnectionError.
+
+    aiokafka looks for OSError there. uvloop raises RuntimeError between the end of a connection and
+    the moment when aiokafka hears of it: that ended the agent, and not the wait for the broker.
+    """
+    AIOKafkaConnection.send = _send
+
+
+_send_unguarded = AIOKafkaConnection.send
+
+
+def _send(self: Any, request: Any, expect_response: bool = True) -> Any:  # aiokafka's
+    try:
+        return _send_unguarded(self, request, expect_response)
+    except RuntimeError as exc:
+        if self._writer is None or not self._writer.transport.is_closing():
+            raise
+        self.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {exc}") from exc
 
 
 def data_connection(client: AIOKafkaClient, node: int) -> Any:

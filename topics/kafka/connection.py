@@ -26,12 +26,13 @@ from topics.errors import (
     ProtocolMismatch,
 )
 from topics.file_content import read_file
-from topics.kafka.aiokafka_fixes import read_tolerantly
+from topics.kafka.aiokafka_fixes import break_as_connections_do, read_tolerantly
 from topics.settings import BrokerSettings, SecuritySettings
 
 log = logging.getLogger(__name__)
 
 read_tolerantly()  # every consumer that is made with these options
+break_as_connections_do()
 
 CLOSE_TIMEOUT_S = 3.0
 _PROBE_S = 5.0

@@ -1,17 +1,21 @@
 """The pipeline file: what flows, through which components, and how it is weighed.
 
 Read `schema` first (`Pipeline`, what a file holds), then `fields` and `event_schema` (what a
-feature and an event are), `component_kinds`, `policy`, and `file` (a text becomes a `Pipeline`, or
-all its mistakes at once: those of one field in `schema`, those of the whole in `checks`, words that
-YAML takes for something else in `unquoted_words`; `yaml_text` bounds what is read). `topology`
-names the topics, `readers` says which workers there are and what they read. `edits` changes a file
-as its author would.
+feature and an event are), `component_kinds`, `policy`, and `file` (a text becomes a
+`Pipeline`, or all its mistakes at once: those of one field in `schema`, those of the whole in
+`checks`, words that YAML takes for something else in `unquoted_words`; `yaml_text` bounds what is
+read). `topology` names the topics, `retention` says how long they keep what is on them, `readers`
+says which workers there are and what they read. `edits` changes a file as its author would.
+`explain_settings`, `explanation_groups`, `reason_texts` and `text_template` are what explanations
+go by.
 """
 
 from topics.pipeline.checks import Finding, Location
 from topics.pipeline.component_kinds import kind_of
 from topics.pipeline.edits import rewrite, threshold_text, with_parameters, with_thresholds
-from topics.pipeline.event_schema import EventField, EventSchema
+from topics.pipeline.event_schema import DataMapping, EventField, EventSchema
+from topics.pipeline.explain_settings import Explain, ReasonTexts
+from topics.pipeline.explanation_groups import explained_groups, is_recorded
 from topics.pipeline.fields import (
     EVENTS,
     NEVER_MISSING,
@@ -24,7 +28,15 @@ from topics.pipeline.fields import (
     duration_ms,
     instant,
 )
-from topics.pipeline.file import PipelineFile, PipelineNotFound, find_pipeline, load_pipeline
+from topics.pipeline.file import (
+    PipelineFile,
+    PipelineFileError,
+    PipelineNotFound,
+    find_pipeline,
+    load_pipeline,
+    load_policy,
+    pipeline_of,
+)
 from topics.pipeline.policy import DecisionCost, Policy, Tolerances
 from topics.pipeline.readers import (
     KEYED,
@@ -36,16 +48,30 @@ from topics.pipeline.readers import (
     worker_name,
     workers,
 )
+from topics.pipeline.reason_texts import (
+    ENGLISH,
+    LANGUAGES,
+    ColumnValue,
+    FieldValue,
+    NamedValues,
+    event_fields,
+    texts_of,
+)
 from topics.pipeline.schema import ComponentSpec, ModelSpec, Pipeline
-from topics.pipeline.topology import WEIGH, Topology, lane_of
+from topics.pipeline.text_template import Template, Value
+from topics.pipeline.topic_retention import reach_ms
+from topics.pipeline.topology import EXPLAINER, WEIGH, Topology, lane_of
 from topics.pipeline.yaml_text import scalar
 
 __all__ = [
-    "EVENTS", "KEYED", "NEVER_MISSING", "OUTCOMES", "WEIGH", "ComponentSpec", "DecisionCost",
-    "EventField", "EventSchema", "Feature", "FieldType", "Finding", "Location", "ModelSpec",
-    "Pipeline", "PipelineFile", "PipelineNotFound", "Policy", "Reader", "Scalar", "Strict",
-    "Tolerances", "Topology", "Transform", "duration_ms", "find_pipeline", "fused_members",
-    "in_generations", "in_order", "inputs_of", "instant", "kind_of", "lane_of", "load_pipeline",
-    "rewrite", "scalar", "threshold_text", "with_parameters", "with_thresholds", "worker_name",
-    "workers",
+    "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "NEVER_MISSING", "OUTCOMES",
+    "WEIGH", "ColumnValue", "ComponentSpec", "DataMapping", "DecisionCost", "EventField",
+    "EventSchema", "Explain", "Feature", "FieldType", "FieldValue", "Finding", "Location",
+    "ModelSpec", "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError",
+    "PipelineNotFound", "Policy", "Reader", "ReasonTexts", "Scalar", "Strict", "Template",
+    "Tolerances", "Topology", "Transform", "Value", "duration_ms", "event_fields",
+    "explained_groups", "find_pipeline", "fused_members", "in_generations", "in_order",
+    "inputs_of", "instant", "is_recorded", "kind_of", "lane_of", "load_pipeline", "load_policy",
+    "pipeline_of", "reach_ms", "rewrite", "scalar", "texts_of", "threshold_text",
+    "with_parameters", "with_thresholds", "worker_name", "workers",
 ]  # fmt: skip

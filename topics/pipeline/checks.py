@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 from topics.pipeline.component_kinds import kind_of
 from topics.pipeline.event_schema import EventField
+from topics.pipeline.explain_settings import wrong_decisions
+from topics.pipeline.explanation_groups import wrong_members
 from topics.pipeline.fields import EVENTS, NEVER_MISSING, OUTCOMES, WINDOWED, Feature, FieldType
 from topics.pipeline.readers import fused_members, in_order, inputs_of, worker_name
+from topics.pipeline.reason_texts import wrong_texts
 from topics.pipeline.schema import ComponentSpec, Pipeline
 from topics.pipeline.topology import RESERVED
 
@@ -43,8 +46,11 @@ _TYPES_OF: dict[str, tuple[FieldType, ...]] = {
 _MORE_THAN_FIELDS = (EVENTS, OUTCOMES)
 
 
-def check_graph(pipeline: Pipeline, folder: Path) -> list[Finding]:
-    """Every mistake in how the pipeline's parts refer to each other and to files in *folder*."""
+def check_graph(pipeline: Pipeline, folder: Path | None) -> list[Finding]:
+    """Every mistake in how the pipeline's parts refer to each other and to files in *folder*.
+
+    Without *folder* files are not looked for.
+    """
     return [
         *_check_names(pipeline),
         *_check_inputs(pipeline),
@@ -53,9 +59,10 @@ def check_graph(pipeline: Pipeline, folder: Path) -> list[Finding]:
         *_check_fallback(pipeline),
         *_check_partitions(pipeline),
         *_check_features(pipeline),
-        *_check_models(pipeline, folder),
+        *(_check_models(pipeline, folder) if folder is not None else ()),
         *_check_data(pipeline),
         *check_fused(pipeline),
+        *_check_explain(pipeline),
     ]
 
 
@@ -230,6 +237,15 @@ def _check_data(pipeline: Pipeline) -> Iterator[Finding]:
             yield Finding(at, f"no event field {name!r}")
         elif pipeline.event.fields[name].type not in types:
             yield Finding(at, f"{name!r} must be a {' or '.join(types)} field")
+
+
+def _check_explain(pipeline: Pipeline) -> Iterator[Finding]:
+    for wrong in wrong_members(pipeline):
+        yield Finding(("explain", "groups", wrong.group, wrong.place), wrong.message)
+    for place, message in wrong_decisions(pipeline):
+        yield Finding(("explain", *place), message)
+    for place, message in wrong_texts(pipeline):
+        yield Finding(("explain", "reasons", *place), message)
 
 
 # -- what components one worker can run, one after the other

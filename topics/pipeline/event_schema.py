@@ -6,7 +6,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from topics.pipeline.fields import Choices, Duration, FieldType, Name, Scalar, Strict
+from topics.pipeline.fields import (
+    Choices,
+    Duration,
+    DurationOrNone,
+    FieldType,
+    Name,
+    Scalar,
+    Strict,
+)
 
 
 class EventField(Strict):
@@ -32,6 +40,8 @@ class EventField(Strict):
     optional: bool = False
     """An event without the field, or with null in it, is valid; components see NaN or an empty
     string."""
+    sensitive: bool = False
+    """No text of an explanation may say its value, nor that of a feature of it."""
 
     @model_validator(mode="after")
     def _options_fit_the_type(self) -> Self:
@@ -108,6 +118,20 @@ class Outcomes(Strict):
 
     delay: Duration = "7d"
     """How long after its event an outcome is known: features use none that is younger."""
+
+
+class Retention(Strict):
+    """How long the pipeline's topics keep their records, beyond what windows look back."""
+
+    replay: Annotated[
+        DurationOrNone,
+        Field(
+            description="The oldest event that can be decided again from the topics alone, with "
+            "whole windows: an outage of workers that have lost their state may be as long. Topics "
+            "keep what the longest window reaches back, outcomes' delay included, and this; 7 days "
+            "at least."
+        ),
+    ] = "0d"
 
 
 class DataMapping(Strict):

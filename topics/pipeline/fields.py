@@ -86,6 +86,8 @@ Windowed = Literal["count", "sum", "mean", "min", "max", "std", "distinct", "sin
 WINDOWED: frozenset[str] = frozenset(get_args(Windowed))
 Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}(ms|s|m|h|d)$")]
 """A length of time: 500ms, 30s, 10m, 1h, 7d."""
+DurationOrNone = Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{0,6}|0)(ms|s|m|h|d)$")]
+"""A length of time that may be none: 0d."""
 
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from yaml.constructor import ConstructorError
 from topics.errors import AnabranchError
 from topics.file_content import read_file
 from topics.pipeline.checks import Finding, Location, check_graph
+from topics.pipeline.policy import Policy
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.unquoted_words import unquoted
 from topics.pipeline.yaml_text import composed
@@ -21,6 +22,8 @@ from topics.pipeline.yaml_text import composed
 PIPELINES = Path("deploy") / "pipelines"
 """Where `card-fraud` is looked up as `card-fraud.yaml`."""
 _MOST_BYTES = 4 << 20
+_LONGEST_STALL_TIMEOUT_S = 86_400.0
+"""The longest that a pipeline file may name."""
 
 
 class PipelineFileError(AnabranchError):
@@ -57,6 +60,21 @@ class PipelineFile:
     path: Path
     pipeline: Pipeline
     lines: Mapping[Location, int]
+    content: bytes
+    """As it was read: decisions name it by its digest."""
+    no_deadline: bool = False
+    """Nothing is decided without a stage because that is late or silent, whatever it says."""
+
+    def without_deadline(self) -> PipelineFile:
+        """The same file with `no_deadline`.
+
+        A row that a stage fails on goes on without it, as the file says: no waiting mends that.
+        """
+        weighting = self.pipeline.weighting.model_copy(
+            update={"late": "wait", "stall_timeout_s": _LONGEST_STALL_TIMEOUT_S}
+        )
+        pipeline = self.pipeline.model_copy(update={"weighting": weighting})
+        return replace(self, pipeline=pipeline, no_deadline=True)
 
     def error(self, findings: list[Finding]) -> PipelineFileError:
         """The findings as an error that names this file and the lines."""
@@ -79,29 +97,64 @@ def find_pipeline(name: str) -> Path:
 
 def load_pipeline(path: Path) -> PipelineFile:
     """Read and check a pipeline file; PipelineFileError names every mistake in it."""
-    data, lines, twice = _read_yaml(path)
+    return pipeline_of(path, _content(path))
+
+
+def pipeline_of(path: Path, content: bytes, *, looks_up: bool = True) -> PipelineFile:
+    """The same of what a file holds, or once held: what it names is looked up beside *path*.
+
+    Unless it *looks_up* nothing, as of a file that anybody may have written.
+    """
+    if len(content) > _MOST_BYTES:
+        raise PipelineFileError(path, [(1, "", f"longer than {_MOST_BYTES:,} bytes")])
+    data, lines, twice = _read_yaml(path, content)
     try:
         pipeline = Pipeline.model_validate(data)
     except ValidationError as exc:
         errors = exc.errors()
-        words = unquoted(path.read_text(encoding="utf-8"), errors)
+        words = unquoted(content.decode(), errors)
         findings = [
             words.get(index, Finding(_in_file(error, lines), _message(error)))
             for index, error in enumerate(errors)
         ]
         findings = list(dict.fromkeys(findings))  # a key is wrong in each form that it might have
         raise PipelineFileError(path, [_placed(lines, f) for f in (*twice, *findings)]) from exc
-    loaded = PipelineFile(path, pipeline, lines)
-    if findings := [*twice, *check_graph(pipeline, path.parent)]:
+    loaded = PipelineFile(path, pipeline, lines, content)
+    if findings := [*twice, *check_graph(pipeline, path.parent if looks_up else None)]:
         raise loaded.error(findings)
     return loaded
 
 
-def _read_yaml(path: Path) -> tuple[Any, dict[Location, int], list[Finding]]:
+def load_policy(path: Path) -> Policy:
+    """The policy of a file: what it has below `policy:`, or else all of it.
+
+    Raises PipelineFileError, which names every mistake in it.
+    """
+    data, lines, twice = _read_yaml(path, _content(path))
+    at: Location = ("policy",) if "policy" in data else ()
+    twice = [finding for finding in twice if finding.location[: len(at)] == at]
+    try:
+        policy = Policy.model_validate(data["policy"] if at else data)
+    except ValidationError as exc:
+        errors = [{**error, "loc": (*at, *error["loc"])} for error in exc.errors()]
+        wrong = [Finding(_in_file(error, lines), _message(error)) for error in errors]
+        raise PipelineFileError(path, [_placed(lines, each) for each in (*twice, *wrong)]) from exc
+    if twice:
+        raise PipelineFileError(path, [_placed(lines, each) for each in twice])
+    return policy
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_file(path, _MOST_BYTES)
+    except OSError as exc:
+        raise PipelineFileError(path, [(1, "", f"not readable: {exc.strerror}")]) from exc
+
+
+def _read_yaml(path: Path, content: bytes) -> tuple[Any, dict[Location, int], list[Finding]]:
     """The file's content, the line of every field in it, and keys that are given twice."""
     try:
-        text = read_file(path, _MOST_BYTES).decode()
-        node = composed(text)
+        node = composed(content.decode())
         if not isinstance(node, yaml.MappingNode):
             raise PipelineFileError(path, [(1, "", "a pipeline file is a mapping of fields")])
         _check_keys(node)
@@ -112,8 +165,6 @@ def _read_yaml(path: Path) -> tuple[Any, dict[Location, int], list[Finding]]:
         line = exc.object[: exc.start].count(b"\n") + 1
         reason = f"byte 0x{exc.object[exc.start]:02x} is not UTF-8: write the file as UTF-8"
         raise PipelineFileError(path, [(line, "", reason)]) from exc
-    except OSError as exc:
-        raise PipelineFileError(path, [(1, "", f"not readable: {exc.strerror}")]) from exc
     return _constructed(path, node), lines, twice
 
 

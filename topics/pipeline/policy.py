@@ -31,6 +31,11 @@ class Policy(Strict):
     costs: dict[str, DecisionCost] | None = None
     """Decision → what it costs; `anabranch train` says which thresholds cost the least."""
 
+    @property
+    def content(self) -> bytes:
+        """Itself as JSON, without what is not said: the same bytes for the same policy."""
+        return self.model_dump_json(exclude_none=True).encode()
+
     @model_validator(mode="after")
     def _costs_are_of_all_decisions(self) -> Self:
         decisions = [self.otherwise, *self.thresholds]

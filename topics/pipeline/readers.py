@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from topics.pipeline.fields import EVENTS
 from topics.pipeline.schema import Pipeline
-from topics.pipeline.topology import WEIGH, Topology
+from topics.pipeline.topology import EXPLAINER, WEIGH, Topology
 
 KEYED = ".keyed"
 """How the name of what deals events out to a component ends."""
@@ -74,7 +74,7 @@ class Reader(NamedTuple):
     component: str
     """What `anabranch run --component` is told to have it run."""
     members: tuple[str, ...]
-    """The components that it runs; the weighting agent by its name."""
+    """The components that it runs; the weighting agent and the explainer by their names."""
     topics: tuple[str, ...]
     """What its rows come from. It also reads the redrive topic, and may read the sources."""
 
@@ -82,7 +82,8 @@ class Reader(NamedTuple):
 def readers(pipeline: Pipeline) -> dict[str, Reader]:
     """Each worker's name → what it is, in the order of the flow.
 
-    What deals events out to component x is x.keyed: x's process runs it too.
+    What deals events out to component x is x.keyed: x's process runs it too. Last is the explainer,
+    where decisions are explained as they come.
     """
     topology = Topology.of(pipeline)
     all_readers: dict[str, Reader] = {}
@@ -94,4 +95,6 @@ def readers(pipeline: Pipeline) -> dict[str, Reader]:
         all_readers[name] = Reader(members[0], members, topics)
     stages = tuple(topology.stage(name) for name in pipeline.weighting.inputs)
     all_readers[WEIGH] = Reader(WEIGH, (WEIGH,), stages)
+    if topology.explained:
+        all_readers[EXPLAINER] = Reader(EXPLAINER, (EXPLAINER,), (topology.decisions,))
     return all_readers

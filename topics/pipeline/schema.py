@@ -11,8 +11,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from topics.pipeline.component_kinds import KINDS, KindName, kind_of, listed
-from topics.pipeline.event_schema import DataMapping, EventSchema, Outcomes
-from topics.pipeline.fields import OUTCOMES, Feature, Instant, Name, Scalar, Strict
+from topics.pipeline.event_schema import DataMapping, EventSchema, Outcomes, Retention
+from topics.pipeline.explain_settings import Explain
+from topics.pipeline.fields import EVENTS, OUTCOMES, Feature, Instant, Name, Scalar, Strict
 from topics.pipeline.policy import Policy, Tolerances
 
 ImportPath = Annotated[
@@ -81,6 +82,23 @@ class ComponentSpec(Strict):
     """A component of your own: `package.module:Class`."""
     options: dict[str, Scalar] = Field(default_factory=dict)
     """Keyword arguments for your own component."""
+    deterministic: Annotated[
+        bool,
+        Field(
+            description="Of your own component: the same rows get the same bits from the same "
+            "code, in any batch and whenever it is run. anabranch replay runs it again then, and "
+            "takes its recorded outputs otherwise. Built-in components are."
+        ),
+    ] = False
+    pure: Annotated[
+        bool,
+        Field(
+            description="Of your own component that reads others: what it says follows from what "
+            "these say of the row alone, without state, input or output, and fast. Explanations "
+            "call it then, on rows that mix an event with usual ones; otherwise its output is one "
+            "player. Such a component is deterministic, too."
+        ),
+    ] = False
     inputs: Annotated[list[str], Field(alias="from", min_length=1)]
     key: str | None = None
     """The event field whose past the windowed features are about; the event's key if not given.
@@ -97,6 +115,15 @@ class ComponentSpec(Strict):
             raise ValueError("give either kind: (built in) or import: (your own component)")
         if self.options and self.import_path is None:
             raise ValueError("options are for a component of your own (import:)")
+        if self.deterministic and self.import_path is None:
+            raise ValueError("deterministic is for a component of your own (import:): others are")
+        if self.pure and self.import_path is None:
+            raise ValueError("pure is for a component of your own (import:): others are")
+        if self.pure and EVENTS in self.inputs:
+            raise ValueError(
+                "pure is for a component that reads others: what one says that reads events is "
+                "what explanations begin with"
+            )
         kind = kind_of(self)
         if kind.passes_on_features != (self.features is not None):
             of_features = [name for name, each in KINDS.items() if each.passes_on_features]
@@ -113,6 +140,11 @@ class ComponentSpec(Strict):
     def is_labelled(self) -> bool:
         """Its signal was fitted on labels, or is the user's own; a novelty signal is neither."""
         return not kind_of(self).is_novelty
+
+    @property
+    def is_deterministic(self) -> bool:
+        """The same rows get the same bits from the same code: declared so, or pure."""
+        return self.deterministic or self.pure
 
     @property
     def windowed(self) -> list[Feature]:
@@ -266,6 +298,7 @@ class Pipeline(Strict):
     codec: Literal["binary", "json"] = "binary"
     event: EventSchema
     outcomes: Outcomes = Outcomes()
+    retention: Retention = Retention()
     data: DataMapping = DataMapping()
     components: Annotated[list[ComponentSpec], Field(min_length=1)]
     fuse: Annotated[
@@ -277,6 +310,7 @@ class Pipeline(Strict):
     ] = Field(default_factory=list)
     weighting: Weighting
     policy: Policy
+    explain: Explain = Explain()
     optimise: Tolerances = Tolerances()
 
     @property

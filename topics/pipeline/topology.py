@@ -7,13 +7,16 @@ from zlib import crc32
 
 from topics.pipeline.fields import EVENTS, OUTCOMES
 from topics.pipeline.schema import Pipeline
+from topics.pipeline.topic_retention import LEAST_MS, retention_ms
 
 WEIGH = "weigh"
 """The weighting agent's name as a component: its consumer group, its metrics."""
+EXPLAINER = "explainer"
+"""The explainer's."""
 
 RESERVED = (
     EVENTS, OUTCOMES, "decisions", "dead-letters", "redrive", "control", "reports", "explanations",
-    "shadow", "weights", "policy", WEIGH,
+    "requests", "shadow", "weights", "policy", WEIGH, EXPLAINER,
 )  # fmt: skip
 """What no component may be called: other topics, agents, and keys of the control topic."""
 
@@ -31,6 +34,10 @@ class Topology:
     """Those of them that need the past of another field than the partition key."""
     by_outcomes: tuple[str, ...] = ()
     """Those of them that need outcomes."""
+    explained: bool = False
+    """Whether decisions are explained as they come."""
+    retention_ms: int = LEAST_MS
+    """How long topics that are not compacted keep a record."""
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Topology:
@@ -41,6 +48,8 @@ class Topology:
             tuple(spec.name for spec in pipeline.components if spec.windowed),
             tuple(name for name in names if pipeline.is_repartitioned(name)),
             tuple(name for name in names if pipeline.reads_outcomes(name)),
+            pipeline.explain.is_continuous,
+            retention_ms(pipeline),
         )  # fmt: skip
 
     @property
@@ -73,6 +82,11 @@ class Topology:
         return f"{self.pipeline}.dead-letters"
 
     @property
+    def explanations(self) -> str:
+        """Why events were decided so, where the pipeline file asks for it."""
+        return f"{self.pipeline}.explanations"
+
+    @property
     def redrive(self) -> str:
         """Dead letters on their way through the pipeline again."""
         return f"{self.pipeline}.redrive"
@@ -86,6 +100,11 @@ class Topology:
     def reports(self) -> str:
         """What workers say of themselves; compacted, see `topics.records.reports`."""
         return f"{self.pipeline}.reports"
+
+    @property
+    def requests(self) -> str:
+        """Requests with a key of the caller's, see `topics.records.request`; made when needed."""
+        return f"{self.pipeline}.requests"
 
     def shadow(self, name: str) -> str:
         """What a challenger of component *name* says of rows that it does not decide."""
@@ -108,8 +127,28 @@ class Topology:
         return f"{self.pipeline}.{name}"
 
     @property
+    def consumer_groups(self) -> str:
+        """What the consumer groups of those who read decisions begin with; no worker's does."""
+        return f"{self.pipeline}.consumer."
+
+    @property
+    def copier(self) -> str:
+        """Consumer group and transactional id of what copies to this pipeline, see rollouts."""
+        return f"{self.pipeline}.rollout.copy"
+
+    @property
+    def compacted(self) -> tuple[str, ...]:
+        """Topics that keep the newest record of each key, whatever its age."""
+        return (*map(self.state, self.stateful), self.control, self.reports)
+
+    @property
     def all(self) -> tuple[str, ...]:
         """Every topic, in the order of the flow."""
+        return (*self.of_deciding, *([self.explanations] if self.explained else []))
+
+    @property
+    def of_deciding(self) -> tuple[str, ...]:
+        """Every topic that events need for their decisions."""
         return (
             *self.sources,
             *(self.keyed(name) for name in self.repartitioned),

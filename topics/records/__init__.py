@@ -1,19 +1,22 @@
 """What stands on each topic of a pipeline, to the byte: these forms outlive a deployment.
 
 `stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
-(ids and keys of N rows); `decision` and `dead_letter` (how source records end), `heartbeat`,
-`outcome`; then what operators and workers tell each other: `control` (versions in service) and
-`reports`. `broker_setup` says how a broker keeps each topic, and who may read and write it.
+(ids and keys of N rows); `decision` and `dead_letter` (how source records end), `explanation`,
+`heartbeat`, `outcome`; then what operators and workers tell each other: `control` (versions in
+service, and `rollout`) and `reports`. `broker_setup` says how a broker keeps each topic, and who
+may read and write it.
 """
 
 from topics.records.broker_setup import (
     CONSUMER,
+    GATEWAY,
     OPERATOR,
     PRODUCER,
     SCALER,
     Acl,
     acl_commands,
     acls,
+    rollout_acls,
     topic_configs,
 )
 from topics.records.bytes_column import BytesColumn
@@ -25,6 +28,7 @@ from topics.records.control import (
     Challenger,
     ControlState,
     Deployment,
+    Evidence,
     PolicyDeployment,
     VersionRef,
     WeightsDeployment,
@@ -37,18 +41,26 @@ from topics.records.dead_letter import (
     buried_offset,
     cut_dead_letter,
     decided_offset,
+    error_of_letter,
     original_digest,
 )
 from topics.records.decision import (
     ATTEMPT_HEADER,
     DECISION_SCHEMA,
+    MAX_SOURCE_ID,
+    ORIGIN_HEADER,
+    Contribution,
     Decision,
+    Missing,
+    Provenance,
+    Share,
     Source,
     attempt_of,
     rfc3339_time,
     rfc3339_times,
     source_id,
 )
+from topics.records.explanation import DECISION_HEADER, explained_offset, explanation_headers
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
 from topics.records.outcome import OUTCOME, outcome_fields, outcome_of, outcome_schema
 from topics.records.reports import (
@@ -70,6 +82,8 @@ from topics.records.reports import (
     status_key,
     worker_key,
 )
+from topics.records.request import REQUEST_HEADER, RequestRecord
+from topics.records.rollout import ROLLOUT, Rollout, Turn
 from topics.records.stage_batch import (
     Bools,
     Failure,
@@ -81,25 +95,32 @@ from topics.records.stage_batch import (
     concat_failures,
 )
 from topics.records.wire import (
+    HEADER_LENGTH,
     Codec,
-    batch_of_tensors,
+    Tensor,
     decode,
+    decode_tensors,
     encode,
-    tensor_header,
-    tensor_of_list,
-    tensors_of,
+    encode_tensors,
 )
 
 __all__ = [
     "ATTEMPT_HEADER",
     "CONSUMER",
+    "DECISION_HEADER",
     "DECISION_SCHEMA",
+    "GATEWAY",
+    "HEADER_LENGTH",
     "HEARTBEAT_HEADER",
+    "MAX_SOURCE_ID",
     "OPERATOR",
+    "ORIGIN_HEADER",
     "OUTCOME",
     "PARTITION",
     "POLICY",
     "PRODUCER",
+    "REQUEST_HEADER",
+    "ROLLOUT",
     "SCALER",
     "TOPICS_KEY",
     "WEIGHTS",
@@ -111,27 +132,36 @@ __all__ = [
     "BytesColumn",
     "Challenger",
     "Codec",
+    "Contribution",
     "ControlState",
     "Decision",
     "Deployment",
+    "Evidence",
     "Failure",
     "FirstOffset",
     "Floats",
     "Heartbeat",
     "InService",
     "Ints",
+    "Missing",
     "ModelRef",
     "Original",
     "PartitionStatus",
     "PolicyDeployment",
+    "Provenance",
     "ReportState",
+    "RequestRecord",
+    "Rollout",
     "Rows",
+    "Share",
     "Source",
     "StageBatch",
     "State",
     "StatusReport",
+    "Tensor",
     "TimedReport",
     "TopicIds",
+    "Turn",
     "VersionRef",
     "WeightsDeployment",
     "WorkerReport",
@@ -140,14 +170,18 @@ __all__ = [
     "attempt_at",
     "attempt_of",
     "audit_key",
-    "batch_of_tensors",
     "buried_offset",
     "concat_failures",
     "cut_dead_letter",
     "decided_offset",
     "decode",
+    "decode_tensors",
     "deploy_key",
     "encode",
+    "encode_tensors",
+    "error_of_letter",
+    "explained_offset",
+    "explanation_headers",
     "first_key",
     "heartbeat_of",
     "is_report",
@@ -158,11 +192,9 @@ __all__ = [
     "outcome_schema",
     "rfc3339_time",
     "rfc3339_times",
+    "rollout_acls",
     "source_id",
     "status_key",
-    "tensor_header",
-    "tensor_of_list",
-    "tensors_of",
     "topic_configs",
     "worker_key",
 ]  # fmt: skip

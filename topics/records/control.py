@@ -5,6 +5,7 @@ in one order. A record is what its key is about, as it is now:
 
     deploy/<component>      Deployment: what the component's workers shall run
     weights, policy         WeightsDeployment, PolicyDeployment
+    rollout                 Rollout: whose decisions count, ours or those of a changed pipeline
     audit/<time>-<token>    AuditEntry: who did what, when and why
 
 Workers only read it; what they say of it is on `<pipeline>.reports`, see `topics.records.reports`.
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from topics.errors import WireError
 from topics.pipeline import Policy
 from topics.records.reports import Text, Version
+from topics.records.rollout import Rollout
 
 WEIGHTS, POLICY = "weights", "policy"
 """What the weighting agent swaps, named like a component."""
@@ -33,7 +35,7 @@ AUDIT_KEPT = 1000
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Action = Literal["promote", "rollback", "shadow", "canary", "end-challenge"]
+Action = Literal["promote", "rollback", "shadow", "canary", "end-challenge", "switch"]
 
 
 class _Record(BaseModel):
@@ -78,12 +80,31 @@ class PolicyDeployment(_Record):
     previous: Policy | None = None
 
 
+class Evidence(_Record):
+    """What a promotion was allowed by: a condition that was true of recorded events."""
+
+    condition: Text
+    """As it was given, such as `changed <= 0.5% and cost <= 0`."""
+    since: Text
+    """From when on the events were published."""
+    offsets: Annotated[dict[int, tuple[int, int]], Field(max_length=100_000)]
+    """Partition → from which source offset on, and before which."""
+    decided: Annotated[int, Field(ge=0)]
+    """How many there were."""
+    outcomes: Annotated[int, Field(ge=0)]
+    """Of how many it is known what came true."""
+    figures: Annotated[dict[Text, float], Field(max_length=100)]
+    """Those that the condition names."""
+    report: Digest
+    """Of the report that has all figures."""
+
+
 class AuditEntry(_Record):
     """Who did what, when and why."""
 
     action: Action
     what: Text
-    """The component, `weights` or `policy`."""
+    """The component, `weights` or `policy`; of a switch, the pipeline that is in service now."""
     version: Version | None
     """The version that it is about: now in service, or challenging."""
     before: Version | None
@@ -91,6 +112,8 @@ class AuditEntry(_Record):
     by: Text
     reason: Text
     at: str
+    evidence: Evidence | None = None
+    """Given where a gate was passed. Readers from before there was any pass over such an entry."""
 
 
 @dataclass(slots=True)
@@ -100,6 +123,7 @@ class ControlState:
     deployments: dict[str, Deployment] = field(default_factory=dict)
     weights: WeightsDeployment | None = None
     policy: PolicyDeployment | None = None
+    rollout: Rollout | None = None
     trail: dict[str, AuditEntry] = field(default_factory=dict)
     """Key → who did what, the oldest first."""
 
@@ -141,6 +165,8 @@ class ControlState:
                 self.weights = None
             case "policy", []:
                 self.policy = None
+            case "rollout", []:
+                self.rollout = None
             case "audit", [_]:
                 self.trail.pop(key, None)
 
@@ -152,6 +178,8 @@ class ControlState:
                 self.weights = WeightsDeployment.model_validate_json(value)
             case "policy", []:
                 self.policy = PolicyDeployment.model_validate_json(value)
+            case "rollout", []:
+                self.rollout = Rollout.model_validate_json(value)
             case "audit", [_]:
                 self.trail[key] = AuditEntry.model_validate_json(value)
             case _:

@@ -151,6 +151,11 @@ def source_of(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int]:
     )
 
 
+def error_of_letter(headers: Sequence[tuple[str, bytes]]) -> str:
+    """The class of error that a dead letter is for; empty where it says none."""
+    return (dict(headers).get(PREFIX + "class") or b"").decode(errors="replace")
+
+
 # -- how source records end
 
 

@@ -19,6 +19,13 @@ field that is added is none: readers pass over what they do not know."""
 ATTEMPT_HEADER = "x-redrive-attempt"
 """Header of a decision about an event that was redriven: which attempt it was."""
 
+ORIGIN_HEADER = "x-origin"
+"""Header of a source record that is a copy of another pipeline's: the `source_id` of the record
+that the producer wrote. It stays what it was if the copy is copied."""
+
+MAX_SOURCE_ID = 249 + 2 * 20
+"""Bytes of a `source_id`; the name of a topic has 249 at most."""
+
 Missing = Literal["failed", "down", "late", "unknown"]
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 
@@ -45,6 +52,38 @@ class Source(_Frozen):
     partition: Annotated[int, Field(ge=0, lt=2**31)]
     offset: Annotated[int, Field(ge=0, le=2**62)]
 
+    @classmethod
+    def of(cls, text: bytes) -> Source | None:
+        """What a `source_id` names; None for anything else.
+
+        >>> Source.of(b"card-fraud.events/3/812")
+        Source(topic='card-fraud.events', partition=3, offset=812)
+        >>> Source.of(b"elsewhere") is None
+        True
+        """
+        try:
+            topic, partition, offset = text.decode().rsplit("/", 2)
+            return cls(topic=topic, partition=int(partition), offset=int(offset))
+        except ValueError:  # pydantic's too
+            return None
+
+
+class Provenance(_Frozen):
+    """What decided, to the byte, besides the models: each by the digest of its content.
+
+    Quorum, deadline and `late:` stand in the pipeline file, so its digest is theirs.
+    """
+
+    pipeline_file: str
+    """Of the pipeline file that the weighting agent ran."""
+    policy: str
+    """Of the policy, see `topics.pipeline.Policy.content`: a promoted one need not be the file's,
+    and its version is a number that people write."""
+    weights: str | None = None
+    """Of the card of learned weights; None for weights fixed in the pipeline file."""
+    no_deadline: bool = False
+    """The agent ran with `--no-deadline`, whatever the file says of late stages."""
+
 
 class Decision(_Frozen):
     """One decision. Always: score = Σ contribution, and the weights sum to 1."""
@@ -67,10 +106,24 @@ class Decision(_Frozen):
     weights: Annotated[int, Field(ge=0)]
     """Version of the weights; 0 for weights fixed in the pipeline file."""
     policy: str
+    provenance: Provenance | None = None
+    """None from before decisions had it."""
+    early: bool = False
+    """The event did not wait for a source partition that was down: its past may be incomplete."""
+    clipped: bool = False
+    """`event_time` is when the event was published, as its own was later than can be."""
     source: Source
+    origin: Source | None = None
+    """Where the producer wrote the event, if the source record is a copy of that one; see
+    `agents.rollout.switch`."""
     event_time: str
     decided_at: str
     latency_ms: Annotated[float, Field(ge=0)]
+
+    @property
+    def event(self) -> Source:
+        """Which event it is about, whatever pipeline has decided it: where the producer wrote."""
+        return self.origin or self.source
 
 
 def source_id(topic: str, partition: int, offset: int) -> str:

@@ -61,6 +61,9 @@ class Rows:
     clipped: Bools | None = None
     """Rows whose event time is when they were published, as their own was later than can be (N,).
     Given where there are any."""
+    origins: BytesColumn | None = None
+    """Where the producer wrote each row's event, as `topic/partition/offset`, if the source record
+    is a copy of that record; empty where it is none. Given where there are any copies."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -75,6 +78,7 @@ class Rows:
             self.keys[rows],
             None if self.traces is None else self.traces[rows],
             None if self.clipped is None else self.clipped[rows],
+            None if self.origins is None else self.origins[rows],
         )
 
     @classmethod
@@ -89,8 +93,9 @@ class Rows:
             np.concatenate([part.backlog for part in parts]),
             BytesColumn.concat(part.ids for part in parts),
             BytesColumn.concat(part.keys for part in parts),
-            _concat_traces(parts),
+            _concat_optional([part.traces for part in parts], parts),
             _concat_clipped(parts),
+            _concat_optional([part.origins for part in parts], parts),
         )
 
     def picked(self, rows: Ints) -> Rows:
@@ -109,15 +114,19 @@ class Rows:
             column(self.keys),
             None if self.traces is None else column(self.traces),
             None if self.clipped is None else self.clipped[rows],
+            None if self.origins is None else column(self.origins),
         )
 
 
-def _concat_traces(parts: Sequence[Rows]) -> BytesColumn | None:
-    if all(part.traces is None for part in parts):
+def _concat_optional(
+    columns: Sequence[BytesColumn | None], parts: Sequence[Rows]
+) -> BytesColumn | None:
+    """One column of all parts' own, empty where a part has none; None where no part has one."""
+    if all(column is None for column in columns):
         return None
     return BytesColumn.concat(
-        part.traces if part.traces is not None else BytesColumn.of([b""] * len(part))
-        for part in parts
+        column if column is not None else BytesColumn.of([b""] * len(part))
+        for column, part in zip(columns, parts, strict=True)
     )
 
 
@@ -162,8 +171,8 @@ class StageBatch:
     challenged: Bools | None = None
     """Given with `challenger` (N,)."""
     early: Bools | None = None
-    """Of a repartitioned component: rows that did not wait for a source which was down (N,); their
-    past may be incomplete. Given where there are any."""
+    """Rows that did not wait for a source which was down (N,), in a repartitioned component or in
+    one that this one reads: their past may be incomplete. Given where there are any."""
     shadow: StageBatch | None = None
     """The same rows, each by the other of the two models: for comparison. It does not travel with
     this batch, but on a topic of its own."""

@@ -61,16 +61,22 @@ def encode(batch: StageBatch, codec: Codec = "binary") -> tuple[bytes, list[tupl
         header["outputs"] = [tensor_header(name, tensor) | {"data": _listed(tensor)}
                              for name, tensor in tensors.items()]  # fmt: skip
         return orjson.dumps(header), [(CONTENT_TYPE, b"application/json")]
+    value, length = encode_tensors(header, tensors)
+    return value, [
+        (CONTENT_TYPE, b"application/octet-stream"),
+        (HEADER_LENGTH, b"%d" % length),
+    ]
+
+
+def encode_tensors(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> tuple[bytes, int]:
+    """A JSON *header* and binary tensors behind it; and how many bytes the JSON has."""
     blobs = [_raw(tensor) for tensor in tensors.values()]
-    header["outputs"] = [
+    outputs = [
         tensor_header(name, tensor) | {"parameters": {"binary_data_size": len(blob)}}
         for (name, tensor), blob in zip(tensors.items(), blobs, strict=True)
     ]
-    head = orjson.dumps(header)
-    return b"".join([head, *blobs]), [
-        (CONTENT_TYPE, b"application/octet-stream"),
-        (HEADER_LENGTH, b"%d" % len(head)),
-    ]
+    head = orjson.dumps(header | {"outputs": outputs})
+    return b"".join([head, *blobs]), len(head)
 
 
 def decode(value: bytes | None, headers: Mapping[str, bytes]) -> StageBatch:
@@ -81,11 +87,18 @@ def decode(value: bytes | None, headers: Mapping[str, bytes]) -> StageBatch:
         length = int(headers.get(HEADER_LENGTH, len(value)))
         if not 0 < length <= len(value):
             raise ValueError(f"the header length {length} does not fit {len(value)} bytes")
-        header = orjson.loads(value[:length])
-        tensors = _read_tensors(header["outputs"], memoryview(value)[length:])
-        return batch_of_tensors(header, tensors)
+        return batch_of_tensors(*decode_tensors(value, length))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise WireError(f"not a stage batch: {exc or type(exc).__name__}") from exc
+
+
+def decode_tensors(value: bytes, length: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON header, of *length* bytes, and the tensors by name.
+
+    ValueError, KeyError, TypeError, AttributeError or RecursionError for anything else.
+    """
+    header = orjson.loads(value[:length])
+    return header, _read_tensors(header["outputs"], memoryview(value)[length:])
 
 
 def tensors_of(batch: StageBatch) -> dict[str, Tensor]:
@@ -106,6 +119,8 @@ def tensors_of(batch: StageBatch) -> dict[str, Tensor]:
         tensors["traceparent"] = rows.traces
     if rows.clipped is not None:
         tensors["clipped"] = rows.clipped
+    if rows.origins is not None:
+        tensors["origin"] = rows.origins
     if batch.entities is not None:
         tensors["entity"] = batch.entities
     if batch.challenged is not None:
@@ -187,6 +202,7 @@ def batch_of_tensors(header: dict[str, Any], tensors: dict[str, Tensor]) -> Stag
         _column(tensors, "key", n),
         _column(tensors, "traceparent", n) if "traceparent" in tensors else None,
         _array(tensors, "clipped", "b", 1, n) if "clipped" in tensors else None,
+        _column(tensors, "origin", n) if "origin" in tensors else None,
     )
     if n and not (offsets[0] >= 0 and offsets[-1] <= _MAX_OFFSET):
         raise ValueError("source offsets are out of range")

@@ -1,8 +1,9 @@
 """Redriving: a dead letter's event on its way through the pipeline again.
 
 `record` states the protocol: what stands on the redrive topic, who answers, how an attempt ends.
-`outputs` is what a redrive record carries of its event's stages, `endings` which attempts of a
-partition have ended. What workers and the command do about it is in `agents.redrive`.
+`wire` is its bytes, `single_event` those of the version before; `route` says who is next, `outputs`
+picks rows, and `endings` sums up which attempts of a partition have ended. What workers and the
+command do about it is in `agents.redrive`.
 """
 
 from topics.redrive.endings import (
@@ -13,22 +14,14 @@ from topics.redrive.endings import (
     encode_summary,
     is_summary,
 )
-from topics.redrive.outputs import RedriveOutputs, batches_of, contents_of
-from topics.redrive.record import (
-    Ending,
-    RedriveHeader,
-    RedriveRecord,
-    RedriveRoute,
-    encode_redrive,
-    next_component,
-    open_redrive,
-    producer_headers,
-    redrive_header,
-)
+from topics.redrive.outputs import merged, picked
+from topics.redrive.record import MOST_ATTEMPTS, Ending, RedriveBatch, RedrivenEvent
+from topics.redrive.route import RedriveRoute
+from topics.redrive.single_event import producer_headers
+from topics.redrive.wire import decode_redrive, encode_redrive, next_component
 
 __all__ = [
-    "MOST_ENDINGS", "Ending", "EndingSummary", "Endings", "RedriveHeader", "RedriveOutputs",
-    "RedriveRecord", "RedriveRoute", "batches_of", "contents_of", "decode_summary",
-    "encode_redrive", "encode_summary", "is_summary", "next_component", "open_redrive",
-    "producer_headers", "redrive_header",
+    "MOST_ATTEMPTS", "MOST_ENDINGS", "Ending", "EndingSummary", "Endings", "RedriveBatch",
+    "RedriveRoute", "RedrivenEvent", "decode_redrive", "decode_summary", "encode_redrive",
+    "encode_summary", "is_summary", "merged", "next_component", "picked", "producer_headers",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from mode import Service
 
 from topics.errors import AnabranchError
 from topics.kafka import aiokafka_fixes
+from topics.transport.backlog import Backlog, PartitionBacklog
 from topics.transport.faust_fixes import RebalanceListener, active_partitions, committed_offset
 from topics.transport.fetch import Fetch
 from topics.transport.fetch_reader import FetchReader, Records, aiokafka_tp
@@ -70,6 +71,9 @@ class MicroBatchConsumer(Consumer):
         self._delivered: dict[TP, int] = {}
         """The offset behind the last record that the agent was given."""
         self._done: dict[TP, int] = {}
+        self._backlog = Backlog()
+        self.assignments = 0
+        """How often the group has dealt its partitions out with this worker in it."""
         self._paused: set[TP] = set()
         self._paused_by: dict[str, set[TP]] = {}
         self._ticked: int | None = None
@@ -201,6 +205,7 @@ class MicroBatchConsumer(Consumer):
             return None
         self._ticked = generation
         self._delivered |= {tp: fetched[-1].offset + 1 for tp, fetched in records.items()}
+        self._backlog.fetched(records)
         self.excused -= records.keys()
         return Fetch(records, generation)
 
@@ -261,6 +266,16 @@ class MicroBatchConsumer(Consumer):
     def lag(self) -> int:
         """Records of this worker's partitions that are not dealt with yet."""
         return sum(map(self.lag_of, self.assignment()))
+
+    def backlog(self) -> list[PartitionBacklog]:
+        """What there is left to do of each partition that this worker owns, and since when."""
+        return [
+            self._backlog.of(
+                tp, done=self._done_before(tp), delivered=self._delivered.get(tp, 0),
+                end=self.reader.stable_end(tp),
+            )
+            for tp in self.assignment()
+        ]  # fmt: skip
 
     def lag_of(self, tp: TP) -> int:
         """Records of a partition of its own that are not dealt with yet."""
@@ -335,6 +350,7 @@ class MicroBatchConsumer(Consumer):
             # Whoever had the name before, if it is alive, has to hear that first.
             await asyncio.sleep(_HEARTBEATS * self.app.conf.broker_heartbeat_interval)
         self._joined_before = True
+        self.assignments += 1
         await super().on_partitions_assigned(ensure_TPset(assigned), generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -351,6 +367,7 @@ class MicroBatchConsumer(Consumer):
         self.lease.give_back()
         self._done.clear()
         self._delivered.clear()
+        self._backlog.forget()
         self._paused.clear()
         self.excused.clear()
         self._paused_by.clear()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from agents.redrive import DeadLetter, DeadLetterIndex, Edit, RedriveProgress, Selection
     from topics.pipeline import Pipeline
-    from topics.redrive import RedriveRecord
+    from topics.redrive import RedriveBatch
     from topics.settings import BrokerSettings
 
 LimitOption = Annotated[
@@ -161,14 +161,15 @@ async def _redrive(settings: BrokerSettings, plan: _Plan, *, dry_run: bool) -> _
     until_signalled(stopping)
     reader = RedrivePlanner(tail, plan.pipeline, plan.letters)
 
-    async def parts() -> AsyncIterator[Sequence[RedriveRecord]]:
+    async def parts() -> AsyncIterator[RedriveBatch]:
         async for selection in reader.selections(plan.going, plan.edit, most=plan.limit):
-            redrive_records = [] if dry_run else await reader.redrive_records(selection)
+            batches = [] if dry_run else await reader.redrive_batches(selection)
             selection.ready = [
                 letter._replace(value=None, headers=[]) for letter in selection.ready
             ]
             result.selected.append(selection)
-            yield redrive_records
+            for batch in batches:
+                yield batch
 
     await tail.start()
     try:

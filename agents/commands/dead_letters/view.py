@@ -165,8 +165,8 @@ def summed(
     if progress is not None:
         by_end, gone = Counter(progress.endings.values()), len(progress.sent)
         left += [
-            {"place": f"{redrive.partition}@{redrive.header.letter}", "event_id": "", "why": why}
-            for redrive, why in progress.refused
+            {"place": f"{event.partition}@{event.letter}", "event_id": "", "why": why}
+            for event, why in progress.refused
         ]
     going = sum(len(selection.ready) for selection in selected)
     return {

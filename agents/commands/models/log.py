@@ -58,8 +58,9 @@ def _print_log(audit: list[AuditEntry]) -> None:
     for column in ("at", "action", "what", "version", "before", "by", "reason"):
         table.add_column(column)
     for entry in audit:
+        allowed_by = "" if entry.evidence is None else f"if {entry.evidence.condition}"
         table.add_row(
             entry.at, entry.action, entry.what, str(entry.version or "-"),
-            str(entry.before or "-"), entry.by, entry.reason,
+            str(entry.before or "-"), entry.by, " ".join(filter(None, [entry.reason, allowed_by])),
         )  # fmt: skip
     stdout.print(table)

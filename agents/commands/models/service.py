@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from agents.commands.models.model_names import (
     component_in_service,
     name_in_service,
 )
+from agents.commands.models.promotion_gate import ConditionOption, OverOption, PromotionGate
 from agents.commands.options import (
     BrokerOption,
     ChangeReasonOption,
@@ -44,6 +45,8 @@ TargetArgument = Annotated[
 
 def promote(
     target: TargetArgument,
+    condition: ConditionOption = None,
+    over: OverOption = "7d",
     reason: ChangeReasonOption = "",
     wait: WorkersAnswerOption = 10.0,
     broker: BrokerOption = None,
@@ -54,10 +57,16 @@ def promote(
     It is loaded and tested on its probe rows here first, and again by every worker, before it
     takes the old one's place; a worker that cannot use it refuses it and goes on as before.
     PIPELINE/weights puts learned weights into service, PIPELINE/policy the thresholds that are
-    in the pipeline file now. Exit code 1 when a worker refuses.
+    in the pipeline file now. A version that is the same model as the one before, as of a training
+    on the same rows, is said to be so. Exit code 1 when a worker refuses.
+    With --if the version is tried on recorded events first, as by `anabranch replay`; where the
+    condition is not true, or a figure in it cannot be known, nothing is promoted: exit code 1. The
+    audit trail keeps what it was judged by.
 
     Examples:
       anabranch models promote card-fraud/risk-forest@4 --reason "retrained on July"
+
+      anabranch models promote card-fraud/weights --if "changed <= 0.5% and cost <= 0" --over 7d
 
       anabranch models promote card-fraud/weights
 
@@ -67,14 +76,17 @@ def promote(
 
     wanted = name_in_service(target)
 
+    gate = PromotionGate.of(condition, over, wanted)
+
     async def do(promoter: Promoter) -> int:
+        version = wanted.version if gate is None else gate.version
         if wanted.component == WEIGHTS:
-            return await promoter.promote_weights(wanted.version, reason)
+            return await promoter.promote_weights(version, reason)
         if wanted.component == POLICY:
             return await promoter.promote_policy(reason)
-        return (await promoter.promote(wanted.component, wanted.version, reason)).version
+        return (await promoter.promote(wanted.component, version, reason)).version
 
-    _change(wanted, broker, do, wait, as_json=as_json)
+    _change(wanted, broker, do, wait, as_json=as_json, gate=gate)
 
 
 def rollback(
@@ -160,7 +172,7 @@ def _challenge(
 
 def _change(
     wanted: ModelName, broker: str | None, do: Callable[[Promoter], Awaitable[int]], wait_s: float,
-    *, shadows: bool = False, as_json: bool,
+    *, shadows: bool = False, as_json: bool, gate: PromotionGate | None = None,
 ) -> None:  # fmt: skip
     """Make a change, wait for what the workers say of it, and print that."""
     import json
@@ -171,13 +183,18 @@ def _change(
         from topics.pipeline import Topology
 
         async with open_control(wanted.pipeline, broker, wanted) as (file, settings, control):
-            promoter = Promoter(control, file, open_registry())
+            registry = open_registry()
+            evidence = None
+            if gate is not None:
+                evidence = await gate.evidence(settings, file, registry, control.state)
+            promoter = Promoter(control, file, registry, evidence)
             if shadows:
                 await ensure_shadow_topic(settings, Topology.of(file.pipeline), wanted.component)
             await control.tidy()
-            before = dict(control.reports.workers)
+            said, before = dict(control.reports.workers), promoter.in_service(wanted.component)
             version = await do(promoter)
-            reports = await promoter.reports(wanted.component, version, before, wait_s)
+            reports = await promoter.reports(wanted.component, version, said, wait_s)
+            same = before if promoter.same_model(wanted.component, version, before) else None
             weights, others = promoter.models_not_learned_for()
             if others:
                 stderr.print(
@@ -192,22 +209,39 @@ def _change(
                     )  # fmt: skip
             return {
                 "pipeline": file.pipeline.name, "what": wanted.component, "version": version,
+                "same_model_as": same.version if same else None,
                 "workers": {name: report.model_dump() for name, report in reports.items()},
+                "evidence": None if evidence is None else evidence.model_dump(),
             }  # fmt: skip
 
-    outcome = run_async(changed())
-    workers: dict[str, dict[str, str]] = outcome["workers"]
+    outcome: dict[str, Any] = run_async(changed())
     if as_json:
         typer.echo(json.dumps(outcome))
     else:
-        what = f"{outcome['pipeline']}/{outcome['what']}"
-        stdout.print(f"{what}@{outcome['version']}" if outcome["version"] else f"{what}: ended")
-        for name, report in workers.items():
-            stdout.print(f"  {name}: {report['state']} {report['reason']}".rstrip())
-        if wait_s and not workers:
-            stderr.print("no worker has answered yet: it is taken over when one runs")
-    if any(report["state"] == "refused" for report in workers.values()):
+        _print_change(outcome, wait_s)
+    if any(report["state"] == "refused" for report in outcome["workers"].values()):
         raise typer.Exit(1)
+
+
+def _print_change(outcome: Mapping[str, Any], wait_s: float) -> None:
+    """What was changed, by what it was allowed, and what workers say of it."""
+    what = f"{outcome['pipeline']}/{outcome['what']}"
+    stdout.print(f"{what}@{outcome['version']}" if outcome["version"] else f"{what}: ended")
+    if outcome["same_model_as"]:
+        stdout.print(
+            f"  the same model as @{outcome['same_model_as']}, to the byte: "
+            "what it decides does not change", soft_wrap=True,
+        )  # fmt: skip
+    if evidence := outcome["evidence"]:
+        stdout.print(
+            f"  {evidence['condition']}: true of {evidence['decided']:,} decisions",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+    workers: Mapping[str, Mapping[str, str]] = outcome["workers"]
+    for name, report in workers.items():
+        stdout.print(f"  {name}: {report['state']} {report['reason']}".rstrip())
+    if wait_s and not workers:
+        stderr.print("no worker has answered yet: it is taken over when one runs")
 
 
 @asynccontextmanager

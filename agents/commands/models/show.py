@@ -33,7 +33,9 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
     pipeline = registered_as(name.pipeline)
     if name.component == WEIGHTS:
         weights = registry.weights(pipeline, name.version)
-        facts = {"weights": weights.version, **weights.card.model_dump(mode="json")}
+        rows = 0 if weights.background_digest is None else weights.background().rows
+        facts = {"weights": weights.version, "background_rows": rows}
+        facts |= weights.card.model_dump(mode="json")
     else:
         facts = model_facts(registry.get(pipeline, name.component, name.version))
     if as_json:

@@ -9,7 +9,11 @@ from topics.pipeline import Pipeline, Topology
 from topics.records import Acl, acls, topic_configs
 
 _TYPES = {"transactional-id": "transactionalId"}
+_PATTERNS = {"literal": "literal", "prefixed": "prefix"}
 """Strimzi's own words."""
+
+_REFLECTOR = "reflector.v1.k8s.emberstack.com"
+"""https://github.com/emberstack/kubernetes-reflector"""
 
 API = "kafka.strimzi.io/v1"
 
@@ -23,7 +27,7 @@ def topics(pipeline: Pipeline, cluster: Cluster) -> list[Manifest]:
             "partitions": topology.partitions, "replicas": 3,
             "config": _numbers({"min.insync.replicas": "2", **configs.get(topic, {})}),
         })
-        for topic in topology.all
+        for topic in (*topology.all, topology.requests)
     ]  # fmt: skip
 
 
@@ -34,9 +38,23 @@ def users(pipeline: Pipeline, cluster: Cluster) -> list[Manifest]:
         _resource("KafkaUser", who, pipeline, cluster, {
             "authentication": {"type": "scram-sha-512"},
             "authorization": {"type": "simple", "acls": _rules(list(of))},
+            **_reflected(cluster),
         })
         for who, of in by_user
     ]  # fmt: skip
+
+
+def _reflected(cluster: Cluster) -> Manifest:
+    """Lets Reflector copy the password into the pods' namespace, where that is not Kafka's."""
+    if cluster.namespace == cluster.kafka_namespace:
+        return {}
+    annotations = {
+        f"{_REFLECTOR}/reflection-allowed": "true",
+        f"{_REFLECTOR}/reflection-allowed-namespaces": cluster.namespace,
+        f"{_REFLECTOR}/reflection-auto-enabled": "true",
+        f"{_REFLECTOR}/reflection-auto-namespaces": cluster.namespace,
+    }
+    return {"template": {"secret": {"metadata": {"annotations": annotations}}}}
 
 
 def _principal(acl: Acl) -> str:
@@ -44,17 +62,21 @@ def _principal(acl: Acl) -> str:
 
 
 def _rules(of: list[Acl]) -> list[Manifest]:
-    rules: dict[tuple[str, str], list[str]] = {}
+    rules: dict[tuple[str, str, str], list[str]] = {}
     for acl in of:
-        operations = rules.setdefault((acl.resource, acl.name), [])
+        operations = rules.setdefault((acl.resource, acl.name, acl.pattern), [])
         if acl.operation.capitalize() not in operations:
             operations.append(acl.operation.capitalize())
     return [
         {
-            "resource": {"type": _TYPES.get(kind, kind), "name": name, "patternType": "literal"},
+            "resource": {
+                "type": _TYPES.get(kind, kind),
+                "name": name,
+                "patternType": _PATTERNS[pattern],
+            },
             "operations": may,
         }
-        for (kind, name), may in rules.items()
+        for (kind, name, pattern), may in rules.items()
     ]
 
 

@@ -19,11 +19,12 @@ from agents.manifests.kubernetes.names import (
     user,
     workload_name,
 )
-from topics.pipeline import Pipeline, Topology, inputs_of, workers
+from topics.pipeline import EXPLAINER, Pipeline, Topology, inputs_of, workers
 from topics.records import SCALER
 
 EVENTS_PER_WORKER = 20_000
-"""Uncommitted events a worker may have: a third of what one did in a second in `make bench`."""
+"""Uncommitted events a worker may have: a third of what one did in a second in `make bench`. Of the
+explainer they are decisions, of which most need no explanation."""
 BATCHES_PER_PARTITION = 200
 """Uncommitted micro-batches of a partition that are no backlog yet: one every 5 ms for a second."""
 _SCALE_DOWN_S = 600
@@ -34,6 +35,9 @@ scaled away is missed only when its session has timed out, because its name coul
 def lag_sources(pipeline: Pipeline, component: str) -> Iterator[tuple[str, str]]:
     """Consumer group and topic of everything that *component* reads, but for redriven letters."""
     topology = Topology.of(pipeline)
+    if component == EXPLAINER:
+        yield topology.group(component), topology.decisions
+        return
     if component in topology.repartitioned:
         for source in topology.sources_of(component):
             yield topology.group(f"{component}.keyed"), source
@@ -70,7 +74,8 @@ def autoscaling(
 
 
 def _trigger(pipeline: Pipeline, group: str, topic: str, cluster: Cluster) -> Manifest:
-    raw = topic in Topology.of(pipeline).sources
+    topology = Topology.of(pipeline)
+    raw = topic in (*topology.sources, topology.decisions)
     threshold = EVENTS_PER_WORKER if raw else BATCHES_PER_PARTITION * pipeline.partitions
     return {
         "type": "kafka",
@@ -91,7 +96,7 @@ def authentication(pipeline: Pipeline, cluster: Cluster) -> Manifest:
     ]
     secret = [
         {"parameter": "password", "name": who, "key": "password"},
-        {"parameter": "ca", "name": f"{cluster.kafka}-cluster-ca-cert", "key": "ca.crt"},
+        {"parameter": "ca", "name": cluster.ca_secret, "key": "ca.crt"},
     ]
     return manifest(
         "keda.sh/v1alpha1", "TriggerAuthentication", settings,

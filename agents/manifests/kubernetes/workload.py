@@ -9,6 +9,7 @@ start a further worker and end an old one, two rebalances of the whole group for
 
 from __future__ import annotations
 
+from agents.manifests.kubernetes.configuration import config_name
 from agents.manifests.kubernetes.names import (
     METRICS_PORT,
     Cluster,
@@ -16,23 +17,33 @@ from agents.manifests.kubernetes.names import (
     labels,
     manifest,
     selector,
-    user,
     workload_name,
 )
-from topics.pipeline import Pipeline, workers
+from agents.manifests.kubernetes.pod import (
+    CONFIG,
+    EVERYWHERE,
+    Needs,
+    config,
+    login,
+    pod,
+    probes,
+    registry,
+    scratch,
+)
+from topics.pipeline import EXPLAINER, Pipeline, workers
 
 GRACE_S = 30
 """From SIGTERM to SIGKILL: twice what a worker gets on one machine
 (agents.process.child_process)."""
-_CONFIG, _PASSWORD, _CA = "/etc/anabranch/pipeline", "/etc/anabranch/password", "/etc/anabranch/ca"
-_REGISTRY = "/var/lib/anabranch/registry"
-_TEMPORARY = "/tmp"  # noqa: S108  # the pod's own, all else is read-only
-_EVERYWHERE = "0.0.0.0"  # noqa: S104  # in the pod's network, which a policy guards
-_USER_ID = 10001
 _MEMORY = {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
 """Measured: 96-121 MB a worker. No CPU limit: a throttled worker is a late one."""
 _STATEFUL_MEMORY = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
 """Measured: 863 bytes an entity of 20 entries besides; a million of them need a patch."""
+_EXPLAINER = {
+    "requests": {"cpu": "50m", "memory": "256Mi"},
+    "limits": {"cpu": "1", "memory": "512Mi"},
+}
+"""A fifth of a worker's share where cores are short, and never more than one."""
 
 
 def workload(pipeline: Pipeline, component: str, cluster: Cluster) -> list[Manifest]:
@@ -75,81 +86,41 @@ def _pod(pipeline: Pipeline, component: str, cluster: Cluster) -> Manifest:
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": selector(pipeline, component)},
     }  # fmt: skip
-    return {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_S,
-        "topologySpreadConstraints": [spread],
-        "securityContext": {
-            "runAsNonRoot": True, "runAsUser": _USER_ID, "runAsGroup": _USER_ID,
-            "fsGroup": _USER_ID, "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_container(pipeline, component, cluster)],
-        "volumes": _volumes(pipeline, component, cluster),
-    }  # fmt: skip
+    own_name = {"fieldRef": {"fieldPath": "metadata.name"}}
+    needs = (
+        Needs(env=[{"name": "ANABRANCH_INSTANCE_ID", "valueFrom": own_name}])
+        + login(pipeline, component, cluster)
+        + config(config_name(pipeline, component))
+        + registry(pipeline, cluster)
+        + scratch("64Mi")
+    )
+    if cluster.otlp is not None:
+        needs += Needs(env=[{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": cluster.otlp}])
+    return pod(
+        pipeline, cluster, _container(pipeline, component, cluster), needs,
+        terminationGracePeriodSeconds=GRACE_S, topologySpreadConstraints=[spread],
+    )  # fmt: skip
+
+
+def _resources(component: str, *, stateful: bool) -> Manifest:
+    if component == EXPLAINER:
+        return _EXPLAINER
+    return _STATEFUL_MEMORY if stateful else _MEMORY
 
 
 def _container(pipeline: Pipeline, component: str, cluster: Cluster) -> Manifest:
-    health = {"httpGet": {"path": "/healthz", "port": "metrics"}, "timeoutSeconds": 3}
-    ready = {"httpGet": {"path": "/readyz", "port": "metrics"}, "timeoutSeconds": 3}
     members = workers(pipeline).get(component, ())
     stateful = any(pipeline.component(name).windowed for name in members)
     return {
         "name": "worker",
-        "image": cluster.image,
+        "image": cluster.image.name,
         "command": ["anabranch"],
         "args": [
-            "run", f"{_CONFIG}/pipeline.yaml", "--component", component, "--metrics-host",
-            _EVERYWHERE, "--metrics-port", str(METRICS_PORT),
+            "run", f"{CONFIG}/pipeline.yaml", "--component", component, "--metrics-host",
+            EVERYWHERE, "--metrics-port", str(METRICS_PORT),
         ],
-        "env": _environment(pipeline, component, cluster),
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
         # The port opens once the broker has answered, which may take 30 s; then it joins its group.
-        "startupProbe": {**health, "periodSeconds": 2, "failureThreshold": 60},
-        "livenessProbe": {**health, "periodSeconds": 10, "failureThreshold": 3},
-        "readinessProbe": {**ready, "periodSeconds": 2, "failureThreshold": 3},
-        "resources": _STATEFUL_MEMORY if stateful else _MEMORY,
-        "securityContext": {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [
-            {"name": name, "mountPath": path, **({"readOnly": True} if name != "tmp" else {})}
-            for name, path in (("pipeline", _CONFIG), ("password", _PASSWORD), ("ca", _CA),
-                               ("registry", _REGISTRY), ("tmp", _TEMPORARY))
-        ],
+        **probes(startup_s=120),
+        "resources": _resources(component, stateful=stateful),
     }  # fmt: skip
-
-
-def _environment(pipeline: Pipeline, component: str, cluster: Cluster) -> list[Manifest]:
-    settings = {
-        "ANABRANCH_BROKER": cluster.bootstrap,
-        "ANABRANCH_TLS": "true",
-        "ANABRANCH_TLS_CA": f"{_CA}/ca.crt",
-        "ANABRANCH_SASL_MECHANISM": "SCRAM-SHA-512",
-        "ANABRANCH_SASL_USERNAME": user(pipeline, component),
-        "ANABRANCH_SASL_PASSWORD_FILE": f"{_PASSWORD}/password",
-        "ANABRANCH_HOME": f"{_TEMPORARY}/anabranch",
-        "ANABRANCH_REGISTRY": _REGISTRY,
-    }
-    own_name = {"fieldRef": {"fieldPath": "metadata.name"}}
-    return [
-        {"name": "ANABRANCH_INSTANCE_ID", "valueFrom": own_name},
-        *({"name": name, "value": value} for name, value in settings.items()),
-    ]
-
-
-def _volumes(pipeline: Pipeline, component: str, cluster: Cluster) -> list[Manifest]:
-    return [
-        {"name": "pipeline", "configMap": {"name": f"{pipeline.name}-pipeline"}},
-        {"name": "password", "secret": {
-            "secretName": user(pipeline, component),
-            "items": [{"key": "password", "path": "password"}], "defaultMode": 0o440}},
-        {"name": "ca", "secret": {
-            "secretName": f"{cluster.kafka}-cluster-ca-cert",
-            "items": [{"key": "ca.crt", "path": "ca.crt"}], "defaultMode": 0o440}},
-        {"name": "registry", "persistentVolumeClaim": {
-            "claimName": f"{pipeline.name}-registry", "readOnly": True}},
-        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
-    ]  # fmt: skip

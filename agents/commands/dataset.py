@@ -1,0 +1,118 @@
+"""`anabranch dataset`: what was served, as a file to train and to analyse."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from agents.commands.event_loop import run_async
+from agents.commands.options import (
+    BrokerOption,
+    FromOption,
+    JsonOption,
+    PipelineArgument,
+    ToOption,
+    pipeline_file,
+)
+from agents.commands.terminal import bar_of, counting_bars, print_json, stderr, stdout
+
+if TYPE_CHECKING:
+    from agents.dataset import DatasetSummary
+
+_TOPIC_WIDTH = 32
+
+
+def dataset(
+    pipeline: PipelineArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The data set, FILE.parquet.")
+    ],
+    start: FromOption = None,
+    end: ToOption = None,
+    immature: Annotated[
+        bool,
+        typer.Option(
+            "--immature", help="Also events that are younger than `outcomes: delay` says."
+        ),
+    ] = False,
+    labelled: Annotated[
+        bool, typer.Option("--labelled", help="Only events whose outcome is known.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write events with what was served of them: features, signals, decisions, and outcomes.
+
+    A row for each event, in the order of event time: its fields, the features and signals that
+    decided it (as they stand on the stage topics, so nothing in them is from later), the models
+    that made these, how it ended, and its outcome. An outcome belongs to the event of its id and
+    key; of several the last counts. Where none has come `outcome` is null: that is unknown, not
+    false, as for what was declined. Events younger than `outcomes: delay` are left out, for theirs
+    cannot have come yet.
+    The file is a training set, too: `anabranch train PIPELINE --data FILE.parquet` takes the events
+    and `outcome` of it, and passes over those whose outcome is not known.
+
+    Examples:
+      anabranch dataset card-fraud -o card-fraud.parquet
+
+      anabranch dataset card-fraud --since 2026-01-01 --to 2026-02-01 --labelled -o january.parquet
+    """
+    from agents.broker import check_topics, needed_broker, wait_for_broker
+    from agents.dataset import DatasetBuilder, DatasetExists, check_place, maturity_ms
+    from agents.replay.range_choice import chosen_ranges, edge_of
+    from agents.workers import TailReader
+    from topics.pipeline import Topology
+
+    if output.exists() and not force:
+        raise DatasetExists(output)
+    check_place(output)
+    begin, stop = edge_of(start or []), edge_of(end or [])
+    settings, own = needed_broker(broker), pipeline_file(pipeline).pipeline
+    topology = Topology.of(own)
+    before_ms = None if immature else maturity_ms(own, int(time.time() * 1000))
+
+    async def main() -> DatasetSummary:
+        await wait_for_broker(settings)
+        await check_topics(settings, topology)
+        tail = TailReader(settings)
+        await tail.start()
+        try:
+            ranges = await chosen_ranges(tail, topology, begin, stop)
+            with counting_bars(name_width=_TOPIC_WIDTH, disable=not stderr.is_terminal) as bars:
+                progress = {
+                    topic: bar_of(bars, topic) for topic in (topology.outcomes, topology.events)
+                }
+                return await DatasetBuilder(settings, own, tail, progress).build(
+                    ranges, output, mature_before_ms=before_ms, labelled_only=labelled
+                )
+        finally:
+            await tail.stop()
+
+    summary: DatasetSummary = run_async(main())
+    if as_json:
+        print_json(summary.model_dump_json())
+    else:
+        _print(summary)
+
+
+def _print(summary: DatasetSummary) -> None:
+    stdout.print(f"{summary.rows:,} rows in {summary.file}", style="bold", soft_wrap=True)
+    table = Table(box=None, show_header=False)
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_row(f"{summary.labelled:,}", f"with an outcome, {summary.positives:,} of them true")
+    for count, what in (
+        (summary.unlabelled, "old enough for an outcome, without one"),
+        (summary.undecided, "without a decision: in flight, or dead letters"),
+        (summary.immature, "left out: too young for an outcome (--immature takes them in)"),
+        (summary.invalid, "left out: no valid event"),
+        (summary.foreign, "records among the decisions that are none of this pipeline"),
+    ):
+        if count:
+            table.add_row(f"{count:,}", what)
+    stdout.print(table)

@@ -1,0 +1,128 @@
+"""Models and weights: which are in use, what was swapped, and how a shadow compares."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+
+from agents.manifests.grafana.frame import framed
+from agents.manifests.grafana.panels import (
+    COUNT,
+    ROWS,
+    SHARE,
+    Panel,
+    Query,
+    Text,
+    heat,
+    lines,
+    listing,
+)
+from agents.manifests.grafana.scope import Scope
+
+_CHOSEN = 'pipeline=~"$pipeline",component=~"$component"'
+_NAME = "{{pipeline}}/{{component}}"
+_REFUSED = "AnabranchSwapRefused"
+
+
+def models(scope: Scope) -> dashboard.Dashboard:
+    """Versions, weights, swaps, and shadows and canaries beside their champions."""
+    return framed(
+        scope,
+        "models",
+        "models and weights",
+        "Which model each component runs, how the stages are weighed, and whether a challenger is "
+        "fit to become the champion.",
+        [
+            ("In use", _in_use()),
+            ("Swaps", _swaps()),
+            ("Challengers", _challengers()),
+        ],
+        component=True,
+    )
+
+
+def _in_use() -> list[Panel]:
+    running = Text(
+        "Models",
+        "What each worker runs now. Two versions of one component side by side are a swap under "
+        "way, or a worker that refused it.",
+        _REFUSED,
+    )
+    weights = Text(
+        "Weights",
+        "α of each stage; they sum to 1. A stage whose weight goes to 0 costs time and decides "
+        "nothing: leave it out, or train it anew.",
+        _REFUSED,
+    )
+    alpha = f"max by (pipeline, component) (anabranch_weight{{{_CHOSEN}}})"
+    return [
+        listing(
+            running,
+            Query(f"anabranch_model_info{{{_CHOSEN}}}"),
+            ["endpoint", "namespace", "pod", "container", "model"],
+            width=16,
+        ),
+        lines(weights, SHARE, Query(alpha, _NAME), width=8, stacked=True),
+    ]
+
+
+def _swaps() -> list[Panel]:
+    version = Text(
+        "Weights version",
+        "The weights in use, by the workers of the weighting agent: two curves are two workers "
+        "that do not agree. Restart the one that is behind.",
+        _REFUSED,
+    )
+    policy = Text(
+        "Policy version",
+        "By which thresholds are applied. Two curves are two workers that do not agree.",
+        _REFUSED,
+    )
+    swaps = Text(
+        "Swaps",
+        "Models and weights that were exchanged while running, or refused. A refusal leaves the "
+        "old ones in place: the worker's log says why.",
+        _REFUSED,
+    )
+    newest = 'anabranch_weights_version{pipeline=~"$pipeline"}'
+    policies = 'anabranch_policy_version{pipeline=~"$pipeline"}'
+    swaps_by_result = f"sum by (pipeline, component, result) (anabranch_swaps_total{{{_CHOSEN}}})"
+    return [
+        lines(version, COUNT, Query(newest, "{{pipeline}} {{instance}}"), width=8),
+        lines(policy, COUNT, Query(policies, "{{pipeline}} {{instance}}"), width=8),
+        lines(swaps, COUNT, Query(swaps_by_result, f"{_NAME} {{{{result}}}}"), width=8),
+    ]
+
+
+def _challengers() -> list[Panel]:
+    agreement = Text(
+        "Shadow: agreement",
+        "Share of rows on which the shadow and the champion come to the same. Look at the rows "
+        "that flip before it is promoted.",
+        _REFUSED,
+    )
+    difference = Text(
+        "Shadow: |Δ signal|",
+        "How far the shadow's signal is from the champion's. A band near 0 with few rows above: "
+        "the same model but for a few; a wide one: another model, or another input.",
+        _REFUSED,
+    )
+    canary = Text(
+        "Canary: rows of each arm",
+        "Should stand in the ratio that was asked for. None on the canary: it was refused, or its "
+        "worker is down.",
+        _REFUSED,
+    )
+    by = "sum by (pipeline, component, version)"
+    rows = f"anabranch_shadow_rows_total{{{_CHOSEN}"
+    same = f'{by} (rate({rows},agreement="same"}}[$__rate_interval]))'
+    every = f"{by} (rate({rows}}}[$__rate_interval])) > 0"
+    gap = f"sum by (le) (rate(anabranch_shadow_difference_bucket{{{_CHOSEN}}}[$__rate_interval]))"
+    arms = (
+        "sum by (pipeline, component, arm) "
+        f"(rate(anabranch_canary_rows_total{{{_CHOSEN}}}[$__rate_interval]))"
+    )
+    return [
+        lines(agreement, SHARE, Query(f"{same} / ({every})", f"{_NAME} {{{{version}}}}"), width=8),
+        heat(difference, gap, width=8, unit=COUNT),
+        lines(canary, ROWS, Query(arms, f"{_NAME} {{{{arm}}}}"), width=8),
+    ]
