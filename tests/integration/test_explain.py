@@ -32,7 +32,7 @@ from topics.settings import BrokerSettings
 
 EVENTS = 400
 OWN = """
-pipeline: own
+pipeline: {name}
 {event}components:
   - name: features
     kind: extract_features
@@ -201,17 +201,20 @@ async def test_what_cannot_be_explained_is_said_with_what_is_wrong(
     assert "weights@1 decided about this event and is no" in await refused(own, broker, place)
 
 
-def own_components(home: Path, missing: str) -> Trained:
-    """A pipeline of own components, one of which fails on some amounts, with weights."""
+def own_components(home: Path, missing: str, name: str = "own") -> Trained:
+    """A pipeline of own components, one of which fails on some amounts, with weights.
+
+    Tests that share a broker need a *name* each: it is in their topics.
+    """
     path = home / "own.yaml"
-    path.write_text(OWN.format(event=EVENT, folder=home, missing=missing))
+    path.write_text(OWN.format(name=name, event=EVENT, folder=home, missing=missing))
     own = Trained(home, load_pipeline(path), Registry(home / "registry"))
     card = WeightsCard(
         values={"large": 0.75, "mendable": 0.25}, rows=1, created_at="", metrics={}, models={}
     )
     signal = np.array([0.0, 0.2], np.float32)
     outputs = {name: RecordedOutput(signal[:, None], signal, [name]) for name in card.values}
-    own.registry.add_weights("own", card, Background(outputs))
+    own.registry.add_weights(name, card, Background(outputs))
     (home / "broken").touch()
     return own
 

@@ -64,7 +64,7 @@ async def counted(broker: BrokerSettings, topic: str, field: str, least: int) ->
 async def test_each_key_has_one_decision_whenever_gateways_are_killed(
     kafka: BrokerSettings, tmp_path: Path
 ) -> None:
-    own, chance = own_components(tmp_path, "fail"), random.Random(20)  # no secret
+    own, chance = own_components(tmp_path, "fail", "killed"), random.Random(20)  # no secret
     topology, killed_at = Topology.of(own.pipeline), list[float]()
     first: dict[str, httpx.Response | BaseException] = {}
     again: dict[str, Future[httpx.Response]] = {}
