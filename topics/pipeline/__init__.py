@@ -37,7 +37,7 @@ from topics.pipeline.file import (
     load_policy,
     pipeline_of,
 )
-from topics.pipeline.policy import DecisionCost, Policy, Tolerances
+from topics.pipeline.policy import DecisionCost, Explore, Policy, Tolerances
 from topics.pipeline.readers import (
     KEYED,
     Reader,
@@ -66,8 +66,8 @@ from topics.pipeline.yaml_text import scalar
 __all__ = [
     "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "NEVER_MISSING", "OUTCOMES",
     "WEIGH", "ColumnValue", "ComponentSpec", "DataMapping", "DecisionCost", "EventField",
-    "EventSchema", "Explain", "Feature", "FieldType", "FieldValue", "Finding", "Location",
-    "ModelSpec", "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError",
+    "EventSchema", "Explain", "Explore", "Feature", "FieldType", "FieldValue", "Finding",
+    "Location", "ModelSpec", "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError",
     "PipelineNotFound", "Policy", "Reader", "ReasonTexts", "Scalar", "Strict", "Template",
     "Tolerances", "Topology", "Transform", "Value", "duration_ms", "event_fields",
     "explained_groups", "find_pipeline", "fused_members", "in_generations", "in_order",
