@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Bools, Floats64, Ints
-from models.drift.binning import FIRST, PLACES, NumberBins
+from models.drift.binning import FIRST, PLACES, NumberBins, Places
 from models.drift.change_point import ChangePoint, OrdinaryMeans
 from models.drift.effect_sizes import jensen_shannon, psi, wasserstein
 from models.drift.finding import Finding, Growth, Kind
@@ -58,12 +58,22 @@ class _Episode:
     finding: Finding | None = None
 
 
-@dataclass(slots=True)
-class LateRows:
-    """Rows that came after their hour was closed, or from hours that cannot be."""
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedRows:
+    """N rows by where their values fall, of k series of one source."""
 
-    late: int = 0
-    too_far: int = 0
+    series: Ints
+    """Places in the reference (k,)."""
+    hours: Ints
+    """Hours since 1970 (N,)."""
+    places: Places
+    """(N, k)."""
+    numbers: Floats64
+    """What they add to means, (N, k)."""
+
+    def take(self, rows: Ints | Bools) -> PlacedRows:
+        """These rows."""
+        return PlacedRows(self.series, self.hours[rows], self.places[rows], self.numbers[rows])
 
 
 class DriftDetector:
@@ -77,7 +87,8 @@ class DriftDetector:
         self._open = HourCounts.empty(len(reference.series), len(self._kinds))
         self._recent = self._open
         self._closed: int | None = None
-        self.rows_left_out = LateRows()
+        self.late_rows = 0
+        """Rows that came when their hour was closed."""
         self._episodes = [_Episode() for _ in reference.series]
         hours = alarms_a_week / (_HOURS_A_WEEK * max(len(reference.series), 1) * TESTS)
         self._changes = [ChangePoint(hours) for _ in reference.series]
@@ -91,6 +102,44 @@ class DriftDetector:
 
     # -- rows
 
+    def placed(
+        self, source: Source, columns: Mapping[str, NDArray[Any]], times_ms: Ints
+    ) -> PlacedRows:
+        """Where N rows of a source fall: *columns* (N,) each, and event times (N,)."""
+        at, places, numbers = [], [], []
+        for place, series in enumerate(self.reference.series):
+            values = series.values(columns) if series.source == source else None
+            if values is not None:
+                at.append(place)
+                found, number = series.counted(values)
+                places.append(found)
+                numbers.append(np.zeros(len(found)) if number is None else number)
+        rows = len(times_ms)
+        return PlacedRows(
+            np.array(at, np.int64), times_ms // HOUR_MS,
+            np.array(places, np.uint8).reshape(len(at), rows).T,
+            np.array(numbers, np.float64).reshape(len(at), rows).T,
+        )  # fmt: skip
+
+    def count(self, rows: PlacedRows, decisions: Sequence[str | None] | None = None) -> None:
+        """Count rows, and what was decided of each (N,); None for what is not known."""
+        if self._closed is not None:
+            in_time = rows.hours >= self._closed
+            self.late_rows += int((~in_time).sum())
+            if decisions is not None:
+                decisions = [decisions[row] for row in np.flatnonzero(in_time).tolist()]
+            rows = rows.take(in_time)
+        if not len(rows.hours) or not len(rows.series):
+            return
+        decided = None
+        if decisions is not None:
+            names = {name: place for place, name in enumerate(self._kinds)}
+            decided = np.array([names.get(name or "", 0) for name in decisions], np.int64)
+        part = HourCounts.of_rows(
+            rows.hours, [*rows.places.T], [*rows.numbers.T], decided, len(self._kinds)
+        )
+        self._open = self._open.added(self._widened(part, rows.series.tolist()))
+
     def add(
         self,
         source: Source,
@@ -98,31 +147,14 @@ class DriftDetector:
         times_ms: Ints,
         decisions: Sequence[str | None] | None = None,
     ) -> None:
-        """Count N rows of a source: *columns* (N,) each, event times, and what was decided."""
-        hours = times_ms // HOUR_MS
-        kept = np.ones(len(hours), np.bool_)
-        if self._closed is not None:
-            late, far = hours < self._closed, hours >= self._closed + _RECENT_HOURS
-            kept = ~(late | far)
-            self.rows_left_out.late += int(late.sum())
-            self.rows_left_out.too_far += int(far.sum())
-        if not kept.any():
-            return
-        names = {name: place for place, name in enumerate(self._kinds)}
-        decided = None
-        if decisions is not None:
-            decided = np.array([names.get(name or "", 0) for name in decisions], np.int64)[kept]
-        at, places, numbers = [], [], []
-        for place, series in enumerate(self.reference.series):
-            values = series.values(columns) if series.source == source else None
-            if values is not None:
-                at.append(place)
-                found, number = series.counted(values[kept])
-                places.append(found)
-                numbers.append(number)
-        if at:
-            part = HourCounts.of_rows(hours[kept], places, numbers, decided, len(self._kinds))
-            self._open = self._open.added(self._widened(part, at))
+        """Place N rows of a source and count them."""
+        self.count(self.placed(source, columns, times_ms), decisions)
+
+    @property
+    def newest_ms(self) -> int:
+        """When the newest hour that has rows begins; -1 without one."""
+        hours = self._open.hours if len(self._open.hours) else self._recent.hours
+        return int(hours[-1]) * HOUR_MS if len(hours) else -1
 
     def _widened(self, part: HourCounts, at: Sequence[int]) -> HourCounts:
         """Counts of some series as counts of all."""
@@ -353,8 +385,7 @@ class DriftDetector:
         file = io.BytesIO()
         about = {
             "closed": self._closed, "learnt": self._learnt_hours, "kinds": self._kinds,
-            "before_hour": self._before_hour, "late": self.rows_left_out.late,
-            "too_far": self.rows_left_out.too_far,
+            "before_hour": self._before_hour, "late": self.late_rows,
             "episodes": [
                 [e.above, e.calm, e.suspect, None if e.finding is None else e.finding.model_dump()]
                 for e in self._episodes
@@ -392,7 +423,7 @@ class DriftDetector:
                     change.restore(file[f"fed{place}"].tolist())
             detector._closed, detector._learnt_hours = about["closed"], about["learnt"]
             detector._before_hour = about["before_hour"]
-            detector.rows_left_out = LateRows(about["late"], about["too_far"])
+            detector.late_rows = about["late"]
             detector._episodes = [
                 _Episode(
                     above, calm, suspect, None if found is None else Finding.model_validate(found)

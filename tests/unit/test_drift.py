@@ -227,7 +227,7 @@ def test_rows_of_hours_that_are_closed_are_counted_and_left_out() -> None:
     times, values = normal_days(1, 2, first_day=28)
     found_in(detector, times, values)
     detector.add("event", {"x": values[:10]}, times[:10])
-    assert detector.rows_left_out.late == 10
+    assert detector.late_rows == 10
 
 
 def test_more_series_share_the_alarms_so_each_limit_is_higher() -> None:
