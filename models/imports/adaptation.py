@@ -112,7 +112,7 @@ def adapt(
         except NotAdaptable:
             raise why from None
         because = (
-            "rows got other bits in a batch" if fixed is None else f"exported for {fixed} rows"
+            "rows got other bits in a batch" if fixed is None else f"made for {fixed} rows"
         )
         changes.append(f"runs row by row, which is slower: {because}")
     return Adaptation(adapted, [*columns], changes)

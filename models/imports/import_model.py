@@ -158,10 +158,6 @@ def _why_not(spec: ComponentSpec) -> str | None:
         return f"it is a component of your own ({spec.import_path}), which opens its models itself"
     if spec.model is None:
         return "it has no model; give it one in the pipeline file (model: {estimator: …})"
-    if spec.model.path is not None:
-        return (
-            f"its model is the file {spec.model.path}; replace that, or give an estimator instead"
-        )
     return None
 
 

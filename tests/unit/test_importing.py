@@ -206,7 +206,6 @@ def test_weights_are_read_from_nowhere_else(tmp_path: Path, location: str, why: 
     [
         ("features", "it has no model"),
         ("own", "a component of your own"),
-        ("filed", "its model is the file filed.onnx"),
         ("weigh", "the pipeline has only features, own"),
     ],
 )

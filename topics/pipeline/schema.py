@@ -35,7 +35,7 @@ class ModelSpec(Strict):
         ),
     ] = Field(default_factory=dict)
     path: str | None = None
-    """An ONNX file, relative to the pipeline file."""
+    """An ONNX file, relative to the pipeline file, to start on, until a version is promoted."""
     trained_until: Annotated[
         Instant | None,
         Field(
@@ -45,7 +45,7 @@ class ModelSpec(Strict):
         ),
     ] = None
     version: Annotated[int, Field(ge=1)] | None = None
-    """A version of the registry to stay on; without it, the newest."""
+    """The version of the registry to start on, until one is promoted; without it, the newest."""
     calibration: Annotated[
         Literal["none", "sigmoid", "isotonic"],
         Field(
