@@ -111,9 +111,7 @@ def adapt(
             adapted = checked(forms.row_by_row())
         except NotAdaptable:
             raise why from None
-        because = (
-            "rows got other bits in a batch" if fixed is None else f"made for {fixed} rows"
-        )
+        because = "rows got other bits in a batch" if fixed is None else f"made for {fixed} rows"
         changes.append(f"runs row by row, which is slower: {because}")
     return Adaptation(adapted, [*columns], changes)
 
