@@ -80,6 +80,11 @@ async def ensure_requests_topic(settings: BrokerSettings, topology: Topology) ->
     await _ensure_topic(settings, topology, topology.requests)
 
 
+async def ensure_renewals_topic(settings: BrokerSettings, topology: Topology) -> None:
+    """Make the topic of renewals unless it exists: trainers alone use it."""
+    await _ensure_topic(settings, topology, topology.renewals)
+
+
 async def _ensure_topic(settings: BrokerSettings, topology: Topology, topic: str) -> None:
     if settings.embedded:
         await _touch(settings, [topic])

@@ -82,19 +82,32 @@ def test_a_gateway_publishes_and_looks_back_and_is_in_no_group() -> None:
 
 
 def test_workers_read_what_is_in_service_and_only_operators_say_it() -> None:
-    workers = set(allowed()) - {"producer", "consumer", "operator", "scaler", "gateway"}
+    workers = set(allowed()) - {
+        "producer", "consumer", "operator", "scaler", "gateway", "trainer",
+    }  # fmt: skip
     assert workers == {
         "features", "terminals", "risk-linear", "risk-forest", "decision", "weigh", "explainer",
     }  # fmt: skip
     for who, may in allowed().items():
         assert (("read", "control") in may) == (
-            who in {*workers, "operator", "consumer", "gateway"}
+            who in {*workers, "operator", "consumer", "gateway", "trainer"}
         )
-        assert (("write", "control") in may) == (who == "operator")
-        assert (("write", "transactional-id control") in may) == (who == "operator")
+        promotes = who in {"operator", "trainer"}
+        assert (("write", "control") in may) == promotes
+        assert (("write", "transactional-id control") in may) == promotes
         assert ({("read", "reports"), ("write", "reports")} <= may) == (
             who in {*workers, "operator"}
         )
+
+
+def test_a_trainer_reads_what_was_served_and_writes_what_it_renews_and_nothing_else() -> None:
+    may = allowed()["trainer"]
+    assert {what for operation, what in may if operation == "write"} == {
+        "renewals", "control", "transactional-id control",
+    }  # fmt: skip
+    read = {what for operation, what in may if operation == "read"}
+    assert {"events", "outcomes", "decisions", "monitor", "shadow.risk-forest"} <= read
+    assert not [what for _, what in may if "group" in what]
 
 
 def test_an_operator_sees_how_far_each_group_is_but_is_in_none() -> None:

@@ -15,6 +15,7 @@ from topics.pipeline.explanation_groups import wrong_members
 from topics.pipeline.fields import EVENTS, NEVER_MISSING, OUTCOMES, WINDOWED, Feature, FieldType
 from topics.pipeline.readers import fused_members, in_order, inputs_of, worker_name
 from topics.pipeline.reason_texts import wrong_texts
+from topics.pipeline.renewal_settings import wrong_renewals
 from topics.pipeline.schema import ComponentSpec, Pipeline
 from topics.pipeline.topology import RESERVED
 
@@ -63,6 +64,7 @@ def check_graph(pipeline: Pipeline, folder: Path | None) -> list[Finding]:
         *_check_data(pipeline),
         *check_fused(pipeline),
         *_check_explain(pipeline),
+        *(Finding(("renew", *place), message) for place, message in wrong_renewals(pipeline)),
     ]
 
 

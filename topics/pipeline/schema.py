@@ -15,6 +15,7 @@ from topics.pipeline.event_schema import DataMapping, EventSchema, Outcomes, Ret
 from topics.pipeline.explain_settings import Explain
 from topics.pipeline.fields import EVENTS, OUTCOMES, Feature, Instant, Name, Scalar, Strict
 from topics.pipeline.policy import Policy, Tolerances
+from topics.pipeline.renewal_settings import Renew
 
 ImportPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$", max_length=200)
@@ -312,6 +313,7 @@ class Pipeline(Strict):
     policy: Policy
     explain: Explain = Explain()
     optimise: Tolerances = Tolerances()
+    renew: Renew = Renew()
 
     @property
     def name(self) -> str:

@@ -13,10 +13,12 @@ WEIGH = "weigh"
 """The weighting agent's name as a component: its consumer group, its metrics."""
 EXPLAINER = "explainer"
 """The explainer's."""
+TRAINER = "trainer"
+"""That of the process which renews models."""
 
 RESERVED = (
     EVENTS, OUTCOMES, "decisions", "dead-letters", "redrive", "control", "reports", "explanations",
-    "requests", "shadow", "weights", "policy", WEIGH, EXPLAINER,
+    "requests", "renewals", "monitor", "shadow", "weights", "policy", WEIGH, EXPLAINER, TRAINER,
 )  # fmt: skip
 """What no component may be called: other topics, agents, and keys of the control topic."""
 
@@ -105,6 +107,16 @@ class Topology:
     def requests(self) -> str:
         """Requests with a key of the caller's, see `topics.records.request`; made when needed."""
         return f"{self.pipeline}.requests"
+
+    @property
+    def renewals(self) -> str:
+        """What renewals of models have come to, see `topics.records.renewal`; compacted."""
+        return f"{self.pipeline}.renewals"
+
+    @property
+    def monitor(self) -> str:
+        """What is found of drift and of quality, as it runs: it can begin a renewal."""
+        return f"{self.pipeline}.monitor"
 
     def shadow(self, name: str) -> str:
         """What a challenger of component *name* says of rows that it does not decide."""

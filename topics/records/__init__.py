@@ -3,8 +3,8 @@
 `stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
 (ids and keys of N rows); `decision` and `dead_letter` (how source records end), `explanation`,
 `heartbeat`, `outcome`; then what operators and workers tell each other: `control` (versions in
-service, and `rollout`) and `reports`. `broker_setup` says how a broker keeps each topic, and who
-may read and write it.
+service, and `rollout`), `reports` and `renewal` (of models). `broker_setup` says how a
+broker keeps each topic, and who may read and write it.
 """
 
 from topics.records.broker_setup import (
@@ -63,6 +63,21 @@ from topics.records.decision import (
 from topics.records.explanation import DECISION_HEADER, explained_offset, explanation_headers
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
 from topics.records.outcome import OUTCOME, outcome_fields, outcome_of, outcome_schema
+from topics.records.renewal import (
+    STEPS,
+    Contest,
+    RenewalRecord,
+    RenewalRequest,
+    RenewalStep,
+    RenewalTriggered,
+    RenewalVerdict,
+    StepName,
+    TrainerClaim,
+    TrainerSign,
+    VerdictName,
+    renewal_key,
+    renewal_record,
+)
 from topics.records.reports import (
     PARTITION,
     TOPICS_KEY,
@@ -122,6 +137,7 @@ __all__ = [
     "REQUEST_HEADER",
     "ROLLOUT",
     "SCALER",
+    "STEPS",
     "TOPICS_KEY",
     "WEIGHTS",
     "Acl",
@@ -132,6 +148,7 @@ __all__ = [
     "BytesColumn",
     "Challenger",
     "Codec",
+    "Contest",
     "Contribution",
     "ControlState",
     "Decision",
@@ -149,6 +166,11 @@ __all__ = [
     "PartitionStatus",
     "PolicyDeployment",
     "Provenance",
+    "RenewalRecord",
+    "RenewalRequest",
+    "RenewalStep",
+    "RenewalTriggered",
+    "RenewalVerdict",
     "ReportState",
     "RequestRecord",
     "Rollout",
@@ -158,10 +180,14 @@ __all__ = [
     "StageBatch",
     "State",
     "StatusReport",
+    "StepName",
     "Tensor",
     "TimedReport",
     "TopicIds",
+    "TrainerClaim",
+    "TrainerSign",
     "Turn",
+    "VerdictName",
     "VersionRef",
     "WeightsDeployment",
     "WorkerReport",
@@ -190,6 +216,8 @@ __all__ = [
     "outcome_fields",
     "outcome_of",
     "outcome_schema",
+    "renewal_key",
+    "renewal_record",
     "rfc3339_time",
     "rfc3339_times",
     "rollout_acls",

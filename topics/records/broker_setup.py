@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from topics.pipeline import (
     EVENTS,
     EXPLAINER,
+    TRAINER,
     WEIGH,
     Pipeline,
     Topology,
@@ -65,6 +66,7 @@ def topic_configs(topology: Topology) -> Mapping[str, Mapping[str, str]]:
     configs |= dict.fromkeys(map(topology.state, topology.stateful), _STATE)
     return configs | {
         topology.control: _READ_WHOLE, topology.reports: _REPORTS, topology.requests: _REQUESTS,
+        topology.renewals: _READ_WHOLE,
     }  # fmt: skip
 
 
@@ -95,6 +97,8 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     letters, promotes and looks at the status, `<pipeline>.gateway` publishes events, claims
     requests with a key, and reads what has come of them, and `<pipeline>.scaler` sees how far each
     consumer group of a worker is behind, and no record.
+    `<pipeline>.trainer` renews models: it reads all that the pipeline has, says what it does, and
+    challenges and promotes.
     """
     topology = Topology.of(pipeline)
     needed = [acl for name, of in workers(pipeline).items() for acl in _worker(pipeline, name, of)]
@@ -105,6 +109,7 @@ def acls(pipeline: Pipeline) -> list[Acl]:
         needed += _explainer(pipeline)
         needed += _may(topology.group(CONSUMER), "read", topology.explanations)
     needed += _gateway(pipeline)
+    needed += _trainer(pipeline)
     read = dict.fromkeys((*topology.all, topology.outcomes))
     needed += _may(topology.group(OPERATOR), "read", *read)
     challenges = [topology.shadow(spec.name) for spec in pipeline.components if spec.model]
@@ -112,6 +117,8 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     needed += _may(
         topology.group(OPERATOR), "write", topology.redrive, topology.control, topology.reports
     )
+    needed += _may(topology.group(OPERATOR), "read", topology.renewals)
+    needed += _may(topology.group(OPERATOR), "write", topology.renewals)
     # The control topic is written in transactions; a writer of one may also describe it.
     needed.append(Acl(topology.group(OPERATOR), "write", "transactional-id", topology.control))
     groups = dict.fromkeys(acl.name for acl in needed if acl.resource == "group")
@@ -179,6 +186,16 @@ def _weigher(pipeline: Pipeline) -> Iterator[Acl]:
     # A dead letter repeats its event.
     yield from _may(who, "read", *stages, topology.events, topology.control, *ends)
     yield from _may(who, "write", *ends)
+
+
+def _trainer(pipeline: Pipeline) -> Iterator[Acl]:
+    topology = Topology.of(pipeline)
+    who = topology.group(TRAINER)
+    challenged = [topology.shadow(spec.name) for spec in pipeline.components if spec.model]
+    read = dict.fromkeys((*topology.all, topology.outcomes, topology.monitor, *challenged))
+    yield from _may(who, "read", *read, topology.renewals)
+    yield from _may(who, "write", topology.renewals, topology.control)
+    yield Acl(who, "write", "transactional-id", topology.control)
 
 
 def _explainer(pipeline: Pipeline) -> Iterator[Acl]:
