@@ -22,9 +22,8 @@ async def models_until_ms(context: RenewalContext) -> dict[str, int]:
         await control.catch_up()
         for name in renewed_components(context.pipeline):
             with suppress(RegistryError, ValueError):
-                runs = promoter.in_service(name)
-                if runs is None:
-                    continue
-                card = context.registry.get(context.pipeline.name, name, runs.version).card
+                runs = promoter.in_service(name)  # None before a worker has ever begun
+                version = None if runs is None else runs.version
+                card = context.registry.get(context.pipeline.name, name, version).card
                 until[name] = int(datetime.fromisoformat(card.seen_until).timestamp() * 1000)
     return until

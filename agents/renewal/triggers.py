@@ -60,21 +60,23 @@ def due_renewal(
             continue
         if clock_ms - delay_ms >= finding.since_ms + fresh_ms:
             return DueRenewal(finding.kind, finding.text)
-    return _scheduled(renew, newest, clock_ms, models_until_ms)
+    known_ms = None if models_until_ms is None else models_until_ms + delay_ms
+    return _scheduled(renew, newest, clock_ms, known_ms)
 
 
 def _scheduled(
-    renew: Renew, newest: Renewal | None, clock_ms: int, models_until_ms: int | None
+    renew: Renew, newest: Renewal | None, clock_ms: int, models_known_ms: int | None
 ) -> DueRenewal | None:
+    """Whether it is time; before the first renewal, since the models in service were trained.
+
+    At *models_known_ms* the outcome of the newest event that they know of was known.
+    """
     if "schedule" not in renew.triggers:
         return None
-    last_ms = models_until_ms if newest is None else newest.begun.event_ms
-    if last_ms is not None and clock_ms < last_ms + duration_ms(renew.every):
+    last_ms = models_known_ms if newest is None else newest.begun.event_ms
+    if last_ms is None or clock_ms < last_ms + duration_ms(renew.every):
         return None
-    since = "nothing is known of when it was trained" if last_ms is None else (
-        f"the last was at {rfc3339_time(last_ms)}"
-    )  # fmt: skip
-    return DueRenewal("schedule", f"every {renew.every} of events: {since}")
+    return DueRenewal("schedule", f"every {renew.every}: the last was at {rfc3339_time(last_ms)}")
 
 
 def _learnt_ms(renewal: Renewal, delay_ms: int) -> int:

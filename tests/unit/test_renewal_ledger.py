@@ -65,7 +65,8 @@ def verdict(number: int, said: VerdictName, term: int = 1, day: float = 0) -> Re
 def test_a_term_is_of_the_first_who_claims_it_whoever_else_does(
     names: list[str], more: int
 ) -> None:
-    claims = [claim(1, name) for name in names] + [claim(2, names[-1])] * (more > 1)
+    claims: list[RenewalRecord] = [claim(1, name) for name in names]
+    claims += [claim(2, names[-1])] * (more > 1)
     ledger = ledger_of(claims)
     assert ledger.owner == (names[-1] if more > 1 else names[0])
 
@@ -75,8 +76,10 @@ def test_a_claim_of_a_term_that_is_not_the_next_is_none() -> None:
 
 
 def test_what_a_trainer_writes_after_its_term_is_void() -> None:
-    records = [claim(1, "a"), begun(1), step("dataset", "begun", 1), claim(2, "b"),
-               step("dataset", "done", 2), verdict(1, "promoted")]  # fmt: skip
+    records: list[RenewalRecord] = [
+        claim(1, "a"), begun(1), step("dataset", "begun", 1), claim(2, "b"),
+        step("dataset", "done", 2), verdict(1, "promoted"),
+    ]  # fmt: skip
     ledger = ledger_of(records)
     assert ledger.void == 2
     assert ledger.running is not None
@@ -107,15 +110,17 @@ def test_a_request_is_answered_by_one_renewal() -> None:
     wanted = RenewalRequest(name="t", action="renew", by="me", at="")
     ledger = ledger_of([wanted, claim(1, "a")])
     assert ledger.wanted == wanted
-    for record in (begun(1, request="t"), wanted):
-        ledger.take(record)
-    assert (ledger.wanted, ledger.answered("t")) == (None, 1)
+    records: list[RenewalRecord] = [begun(1, request="t"), wanted]
+    answered = ledger_of([wanted, claim(1, "a"), *records])
+    assert answered.wanted is None
+    assert answered.answered("t") == 1
 
 
 def test_a_step_that_began_and_was_not_done_is_next_and_its_tries_are_counted() -> None:
-    records = [claim(1, "a"), begun(1), step("dataset", "begun", 1), step("dataset", "done", 2),
-               step("train", "begun", 3), claim(2, "b"),
-               step("train", "begun", 4, term=2)]  # fmt: skip
+    records: list[RenewalRecord] = [
+        claim(1, "a"), begun(1), step("dataset", "begun", 1), step("dataset", "done", 2),
+        step("train", "begun", 3), claim(2, "b"), step("train", "begun", 4, term=2),
+    ]  # fmt: skip
     running = ledger_of(records).running
     assert running is not None
     assert (running.next_step, running.attempts["train"]) == ("train", 2)
@@ -145,7 +150,9 @@ def due(
     )  # fmt: skip
 
 
-ALL = Renew(on=["drift", "schedule", "quality"], every="10d", cool_down="2d", fresh="2d")
+ALL = Renew.model_validate(
+    {"on": ["drift", "schedule", "quality"], "every": "10d", "cool_down": "2d", "fresh": "2d"}
+)
 DRIFT = MonitorFinding("drift", 5 * DAY_MS, "amount has drifted")
 
 
@@ -154,8 +161,9 @@ def test_nothing_begins_by_itself_where_nothing_is_said() -> None:
 
 
 def test_a_schedule_counts_days_of_events_since_the_last_renewal_or_the_models() -> None:
-    assert due(ALL, RenewalLedger(), 9.9) is None
-    first = due(ALL, RenewalLedger(), 10)
+    assert due(ALL, RenewalLedger(), 1000, models_until=None) is None
+    assert due(ALL, RenewalLedger(), 16.9) is None
+    first = due(ALL, RenewalLedger(), 17)
     assert first is not None
     assert first.trigger == "schedule"
     ledger = ledger_of([claim(1, "a"), begun(1, day=10), verdict(1, "lost", day=15)])
@@ -172,12 +180,20 @@ def test_drift_waits_for_outcomes_of_days_since_it_began() -> None:
 
 def test_drift_is_answered_by_a_renewal_that_has_learned_of_it_and_by_no_other() -> None:
     only = ALL.model_copy(update={"triggers": ["drift"]})
-    records = [claim(1, "a"), begun(1, day=14), step("dataset", "done", 1, day=14)]
+    records: list[RenewalRecord] = [
+        claim(1, "a"),
+        begun(1, day=14),
+        step("dataset", "done", 1, day=14),
+    ]
     assert due(only, ledger_of([*records, verdict(1, "lost", day=20)]), 30, found=(DRIFT,)) is None
     failed = ledger_of([*records, verdict(1, "failed", day=20)])
     assert due(only, failed, 21.9, found=(DRIFT,)) is None
     assert due(only, failed, 22, found=(DRIFT,)) is not None
-    early = [claim(1, "a"), begun(1, day=12), step("dataset", "done", 1, day=12)]
+    early: list[RenewalRecord] = [
+        claim(1, "a"),
+        begun(1, day=12),
+        step("dataset", "done", 1, day=12),
+    ]
     learned_too_little = ledger_of([*early, verdict(1, "lost", day=13)])
     assert due(only, learned_too_little, 16, found=(DRIFT,)) is not None
 
