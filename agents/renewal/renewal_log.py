@@ -23,6 +23,7 @@ from topics.settings import BrokerSettings
 log = logging.getLogger(__name__)
 
 _WAIT_MS = 200
+_HEADERS: list[tuple[str, bytes | None]] = [("content-type", b"application/json")]
 
 
 class RenewalLog:
@@ -80,15 +81,9 @@ class RenewalLog:
 
     async def append(self, record: RenewalRecord) -> None:
         """Write *record*; returns once the ledger has it and all that stands before it."""
+        # Not without its defaults, as control records are: its kind tells what it is.
         value = record.model_dump_json(exclude_none=True).encode()
-        key = renewal_key(record).encode()
-        written = await write_batches(
-            self._producer, self.topic, PARTITION, [Record(key, value, now_ms())]
-        )
+        said = Record(renewal_key(record).encode(), value, now_ms(), _HEADERS)
+        written = await write_batches(self._producer, self.topic, PARTITION, [said])
         while await self._consumer.position(self._on) <= written[0][0]:
             await self.more()
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        """Delete what has these keys."""
-        gone = [Record(key.encode(), None, now_ms()) for key in keys]
-        await write_batches(self._producer, self.topic, PARTITION, gone)

@@ -27,8 +27,10 @@ from tests.integration.renewal_scene import (
 )
 from tests.integration.test_cli import anabranch
 from topics.pipeline.topology import Topology
-from topics.records import STEPS, StepName
+from topics.records import STEPS, RenewalRequest, StepName
 from topics.settings import BrokerSettings
+
+WANTED = RenewalRequest(name="now", action="renew", by="a test", at="2026-01-01T00:00:00Z")
 
 
 def has_begun(name: StepName) -> Callable[[RenewalLedger], bool]:
@@ -87,10 +89,11 @@ async def assert_promoted(own: Trained, broker: BrokerSettings) -> None:
 async def test_a_renewal_whose_trainers_are_killed_at_every_step_is_done_once(
     trained: Trained, broker: BrokerSettings, tmp_path: Path
 ) -> None:
-    own = renewing(trained, tmp_path, on=["schedule"], every="1m")
+    own = renewing(trained, tmp_path, on=["schedule"])
     async with pipeline_running(own, broker), RenewalLog(broker, topology_of(own)) as renewals:
         await happens(own, broker, 0, BEFORE)
         await settled(broker, own.pipeline, BEFORE)
+        await renewals.append(WANTED)
         for step in STEPS[:-1]:
             with trainer_process(own, broker) as process:
                 await until(renewals, has_begun(step), process)
@@ -145,10 +148,11 @@ async def test_a_renewal_is_stopped_and_its_challenger_with_it(
 async def test_a_second_trainer_stands_by_and_takes_over_at_the_step_that_was_not_done(
     trained: Trained, broker: BrokerSettings, tmp_path: Path
 ) -> None:
-    own = renewing(trained, tmp_path, on=["schedule"], every="1m")
+    own = renewing(trained, tmp_path, on=["schedule"])
     async with pipeline_running(own, broker), RenewalLog(broker, topology_of(own)) as renewals:
         await happens(own, broker, 0, BEFORE)
         await settled(broker, own.pipeline, BEFORE)
+        await renewals.append(WANTED)
         with trainer_process(own, broker) as first, trainer_process(own, broker) as second:
             await until(renewals, has_begun("compare"), first)
             owner = renewals.ledger.owner

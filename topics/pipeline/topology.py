@@ -38,6 +38,8 @@ class Topology:
     """Those of them that need outcomes."""
     explained: bool = False
     """Whether decisions are explained as they come."""
+    renewed: bool = False
+    """Whether models are renewed by themselves."""
     retention_ms: int = LEAST_MS
     """How long topics that are not compacted keep a record."""
 
@@ -51,6 +53,7 @@ class Topology:
             tuple(name for name in names if pipeline.is_repartitioned(name)),
             tuple(name for name in names if pipeline.reads_outcomes(name)),
             pipeline.explain.is_continuous,
+            pipeline.renew.is_by_itself,
             retention_ms(pipeline),
         )  # fmt: skip
 
@@ -151,12 +154,14 @@ class Topology:
     @property
     def compacted(self) -> tuple[str, ...]:
         """Topics that keep the newest record of each key, whatever its age."""
-        return (*map(self.state, self.stateful), self.control, self.reports)
+        renewals = [self.renewals] if self.renewed else []
+        return (*map(self.state, self.stateful), self.control, self.reports, *renewals)
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every topic, in the order of the flow."""
-        return (*self.of_deciding, *([self.explanations] if self.explained else []))
+        explanations = [self.explanations] if self.explained else []
+        return (*self.of_deciding, *explanations, *([self.renewals] if self.renewed else []))
 
     @property
     def of_deciding(self) -> tuple[str, ...]:

@@ -96,9 +96,8 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     topic which pipeline's decisions count; `<pipeline>.operator` audits, watches, redrives dead
     letters, promotes and looks at the status, `<pipeline>.gateway` publishes events, claims
     requests with a key, and reads what has come of them, and `<pipeline>.scaler` sees how far each
-    consumer group of a worker is behind, and no record.
-    `<pipeline>.trainer` renews models: it reads all that the pipeline has, says what it does, and
-    challenges and promotes.
+    consumer group of a worker is behind, and no record. Where models renew themselves,
+    `<pipeline>.trainer` reads all that the pipeline has, says what it does, and promotes.
     """
     topology = Topology.of(pipeline)
     needed = [acl for name, of in workers(pipeline).items() for acl in _worker(pipeline, name, of)]
@@ -109,7 +108,9 @@ def acls(pipeline: Pipeline) -> list[Acl]:
         needed += _explainer(pipeline)
         needed += _may(topology.group(CONSUMER), "read", topology.explanations)
     needed += _gateway(pipeline)
-    needed += _trainer(pipeline)
+    if topology.renewed:
+        needed += _trainer(pipeline)
+        needed += _may(topology.group(OPERATOR), "write", topology.renewals)
     read = dict.fromkeys((*topology.all, topology.outcomes))
     needed += _may(topology.group(OPERATOR), "read", *read)
     challenges = [topology.shadow(spec.name) for spec in pipeline.components if spec.model]
@@ -117,8 +118,6 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     needed += _may(
         topology.group(OPERATOR), "write", topology.redrive, topology.control, topology.reports
     )
-    needed += _may(topology.group(OPERATOR), "read", topology.renewals)
-    needed += _may(topology.group(OPERATOR), "write", topology.renewals)
     # The control topic is written in transactions; a writer of one may also describe it.
     needed.append(Acl(topology.group(OPERATOR), "write", "transactional-id", topology.control))
     groups = dict.fromkeys(acl.name for acl in needed if acl.resource == "group")
