@@ -37,8 +37,8 @@ from models.training.estimators import is_supervised, load_estimator
 from models.training.train import train
 from models.variants.model_source import ModelSource
 from models.variants.optimisation import optimise, register
-from topics.pipeline import Pipeline, Topology, duration_ms, renewable
-from topics.records import OUTCOME, WEIGHTS
+from topics.pipeline import OUTCOME, Pipeline, Topology, duration_ms, renewable
+from topics.records import WEIGHTS
 
 _PRECISION = ".average_precision"
 _MATURE = "mature_until_ms"

@@ -23,7 +23,7 @@ from topics.settings import BrokerSettings
 log = logging.getLogger(__name__)
 
 _WAIT_MS = 200
-_HEADERS: list[tuple[str, bytes | None]] = [("content-type", b"application/json")]
+_HEADERS = [("content-type", b"application/json")]
 
 
 class RenewalLog:

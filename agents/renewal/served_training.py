@@ -11,8 +11,7 @@ import numpy as np
 from models.arrays import Bools, Floats64
 from models.errors import LengthMismatch
 from models.training.data import TrainingData
-from topics.pipeline import Pipeline
-from topics.records import OUTCOME
+from topics.pipeline import OUTCOME, Pipeline
 
 
 def with_served_windows(pipeline: Pipeline, path: Path, data: TrainingData) -> TrainingData:

@@ -15,10 +15,13 @@ EXPLAINER = "explainer"
 """The explainer's."""
 TRAINER = "trainer"
 """That of the process which renews models."""
+MONITOR = "monitor"
+"""That of what holds decisions against outcomes."""
 
 RESERVED = (
     EVENTS, OUTCOMES, "decisions", "dead-letters", "redrive", "control", "reports", "explanations",
-    "requests", "renewals", "monitor", "shadow", "weights", "policy", WEIGH, EXPLAINER, TRAINER,
+    "requests", "renewals", "shadow", "weights", "policy", WEIGH, EXPLAINER, TRAINER,
+    MONITOR,
 )  # fmt: skip
 """What no component may be called: other topics, agents, and keys of the control topic."""
 
@@ -118,8 +121,26 @@ class Topology:
 
     @property
     def monitor(self) -> str:
-        """What is found of drift and of quality, as it runs: it can begin a renewal."""
-        return f"{self.pipeline}.monitor"
+        """What the monitor says of quality and drift; made when needed."""
+        return f"{self.pipeline}.{MONITOR}"
+
+    @property
+    def monitor_state(self) -> str:
+        """Snapshots of what the monitor has counted; compacted, made when needed."""
+        return f"{self.pipeline}.{MONITOR}.state"
+
+    @property
+    def outcome_letters(self) -> str:
+        """Outcomes that no decision was found for, or that are none; made when needed.
+
+        Not among the dead letters: each of those ends an event, and an outcome is none.
+        """
+        return f"{self.pipeline}.{OUTCOMES}.dead-letters"
+
+    @property
+    def of_monitor(self) -> tuple[str, ...]:
+        """Every topic that the monitor writes."""
+        return (self.monitor, self.monitor_state, self.outcome_letters)
 
     def shadow(self, name: str) -> str:
         """What a challenger of component *name* says of rows that it does not decide."""

@@ -62,7 +62,13 @@ from topics.records.decision import (
 )
 from topics.records.explanation import DECISION_HEADER, explained_offset, explanation_headers
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
-from topics.records.outcome import OUTCOME, outcome_fields, outcome_of, outcome_schema
+from topics.records.outcome import (
+    OutcomeRank,
+    outcome_fields,
+    outcome_of,
+    outcome_schema,
+    outcome_strengths,
+)
 from topics.records.renewal import (
     STEPS,
     Contest,
@@ -130,7 +136,6 @@ __all__ = [
     "MAX_SOURCE_ID",
     "OPERATOR",
     "ORIGIN_HEADER",
-    "OUTCOME",
     "PARTITION",
     "POLICY",
     "PRODUCER",
@@ -163,6 +168,7 @@ __all__ = [
     "Missing",
     "ModelRef",
     "Original",
+    "OutcomeRank",
     "PartitionStatus",
     "PolicyDeployment",
     "Provenance",
@@ -216,6 +222,7 @@ __all__ = [
     "outcome_fields",
     "outcome_of",
     "outcome_schema",
+    "outcome_strengths",
     "renewal_key",
     "renewal_record",
     "rfc3339_time",

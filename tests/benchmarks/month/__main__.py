@@ -54,6 +54,8 @@ def pipeline_in(home: Path, options: argparse.Namespace) -> PipelineFile:
     content = yaml.safe_load(find_pipeline("card-fraud").read_text())
     content |= {"pipeline": _NAME, "renew": {"on": options.on.split(","), **_RENEW}}
     content["explain"] = {}
+    # A month has a few hundred declines: of these one in twenty, or none would be explored.
+    content["policy"]["explore"] = {"of": ["decline"], "as": "approve", "share": 0.05}
     if "schedule" in options.on:
         content["renew"]["every"] = options.every
     for component in content["components"]:

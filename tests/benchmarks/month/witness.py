@@ -22,7 +22,7 @@ class SeenDecision(NamedTuple):
 
     score: float | None
     action: str
-    """What was done: the decision, or, of an event that was explored, what was done instead."""
+    """What was done."""
     degraded: bool
 
 
@@ -83,11 +83,7 @@ class Witness:
     def _decision(self, said: Mapping[str, Any]) -> None:
         name = str(said["event_id"])
         self.times_decided[name] += 1
-        exploration = said.get("explored")
-        self.explored += bool(exploration)
-        action = said["decision"]
-        if isinstance(exploration, Mapping):
-            action = exploration.get("as", action)
+        self.explored += said.get("explored") is True
         self.decided.setdefault(
-            name, SeenDecision(said["score"], str(action), bool(said["degraded"]))
+            name, SeenDecision(said["score"], str(said["decision"]), bool(said["degraded"]))
         )
