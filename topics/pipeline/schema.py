@@ -16,6 +16,7 @@ from topics.pipeline.explain_settings import Explain
 from topics.pipeline.fields import EVENTS, OUTCOMES, Feature, Instant, Name, Scalar, Strict
 from topics.pipeline.policy import Policy, Tolerances
 from topics.pipeline.quality_settings import Quality
+from topics.pipeline.renewal_settings import Renew
 
 ImportPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$", max_length=200)
@@ -314,6 +315,7 @@ class Pipeline(Strict):
     explain: Explain = Explain()
     quality: Quality = Quality()
     optimise: Tolerances = Tolerances()
+    renew: Renew = Renew()
 
     @property
     def name(self) -> str:

@@ -3,8 +3,8 @@
 `stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
 (ids and keys of N rows); `decision` and `dead_letter` (how source records end), `explanation`,
 `heartbeat`, `outcome`; then what operators and workers tell each other: `control` (versions in
-service, and `rollout`) and `reports`. `broker_setup` says how a broker keeps each topic, and who
-may read and write it.
+service, and `rollout`), `reports` and `renewal` (of models). `broker_setup` says how a
+broker keeps each topic, and who may read and write it.
 """
 
 from topics.records.broker_setup import (
@@ -69,6 +69,21 @@ from topics.records.outcome import (
     outcome_schema,
     outcome_strengths,
 )
+from topics.records.renewal import (
+    STEPS,
+    Contest,
+    RenewalRecord,
+    RenewalRequest,
+    RenewalStep,
+    RenewalTriggered,
+    RenewalVerdict,
+    StepName,
+    TrainerClaim,
+    TrainerSign,
+    VerdictName,
+    renewal_key,
+    renewal_record,
+)
 from topics.records.reports import (
     PARTITION,
     TOPICS_KEY,
@@ -127,6 +142,7 @@ __all__ = [
     "REQUEST_HEADER",
     "ROLLOUT",
     "SCALER",
+    "STEPS",
     "TOPICS_KEY",
     "WEIGHTS",
     "Acl",
@@ -137,6 +153,7 @@ __all__ = [
     "BytesColumn",
     "Challenger",
     "Codec",
+    "Contest",
     "Contribution",
     "ControlState",
     "Decision",
@@ -155,6 +172,11 @@ __all__ = [
     "PartitionStatus",
     "PolicyDeployment",
     "Provenance",
+    "RenewalRecord",
+    "RenewalRequest",
+    "RenewalStep",
+    "RenewalTriggered",
+    "RenewalVerdict",
     "ReportState",
     "RequestRecord",
     "Rollout",
@@ -164,10 +186,14 @@ __all__ = [
     "StageBatch",
     "State",
     "StatusReport",
+    "StepName",
     "Tensor",
     "TimedReport",
     "TopicIds",
+    "TrainerClaim",
+    "TrainerSign",
     "Turn",
+    "VerdictName",
     "VersionRef",
     "WeightsDeployment",
     "WorkerReport",
@@ -197,6 +223,8 @@ __all__ = [
     "outcome_of",
     "outcome_schema",
     "outcome_strengths",
+    "renewal_key",
+    "renewal_record",
     "rfc3339_time",
     "rfc3339_times",
     "rollout_acls",
