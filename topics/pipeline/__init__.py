@@ -19,6 +19,9 @@ from topics.pipeline.explanation_groups import explained_groups, is_recorded
 from topics.pipeline.fields import (
     EVENTS,
     NEVER_MISSING,
+    OUTCOME,
+    OUTCOME_KNOWN_AT,
+    OUTCOME_SOURCE,
     OUTCOMES,
     Feature,
     FieldType,
@@ -59,19 +62,20 @@ from topics.pipeline.reason_texts import (
 )
 from topics.pipeline.schema import ComponentSpec, ModelSpec, Pipeline
 from topics.pipeline.text_template import Template, Value
-from topics.pipeline.topic_retention import reach_ms
-from topics.pipeline.topology import EXPLAINER, WEIGH, Topology, lane_of
+from topics.pipeline.topic_retention import outcomes_kept_ms, reach_ms
+from topics.pipeline.topology import EXPLAINER, MONITOR, WEIGH, Topology, lane_of
 from topics.pipeline.yaml_text import scalar
 
 __all__ = [
-    "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "NEVER_MISSING", "OUTCOMES",
-    "WEIGH", "ColumnValue", "ComponentSpec", "DataMapping", "DecisionCost", "EventField",
-    "EventSchema", "Explain", "Explore", "Feature", "FieldType", "FieldValue", "Finding",
-    "Location", "ModelSpec", "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError",
-    "PipelineNotFound", "Policy", "Reader", "ReasonTexts", "Scalar", "Strict", "Template",
-    "Tolerances", "Topology", "Transform", "Value", "duration_ms", "event_fields",
-    "explained_groups", "find_pipeline", "fused_members", "in_generations", "in_order",
-    "inputs_of", "instant", "is_recorded", "kind_of", "lane_of", "load_pipeline", "load_policy",
-    "pipeline_of", "reach_ms", "rewrite", "scalar", "texts_of", "threshold_text",
-    "with_parameters", "with_thresholds", "worker_name", "workers",
+    "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "MONITOR", "NEVER_MISSING",
+    "OUTCOME", "OUTCOMES", "OUTCOME_KNOWN_AT", "OUTCOME_SOURCE", "WEIGH", "ColumnValue",
+    "ComponentSpec", "DataMapping", "DecisionCost", "EventField", "EventSchema", "Explain",
+    "Explore", "Feature", "FieldType", "FieldValue", "Finding", "Location", "ModelSpec",
+    "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError", "PipelineNotFound",
+    "Policy", "Reader", "ReasonTexts", "Scalar", "Strict", "Template", "Tolerances", "Topology",
+    "Transform", "Value", "duration_ms", "event_fields", "explained_groups", "find_pipeline",
+    "fused_members", "in_generations", "in_order", "inputs_of", "instant", "is_recorded",
+    "kind_of", "lane_of", "load_pipeline", "load_policy", "outcomes_kept_ms", "pipeline_of",
+    "reach_ms", "rewrite", "scalar", "texts_of", "threshold_text", "with_parameters",
+    "with_thresholds", "worker_name", "workers",
 ]  # fmt: skip
