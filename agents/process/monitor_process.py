@@ -31,6 +31,7 @@ from agents.monitor import (
 )
 from agents.process.liveness import Liveness
 from agents.process.tasks import first_of
+from agents.quality import QualityWatcher
 from models.registry import Registry
 from topics.pipeline import MONITOR, PipelineFile, Topology
 from topics.records import ControlState
@@ -38,7 +39,7 @@ from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 
-WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = ()
+WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = (QualityWatcher,)
 """What makes each watcher; None where the pipeline file does not ask for it."""
 
 _LOOK_S = 1.0

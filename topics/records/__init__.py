@@ -2,9 +2,9 @@
 
 `stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
 (ids and keys of N rows); `decision` and `dead_letter` (how source records end), `explanation`,
-`heartbeat`, `outcome`; then what operators and workers tell each other: `control` (versions in
-service, and `rollout`) and `reports`. `broker_setup` says how a broker keeps each topic, and who
-may read and write it.
+`heartbeat`, `outcome`, `quality`; then what operators and workers tell each other: `control`
+(versions in service, and `rollout`) and `reports`. `broker_setup` says how a broker keeps each
+topic, and who may read and write it.
 """
 
 from topics.records.broker_setup import (
@@ -69,6 +69,14 @@ from topics.records.outcome import (
     outcome_schema,
     outcome_strengths,
 )
+from topics.records.quality import (
+    COMPOSED,
+    QUALITY,
+    DecisionCoverage,
+    Interval,
+    QualityFinding,
+    SubjectQuality,
+)
 from topics.records.reports import (
     PARTITION,
     TOPICS_KEY,
@@ -112,6 +120,7 @@ from topics.records.wire import (
 
 __all__ = [
     "ATTEMPT_HEADER",
+    "COMPOSED",
     "CONSUMER",
     "DECISION_HEADER",
     "DECISION_SCHEMA",
@@ -124,6 +133,7 @@ __all__ = [
     "PARTITION",
     "POLICY",
     "PRODUCER",
+    "QUALITY",
     "REQUEST_HEADER",
     "ROLLOUT",
     "SCALER",
@@ -140,6 +150,7 @@ __all__ = [
     "Contribution",
     "ControlState",
     "Decision",
+    "DecisionCoverage",
     "Deployment",
     "Evidence",
     "Failure",
@@ -147,6 +158,7 @@ __all__ = [
     "Floats",
     "Heartbeat",
     "InService",
+    "Interval",
     "Ints",
     "Missing",
     "ModelRef",
@@ -155,6 +167,7 @@ __all__ = [
     "PartitionStatus",
     "PolicyDeployment",
     "Provenance",
+    "QualityFinding",
     "ReportState",
     "RequestRecord",
     "Rollout",
@@ -164,6 +177,7 @@ __all__ = [
     "StageBatch",
     "State",
     "StatusReport",
+    "SubjectQuality",
     "Tensor",
     "TimedReport",
     "TopicIds",
