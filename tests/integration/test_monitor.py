@@ -270,7 +270,7 @@ async def test_figures_are_those_of_scikit_learn_on_the_same_rows_also_after_rev
     midnight_ms = START_MS - START_MS % DAY_MS + DAY_MS
 
     def day_of(n: int) -> float:
-        return (midnight_ms - START_MS) / DAY_MS + days[n]
+        return (midnight_ms - START_MS) / DAY_MS + float(days[n])
 
     events = [
         (n, {"transaction_id": f"e{n}", "customer_id": f"c{n % 4}", "terminal_id": f"t{n % 2}",
