@@ -32,6 +32,7 @@ from agents.monitor import (
 )
 from agents.process.liveness import Liveness
 from agents.process.tasks import first_of
+from agents.quality import QualityWatcher
 from models.registry import Registry
 from topics.pipeline import MONITOR, PipelineFile, Topology
 from topics.records import ControlState
@@ -50,7 +51,9 @@ def drift_watcher(context: MonitorContext) -> Watcher | None:
     return DriftWatcher.of(context)
 
 
-WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = (drift_watcher,)
+WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = (
+    QualityWatcher, drift_watcher,
+)
 """What makes each watcher; None where the pipeline file does not ask for it."""
 
 _LOOK_S = 1.0
