@@ -52,7 +52,8 @@ def drift_watcher(context: MonitorContext) -> Watcher | None:
 
 
 WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = (
-    QualityWatcher, drift_watcher,
+    QualityWatcher,
+    drift_watcher,
 )
 """What makes each watcher; None where the pipeline file does not ask for it."""
 
