@@ -202,4 +202,5 @@ def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = N
             pipeline.name, sorted(learned.card.values), pipeline.weighting.inputs
         )
     models = learned_for(registry, pipeline.name, learned.card.models)
-    return Weights(learned.card.values, learned.version, models, learned.digest)
+    card = learned.card
+    return Weights(card.values, learned.version, models, learned.digest, card.quarantined)

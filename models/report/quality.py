@@ -23,7 +23,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from models.learned_weights import CLIP
+from models.weighting import CLIP
 
 Labels = NDArray[np.bool_]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -6,6 +6,7 @@ feature and an event are), `component_kinds`, `policy`, and `file` (a text becom
 `checks`, words that YAML takes for something else in `unquoted_words`; `yaml_text` bounds what is
 read). `topology` names the topics, `retention` says how long they keep what is on them, `readers`
 says which workers there are and what they read. `edits` changes a file as its author would.
+`learning_settings` is how weights move by themselves;
 `explain_settings`, `explanation_groups`, `reason_texts` and `text_template` are what explanations
 go by.
 """
@@ -37,6 +38,7 @@ from topics.pipeline.file import (
     load_policy,
     pipeline_of,
 )
+from topics.pipeline.learning_settings import Learning, Quarantine
 from topics.pipeline.policy import DecisionCost, Policy, Tolerances
 from topics.pipeline.readers import (
     KEYED,
@@ -64,14 +66,66 @@ from topics.pipeline.topology import EXPLAINER, WEIGH, Topology, lane_of
 from topics.pipeline.yaml_text import scalar
 
 __all__ = [
-    "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "NEVER_MISSING", "OUTCOMES",
-    "WEIGH", "ColumnValue", "ComponentSpec", "DataMapping", "DecisionCost", "EventField",
-    "EventSchema", "Explain", "Feature", "FieldType", "FieldValue", "Finding", "Location",
-    "ModelSpec", "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError",
-    "PipelineNotFound", "Policy", "Reader", "ReasonTexts", "Scalar", "Strict", "Template",
-    "Tolerances", "Topology", "Transform", "Value", "duration_ms", "event_fields",
-    "explained_groups", "find_pipeline", "fused_members", "in_generations", "in_order",
-    "inputs_of", "instant", "is_recorded", "kind_of", "lane_of", "load_pipeline", "load_policy",
-    "pipeline_of", "reach_ms", "rewrite", "scalar", "texts_of", "threshold_text",
-    "with_parameters", "with_thresholds", "worker_name", "workers",
+    "ENGLISH",
+    "EVENTS",
+    "EXPLAINER",
+    "KEYED",
+    "LANGUAGES",
+    "NEVER_MISSING",
+    "OUTCOMES",
+    "WEIGH",
+    "ColumnValue",
+    "ComponentSpec",
+    "DataMapping",
+    "DecisionCost",
+    "EventField",
+    "EventSchema",
+    "Explain",
+    "Feature",
+    "FieldType",
+    "FieldValue",
+    "Finding",
+    "Learning",
+    "Location",
+    "ModelSpec",
+    "NamedValues",
+    "Pipeline",
+    "PipelineFile",
+    "PipelineFileError",
+    "PipelineNotFound",
+    "Policy",
+    "Quarantine",
+    "Reader",
+    "ReasonTexts",
+    "Scalar",
+    "Strict",
+    "Template",
+    "Tolerances",
+    "Topology",
+    "Transform",
+    "Value",
+    "duration_ms",
+    "event_fields",
+    "explained_groups",
+    "find_pipeline",
+    "fused_members",
+    "in_generations",
+    "in_order",
+    "inputs_of",
+    "instant",
+    "is_recorded",
+    "kind_of",
+    "lane_of",
+    "load_pipeline",
+    "load_policy",
+    "pipeline_of",
+    "reach_ms",
+    "rewrite",
+    "scalar",
+    "texts_of",
+    "threshold_text",
+    "with_parameters",
+    "with_thresholds",
+    "worker_name",
+    "workers",
 ]  # fmt: skip
