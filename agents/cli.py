@@ -36,6 +36,7 @@ from agents.commands.models.optimise import optimise
 from agents.commands.models.service import canary, promote, rollback, shadow
 from agents.commands.models.show import show as show_model
 from agents.commands.models.verify import verify as verify_versions
+from agents.commands.monitor import monitor
 from agents.commands.plan import plan
 from agents.commands.publish import publish
 from agents.commands.replay import replay
@@ -60,7 +61,7 @@ _Commands = Mapping[str, Callable[..., None]]
 
 COMMANDS = (
     demo, init, train, tune, check, plan, run, gateway, serve, status, publish, simulate, watch,
-    topics, audit, explain, trace, replay, dataset, evidence, verify, evaluate,
+    topics, monitor, audit, explain, trace, replay, dataset, evidence, verify, evaluate,
 )  # fmt: skip
 DEAD_LETTERS: _Commands = {"list": list_letters, "show": show_letter, "redrive": redrive}
 DEPLOY: _Commands = {

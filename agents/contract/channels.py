@@ -206,6 +206,25 @@ def _answers(pipeline: Pipeline, topology: Topology) -> Iterator[Channel]:
         (Message("DeadLetter", "The event's record: its own key, value and headers, which may be "
                  "anything.", headers=(*_error_headers(),), key=key, has_schema=False),),
     )  # fmt: skip
+    yield Channel(
+        "outcomes.dead-letters", topology.outcome_letters,
+        "Outcomes that no decision was found for in their time, or that are none, as they were.",
+        (Message("OutcomeDeadLetter", "The outcome's record: its own key and value.",
+                 headers=(*_error_headers(),), key=key, has_schema=False),),
+    )  # fmt: skip
+    yield Channel(
+        "monitor", topology.monitor,
+        "What a monitor finds, by kind; all on partition 0. Written in transactions: read it "
+        "read_committed.",
+        (Message("Finding", "What holds of its key from now on; its kind is a field of it.",
+                 key=_TEXT, has_schema=False),),
+    )  # fmt: skip
+    yield Channel(
+        "monitor.state", topology.monitor_state, "Snapshots of what a monitor has counted.",
+        (Message("MonitorSnapshot", "A piece of a snapshot, or what it covers.", BINARY,
+                 key=_TEXT, has_schema=False),),
+        internal=True,
+    )  # fmt: skip
     if topology.explained:
         explanation = (
             *_cloud_event_headers(pipeline, "explanation"),

@@ -25,8 +25,8 @@ from agents.workers import TailReader
 from models.data import SERVED_BY
 from topics.errors import MissingExtra
 from topics.events import EventDecoder
-from topics.pipeline import Pipeline, Topology
-from topics.records import OUTCOME, outcome_schema
+from topics.pipeline import OUTCOME, Pipeline, Topology
+from topics.records import outcome_schema
 from topics.settings import BrokerSettings
 
 _GROUP_ROWS = 64 * 1024

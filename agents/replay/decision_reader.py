@@ -23,8 +23,8 @@ from agents.replay.what_if_figures import Outcomes
 from agents.workers import TailReader
 from models.arrays import Bools, Ints
 from topics.events import EventDecoder
-from topics.pipeline import Pipeline, Topology
-from topics.records import OUTCOME, attempt_of, buried_offset, decided_offset, outcome_schema
+from topics.pipeline import OUTCOME, Pipeline, Topology
+from topics.records import attempt_of, buried_offset, decided_offset, outcome_schema
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from aiokafka.structs import ConsumerRecord
 from agents.stages.source_events import source_rows
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents
-from topics.pipeline import Pipeline, Topology, lane_of
-from topics.records import OUTCOME, BytesColumn, ModelRef, StageBatch
+from topics.pipeline import OUTCOME, Pipeline, Topology, lane_of
+from topics.records import BytesColumn, ModelRef, StageBatch
 
 _CODE = ModelRef("repartition", "", "code")
 

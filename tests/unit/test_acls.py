@@ -82,7 +82,7 @@ def test_a_gateway_publishes_and_looks_back_and_is_in_no_group() -> None:
 
 
 def test_workers_read_what_is_in_service_and_only_operators_say_it() -> None:
-    workers = set(allowed()) - {"producer", "consumer", "operator", "scaler", "gateway"}
+    workers = set(allowed()) - {"producer", "consumer", "operator", "scaler", "gateway", "monitor"}
     assert workers == {
         "features", "terminals", "risk-linear", "risk-forest", "decision", "weigh", "explainer",
     }  # fmt: skip
@@ -154,3 +154,17 @@ def test_the_commands_say_the_same_as_the_list() -> None:
             if k in ("--topic", "--group", "--transactional-id")
         }
     assert said == set(acls(PIPELINE))
+
+
+def test_the_monitor_reads_decisions_and_outcomes_and_writes_what_it_finds_alone() -> None:
+    rights = acls(load_pipeline(find_pipeline("card-fraud")).pipeline)
+    may = {(acl.operation, acl.name) for acl in rights if acl.principal == "card-fraud.monitor"}
+    written = {name for operation, name in may if operation == "write"}
+    assert written == {
+        "card-fraud.monitor", "card-fraud.monitor.state", "card-fraud.outcomes.dead-letters",
+    }  # fmt: skip
+    read = {name for operation, name in may if operation == "read"}
+    assert read == {
+        f"card-fraud.{name}"
+        for name in ("events", "decisions", "outcomes", "control", "monitor", "monitor.state")
+    }

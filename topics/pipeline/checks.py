@@ -12,7 +12,18 @@ from topics.pipeline.component_kinds import kind_of
 from topics.pipeline.event_schema import EventField
 from topics.pipeline.explain_settings import wrong_decisions
 from topics.pipeline.explanation_groups import wrong_members
-from topics.pipeline.fields import EVENTS, NEVER_MISSING, OUTCOMES, WINDOWED, Feature, FieldType
+from topics.pipeline.fields import (
+    EVENTS,
+    NEVER_MISSING,
+    OUTCOME,
+    OUTCOME_KNOWN_AT,
+    OUTCOME_SOURCE,
+    OUTCOMES,
+    WINDOWED,
+    Feature,
+    FieldType,
+)
+from topics.pipeline.quality_settings import wrong_segments
 from topics.pipeline.readers import fused_members, in_order, inputs_of, worker_name
 from topics.pipeline.reason_texts import wrong_texts
 from topics.pipeline.schema import ComponentSpec, Pipeline
@@ -63,6 +74,8 @@ def check_graph(pipeline: Pipeline, folder: Path | None) -> list[Finding]:
         *_check_data(pipeline),
         *check_fused(pipeline),
         *_check_explain(pipeline),
+        *_check_outcomes(pipeline),
+        *_check_quality(pipeline),
     ]
 
 
@@ -246,6 +259,21 @@ def _check_explain(pipeline: Pipeline) -> Iterator[Finding]:
         yield Finding(("explain", *place), message)
     for place, message in wrong_texts(pipeline):
         yield Finding(("explain", "reasons", *place), message)
+
+
+def _check_outcomes(pipeline: Pipeline) -> Iterator[Finding]:
+    """An outcome repeats some fields of its event, beside its own."""
+    event = pipeline.event
+    keys = [pipeline.entity(spec.name) for spec in pipeline.components if spec.windowed]
+    for name in dict.fromkeys((event.id, event.time, event.key, *keys)):
+        if name in (OUTCOME, OUTCOME_SOURCE, OUTCOME_KNOWN_AT):
+            message = f"outcomes repeat this field, and have another called {name!r}: rename it"
+            yield Finding(("event", "fields", name), message)
+
+
+def _check_quality(pipeline: Pipeline) -> Iterator[Finding]:
+    for place, message in wrong_segments(pipeline):
+        yield Finding(("quality", "segments", place), message)
 
 
 # -- what components one worker can run, one after the other

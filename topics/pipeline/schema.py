@@ -16,6 +16,7 @@ from topics.pipeline.explain_settings import Explain
 from topics.pipeline.fields import EVENTS, OUTCOMES, Feature, Instant, Name, Scalar, Strict
 from topics.pipeline.learning_settings import Learning, Quarantine
 from topics.pipeline.policy import Policy, Tolerances
+from topics.pipeline.quality_settings import Quality
 
 ImportPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$", max_length=200)
@@ -325,6 +326,7 @@ class Pipeline(Strict):
     weighting: Weighting
     policy: Policy
     explain: Explain = Explain()
+    quality: Quality = Quality()
     optimise: Tolerances = Tolerances()
 
     @property

@@ -13,10 +13,13 @@ WEIGH = "weigh"
 """The weighting agent's name as a component: its consumer group, its metrics."""
 EXPLAINER = "explainer"
 """The explainer's."""
+MONITOR = "monitor"
+"""That of what holds decisions against outcomes."""
 
 RESERVED = (
     EVENTS, OUTCOMES, "decisions", "dead-letters", "redrive", "control", "reports", "explanations",
     "requests", "shadow", "weights", "policy", WEIGH, EXPLAINER,
+    MONITOR,
 )  # fmt: skip
 """What no component may be called: other topics, agents, and keys of the control topic."""
 
@@ -105,6 +108,29 @@ class Topology:
     def requests(self) -> str:
         """Requests with a key of the caller's, see `topics.records.request`; made when needed."""
         return f"{self.pipeline}.requests"
+
+    @property
+    def monitor(self) -> str:
+        """What the monitor says of quality and drift; made when needed."""
+        return f"{self.pipeline}.{MONITOR}"
+
+    @property
+    def monitor_state(self) -> str:
+        """Snapshots of what the monitor has counted; compacted, made when needed."""
+        return f"{self.pipeline}.{MONITOR}.state"
+
+    @property
+    def outcome_letters(self) -> str:
+        """Outcomes that no decision was found for, or that are none; made when needed.
+
+        Not among the dead letters: each of those ends an event, and an outcome is none.
+        """
+        return f"{self.pipeline}.{OUTCOMES}.dead-letters"
+
+    @property
+    def of_monitor(self) -> tuple[str, ...]:
+        """Every topic that the monitor writes."""
+        return (self.monitor, self.monitor_state, self.outcome_letters)
 
     def shadow(self, name: str) -> str:
         """What a challenger of component *name* says of rows that it does not decide."""

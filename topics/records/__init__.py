@@ -62,7 +62,13 @@ from topics.records.decision import (
 )
 from topics.records.explanation import DECISION_HEADER, explained_offset, explanation_headers
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
-from topics.records.outcome import OUTCOME, outcome_fields, outcome_of, outcome_schema
+from topics.records.outcome import (
+    OutcomeRank,
+    outcome_fields,
+    outcome_of,
+    outcome_schema,
+    outcome_strengths,
+)
 from topics.records.reports import (
     PARTITION,
     TOPICS_KEY,
@@ -115,7 +121,6 @@ __all__ = [
     "MAX_SOURCE_ID",
     "OPERATOR",
     "ORIGIN_HEADER",
-    "OUTCOME",
     "PARTITION",
     "POLICY",
     "PRODUCER",
@@ -146,6 +151,7 @@ __all__ = [
     "Missing",
     "ModelRef",
     "Original",
+    "OutcomeRank",
     "PartitionStatus",
     "PolicyDeployment",
     "Provenance",
@@ -190,6 +196,7 @@ __all__ = [
     "outcome_fields",
     "outcome_of",
     "outcome_schema",
+    "outcome_strengths",
     "rfc3339_time",
     "rfc3339_times",
     "rollout_acls",
