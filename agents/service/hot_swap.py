@@ -48,7 +48,7 @@ from agents.control import WORKER, ControlTopic, FixedWeights, now
 from agents.process.runner import PipelineRun
 from agents.service.decided_by import keep_decided_by
 from agents.service.open_version import open_version, open_weights
-from agents.weigh import ActiveDecisionRule, DecisionRule
+from agents.weigh import ActiveDecisionRule, DecisionRule, check_fields_sent
 from agents.workers import StageMetrics
 from models.registry import Registry, RegistryError
 from topics.errors import AnabranchError
@@ -224,6 +224,7 @@ class HotSwap:
             policy = state.policy.policy
 
             async def take_policy() -> None:
+                check_fields_sent(self._pipeline, policy)
                 await asyncio.to_thread(keep_decided_by, self._registry, self._file, policy)
                 self._put_rule(active, DecisionRule.of(self._file, active.rule.weights, policy))
 

@@ -44,6 +44,7 @@ from tests.integration.harness import (
     EVERYTHING,
     Trained,
     explaining,
+    exploring,
     publish,
     publish_raw,
     records_of,
@@ -167,6 +168,7 @@ def watched(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
     file_of = load_pipeline(home / trained.file.path.name)
     trained = Trained(home, file_of, Registry(home / "registry"))
     trained = explaining(trained, when=["decline", "review"], share_of_others=0.1)
+    trained = exploring(trained, **{"of": ["decline", "review"], "as": "approve", "share": 0.3})
     file = str(trained.file.path)
     first = [word for name in EVERYTHING if name != "weigh" for word in ("--component", name)]
     with ExitStack() as stack:

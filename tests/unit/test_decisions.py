@@ -108,6 +108,9 @@ def test_a_record_is_a_decision_with_everything_that_led_to_it() -> None:
         "pipeline": "p",
         "decision": "review",
         "decided_by": "score",
+        "explored": False,
+        "instead_of": None,
+        "propensity": 1.0,
         "score": 0.3125,
         "contributions": {
             "a": {
@@ -218,7 +221,8 @@ def test_any_thresholds_cut_the_scores_at_their_boundaries(
         ([n for n, t in named.items() if t <= score] or ["approve"])[-1] for score in scores
     ]
     assert made == expected
-    counted = {name: n for (name, _), n in writer.kinds(np.array(scores), ON_TIME[:n]).items() if n}
+    kinds = writer.taken(0, joined.rows, np.array(scores)).kinds(np.arange(n))
+    counted = {name: count for (name, _), count in kinds.items() if count}
     assert counted == Counter(made)
 
 
@@ -248,7 +252,8 @@ def test_a_late_row_counts_as_the_files_decision_whatever_its_score() -> None:
     pipeline = PIPELINE.model_copy(update={"weighting": late_too})
     writer = DecisionWriter(pipeline, Weights(ALPHA, 0))
     late = np.array([False, True, True])
-    assert writer.kinds(np.array([0.3, 0.3, 0.9]), late) == {
+    taken = writer.taken(0, rows_of([10, 11, 12]), np.array([0.3, 0.3, 0.9]), late)
+    assert taken.kinds(np.arange(3)) == {
         ("approve", "score"): 0, ("review", "score"): 1, ("decline", "score"): 0,
         ("decline", "late"): 2,
     }  # fmt: skip

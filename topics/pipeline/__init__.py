@@ -42,7 +42,7 @@ from topics.pipeline.file import (
     pipeline_of,
 )
 from topics.pipeline.learning_settings import Learning, Quarantine
-from topics.pipeline.policy import DecisionCost, Policy, Tolerances
+from topics.pipeline.policy import DecisionCost, Explore, Policy, Tolerances
 from topics.pipeline.readers import (
     KEYED,
     Reader,
@@ -71,11 +71,11 @@ from topics.pipeline.yaml_text import scalar
 __all__ = [
     "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "MONITOR", "NEVER_MISSING", "OUTCOME",
     "OUTCOMES", "OUTCOME_KNOWN_AT", "OUTCOME_SOURCE", "WEIGH", "ColumnValue", "ComponentSpec",
-    "DataMapping", "DecisionCost", "EventField", "EventSchema", "Explain", "Feature", "FieldType",
-    "FieldValue", "Finding", "Learning", "Location", "ModelSpec", "NamedValues", "Pipeline",
-    "PipelineFile", "PipelineFileError", "PipelineNotFound", "Policy", "Quarantine", "Reader",
-    "ReasonTexts", "Scalar", "Strict", "Template", "Tolerances", "Topology", "Transform", "Value",
-    "duration_ms", "event_fields", "explained_groups", "find_pipeline", "fused_members",
+    "DataMapping", "DecisionCost", "EventField", "EventSchema", "Explain", "Explore", "Feature",
+    "FieldType", "FieldValue", "Finding", "Learning", "Location", "ModelSpec", "NamedValues",
+    "Pipeline", "PipelineFile", "PipelineFileError", "PipelineNotFound", "Policy", "Quarantine",
+    "Reader", "ReasonTexts", "Scalar", "Strict", "Template", "Tolerances", "Topology", "Transform",
+    "Value", "duration_ms", "event_fields", "explained_groups", "find_pipeline", "fused_members",
     "in_generations", "in_order", "inputs_of", "instant", "is_recorded", "kind_of", "lane_of",
     "load_pipeline", "load_policy", "outcomes_kept_ms", "pipeline_of", "reach_ms", "rewrite",
     "scalar", "texts_of", "threshold_text", "with_parameters", "with_thresholds", "worker_name",

@@ -68,6 +68,7 @@ def check_graph(pipeline: Pipeline, folder: Path | None) -> list[Finding]:
         *_check_cycles(pipeline),
         *_check_reach(pipeline),
         *_check_fallback(pipeline),
+        *_check_explore(pipeline),
         *_check_partitions(pipeline),
         *_check_features(pipeline),
         *(_check_models(pipeline, folder) if folder is not None else ()),
@@ -149,6 +150,17 @@ def _check_fallback(pipeline: Pipeline) -> Iterator[Finding]:
     if fallback is not None and fallback not in known:
         at = ("weighting", "late", "fallback")
         yield Finding(at, f"{fallback!r} is none of the policy's decisions: {', '.join(known)}")
+
+
+def _check_explore(pipeline: Pipeline) -> Iterator[Finding]:
+    """What the weighting agent is to know of events are numbers, which travel with the rows."""
+    for name in pipeline.policy.bounded_fields:
+        at = ("policy", "explore", "up_to", name)
+        of = pipeline.event.fields.get(name)
+        if of is None:
+            yield Finding(at, f"{name!r} is not one of the event's fields")
+        elif of.type not in ("number", "integer"):
+            yield Finding(at, f"{name!r} is a {of.type}: only a number has a largest value")
 
 
 def _check_partitions(pipeline: Pipeline) -> Iterator[Finding]:
