@@ -18,6 +18,7 @@ from agents.broker import (
     wait_for_broker,
 )
 from agents.control import ControlTopic
+from agents.learning import weights_watcher
 from agents.monitor import (
     DecisionStore,
     Finding,
@@ -38,7 +39,7 @@ from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 
-WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = ()
+WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = (weights_watcher,)
 """What makes each watcher; None where the pipeline file does not ask for it."""
 
 _LOOK_S = 1.0

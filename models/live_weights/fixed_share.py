@@ -106,7 +106,7 @@ class LossSums:
 
     rows: int = 0
     weight: float = 0.0
-    used: float = 0.0
+    decided: float = 0.0
     """Of the weights that decided."""
     learned: float = 0.0
     """Of the weights that were learned by the time of each decision."""
@@ -174,8 +174,8 @@ class FixedShare:
         clipped = np.clip(rows.signals.astype(np.float64), CLIP, 1 - CLIP)
         likelihood = np.where(rows.labels[:, None], clipped, 1 - clipped)
         likelihood[~rows.present] = 0.0
-        counts = rows.signs * np.minimum(rows.row_weights, MOST_ROW_WEIGHT)
         some = rows.present.any(axis=1)
+        counts: Floats64 = rows.signs * np.minimum(rows.row_weights, MOST_ROW_WEIGHT)
         counts = np.where(some, counts, 0.0)
         decided = _likelihoods(rows.used, likelihood, rows.present)
         losses = _expert_losses(self._experts.alpha, decided, likelihood, rows.present)
@@ -218,7 +218,7 @@ class FixedShare:
         vectors = np.array([self._step(each) for each in range(oldest, newest + 1)])
         sums.rows += int(rows.signs.sum())
         sums.weight += float(counts.sum())
-        sums.used += float(counts @ -np.log(_likelihoods(rows.used, likelihood, present)))
+        sums.decided += float(counts @ -np.log(_likelihoods(rows.used, likelihood, present)))
         sums.learned += float(
             counts @ -np.log(_likelihoods(vectors[at - oldest], likelihood, present))
         )
@@ -239,7 +239,7 @@ class FixedShare:
                 (ms, alpha.tolist())
                 for ms, alpha in zip(self._step_ms, self._steps, strict=True)
             ],
-            sums=(sums.rows, sums.weight, sums.used, sums.learned, sums.trained),
+            sums=(sums.rows, sums.weight, sums.decided, sums.learned, sums.trained),
         ).model_dump_json().encode()  # fmt: skip
 
     @classmethod

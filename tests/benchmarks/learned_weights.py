@@ -114,7 +114,8 @@ def losses_of(alpha: Floats64, signals: Floats32, labels: Bools) -> Floats64:
     """The log loss of each row (N,)."""
     clipped = np.clip(signals.astype(np.float64), CLIP, 1 - CLIP)
     scores = combine(clipped.astype(np.float32), np.ones(signals.shape, np.bool_), alpha).scores
-    return -np.log(np.where(labels, scores, 1 - scores).clip(CLIP, 1.0))
+    losses: Floats64 = -np.log(np.where(labels, scores, 1 - scores).clip(CLIP, 1.0))
+    return losses
 
 
 def learned(stream: Stream, signals: Floats32, speed: LearningRate) -> FixedShare:
@@ -148,7 +149,7 @@ def figures(stream: Stream, kind: str, stage: int, speed: LearningRate) -> dict[
 
     def best(rows: slice) -> float:
         found = learn_weights(signals[rows], stream.labels[rows], stream.names)
-        return found.loss * (rows.stop - rows.start)
+        return float(found.loss * (rows.stop - rows.start))
 
     everything = slice(0, len(stream.labels))
     two = best(slice(0, half)) + best(slice(half, everything.stop))
@@ -175,7 +176,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--share", type=float, default=0.01)
-    parser.add_argument("--floor", type=float, default=0.01)
+    parser.add_argument("--floor", type=float, default=0.005)
     parser.add_argument("--cap", type=float, default=1.0)
     options = parser.parse_args()
     file = load_pipeline(find_pipeline("card-fraud"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,7 +43,7 @@ def loss(alpha: Floats64, signals: Floats32, label: bool, present: Bools) -> flo
     """Of the score that the weighting agent gives the row, by `models.weighting` alone."""
     clipped = np.clip(signals.astype(np.float64), CLIP, 1 - CLIP)[None]
     score = float(combine(clipped, present[None], alpha).scores[0])  # type: ignore[arg-type]
-    return -np.log(score if label else 1 - score)
+    return -math.log(score if label else 1 - score)
 
 
 def trial_losses(
@@ -158,9 +160,10 @@ def test_with_missing_stages_what_is_lost_is_the_mixture_of_what_experts_would_l
 def test_a_stage_that_nobody_hears_of_keeps_its_belief() -> None:
     learner = FixedShare(np.array([0.5, 0.5]), FREE)
     absent = np.array([[True, False]])
-    learner.observe(rows_at(
-        [0], np.float32([[0.2, 0.0]]), np.array([True]), used=np.array([1.0, 0.0]), present=absent
-    ))  # fmt: skip
+    signals = np.array([[0.2, 0.0]], np.float32)
+    learner.observe(
+        rows_at([0], signals, np.array([True]), used=np.array([1.0, 0.0]), present=absent)
+    )
     learner.close(1)
     assert learner.weights == pytest.approx([0.5, 0.5])
 
@@ -195,7 +198,7 @@ def test_an_outcome_that_is_taken_back_leaves_nothing() -> None:
         each.close(1)
     assert learner.weights.tobytes() == other.weights.tobytes()
     assert learner.sums.rows == other.sums.rows == 20
-    assert learner.sums.used == pytest.approx(other.sums.used)
+    assert learner.sums.decided == pytest.approx(other.sums.decided)
 
 
 def test_an_outcome_of_a_period_that_is_closed_counts_in_the_open_one() -> None:
