@@ -19,6 +19,7 @@ from agents.broker import (
     wait_for_broker,
 )
 from agents.control import ControlTopic
+from agents.learning import weights_watcher
 from agents.monitor import (
     DecisionStore,
     Finding,
@@ -54,6 +55,7 @@ def drift_watcher(context: MonitorContext) -> Watcher | None:
 WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = (
     QualityWatcher,
     drift_watcher,
+    weights_watcher,
 )
 """What makes each watcher; None where the pipeline file does not ask for it."""
 
