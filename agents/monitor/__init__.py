@@ -8,7 +8,7 @@ and `election`: of several monitors one is active.
 """
 
 from agents.monitor.decision_batch import DecisionBatch, MatchedOutcomes
-from agents.monitor.decision_store import DecisionStore
+from agents.monitor.decision_store import DecisionStore, LabelledDecisions
 from agents.monitor.election import election
 from agents.monitor.errors import MonitorReplaced
 from agents.monitor.metrics import MonitorMetrics
@@ -17,7 +17,7 @@ from agents.monitor.monitor_writer import MonitorWriter
 from agents.monitor.watcher import EventBatch, Finding, MonitorContext, MonitorTime, Watcher
 
 __all__ = [
-    "DecisionBatch", "DecisionStore", "EventBatch", "Finding", "MatchedOutcomes", "MonitorContext",
-    "MonitorMetrics", "MonitorReplaced", "MonitorTime", "MonitorWorker", "MonitorWriter", "Watcher",
-    "election",
+    "DecisionBatch", "DecisionStore", "EventBatch", "Finding", "LabelledDecisions",
+    "MatchedOutcomes", "MonitorContext", "MonitorMetrics", "MonitorReplaced", "MonitorTime",
+    "MonitorWorker", "MonitorWriter", "Watcher", "election",
 ]  # fmt: skip

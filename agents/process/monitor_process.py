@@ -19,6 +19,7 @@ from agents.broker import (
     wait_for_broker,
 )
 from agents.control import ControlTopic
+from agents.learning import weights_watcher
 from agents.monitor import (
     DecisionStore,
     Finding,
@@ -32,6 +33,7 @@ from agents.monitor import (
 )
 from agents.process.liveness import Liveness
 from agents.process.tasks import first_of
+from agents.quality import QualityWatcher
 from models.registry import Registry
 from topics.pipeline import MONITOR, PipelineFile, Topology
 from topics.records import ControlState
@@ -50,7 +52,11 @@ def drift_watcher(context: MonitorContext) -> Watcher | None:
     return DriftWatcher.of(context)
 
 
-WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = (drift_watcher,)
+WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = (
+    QualityWatcher,
+    drift_watcher,
+    weights_watcher,
+)
 """What makes each watcher; None where the pipeline file does not ask for it."""
 
 _LOOK_S = 1.0

@@ -25,6 +25,7 @@ from agents.report.figures import (
     LetterFigures,
     PeriodFigures,
     PipelineFigures,
+    QualityFigure,
     QualityWindow,
     VersionFigures,
 )
@@ -32,12 +33,19 @@ from agents.report.time_bins import BinCounts, TimeBins, latency_quantile, score
 from agents.workers import TailReader
 from topics.errors import WireError
 from topics.pipeline import Pipeline, Topology
-from topics.records import ControlState, Decision, attempt_of, error_of_letter, rfc3339_time
+from topics.records import (
+    QUALITY,
+    ControlState,
+    Decision,
+    QualityFinding,
+    attempt_of,
+    error_of_letter,
+    rfc3339_time,
+)
 from topics.settings import BrokerSettings
 
 Progress = Callable[[int, int], None]
 
-QUALITY = "quality"
 _MOST_KINDS = 200
 _MOST_KEPT = 500
 _EXAMPLE = 160
@@ -111,14 +119,26 @@ class _Collected:
                 )
             )
         elif kind == QUALITY:
-            window = {name: finding[name] for name in ("since", "until", "state")}
-            subjects = [
-                QualityWindow.model_validate({**subject, **window})
-                for subject in finding["subjects"]
-            ]
-            self.unknown |= dict.fromkeys(finding["unknown"])
-            if len(self.quality) < _MOST_KEPT or (window["since"], "") in self.quality:
-                self.quality[window["since"], window["until"]] = subjects  # a later one holds
+            self._window(QualityFinding.model_validate(dict(finding)))
+
+    def _window(self, finding: QualityFinding) -> None:
+        """Take in the figures of a window; a later revision of them holds."""
+        self.unknown |= dict.fromkeys(finding.unknown)
+        key = finding.since, finding.until
+        if key not in self.quality and len(self.quality) >= _MOST_KEPT:
+            del self.quality[min(self.quality)]
+        self.quality[key] = [
+            QualityWindow(
+                since=finding.since, until=finding.until, state=finding.state,
+                subject=each.subject, rows=each.rows, positives=each.positives,
+                figures={
+                    name: QualityFigure.model_validate(interval.model_dump())
+                    for name, interval in (each.figures or each.estimated).items()
+                },
+                outside=each.outside,
+            )
+            for each in finding.subjects
+        ]  # fmt: skip
 
 
 async def collected(
@@ -229,7 +249,8 @@ def _figures(
             for (component, error), count in into.letters.most_common()
         ],
         changes=_changes(control, since_text), explored=dict(total.explored),
-        drift=[*into.drift], drift_days=[*into.drift_days],
+        drift=[*into.drift],
+        drift_days=sorted(into.drift_days, key=lambda day: day.at),
         quality=[each for _, window in sorted(into.quality.items()) for each in window],
         unknown=[*into.unknown],
         cost_by_outcome={

@@ -72,17 +72,19 @@ def short_time(text: str | None) -> str:
     """A time as tables have it.
 
     >>> short_time("2026-01-31T12:05:09.120Z")
-    '2026-01-31 12:05'
+    '2026-01-31 12:05:09'
     """
-    return "–" if text is None else text[:16].replace("T", " ")
+    return "–" if text is None else text[:19].replace("T", " ")
 
 
 def bin_words(seconds: float) -> str:
     """How long a bin is.
 
-    >>> bin_words(60), bin_words(7680)
-    ('1 min', '2.13 h')
+    >>> bin_words(8), bin_words(128), bin_words(7680)
+    ('8 s', '2.13 min', '2.13 h')
     """
+    if seconds < 60:
+        return f"{seconds:g} s"
     if seconds < 3600:
-        return f"{seconds / 60:g} min"
+        return f"{seconds / 60:.3g} min"
     return f"{seconds / 3600:.3g} h" if seconds < 86_400 else f"{seconds / 86_400:.3g} d"

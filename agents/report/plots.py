@@ -23,6 +23,7 @@ _LINES = ("-", "--", ":", "-.")
 _DEAD = "#8e1b1b"
 _WIDTH, _HEIGHT = 9.2, 2.7
 _MOST_SERIES = 8
+_LEGEND_COLUMNS = 4
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def _plot(into: list[str]) -> Iterator[Axes]:
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(shown)
         if axes.get_legend_handles_labels()[1]:
-            figure.legend(loc="outside lower center", ncols=_MOST_SERIES, frameon=False)
+            figure.legend(loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False)
         into.append(svg_of(figure))
 
 

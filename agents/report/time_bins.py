@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from topics.records import Decision
 
 MOST_BINS = 120
-_FIRST_WIDTH_MS = 60_000
+_FIRST_WIDTH_MS = 1000
 _SCORE_BINS = 200
 _LATENCY_STEPS = 160
 _PER_TENFOLD = 20
@@ -77,7 +77,7 @@ class BinCounts:
 
 
 class TimeBins:
-    """Bins of equal width, a minute at first."""
+    """Bins of equal width, a second at first."""
 
     def __init__(self) -> None:
         self.width_ms = _FIRST_WIDTH_MS
