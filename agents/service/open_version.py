@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class NotSwappable(RegistryError):
-    """The component has no versions in the registry, or is kept on one."""
+    """The component has no model that could be another version."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"component {name} cannot be given another version: {why}")
@@ -50,11 +50,8 @@ class OtherDigest(RegistryError):
 
 def check_swappable(spec: ComponentSpec) -> None:
     """Raise NotSwappable when versions of the component are not ours to choose."""
-    if spec.model is None or spec.model.estimator is None:
-        raise NotSwappable(spec.name, "it has no model from the registry")
-    if spec.model.version is not None:
-        why = f"the pipeline file keeps it on version {spec.model.version}"
-        raise NotSwappable(spec.name, why)
+    if spec.model is None:
+        raise NotSwappable(spec.name, "it has no model")
 
 
 def open_version(
@@ -88,8 +85,7 @@ def open_deployed(
     Raises RegistryError when none can be used, ComponentNotLoadable.
     """
     spec = pipeline.component(name)
-    pinned = spec.model is not None and spec.model.version is not None
-    if deployment.champion is None or pinned:
+    if deployment.champion is None:
         return open_component(pipeline, name, registry, folder)
 
     def promoted(version: VersionRef) -> Callable[[], OpenComponent]:
@@ -102,7 +98,8 @@ def open_deployed(
 
         return opened
 
-    if spec.model is None or spec.model.estimator is None:  # the file has become another one's
+    # With a path or a version the file says where to start; or it has become another one's.
+    if spec.model is None or spec.model.estimator is None or spec.model.version is not None:
         others = [lambda: open_component(pipeline, name, registry, folder)]
     else:
         others = [registered(number) for number in reversed(registry.versions(pipeline.name, name))]

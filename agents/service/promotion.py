@@ -59,10 +59,12 @@ class Promoter:
 
     def __init__(
         self, control: ControlTopic, file: PipelineFile, registry: Registry,
-        evidence: Evidence | None = None,
+        evidence: Evidence | None = None, by: str | None = None,
     ) -> None:  # fmt: skip
+        """*by* is who the audit trail names; without it the user of this process."""
         self._control = control
         self._evidence = evidence
+        self._by = by
         control.listen()
         self._file = file
         self._pipeline = file.pipeline
@@ -139,6 +141,10 @@ class Promoter:
     def in_service(self, name: str) -> VersionRef | None:
         """The version that decides now; None for weights and the policy, or where none has run."""
         return None if name in (WEIGHTS, POLICY) else self._champion(name)
+
+    def begun(self, what: str) -> int | None:
+        """The version of a component, of weights or policy that a worker has last begun with."""
+        return self._newest_begun(what)
 
     def same_model(self, name: str, version: int, before: VersionRef | None) -> bool:
         """*version* of a component is another one than *before*, and the same model to the byte.
@@ -276,6 +282,6 @@ class Promoter:
         self, action: Action, what: str, version: int | None, before: int | None, reason: str
     ) -> AuditEntry:
         return AuditEntry(
-            action=action, what=what, version=version, before=before, by=user(),
+            action=action, what=what, version=version, before=before, by=self._by or user(),
             reason=reason, at=now(), evidence=self._evidence,
         )  # fmt: skip

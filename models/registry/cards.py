@@ -53,6 +53,8 @@ class ModelCard(Card):
     """For people: why there is this version."""
     source: str | None = None
     """The file that it was imported from."""
+    changes: list[str] = []
+    """What was done to that file to make it a component's model."""
     signature: Signature | None = None
     """None on cards that were written before there was one."""
     variants: list[Variant] = []

@@ -16,6 +16,7 @@ from topics.pipeline.explain_settings import Explain
 from topics.pipeline.fields import EVENTS, OUTCOMES, Feature, Instant, Name, Scalar, Strict
 from topics.pipeline.policy import Policy, Tolerances
 from topics.pipeline.quality_settings import Quality
+from topics.pipeline.renewal_settings import Renew
 
 ImportPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$", max_length=200)
@@ -36,7 +37,7 @@ class ModelSpec(Strict):
         ),
     ] = Field(default_factory=dict)
     path: str | None = None
-    """An ONNX file, relative to the pipeline file."""
+    """An ONNX file, relative to the pipeline file, to start on, until a version is promoted."""
     trained_until: Annotated[
         Instant | None,
         Field(
@@ -46,7 +47,7 @@ class ModelSpec(Strict):
         ),
     ] = None
     version: Annotated[int, Field(ge=1)] | None = None
-    """A version of the registry to stay on; without it, the newest."""
+    """The version of the registry to start on, until one is promoted; without it, the newest."""
     calibration: Annotated[
         Literal["none", "sigmoid", "isotonic"],
         Field(
@@ -314,6 +315,7 @@ class Pipeline(Strict):
     explain: Explain = Explain()
     quality: Quality = Quality()
     optimise: Tolerances = Tolerances()
+    renew: Renew = Renew()
 
     @property
     def name(self) -> str:

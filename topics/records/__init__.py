@@ -3,8 +3,8 @@
 `stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
 (ids and keys of N rows); `decision` and `dead_letter` (how source records end), `explanation`,
 `heartbeat`, `outcome`, `quality`; then what operators and workers tell each other: `control`
-(versions in service, and `rollout`) and `reports`. `broker_setup` says how a broker keeps each
-topic, and who may read and write it.
+(versions in service, and `rollout`), `reports` and `renewal` (of models). `broker_setup` says how a
+broker keeps each topic, and who may read and write it.
 """
 
 from topics.records.broker_setup import (
@@ -77,6 +77,21 @@ from topics.records.quality import (
     QualityFinding,
     SubjectQuality,
 )
+from topics.records.renewal import (
+    STEPS,
+    Contest,
+    RenewalRecord,
+    RenewalRequest,
+    RenewalStep,
+    RenewalTriggered,
+    RenewalVerdict,
+    StepName,
+    TrainerClaim,
+    TrainerSign,
+    VerdictName,
+    renewal_key,
+    renewal_record,
+)
 from topics.records.reports import (
     PARTITION,
     TOPICS_KEY,
@@ -137,6 +152,7 @@ __all__ = [
     "REQUEST_HEADER",
     "ROLLOUT",
     "SCALER",
+    "STEPS",
     "TOPICS_KEY",
     "WEIGHTS",
     "Acl",
@@ -147,6 +163,7 @@ __all__ = [
     "BytesColumn",
     "Challenger",
     "Codec",
+    "Contest",
     "Contribution",
     "ControlState",
     "Decision",
@@ -168,6 +185,11 @@ __all__ = [
     "PolicyDeployment",
     "Provenance",
     "QualityFinding",
+    "RenewalRecord",
+    "RenewalRequest",
+    "RenewalStep",
+    "RenewalTriggered",
+    "RenewalVerdict",
     "ReportState",
     "RequestRecord",
     "Rollout",
@@ -177,11 +199,15 @@ __all__ = [
     "StageBatch",
     "State",
     "StatusReport",
+    "StepName",
     "SubjectQuality",
     "Tensor",
     "TimedReport",
     "TopicIds",
+    "TrainerClaim",
+    "TrainerSign",
     "Turn",
+    "VerdictName",
     "VersionRef",
     "WeightsDeployment",
     "WorkerReport",
@@ -211,6 +237,8 @@ __all__ = [
     "outcome_of",
     "outcome_schema",
     "outcome_strengths",
+    "renewal_key",
+    "renewal_record",
     "rfc3339_time",
     "rfc3339_times",
     "rollout_acls",
