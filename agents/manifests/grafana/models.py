@@ -8,6 +8,7 @@ from agents.manifests.grafana.frame import framed
 from agents.manifests.grafana.panels import (
     COUNT,
     ROWS,
+    SECONDS,
     SHARE,
     Panel,
     Query,
@@ -21,6 +22,7 @@ from agents.manifests.grafana.scope import Scope
 _CHOSEN = 'pipeline=~"$pipeline",component=~"$component"'
 _NAME = "{{pipeline}}/{{component}}"
 _REFUSED = "AnabranchSwapRefused"
+_FAILS, _OLD = "AnabranchRenewalFails", "AnabranchModelOld"
 
 
 def models(scope: Scope) -> dashboard.Dashboard:
@@ -35,6 +37,7 @@ def models(scope: Scope) -> dashboard.Dashboard:
             ("In use", _in_use()),
             ("Swaps", _swaps()),
             ("Challengers", _challengers()),
+            ("Renewals", _renewals()),
         ],
         component=True,
     )
@@ -125,4 +128,33 @@ def _challengers() -> list[Panel]:
         lines(agreement, SHARE, Query(f"{same} / ({every})", f"{_NAME} {{{{version}}}}"), width=8),
         heat(difference, gap, width=8, unit=COUNT),
         lines(canary, ROWS, Query(arms, f"{_NAME} {{{{arm}}}}"), width=8),
+    ]
+
+
+def _renewals() -> list[Panel]:
+    step = Text(
+        "Renewal: step",
+        "1 for the step that the renewal which runs is at; all are 0 while none runs. A contest "
+        "waits for outcomes and takes days of events; every other step takes minutes to hours.",
+        _FAILS,
+    )
+    verdicts = Text(
+        "Renewals by verdict",
+        "How renewals have ended. Lost and undecided ones are in order: what is in service is as "
+        "good. Failed ones are not: `anabranch renew --status` says at which step, and why.",
+        _FAILS,
+    )
+    age = Text(
+        "Age of models",
+        "Event time since the newest event that the model in service was fitted on. Outcomes take "
+        "their time, so it is never less than `outcomes: delay`.",
+        _OLD,
+    )
+    steps = 'max by (pipeline, step) (anabranch_renewal_step{pipeline=~"$pipeline"})'
+    ended = 'sum by (pipeline, verdict) (anabranch_renewals_total{pipeline=~"$pipeline"})'
+    ages = f"max by (pipeline, component) (anabranch_model_age_seconds{{{_CHOSEN}}})"
+    return [
+        lines(step, COUNT, Query(steps, "{{pipeline}} {{step}}"), width=8),
+        lines(verdicts, COUNT, Query(ended, "{{pipeline}} {{verdict}}"), width=8),
+        lines(age, SECONDS, Query(ages, _NAME), width=8),
     ]
