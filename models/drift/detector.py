@@ -195,7 +195,7 @@ class DriftDetector:
         hour = int(new.hours[0])
         before = self._before if self._before_hour == hour - 1 else np.full(len(left), np.nan)
         changed = np.zeros(len(left), np.bool_)
-        for place in np.flatnonzero(self._numbers & self._ready).tolist():
+        for place in np.flatnonzero(self._numbers & self.ordinary.ready).tolist():
             deviation, value = self._means.deviation[place], left[place]
             if deviation > 0 and np.isfinite(value):
                 usual = self._means.correlation[place] * np.nan_to_num(before[place])
@@ -243,17 +243,17 @@ class DriftDetector:
 
     @property
     def learning(self) -> dict[str, int]:
-        """Series of which nothing is said yet → days that are missing until it can be."""
+        """Series of which nothing is said yet → days until it can be, at the earliest."""
+        days, series = self.reference.days.tolist(), self.reference.series
         return {
-            series.name: READY_DAYS - int(days)
-            for series, days in zip(self.reference.series, self.reference.days, strict=True)
-            if days < READY_DAYS
+            each.name: (READY_DAYS if known < READY_DAYS else REFERENCE_DAYS) - known
+            for each, known, ready in zip(series, days, self.ordinary.ready, strict=True)
+            if not ready
         }
 
     def _learn(self) -> None:
         self.ordinary = Ordinary.of(self.reference, self._alarms)
         self._means = OrdinaryMeans.of(self.reference.counts)
-        self._ready: Bools = self.reference.days >= READY_DAYS
         self._whole: Bools = self.reference.days >= REFERENCE_DAYS
 
     def _take_into_reference(self, new: HourCounts) -> None:

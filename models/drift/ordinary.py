@@ -26,18 +26,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from models.arrays import Floats64, Ints
+from models.arrays import Bools, Floats64, Ints
 from models.drift.binning import MISSING, OUTSIDE, PLACES
 from models.drift.effect_sizes import psi, shares
 from models.drift.hour_counts import SLOTS, HourCounts, slots_of
-from models.drift.reference import Reference
+from models.drift.reference import REFERENCE_DAYS, Reference
 
 WINDOW_HOURS, MOST_WINDOW_HOURS = 24, 168
 WINDOW_ROWS = 1000
 FEWEST_ROWS = 300
 """Of a series in a window: below, nothing is said of it."""
 READY_DAYS = 14
-"""Of fewer days, two weekends among them, nobody knows what an ordinary one is."""
+"""Of fewer days, two weekends among them, nobody knows what an ordinary one is. Where windows
+differ of themselves by more than matters (a temperature that wanders), it takes all 28."""
 LEAST_PSI = 0.05
 """Half of what credit scoring calls some shift: a spread that is a fifth wider has 0.06."""
 LEAST_ODD_SHARE = 0.01
@@ -123,6 +124,8 @@ class Ordinary:
     missing_limit: Floats64
     outside_limit: Floats64
     """(S,) each; infinite for a series whose reference has too few days."""
+    ready: Bools
+    """Which series' reference has enough days, (S,)."""
     false_alarm: float
     """The share of looks at a series that may exceed a limit by chance."""
 
@@ -134,21 +137,24 @@ class Ordinary:
         alpha = alarms_a_week / (_LOOKS_A_WEEK * series * TESTS)
         total = by_slot(counts)
         sizes = [] if not len(counts.hours) else _of_windows(counts, total)
-        ready = reference.days >= READY_DAYS
+        independent = _independent(counts) if sizes else 0.0
 
-        def limit(kind: str, least: float) -> Floats64:
+        def upper(kind: str) -> Floats64:
             if not sizes:
                 return np.full(len(reference.series), np.inf)
             values = np.array([getattr(each, kind) for each in sizes])
-            independent = _independent(counts)
-            high = np.array([_upper(column, independent, alpha) for column in values.T])
+            return np.array([_upper(column, independent, alpha) for column in values.T])
+
+        def limit(high: Floats64, least: float) -> Floats64:
             return np.where(ready, np.maximum(high, least), np.inf)
 
+        high, days = upper("psi"), reference.days
+        ready = (days >= REFERENCE_DAYS) | ((days >= READY_DAYS) & (high <= LEAST_PSI))
         return cls(
             slot_shares(total), total.sum(axis=(0, 2)),
             np.array([each.width for each in reference.series], np.int64),
-            limit("psi", LEAST_PSI), limit("missing", LEAST_ODD_SHARE),
-            limit("outside", LEAST_ODD_SHARE), alpha,
+            limit(high, LEAST_PSI), limit(upper("missing"), LEAST_ODD_SHARE),
+            limit(upper("outside"), LEAST_ODD_SHARE), ready, alpha,
         )  # fmt: skip
 
     def psi_limit_of(self, rows: Ints) -> Floats64:
