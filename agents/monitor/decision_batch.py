@@ -42,6 +42,7 @@ class _Decision(TypedDict):
     weights: Annotated[int, Field(ge=0, le=_MOST_VERSION)]
     policy: str
     missing_because: NotRequired[dict[str, str]]
+    explored: NotRequired[bool]
     propensity: NotRequired[Annotated[float, Field(gt=0, le=1)] | None]
     source: _Place
     event_time: str
@@ -101,8 +102,10 @@ class DecisionBatch:
     """Versions of the weights (N,); 0 for those that the pipeline file fixes."""
     policies: Sequence[str]
     """pipeline@version (N)."""
+    explored: Bools
+    """Taken by chance instead of what the policy says of the score (N,)."""
     propensity: Floats64
-    """Probability with which an event of that kind was decided so (N,): 1 unless explored."""
+    """The probability of the decision, given the score (N,): 1 where nothing is explored."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -199,6 +202,7 @@ class DecisionDecoder:
             models=[self._models(each) for each in said],
             weights=np.array([row["weights"] for _, row, _, _ in rows], np.int64),
             policies=[row["policy"] for _, row, _, _ in rows],
+            explored=np.array([row.get("explored", False) for _, row, _, _ in rows], np.bool_),
             propensity=np.array([row.get("propensity") or 1.0 for _, row, _, _ in rows]),
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ from agents.monitor import LabelledDecisions
 from agents.quality.promises import Promises, outside
 from models.arrays import Bools, Floats64
 from models.quality import Calibration, Figure, estimated_figures, judged_figures
+from models.report.selective_labels import outcome_weights
 from topics.pipeline import Pipeline, Policy
 from topics.records import (
     COMPOSED,
@@ -28,7 +29,7 @@ MOST_SEGMENTS = 20
 """Of each field, the values that most decisions have."""
 _METHOD = (
     "95 % intervals: bootstrap of keys, Poisson frequencies, 200 replicates, percentiles; rows "
-    "count by 1/propensity; estimates: CBPE"
+    "count by 1 / propensity where explored; estimates: CBPE"
 )
 Estimates = Mapping[str, Mapping[str, Interval]]
 """Subject → figure → what was estimated."""
@@ -53,7 +54,7 @@ class WindowJudge:
         estimates: Estimates,
     ) -> QualityFinding:  # fmt: skip
         """The finding on a window whose outcomes are there."""
-        decisions, known = rows.decisions, rows.known
+        decisions, known = rows.decisions, rows.known & (_weights(rows) > 0)
         scored = known & np.isfinite(decisions.scores)
         subjects = [self._subject(window, rows, COMPOSED, decisions.scores, scored, policy)]
         for column, stage in enumerate(decisions.stages):
@@ -102,7 +103,7 @@ class WindowJudge:
             decisions = rows.decisions
             keys = [decisions.keys[row] for row in np.flatnonzero(there).tolist()]
             figures = judged_figures(
-                labels, scores[there], 1 / decisions.propensity[there], keys, policy,
+                labels, scores[there], _weights(rows)[there], keys, policy,
                 _rng(window, name),
             )  # fmt: skip
         models = _models(rows, name, there)
@@ -149,22 +150,27 @@ class WindowJudge:
 
 def calibrations(rows: LabelledDecisions) -> dict[str, Calibration]:
     """Subject → what makes its scores probabilities, by rows whose outcomes are known."""
-    decisions, weights = rows.decisions, 1 / rows.decisions.propensity
+    decisions, weights = rows.decisions, _weights(rows)
     columns = {COMPOSED: decisions.scores} | {
         stage: decisions.signals[:, column] for column, stage in enumerate(decisions.stages)
     }
     fitted = dict[str, Calibration]()
     for name, values in columns.items():
-        there = rows.known & np.isfinite(values)
+        there = rows.known & np.isfinite(values) & (weights > 0)
         calibration = Calibration.fitted(rows.positive[there], values[there], weights[there])
         if calibration is not None:
             fitted[name] = calibration
     return fitted
 
 
+def _weights(rows: LabelledDecisions) -> Floats64:
+    """How many events each of N rows stands for."""
+    return outcome_weights(rows.decisions.explored, rows.decisions.propensity)
+
+
 def _coverage(rows: LabelledDecisions) -> dict[str, DecisionCoverage]:
     counts = dict[str, list[int]]()
-    explored = (rows.decisions.propensity < 1).tolist()
+    explored = rows.decisions.explored.tolist()
     for name, known, is_explored in zip(
         rows.decisions.decided, rows.known.tolist(), explored, strict=True
     ):

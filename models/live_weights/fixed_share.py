@@ -175,8 +175,8 @@ class FixedShare:
         likelihood = np.where(rows.labels[:, None], clipped, 1 - clipped)
         likelihood[~rows.present] = 0.0
         some = rows.present.any(axis=1)
-        counts: Floats64 = rows.signs * np.minimum(rows.row_weights, MOST_ROW_WEIGHT)
-        counts = np.where(some, counts, 0.0)
+        counts = rows.signs.astype(np.float64) * np.minimum(rows.row_weights, MOST_ROW_WEIGHT)
+        counts[~some] = 0.0
         decided = _likelihoods(rows.used, likelihood, rows.present)
         losses = _expert_losses(self._experts.alpha, decided, likelihood, rows.present)
         quanta = np.rint(losses * counts[:, None] / _QUANTUM).astype(np.int64)

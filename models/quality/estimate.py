@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 
 from models.arrays import Bools, Floats64
-from models.quality.intervals import Figure, clusters_of, resampled
+from models.quality.bootstrap import Figure, clusters_of, resampled
 from models.quality.weighted_figures import Judgement
 from topics.pipeline import Policy
 

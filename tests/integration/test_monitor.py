@@ -280,7 +280,8 @@ async def test_figures_are_those_of_scikit_learn_on_the_same_rows_also_after_rev
     # Coordinates are those of the log: the n-th of a partition.
     await publish(broker, topology.events, events)
     await publish(broker, topology.decisions, [
-        (n, decision(of, n, day_of(n), score=float(scores[n]), propensity=float(propensity[n])))
+        (n, decision(of, n, day_of(n), score=float(scores[n]), propensity=float(propensity[n]),
+                     explored=bool(propensity[n] < 1)))
         for n in range(1200)
     ])  # fmt: skip
     wrong = [(n, outcome(n, not labels[n], "system", day_of(n))) for n in range(1200)]

@@ -15,8 +15,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from models.quality.bootstrap import LEAST_KEYS, judged_figures
 from models.quality.estimate import Calibration, estimated_figures
-from models.quality.intervals import LEAST_KEYS, judged_figures
 from models.report.quality import quality
 from topics.pipeline.policy import DecisionCost, Policy
 
