@@ -91,7 +91,7 @@ class LabelledRows:
     labels: Bools
     """(N,)."""
     row_weights: Floats64
-    """1 / propensity (N,); beyond MOST_ROW_WEIGHT a row counts as that many."""
+    """How many events each stands for (N,), such as 1 / propensity; MOST_ROW_WEIGHT at most."""
     decided_ms: Ints
     """When the row was decided (N,), in milliseconds since 1970."""
     known_ms: Ints
@@ -175,7 +175,7 @@ class FixedShare:
         likelihood = np.where(rows.labels[:, None], clipped, 1 - clipped)
         likelihood[~rows.present] = 0.0
         some = rows.present.any(axis=1)
-        counts: Floats64 = rows.signs * np.minimum(rows.row_weights, MOST_ROW_WEIGHT)
+        counts = rows.signs.astype(np.float64) * np.minimum(rows.row_weights, MOST_ROW_WEIGHT)
         counts[~some] = 0.0
         decided = _likelihoods(rows.used, likelihood, rows.present)
         losses = _expert_losses(self._experts.alpha, decided, likelihood, rows.present)

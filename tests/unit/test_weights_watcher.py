@@ -105,7 +105,7 @@ def decided(
         decided_ms=integers * 0 + at_ms, scores=np.nansum(alphas * signals, axis=1),
         signals=signals * nan, alphas=alphas * nan, failed=fails, decided=["approve"] * n,
         models=[()] * n, weights=integers * 0 + weights, policies=["p@1"] * n,
-        propensity=np.ones(n),
+        explored=np.zeros(n, np.bool_), propensity=np.ones(n),
     )  # fmt: skip
 
 
