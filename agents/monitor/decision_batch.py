@@ -203,7 +203,7 @@ class DecisionDecoder:
             weights=np.array([row["weights"] for _, row, _, _ in rows], np.int64),
             policies=[row["policy"] for _, row, _, _ in rows],
             explored=np.array([row.get("explored", False) for _, row, _, _ in rows], np.bool_),
-            propensity=np.array([row.get("propensity", 1.0) for _, row, _, _ in rows]),
+            propensity=np.array([row.get("propensity") or 1.0 for _, row, _, _ in rows]),
         )  # fmt: skip
 
     def _matrix(self, said: Sequence[Mapping[str, _Contribution]], what: str) -> Floats64:

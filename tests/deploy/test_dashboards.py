@@ -279,7 +279,7 @@ def _is_of_kafka(target: Target) -> bool:
 
 
 def _never_happens(target: Target) -> bool:
-    """What the scene has none of: a monitor; marks of refusals, other weights or policy, alerts."""
+    """What the scene has none of: a monitor, refusals, other weights and policy, alerts."""
     if re.search("anabranch_(live_|stage_quarantined)", target.expr):
         return True
     return target.panel["type"] == "annotation" and target.panel["title"] in {

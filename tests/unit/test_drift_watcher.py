@@ -105,6 +105,7 @@ def _hour(
             models=[()] * len(offsets),
             weights=np.ones(len(offsets), np.int64),
             policies=["p"] * len(offsets),
+            explored=np.zeros(len(offsets), np.bool_),
             propensity=np.ones(len(offsets)),
         )
     )
