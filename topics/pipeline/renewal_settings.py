@@ -56,13 +56,6 @@ class Renew(Strict):
             "estimator here and is kept on no version.",
         ),
     ] = None
-    incremental: Annotated[
-        bool,
-        Field(
-            description="Go on from the version in service with the rows since, by `partial_fit`, "
-            "where the estimator has it; the others are trained anew."
-        ),
-    ] = False
     variants: Annotated[
         bool,
         Field(description="Measure variants of the new models, and take the fastest that is "
