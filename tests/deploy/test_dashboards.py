@@ -22,10 +22,12 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client import CollectorRegistry
 
 from agents.broker import ensure_topics
 from agents.commands.audit import AuditMetrics
 from agents.gateway.metrics import GatewayMetrics
+from agents.learning.metrics import LearningMetrics
 from agents.manifests.grafana import Scope, generated
 from agents.process.build_info import BuildInfo
 from agents.renewal.renewal_metrics import RenewalMetrics
@@ -68,8 +70,11 @@ UNITS = {"eps", "rowsps", "suffix: records", "s", "percentunit", "short", "bytes
 def _known() -> set[str]:
     """Every series that workers and audits have, by its metric's name and ending."""
     of_gateway = GatewayMetrics("p", lambda: 0, lambda: True).registry
+    of_weights = CollectorRegistry()
+    LearningMetrics("p", ["a"], of_weights)
     renewals = RenewalMetrics(load_pipeline(find_pipeline("card-fraud")).pipeline).registry
-    registries = [Metrics().registry, AuditMetrics().registry, of_gateway, renewals]
+    of_process = [Metrics().registry, AuditMetrics().registry, of_gateway]
+    registries = [*of_process, renewals, of_weights]
     BuildInfo("", "", "", "").show(registries[0], "p")
     made = [metric.name for registry in registries for metric in registry.collect()]
     endings = ("", "_total", "_bucket", "_count", "_sum", "_info")
@@ -274,7 +279,9 @@ def _is_of_kafka(target: Target) -> bool:
 
 
 def _never_happens(target: Target) -> bool:
-    """Marks of what the scene has none of: refusals, other weights, another policy, alerts."""
+    """What the scene has none of: a monitor, refusals, other weights and policy, alerts."""
+    if re.search("anabranch_(live_|stage_quarantined)", target.expr):
+        return True
     return target.panel["type"] == "annotation" and target.panel["title"] in {
         "Refused", "Weights", "Policy", "Alerts",
     }  # fmt: skip

@@ -2,8 +2,8 @@
 
 `stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
 (ids and keys of N rows); `decision` and `dead_letter` (how source records end), `explanation`,
-`heartbeat`, `outcome`; then what operators and workers tell each other: `control` (versions in
-service, and `rollout`), `reports` and `renewal` (of models). `broker_setup` says how a
+`heartbeat`, `outcome`, `quality`; then what operators and workers tell each other: `control`
+(versions in service, and `rollout`), `reports` and `renewal` (of models). `broker_setup` says how a
 broker keeps each topic, and who may read and write it.
 """
 
@@ -69,6 +69,14 @@ from topics.records.outcome import (
     outcome_schema,
     outcome_strengths,
 )
+from topics.records.quality import (
+    COMPOSED,
+    QUALITY,
+    DecisionCoverage,
+    Interval,
+    QualityFinding,
+    SubjectQuality,
+)
 from topics.records.renewal import (
     STEPS,
     Contest,
@@ -127,6 +135,7 @@ from topics.records.wire import (
 
 __all__ = [
     "ATTEMPT_HEADER",
+    "COMPOSED",
     "CONSUMER",
     "DECISION_HEADER",
     "DECISION_SCHEMA",
@@ -139,6 +148,7 @@ __all__ = [
     "PARTITION",
     "POLICY",
     "PRODUCER",
+    "QUALITY",
     "REQUEST_HEADER",
     "ROLLOUT",
     "SCALER",
@@ -157,6 +167,7 @@ __all__ = [
     "Contribution",
     "ControlState",
     "Decision",
+    "DecisionCoverage",
     "Deployment",
     "Evidence",
     "Failure",
@@ -164,6 +175,7 @@ __all__ = [
     "Floats",
     "Heartbeat",
     "InService",
+    "Interval",
     "Ints",
     "Missing",
     "ModelRef",
@@ -172,10 +184,7 @@ __all__ = [
     "PartitionStatus",
     "PolicyDeployment",
     "Provenance",
-    "RenewalRecord",
-    "RenewalRequest",
-    "RenewalStep",
-    "RenewalTriggered",
+    "QualityFinding", "RenewalRecord", "RenewalRequest", "RenewalStep", "RenewalTriggered",
     "RenewalVerdict",
     "ReportState",
     "RequestRecord",
@@ -186,7 +195,7 @@ __all__ = [
     "StageBatch",
     "State",
     "StatusReport",
-    "StepName",
+    "StepName", "SubjectQuality",
     "Tensor",
     "TimedReport",
     "TopicIds",

@@ -23,6 +23,8 @@ _CHOSEN = 'pipeline=~"$pipeline",component=~"$component"'
 _NAME = "{{pipeline}}/{{component}}"
 _REFUSED = "AnabranchSwapRefused"
 _FAILS, _OLD = "AnabranchRenewalFails", "AnabranchModelOld"
+_QUARANTINED = "AnabranchStageQuarantined"
+_STEPS_FAIL = "AnabranchWeightStepsFail"
 
 
 def models(scope: Scope) -> dashboard.Dashboard:
@@ -38,6 +40,7 @@ def models(scope: Scope) -> dashboard.Dashboard:
             ("Swaps", _swaps()),
             ("Challengers", _challengers()),
             ("Renewals", _renewals()),
+            ("Weights that move", _live()),
         ],
         component=True,
     )
@@ -157,4 +160,35 @@ def _renewals() -> list[Panel]:
         lines(step, COUNT, Query(steps, "{{pipeline}} {{step}}"), width=8),
         lines(verdicts, COUNT, Query(ended, "{{pipeline}} {{verdict}}"), width=8),
         lines(age, SECONDS, Query(ages, _NAME), width=8),
+    ]
+
+
+def _live() -> list[Panel]:
+    learned = Text(
+        "Learned weights",
+        "What the monitor has learned from outcomes, stage by stage. In shadow this is what "
+        "weights would be; hold it against the weights in use before it is made active.",
+        _STEPS_FAIL,
+    )
+    losses = Text(
+        "Log loss of weights",
+        "Mean over known outcomes, in nats: of the weights that decided, of those that were "
+        "learned by then, of the trained ones. Learned above trained for days: leave it off.",
+        _STEPS_FAIL,
+    )
+    taken = Text(
+        "Quarantined stages",
+        "1 for a stage that fails, or says the same of every event: it weighs nothing where "
+        "quarantine is active. 1 for days: its component has to be mended.",
+        _QUARANTINED,
+    )
+    chosen = 'pipeline=~"$pipeline"'
+    weight = f'max by (pipeline, stage) (anabranch_live_weight{{{chosen},of="learned"}})'
+    loss = f"max by (pipeline, of) (anabranch_live_log_loss{{{chosen}}})"
+    stages = f"max by (pipeline, stage) (anabranch_stage_quarantined{{{chosen}}})"
+    name = "{{pipeline}} {{stage}}"
+    return [
+        lines(learned, SHARE, Query(weight, name), width=8, stacked=True),
+        lines(losses, COUNT, Query(loss, "{{pipeline}} {{of}}"), width=8),
+        lines(taken, COUNT, Query(stages, name), width=8),
     ]

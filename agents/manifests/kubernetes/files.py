@@ -17,6 +17,7 @@ from agents.manifests.kubernetes import (
     access,
     audit,
     gateway,
+    monitor,
     monitoring,
     scaling,
     surroundings,
@@ -110,6 +111,8 @@ def _workloads(source: Source, cluster: Cluster) -> Iterable[tuple[str, list[Man
         yield "audit.yaml", [audit.audit(pipeline, cluster)]
     if cluster.gateway:
         yield "gateway.yaml", [*gateway.gateway(pipeline, cluster)]
+    if cluster.monitor:
+        yield "monitor.yaml", [monitor.monitor(pipeline, cluster)]
     if pipeline.renew.is_by_itself:
         yield "trainer.yaml", [trainer.trainer(pipeline, cluster)]
     if source.rules is not None:

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from topics.errors import AnabranchError
-from topics.pipeline import EXPLAINER, TRAINER, WEIGH, Pipeline, Topology, workers
+from topics.pipeline import EXPLAINER, MONITOR, TRAINER, WEIGH, Pipeline, Topology, workers
 
 Manifest = dict[str, Any]
 DnsName = Annotated[
@@ -40,7 +40,7 @@ _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 METRICS_PORT = 9464
 KAFKA_PORT = 9093
 AUDIT, TRAIN, GATEWAY = "audit", "train", "gateway"
-_TAKEN = (AUDIT, TRAIN, GATEWAY, TRAINER)
+_TAKEN = (AUDIT, TRAIN, GATEWAY, TRAINER, MONITOR)
 """What runs beside the components; a component of such a name would have the same pods."""
 
 
@@ -109,6 +109,8 @@ class Cluster(BaseModel):
     training_data: TrainingData | None = None
     audit: bool = True
     """Whether an audit runs beside the workers."""
+    monitor: bool = False
+    """Whether a monitor runs beside the workers."""
     gateway: bool = False
     """Whether gateways run beside the workers."""
     gateway_host: (
