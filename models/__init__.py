@@ -5,7 +5,7 @@
     features/ onnx/ registry/                 what serving needs
     data/ schema/ training/ report/           from a data file to registered models
     variants/ simulators/                     smaller or faster models; streams to start with
-    explain/                                  why a score is what it is
+    explain/ quality/                         why a score is what it is; how good scores were
 
 `agents` may import all of it. It imports `topics`.
 """
