@@ -5,6 +5,7 @@
     process/ control/ service/ renewal/   a process of workers; versions in service, renewed
     monitor/ quality/                what decisions come to, by outcomes: watched beside the workers
     broker/ audit/ status/ publish/ gateway/   beside the workers: reading and writing topics
+    monitor/ quality/ drift/ learning/   what decisions come to; weights that follow
     rollout/ explanations/ trace/ evidence/ replay/   another pipeline; why, how, proven, again
     demo/ capacity/ manifests/ contract/ commands/   what people call, files for others
 

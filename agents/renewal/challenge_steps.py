@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from agents.broker import ensure_shadow_topic
 from agents.control import ControlTopic
-from agents.renewal.errors import OtherChallenger
+from agents.renewal.errors import NothingDecided, OtherChallenger
 from agents.renewal.renewal_ledger import Renewal
 from agents.renewal.step_result import RenewalContext, StepResult, name_of
 from agents.replay.errors import GateRefused
@@ -57,10 +57,9 @@ async def gate_evidence(
     weights: int | None = None,
 ) -> Evidence:  # fmt: skip
     """What the gate was passed by, on the last days of events. Raises GateRefused."""
-    clock_ms = await context.clock.now_ms() or 0
-    since_ms = clock_ms - duration_ms(context.renew.gate_over)
-    # Up to the end: what of it is not decided yet is none of the figures.
-    ranges = await context.clock.range_ms(since_ms, clock_ms)
+    ranges, since_ms = await context.clock.last_decided(duration_ms(context.renew.gate_over))
+    if not ranges:
+        raise NothingDecided(context.pipeline.name)
     alteration = Alteration(models=dict(models), weights=weights)
     what_if = WhatIf(
         context.settings, context.file, context.registry, context.tail, state, alteration

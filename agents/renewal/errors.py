@@ -4,6 +4,7 @@ RenewalError
 ├── NothingRenewable    the pipeline has nothing that is trained here
 ├── NothingInService    a component has no version that a new one could challenge
 ├── NoMaturedEvents     no event has an outcome yet
+├── NothingDecided      no event is decided that a gate could be tried on
 ├── OtherChallenger     somebody else's challenger runs
 ├── DatasetChanged      the data set is another than the one that the log names
 ├── NothingToStop       no renewal runs
@@ -49,6 +50,13 @@ class NoMaturedEvents(RenewalError):
             f"no event of {pipeline} has an outcome: they take {delay} of event time (outcomes: "
             "delay), and stand on its outcomes topic"
         )
+
+
+class NothingDecided(RenewalError):
+    """No event is decided that a gate could be tried on."""
+
+    def __init__(self, pipeline: str) -> None:
+        super().__init__(f"no event of {pipeline} is decided: start its workers, and try again")
 
 
 class OtherChallenger(RenewalError):

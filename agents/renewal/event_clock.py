@@ -17,6 +17,7 @@ from agents.replay.recorded_range import SourceRange
 from agents.workers import TailReader
 from topics.events import EventDecoder
 from topics.pipeline import Pipeline, Topology, duration_ms
+from topics.records import decided_offset
 
 _NEWEST = 15
 """Events of a partition whose median is its time."""
@@ -52,6 +53,37 @@ class EventClock:
             if stop > max(first, begin):
                 ranges.append(SourceRange(partition, max(first, begin), stop))
         return ranges
+
+    async def last_decided(self, length_ms: int) -> tuple[list[SourceRange], int]:
+        """The source offsets of the last decided events, and the event time that they begin at.
+
+        Of each partition they reach back *length_ms* from the newest event that is decided; what is
+        behind it is in flight.
+        """
+        ends, newest = dict[int, int](), list[int]()
+        for partition in range(self._topology.partitions):
+            decided = await self._tail.last_read(
+                self._topology.decisions, partition, decided_offset
+            )
+            if not decided:
+                continue
+            ends[partition] = max(decided) + 1
+            newest += await self._event_times(partition, ends[partition])
+        if not newest:
+            return [], 0
+        since_ms = max(newest) - length_ms
+        ranges = []
+        for partition, end in ends.items():
+            begin = await self._offset_at(partition, since_ms, end)
+            if begin < end:
+                ranges.append(SourceRange(partition, begin, end))
+        return ranges, since_ms
+
+    async def _event_times(self, partition: int, end: int) -> list[int]:
+        """The median event time of the last events before offset *end*, in ms; none of none."""
+        topic = self._topology.events
+        times = self._times(await self._tail.between(topic, partition, end - _NEWEST, end))
+        return [int(np.median(times))] if times else []
 
     async def _offset_at(self, partition: int, time_ms: int, end: int) -> int:
         def reaches(record: ConsumerRecord) -> bool | None:

@@ -30,7 +30,7 @@ class NamedVersions(Registry):
 
     def add(
         self, pipeline: str, component: str, onnx: bytes, card: ModelCard,
-        probe: Probe | None = None,
+        probe: Probe | None = None, *, reference: bytes | None = None,
     ) -> ModelVersion:  # fmt: skip
         """The version of that model that this renewal has, or a new one."""
         note = self._note(card.note)
@@ -40,11 +40,12 @@ class NamedVersions(Registry):
             if (known.digest, known.card.note) == (digest, note):
                 return known
         named = card.model_copy(update={"note": note})
-        return super().add(pipeline, component, onnx, named, probe)
+        return super().add(pipeline, component, onnx, named, probe, reference=reference)
 
     def add_weights(
-        self, pipeline: str, card: WeightsCard, background: Background | None = None
-    ) -> WeightsVersion:
+        self, pipeline: str, card: WeightsCard, background: Background | None = None, *,
+        reference: bytes | None = None,
+    ) -> WeightsVersion:  # fmt: skip
         """Those weights of this renewal, or new ones."""
         note = self._note(card.note)
         for version in reversed(self.weights_versions(pipeline)[-_LOOKED_AT:]):
@@ -53,7 +54,8 @@ class NamedVersions(Registry):
                 card.values, card.models, note,
             ):  # fmt: skip
                 return known
-        return super().add_weights(pipeline, card.model_copy(update={"note": note}), background)
+        named = card.model_copy(update={"note": note})
+        return super().add_weights(pipeline, named, background, reference=reference)
 
     def _newest(self, pipeline: str, component: str) -> list[int]:
         return [*reversed(self.versions(pipeline, component)[-_LOOKED_AT:])]

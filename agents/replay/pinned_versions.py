@@ -107,7 +107,8 @@ class PinnedVersions:
         learned = self._registry.weights(file.pipeline.name, version)
         if provenance is not None and provenance.weights not in (None, learned.digest):
             raise PinGone(f"{learned.name} ({provenance.weights})", str(self._registry.root))
-        return Weights(learned.card.values, version, {}, learned.digest)
+        card = learned.card
+        return Weights(card.values, version, {}, learned.digest, card.quarantined)
 
     def _policy(self, file: PipelineFile, name: str, provenance: Provenance | None) -> Policy:
         own = file.pipeline.policy

@@ -22,7 +22,7 @@ from models.onnx.weighed_models import (
     learned_for,
     other_models,
 )
-from models.registry import Registry, RegistryError, WeightsOutOfDate
+from models.registry import Registry, RegistryError, WeightsOutOfDate, WeightsVersion
 from topics.pipeline import ComponentSpec, Pipeline
 from topics.records import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
 
@@ -187,16 +187,25 @@ def models_not_learned_for(
 
 
 def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = None) -> Weights:
-    """The pipeline's weights: those of the file, or learned ones, the newest by default.
+    """The pipeline's weights: those of the file, or learned ones, the newest trained by default.
 
     Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
     """
     if (fixed := pipeline.weighting.fixed_weights) is not None:
         return Weights(fixed, 0)
-    learned = registry.weights(pipeline.name, version)
+    learned = registry.weights(pipeline.name, version) if version else _trained(pipeline, registry)
     if set(learned.card.values) != set(pipeline.weighting.inputs):
         raise WeightsOutOfDate(
             pipeline.name, sorted(learned.card.values), pipeline.weighting.inputs
         )
     models = learned_for(registry, pipeline.name, learned.card.models)
-    return Weights(learned.card.values, learned.version, models, learned.digest)
+    card = learned.card
+    return Weights(card.values, learned.version, models, learned.digest, card.quarantined)
+
+
+def _trained(pipeline: Pipeline, registry: Registry) -> WeightsVersion:
+    """The newest weights that were trained; a monitor promotes what it makes of them."""
+    numbers = reversed(registry.weights_versions(pipeline.name))
+    versions = (registry.weights(pipeline.name, number) for number in numbers)
+    trained = next((each for each in versions if each.card.origin == "training"), None)
+    return registry.weights(pipeline.name) if trained is None else trained

@@ -22,9 +22,9 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from models.learned_weights import CLIP
 from models.quality import EDGES
 from models.report.intervals import wilson as share_interval
+from models.weighting import CLIP
 
 Labels = NDArray[np.bool_]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -31,6 +31,7 @@ from models.report.quality import quality, ranking
 from models.report.training_report import ComponentReport, LabelDelay, TrainingReport
 from models.training.composition import Composition, compose
 from models.training.data import TrainingData, first_rows, with_holdout, with_windows
+from models.training.drift_references import component_references, score_reference
 from models.training.engines import Engine, InProcess, Task, one_thread
 from models.training.first_fits import (
     Clock,
@@ -130,14 +131,18 @@ def train(
         )
         for name, onnx in zip(refits, models, strict=True)
     }
+    held_out = plan.blocks.held_out
+    references = component_references(pipeline, served, held_out, refitted)
     for name, model in refitted.items():
-        versions[name] = registry.add(pipeline.name, name, *model)
+        versions[name] = registry.add(pipeline.name, name, *model, reference=references[name])
     digests = {name: version.digest for name, version in versions.items()}
     digests |= _files(pipeline, folder)
     weights, weights_version = _weights_card(composition, digests), None
     if weights is not None:
-        background = served.background(plan.blocks.held_out)
-        weights_version = registry.add_weights(pipeline.name, weights, background).version
+        weights_version = registry.add_weights(
+            pipeline.name, weights, served.background(held_out),
+            reference=score_reference(pipeline, served, held_out, composition.weights),
+        ).version  # fmt: skip
     return TrainingReport(
         pipeline=pipeline.name,
         rows=data.rows,

@@ -24,14 +24,17 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client import CollectorRegistry
 
 from agents.broker import ensure_topics
 from agents.commands.audit import AuditMetrics
 from agents.gateway.metrics import GatewayMetrics
+from agents.learning.metrics import LearningMetrics
 from agents.manifests.grafana import Scope, generated
 from agents.monitor.metrics import MonitorMetrics
 from agents.process.build_info import BuildInfo
 from agents.quality.metrics import QualityMetrics
+from agents.renewal.renewal_metrics import RenewalMetrics
 from agents.workers.metrics import Metrics
 from deploy.grafana.queries import FOLDER, Target, dashboards, filled, over_time, targets
 from models.registry.registry import Registry
@@ -54,6 +57,7 @@ from tests.integration.harness import (
     records_of,
     renamed,
     simulated,
+    with_section,
 )
 from tests.integration.test_cli import anabranch
 from tests.integration.test_monitor import DAY_MS, START_MS, decision, outcome
@@ -76,7 +80,11 @@ def _known() -> set[str]:
     of_gateway = GatewayMetrics("p", lambda: 0, lambda: True).registry
     of_monitor = MonitorMetrics("p").registry
     QualityMetrics(of_monitor, "p")
-    registries = [Metrics().registry, AuditMetrics().registry, of_gateway, of_monitor]
+    of_weights = CollectorRegistry()
+    LearningMetrics("p", ["a"], of_weights)
+    renewals = RenewalMetrics(load_pipeline(find_pipeline("card-fraud")).pipeline).registry
+    of_process = [Metrics().registry, AuditMetrics().registry, of_gateway]
+    registries = [*of_process, renewals, of_weights, of_monitor]
     BuildInfo("", "", "", "").show(registries[0], "p")
     made = [metric.name for registry in registries for metric in registry.collect()]
     endings = ("", "_total", "_bucket", "_count", "_sum", "_info")
@@ -179,6 +187,7 @@ def watched(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
     trained = Trained(home, file_of, Registry(home / "registry"))
     trained = explaining(trained, when=["decline", "review"], share_of_others=0.1)
     trained = exploring(trained, **{"of": ["decline", "review"], "as": "approve", "share": 0.3})
+    trained = with_section(trained, "renew", {"on": ["schedule"]})
     file = str(trained.file.path)
     first = [word for name in EVERYTHING if name != "weigh" for word in ("--component", name)]
     with ExitStack() as stack:
@@ -198,6 +207,9 @@ def watched(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
         (port,) = free_ports(1)
         asked = ["gateway", file, "--port", str(port)]
         gateway = stack.enter_context(monitored(trained, broker, directory / "gateway.log", *asked))
+        trainer = stack.enter_context(
+            monitored(trained, broker, directory / "renew.log", "renew", file)
+        )
         node = stack.enter_context(node_exporter(directory / "node.log"))
         judged = _judged_by_the_hour(trained, directory / "judged")
         asyncio.run(_decided(judged, broker, 0, 2.2))
@@ -205,6 +217,7 @@ def watched(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
             monitored(judged, broker, directory / "monitor.log", "monitor", str(judged.file.path))
         )
         jobs = {
+            "anabranch-trainer": [trainer],
             "anabranch": workers, "anabranch-audit": [audit], "anabranch-gateway": [gateway],
             "anabranch-monitor": [monitor], "node": [node],
         }  # fmt: skip
@@ -307,7 +320,9 @@ def _is_of_kafka(target: Target) -> bool:
 
 
 def _never_happens(target: Target) -> bool:
-    """Marks of what the scene has none of: refusals, other weights, another policy, alerts."""
+    """What the scene has none of: a monitor, refusals, other weights and policy, alerts."""
+    if re.search("anabranch_(live_|stage_quarantined)", target.expr):
+        return True
     return target.panel["type"] == "annotation" and target.panel["title"] in {
         "Refused", "Weights", "Policy", "Alerts",
     }  # fmt: skip

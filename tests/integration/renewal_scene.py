@@ -9,14 +9,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 import orjson
-import yaml
 
 from agents.broker import ensure_outcomes_topic
 from agents.control.control_topic import ControlTopic
@@ -24,9 +22,15 @@ from agents.publish import publisher as publishing
 from agents.renewal.renewal_ledger import RenewalLedger
 from agents.renewal.renewal_log import RenewalLog
 from models.simulators import SIMULATORS
-from tests.integration.harness import PATIENCE_S, Trained, publish, publish_raw, renamed
+from tests.integration.harness import (
+    PATIENCE_S,
+    Trained,
+    publish,
+    publish_raw,
+    renamed,
+    with_section,
+)
 from topics.kafka.batches import Record
-from topics.pipeline.file import load_pipeline
 from topics.pipeline.topology import Topology
 from topics.records import ControlState
 from topics.records.outcome import outcome_fields, outcome_of
@@ -44,12 +48,8 @@ def renewing(trained: Trained, home: Path, partitions: int = 4, **renew: object)
     Outcomes take an hour instead of seven days: with these a test's events would be no week's. What
     is fraud now changes more decisions than the default gate lets pass.
     """
-    own = renamed(trained, home, partitions)
-    content = yaml.safe_load(own.file.path.read_text())
-    content["outcomes"] = {"delay": "1h"}
-    content["renew"] = {"components": [FOREST], "gate": "dead <= 0", **renew}
-    own.file.path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return replace(own, file=load_pipeline(own.file.path))
+    own = with_section(renamed(trained, home, partitions), "outcomes", {"delay": "1h"})
+    return with_section(own, "renew", {"components": [FOREST], "gate": "dead <= 0", **renew})
 
 
 def is_fraud(event: Mapping[str, Any]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 
+import pytest
+
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.renewal_settings import Renew
 from topics.pipeline.schema import Pipeline
@@ -184,3 +186,16 @@ def test_the_monitor_reads_decisions_and_outcomes_and_writes_what_it_finds_alone
         f"card-fraud.{name}"
         for name in ("events", "decisions", "outcomes", "control", "monitor", "monitor.state")
     }
+
+
+@pytest.mark.parametrize("live", ["learning", "quarantine"])
+def test_a_monitor_that_puts_weights_into_service_may_write_what_is_in_service(live: str) -> None:
+    pipeline = load_pipeline(find_pipeline("card-fraud")).pipeline
+    weighting = pipeline.weighting.model_copy(
+        update={live: getattr(pipeline.weighting, live).model_copy(update={"mode": "active"})}
+    )
+    rights = acls(pipeline.model_copy(update={"weighting": weighting}))
+    assert {
+        (acl.operation, acl.resource) for acl in rights
+        if (acl.principal, acl.name) == ("card-fraud.monitor", "card-fraud.control")
+    } == {("read", "topic"), ("write", "topic"), ("write", "transactional-id")}  # fmt: skip

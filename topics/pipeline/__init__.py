@@ -7,7 +7,7 @@ feature and an event are), `component_kinds`, `policy`, and `file` (a text becom
 read). `topology` names the topics, `retention` says how long they keep what is on them, `readers`
 says which workers there are and what they read. `edits` changes a file as its author would.
 `explain_settings`, `explanation_groups`, `reason_texts` and `text_template` are what explanations
-go by, `renewal_settings` what renewals do.
+go by, `learning_settings` how weights move by themselves, `renewal_settings` what renewals do.
 """
 
 from topics.pipeline.checks import Finding, Location
@@ -40,6 +40,7 @@ from topics.pipeline.file import (
     load_policy,
     pipeline_of,
 )
+from topics.pipeline.learning_settings import Learning, Quarantine
 from topics.pipeline.policy import DecisionCost, Explore, Policy, Tolerances
 from topics.pipeline.readers import (
     KEYED,
@@ -71,12 +72,12 @@ __all__ = [
     "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "MONITOR", "NEVER_MISSING", "OUTCOME",
     "OUTCOMES", "OUTCOME_KNOWN_AT", "OUTCOME_SOURCE", "TRAINER", "WEIGH", "ColumnValue",
     "ComponentSpec", "DataMapping", "DecisionCost", "EventField", "EventSchema", "Explain",
-    "Explore", "Feature", "FieldType", "FieldValue", "Finding", "Location", "ModelSpec",
+    "Explore", "Feature", "FieldType", "FieldValue", "Finding", "Learning", "Location", "ModelSpec",
     "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError", "PipelineNotFound", "Policy",
-    "Reader", "ReasonTexts", "Renew", "Scalar", "Strict", "Template", "Tolerances", "Topology",
-    "Transform", "Value", "duration_ms", "event_fields", "explained_groups", "find_pipeline",
-    "fused_members", "in_generations", "in_order", "inputs_of", "instant", "is_recorded",
-    "kind_of", "lane_of", "load_pipeline", "load_policy", "outcomes_kept_ms", "pipeline_of",
-    "reach_ms", "renewable", "rewrite", "scalar", "texts_of", "threshold_text", "with_parameters",
-    "with_thresholds", "worker_name", "workers",
+    "Quarantine", "Reader", "ReasonTexts", "Renew", "Scalar", "Strict", "Template", "Tolerances",
+    "Topology", "Transform", "Value", "duration_ms", "event_fields", "explained_groups",
+    "find_pipeline", "fused_members", "in_generations", "in_order", "inputs_of", "instant",
+    "is_recorded", "kind_of", "lane_of", "load_pipeline", "load_policy", "outcomes_kept_ms",
+    "pipeline_of", "reach_ms", "renewable", "rewrite", "scalar", "texts_of", "threshold_text",
+    "with_parameters", "with_thresholds", "worker_name", "workers",
 ]  # fmt: skip

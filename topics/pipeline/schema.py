@@ -14,6 +14,7 @@ from topics.pipeline.component_kinds import KINDS, KindName, kind_of, listed
 from topics.pipeline.event_schema import DataMapping, EventSchema, Outcomes, Retention
 from topics.pipeline.explain_settings import Explain
 from topics.pipeline.fields import EVENTS, OUTCOMES, Feature, Instant, Name, Scalar, Strict
+from topics.pipeline.learning_settings import Learning, Quarantine
 from topics.pipeline.policy import Policy, Tolerances
 from topics.pipeline.quality_settings import Quality
 from topics.pipeline.renewal_settings import Renew
@@ -238,6 +239,8 @@ class Weighting(Strict):
             "scaled up, or the row is a dead letter."
         ),
     ] = "renormalise"
+    learning: Learning = Learning()
+    quarantine: Quarantine = Quarantine()
     max_in_flight: Annotated[int, Field(ge=1)] = 50_000
     """Rows that a join holds per partition before it pauses the faster inputs."""
     max_in_flight_bytes: Annotated[
@@ -274,6 +277,17 @@ class Weighting(Strict):
         total = sum(weights.values())
         if abs(total - 1) > 1e-9:
             raise ValueError(f"weights must sum to 1, these sum to {total:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_that_are_fixed_do_not_move(self) -> Self:
+        if self.fixed_weights is not None:
+            for name, live in (("learning", self.learning), ("quarantine", self.quarantine)):
+                if live.mode == "active":
+                    raise ValueError(
+                        f"{name}: mode: active changes weights, which are fixed here: say weights: "
+                        f"learned, or {name}: {{mode: shadow}}"
+                    )
         return self
 
     @model_validator(mode="after")

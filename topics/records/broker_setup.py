@@ -238,6 +238,10 @@ def _monitor(pipeline: Pipeline) -> Iterator[Acl]:
     read = (topology.events, topology.decisions, topology.outcomes, topology.control)
     yield from _may(who, "read", *read, topology.monitor_state)
     yield from _may(who, "write", *topology.of_monitor)
+    live = (pipeline.weighting.learning.mode, pipeline.weighting.quarantine.mode)
+    if "active" in live:  # it puts versions of the weights into service, as an operator does
+        yield Acl(who, "write", "transactional-id", topology.control)
+        yield from _may(who, "write", topology.control)
 
 
 def _may(principal: str, operation: Operation, *topics: str) -> list[Acl]:

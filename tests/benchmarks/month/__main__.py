@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -25,7 +26,6 @@ from rich.table import Table
 from agents.broker import ensure_outcomes_topic, ensure_topics, wait_for_broker
 from agents.cli import COMMANDS
 from agents.commands import labelled_events
-from agents.commands.terminal import configure_logging
 from agents.components import open_component
 from models.registry import Registry
 from models.training.train import train
@@ -169,12 +169,12 @@ def main() -> int:
     parser.add_argument("--change-day", type=int, default=10)
     parser.add_argument("--customers", type=int, default=500)
     parser.add_argument("--seconds-a-day", type=float, default=15.0)
-    parser.add_argument("--kill-every", type=float, default=60.0, help="seconds, on average")
+    parser.add_argument("--kill-every", type=float, default=120.0, help="seconds, on average")
     parser.add_argument("--detection-days", type=float, default=3.0)
     parser.add_argument("--alarms", type=int, default=4, help="of drift, in a calm month")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    configure_logging(verbose=False)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it says each try to connect
     home = options.output.resolve()
     home.mkdir(parents=True)
     with broker.running(home / "kafka") as kafka:

@@ -18,7 +18,7 @@ from topics.records import outcome_fields, outcome_of
 from topics.settings import BrokerSettings
 
 _CHUNK = 50
-_AHEAD = 2000
+_AHEAD = 500
 """Events without a decision: more wait, so that event time is not ahead of what is decided."""
 _LOOK_S = 0.05
 
