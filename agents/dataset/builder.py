@@ -11,12 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel
 
 from agents.broker import LogReader, topic_names
 from agents.dataset.errors import DatasetNotWritable
-from agents.dataset.outcome_store import EventNames, OutcomeStore
+from agents.dataset.outcome_store import OutcomeStore
 from agents.dataset.served_rows import ServedRows
 from agents.dataset.time_order import TimeOrder
 from agents.replay.recorded_range import PartitionRecord, SourceRange, recorded_ranges
@@ -24,9 +23,8 @@ from agents.replay.topic_records import topic_records
 from agents.workers import TailReader
 from models.data import SERVED_BY
 from topics.errors import MissingExtra
-from topics.events import EventDecoder
-from topics.pipeline import OUTCOME, Pipeline, Topology
-from topics.records import outcome_schema
+from topics.events import OutcomeDecoder
+from topics.pipeline import Pipeline, Topology
 from topics.settings import BrokerSettings
 
 _GROUP_ROWS = 64 * 1024
@@ -53,6 +51,12 @@ class DatasetSummary(BaseModel):
     """Events left out because they are none."""
     undecided: int
     foreign: int
+    no_outcomes: int
+    """Records on the topic of outcomes that are none."""
+    explored: int
+    """Rows whose decision was explored."""
+    explorable: int
+    """Rows that exploration applies to, those explored among them."""
     decisions: Mapping[str, int]
     offsets: Mapping[int, tuple[int, int]]
     """Partition → its events, [first, behind the last)."""
@@ -65,13 +69,22 @@ def check_place(path: Path) -> None:
     """
     if path.suffix.lower() != ".parquet":
         raise DatasetNotWritable(path, "its name must end in .parquet")
+    _check_writable(path, path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise what would keep files from being written in *folder*; raises as `check_place`."""
+    _check_writable(folder, folder)
+
+
+def _check_writable(path: Path, folder: Path) -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as exc:
         raise MissingExtra(f"writing {path}", "data") from exc
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
             pass
     except OSError as exc:
         raise DatasetNotWritable(path, exc.strerror or str(exc)) from exc
@@ -87,6 +100,7 @@ class DatasetBuilder:
         self._settings, self._pipeline, self._tail = settings, pipeline, tail
         self._topology = Topology.of(pipeline)
         self._progress = progress or {}
+        self._no_outcomes = 0
 
     async def build(
         self, ranges: Sequence[SourceRange], path: Path, *, mature_before_ms: int | None = None,
@@ -116,14 +130,14 @@ class DatasetBuilder:
             labelled=counts.rows - unlabelled_rows, positives=counts.positives,
             unlabelled=counts.unlabelled, immature=counts.immature, invalid=counts.invalid,
             undecided=counts.undecided, foreign=counts.foreign,
+            no_outcomes=self._no_outcomes, explored=counts.explored, explorable=counts.explorable,
             decisions=dict(sorted(counts.decisions.items())),
             offsets={of.partition: (of.start, of.end) for of in ranges},
         )  # fmt: skip
 
     async def _read_outcomes(self, outcomes: OutcomeStore) -> None:
         """All outcomes that there are: they come as late as they like."""
-        schema, topic = outcome_schema(self._pipeline), self._topology.outcomes
-        decoder = EventDecoder(schema)
+        topic, decoder = self._topology.outcomes, OutcomeDecoder(self._pipeline)
         if topic not in await topic_names(self._settings, [topic]):
             return
         starts = {
@@ -134,12 +148,9 @@ class DatasetBuilder:
             async for part in topic_records(
                 reader, topic, starts, progress=self._progress.get(topic)
             ):
-                decoded = decoder.decode(part.records)
-                about = EventNames(decoded.columns[schema.id], decoded.columns[schema.key])
-                times = [part.records[row].timestamp for row in decoded.valid.tolist()]
-                await asyncio.to_thread(
-                    outcomes.add, about, decoded.columns[OUTCOME], np.array(times, np.int64)
-                )
+                decoded = decoder.decode(part.records, part.partition)
+                self._no_outcomes += len(part.records) - len(decoded)
+                await asyncio.to_thread(outcomes.add, decoded)
 
     async def _write(self, ranges: Sequence[SourceRange], rows: ServedRows, path: Path) -> None:
         total = sum(of.end - of.start for of in ranges)

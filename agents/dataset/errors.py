@@ -1,8 +1,11 @@
-"""Why a data set is not written.
+"""Why a data set is not written, or a topic not exported.
 
 AnabranchError
 ├── DatasetExists       a file would be overwritten
-└── DatasetNotWritable  the place for it cannot be written to
+├── DatasetNotWritable  the place for it cannot be written to
+├── NotATopic           the pipeline has no such topic
+├── ExportRunning       another export writes to the folder
+└── OtherExport         the folder holds something else
 """
 
 from __future__ import annotations
@@ -24,3 +27,27 @@ class DatasetNotWritable(AnabranchError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} is not written: {why}")
+
+
+class NotATopic(AnabranchError):
+    """The pipeline has no such topic."""
+
+    def __init__(self, topic: str, pipeline: str) -> None:
+        super().__init__(
+            f"{topic} is no topic of {pipeline}, whose file says how its records are read; "
+            f"`anabranch topics {pipeline}` lists them"
+        )
+
+
+class ExportRunning(AnabranchError):
+    """Another export writes to the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"another export writes to {folder}: wait for it, or take another folder")
+
+
+class OtherExport(AnabranchError):
+    """What the folder holds is not the beginning of this export."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(f"{folder} is no export to go on with: {why}; take another folder")

@@ -8,24 +8,26 @@ was not there is null: also the label of an event whose outcome is not known.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from agents.dataset.arrow_columns import arrow_field, arrow_times, arrow_type, time_type
 from agents.dataset.outcome_store import EventNames, OutcomeStore
 from agents.join import StageRows
 from agents.replay.recorded_range import RecordedBlock
 from models.arrays import Bools, Ints
 from models.features import FeatureVector
 from topics.events import EventDecoder
-from topics.pipeline import OUTCOME, ComponentSpec, EventField, Pipeline, duration_ms
+from topics.pipeline import OUTCOME, ComponentSpec, Pipeline, duration_ms
 from topics.records import Decision, error_of_letter
 
 PARTITION, OFFSET, PUBLISHED = "source_partition", "source_offset", "published_at"
 OUTCOME_AT, DEAD_LETTER = "outcome_published_at", "dead_letter"
+_DAY_MS = 86_400_000
+KNOWN_AT, SAID_BY = "outcome_known_at", "outcome_source"
 
 Table = Any
 """A pyarrow.Table: pyarrow has no types."""
@@ -48,6 +50,8 @@ class RowCounts:
     """Rows without a decision: in flight, dead letters, or decided when they were redriven."""
     foreign: int = 0
     """Records among the decisions that are none of the pipeline's."""
+    explored: int = 0
+    explorable: int = 0
     decisions: Counter[str] = field(default_factory=Counter)
 
 
@@ -88,15 +92,18 @@ class ServedRows:
         columns: dict[str, Any] = {
             PARTITION: pa.array(np.full(len(rows), block.partition), pa.int32()),
             OFFSET: pa.array(block.offsets[rows]),
-            PUBLISHED: _times([block.events[row].timestamp for row in rows.tolist()]),
+            PUBLISHED: arrow_times([block.events[row].timestamp for row in rows.tolist()]),
         }
         for name, of in schema.fields.items():
-            columns[name] = _field(decoded.columns[name][kept], of)
+            columns[name] = arrow_field(decoded.columns[name][kept], of)
         for spec in self._pipeline.components:
             columns |= _stage(spec, block.stage_rows(spec.name), rows)
         columns |= self._endings(block, rows)
         columns[OUTCOME] = pa.array(outcomes.positive, mask=~outcomes.known)
-        columns[OUTCOME_AT] = _times(outcomes.published_ms, ~outcomes.known)
+        columns[OUTCOME_AT] = arrow_times(outcomes.published_ms, ~outcomes.known)
+        columns[KNOWN_AT] = arrow_times(outcomes.known_ms, ~outcomes.known)
+        sources = [source or None for source in outcomes.sources.tolist()]
+        columns[SAID_BY] = pa.array(sources, pa.string()).dictionary_encode()
         counts.rows += len(rows)
         counts.positives += int((outcomes.known & outcomes.positive).sum())
         return pa.table(columns, schema=self.schema)
@@ -115,13 +122,19 @@ class ServedRows:
             decisions.append(decided)
         letters = [block.dead_letters.get(offset) for offset in block.offsets[rows].tolist()]
         self.counts.undecided += decisions.count(None)
-        self.counts.decisions.update(each.decision for each in decisions if each is not None)
+        there = [each for each in decisions if each is not None]
+        self.counts.decisions.update(each.decision for each in there)
+        self.counts.explored += sum(each.explored for each in there)
+        self.counts.explorable += sum(each.propensity < 1 for each in there)
 
         def said(name: str) -> list[Any]:
             return [None if each is None else getattr(each, name) for each in decisions]
 
         return {
             "decision": pa.array(said("decision"), pa.string()).dictionary_encode(),
+            "explored": pa.array(said("explored"), pa.bool_()),
+            "instead_of": pa.array(said("instead_of"), pa.string()).dictionary_encode(),
+            "propensity": pa.array(said("propensity"), pa.float64()),
             "score": pa.array(said("score"), pa.float64()),
             "degraded": pa.array(said("degraded"), pa.bool_()),
             "early": pa.array(said("early"), pa.bool_()),
@@ -130,7 +143,7 @@ class ServedRows:
             "policy": pa.array(said("policy"), pa.string()).dictionary_encode(),
             "decided_at": pa.array(
                 [None if at is None else datetime.fromisoformat(at) for at in said("decided_at")],
-                _time_type(),
+                time_type(),
             ),
             DEAD_LETTER: pa.array(
                 [None if letter is None else error_of_letter(letter.headers) for letter in letters],
@@ -143,8 +156,8 @@ class ServedRows:
         import pyarrow as pa
 
         names = pa.dictionary(pa.int32(), pa.string())
-        fields = [(PARTITION, pa.int32()), (OFFSET, pa.int64()), (PUBLISHED, _time_type())]
-        fields += [(name, _type(of)) for name, of in self._pipeline.event.fields.items()]
+        fields = [(PARTITION, pa.int32()), (OFFSET, pa.int64()), (PUBLISHED, time_type())]
+        fields += [(name, arrow_type(of)) for name, of in self._pipeline.event.fields.items()]
         for spec in self._pipeline.components:
             fields += [(f"{spec.name}.{column}", pa.float32()) for column in _features(spec)]
             if spec.import_path is not None:
@@ -152,17 +165,23 @@ class ServedRows:
             if _has_signal(spec):
                 fields += [(f"signal.{spec.name}", pa.float32()), (f"model.{spec.name}", names)]
         fields += [
-            ("decision", names), ("score", pa.float64()), ("degraded", pa.bool_()),
+            ("decision", names), ("explored", pa.bool_()), ("instead_of", names),
+            ("propensity", pa.float64()), ("score", pa.float64()), ("degraded", pa.bool_()),
             ("early", pa.bool_()), ("clipped", pa.bool_()), ("weights", pa.int64()),
-            ("policy", names), ("decided_at", _time_type()), (DEAD_LETTER, names),
-            (OUTCOME, pa.bool_()), (OUTCOME_AT, _time_type()),
+            ("policy", names), ("decided_at", time_type()), (DEAD_LETTER, names),
+            (OUTCOME, pa.bool_()), (OUTCOME_AT, time_type()), (KNOWN_AT, time_type()),
+            (SAID_BY, names),
         ]  # fmt: skip
         return pa.schema(fields)
 
 
-def maturity_ms(pipeline: Pipeline, now_ms: int) -> int:
-    """Events before that time have an outcome by now, where they ever get one."""
-    return now_ms - duration_ms(pipeline.outcomes.delay)
+def maturity_ms(pipeline: Pipeline, now_ms: int, days: float | None = None) -> int:
+    """Events before that time have an outcome by now, where they ever get one.
+
+    That is by the pipeline file's `outcomes: delay`, or by so many *days*.
+    """
+    delay_ms = duration_ms(pipeline.outcomes.delay) if days is None else int(days * _DAY_MS)
+    return now_ms - delay_ms
 
 
 def _features(spec: ComponentSpec) -> list[str]:
@@ -200,45 +219,3 @@ def _stage(spec: ComponentSpec, stage: StageRows, rows: Ints) -> dict[str, Any]:
             pa.array(run_of.astype(np.int32), mask=absent), pa.array(models, pa.string())
         )
     return columns
-
-
-def _type(of: EventField) -> Any:
-    import pyarrow as pa
-
-    return {
-        "string": pa.string(), "integer": pa.int64(), "number": pa.float64(),
-        "boolean": pa.bool_(), "timestamp": _time_type(), "vector": pa.list_(pa.float64()),
-    }[of.type]  # fmt: skip
-
-
-def _field(values: Any, of: EventField) -> Any:
-    """An event field (N,) as `models.component.Batch` has it; missing values become null."""
-    import pyarrow as pa
-
-    if of.type == "vector":
-        return pa.array(
-            [None if np.isnan(row).all() else row.tolist() for row in values], _type(of)
-        )
-    if of.type == "string":
-        return pa.array([text if text or not of.optional else None for text in values], pa.string())
-    missing = np.isnan(values) if values.dtype.kind == "f" else None
-    if of.type == "number":
-        return pa.array(values, mask=missing)
-    if missing is not None:  # optional ones are floats
-        values = np.where(missing, 0, values)
-    if of.type == "timestamp":
-        return _times(values, missing)
-    return pa.array(values.astype(np.bool_ if of.type == "boolean" else np.int64), mask=missing)
-
-
-def _time_type() -> Any:
-    import pyarrow as pa
-
-    return pa.timestamp("ms", tz="UTC")
-
-
-def _times(times_ms: Sequence[int] | Ints, missing: Bools | None = None) -> Any:
-    """Milliseconds since 1970 as times."""
-    import pyarrow as pa
-
-    return pa.array(np.asarray(times_ms, np.int64), mask=missing).cast(_time_type())

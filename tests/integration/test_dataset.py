@@ -14,12 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from agents.broker import ensure_outcomes_topic
+from agents.commands import labelled_events
 from agents.publish import publisher as publishing
 from models.features import FeatureVector
 from models.simulators import SIMULATORS
 from tests.integration.harness import (
     Trained,
     decisions_of,
+    exploring,
     pipeline_running,
     publish,
     publish_raw,
@@ -88,16 +90,20 @@ async def test_rows_are_what_was_published_served_and_came_true(
     trained: Trained, tmp_path: Path, broker: BrokerSettings
 ) -> None:
     own, path = renamed(trained, tmp_path), tmp_path / "all.parquet"
+    own = exploring(own, **{"of": ["approve"], "as": "review", "share": 0.1})
     decisions = await served(own, broker)
     said = await written(own, broker, path)
     labels = came_true()
     assert (said["rows"], said["invalid"], said["undecided"]) == (EVENTS, 1, 0)
     assert said["labelled"] == len(labels) == EVENTS - said["unlabelled"]
     assert said["positives"] == sum(labels.values())
+    assert abs(said["explored"] - 0.1 * said["explorable"]) < 0.02 * said["explorable"]
     rows = pq.read_table(path).to_pylist()
     check_decided(rows, decisions)
     check_windows(rows, own)
+    check_served_windows(rows, own, path)
     await check_trains(own, path, said["labelled"])
+    await check_trains_from_topics(own, broker, said["labelled"])
     await check_overwrites_nothing(own, broker, path)
     await written(own, broker, path, "--labelled", "--force")
     labelled = {row["transaction_id"]: row["outcome"] for row in pq.read_table(path).to_pylist()}
@@ -118,6 +124,9 @@ def check_decided(rows: list[dict[str, Any]], decisions: dict[str, Any]) -> None
         assert row["terminal_id"] == each.event["terminal_id"]
         assert row["outcome"] is labels.get(name)
         assert (row["decision"], row["score"]) == (decision["decision"], decision["score"])
+        assert row["propensity"] == decision.get("propensity", 1.0)
+        assert row["explored"] is decision.get("explored", False)
+        assert row["instead_of"] == decision.get("instead_of")
         source = decision["source"]
         assert (row["source_partition"], row["source_offset"]) == (
             source["partition"], source["offset"],
@@ -153,6 +162,29 @@ async def check_trains(own: Trained, path: Path, rows: int) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == rows
+
+
+async def check_trains_from_topics(own: Trained, broker: BrokerSettings, rows: int) -> None:
+    """The same rows; and the windows are those that were served, of all events."""
+    done = await asyncio.to_thread(
+        anabranch, own, "train", str(own.file.path), "--from-topics", "--component", "risk-linear",
+        "--json", broker=broker.broker,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == rows
+    assert f"{rows:,} events with an outcome from the topics" in done.stderr.replace("\n", " ")
+    assert not [*own.home.glob(".served-*")]
+
+
+def check_served_windows(rows: list[dict[str, Any]], own: Trained, path: Path) -> None:
+    """Training has the numbers of the file, for the rows with an outcome, in their order."""
+    data = labelled_events.from_file(own.pipeline, str(path))
+    labelled = [row for row in rows if row["outcome"] is not None]
+    assert data.columns["transaction_id"].tolist() == [row["transaction_id"] for row in labelled]
+    for component, columns in data.windowed.items():
+        for name, values in columns.items():
+            assert values.tolist() == [row[f"{component}.{name}"] for row in labelled]
+    assert set(data.windowed) == {"features", "terminals"}
 
 
 async def check_overwrites_nothing(own: Trained, broker: BrokerSettings, path: Path) -> None:

@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.dataset.outcome_store import EventNames, OutcomeStore
 from agents.dataset.time_order import TimeOrder
 
 TIMES = st.lists(st.integers(0, 200), max_size=60)
@@ -80,21 +78,3 @@ async def test_a_partition_that_is_ahead_waits_for_the_others() -> None:
     async for _ in TimeOrder("at", sources).tables():
         if reads.count(1) < 6:
             assert reads.count(0) == 1, "one block of the partition ahead is held, no more"
-
-
-def test_the_last_outcome_of_an_event_counts_and_one_of_another_key_does_not(
-    tmp_path: Any,
-) -> None:
-    def names(*pairs: tuple[object, object]) -> EventNames:
-        ids, keys = zip(*pairs, strict=True)
-        return EventNames(np.array(ids, object), np.array(keys, object))
-
-    with OutcomeStore.in_folder(tmp_path) as store:
-        said = np.array([True, False, True])
-        store.add(names(("a", "k"), ("b", "k"), ("c", "k")), said, np.array([1, 2, 3]))
-        store.add(names(("a", "k")), np.array([False]), np.array([9]))
-        found = store.of(names(("c", "k"), ("a", "k"), ("c", "other"), ("d", "k"), ("c", "k")))
-    assert found.known.tolist() == [True, True, False, False, True]
-    assert found.positive[found.known].tolist() == [True, False, True]
-    assert found.published_ms[found.known].tolist() == [3, 9, 3]
-    assert not [*tmp_path.iterdir()]
