@@ -45,6 +45,14 @@ def dataset(
     labelled: Annotated[
         bool, typer.Option("--labelled", help="Only events whose outcome is known.")
     ] = False,
+    backfill: Annotated[
+        bool,
+        typer.Option(
+            "--backfill",
+            help="Compute features anew, from the events, as the pipeline file has them now: for "
+            "features that were not served yet.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
@@ -59,6 +67,9 @@ def dataset(
     than `outcomes: delay` are left out, for theirs cannot have come yet.
     The file is a training set, too: `anabranch train PIPELINE --data FILE.parquet` takes the events
     and `outcome` of it, and passes over those whose outcome is not known.
+
+    A feature that the file has and that was not served yet is computed with --backfill: extractors
+    run over the events again, from as far back as windows reach, so nothing in it is from later.
 
     Examples:
       anabranch dataset card-fraud -o card-fraud.parquet
@@ -75,8 +86,9 @@ def dataset(
     own = pipeline_file(pipeline).pipeline
     before_ms = None if immature else maturity_ms(own, int(time.time() * 1000), matured)
     summary = written_dataset(
-        own, broker, output, start, end, mature_before_ms=before_ms, labelled=labelled
-    )
+        own, broker, output, start, end, mature_before_ms=before_ms, labelled=labelled,
+        backfill=backfill,
+    )  # fmt: skip
     if as_json:
         print_json(summary.model_dump_json())
     else:
@@ -86,6 +98,7 @@ def dataset(
 def written_dataset(
     own: Pipeline, broker: str | None, output: Path, start: list[str] | None,
     end: list[str] | None, *, mature_before_ms: int | None, labelled: bool,
+    backfill: bool = False,
 ) -> DatasetSummary:  # fmt: skip
     """Write a data set of *own* topics, with progress bars on stderr."""
     from agents.broker import check_topics, needed_broker, wait_for_broker
@@ -109,8 +122,9 @@ def written_dataset(
                     topic: bar_of(bars, topic) for topic in (topology.outcomes, topology.events)
                 }
                 return await DatasetBuilder(settings, own, tail, progress).build(
-                    ranges, output, mature_before_ms=mature_before_ms, labelled_only=labelled
-                )
+                    ranges, output, mature_before_ms=mature_before_ms, labelled_only=labelled,
+                    backfill=backfill,
+                )  # fmt: skip
         finally:
             await tail.stop()
 
@@ -131,6 +145,7 @@ def print_summary(summary: DatasetSummary) -> None:
         (summary.immature, "left out: too young for an outcome (--immature takes them in)"),
         (summary.invalid, "left out: no valid event"),
         (summary.explored, f"explored, of {summary.explorable:,} that exploration applies to"),
+        (summary.not_backfilled, "without backfilled features: their windows reach back too far"),
         (summary.no_outcomes, "records among the outcomes that are none"),
         (summary.foreign, "records among the decisions that are none of this pipeline"),
     ):

@@ -59,6 +59,10 @@ def train(
     start: FromOption = None,
     end: ToOption = None,
     matured: MaturedOption = None,
+    backfill: Annotated[
+        bool,
+        typer.Option("--backfill", help="Compute the features of --from-topics from the events."),
+    ] = False,
     component: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Fit only this component (may be given several times)."),
@@ -142,7 +146,11 @@ def train(
     from topics.settings import HomeSettings
 
     check_engine(engine, address)
-    check_source(data, from_topics=from_topics, only_for_topics=(start, end, matured, broker))
+    check_source(
+        data,
+        from_topics=from_topics,
+        only_for_topics=(start, end, matured, broker, backfill or None),
+    )
     file = pipeline_file(pipeline)
     settings = HomeSettings()
     registry = Registry(settings.registry)
@@ -159,7 +167,11 @@ def train(
         if from_topics:
             settings.home.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(TemporaryDirectory(prefix=".served-", dir=settings.home))
-            data = str(served_rows(file.pipeline, broker, Path(folder), start, end, matured))
+            data = str(
+                served_rows(
+                    file.pipeline, broker, Path(folder), start, end, matured, backfill=backfill
+                )
+            )
         report = train_pipeline(
             file, registry, data=data, rows=rows, seed=seed, only=component,
             engine=engine, address=address, holdout=holdout,
@@ -189,12 +201,14 @@ def check_source(data: str | None, *, from_topics: bool, only_for_topics: Sequen
     if from_topics and data is not None:
         raise typer.BadParameter("--from-topics and --data are two sources: give one of them")
     if not from_topics and any(option not in (None, []) for option in only_for_topics):
-        raise typer.BadParameter("--since, --to, --matured and --broker go with --from-topics")
+        raise typer.BadParameter(
+            "--since, --to, --matured, --backfill and --broker go with --from-topics"
+        )
 
 
 def served_rows(
     pipeline: Pipeline, broker: str | None, folder: Path, start: list[str] | None,
-    end: list[str] | None, matured: float | None,
+    end: list[str] | None, matured: float | None, *, backfill: bool = False,
 ) -> Path:  # fmt: skip
     """The labelled events of a range as a file in *folder*; what it holds is said on stderr."""
     from agents.commands.dataset import written_dataset
@@ -204,8 +218,9 @@ def served_rows(
     check_place(path)
     before_ms = maturity_ms(pipeline, int(time.time() * 1000), matured)
     summary = written_dataset(
-        pipeline, broker, path, start, end, mature_before_ms=before_ms, labelled=True
-    )
+        pipeline, broker, path, start, end, mature_before_ms=before_ms, labelled=True,
+        backfill=backfill,
+    )  # fmt: skip
     _say(
         f"{summary.rows:,} events with an outcome from the topics, {summary.positives:,} of them "
         f"true, {summary.explored:,} explored; without one {summary.unlabelled:,}, too young "

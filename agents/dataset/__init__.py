@@ -2,7 +2,8 @@
 
 `served_rows` makes rows of what `agents.replay` reads side by side, `outcome_store` has the
 outcomes by event, `time_order` puts partitions together, and `builder` writes them to Parquet.
-Features are those that decided, so no row knows of anything that came later, but for its label.
+Features are those that decided, so no row knows of anything that came later, but for its label;
+`backfill` computes those that were not served.
 `topic_export` writes a whole topic as it comes, by the `record_columns` of what stands on it.
 """
 

@@ -3,6 +3,7 @@
 AnabranchError
 ├── DatasetExists       a file would be overwritten
 ├── DatasetNotWritable  the place for it cannot be written to
+├── OtherFeatures       a component has written other features than the file has
 ├── NotATopic           the pipeline has no such topic
 ├── ExportRunning       another export writes to the folder
 └── OtherExport         the folder holds something else
@@ -27,6 +28,17 @@ class DatasetNotWritable(AnabranchError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} is not written: {why}")
+
+
+class OtherFeatures(AnabranchError):
+    """A component has written another number of features than the pipeline file has."""
+
+    def __init__(self, component: str, written: int, stated: int) -> None:
+        super().__init__(
+            f"{component} has written {written} features, and the pipeline file has {stated}: "
+            "--backfill computes those of the file from the events, or give the file that served. "
+            "Windows by another key than the events' are not backfilled"
+        )
 
 
 class NotATopic(AnabranchError):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-from aiokafka.structs import ConsumerRecord
 
 from agents.dataset.arrow_columns import arrow_field, arrow_times, arrow_type, time_type
 from topics.errors import WireError
@@ -24,8 +23,9 @@ HEADERS, RAW, WHY = "record_headers", "raw", "undecoded_because"
 
 Table = Any
 """A pyarrow.Table: pyarrow has no types."""
-RecordReader = Callable[[Sequence[ConsumerRecord]], Table]
-"""Makes rows of N records, in their order: N of them, but for stage batches."""
+RecordReader = Callable[[Sequence[Any], int], Table]
+"""Makes rows of N records of a partition, in their order: N of them, but for stage batches. Records
+have offset, timestamp, key, value and headers."""
 
 
 def reader_of(pipeline: Pipeline, topic: str) -> RecordReader | None:
@@ -48,7 +48,7 @@ def _fields_of(schema: EventSchema) -> RecordReader:
     """Reads events, or outcomes: their fields by name."""
     decoder = EventDecoder(schema)
 
-    def read(records: Sequence[ConsumerRecord]) -> Table:
+    def read(records: Sequence[Any], partition: int) -> Table:
         import pyarrow as pa
 
         decoded = decoder.decode(records)
@@ -62,12 +62,12 @@ def _fields_of(schema: EventSchema) -> RecordReader:
             for name, of in schema.fields.items()
         }
         why = {failure.row: f"{failure.error}: {failure.reason}" for failure in decoded.failures}
-        return _table(records, fields, why)
+        return _table(records, partition, fields, why)
 
     return read
 
 
-def read_decisions(records: Sequence[ConsumerRecord]) -> Table:
+def read_decisions(records: Sequence[Any], partition: int) -> Table:
     """The fields of decision records; contributions by stage."""
     import pyarrow as pa
 
@@ -105,10 +105,10 @@ def read_decisions(records: Sequence[ConsumerRecord]) -> Table:
         name: pa.array([value(row, name) for row in range(len(records))], of)
         for name, of in types.items()
     }
-    return _table(records, columns, why)
+    return _table(records, partition, columns, why)
 
 
-def read_json(records: Sequence[ConsumerRecord]) -> Table:
+def read_json(records: Sequence[Any], partition: int) -> Table:
     """Values that are JSON, as text."""
     import pyarrow as pa
 
@@ -121,10 +121,10 @@ def read_json(records: Sequence[ConsumerRecord]) -> Table:
         except ValueError as exc:
             texts.append(None)
             why[row] = f"no JSON: {exc}"
-    return _table(records, {"json": pa.array(texts, pa.string())}, why)
+    return _table(records, partition, {"json": pa.array(texts, pa.string())}, why)
 
 
-def read_batches(records: Sequence[ConsumerRecord]) -> Table:
+def read_batches(records: Sequence[Any], partition: int) -> Table:
     """Stage batches, a row for each source row of them; heartbeats have none."""
     import pyarrow as pa
 
@@ -154,7 +154,7 @@ def read_batches(records: Sequence[ConsumerRecord]) -> Table:
     named = {
         name: pa.array(column, of) for name, column, of in zip(_NAMES, columns, types, strict=True)
     }
-    return _table([records[at] for at in of_rows], named, why)
+    return _table([records[at] for at in of_rows], partition, named, why)
 
 
 _NAMES = (
@@ -191,14 +191,14 @@ def _rows(batch: StageBatch) -> list[tuple[Any, ...]]:
 
 
 def _table(
-    records: Sequence[ConsumerRecord], columns: Mapping[str, Any], why: Mapping[int, str]
+    records: Sequence[Any], partition: int, columns: Mapping[str, Any], why: Mapping[int, str]
 ) -> Table:
     """*columns* (N,) beside the coordinates of N *records*; *why* says which are kept raw."""
     import pyarrow as pa
 
     n = range(len(records))
     own = {
-        PARTITION: pa.array([record.partition for record in records], pa.int32()),
+        PARTITION: pa.array(np.full(len(records), partition), pa.int32()),
         OFFSET: pa.array([record.offset for record in records], pa.int64()),
         TIME: arrow_times([record.timestamp for record in records]),
         KEY: pa.array([record.key for record in records], pa.binary()),

@@ -8,6 +8,7 @@ was not there is null: also the label of an event whose outcome is not known.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from agents.dataset.arrow_columns import arrow_field, arrow_times, arrow_type, time_type
+from agents.dataset.backfill import BackfilledFeatures
+from agents.dataset.errors import OtherFeatures
 from agents.dataset.outcome_store import EventNames, OutcomeStore
 from agents.join import StageRows
 from agents.replay.recorded_range import RecordedBlock
@@ -50,6 +53,7 @@ class RowCounts:
     """Rows without a decision: in flight, dead letters, or decided when they were redriven."""
     foreign: int = 0
     """Records among the decisions that are none of the pipeline's."""
+    not_backfilled: int = 0
     explored: int = 0
     explorable: int = 0
     decisions: Counter[str] = field(default_factory=Counter)
@@ -68,8 +72,14 @@ class ServedRows:
         self.counts = RowCounts()
         self.schema = self._schema()
 
-    def table(self, block: RecordedBlock) -> Table:
-        """The rows of *block*."""
+    def table(
+        self, block: RecordedBlock, backfilled: Mapping[str, BackfilledFeatures] | None = None
+    ) -> Table:
+        """The rows of *block*; features of some components are *backfilled*.
+
+        Raises OtherFeatures where a component wrote another number of features than the pipeline
+        file has now.
+        """
         import pyarrow as pa
 
         decoded, counts = self._decoder.decode(block.events), self.counts
@@ -97,7 +107,10 @@ class ServedRows:
         for name, of in schema.fields.items():
             columns[name] = arrow_field(decoded.columns[name][kept], of)
         for spec in self._pipeline.components:
-            columns |= _stage(spec, block.stage_rows(spec.name), rows)
+            features = (backfilled or {}).get(spec.name)
+            columns |= _stage(spec, block.stage_rows(spec.name), rows, features)
+            if features is not None:
+                counts.not_backfilled += int((~features.present[rows]).sum())
         columns |= self._endings(block, rows)
         columns[OUTCOME] = pa.array(outcomes.positive, mask=~outcomes.known)
         columns[OUTCOME_AT] = arrow_times(outcomes.published_ms, ~outcomes.known)
@@ -192,20 +205,26 @@ def _has_signal(spec: ComponentSpec) -> bool:
     return spec.model is not None or spec.import_path is not None
 
 
-def _stage(spec: ComponentSpec, stage: StageRows, rows: Ints) -> dict[str, Any]:
-    """What a component said of the events at *rows*."""
+def _stage(
+    spec: ComponentSpec, stage: StageRows, rows: Ints, backfilled: BackfilledFeatures | None
+) -> dict[str, Any]:
+    """What a component said of the events at *rows*; its features may be *backfilled*."""
     import pyarrow as pa
 
     absent: Bools = ~stage.present[rows]
     columns: dict[str, Any] = {}
-    output = stage.output[rows]
-    for place, name in enumerate(_features(spec)):
+    output, lacking, names = stage.output[rows], absent, _features(spec)
+    if backfilled is not None:
+        output, lacking = backfilled.values[rows], ~backfilled.present[rows]
+    elif names and stage.present.any() and output.shape[1] != len(names):
+        raise OtherFeatures(spec.name, output.shape[1], len(names))
+    for place, name in enumerate(names):
         values = (
-            output[:, place].astype(np.float32)
-            if place < output.shape[1]
-            else np.zeros(len(rows), np.float32)
+            np.zeros(len(rows), np.float32)
+            if lacking.all()
+            else output[:, place].astype(np.float32)
         )
-        columns[f"{spec.name}.{name}"] = pa.array(values, mask=absent)
+        columns[f"{spec.name}.{name}"] = pa.array(values, mask=lacking)
     if spec.import_path is not None:
         listed = [None if gone else row for gone, row in zip(absent, output.tolist(), strict=True)]
         columns[f"{spec.name}.output"] = pa.array(listed, pa.list_(pa.float32()))

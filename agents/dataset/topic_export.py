@@ -25,7 +25,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agents.broker import LogReader
@@ -85,7 +85,7 @@ class _Counts:
 class _Chunk:
     """Records of a partition that are to be written next."""
 
-    records: list[ConsumerRecord] = field(default_factory=list)
+    records: list[Any] = field(default_factory=list)
     nbytes: int = 0
 
 
@@ -204,7 +204,7 @@ class TopicExport:
 
     # -- writing
 
-    def _take(self, chunk: _Chunk, records: Sequence[ConsumerRecord]) -> None:
+    def _take(self, chunk: _Chunk, records: Sequence[Any]) -> None:
         chunk.records += records
         chunk.nbytes += sum(
             len(record.value or b"") + len(record.key or b"") + 200 for record in records
@@ -222,7 +222,7 @@ class TopicExport:
         if records:
             await asyncio.to_thread(self._commit, partition, records)
 
-    def _commit(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+    def _commit(self, partition: int, records: Sequence[Any]) -> None:
         """Write a chunk, then say so, then put its files in their places."""
         files = dict(self._files(partition, records))
         last = records[-1]
@@ -242,17 +242,15 @@ class TopicExport:
         self._publish(known)
         self._counts.records += len(records)
 
-    def _files(
-        self, partition: int, records: Sequence[ConsumerRecord]
-    ) -> Iterator[tuple[str, str]]:
+    def _files(self, partition: int, records: Sequence[Any]) -> Iterator[tuple[str, str]]:
         """Write the records of each hour; the name of the file, and its place."""
         import pyarrow.parquet as pq
 
-        by_hour = defaultdict[str, list[ConsumerRecord]](list)
+        by_hour = defaultdict[str, list[Any]](list)
         for record in records:
             by_hour[_hour(record.timestamp)].append(record)
         for hour, own in by_hour.items():
-            table = self._read(own)
+            table = self._read(own, partition)
             if not len(table):  # heartbeats alone
                 continue
             name = f"p{partition:04}-{own[0].offset:020}-{own[-1].offset:020}.parquet"

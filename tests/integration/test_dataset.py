@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from agents.broker import ensure_outcomes_topic
 from agents.commands import labelled_events
@@ -108,6 +109,7 @@ async def test_rows_are_what_was_published_served_and_came_true(
     await written(own, broker, path, "--labelled", "--force")
     labelled = {row["transaction_id"]: row["outcome"] for row in pq.read_table(path).to_pylist()}
     assert labelled == labels
+    await check_backfill(own, broker, tmp_path, rows)
     await check_maturity(own, broker, tmp_path)
 
 
@@ -194,6 +196,43 @@ async def check_overwrites_nothing(own: Trained, broker: BrokerSettings, path: P
     assert (again.returncode, again.stderr) == (
         1, f"error: {path} exists: name another file, or overwrite it with --force\n",
     )  # fmt: skip
+
+
+async def check_backfill(
+    own: Trained, broker: BrokerSettings, home: Path, served_rows: list[dict[str, Any]]
+) -> None:
+    """What was served comes out again, and a window that was not is what is counted here."""
+    text = own.file.path.read_text()
+    content = yaml.safe_load(text)
+    features = content["components"][0]["features"]
+    features.insert(0, {"name": "customer_max", "apply": "max", "of": "amount", "over": ["2d"]})
+    own.file.path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path, asked = home / "backfilled.parquet", ("dataset", str(own.file.path), "-o")
+    refused = await asyncio.to_thread(anabranch, own, *asked, str(path), broker=broker.broker)
+    assert refused.returncode == 1
+    assert "features has written 9 features, and the pipeline file has 10" in refused.stderr
+    half = [f"{partition}/{offset}" for partition, offset in enumerate([700, 700, 700, 700])]
+    since = [word for edge in half for word in ("--from", edge)]
+    said = await written(own, broker, path, "--backfill", *since)
+    rows = {row["transaction_id"]: row for row in pq.read_table(path).to_pylist()}
+    assert (said["rows"], said["not_backfilled"]) == (len(rows), 0)
+    assert 1000 < len(rows) < EVENTS
+    before = {row["transaction_id"]: row for row in served_rows}
+    own_names = [name for name in served_rows[0] if name.startswith("features.")]
+    past: dict[object, list[tuple[np.datetime64, float]]] = {}
+    for each in LABELLED:  # in order of time
+        event: dict[str, Any] = dict(each.event)
+        at = np.datetime64(event["occurred_at"].removesuffix("Z"))
+        amounts = past.setdefault(event["customer_id"], [])
+        amounts.append((at, event["amount"]))
+        row = rows.get(event["transaction_id"])
+        if row is None:
+            continue
+        largest = max(amount for when, amount in amounts if at - np.timedelta64(2, "D") < when)
+        assert row["features.customer_max_2d"] == np.float32(largest)
+        for name in own_names:
+            assert row[name] == before[event["transaction_id"]][name]
+    own.file.path.write_text(text)
 
 
 async def check_maturity(own: Trained, broker: BrokerSettings, home: Path) -> None:

@@ -31,9 +31,10 @@ START_MS = 1_769_864_400_000
 
 @dataclass(frozen=True)
 class Stored:
-    """A record as a consumer sees it."""
+    """A record as a log reader sees it, which knows of no partition."""
 
-    partition: int
+    of: int
+    """Its partition."""
     offset: int
     timestamp: int = START_MS
     value: bytes | None = b"{}"
@@ -113,7 +114,7 @@ def rows_in(folder: Path) -> list[dict[str, Any]]:
 def check_whole(log: Log, folder: Path) -> None:
     """Every record is there once, in the folder of its hour, as it was."""
     rows = rows_in(folder)
-    every = {(each.partition, each.offset): each for of in log.stored.values() for each in of}
+    every = {(each.of, each.offset): each for of in log.stored.values() for each in of}
     places = Counter((row["record_partition"], row["record_offset"]) for row in rows)
     assert places == dict.fromkeys(every, 1)
     for row in rows:
@@ -221,13 +222,13 @@ def test_events_are_fields_and_what_is_none_is_raw() -> None:
     read = reader_of(PIPELINE, TOPIC)
     assert read is not None
     good = Stored(0, 1, value=b'{"id": "a", "at": "2026-01-01T00:00:00Z"}', key=b"k")
-    table = read(cast("Any", [Stored(0, 0, value=b"\xff"), good]))
+    table = read([Stored(0, 0, value=b"\xff"), good], 0)
     bad, event = table.to_pylist()
     assert (event["id"], event["record_key"], event["raw"]) == ("a", b"k", None)
     assert f"{event['at']:%Y-%m-%d}" == "2026-01-01"
     assert (bad["id"], bad["raw"]) == (None, b"\xff")
     assert bad["undecoded_because"]
-    none = read(cast("Any", [Stored(0, 0, value=None)]))
+    none = read([Stored(0, 0, value=None)], 0)
     assert none.schema == table.schema, "also where no event is one"
 
 
@@ -235,7 +236,7 @@ def test_decisions_are_their_fields() -> None:
     joined = joined_of({"a": stage("a", [0.5]), "b": stage("b", [None])})
     (made,) = records_of(joined)
     rows = read_decisions(
-        cast("Any", [Stored(2, 7, value=made.value), Stored(2, 8, value=b'{"decision": "x"}')])
+        [Stored(2, 7, value=made.value), Stored(2, 8, value=b'{"decision": "x"}')], 2
     ).to_pylist()
     assert (rows[0]["decision"], rows[0]["score"], rows[0]["missing"]) == ("decline", 0.5, ["b"])
     assert dict(rows[0]["contributions"])["a"]["signal"] == 0.5
@@ -253,7 +254,7 @@ def test_stage_batches_are_their_rows_and_heartbeats_none() -> None:
         Stored(0, 6, value=b"nonsense"),
         Stored(0, 7, value=value, headers=headers),
     ]
-    rows = read_batches(cast("Any", records)).to_pylist()
+    rows = read_batches(records, 0).to_pylist()
     assert [(row["record_offset"], row["source_offset"]) for row in rows] == [
         (5, 3), (5, 4), (6, None), (7, 3), (7, 4),
     ]  # fmt: skip
