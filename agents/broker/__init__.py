@@ -15,6 +15,7 @@ from agents.broker.pipeline_topics import (
     check_topics,
     ensure_monitor_topics,
     ensure_outcomes_topic,
+    ensure_renewals_topic,
     ensure_requests_topic,
     ensure_shadow_topic,
     ensure_topics,
@@ -29,9 +30,9 @@ from agents.broker.source_progress import SourceCommits
 from agents.broker.topic_settings import days, retention_findings, topic_settings
 
 __all__ = [
-    "MOST_EMPTY_FETCHES", "FetchResult", "LogReader", "RecordBatch", "SourceCommits",
-    "Unreadable", "broker_settings", "check_topics", "days", "end_offsets",
-    "ensure_monitor_topics", "ensure_outcomes_topic", "ensure_requests_topic",
+    "MOST_EMPTY_FETCHES", "FetchResult", "LogReader", "RecordBatch", "SourceCommits", "Unreadable",
+    "broker_settings", "check_topics", "days", "end_offsets", "ensure_monitor_topics",
+    "ensure_outcomes_topic", "ensure_renewals_topic", "ensure_requests_topic",
     "ensure_shadow_topic", "ensure_topics", "follower", "grant", "group_lag", "needed_broker",
     "offsets_consumer", "partition_counts", "read_to_end", "retention_findings",
     "started_embedded", "topic_ids", "topic_names", "topic_partitions", "topic_settings",

@@ -82,6 +82,11 @@ async def ensure_requests_topic(settings: BrokerSettings, topology: Topology) ->
     await _ensure_topic(settings, topology, topology.requests)
 
 
+async def ensure_renewals_topic(settings: BrokerSettings, topology: Topology) -> None:
+    """Make the topic of renewals unless it exists: trainers alone use it."""
+    await _ensure_topic(settings, topology, topology.renewals)
+
+
 async def ensure_monitor_topics(settings: BrokerSettings, topology: Topology) -> None:
     """Make the topics that a monitor writes unless they exist: monitors alone need them."""
     for topic in topology.of_monitor:

@@ -20,7 +20,7 @@ from agents.commands.options import (
     open_registry,
     pipeline_file,
 )
-from agents.commands.terminal import print_json, stderr
+from agents.commands.terminal import print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from agents.monitor import Finding
@@ -108,5 +108,15 @@ async def _monitor(
 
 
 def _show(findings: list[Finding]) -> None:
-    """A table for people."""
-    stderr.print(f"{len(findings)} findings")
+    from agents.commands.monitor_view import quality_tables
+    from topics.records import QUALITY, QualityFinding
+
+    quality = [
+        QualityFinding.model_validate_json(each.value) for each in findings if each.kind == QUALITY
+    ]
+    if not quality:
+        stdout.print(
+            "No window is over yet: figures come once an event is later than quality: window."
+        )
+    for table in quality_tables(quality):
+        stdout.print(table)

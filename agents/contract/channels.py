@@ -271,6 +271,21 @@ def _operations(topology: Topology) -> Iterator[Channel]:
                  has_schema=False),),
         internal=True,
     )  # fmt: skip
+    if topology.renewed:
+        yield Channel(
+            "renewals", topology.renewals,
+            "Renewals of models: who trains, what was done, what came of it; all on partition 0, "
+            "whose order alone decides.",
+            (
+                keyed("TrainerClaim", "Who wants to renew next.", f"claim/[0-9]+/{_NAMED}"),
+                keyed("TrainerSign", "A trainer's sign of life.", f"sign/{_NAMED}"),
+                keyed("RenewalRequest", "A renewal, or its end, that is asked for.",
+                      f"request/{_NAMED}"),
+                keyed("RenewalTriggered", "A renewal has begun.", "trigger/[0-9]+/[0-9]+"),
+                keyed("RenewalStep", "A step of it.", "step/[0-9]+/[0-9]+/[0-9]+"),
+                keyed("RenewalVerdict", "What it has come to.", "verdict/[0-9]+/[0-9]+"),
+            ),
+        )  # fmt: skip
     yield Channel(
         "requests", topology.requests,
         "Requests with an Idempotency-Key, between gateways; made when one comes.",

@@ -7,15 +7,17 @@ columns), `decision_store` (decisions that wait for outcomes, matched whatever c
 and `election`: of several monitors one is active.
 """
 
-from agents.monitor.decision_store import DecisionStore
+from agents.monitor.decision_batch import DecisionBatch, MatchedOutcomes
+from agents.monitor.decision_store import DecisionStore, LabelledDecisions
 from agents.monitor.election import election
 from agents.monitor.errors import MonitorReplaced
 from agents.monitor.metrics import MonitorMetrics
 from agents.monitor.monitor_worker import MonitorWorker
 from agents.monitor.monitor_writer import MonitorWriter
-from agents.monitor.watcher import Finding, MonitorContext, Watcher
+from agents.monitor.watcher import EventBatch, Finding, MonitorContext, MonitorTime, Watcher
 
 __all__ = [
-    "DecisionStore", "Finding", "MonitorContext", "MonitorMetrics", "MonitorReplaced",
+    "DecisionBatch", "DecisionStore", "EventBatch", "Finding", "LabelledDecisions",
+    "MatchedOutcomes", "MonitorContext", "MonitorMetrics", "MonitorReplaced", "MonitorTime",
     "MonitorWorker", "MonitorWriter", "Watcher", "election",
 ]  # fmt: skip

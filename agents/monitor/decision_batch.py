@@ -41,6 +41,8 @@ class _Decision(TypedDict):
     contributions: dict[str, _Contribution]
     weights: Annotated[int, Field(ge=0, le=_MOST_VERSION)]
     policy: str
+    missing_because: NotRequired[dict[str, str]]
+    explored: NotRequired[bool]
     propensity: NotRequired[Annotated[float, Field(gt=0, le=1)] | None]
     source: _Place
     event_time: str
@@ -89,6 +91,9 @@ class DecisionBatch:
     """(N, S); NaN where a stage gave none."""
     alphas: Floats64
     """The weights by which the signals count (N, S); NaN where a stage gave none."""
+    failed: Bools
+    """Which stages failed on the event (N, S): they were neither down nor late. Of decisions that
+    have waited for outcomes it is not known any more: False."""
     decided: Sequence[str]
     """What was decided (N)."""
     models: Sequence[Models]
@@ -97,8 +102,10 @@ class DecisionBatch:
     """Versions of the weights (N,); 0 for those that the pipeline file fixes."""
     policies: Sequence[str]
     """pipeline@version (N)."""
+    explored: Bools
+    """Taken by chance instead of what the policy says of the score (N,)."""
     propensity: Floats64
-    """Probability with which an event of that kind was decided so (N,): 1 unless explored."""
+    """The probability of the decision, given the score (N,): 1 where nothing is explored."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -190,10 +197,12 @@ class DecisionDecoder:
                 np.float64,
             ),
             signals=self._matrix(said, "signal"), alphas=self._matrix(said, "weight"),
+            failed=self._failed([row for _, row, _, _ in rows]),
             decided=[row["decision"] for _, row, _, _ in rows],
             models=[self._models(each) for each in said],
             weights=np.array([row["weights"] for _, row, _, _ in rows], np.int64),
             policies=[row["policy"] for _, row, _, _ in rows],
+            explored=np.array([row.get("explored", False) for _, row, _, _ in rows], np.bool_),
             propensity=np.array([row.get("propensity") or 1.0 for _, row, _, _ in rows]),
         )  # fmt: skip
 
@@ -203,6 +212,11 @@ class DecisionDecoder:
             for each in said
         ]
         return np.array(values, np.float64).reshape(len(said), len(self._stages))
+
+    def _failed(self, rows: Sequence[_Decision]) -> Bools:
+        because = [row.get("missing_because", {}) for row in rows]
+        failed = [[each.get(stage) == "failed" for stage in self._stages] for each in because]
+        return np.array(failed, np.bool_).reshape(len(rows), len(self._stages))
 
     def _models(self, said: Mapping[str, _Contribution]) -> Models:
         models = tuple(

@@ -14,13 +14,14 @@ TABLE = """
 CREATE TABLE decision (
     id TEXT, key TEXT, record_key TEXT, partition INTEGER, offset INTEGER, log_offset INTEGER,
     event_ms INTEGER, decided_ms INTEGER, score REAL, signals BLOB, alphas BLOB, decided INTEGER,
-    models INTEGER, weights INTEGER, policy INTEGER, propensity REAL, PRIMARY KEY (id, key)
+    models INTEGER, weights INTEGER, policy INTEGER, explored INTEGER, propensity REAL,
+    PRIMARY KEY (id, key)
 ) WITHOUT ROWID;
 CREATE INDEX decision_time ON decision (event_ms);
 """
 COLUMNS = (
     "id, key, record_key, partition, offset, log_offset, event_ms, decided_ms, score, signals, "
-    "alphas, decided, models, weights, policy, propensity"
+    "alphas, decided, models, weights, policy, explored, propensity"
 )
 
 EventName = tuple[str, str]
@@ -43,7 +44,8 @@ class DecisionRows:
             [None if np.isnan(score) else score for score in batch.scores.tolist()],
             [row.tobytes() for row in batch.signals], [row.tobytes() for row in batch.alphas],
             map(self._place, batch.decided), map(self._place, batch.models),
-            batch.weights.tolist(), map(self._place, batch.policies), batch.propensity.tolist(),
+            batch.weights.tolist(), map(self._place, batch.policies), batch.explored.tolist(),
+            batch.propensity.tolist(),
         )  # fmt: skip
         return (
             (*name, *values) for name, values in zip(names, zip(*columns, strict=True), strict=True)
@@ -54,17 +56,19 @@ class DecisionRows:
         columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS.split(", "))
         (
             ids, _, keys, partitions, offsets, log_offsets, event_ms, decided_ms, scores, signals,
-            alphas, decided, models, weights, policies, propensity,
+            alphas, decided, models, weights, policies, explored, propensity,
         ) = columns  # fmt: skip
         return DecisionBatch(
             stages=self._stages, partitions=_ints(partitions), offsets=_ints(offsets),
             log_offsets=_ints(log_offsets), ids=list(ids), keys=list(keys),
             event_ms=_ints(event_ms), decided_ms=_ints(decided_ms),
             scores=np.array(scores, np.float64), signals=self._matrix(signals),
-            alphas=self._matrix(alphas), decided=[self._words[at] for at in decided],
+            alphas=self._matrix(alphas),
+            failed=np.zeros((len(rows), len(self._stages)), np.bool_),
+            decided=[self._words[at] for at in decided],
             models=[self._words[at] for at in models], weights=_ints(weights),
             policies=[self._words[at] for at in policies],
-            propensity=np.array(propensity, np.float64),
+            explored=np.array(explored, np.bool_), propensity=np.array(propensity, np.float64),
         )  # fmt: skip
 
     def _place(self, word: Hashable) -> int:

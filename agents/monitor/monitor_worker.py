@@ -183,7 +183,7 @@ class MonitorWorker:
             if time.monotonic() - ticked >= _TICK_S or ends:
                 await self._feed.look()
                 ends = until_caught_up and self._feed.has_caught_up
-                await asyncio.to_thread(self._tick)
+                await asyncio.to_thread(self._tick, until_all_is_said=ends)
                 ticked = time.monotonic()
             if self._findings or ends or time.monotonic() - saved >= self._snapshot_s:
                 await self.save()
@@ -232,10 +232,13 @@ class MonitorWorker:
             contents = [orjson.dumps(row).decode() for row in zip(*columns, strict=True)]
             self._store.add_values(events.partition, events.offsets, events.event_ms, contents)
 
-    def _tick(self) -> None:
+    def _tick(self, *, until_all_is_said: bool) -> None:
         now = MonitorTime(self._store.clock_ms, _now_ms(), self._feed.has_caught_up)
         for watcher in self._watchers:
-            self._findings += watcher.tick(now)
+            while said := watcher.tick(now):
+                self._findings += said
+                if not until_all_is_said:
+                    break
         self._metrics.observe_lag(self._feed.lag(), self._feed.missed)
         self._metrics.observe_store(self._store, self._decisions.foreign, self._dead)
 

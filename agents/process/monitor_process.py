@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from agents.broker import (
     wait_for_broker,
 )
 from agents.control import ControlTopic
+from agents.learning import weights_watcher
 from agents.monitor import (
     DecisionStore,
     Finding,
@@ -31,6 +33,7 @@ from agents.monitor import (
 )
 from agents.process.liveness import Liveness
 from agents.process.tasks import first_of
+from agents.quality import QualityWatcher
 from models.registry import Registry
 from topics.pipeline import MONITOR, PipelineFile, Topology
 from topics.records import ControlState
@@ -38,7 +41,22 @@ from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 
-WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = ()
+
+def drift_watcher(context: MonitorContext) -> Watcher | None:
+    """The watcher of drift; None, and a word, where its extra is not installed."""
+    if find_spec("river") is None or find_spec("scipy") is None:
+        log.warning('drift is not watched: pip install "anabranch[drift]"')
+        return None
+    from agents.drift import DriftWatcher
+
+    return DriftWatcher.of(context)
+
+
+WATCHERS: tuple[Callable[[MonitorContext], Watcher | None], ...] = (
+    QualityWatcher,
+    drift_watcher,
+    weights_watcher,
+)
 """What makes each watcher; None where the pipeline file does not ask for it."""
 
 _LOOK_S = 1.0

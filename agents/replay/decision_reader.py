@@ -147,7 +147,7 @@ class DecisionReader:
         tells of none.
         """
         wanted = Counter(ids)
-        ranked = dict[str, tuple[OutcomeRank, bool]]()
+        known_of: dict[str, tuple[OutcomeRank, bool]] = {}
         topic, decoder = self._topology.outcomes, OutcomeDecoder(self._pipeline)
         if topic not in await topic_names(self._settings, [topic]):
             return Outcomes.unknown(len(ids))
@@ -157,10 +157,11 @@ class DecisionReader:
         ):
             decoded = decoder.decode(part.records, part.partition)
             said = zip(decoded.ids, decoded.ranks(), decoded.positive.tolist(), strict=True)
-            for event_id, rank, label in said:
-                if event_id in wanted:
-                    ranked[event_id] = max(ranked.get(event_id, (rank, label)), (rank, label))
-        labels = {event_id: label for event_id, (_, label) in ranked.items()}
+            for event_id, *outcome in said:
+                before = known_of.get(event_id)
+                if event_id in wanted and (before is None or outcome[0] > before[0]):
+                    known_of[event_id] = (outcome[0], outcome[1])
+        labels = {event_id: label for event_id, (_, label) in known_of.items()}
         sure = {event_id for event_id in labels if wanted[event_id] == 1}
         known = np.fromiter((event_id in sure for event_id in ids), np.bool_, len(ids))
         positive = np.fromiter(

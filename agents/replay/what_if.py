@@ -128,7 +128,7 @@ class WhatIf:
         folder, opened = self._file.path.parent, {}
         for name, version in self._alteration.models.items():
             spec = _component(self._pipeline, name)
-            if spec.model is None or spec.model.path is not None:
+            if spec.model is None:
                 raise NotRecomputable(name, "it has no model from the registry")
             pinned = self._pipeline.with_version(name, version)
             opened[name] = open_component(pinned, name, self._registry, folder, to_the_bit=True)

@@ -16,6 +16,7 @@ process follows the topic. A version is opened aside and tested on its probe row
 while the old one goes on; then one assignment to the `ActiveComponent`, or to the
 `ActiveDecisionRule`, puts it in its place. Who runs rows reads these once before a batch, so a
 batch is of one version, and every output and decision names it. Each process swaps at its own time.
+Weights and a policy that came with them take one assignment: thresholds move with weights.
 
 *What refuses.* A version that the registry does not have, that has another digest there, or that
 answers its probe rows otherwise; one of a component that the file pins; a challenger without a
@@ -206,7 +207,7 @@ class HotSwap:
         if self._is_new("models that weights hold for", dict(state.deployments)):
             await self._renew_learned_for(active)
         if state.weights is not None and self._is_new(WEIGHTS, state.weights):
-            version = state.weights.version
+            version, deployed = state.weights.version, state.policy
 
             async def take_weights() -> None:
                 weights = await asyncio.to_thread(
@@ -214,7 +215,13 @@ class HotSwap:
                 )
                 if weights.version != version:
                     raise FixedWeights(self._pipeline.name)
-                self._put_rule(active, DecisionRule.of(self._file, weights, active.rule.policy))
+                policy = active.rule.policy
+                if deployed is not None and self._asked.get(POLICY) != deployed:
+                    # Thresholds may have moved with the weights: no batch is decided by half of it.
+                    policy = deployed.policy
+                    check_fields_sent(self._pipeline, policy)
+                    await asyncio.to_thread(keep_decided_by, self._registry, self._file, policy)
+                self._put_rule(active, DecisionRule.of(self._file, weights, policy))
 
             def other_weights() -> str:
                 return f"{WEIGHTS}@{active.rule.weights.version} weigh instead"

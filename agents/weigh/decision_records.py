@@ -43,6 +43,8 @@ class Weights:
     """Component → digests of the models that they hold for; none of weights that are fixed."""
     digest: str | None = None
     """Of the card of learned weights."""
+    quarantined: Sequence[str] = ()
+    """Stages that weigh nothing for now, see `models.live_weights.quarantine`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,9 @@ class DecisionWriter:
         self._policy = f"{pipeline.name}@{policy.version}"
         named = {} if provenance is None else provenance.model_dump(exclude_defaults=True)
         self._provenance = {"provenance": orjson.Fragment(orjson.dumps(named))} if named else {}
+        # Weights without any make the records that they made before there was a quarantine.
+        taken = {"quarantined": [*weights.quarantined]}
+        self._quarantined = taken if weights.quarantined else {}
         self._decisions = [policy.otherwise, *policy.thresholds]
         self._fallback = pipeline.weighting.fallback
         self._explorer = None
@@ -183,6 +188,7 @@ class DecisionWriter:
                 "missing_because": missing,
                 "weights": self._weights.version,
                 "policy": self._policy,
+                **self._quarantined,
                 **self._provenance,
                 **marked.get(row, {}),
                 "source": source,

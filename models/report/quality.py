@@ -22,14 +22,13 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from models.learned_weights import CLIP
+from models.quality import EDGES
 from models.report.intervals import wilson as share_interval
+from models.weighting import CLIP
 
 Labels = NDArray[np.bool_]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-EDGES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of the bins of reliability; a bin holds its lower edge, the last one 1 too."""
 _MOST_POINTS = 201
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from agents.broker.log_follower import follower, read_to_end
 from agents.broker.log_reader import LogReader
@@ -24,13 +27,17 @@ from agents.monitor.election import election
 from agents.monitor.metrics import MonitorMetrics
 from agents.monitor.monitor_worker import MonitorWorker
 from agents.monitor.monitor_writer import MonitorWriter
-from agents.monitor.watcher import EventBatch, Finding, MonitorTime
+from agents.monitor.watcher import EventBatch, Finding, MonitorContext, MonitorTime
 from agents.publish import publisher as publishing
+from agents.quality import quality_watcher
+from agents.quality.quality_watcher import QualityWatcher
+from models.registry.registry import Registry
 from topics.kafka.batches import Record, write_batches
 from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.quality_settings import Quality
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.topology import Topology
-from topics.records import rfc3339_time
+from topics.records import ControlState, QualityFinding, rfc3339_time
 from topics.settings import BrokerSettings
 
 DAY_MS = 86_400_000
@@ -108,7 +115,7 @@ class Counter:
 
     def __init__(self) -> None:
         self.sums = {"decisions": 0, "known": 0, "positive": 0, "news": 0}
-        self.acts = 0
+        self.said = dict[str, int]()
 
     def decisions(self, batch: DecisionBatch) -> None:
         self.sums["decisions"] += len(batch)
@@ -123,12 +130,13 @@ class Counter:
             self.sums["news"] += 1
 
     def tick(self, now: MonitorTime) -> Sequence[Finding]:
-        if not now.caught_up:
+        if not now.caught_up or self.said == self.sums:
             return []
+        self.said = dict(self.sums)
         return [Finding("count", "count/all", orjson.dumps({"kind": "count", **self.sums}))]
 
     async def act(self) -> None:
-        self.acts += 1
+        pass
 
     def snapshot(self) -> bytes:
         return orjson.dumps(self.sums)
@@ -155,7 +163,6 @@ async def counted(
             return watcher.sums, store
 
 
-@pytest.mark.asyncio
 async def test_late_doubled_reversed_weaker_and_unmatched_outcomes_each_count_as_they_should(
     broker: BrokerSettings, tmp_path: Path
 ) -> None:
@@ -192,7 +199,6 @@ async def test_late_doubled_reversed_weaker_and_unmatched_outcomes_each_count_as
     assert dead == {None, *(f"e{n}" for n in range(200, 210) if n != 205)}
 
 
-@pytest.mark.asyncio
 async def test_a_monitor_that_is_killed_at_any_moment_counts_the_same(
     broker: BrokerSettings, tmp_path: Path
 ) -> None:
@@ -217,7 +223,6 @@ async def test_a_monitor_that_is_killed_at_any_moment_counts_the_same(
     assert {**fresh, "news": 0} == {**sums, "news": 0}
 
 
-@pytest.mark.asyncio
 async def test_the_eldest_counts_and_another_goes_on_when_it_is_gone(
     broker: BrokerSettings,
 ) -> None:
@@ -227,3 +232,84 @@ async def test_the_eldest_counts_and_another_goes_on_when_it_is_gone(
     async with election(broker, topology) as second:
         await asyncio.wait_for(second.won(), 60)
         assert second.is_won
+
+
+async def judged(
+    broker: BrokerSettings, of: Pipeline, folder: Path, registry: Path
+) -> dict[str, QualityFinding]:
+    """What a monitor that starts now publishes of quality, by the window's beginning."""
+    file = replace(load_pipeline(find_pipeline("card-fraud")), pipeline=of)
+    metrics = MonitorMetrics(of.name)
+    async with (
+        LogReader.of(broker) as reader,
+        MonitorWriter.opened(broker, Topology.of(of)) as writer,
+    ):
+        with DecisionStore.in_folder(folder, of) as store:
+            watcher = QualityWatcher(MonitorContext(
+                file, Registry(registry), broker, metrics.registry, ControlState, store
+            ))  # fmt: skip
+            worker = MonitorWorker(of, reader, store, [watcher], metrics, writer)
+            await worker.resume()
+            await worker.run(until_caught_up=True)
+    said = await values_of(broker, Topology.of(of).monitor)
+    findings = [QualityFinding.model_validate_json(record.value) for record in said]
+    return {finding.since: finding for finding in findings}
+
+
+async def test_figures_are_those_of_scikit_learn_on_the_same_rows_also_after_reversals(
+    broker: BrokerSettings, tmp_path: Path
+) -> None:
+    of = pipeline("outcomes-quality", delay="2d")
+    of = of.model_copy(update={"quality": Quality(window="1d", segments=["terminal_id"])})
+    topology = await made(broker, of)
+    rng = np.random.default_rng(7)
+    days = np.sort(rng.random(1200) * 5)
+    scores = rng.random(1200)
+    labels = rng.random(1200) < scores
+    propensity = rng.choice([1.0, 0.1], 1200)
+    midnight_ms = START_MS - START_MS % DAY_MS + DAY_MS
+
+    def day_of(n: int) -> float:
+        return (midnight_ms - START_MS) / DAY_MS + float(days[n])
+
+    events = [
+        (n, {"transaction_id": f"e{n}", "customer_id": f"c{n % 4}", "terminal_id": f"t{n % 2}",
+             "occurred_at": outcome(n, True, day=day_of(n))["occurred_at"], "amount": 1.0})
+        for n in range(1200)
+    ]  # fmt: skip
+    # Coordinates are those of the log: the n-th of a partition.
+    await publish(broker, topology.events, events)
+    await publish(broker, topology.decisions, [
+        (n, decision(of, n, day_of(n), score=float(scores[n]), propensity=float(propensity[n]),
+                     explored=bool(propensity[n] < 1)))
+        for n in range(1200)
+    ])  # fmt: skip
+    wrong = [(n, outcome(n, not labels[n], "system", day_of(n))) for n in range(1200)]
+    await publish(broker, topology.outcomes, wrong)
+    await judged(broker, of, tmp_path, tmp_path)
+    right = [(n, outcome(n, bool(labels[n]), "analyst", day_of(n))) for n in range(1200)]
+    await publish(broker, topology.outcomes, right)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quality_watcher, "REVISE_S", 0.0)
+        findings = await judged(broker, of, tmp_path, tmp_path)
+    states = [finding.state for _, finding in sorted(findings.items())]
+    assert states == ["matured", "matured", "estimated", "estimated"]
+    for number, since in enumerate(sorted(findings)[:2]):
+        rows = (days >= number) & (days < number + 1)
+        (composed,) = (each for each in findings[since].subjects if each.subject == "composed")
+        weights = {"sample_weight": 1 / propensity[rows]}
+        assert composed.rows == rows.sum()
+        assert composed.figures["auc"].value == pytest.approx(
+            roc_auc_score(labels[rows], scores[rows], **weights)
+        )
+        assert composed.figures["average_precision"].value == pytest.approx(
+            average_precision_score(labels[rows], scores[rows], **weights)
+        )
+        segments = {each.subject: each for each in findings[since].subjects if "=" in each.subject}
+        assert set(segments) == {"terminal_id=t0", "terminal_id=t1"}
+        of_one = rows & (np.arange(1200) % 2 == 1)
+        assert segments["terminal_id=t1"].figures["brier"].value == pytest.approx(
+            brier_score_loss(labels[of_one], scores[of_one], sample_weight=1 / propensity[of_one])
+        )
+    estimated = findings[sorted(findings)[2]]
+    assert {each.subject for each in estimated.subjects} >= {"composed"}

@@ -209,7 +209,7 @@ def test_more_than_the_bound_makes_room_and_is_counted(tmp_path: Path) -> None:
 
 def test_a_decision_is_the_same_when_it_comes_out_of_the_store(store: Fed) -> None:
     records = [
-        decision("a", 0, score=0.25, propensity=0.005),
+        decision("a", 0, score=0.25, explored=True, propensity=0.005),
         decision("b", 1, score=0.75, decision="decline"),
         decision("c", 2)._replace(value=b"not a decision"),
     ]

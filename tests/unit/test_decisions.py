@@ -127,7 +127,8 @@ def test_a_record_is_a_decision_with_everything_that_led_to_it() -> None:
         "missing_because": {},
         "weights": 4,
         "policy": "p@3",
-        "provenance": None,
+        "quarantined": [],
+            "provenance": None,
         "early": False,
         "clipped": False,
         "source": {"topic": "p.events", "partition": 2, "offset": 10},
@@ -398,3 +399,10 @@ def test_an_event_time_beyond_the_calendar_does_not_stop_the_others(at_ms: int) 
     rows = replace(rows_of([10, 11]), event_time_ms=np.array([at_ms, 0]))
     joined = joined_of({"a": stage("a", [0.1] * 2), "b": stage("b", [0.1] * 2)}, rows)
     assert [decision.source.offset for decision in decided(joined)] == [10, 11]
+
+
+def test_a_decision_names_the_stages_that_are_in_quarantine() -> None:
+    weights = Weights({"a": 0.0, "b": 1.0}, version=5, quarantined=["a"])
+    joined = joined_of({"a": stage("a", [0.5]), "b": stage("b", [0.25])})
+    assert parsed(records_of(joined, weights=weights)[0]).quarantined == ["a"]
+    assert b"quarantined" not in (records_of(joined)[0].value or b"")

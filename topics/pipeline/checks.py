@@ -26,6 +26,7 @@ from topics.pipeline.fields import (
 from topics.pipeline.quality_settings import wrong_segments
 from topics.pipeline.readers import fused_members, in_order, inputs_of, worker_name
 from topics.pipeline.reason_texts import wrong_texts
+from topics.pipeline.renewal_settings import wrong_renewals
 from topics.pipeline.schema import ComponentSpec, Pipeline
 from topics.pipeline.topology import RESERVED
 
@@ -77,6 +78,7 @@ def check_graph(pipeline: Pipeline, folder: Path | None) -> list[Finding]:
         *_check_explain(pipeline),
         *_check_outcomes(pipeline),
         *_check_quality(pipeline),
+        *(Finding(("renew", *place), message) for place, message in wrong_renewals(pipeline)),
     ]
 
 

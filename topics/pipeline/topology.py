@@ -13,12 +13,14 @@ WEIGH = "weigh"
 """The weighting agent's name as a component: its consumer group, its metrics."""
 EXPLAINER = "explainer"
 """The explainer's."""
+TRAINER = "trainer"
+"""That of the process which renews models."""
 MONITOR = "monitor"
 """That of what holds decisions against outcomes."""
 
 RESERVED = (
     EVENTS, OUTCOMES, "decisions", "dead-letters", "redrive", "control", "reports", "explanations",
-    "requests", "shadow", "weights", "policy", WEIGH, EXPLAINER,
+    "requests", "renewals", "shadow", "weights", "policy", WEIGH, EXPLAINER, TRAINER,
     MONITOR,
 )  # fmt: skip
 """What no component may be called: other topics, agents, and keys of the control topic."""
@@ -39,6 +41,8 @@ class Topology:
     """Those of them that need outcomes."""
     explained: bool = False
     """Whether decisions are explained as they come."""
+    renewed: bool = False
+    """Whether models are renewed by themselves."""
     retention_ms: int = LEAST_MS
     """How long topics that are not compacted keep a record."""
 
@@ -52,6 +56,7 @@ class Topology:
             tuple(name for name in names if pipeline.is_repartitioned(name)),
             tuple(name for name in names if pipeline.reads_outcomes(name)),
             pipeline.explain.is_continuous,
+            pipeline.renew.is_by_itself,
             retention_ms(pipeline),
         )  # fmt: skip
 
@@ -110,6 +115,11 @@ class Topology:
         return f"{self.pipeline}.requests"
 
     @property
+    def renewals(self) -> str:
+        """What renewals of models have come to, see `topics.records.renewal`; compacted."""
+        return f"{self.pipeline}.renewals"
+
+    @property
     def monitor(self) -> str:
         """What the monitor says of quality and drift; made when needed."""
         return f"{self.pipeline}.{MONITOR}"
@@ -165,12 +175,14 @@ class Topology:
     @property
     def compacted(self) -> tuple[str, ...]:
         """Topics that keep the newest record of each key, whatever its age."""
-        return (*map(self.state, self.stateful), self.control, self.reports)
+        renewals = [self.renewals] if self.renewed else []
+        return (*map(self.state, self.stateful), self.control, self.reports, *renewals)
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every topic, in the order of the flow."""
-        return (*self.of_deciding, *([self.explanations] if self.explained else []))
+        explanations = [self.explanations] if self.explained else []
+        return (*self.of_deciding, *explanations, *([self.renewals] if self.renewed else []))
 
     @property
     def of_deciding(self) -> tuple[str, ...]:

@@ -2,9 +2,9 @@
 
 `stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
 (ids and keys of N rows); `decision` and `dead_letter` (how source records end), `explanation`,
-`heartbeat`, `outcome`; then what operators and workers tell each other: `control` (versions in
-service, and `rollout`) and `reports`. `broker_setup` says how a broker keeps each topic, and who
-may read and write it.
+`heartbeat`, `outcome`, `quality`; then what operators and workers tell each other: `control`
+(versions in service, and `rollout`), `reports` and `renewal` (of models). `broker_setup` says how a
+broker keeps each topic, and who may read and write it.
 """
 
 from topics.records.broker_setup import (
@@ -69,6 +69,29 @@ from topics.records.outcome import (
     outcome_schema,
     outcome_strengths,
 )
+from topics.records.quality import (
+    COMPOSED,
+    QUALITY,
+    DecisionCoverage,
+    Interval,
+    QualityFinding,
+    SubjectQuality,
+)
+from topics.records.renewal import (
+    STEPS,
+    Contest,
+    RenewalRecord,
+    RenewalRequest,
+    RenewalStep,
+    RenewalTriggered,
+    RenewalVerdict,
+    StepName,
+    TrainerClaim,
+    TrainerSign,
+    VerdictName,
+    renewal_key,
+    renewal_record,
+)
 from topics.records.reports import (
     PARTITION,
     TOPICS_KEY,
@@ -112,6 +135,7 @@ from topics.records.wire import (
 
 __all__ = [
     "ATTEMPT_HEADER",
+    "COMPOSED",
     "CONSUMER",
     "DECISION_HEADER",
     "DECISION_SCHEMA",
@@ -124,9 +148,11 @@ __all__ = [
     "PARTITION",
     "POLICY",
     "PRODUCER",
+    "QUALITY",
     "REQUEST_HEADER",
     "ROLLOUT",
     "SCALER",
+    "STEPS",
     "TOPICS_KEY",
     "WEIGHTS",
     "Acl",
@@ -137,9 +163,11 @@ __all__ = [
     "BytesColumn",
     "Challenger",
     "Codec",
+    "Contest",
     "Contribution",
     "ControlState",
     "Decision",
+    "DecisionCoverage",
     "Deployment",
     "Evidence",
     "Failure",
@@ -147,6 +175,7 @@ __all__ = [
     "Floats",
     "Heartbeat",
     "InService",
+    "Interval",
     "Ints",
     "Missing",
     "ModelRef",
@@ -155,6 +184,8 @@ __all__ = [
     "PartitionStatus",
     "PolicyDeployment",
     "Provenance",
+    "QualityFinding", "RenewalRecord", "RenewalRequest", "RenewalStep", "RenewalTriggered",
+    "RenewalVerdict",
     "ReportState",
     "RequestRecord",
     "Rollout",
@@ -164,10 +195,14 @@ __all__ = [
     "StageBatch",
     "State",
     "StatusReport",
+    "StepName", "SubjectQuality",
     "Tensor",
     "TimedReport",
     "TopicIds",
+    "TrainerClaim",
+    "TrainerSign",
     "Turn",
+    "VerdictName",
     "VersionRef",
     "WeightsDeployment",
     "WorkerReport",
@@ -197,6 +232,8 @@ __all__ = [
     "outcome_of",
     "outcome_schema",
     "outcome_strengths",
+    "renewal_key",
+    "renewal_record",
     "rfc3339_time",
     "rfc3339_times",
     "rollout_acls",

@@ -114,6 +114,9 @@ class Decision(_Frozen):
     weights: Annotated[int, Field(ge=0)]
     """Version of the weights; 0 for weights fixed in the pipeline file."""
     policy: str
+    quarantined: list[str] = Field(default_factory=list)
+    """Stages that weigh nothing because they fail, or say the same of every event: the weights
+    with that version are without them. Their signals are still among the contributions."""
     provenance: Provenance | None = None
     """None from before decisions had it."""
     early: bool = False
