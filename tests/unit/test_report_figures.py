@@ -102,7 +102,8 @@ def figures(**changes: object) -> PipelineFigures:
     ]  # fmt: skip
     whole = PipelineFigures(
         pipeline="card-fraud", description="Scores cards.", since=None,
-        first="2026-01-01T00:00:01.000Z", last="2026-01-01T00:29:59.000Z", bin_s=bins.width_ms / 1000,
+        first="2026-01-01T00:00:01.000Z", last="2026-01-01T00:29:59.000Z",
+        bin_s=bins.width_ms / 1000,
         decided=465, decisions={"review": 465}, redriven=0, degraded=0, late=0, dead_letters=2,
         latency_p50_ms=12.0, latency_p95_ms=15.0, latency_p99_ms=20.0, periods=periods,
         versions=[VersionFigures(version="risk@3", decisions=465, first="2026-01-01T00:00:00Z",
