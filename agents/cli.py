@@ -24,6 +24,7 @@ from agents.commands.deploy.prometheus import prometheus
 from agents.commands.evaluate import evaluate
 from agents.commands.evidence import evidence
 from agents.commands.explain import explain
+from agents.commands.export import export
 from agents.commands.gateway import gateway
 from agents.commands.init import init
 from agents.commands.models.compare import compare
@@ -63,8 +64,8 @@ _Commands = Mapping[str, Callable[..., None]]
 
 COMMANDS = (
     demo, init, train, tune, check, plan, run, gateway, serve, status, publish, simulate, watch,
-    topics, monitor, report, audit, explain, trace, replay, dataset, renew, evidence, verify,
-    evaluate,
+    topics, monitor, report, audit, explain, trace, replay, dataset, export, renew, evidence,
+    verify, evaluate,
 )  # fmt: skip
 DEAD_LETTERS: _Commands = {"list": list_letters, "show": show_letter, "redrive": redrive}
 DEPLOY: _Commands = {

@@ -5,7 +5,7 @@
     features/ onnx/ registry/                 what serving needs
     data/ schema/ training/ report/           from a data file to registered models
     variants/ simulators/                     smaller or faster models; streams to start with
-    explain/ drift/                           why a score is what it is; whether inputs still are
+    explain/ quality/ drift/                  why a score is so; how good; have inputs moved
 
 `agents` may import all of it. It imports `topics`.
 """

@@ -14,6 +14,7 @@ from agents.commands.options import (
     BrokerOption,
     FromOption,
     JsonOption,
+    MaturedOption,
     PipelineArgument,
     ToOption,
     pipeline_file,
@@ -22,6 +23,7 @@ from agents.commands.terminal import bar_of, counting_bars, print_json, stderr, 
 
 if TYPE_CHECKING:
     from agents.dataset import DatasetSummary
+    from topics.pipeline import Pipeline
 
 _TOPIC_WIDTH = 32
 
@@ -39,8 +41,17 @@ def dataset(
             "--immature", help="Also events that are younger than `outcomes: delay` says."
         ),
     ] = False,
+    matured: MaturedOption = None,
     labelled: Annotated[
         bool, typer.Option("--labelled", help="Only events whose outcome is known.")
+    ] = False,
+    backfill: Annotated[
+        bool,
+        typer.Option(
+            "--backfill",
+            help="Compute features anew, from the events, as the pipeline file has them now: for "
+            "features that were not served yet.",
+        ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     broker: BrokerOption = None,
@@ -50,31 +61,54 @@ def dataset(
 
     A row for each event, in the order of event time: its fields, the features and signals that
     decided it (as they stand on the stage topics, so nothing in them is from later), the models
-    that made these, how it ended, and its outcome. An outcome belongs to the event of its id and
-    key; of several the last counts. Where none has come `outcome` is null: that is unknown, not
-    false, as for what was declined. Events younger than `outcomes: delay` are left out, for theirs
-    cannot have come yet.
+    that made these, how it ended, and its outcome. An outcome belongs to the event of its
+    id and key; of several that of the strongest source counts, and of its the latest. Where none
+    has come `outcome` is null: that is unknown, not false, as for what was declined. Events younger
+    than `outcomes: delay` are left out, for theirs cannot have come yet.
     The file is a training set, too: `anabranch train PIPELINE --data FILE.parquet` takes the events
     and `outcome` of it, and passes over those whose outcome is not known.
+
+    A feature that the file has and that was not served yet is computed with --backfill: extractors
+    run over the events again, from as far back as windows reach, so nothing in it is from later.
 
     Examples:
       anabranch dataset card-fraud -o card-fraud.parquet
 
       anabranch dataset card-fraud --since 2026-01-01 --to 2026-02-01 --labelled -o january.parquet
     """
-    from agents.broker import check_topics, needed_broker, wait_for_broker
-    from agents.dataset import DatasetBuilder, DatasetExists, check_place, maturity_ms
-    from agents.replay.range_choice import chosen_ranges, edge_of
-    from agents.workers import TailReader
-    from topics.pipeline import Topology
+    from agents.dataset import DatasetExists, check_place, maturity_ms
 
     if output.exists() and not force:
         raise DatasetExists(output)
     check_place(output)
+    if immature and matured is not None:
+        raise typer.BadParameter("--immature takes in what --matured leaves out: give one of them")
+    own = pipeline_file(pipeline).pipeline
+    before_ms = None if immature else maturity_ms(own, int(time.time() * 1000), matured)
+    summary = written_dataset(
+        own, broker, output, start, end, mature_before_ms=before_ms, labelled=labelled,
+        backfill=backfill,
+    )  # fmt: skip
+    if as_json:
+        print_json(summary.model_dump_json())
+    else:
+        print_summary(summary)
+
+
+def written_dataset(
+    own: Pipeline, broker: str | None, output: Path, start: list[str] | None,
+    end: list[str] | None, *, mature_before_ms: int | None, labelled: bool,
+    backfill: bool = False,
+) -> DatasetSummary:  # fmt: skip
+    """Write a data set of *own* topics, with progress bars on stderr."""
+    from agents.broker import check_topics, needed_broker, wait_for_broker
+    from agents.dataset import DatasetBuilder
+    from agents.replay.range_choice import chosen_ranges, edge_of
+    from agents.workers import TailReader
+    from topics.pipeline import Topology
+
     begin, stop = edge_of(start or []), edge_of(end or [])
-    settings, own = needed_broker(broker), pipeline_file(pipeline).pipeline
-    topology = Topology.of(own)
-    before_ms = None if immature else maturity_ms(own, int(time.time() * 1000))
+    settings, topology = needed_broker(broker), Topology.of(own)
 
     async def main() -> DatasetSummary:
         await wait_for_broker(settings)
@@ -88,19 +122,18 @@ def dataset(
                     topic: bar_of(bars, topic) for topic in (topology.outcomes, topology.events)
                 }
                 return await DatasetBuilder(settings, own, tail, progress).build(
-                    ranges, output, mature_before_ms=before_ms, labelled_only=labelled
-                )
+                    ranges, output, mature_before_ms=mature_before_ms, labelled_only=labelled,
+                    backfill=backfill,
+                )  # fmt: skip
         finally:
             await tail.stop()
 
     summary: DatasetSummary = run_async(main())
-    if as_json:
-        print_json(summary.model_dump_json())
-    else:
-        _print(summary)
+    return summary
 
 
-def _print(summary: DatasetSummary) -> None:
+def print_summary(summary: DatasetSummary) -> None:
+    """What is in it, and what is not."""
     stdout.print(f"{summary.rows:,} rows in {summary.file}", style="bold", soft_wrap=True)
     table = Table(box=None, show_header=False)
     table.add_column(justify="right")
@@ -111,6 +144,9 @@ def _print(summary: DatasetSummary) -> None:
         (summary.undecided, "without a decision: in flight, or dead letters"),
         (summary.immature, "left out: too young for an outcome (--immature takes them in)"),
         (summary.invalid, "left out: no valid event"),
+        (summary.explored, f"explored, of {summary.explorable:,} that exploration applies to"),
+        (summary.not_backfilled, "without backfilled features: their windows reach back too far"),
+        (summary.no_outcomes, "records among the outcomes that are none"),
         (summary.foreign, "records among the decisions that are none of this pipeline"),
     ):
         if count:

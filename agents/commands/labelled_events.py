@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,9 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from agents.commands.terminal import BAR_NAME_WIDTH
-from models.data import count_rows, event_rows, served_by
+from models.arrays import Bools
+from models.component import Column
+from models.data import count_rows, event_rows, served_by, served_windows
 from models.simulators import TRAINING
 from models.training.train import TrainingData
 from models.training.training_memory import check_memory, rows_about
@@ -83,10 +86,41 @@ def from_file(
     """
     if (rows := rows_about(path)) is not None:
         check_memory(pipeline, rows, path)
-    data = collected(pipeline, events_and_labels(pipeline, path), on_rows)
+    valid: list[bool] = []
+    data = collected(pipeline, events_and_labels(pipeline, path), on_rows, valid)
+    if served_by(path) == pipeline.name:
+        data = _with_served_windows(pipeline, path, data, np.array(valid, np.bool_))
     for name in data.constant(_fields_used(pipeline)):
         log.warning("%s: %s has one value only: features made of it say nothing", path, name)
     return data if pipeline.data.published_at is None else data.dealt(seed)
+
+
+def _with_served_windows(
+    pipeline: Pipeline, path: str, data: TrainingData, valid: Bools
+) -> TrainingData:
+    """The rows with the windows that decided them, of which *valid* (N,) are events still.
+
+    Windows of these rows alone would be others: events without an outcome are not among them.
+    Rows that have none, as a component failed on them, are left out.
+    """
+    windowed: dict[str, dict[str, Column]] = {
+        component: {name: column[valid] for name, column in columns.items()}
+        for component, columns in served_windows(pipeline, path).items()
+    }
+    whole = np.ones(data.rows, np.bool_)
+    for columns in windowed.values():
+        for column in columns.values():
+            whole &= ~np.isnan(column)
+    data = replace(data, windowed=windowed)
+    if whole.all():
+        return data
+    log.warning(
+        "%d of %d rows are left out: a component had no output for them",
+        int((~whole).sum()), data.rows,
+    )  # fmt: skip
+    if not whole.any():
+        raise NoTrainingData(f"nothing to train {pipeline.name} on: no row has all its features")
+    return data.picked(whole)
 
 
 def _fields_used(pipeline: Pipeline) -> list[str]:
@@ -113,8 +147,9 @@ def collected(
     pipeline: Pipeline,
     labelled: Iterable[tuple[dict[str, object], bool]],
     on_rows: OnRows = lambda _: None,
+    valid: list[bool] | None = None,
 ) -> TrainingData:
-    """The valid ones of these events and their labels, as columns.
+    """The valid ones of these events and their labels, as columns; *valid* is told which these are.
 
     Raises NoTrainingData, and TooManyRows as soon as there is no memory to train on so many.
     """
@@ -123,6 +158,7 @@ def collected(
     labels: list[bool] = []
     rows = iter(labelled)
     invalid = 0
+    valid = [] if valid is None else valid
     while chunk := list(islice(rows, _CHUNK)):
         events: list[dict[str, Any]] = []
         for event, label in chunk:
@@ -130,10 +166,12 @@ def collected(
                 events.append(decoder.event(orjson.dumps(event)))
             except ValidationError as exc:
                 invalid += 1
+                valid.append(False)
                 field, cause = field_reasons(exc)[0]
                 reason = f"{field}: {'has no value' if cause == FIELD_MISSING else cause}"
                 continue
             labels.append(bool(label))
+            valid.append(True)
         parts.append(decoder.columns(events))
         on_rows(len(chunk))
         check_memory(pipeline, len(labels), "what was read so far", held=len(labels))

@@ -30,9 +30,14 @@ if TYPE_CHECKING:
 
 def monitor(
     pipeline: PipelineArgument,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show what a monitor has found so far, and end.")
+    ] = False,
     once: Annotated[
         bool,
-        typer.Option("--once", help="Say how things stand by all that is on the topics, and end."),
+        typer.Option(
+            "--once", help="Find it here and now, by all that is on the topics, show it, and end."
+        ),
     ] = False,
     broker: BrokerOption = None,
     folder: Annotated[
@@ -47,19 +52,20 @@ def monitor(
     metrics_port: MetricsPortOption = None,
     metrics_host: MetricsHostOption = "127.0.0.1",
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout; with --once a list of them.")
+        bool,
+        typer.Option("--json", help="JSON on stdout: with --show and --once a list of findings."),
     ] = False,
 ) -> None:
     """Hold decisions against outcomes as these come in, until Ctrl-C.
 
     What it finds is on <pipeline>.monitor and on the metrics port. Several may run: the eldest
     counts, the others stand by. One that was killed goes on where it was, and counts nothing twice.
-    With --once nothing is written, and a monitor that runs is not disturbed.
+    With --show and --once nothing is written, and a monitor that runs is not disturbed.
 
     Examples:
       anabranch monitor card-fraud --metrics-port 9465
 
-      anabranch monitor card-fraud --once
+      anabranch monitor card-fraud --show
 
       anabranch monitor card-fraud --once --json | jq '.[].kind'
     """  # fmt: skip
@@ -68,8 +74,10 @@ def monitor(
 
     file, settings = pipeline_file(pipeline), needed_broker(broker)
     place = folder or HomeSettings().home / "monitor"
-    if once:
-        findings = run_async(_once(file, settings, place))
+    if once and show:
+        raise typer.BadParameter("give one of them", param_hint="--once, --show")
+    if once or show:
+        findings = run_async(_once(file, settings, place) if once else _published(file, settings))
         if as_json:
             print_json(json.dumps([json.loads(each.value) for each in findings]))
         else:
@@ -83,6 +91,12 @@ async def _once(file: PipelineFile, settings: BrokerSettings, folder: Path) -> l
     from agents.process.monitor_process import look_once
 
     return await look_once(file, open_registry(), settings, folder)
+
+
+async def _published(file: PipelineFile, settings: BrokerSettings) -> list[Finding]:
+    from agents.process.monitor_process import published_findings
+
+    return await published_findings(file.pipeline, settings)
 
 
 async def _monitor(
@@ -116,7 +130,7 @@ def _show(findings: list[Finding]) -> None:
     ]
     if not quality:
         stdout.print(
-            "No window is over yet: figures come once an event is later than quality: window."
+            "Nothing yet: figures come once events are later than a window (quality: window)."
         )
     for table in quality_tables(quality):
         stdout.print(table)

@@ -18,7 +18,10 @@ _TREND = 10
 
 
 def quality_tables(findings: Sequence[QualityFinding]) -> Iterator[Group | Table]:
-    """The course of the composed score, then everything about the newest window of each state."""
+    """The course of the composed score, then everything about the newest window of each state.
+
+    ~ is what was estimated before outcomes were there; off is by how much that estimate of AUC was.
+    """
     ordered = sorted(findings, key=lambda finding: finding.since)
     yield _course(ordered[-_TREND:])
     for state in ("matured", "estimated"):
@@ -29,16 +32,16 @@ def quality_tables(findings: Sequence[QualityFinding]) -> Iterator[Group | Table
 
 def _course(findings: Sequence[QualityFinding]) -> Table:
     table = Table(title="composed score by window", title_justify="left", box=None, pad_edge=False)
-    table.add_column("since")
+    table.add_column("since", no_wrap=True)
     for name in ("decisions", "known", "positive"):
-        table.add_column(name, justify="right")
-    for name in ("AUC", "av. precision", "estimate less AUC"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("AUC", "av. precision", "off"):
+        table.add_column(name, justify="right", no_wrap=True)
     for finding in findings:
         composed = next((each for each in finding.subjects if each.subject == COMPOSED), None)
         is_matured = finding.state == "matured"
         table.add_row(
-            finding.since[:16].replace("T", " "), f"{finding.decisions:,}", f"{finding.known:,}",
+            _time(finding.since), f"{finding.decisions:,}", f"{finding.known:,}",
             f"{composed.positives:,}" if composed and is_matured else "",
             *(_figure(composed, name, estimated=not is_matured)
               for name in ("auc", "average_precision")),
@@ -50,32 +53,40 @@ def _course(findings: Sequence[QualityFinding]) -> Table:
 
 def _window(finding: QualityFinding) -> Group:
     """All subjects of a window: figures below each other, as there are many."""
-    title = f"\n{finding.since[:16].replace('T', ' ')} … {finding.until[:16].replace('T', ' ')}"
+    title = f"\n{_time(finding.since)} … {_time(finding.until)}"
     what = "by outcomes" if finding.state == "matured" else "estimated, before outcomes are there"
     table = Table(box=None, pad_edge=False)
     for name in ("subject", "figure"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", max_width=26)
     for name in ("value", "95 % interval", "promised"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for each in finding.subjects:
         rows = f"{each.subject} ({each.rows:,})"
         for name, figure in each.figures.items():
             promised = each.promised.get(name)
             is_outside = name in each.outside
             table.add_row(
-                rows, _SHORT.get(name, name), f"{figure.value:.4g}", _bounds(figure),
-                "" if promised is None else f"{promised:.3f}{' ✗' if is_outside else ''}",
+                rows, _SHORT.get(name, name), f"{figure.value:.3g}", _bounds(figure),
+                "" if promised is None else f"{promised:.3g}{' ✗' if is_outside else ''}",
                 style="red" if is_outside else None,
             )  # fmt: skip
             rows = ""
+    if not finding.subjects:
+        why = "nothing is calibrated yet: too few outcomes of an earlier window"
+        return Group(Text(f"{title}, {what}: {why}", style="bold"))
     notes = [Text(f"  {text}", style="yellow") for text in finding.unknown]
     return Group(Text(f"{title}, {what}", style="bold"), table, *notes)
+
+
+def _time(text: str) -> str:
+    """A time as short as it is full: a date, where it is midnight."""
+    return text[:10] if text[11:16] == "00:00" else text[:16].replace("T", " ")
 
 
 def _bounds(figure: Interval) -> str:
     if figure.low is None or figure.high is None:
         return "too few"
-    return f"{figure.low:.4g} … {figure.high:.4g}"
+    return f"{figure.low:.3g} … {figure.high:.3g}"
 
 
 def _figure(subject: SubjectQuality | None, name: str, *, estimated: bool) -> str:

@@ -114,6 +114,14 @@ ToOption = Annotated[
     typer.Option("--to", metavar=_EDGE, help="The first event behind the range."),
 ]
 
+MaturedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--matured", metavar="DAYS", min=0,
+        help="Only events that are at least so old. [default: `outcomes: delay`]",
+    ),
+]  # fmt: skip
+
 # Of what publishes: a file's rows, simulated events.
 
 SpeedOption = Annotated[

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,12 +14,16 @@ import typer
 from agents.commands.options import (
     SIMULATED_ROWS,
     AddressOption,
+    BrokerOption,
     DataOption,
     EngineName,
     EngineOption,
+    FromOption,
     JsonOption,
+    MaturedOption,
     PipelineArgument,
     RowsOption,
+    ToOption,
     check_engine,
     pipeline_file,
 )
@@ -24,7 +32,7 @@ from agents.commands.terminal import counting_bars, percent_bars, print_json, st
 if TYPE_CHECKING:
     from models.registry import Registry
     from models.training.train import TrainingReport
-    from topics.pipeline import PipelineFile
+    from topics.pipeline import Pipeline, PipelineFile
 
 TrackerName = Literal["json", "tensorboard", "wandb", "mlflow"]
 
@@ -40,6 +48,21 @@ def train(
             "them. [default: the last 20 % of --data]",
         ),
     ] = None,
+    from_topics: Annotated[
+        bool,
+        typer.Option(
+            "--from-topics",
+            help="Train on what was served, straight from the topics: the events whose outcome is "
+            "known, with the windowed features that decided them.",
+        ),
+    ] = False,
+    start: FromOption = None,
+    end: ToOption = None,
+    matured: MaturedOption = None,
+    backfill: Annotated[
+        bool,
+        typer.Option("--backfill", help="Compute the features of --from-topics from the events."),
+    ] = False,
     component: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Fit only this component (may be given several times)."),
@@ -78,6 +101,7 @@ def train(
     ] = "json",
     engine: EngineOption = "local",
     address: AddressOption = None,
+    broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit every component on its own, then learn the weights on held-out events.
@@ -106,6 +130,8 @@ def train(
 
       anabranch train card-fraud --component decision --data may.parquet --holdout june.parquet
 
+      anabranch train card-fraud --from-topics --since 2026-01-01
+
       anabranch train card-fraud --if-needed
 
       anabranch train card-fraud --track mlflow
@@ -120,6 +146,11 @@ def train(
     from topics.settings import HomeSettings
 
     check_engine(engine, address)
+    check_source(
+        data,
+        from_topics=from_topics,
+        only_for_topics=(start, end, matured, broker, backfill or None),
+    )
     file = pipeline_file(pipeline)
     settings = HomeSettings()
     registry = Registry(settings.registry)
@@ -132,10 +163,19 @@ def train(
     check_tracker(tracker)
     if write_policy:
         policy_advice.check_costs(file)
-    report = train_pipeline(
-        file, registry, data=data, rows=rows, seed=seed, only=component,
-        engine=engine, address=address, holdout=holdout,
-    )  # fmt: skip
+    with ExitStack() as stack:
+        if from_topics:
+            settings.home.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(TemporaryDirectory(prefix=".served-", dir=settings.home))
+            data = str(
+                served_rows(
+                    file.pipeline, broker, Path(folder), start, end, matured, backfill=backfill
+                )
+            )
+        report = train_pipeline(
+            file, registry, data=data, rows=rows, seed=seed, only=component,
+            engine=engine, address=address, holdout=holdout,
+        )  # fmt: skip
     if as_json:
         print_json(report.model_dump_json())
     else:
@@ -143,7 +183,8 @@ def train(
     written = write_report(report, report_file, settings.home)
     _say(f"report: {', '.join(map(str, written))}")
     parameters: dict[str, bool | int | float | str | None] = {
-        "file": str(file.path), "data": data or "simulated", "holdout": holdout,
+        "file": str(file.path), "data": "topics" if from_topics else data or "simulated",
+        "holdout": holdout,
         "seed": seed, "engine": engine,
         "components": ",".join(component or []) or "all", "weights": report.weights_version,
     }  # fmt: skip
@@ -153,6 +194,39 @@ def train(
         _say(f"{file.path} is left as it was: the weighted score was not measured")
     if costs := report.held_out.costs:
         _say((policy_advice.write_policy if write_policy else policy_advice.advice)(file, costs))
+
+
+def check_source(data: str | None, *, from_topics: bool, only_for_topics: Sequence[object]) -> None:
+    """Raise BadParameter for options that do not go together."""
+    if from_topics and data is not None:
+        raise typer.BadParameter("--from-topics and --data are two sources: give one of them")
+    if not from_topics and any(option not in (None, []) for option in only_for_topics):
+        raise typer.BadParameter(
+            "--since, --to, --matured, --backfill and --broker go with --from-topics"
+        )
+
+
+def served_rows(
+    pipeline: Pipeline, broker: str | None, folder: Path, start: list[str] | None,
+    end: list[str] | None, matured: float | None, *, backfill: bool = False,
+) -> Path:  # fmt: skip
+    """The labelled events of a range as a file in *folder*; what it holds is said on stderr."""
+    from agents.commands.dataset import written_dataset
+    from agents.dataset import check_place, maturity_ms
+
+    path = folder / "served.parquet"
+    check_place(path)
+    before_ms = maturity_ms(pipeline, int(time.time() * 1000), matured)
+    summary = written_dataset(
+        pipeline, broker, path, start, end, mature_before_ms=before_ms, labelled=True,
+        backfill=backfill,
+    )  # fmt: skip
+    _say(
+        f"{summary.rows:,} events with an outcome from the topics, {summary.positives:,} of them "
+        f"true, {summary.explored:,} explored; without one {summary.unlabelled:,}, too young "
+        f"{summary.immature:,}"
+    )
+    return path
 
 
 def _say(text: str) -> None:

@@ -2,11 +2,19 @@
 
 `served_rows` makes rows of what `agents.replay` reads side by side, `outcome_store` has the
 outcomes by event, `time_order` puts partitions together, and `builder` writes them to Parquet.
-Features are those that decided, so no row knows of anything that came later, but for its label.
+Features are those that decided, so no row knows of anything that came later, but for its label;
+`backfill` computes those that were not served.
+`topic_export` writes a whole topic as it comes, by the `record_columns` of what stands on it.
 """
 
-from agents.dataset.builder import DatasetBuilder, DatasetSummary, check_place
-from agents.dataset.errors import DatasetExists
+from agents.dataset.builder import DatasetBuilder, DatasetSummary, check_folder, check_place
+from agents.dataset.errors import DatasetExists, NotATopic
+from agents.dataset.record_columns import reader_of
 from agents.dataset.served_rows import maturity_ms
+from agents.dataset.topic_export import ExportSummary, TopicExport
 
-__all__ = ["DatasetBuilder", "DatasetExists", "DatasetSummary", "check_place", "maturity_ms"]
+__all__ = [
+    "DatasetBuilder", "DatasetExists", "DatasetSummary", "ExportSummary", "NotATopic",
+    "TopicExport",
+    "check_folder", "check_place", "maturity_ms", "reader_of",
+]  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agents.broker import LogReader, topic_names
+from agents.dataset.backfill import Backfill
 from agents.dataset.errors import DatasetNotWritable
 from agents.dataset.outcome_store import OutcomeStore
 from agents.dataset.served_rows import ServedRows
@@ -51,6 +52,14 @@ class DatasetSummary(BaseModel):
     """Events left out because they are none."""
     undecided: int
     foreign: int
+    not_backfilled: int
+    """Features, over all components, of rows whose windows reach back to what is gone."""
+    no_outcomes: int
+    """Records on the topic of outcomes that are none."""
+    explored: int
+    """Rows whose decision was explored."""
+    explorable: int
+    """Rows that exploration applies to, those explored among them."""
     decisions: Mapping[str, int]
     offsets: Mapping[int, tuple[int, int]]
     """Partition → its events, [first, behind the last)."""
@@ -63,13 +72,22 @@ def check_place(path: Path) -> None:
     """
     if path.suffix.lower() != ".parquet":
         raise DatasetNotWritable(path, "its name must end in .parquet")
+    _check_writable(path, path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise what would keep files from being written in *folder*; raises as `check_place`."""
+    _check_writable(folder, folder)
+
+
+def _check_writable(path: Path, folder: Path) -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as exc:
         raise MissingExtra(f"writing {path}", "data") from exc
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
             pass
     except OSError as exc:
         raise DatasetNotWritable(path, exc.strerror or str(exc)) from exc
@@ -85,15 +103,17 @@ class DatasetBuilder:
         self._settings, self._pipeline, self._tail = settings, pipeline, tail
         self._topology = Topology.of(pipeline)
         self._progress = progress or {}
+        self._no_outcomes = 0
 
     async def build(
         self, ranges: Sequence[SourceRange], path: Path, *, mature_before_ms: int | None = None,
-        labelled_only: bool = False,
+        labelled_only: bool = False, backfill: bool = False,
     ) -> DatasetSummary:  # fmt: skip
         """Write the events of *ranges* to *path*, whole or not at all.
 
-        With `mature_before_ms` only those before that event time. Raises DatasetNotWritable,
-        BrokerError and KafkaError; see `check_place`.
+        With `mature_before_ms` only those before that event time; with *backfill* features are made
+        of the events now, see `agents.dataset.backfill`. Raises OtherFeatures without,
+        DatasetNotWritable, BrokerError and KafkaError; see `check_place`.
         """
         try:
             with OutcomeStore.in_folder(path.parent) as outcomes:
@@ -102,7 +122,7 @@ class DatasetBuilder:
                     self._pipeline, outcomes, mature_before_ms=mature_before_ms,
                     labelled_only=labelled_only,
                 )  # fmt: skip
-                await self._write(ranges, rows, path)
+                await self._write(ranges, rows, path, backfill=backfill)
         except OSError as exc:
             raise DatasetNotWritable(path, exc.strerror or str(exc)) from exc
         except sqlite3.Error as exc:  # a disk that is full, of the outcomes that wait beside it
@@ -114,6 +134,8 @@ class DatasetBuilder:
             labelled=counts.rows - unlabelled_rows, positives=counts.positives,
             unlabelled=counts.unlabelled, immature=counts.immature, invalid=counts.invalid,
             undecided=counts.undecided, foreign=counts.foreign,
+            not_backfilled=counts.not_backfilled, no_outcomes=self._no_outcomes,
+            explored=counts.explored, explorable=counts.explorable,
             decisions=dict(sorted(counts.decisions.items())),
             offsets={of.partition: (of.start, of.end) for of in ranges},
         )  # fmt: skip
@@ -132,18 +154,24 @@ class DatasetBuilder:
                 reader, topic, starts, progress=self._progress.get(topic)
             ):
                 decoded = decoder.decode(part.records, part.partition)
+                self._no_outcomes += len(part.records) - len(decoded)
                 await asyncio.to_thread(outcomes.add, decoded)
 
-    async def _write(self, ranges: Sequence[SourceRange], rows: ServedRows, path: Path) -> None:
+    async def _write(
+        self, ranges: Sequence[SourceRange], rows: ServedRows, path: Path, *, backfill: bool
+    ) -> None:
         total = sum(of.end - of.start for of in ranges)
         show = self._progress.get(self._topology.events)
 
         def next_of(partition: PartitionRecord) -> Callable[[], Any]:
+            extractors = Backfill(self._pipeline, self._tail, partition.range)
+
             async def more() -> Any | None:
                 block = await partition.block()
                 if block is None:
                     return None
-                table = await asyncio.to_thread(rows.table, block)
+                features = await extractors.features(block) if backfill else {}
+                table = await asyncio.to_thread(rows.table, block, features)
                 if show is not None:
                     show(rows.counts.events, total)
                 return table

@@ -1,8 +1,12 @@
-"""Why a data set is not written.
+"""Why a data set is not written, or a topic not exported.
 
 AnabranchError
 ├── DatasetExists       a file would be overwritten
-└── DatasetNotWritable  the place for it cannot be written to
+├── DatasetNotWritable  the place for it cannot be written to
+├── OtherFeatures       a component has written other features than the file has
+├── NotATopic           the pipeline has no such topic
+├── ExportRunning       another export writes to the folder
+└── OtherExport         the folder holds something else
 """
 
 from __future__ import annotations
@@ -24,3 +28,38 @@ class DatasetNotWritable(AnabranchError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} is not written: {why}")
+
+
+class OtherFeatures(AnabranchError):
+    """A component has written another number of features than the pipeline file has."""
+
+    def __init__(self, component: str, written: int, stated: int) -> None:
+        super().__init__(
+            f"{component} has written {written} features, and the pipeline file has {stated}: "
+            "--backfill computes those of the file from the events, or give the file that served. "
+            "Windows by another key than the events' are not backfilled"
+        )
+
+
+class NotATopic(AnabranchError):
+    """The pipeline has no such topic."""
+
+    def __init__(self, topic: str, pipeline: str) -> None:
+        super().__init__(
+            f"{topic} is no topic of {pipeline}, whose file says how its records are read; "
+            f"`anabranch topics {pipeline}` lists them"
+        )
+
+
+class ExportRunning(AnabranchError):
+    """Another export writes to the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"another export writes to {folder}: wait for it, or take another folder")
+
+
+class OtherExport(AnabranchError):
+    """What the folder holds is not the beginning of this export."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(f"{folder} is no export to go on with: {why}; take another folder")

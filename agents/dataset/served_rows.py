@@ -8,24 +8,29 @@ was not there is null: also the label of an event whose outcome is not known.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from agents.dataset.arrow_columns import arrow_field, arrow_times, arrow_type, time_type
+from agents.dataset.backfill import BackfilledFeatures
+from agents.dataset.errors import OtherFeatures
 from agents.dataset.outcome_store import EventNames, OutcomeStore
 from agents.join import StageRows
 from agents.replay.recorded_range import RecordedBlock
 from models.arrays import Bools, Ints
 from models.features import FeatureVector
 from topics.events import EventDecoder
-from topics.pipeline import OUTCOME, ComponentSpec, EventField, Pipeline, duration_ms
+from topics.pipeline import OUTCOME, ComponentSpec, Pipeline, duration_ms
 from topics.records import Decision, error_of_letter
 
 PARTITION, OFFSET, PUBLISHED = "source_partition", "source_offset", "published_at"
 OUTCOME_AT, DEAD_LETTER = "outcome_published_at", "dead_letter"
+_DAY_MS = 86_400_000
+KNOWN_AT, SAID_BY = "outcome_known_at", "outcome_source"
 
 Table = Any
 """A pyarrow.Table: pyarrow has no types."""
@@ -48,6 +53,9 @@ class RowCounts:
     """Rows without a decision: in flight, dead letters, or decided when they were redriven."""
     foreign: int = 0
     """Records among the decisions that are none of the pipeline's."""
+    not_backfilled: int = 0
+    explored: int = 0
+    explorable: int = 0
     decisions: Counter[str] = field(default_factory=Counter)
 
 
@@ -64,8 +72,14 @@ class ServedRows:
         self.counts = RowCounts()
         self.schema = self._schema()
 
-    def table(self, block: RecordedBlock) -> Table:
-        """The rows of *block*."""
+    def table(
+        self, block: RecordedBlock, backfilled: Mapping[str, BackfilledFeatures] | None = None
+    ) -> Table:
+        """The rows of *block*; features of some components are *backfilled*.
+
+        Raises OtherFeatures where a component wrote another number of features than the pipeline
+        file has now.
+        """
         import pyarrow as pa
 
         decoded, counts = self._decoder.decode(block.events), self.counts
@@ -88,15 +102,21 @@ class ServedRows:
         columns: dict[str, Any] = {
             PARTITION: pa.array(np.full(len(rows), block.partition), pa.int32()),
             OFFSET: pa.array(block.offsets[rows]),
-            PUBLISHED: _times([block.events[row].timestamp for row in rows.tolist()]),
+            PUBLISHED: arrow_times([block.events[row].timestamp for row in rows.tolist()]),
         }
         for name, of in schema.fields.items():
-            columns[name] = _field(decoded.columns[name][kept], of)
+            columns[name] = arrow_field(decoded.columns[name][kept], of)
         for spec in self._pipeline.components:
-            columns |= _stage(spec, block.stage_rows(spec.name), rows)
+            features = (backfilled or {}).get(spec.name)
+            columns |= _stage(spec, block.stage_rows(spec.name), rows, features)
+            if features is not None:
+                counts.not_backfilled += int((~features.present[rows]).sum())
         columns |= self._endings(block, rows)
         columns[OUTCOME] = pa.array(outcomes.positive, mask=~outcomes.known)
-        columns[OUTCOME_AT] = _times(outcomes.published_ms, ~outcomes.known)
+        columns[OUTCOME_AT] = arrow_times(outcomes.published_ms, ~outcomes.known)
+        columns[KNOWN_AT] = arrow_times(outcomes.known_ms, ~outcomes.known)
+        sources = [source or None for source in outcomes.sources.tolist()]
+        columns[SAID_BY] = pa.array(sources, pa.string()).dictionary_encode()
         counts.rows += len(rows)
         counts.positives += int((outcomes.known & outcomes.positive).sum())
         return pa.table(columns, schema=self.schema)
@@ -115,13 +135,19 @@ class ServedRows:
             decisions.append(decided)
         letters = [block.dead_letters.get(offset) for offset in block.offsets[rows].tolist()]
         self.counts.undecided += decisions.count(None)
-        self.counts.decisions.update(each.decision for each in decisions if each is not None)
+        there = [each for each in decisions if each is not None]
+        self.counts.decisions.update(each.decision for each in there)
+        self.counts.explored += sum(each.explored for each in there)
+        self.counts.explorable += sum(each.propensity < 1 for each in there)
 
         def said(name: str) -> list[Any]:
             return [None if each is None else getattr(each, name) for each in decisions]
 
         return {
             "decision": pa.array(said("decision"), pa.string()).dictionary_encode(),
+            "explored": pa.array(said("explored"), pa.bool_()),
+            "instead_of": pa.array(said("instead_of"), pa.string()).dictionary_encode(),
+            "propensity": pa.array(said("propensity"), pa.float64()),
             "score": pa.array(said("score"), pa.float64()),
             "degraded": pa.array(said("degraded"), pa.bool_()),
             "early": pa.array(said("early"), pa.bool_()),
@@ -130,7 +156,7 @@ class ServedRows:
             "policy": pa.array(said("policy"), pa.string()).dictionary_encode(),
             "decided_at": pa.array(
                 [None if at is None else datetime.fromisoformat(at) for at in said("decided_at")],
-                _time_type(),
+                time_type(),
             ),
             DEAD_LETTER: pa.array(
                 [None if letter is None else error_of_letter(letter.headers) for letter in letters],
@@ -143,8 +169,8 @@ class ServedRows:
         import pyarrow as pa
 
         names = pa.dictionary(pa.int32(), pa.string())
-        fields = [(PARTITION, pa.int32()), (OFFSET, pa.int64()), (PUBLISHED, _time_type())]
-        fields += [(name, _type(of)) for name, of in self._pipeline.event.fields.items()]
+        fields = [(PARTITION, pa.int32()), (OFFSET, pa.int64()), (PUBLISHED, time_type())]
+        fields += [(name, arrow_type(of)) for name, of in self._pipeline.event.fields.items()]
         for spec in self._pipeline.components:
             fields += [(f"{spec.name}.{column}", pa.float32()) for column in _features(spec)]
             if spec.import_path is not None:
@@ -152,17 +178,23 @@ class ServedRows:
             if _has_signal(spec):
                 fields += [(f"signal.{spec.name}", pa.float32()), (f"model.{spec.name}", names)]
         fields += [
-            ("decision", names), ("score", pa.float64()), ("degraded", pa.bool_()),
+            ("decision", names), ("explored", pa.bool_()), ("instead_of", names),
+            ("propensity", pa.float64()), ("score", pa.float64()), ("degraded", pa.bool_()),
             ("early", pa.bool_()), ("clipped", pa.bool_()), ("weights", pa.int64()),
-            ("policy", names), ("decided_at", _time_type()), (DEAD_LETTER, names),
-            (OUTCOME, pa.bool_()), (OUTCOME_AT, _time_type()),
+            ("policy", names), ("decided_at", time_type()), (DEAD_LETTER, names),
+            (OUTCOME, pa.bool_()), (OUTCOME_AT, time_type()), (KNOWN_AT, time_type()),
+            (SAID_BY, names),
         ]  # fmt: skip
         return pa.schema(fields)
 
 
-def maturity_ms(pipeline: Pipeline, now_ms: int) -> int:
-    """Events before that time have an outcome by now, where they ever get one."""
-    return now_ms - duration_ms(pipeline.outcomes.delay)
+def maturity_ms(pipeline: Pipeline, now_ms: int, days: float | None = None) -> int:
+    """Events before that time have an outcome by now, where they ever get one.
+
+    That is by the pipeline file's `outcomes: delay`, or by so many *days*.
+    """
+    delay_ms = duration_ms(pipeline.outcomes.delay) if days is None else int(days * _DAY_MS)
+    return now_ms - delay_ms
 
 
 def _features(spec: ComponentSpec) -> list[str]:
@@ -173,20 +205,26 @@ def _has_signal(spec: ComponentSpec) -> bool:
     return spec.model is not None or spec.import_path is not None
 
 
-def _stage(spec: ComponentSpec, stage: StageRows, rows: Ints) -> dict[str, Any]:
-    """What a component said of the events at *rows*."""
+def _stage(
+    spec: ComponentSpec, stage: StageRows, rows: Ints, backfilled: BackfilledFeatures | None
+) -> dict[str, Any]:
+    """What a component said of the events at *rows*; its features may be *backfilled*."""
     import pyarrow as pa
 
     absent: Bools = ~stage.present[rows]
     columns: dict[str, Any] = {}
-    output = stage.output[rows]
-    for place, name in enumerate(_features(spec)):
+    output, lacking, names = stage.output[rows], absent, _features(spec)
+    if backfilled is not None:
+        output, lacking = backfilled.values[rows], ~backfilled.present[rows]
+    elif names and stage.present.any() and output.shape[1] != len(names):
+        raise OtherFeatures(spec.name, output.shape[1], len(names))
+    for place, name in enumerate(names):
         values = (
-            output[:, place].astype(np.float32)
-            if place < output.shape[1]
-            else np.zeros(len(rows), np.float32)
+            np.zeros(len(rows), np.float32)
+            if lacking.all()
+            else output[:, place].astype(np.float32)
         )
-        columns[f"{spec.name}.{name}"] = pa.array(values, mask=absent)
+        columns[f"{spec.name}.{name}"] = pa.array(values, mask=lacking)
     if spec.import_path is not None:
         listed = [None if gone else row for gone, row in zip(absent, output.tolist(), strict=True)]
         columns[f"{spec.name}.output"] = pa.array(listed, pa.list_(pa.float32()))
@@ -200,45 +238,3 @@ def _stage(spec: ComponentSpec, stage: StageRows, rows: Ints) -> dict[str, Any]:
             pa.array(run_of.astype(np.int32), mask=absent), pa.array(models, pa.string())
         )
     return columns
-
-
-def _type(of: EventField) -> Any:
-    import pyarrow as pa
-
-    return {
-        "string": pa.string(), "integer": pa.int64(), "number": pa.float64(),
-        "boolean": pa.bool_(), "timestamp": _time_type(), "vector": pa.list_(pa.float64()),
-    }[of.type]  # fmt: skip
-
-
-def _field(values: Any, of: EventField) -> Any:
-    """An event field (N,) as `models.component.Batch` has it; missing values become null."""
-    import pyarrow as pa
-
-    if of.type == "vector":
-        return pa.array(
-            [None if np.isnan(row).all() else row.tolist() for row in values], _type(of)
-        )
-    if of.type == "string":
-        return pa.array([text if text or not of.optional else None for text in values], pa.string())
-    missing = np.isnan(values) if values.dtype.kind == "f" else None
-    if of.type == "number":
-        return pa.array(values, mask=missing)
-    if missing is not None:  # optional ones are floats
-        values = np.where(missing, 0, values)
-    if of.type == "timestamp":
-        return _times(values, missing)
-    return pa.array(values.astype(np.bool_ if of.type == "boolean" else np.int64), mask=missing)
-
-
-def _time_type() -> Any:
-    import pyarrow as pa
-
-    return pa.timestamp("ms", tz="UTC")
-
-
-def _times(times_ms: Sequence[int] | Ints, missing: Bools | None = None) -> Any:
-    """Milliseconds since 1970 as times."""
-    import pyarrow as pa
-
-    return pa.array(np.asarray(times_ms, np.int64), mask=missing).cast(_time_type())

@@ -12,12 +12,12 @@ from agents.monitor.decision_store import DecisionStore, LabelledDecisions
 from agents.monitor.election import election
 from agents.monitor.errors import MonitorReplaced
 from agents.monitor.metrics import MonitorMetrics
-from agents.monitor.monitor_worker import MonitorWorker
+from agents.monitor.monitor_worker import FINDINGS_PARTITION, MonitorWorker
 from agents.monitor.monitor_writer import MonitorWriter
 from agents.monitor.watcher import EventBatch, Finding, MonitorContext, MonitorTime, Watcher
 
 __all__ = [
-    "DecisionBatch", "DecisionStore", "EventBatch", "Finding", "LabelledDecisions",
-    "MatchedOutcomes", "MonitorContext", "MonitorMetrics", "MonitorReplaced", "MonitorTime",
-    "MonitorWorker", "MonitorWriter", "Watcher", "election",
+    "FINDINGS_PARTITION", "DecisionBatch", "DecisionStore", "EventBatch", "Finding",
+    "LabelledDecisions", "MatchedOutcomes", "MonitorContext", "MonitorMetrics", "MonitorReplaced",
+    "MonitorTime", "MonitorWorker", "MonitorWriter", "Watcher", "election",
 ]  # fmt: skip

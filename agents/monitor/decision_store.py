@@ -149,6 +149,13 @@ class DecisionStore:
             with closing(sqlite3.connect(path, check_same_thread=False)) as database:
                 yield cls(database, pipeline)
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes of disk and memory."""
+        (pages,) = self._database.execute("PRAGMA page_count").fetchone()
+        (size,) = self._database.execute("PRAGMA page_size").fetchone()
+        return int(pages) * int(size)
+
     def add_decisions(self, batch: DecisionBatch) -> MatchedOutcomes | None:
         """Take in decisions; what was waiting for them, if anything."""
         self.clock_ms = max(self.clock_ms, int(batch.event_ms.max(initial=-1)))

@@ -15,12 +15,16 @@ from agents.broker import (
     LogReader,
     ensure_monitor_topics,
     ensure_outcomes_topic,
+    follower,
+    read_to_end,
     topic_ids,
+    topic_names,
     wait_for_broker,
 )
 from agents.control import ControlTopic
 from agents.learning import weights_watcher
 from agents.monitor import (
+    FINDINGS_PARTITION,
     DecisionStore,
     Finding,
     MonitorContext,
@@ -35,7 +39,8 @@ from agents.process.liveness import Liveness
 from agents.process.tasks import first_of
 from agents.quality import QualityWatcher
 from models.registry import Registry
-from topics.pipeline import MONITOR, PipelineFile, Topology
+from topics.errors import TopicMissing
+from topics.pipeline import MONITOR, Pipeline, PipelineFile, Topology
 from topics.records import ControlState
 from topics.settings import BrokerSettings
 
@@ -123,6 +128,25 @@ async def look_once(
             await worker.resume()
             await worker.run(until_caught_up=True)
             return list(worker.findings.values())
+
+
+async def published_findings(pipeline: Pipeline, settings: BrokerSettings) -> list[Finding]:
+    """The newest finding of each key that monitors have published.
+
+    Raises TopicMissing, BrokerError, KafkaError.
+    """
+    topic = Topology.of(pipeline).monitor
+    await wait_for_broker(settings)
+    if topic not in await topic_names(settings, [topic]):
+        raise TopicMissing(topic)
+    newest: dict[str, Finding] = {}
+    async with follower(settings, [topic], FINDINGS_PARTITION + 1, from_start=True) as consumer:
+        async for _, records in read_to_end(consumer):
+            for record in records:
+                key = (record.key or b"").decode(errors="replace")
+                kind = key.partition("/")[0]
+                newest[key] = Finding(kind, key, record.value or b"{}")
+    return list(newest.values())
 
 
 async def _ensure_topics(settings: BrokerSettings, topology: Topology) -> None:

@@ -118,8 +118,11 @@ class QualityWatcher:
 
     def _judged(self, number: int, now: MonitorTime) -> Finding:
         state = self._windows[number]
-        state.state, state.is_dirty = self._state_at(number, now), False
-        state.revision, state.judged_ms = state.revision + 1, now.wall_ms
+        state.state = self._state_at(number, now)
+        if state.state == "estimated":
+            self._calibrate()
+        state.is_dirty, state.judged_ms = False, now.wall_ms
+        state.revision += 1
         window = Window(number * self._window_ms, (number + 1) * self._window_ms)
         rows = self._context.store.between(window.start_ms, window.end_ms)
         if state.state == "matured":
@@ -127,7 +130,6 @@ class QualityWatcher:
                 window, rows, self._policy(), state.revision, state.estimates
             )
         else:
-            self._calibrate()
             finding = self._judge.estimated(
                 window, rows, self._policy(), state.revision, self._calibrations
             )
@@ -157,7 +159,12 @@ class QualityWatcher:
             self._calibrated_on = (newest, revision)
             start_ms = newest * self._window_ms
             rows = self._context.store.between(start_ms, start_ms + self._window_ms)
+            is_first = not self._calibrations
             self._calibrations = calibrations(rows) or self._calibrations
+            if is_first and self._calibrations:  # what could not be estimated before can be now
+                for state in self._windows.values():
+                    if state.state == "estimated" and not state.estimates:
+                        state.is_dirty, state.judged_ms = True, 0
 
     async def act(self) -> None:
         """Nothing follows: it only says."""

@@ -8,6 +8,7 @@ AnabranchError
     │   ├── OtherEncoding    it is UTF-16, compressed, or another kind of file
     │   └── NotUtf8          a byte in it is no UTF-8 (Latin-1, most likely)
     ├── MissingColumns       event fields have no column
+    ├── FeaturesNotServed    a data set as served lacks features that the file has now
     └── LabelError
         ├── MissingLabel     the file has no such label column
         └── LabelNotBinary   the label column holds something besides 0 and 1
@@ -118,3 +119,14 @@ def _listed(columns: Collection[str], most: int = 30) -> str:
     names = list(columns)
     more = f", … ({len(names)} in all)" if len(names) > most else ""
     return ("columns " + ", ".join(names[:most]) + more) if names else "no columns"
+
+
+class FeaturesNotServed(DatasetError):
+    """A data set as served lacks features that the pipeline file has."""
+
+    def __init__(self, path: str, names: Collection[str]) -> None:
+        shown = ", ".join([*names][:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        super().__init__(
+            f"{path} has no {shown}: what served had no such feature. `anabranch dataset "
+            "--backfill` computes it as it would have been served"
+        )

@@ -8,9 +8,9 @@ figure against it.
 
 from models.quality.bootstrap import Figure, judged_figures
 from models.quality.estimate import Calibration, estimated_figures
-from models.quality.weighted_figures import EDGES, HIGHER_IS_BETTER, Judgement
+from models.quality.weighted_figures import EDGES, HIGHER_IS_BETTER
 
 __all__ = [
-    "EDGES", "HIGHER_IS_BETTER", "Calibration", "Figure", "Judgement", "estimated_figures",
+    "EDGES", "HIGHER_IS_BETTER", "Calibration", "Figure", "estimated_figures",
     "judged_figures",
 ]  # fmt: skip

@@ -104,8 +104,8 @@ def with_windows(pipeline: Pipeline, data: TrainingData) -> TrainingData:
 def with_holdout(pipeline: Pipeline, data: TrainingData, holdout: TrainingData) -> TrainingData:
     """The rows of *data* and then those of *holdout*, each in order of time.
 
-    Windowed features are those of all rows in order of time, as in service. Raises HoldoutSeen
-    when events are in both, MissingField and LengthMismatch.
+    Windowed features are those of all rows in order of time, as in service, unless both have them.
+    Raises HoldoutSeen when events are in both, MissingField and LengthMismatch.
     """
     holdout.check(list(data.columns))
     _check_ids(pipeline, data, holdout)
@@ -113,7 +113,12 @@ def with_holdout(pipeline: Pipeline, data: TrainingData, holdout: TrainingData) 
         name: np.concatenate([column, holdout.columns[name]])
         for name, column in data.columns.items()
     }
-    both = TrainingData(columns, np.concatenate([data.labels, holdout.labels]))
+    windowed = {
+        name: {column: np.concatenate([values, holdout.windowed[name][column]])
+               for column, values in of.items()}
+        for name, of in data.windowed.items()
+    } if data.windowed.keys() == holdout.windowed.keys() else {}  # fmt: skip
+    both = TrainingData(columns, np.concatenate([data.labels, holdout.labels]), windowed)
     order = np.argsort(columns[pipeline.event.time], kind="stable")
     in_time = with_windows(pipeline, both.picked(order))
     declared = order >= data.rows

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import orjson
 import pytest
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -30,7 +32,9 @@ from agents.drift.drift_watcher import DriftMetrics
 from agents.gateway.metrics import GatewayMetrics
 from agents.learning.metrics import LearningMetrics
 from agents.manifests.grafana import Scope, generated
+from agents.monitor.metrics import MonitorMetrics
 from agents.process.build_info import BuildInfo
+from agents.quality.metrics import QualityMetrics
 from agents.renewal.renewal_metrics import RenewalMetrics
 from agents.workers.metrics import Metrics
 from deploy.grafana.queries import FOLDER, Target, dashboards, filled, over_time, targets
@@ -52,10 +56,14 @@ from tests.integration.harness import (
     publish,
     publish_raw,
     records_of,
+    renamed,
     simulated,
     with_section,
 )
 from tests.integration.test_cli import anabranch
+from tests.integration.test_monitor import DAY_MS, START_MS, decision, outcome
+from tests.integration.test_monitor import made as monitor_topics
+from tests.integration.test_monitor import publish as publish_values
 from tests.kafka_nodes import free_ports, one_broker
 from topics.kafka.batches import Record
 from topics.kafka.embedded import EmbeddedBroker
@@ -72,11 +80,13 @@ def _known() -> set[str]:
     """Every series that workers and audits have, by its metric's name and ending."""
     of_gateway = GatewayMetrics("p", lambda: 0, lambda: True).registry
     of_weights, of_drift = CollectorRegistry(), CollectorRegistry()
+    of_monitor = MonitorMetrics("p").registry
+    QualityMetrics(of_monitor, "p")
     LearningMetrics("p", ["a"], of_weights)
     DriftMetrics("p", of_drift)
     renewals = RenewalMetrics(load_pipeline(find_pipeline("card-fraud")).pipeline).registry
     of_process = [Metrics().registry, AuditMetrics().registry, of_gateway]
-    registries = [*of_process, renewals, of_weights, of_drift]
+    registries = [*of_process, renewals, of_weights, of_drift, of_monitor]
     BuildInfo("", "", "", "").show(registries[0], "p")
     made = [metric.name for registry in registries for metric in registry.collect()]
     endings = ("", "_total", "_bucket", "_count", "_sum", "_info")
@@ -157,7 +167,7 @@ def _title(it: object) -> str:
 def test_queries_name_metrics_that_exist() -> None:
     text = "\n".join([*(t.expr for t in targets()), (DEPLOYED / "rules.yml").read_text()])
     asked = set(re.findall(r"(?<![:\w/-])anabranch_\w+", text))
-    assert asked <= _known(), "no metric of Metrics, AuditMetrics, GatewayMetrics or RenewalMetrics"
+    assert asked <= _known(), "no metric of workers, audit, gateway or monitor"
 
 
 class Scene(NamedTuple):
@@ -203,10 +213,15 @@ def watched(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
             monitored(trained, broker, directory / "renew.log", "renew", file)
         )
         node = stack.enter_context(node_exporter(directory / "node.log"))
+        judged = _judged_by_the_hour(trained, directory / "judged")
+        asyncio.run(_decided(judged, broker, 0, 2.2))
+        monitor = stack.enter_context(
+            monitored(judged, broker, directory / "monitor.log", "monitor", str(judged.file.path))
+        )
         jobs = {
             "anabranch-trainer": [trainer],
             "anabranch": workers, "anabranch-audit": [audit], "anabranch-gateway": [gateway],
-            "node": [node],
+            "anabranch-monitor": [monitor], "node": [node],
         }  # fmt: skip
         url = stack.enter_context(prometheus(directory, jobs))
         start = time.time()
@@ -217,8 +232,34 @@ def watched(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
         words = ("redrive", file, "--edit", ".amount = 1", "--limit", "3", "--yes", "--json")
         done = anabranch(trained, "dead-letters", *words, broker=address)
         assert json.loads(done.stdout)["decided"] == 3, done.stderr
-        time.sleep(3)
+        asyncio.run(_decided(judged, broker, 2.2, 3.2))
+        time.sleep(8)
         yield Scene(url, start, time.time())
+
+
+def _judged_by_the_hour(trained: Trained, home: Path) -> Trained:
+    """The same models under another name, whose outcomes take an hour."""
+    home.mkdir()
+    judged = renamed(trained, home)
+    content = yaml.safe_load(judged.file.path.read_text())
+    content |= {"outcomes": {"delay": "1h"}, "quality": {"window": "1h"}}
+    judged.file.path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return replace(judged, file=load_pipeline(judged.file.path))
+
+
+async def _decided(judged: Trained, broker: BrokerSettings, begin: float, end: float) -> None:
+    """Decisions from hour to hour of a day long ago, and their outcomes, of which a third is true.
+
+    What was decided, and by which scores, is made up: it is the monitor that is looked at.
+    """
+    topology = await monitor_topics(broker, judged.pipeline)
+    midnight = -(START_MS % DAY_MS) / DAY_MS
+    numbers = range(int(begin * 200), int(end * 200))
+    days = {number: midnight + number / 200 / 24 for number in numbers}
+    known = [(n, outcome(n, n % 97 > 60 or n % 7 == 0, "", day)) for n, day in days.items()]
+    await publish_values(broker, topology.outcomes, known)
+    decisions = [(n, decision(judged.pipeline, n, day)) for n, day in days.items()]
+    await publish_values(broker, topology.decisions, decisions)
 
 
 def _question(trained: Trained, port: int) -> None:
@@ -359,5 +400,5 @@ def test_the_command_writes_dashboards_and_says_where(tmp_path: Path) -> None:
         [sys.executable, "-m", "agents", "deploy", "grafana", "card-fraud", "-o", tmp_path / "new"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "8 dashboards in" in done.stderr
+    assert "9 dashboards in" in done.stderr
     assert len(list((tmp_path / "new").glob("*.json"))) == len(dashboards())

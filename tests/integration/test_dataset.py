@@ -12,14 +12,17 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from agents.broker import ensure_outcomes_topic
+from agents.commands import labelled_events
 from agents.publish import publisher as publishing
 from models.features import FeatureVector
 from models.simulators import SIMULATORS
 from tests.integration.harness import (
     Trained,
     decisions_of,
+    exploring,
     pipeline_running,
     publish,
     publish_raw,
@@ -88,20 +91,25 @@ async def test_rows_are_what_was_published_served_and_came_true(
     trained: Trained, tmp_path: Path, broker: BrokerSettings
 ) -> None:
     own, path = renamed(trained, tmp_path), tmp_path / "all.parquet"
+    own = exploring(own, **{"of": ["approve"], "as": "review", "share": 0.1})
     decisions = await served(own, broker)
     said = await written(own, broker, path)
     labels = came_true()
     assert (said["rows"], said["invalid"], said["undecided"]) == (EVENTS, 1, 0)
     assert said["labelled"] == len(labels) == EVENTS - said["unlabelled"]
     assert said["positives"] == sum(labels.values())
+    assert abs(said["explored"] - 0.1 * said["explorable"]) < 0.02 * said["explorable"]
     rows = pq.read_table(path).to_pylist()
     check_decided(rows, decisions)
     check_windows(rows, own)
+    check_served_windows(rows, own, path)
     await check_trains(own, path, said["labelled"])
+    await check_trains_from_topics(own, broker, said["labelled"])
     await check_overwrites_nothing(own, broker, path)
     await written(own, broker, path, "--labelled", "--force")
     labelled = {row["transaction_id"]: row["outcome"] for row in pq.read_table(path).to_pylist()}
     assert labelled == labels
+    await check_backfill(own, broker, tmp_path, rows)
     await check_maturity(own, broker, tmp_path)
 
 
@@ -118,6 +126,9 @@ def check_decided(rows: list[dict[str, Any]], decisions: dict[str, Any]) -> None
         assert row["terminal_id"] == each.event["terminal_id"]
         assert row["outcome"] is labels.get(name)
         assert (row["decision"], row["score"]) == (decision["decision"], decision["score"])
+        assert row["propensity"] == decision.get("propensity", 1.0)
+        assert row["explored"] is decision.get("explored", False)
+        assert row["instead_of"] == decision.get("instead_of")
         source = decision["source"]
         assert (row["source_partition"], row["source_offset"]) == (
             source["partition"], source["offset"],
@@ -155,6 +166,29 @@ async def check_trains(own: Trained, path: Path, rows: int) -> None:
     assert json.loads(done.stdout)["rows"] == rows
 
 
+async def check_trains_from_topics(own: Trained, broker: BrokerSettings, rows: int) -> None:
+    """The same rows; and the windows are those that were served, of all events."""
+    done = await asyncio.to_thread(
+        anabranch, own, "train", str(own.file.path), "--from-topics", "--component", "risk-linear",
+        "--json", broker=broker.broker,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == rows
+    assert f"{rows:,} events with an outcome from the topics" in done.stderr.replace("\n", " ")
+    assert not [*own.home.glob(".served-*")]
+
+
+def check_served_windows(rows: list[dict[str, Any]], own: Trained, path: Path) -> None:
+    """Training has the numbers of the file, for the rows with an outcome, in their order."""
+    data = labelled_events.from_file(own.pipeline, str(path))
+    labelled = [row for row in rows if row["outcome"] is not None]
+    assert data.columns["transaction_id"].tolist() == [row["transaction_id"] for row in labelled]
+    for component, columns in data.windowed.items():
+        for name, values in columns.items():
+            assert values.tolist() == [row[f"{component}.{name}"] for row in labelled]
+    assert set(data.windowed) == {"features", "terminals"}
+
+
 async def check_overwrites_nothing(own: Trained, broker: BrokerSettings, path: Path) -> None:
     again = await asyncio.to_thread(
         anabranch, own, "dataset", str(own.file.path), "-o", str(path), broker=broker.broker
@@ -162,6 +196,43 @@ async def check_overwrites_nothing(own: Trained, broker: BrokerSettings, path: P
     assert (again.returncode, again.stderr) == (
         1, f"error: {path} exists: name another file, or overwrite it with --force\n",
     )  # fmt: skip
+
+
+async def check_backfill(
+    own: Trained, broker: BrokerSettings, home: Path, served_rows: list[dict[str, Any]]
+) -> None:
+    """What was served comes out again, and a window that was not is what is counted here."""
+    text = own.file.path.read_text()
+    content = yaml.safe_load(text)
+    features = content["components"][0]["features"]
+    features.insert(0, {"name": "customer_max", "apply": "max", "of": "amount", "over": ["2d"]})
+    own.file.path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path, asked = home / "backfilled.parquet", ("dataset", str(own.file.path), "-o")
+    refused = await asyncio.to_thread(anabranch, own, *asked, str(path), broker=broker.broker)
+    assert refused.returncode == 1
+    assert "features has written 9 features, and the pipeline file has 10" in refused.stderr
+    half = [f"{partition}/{offset}" for partition, offset in enumerate([700, 700, 700, 700])]
+    since = [word for edge in half for word in ("--from", edge)]
+    said = await written(own, broker, path, "--backfill", *since)
+    rows = {row["transaction_id"]: row for row in pq.read_table(path).to_pylist()}
+    assert (said["rows"], said["not_backfilled"]) == (len(rows), 0)
+    assert 1000 < len(rows) < EVENTS
+    before = {row["transaction_id"]: row for row in served_rows}
+    own_names = [name for name in served_rows[0] if name.startswith("features.")]
+    past: dict[object, list[tuple[np.datetime64, float]]] = {}
+    for each in LABELLED:  # in order of time
+        event: dict[str, Any] = dict(each.event)
+        at = np.datetime64(event["occurred_at"].removesuffix("Z"))
+        amounts = past.setdefault(event["customer_id"], [])
+        amounts.append((at, event["amount"]))
+        row = rows.get(event["transaction_id"])
+        if row is None:
+            continue
+        largest = max(amount for when, amount in amounts if at - np.timedelta64(2, "D") < when)
+        assert row["features.customer_max_2d"] == np.float32(largest)
+        for name in own_names:
+            assert row[name] == before[event["transaction_id"]][name]
+    own.file.path.write_text(text)
 
 
 async def check_maturity(own: Trained, broker: BrokerSettings, home: Path) -> None:

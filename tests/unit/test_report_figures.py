@@ -28,7 +28,7 @@ from agents.report.time_bins import (
     score_quantile,
 )
 from topics.pipeline.file import find_pipeline, load_pipeline
-from topics.records.decision import Contribution, Decision, Source
+from topics.records.decision import Contribution, Decision, Source, rfc3339_time
 
 POLICY = load_pipeline(find_pipeline("card-fraud")).pipeline.policy
 TIMES = st.lists(st.integers(0, 10 * 365 * 86_400_000), min_size=1, max_size=60)
@@ -92,17 +92,18 @@ def figures(**changes: object) -> PipelineFigures:
             bins.at(1_767_225_600_000 + minute * 60_000).count(decision(0.01 * minute))
     periods = [
         PeriodFigures(
-            start=f"2026-01-01T00:{minute:02d}:00.000Z", decided=counts.decided,
+            start=rfc3339_time(start), decided=counts.decided,
             decisions=dict(counts.decisions), dead_letters=0, degraded=0, late=0,
             latency_p50_ms=latency_quantile(counts.latencies, 0.5), latency_p95_ms=15.0,
             latency_p99_ms=20.0, score_p10=0.01, score_p50=0.02, score_p90=0.3,
             weights={"risk": 1.0},
         )
-        for minute, (_, counts) in enumerate(bins.bins)
+        for start, counts in bins.bins
     ]  # fmt: skip
     whole = PipelineFigures(
         pipeline="card-fraud", description="Scores cards.", since=None,
-        first="2026-01-01T00:00:01.000Z", last="2026-01-01T00:29:59.000Z", bin_s=60,
+        first="2026-01-01T00:00:01.000Z", last="2026-01-01T00:29:59.000Z",
+        bin_s=bins.width_ms / 1000,
         decided=465, decisions={"review": 465}, redriven=0, degraded=0, late=0, dead_letters=2,
         latency_p50_ms=12.0, latency_p95_ms=15.0, latency_p99_ms=20.0, periods=periods,
         versions=[VersionFigures(version="risk@3", decisions=465, first="2026-01-01T00:00:00Z",

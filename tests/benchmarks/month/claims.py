@@ -146,7 +146,7 @@ class Month:
             and not str(said.get("by", "")).startswith(("trainer (", "renewal "))
         ]  # fmt: skip
         if not moves:
-            return Claim(name, "not there yet", "nobody but renewals has changed weights")
+            return Claim(name, "not reached", "nobody but renewals has changed weights")
         return Claim(name, "reached", f"{len(moves)} versions")
 
     def _promoted(self) -> Claim:

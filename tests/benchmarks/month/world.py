@@ -79,6 +79,8 @@ class World:
             at = self.time_of(day) + timedelta(seconds=int(rng.integers(DAY_S)))
             event = {
                 **like, "transaction_id": f"test-{day}-{number}",
+                # Shops of a day: or what is known of terminals would change with the wave.
+                "terminal_id": f"t-{day}-{number}",
                 "occurred_at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 "amount": round(float(rng.uniform(*_TEST_AMOUNTS)), 2),
             }  # fmt: skip
