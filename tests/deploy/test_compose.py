@@ -32,7 +32,7 @@ from agents.service.open_pipeline import UnknownComponent, open_pipeline
 from models.registry.registry import Registry
 from tests.integration.harness import Trained
 from topics.pipeline.file import find_pipeline, load_pipeline
-from topics.pipeline.topology import EXPLAINER
+from topics.pipeline.topology import EXPLAINER, TRAINER
 from topics.records.broker_setup import acls
 from topics.settings import BrokerSettings, HomeSettings, SecuritySettings
 
@@ -96,7 +96,7 @@ def test_the_files_are_valid_by_the_schema_of_compose(path: Path) -> None:
 
 
 def test_each_component_is_a_service_of_its_own_and_nothing_is_left_out() -> None:
-    assert set(services()) == {*COMPONENTS, *SERVICES}
+    assert set(services()) == {*COMPONENTS, *SERVICES} - {TRAINER}, "it asks for no renewals"
     for name in COMPONENTS:
         given = options(services()[name]["command"])
         assert given["pipeline"] == "card-fraud"
@@ -341,7 +341,7 @@ def test_whatever_a_folder_is_called_it_is_what_is_mounted(tmp_path: Path, folde
 def test_every_pipeline_of_ours_has_a_compose_file(name: str, tmp_path: Path) -> None:
     content = yaml.safe_load(written(tmp_path, name))["services"]
     pipeline = load_pipeline(find_pipeline(name)).pipeline
-    assert set(content) == {*workers(pipeline), *SERVICES}
+    assert set(content) == {*workers(pipeline), *SERVICES} - {TRAINER}, "none asks for renewals"
 
 
 def test_components_that_are_fused_are_one_service_and_one_user(tmp_path: Path) -> None:
