@@ -52,7 +52,7 @@ class StageWriter:
         self._shadow_records = BatchWriter(wiring.app, self._shadow_topic, codec)
         is_own_code = wiring.pipeline.component(name).import_path is not None
         self._inference = Inference(wiring.metrics, always_in_thread=is_own_code)
-        self.pulse = StagePulse(wiring.app, name, self.topic)
+        self.pulse = StagePulse(wiring.app, wiring.answers, name, self.topic)
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
         """The highest source offset that the topic has an output for; -1 for none."""

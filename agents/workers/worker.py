@@ -81,6 +81,8 @@ class Worker(Generic[State]):
         """Deal with one fetch; returns when its output is on the broker."""
         if fetch.generation != self._generation:
             self._states.clear()
+            for pulse in self.pulses():
+                pulse.forget_owners()
             self._generation = fetch.generation
             self.owned = self._assigned()
             # At once: others may be back before it has opened what it owns, and decide without it.
