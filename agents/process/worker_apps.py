@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from agents.explainer import ExplainerWorker
@@ -28,7 +28,7 @@ from agents.workers import (
     add_agent,
     create_app,
 )
-from topics.pipeline import EVENTS, EXPLAINER, KEYED, WEIGH, Topology, inputs_of
+from topics.pipeline import EVENTS, EXPLAINER, KEYED, WEIGH, Pipeline, Topology, inputs_of
 from topics.settings import BrokerSettings
 
 _EVENT_RECORDS = 4096
@@ -84,11 +84,23 @@ def _worker_app(
     for member in members:
         stages[member].observe_model(active.components[member].champion.model)
     worker = _worker(wiring, name, members, active, stages)
-    runs_here = {member for each in active.workers().values() for member in each}
-    if isinstance(worker, JoinWorker) and runs_here.issuperset(inputs):
+    run_here = {member for each in active.workers().values() for member in each}
+    if isinstance(worker, JoinWorker) and reads_at_once(pipeline, name, inputs, run_here):
         app.batches.turn = worker.turn
     add_agent(app, [*worker.sources, topology.redrive], worker.handle)
     return WorkerApp(app, worker)
+
+
+def reads_at_once(
+    pipeline: Pipeline, name: str, inputs: Collection[str], run_here: Collection[str]
+) -> bool:
+    """Whether the join of worker *name* waits for all of its *inputs* before it reads any.
+
+    It has to hear of all, of components that are *run_here*. A row's deadline counts from its first
+    answer, which the weighting agent reads at once where there is a deadline.
+    """
+    has_deadline = name == WEIGH and pipeline.weighting.deadline_s is not None
+    return not has_deadline and set(run_here).issuperset(inputs)
 
 
 def _worker(

@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 0.02
 """How often partitions that got nothing are looked at: rows may not have to wait any longer."""
-_PATIENCE_S = 0.05
+_PATIENCE_S = 0.1
 """Other records than answers of components of this process, such as heartbeats, wait no longer."""
+_REDRIVES_S = 1.0
+"""For so long after redrive records more of them are expected."""
 
 
 class JoinWorker(Worker[PartitionJoin]):
@@ -71,8 +73,10 @@ class JoinWorker(Worker[PartitionJoin]):
     async def turn(self) -> None:
         """Return when rows can leave with what there is to be read, or it is not known here.
 
-        For a join whose inputs are all written by this process.
+        For a join whose inputs are all written by this process. Nothing tells of redrive records.
         """
+        if time.monotonic() - self.redriven_at < _REDRIVES_S:
+            return
         is_patient = not self.wiring.app.batches.wants_ticks
         await self.wiring.answers.until(self._may_leave, _PATIENCE_S if is_patient else _LOOK_S)
 
