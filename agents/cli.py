@@ -36,9 +36,12 @@ from agents.commands.models.optimise import optimise
 from agents.commands.models.service import canary, promote, rollback, shadow
 from agents.commands.models.show import show as show_model
 from agents.commands.models.verify import verify as verify_versions
+from agents.commands.monitor import monitor
 from agents.commands.plan import plan
 from agents.commands.publish import publish
+from agents.commands.renew import renew
 from agents.commands.replay import replay
+from agents.commands.report import report
 from agents.commands.rollout.acls import acls
 from agents.commands.rollout.compare import compare as compare_pipelines
 from agents.commands.rollout.copy import copy
@@ -60,7 +63,8 @@ _Commands = Mapping[str, Callable[..., None]]
 
 COMMANDS = (
     demo, init, train, tune, check, plan, run, gateway, serve, status, publish, simulate, watch,
-    topics, audit, explain, trace, replay, dataset, evidence, verify, evaluate,
+    topics, monitor, report, audit, explain, trace, replay, dataset, renew, evidence, verify,
+    evaluate,
 )  # fmt: skip
 DEAD_LETTERS: _Commands = {"list": list_letters, "show": show_letter, "redrive": redrive}
 DEPLOY: _Commands = {

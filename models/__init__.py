@@ -1,11 +1,12 @@
 """Components and their models: fitted, exported, registered, measured, run; no Kafka in here.
 
     component, weighting, learned_weights     the contract of a component, and y = Σ α·y
+    live_weights/                             weights that move while events flow
     arrays, errors                            names of array types; what training raises
     features/ onnx/ registry/                 what serving needs
     data/ schema/ training/ report/           from a data file to registered models
     variants/ simulators/                     smaller or faster models; streams to start with
-    explain/                                  why a score is what it is
+    explain/ drift/                           why a score is what it is; whether inputs still are
 
 `agents` may import all of it. It imports `topics`.
 """

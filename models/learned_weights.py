@@ -18,9 +18,8 @@ from scipy.optimize import nnls
 
 from models.arrays import Bools, Floats64
 from models.errors import LengthMismatch, WeightsNotOptimal
+from models.weighting import CLIP
 
-CLIP = 1e-6
-"""Signals are held this far from 0 and 1, so that one sure mistake costs 13.8 at most."""
 MAX_GAP = 1e-4
 _GOOD_GAP = 1e-10
 _MOST_STEPS = 200

@@ -13,11 +13,14 @@ from agents.broker.log_follower import end_offsets, follower, offsets_consumer, 
 from agents.broker.log_reader import MOST_EMPTY_FETCHES, FetchResult, LogReader, Unreadable
 from agents.broker.pipeline_topics import (
     check_topics,
+    ensure_monitor_topics,
     ensure_outcomes_topic,
+    ensure_renewals_topic,
     ensure_requests_topic,
     ensure_shadow_topic,
     ensure_topics,
     partition_counts,
+    topic_ids,
     topic_names,
     topic_partitions,
 )
@@ -28,9 +31,10 @@ from agents.broker.topic_settings import days, retention_findings, topic_setting
 
 __all__ = [
     "MOST_EMPTY_FETCHES", "FetchResult", "LogReader", "RecordBatch", "SourceCommits", "Unreadable",
-    "broker_settings", "check_topics", "days", "end_offsets", "ensure_outcomes_topic",
-    "ensure_requests_topic", "ensure_shadow_topic", "ensure_topics", "follower", "grant",
-    "group_lag", "needed_broker", "offsets_consumer", "partition_counts", "read_to_end",
-    "retention_findings", "started_embedded", "topic_names", "topic_partitions",
-    "topic_settings", "wait_for_broker",
+    "broker_settings", "check_topics", "days", "end_offsets", "ensure_monitor_topics",
+    "ensure_outcomes_topic", "ensure_renewals_topic", "ensure_requests_topic",
+    "ensure_shadow_topic", "ensure_topics", "follower", "grant", "group_lag", "needed_broker",
+    "offsets_consumer", "partition_counts", "read_to_end", "retention_findings",
+    "started_embedded", "topic_ids", "topic_names", "topic_partitions", "topic_settings",
+    "wait_for_broker",
 ]  # fmt: skip

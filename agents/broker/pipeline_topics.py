@@ -21,6 +21,8 @@ from topics.kafka import (
     durability,
     embedded,
     is_known_everywhere,
+    network_client,
+    topic_identities,
 )
 from topics.pipeline import Topology
 from topics.records import topic_configs
@@ -78,6 +80,28 @@ async def ensure_outcomes_topic(settings: BrokerSettings, topology: Topology) ->
 async def ensure_requests_topic(settings: BrokerSettings, topology: Topology) -> None:
     """Make the topic of requests with a key unless it exists: gateways alone use it."""
     await _ensure_topic(settings, topology, topology.requests)
+
+
+async def ensure_renewals_topic(settings: BrokerSettings, topology: Topology) -> None:
+    """Make the topic of renewals unless it exists: trainers alone use it."""
+    await _ensure_topic(settings, topology, topology.renewals)
+
+
+async def ensure_monitor_topics(settings: BrokerSettings, topology: Topology) -> None:
+    """Make the topics that a monitor writes unless they exist: monitors alone need them."""
+    for topic in topology.of_monitor:
+        await _ensure_topic(settings, topology, topic)
+
+
+async def topic_ids(settings: BrokerSettings, topics: Iterable[str]) -> dict[str, str]:
+    """Topic → what tells it from others of its name; without those whose broker has no ids."""
+    async with _admin(settings) as admin:
+        identities = await topic_identities(network_client(admin), topics)
+    return {
+        topic: identity.id
+        for topic, identity in identities.items()
+        if identity is not None and identity.id is not None
+    }
 
 
 async def _ensure_topic(settings: BrokerSettings, topology: Topology, topic: str) -> None:

@@ -129,11 +129,11 @@ async def publish_events(
     pipeline: Pipeline, settings: BrokerSettings,
     events: Iterator[tuple[dict[str, object], bool | None]],
     total: int | None, rate: float | None, speed: float | None, max_in_flight: int | None,
-    *, outcomes: bool, create_topics: bool,
+    *, outcomes: bool, create_topics: bool, source: str = "",
 ) -> int:  # fmt: skip
     """Publish *events* until they end or a signal comes; how many there were.
 
-    Their outcomes too, if *outcomes*, or where features use them.
+    Their outcomes too, if *outcomes*, or where features use them; with *source*, who says so.
     *total* of them are expected, for the progress bar; None when nobody knows.
     Without *max_in_flight* as many may have no decision yet as the embedded broker can keep.
     """
@@ -181,7 +181,7 @@ async def publish_events(
         with Progress(*columns, console=stderr) as bars:
             task = bars.add_task(topology.events, total=total, rate=0.0)
             began = time.monotonic()
-            known = OutcomePublisher(pipeline, wanted=wanted)
+            known = OutcomePublisher(pipeline, wanted=wanted, source=source if wanted else "")
             labelled, schedule = scheduled(events, pipeline.event.time, rate, speed)
             async for chunk in publishing.due_chunks(
                 known.following(labelled), schedule=schedule, room=room, stopping=stopping,

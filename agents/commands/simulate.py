@@ -41,6 +41,17 @@ def simulate(
     seed: SimulatorSeedOption = 1,
     drift: DriftOption = 0.0,
     incident: IncidentOption = False,
+    outcomes: Annotated[
+        bool,
+        typer.Option(
+            "--outcomes",
+            help="Publish outcomes as `anabranch monitor` reads them, also where no feature uses "
+            "them: `delay` after their events, each with its source and the time it became known.",
+        ),
+    ] = False,
+    source: Annotated[
+        str, typer.Option(metavar="TEXT", help="With --outcomes, who says so.")
+    ] = "system",
     max_in_flight: MaxInFlightOption = None,
     broker: BrokerOption = None,
     create_topics: CreateTopicsOption = False,
@@ -55,6 +66,8 @@ def simulate(
       anabranch simulate card-fraud --broker kafka:9092
 
       anabranch simulate card-fraud --events 20000 --rate 500
+
+      anabranch simulate card-fraud --outcomes --speed 7200
 
       anabranch simulate machine-maintenance --speed 3600 --drift 2 --incident
     """  # fmt: skip
@@ -80,7 +93,8 @@ def simulate(
             speed,
             max_in_flight,
             create_topics=create_topics,
-            outcomes=False,
+            outcomes=outcomes,
+            source=source if outcomes else "",
         )
     )
     report(count, time.monotonic() - began, as_json=as_json)

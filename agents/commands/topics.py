@@ -166,6 +166,7 @@ async def _state(
 ) -> _State:
     from agents.broker import (
         days,
+        ensure_monitor_topics,
         ensure_requests_topic,
         ensure_topics,
         partition_counts,
@@ -182,6 +183,7 @@ async def _state(
         await ensure_topics(settings, topology, replication=replication or BROKER_DEFAULT)
         try:
             await ensure_requests_topic(settings, topology)
+            await ensure_monitor_topics(settings, topology)
         except NotAuthorized as exc:
             findings.append(str(exc))
     by_topic = await topic_settings(settings, topology.all)

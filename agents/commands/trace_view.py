@@ -119,6 +119,10 @@ def _end(end: DecisionEnd | LetterEnd, indent: str) -> Iterator[str]:
     yield f"{more}policy {end.policy}, weights {end.weights or 'of the pipeline file'}" + (
         "" if end.decided_by == "score" else f", decided by {end.decided_by}"
     )
+    if end.instead_of is not None:
+        yield f"{more}explored instead of {end.instead_of}, propensity {end.propensity:g}"
+    elif end.propensity < 1:
+        yield f"{more}not explored, propensity {end.propensity:g}"
     if end.missing:
         missing = ", ".join(f"{name} ({why})" for name, why in end.missing.items())
         yield f"{more}without {missing}"

@@ -9,7 +9,7 @@ from rich.table import Table
 from agents.commands.terminal import stdout
 
 if TYPE_CHECKING:
-    from agents.replay.what_if_report import OutcomeFigures, ScoreShift, WhatIfReport
+    from agents.replay.what_if_report import OutcomeFigures, Quality, ScoreShift, WhatIfReport
 
 _NAME_WIDTH = 28
 _SHOWN_QUANTILES = ("0.01", "0.25", "0.5", "0.75", "0.99")
@@ -87,15 +87,12 @@ def _flows(report: WhatIfReport) -> Table:
 def _quality(figures: OutcomeFigures) -> Table:
     """Before and after, of the events whose outcome is known."""
     table = _table(f"{figures.known:,} outcomes, {figures.positives:,} positive", "before", "after")
-    before, after = figures.before, figures.after
-    for name, one, other in (
-        ("precision", before.precision, after.precision),
-        ("recall", before.recall, after.recall),
-        ("average precision", before.average_precision, after.average_precision),
-        ("AUC ROC", before.auc, after.auc),
-        ("mean cost", before.cost, after.cost),
-    ):
-        table.add_row(name, _figure(one), _figure(other))
+    for name, figure in (
+        ("precision", "precision"), ("recall", "recall"),
+        ("average precision", "average_precision"), ("AUC ROC", "auc"), ("mean cost", "cost"),
+    ):  # fmt: skip
+        table.add_row(name, _with_interval(figures.before, figure),
+                      _with_interval(figures.after, figure))  # fmt: skip
     return table
 
 
@@ -111,6 +108,15 @@ def _table(*columns: str) -> Table:
 
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _with_interval(quality: Quality, name: str) -> str:
+    """The figure and its 95 % interval."""
+    said = _figure(getattr(quality, name))
+    if name not in quality.intervals:
+        return said
+    low, high = quality.intervals[name]
+    return f"{said} [{low:.3f}, {high:.3f}]"
 
 
 def _signed(value: float | None) -> str:

@@ -86,7 +86,7 @@ def _session(
     pipeline: Pipeline, spec: ComponentSpec, source: ModelSpec, registry: Registry, folder: Path,
     *, to_the_bit: bool,
 ) -> tuple[ModelSession, ModelRef]:  # fmt: skip
-    if source.path is not None:
+    if source.path is not None and source.version is None:
         session = ModelSession.open(folder / source.path)
         return session, ModelRef(f"{spec.name}@{Path(source.path).name}", session.digest, "fp32")
     version = registry.get(pipeline.name, spec.name, source.version)

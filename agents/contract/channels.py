@@ -209,6 +209,25 @@ def _answers(pipeline: Pipeline, topology: Topology) -> Iterator[Channel]:
         (Message("DeadLetter", "The event's record: its own key, value and headers, which may be "
                  "anything.", headers=(*_error_headers(),), key=key, has_schema=False),),
     )  # fmt: skip
+    yield Channel(
+        "outcomes.dead-letters", topology.outcome_letters,
+        "Outcomes that no decision was found for in their time, or that are none, as they were.",
+        (Message("OutcomeDeadLetter", "The outcome's record: its own key and value.",
+                 headers=(*_error_headers(),), key=key, has_schema=False),),
+    )  # fmt: skip
+    yield Channel(
+        "monitor", topology.monitor,
+        "What a monitor finds, by kind; all on partition 0. Written in transactions: read it "
+        "read_committed.",
+        (Message("Finding", "What holds of its key from now on; its kind is a field of it.",
+                 key=_TEXT, has_schema=False),),
+    )  # fmt: skip
+    yield Channel(
+        "monitor.state", topology.monitor_state, "Snapshots of what a monitor has counted.",
+        (Message("MonitorSnapshot", "A piece of a snapshot, or what it covers.", BINARY,
+                 key=_TEXT, has_schema=False),),
+        internal=True,
+    )  # fmt: skip
     if topology.explained:
         explanation = (
             *_cloud_event_headers(pipeline, "explanation"),
@@ -255,6 +274,21 @@ def _operations(topology: Topology) -> Iterator[Channel]:
                  has_schema=False),),
         internal=True,
     )  # fmt: skip
+    if topology.renewed:
+        yield Channel(
+            "renewals", topology.renewals,
+            "Renewals of models: who trains, what was done, what came of it; all on partition 0, "
+            "whose order alone decides.",
+            (
+                keyed("TrainerClaim", "Who wants to renew next.", f"claim/[0-9]+/{_NAMED}"),
+                keyed("TrainerSign", "A trainer's sign of life.", f"sign/{_NAMED}"),
+                keyed("RenewalRequest", "A renewal, or its end, that is asked for.",
+                      f"request/{_NAMED}"),
+                keyed("RenewalTriggered", "A renewal has begun.", "trigger/[0-9]+/[0-9]+"),
+                keyed("RenewalStep", "A step of it.", "step/[0-9]+/[0-9]+/[0-9]+"),
+                keyed("RenewalVerdict", "What it has come to.", "verdict/[0-9]+/[0-9]+"),
+            ),
+        )  # fmt: skip
     yield Channel(
         "requests", topology.requests,
         "Requests with an Idempotency-Key, between gateways; made when one comes.",

@@ -27,10 +27,16 @@ from topics.records import (
     FirstOffset,
     Heartbeat,
     PolicyDeployment,
+    RenewalRequest,
+    RenewalStep,
+    RenewalTriggered,
+    RenewalVerdict,
     RequestRecord,
     Rollout,
     StatusReport,
     TopicIds,
+    TrainerClaim,
+    TrainerSign,
     WeightsDeployment,
     WorkerReport,
     outcome_schema,
@@ -40,7 +46,8 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
         Decision, Explanation, Deployment, WeightsDeployment, PolicyDeployment, Rollout, AuditEntry,
-        StatusReport, WorkerReport, FirstOffset, TopicIds, RequestRecord, Heartbeat,
+        StatusReport, WorkerReport, FirstOffset, TopicIds, RequestRecord, Heartbeat, TrainerClaim,
+        TrainerSign, RenewalRequest, RenewalTriggered, RenewalStep, RenewalVerdict,
     )
 }  # fmt: skip
 _ENVELOPE = ("specversion", "id", "source", "type")

@@ -11,12 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel
 
 from agents.broker import LogReader, topic_names
 from agents.dataset.errors import DatasetNotWritable
-from agents.dataset.outcome_store import EventNames, OutcomeStore
+from agents.dataset.outcome_store import OutcomeStore
 from agents.dataset.served_rows import ServedRows
 from agents.dataset.time_order import TimeOrder
 from agents.replay.recorded_range import PartitionRecord, SourceRange, recorded_ranges
@@ -24,9 +23,8 @@ from agents.replay.topic_records import topic_records
 from agents.workers import TailReader
 from models.data import SERVED_BY
 from topics.errors import MissingExtra
-from topics.events import EventDecoder
+from topics.events import OutcomeDecoder
 from topics.pipeline import Pipeline, Topology
-from topics.records import OUTCOME, outcome_schema
 from topics.settings import BrokerSettings
 
 _GROUP_ROWS = 64 * 1024
@@ -122,8 +120,7 @@ class DatasetBuilder:
 
     async def _read_outcomes(self, outcomes: OutcomeStore) -> None:
         """All outcomes that there are: they come as late as they like."""
-        schema, topic = outcome_schema(self._pipeline), self._topology.outcomes
-        decoder = EventDecoder(schema)
+        topic, decoder = self._topology.outcomes, OutcomeDecoder(self._pipeline)
         if topic not in await topic_names(self._settings, [topic]):
             return
         starts = {
@@ -134,12 +131,8 @@ class DatasetBuilder:
             async for part in topic_records(
                 reader, topic, starts, progress=self._progress.get(topic)
             ):
-                decoded = decoder.decode(part.records)
-                about = EventNames(decoded.columns[schema.id], decoded.columns[schema.key])
-                times = [part.records[row].timestamp for row in decoded.valid.tolist()]
-                await asyncio.to_thread(
-                    outcomes.add, about, decoded.columns[OUTCOME], np.array(times, np.int64)
-                )
+                decoded = decoder.decode(part.records, part.partition)
+                await asyncio.to_thread(outcomes.add, decoded)
 
     async def _write(self, ranges: Sequence[SourceRange], rows: ServedRows, path: Path) -> None:
         total = sum(of.end - of.start for of in ranges)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Bools, Ints
+from topics.events import DecodedOutcomes
 
 _CACHE_KIB = 64 * 1024
 
@@ -48,7 +49,7 @@ class KnownOutcomes(NamedTuple):
 
 
 class OutcomeStore:
-    """The last outcome about each event."""
+    """The outcome about each event that counts, by `topics.records.OutcomeRank`."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -57,6 +58,7 @@ class OutcomeStore:
         database.execute("PRAGMA synchronous = OFF")
         database.execute(
             "CREATE TABLE outcome (id TEXT, key TEXT, positive INTEGER, published_ms INTEGER, "
+            "strength INTEGER, known_ms INTEGER, partition INTEGER, offset INTEGER, "
             "PRIMARY KEY (id, key)) WITHOUT ROWID"
         )
         database.execute("CREATE TEMP TABLE asked (row INTEGER PRIMARY KEY, id TEXT, key TEXT)")
@@ -70,16 +72,18 @@ class OutcomeStore:
             with closing(sqlite3.connect(path, check_same_thread=False)) as database:
                 yield cls(database)
 
-    def add(self, about: EventNames, positive: Bools, published_ms: Ints) -> None:
-        """Take in N outcomes; each replaces what was known of its event."""
+    def add(self, decoded: DecodedOutcomes) -> None:
+        """Take in outcomes; each replaces one of a lower rank, whichever comes first."""
+        columns = (decoded.ids, decoded.keys, decoded.positive.tolist(),
+                   decoded.published_ms.tolist(), decoded.ranks())  # fmt: skip
         self._database.executemany(
-            "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?, ?)",
-            (
-                (*names, said, at)
-                for names, said, at in zip(
-                    about.texts(), positive.tolist(), published_ms.tolist(), strict=True
-                )
-            ),
+            "INSERT INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "positive = excluded.positive, published_ms = excluded.published_ms, "
+            "strength = excluded.strength, known_ms = excluded.known_ms, "
+            "partition = excluded.partition, offset = excluded.offset "
+            "WHERE (excluded.strength, excluded.known_ms, excluded.partition, excluded.offset) > "
+            "(strength, known_ms, partition, offset)",
+            ((*values, *rank) for *values, rank in zip(*columns, strict=True)),
         )
 
     def of(self, events: EventNames) -> KnownOutcomes:

@@ -21,8 +21,8 @@ from agents.replay.recorded_range import RecordedBlock
 from models.arrays import Bools, Ints
 from models.features import FeatureVector
 from topics.events import EventDecoder
-from topics.pipeline import ComponentSpec, EventField, Pipeline, duration_ms
-from topics.records import OUTCOME, Decision, error_of_letter
+from topics.pipeline import OUTCOME, ComponentSpec, EventField, Pipeline, duration_ms
+from topics.records import Decision, error_of_letter
 
 PARTITION, OFFSET, PUBLISHED = "source_partition", "source_offset", "published_at"
 OUTCOME_AT, DEAD_LETTER = "outcome_published_at", "dead_letter"

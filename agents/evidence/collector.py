@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
@@ -19,7 +20,7 @@ from agents.evidence.contents import (
 from agents.evidence.errors import EventInFlight, EvidenceGone
 from agents.evidence.packed_record import PackedRecord
 from agents.evidence.sealing import sealed
-from agents.explanations import EventRecords, VersionGone, model_of, recorded_decision, version_of
+from agents.explanations import EventRecords, VersionGone, model_of, place_of, recorded_decision
 from agents.trace import Attempt, EventTrace, EventTracer, Hop, Place
 from agents.workers import TailReader
 from models.onnx.session import MOST_MODEL_BYTES
@@ -109,17 +110,8 @@ class EvidenceCollector:
 
     def _model(self, component: str, model: ModelRef) -> bytes:
         """The bytes of that model. Raises VersionGone."""
-        spec, what = self._pipeline.component(component), f"the model {model.model}"
-        if spec.model is not None and spec.model.path is not None:
-            path = self._file.path.parent / spec.model.path
-            content = read_file(path, MOST_MODEL_BYTES)
-            if digest_of(content) != model.digest:
-                raise VersionGone(f"{what} ({model.digest})", str(path))
-            return content
-        version = version_of(self._registry, self._pipeline.name, component, model)
-        if version is None:
-            raise VersionGone(f"{what} ({model.digest})", f"the registry {self._registry.root}")
-        return version.read()
+        place = place_of(self._file, self._registry, component, model)
+        return read_file(place, MOST_MODEL_BYTES) if isinstance(place, Path) else place.read()
 
     def _decided_by(self, decision: Decision) -> Iterator[tuple[str, bytes]]:
         """Policy, weights and background rows. Raises VersionGone."""

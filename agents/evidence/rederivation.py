@@ -8,8 +8,8 @@ the past of its keys, and what components of your own say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -34,13 +34,14 @@ from agents.explanations import (
     model_of,
     named,
 )
+from agents.weigh import ExploredRows, Explorer
 from models.component import Component
 from models.features import FeatureVector
 from models.onnx.session import ModelSession
 from models.registry import Background, card_digest, digest_of
 from models.weighting import combine
 from topics.events import DecodedEvents, SourceDecoder, as_float32
-from topics.pipeline import ComponentSpec, Policy, in_order
+from topics.pipeline import ComponentSpec, Explore, Policy, in_order
 from topics.records import (
     ORIGIN_HEADER,
     Decision,
@@ -358,10 +359,42 @@ class Rederivation:
         if name != decision.policy:
             raise Differs(f"{decision.policy} has decided, and {name} is packed")
         decisions = [policy.otherwise, *policy.thresholds]
-        reached = np.searchsorted([*policy.thresholds.values()], decision.score, "right")
-        if decisions[int(reached)] != decision.decision:
-            raise Differs(f"{name} gives {decisions[int(reached)]}, not {decision.decision}")
-        return f"{decision.decision} by {name}"
+        reached = np.searchsorted([*policy.thresholds.values()], [decision.score], "right")
+        by_policy = decisions[int(reached[0])]
+        if by_policy != decision.by_policy:
+            raise Differs(f"{name} gives {by_policy}, not {decision.by_policy}")
+        said = (decision.explored, decision.instead_of, decision.propensity)
+        if policy.explore is None:
+            if said != (False, None, 1.0):
+                raise Differs(f"{name} explores nothing, and the decision says that it was")
+            return f"{decision.decision} by {name}"
+        explored = self._explored(decision, policy.explore, decisions, reached)
+        fields = explored.said(decisions).get(0, {})
+        if said != (
+            fields.get("explored", False), fields.get("instead_of"), fields.get("propensity", 1.0)
+        ) or decisions[int(explored.decided[0])] != decision.decision:  # fmt: skip
+            raise Differs(f"exploration by {name} comes out otherwise: {fields or 'it has none'}")
+        chance = f", propensity {decision.propensity:g}" if fields else ""
+        instead = f", explored instead of {by_policy}" if decision.explored else ""
+        return f"{decision.decision} by {name}{instead}{chance}"
+
+    def _explored(
+        self, decision: Decision, explore: Explore, names: Sequence[str], reached: Any
+    ) -> ExploredRows:
+        """What exploration makes of the event; its fields are those of the raw event."""
+        source, columns = decision.source, self._fields()
+        sent = {name for row in self.contents.rows.values() for name in row.rows.fields}
+        rows = replace(
+            next(iter(self.contents.rows.values())).rows,
+            offsets=np.array([source.offset]),
+            fields={
+                name: np.asarray(columns[name], np.float64)
+                for name in explore.up_to
+                if name in sent and name in columns
+            },
+        )  # fmt: skip
+        explorer = Explorer(explore, decision.pipeline, source.topic, names)
+        return explorer.explore(source.partition, rows, reached, np.ones(1, np.bool_))
 
     def _dead_letter(self) -> str:
         """The last one is about this event, and for a cause that the records show."""

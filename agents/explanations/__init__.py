@@ -6,7 +6,7 @@ features added to the score (`models.explain` says how), of the function that `d
 puts together again; `reason` puts it into sentences, `errors` say why it cannot be done.
 """
 
-from agents.explanations.deciding_functions import RegistryVersions, model_of, version_of
+from agents.explanations.deciding_functions import RegistryVersions, model_of, place_of
 from agents.explanations.errors import (
     BadCoordinates,
     DecisionNotFound,
@@ -38,5 +38,5 @@ __all__ = [
     "EventFields", "EventRecords", "Explanation", "NotComputed", "NotExplained", "OutputGone",
     "RecordedDecision", "RecordedEvent", "RedriveRecord", "RegistryVersions",
     "SeveralDecisions", "ShownFields", "StageRecord", "VersionGone", "first_reaching",
-    "model_of", "named", "recorded_decision", "version_of",
+    "model_of", "named", "place_of", "recorded_decision",
 ]  # fmt: skip

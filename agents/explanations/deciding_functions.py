@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -65,18 +66,7 @@ class RegistryVersions:
 
     def session(self, component: str, model: ModelRef) -> ModelSession:
         """Raises VersionGone, and RegistryError."""
-        spec = self._file.pipeline.component(component)
-        what = f"the model {model.model} ({model.digest})"
-        if spec.model is not None and spec.model.path is not None:
-            path = self._file.path.parent / spec.model.path
-            session = ModelSession.open(path)
-            if session.digest != model.digest:
-                raise VersionGone(what, str(path))
-            return session
-        version = version_of(self._registry, self._file.pipeline.name, component, model)
-        if version is None:
-            raise VersionGone(what, f"the registry {self._registry.root}")
-        return ModelSession.open(version)
+        return ModelSession.open(place_of(self._file, self._registry, component, model))
 
     def pure_component(self, name: str, code: ModelRef) -> Component:
         """Raises VersionGone, and CodeFails."""
@@ -226,6 +216,26 @@ def model_of(row: StageBatch) -> ModelRef:
     """The model that has made a row: the challenger where that has."""
     challenged = row.challenged is not None and bool(row.challenged[0])
     return row.challenger if challenged and row.challenger is not None else row.model
+
+
+def place_of(
+    file: PipelineFile, registry: Registry, component: str, model: ModelRef
+) -> ModelVersion | Path:
+    """Where the *model* is that a decision names: a version, or the ONNX file of the pipeline file.
+
+    Raises VersionGone, and RegistryError.
+    """
+    what = f"the model {model.model} ({model.digest})"
+    version = version_of(registry, file.pipeline.name, component, model)
+    if version is not None:
+        return version
+    source = file.pipeline.component(component).model
+    if source is None or source.path is None:
+        raise VersionGone(what, f"the registry {registry.root}")
+    path = file.path.parent / source.path
+    if ModelSession.open(path).digest != model.digest:
+        raise VersionGone(what, f"{path}, nor in the registry {registry.root}")
+    return path
 
 
 def version_of(

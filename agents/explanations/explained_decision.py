@@ -178,7 +178,7 @@ class DecisionExplainer:
     ) -> dict[str, str]:  # fmt: skip
         """Language → sentence."""
         groups = [(each.group, each.value) for each in ranked]
-        facts = Facts(decision.decision, decision.score or 0.0, base, groups)
+        facts = Facts(decision.decision, decision.score or 0.0, base, groups, decision.instead_of)
         return self._reasons.said(facts, values)
 
     def _values(

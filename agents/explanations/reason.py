@@ -31,6 +31,8 @@ class Facts(NamedTuple):
     base: float
     groups: Sequence[tuple[str, float]]
     """Group and what it adds, by rank."""
+    instead_of: str | None = None
+    """What the score leads to, where the decision was explored."""
 
 
 class Reasons:
@@ -70,6 +72,7 @@ class _Language:
 
         self._score, self._higher, self._lower = word("score"), word("higher"), word("lower")
         self._unmoved, self._conjunction = word("unmoved"), word("conjunction")
+        self._explored = word("explored")
         self._decimal = texts.decimal or own.decimal or "."
         self._decisions = texts.decisions
         self._groups = {
@@ -103,6 +106,10 @@ class _Language:
             if groups
         ]
         decision = self._decisions.get(facts.decision, facts.decision)
+        if facts.instead_of is not None:
+            by_policy = self._decisions.get(facts.instead_of, facts.instead_of)
+            names: dict[str, Value] = {"decision": decision, "instead_of": by_policy}
+            decision = self._filled(self._explored, names)
         score: dict[str, Value] = {
             "decision": decision, "score": facts.score, "base": facts.base,
         }  # fmt: skip

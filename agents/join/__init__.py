@@ -10,6 +10,7 @@ from agents.join.exemptions import Moment
 from agents.join.partition_join import PartitionJoin
 from agents.join.stage_rows import (
     ERRORS,
+    NO_ROWS,
     EventInput,
     JoinedRows,
     Reason,
@@ -21,7 +22,7 @@ from agents.join.stage_rows import (
 )
 
 __all__ = [
-    "ERRORS", "EventInput", "JoinedRows", "Moment", "PartitionJoin", "Reason", "StageInput",
-    "StageRows",
+    "ERRORS", "NO_ROWS", "EventInput", "JoinedRows", "Moment", "PartitionJoin", "Reason",
+    "StageInput", "StageRows",
     "aligned", "early_of", "failures_of",
 ]  # fmt: skip

@@ -179,10 +179,26 @@ def union(candidates: Sequence[Sequence[Rows]]) -> Rows:
         if parts is not longest and not _holds_all(offsets, part.offsets)
     ]
     merged = Rows.concat([*longest, *others])
-    if not others:
-        return merged
-    _, first = np.unique(merged.offsets, return_index=True)
-    return merged.picked(first)
+    if others:
+        _, first = np.unique(merged.offsets, return_index=True)
+        merged = merged.picked(first)
+    return _with_fields(merged, [part for parts in candidates for part in parts if len(part)])
+
+
+def _with_fields(rows: Rows, parts: Sequence[Rows]) -> Rows:
+    """The same with what any of *parts*, all of whose rows are among them, knows of event fields.
+
+    While workers of two versions of the pipeline file run, some know of a field and some do not.
+    """
+    if len({frozenset(part.fields) for part in parts}) <= 1:
+        return rows
+    columns = {name: np.full(len(rows), np.nan) for part in parts for name in part.fields}
+    for part in parts:
+        at = rows.offsets.searchsorted(part.offsets)
+        for name, values in part.fields.items():
+            known = ~np.isnan(values)
+            columns[name][at[known]] = values[known]
+    return replace(rows, fields=columns)
 
 
 def _holds_all(offsets: Ints, wanted: Ints) -> bool:

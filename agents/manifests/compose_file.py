@@ -13,7 +13,7 @@ from typing import NamedTuple
 from agents.manifests.compose_stack import VOLUMES, alertmanager, grafana, kafka, prometheus
 from agents.manifests.compose_yaml import EXTENDS, Anchored, Content, compose_text, escaped, mount
 from topics.errors import AnabranchError
-from topics.pipeline import EXPLAINER, WEIGH, Pipeline
+from topics.pipeline import EXPLAINER, MONITOR, TRAINER, WEIGH, Pipeline
 from topics.pipeline import workers as of_pipeline
 from topics.printable import printable
 
@@ -29,6 +29,10 @@ _CPU_SHARES = 128
 """Of a processor that is wanted by more than there is: an eighth of what others get."""
 _HOME = "/var/lib/anabranch"
 _REGISTRY = f"registry:{_HOME}/registry"
+_DATASETS = "renewals"
+"""The volume with the data sets of renewals that run."""
+_AWAITING = "awaiting"
+"""That with decisions that wait for outcomes."""
 _COMMENTS = {
     "x-serve": "What all of ours have; @hostname: a container keeps it when it is started again.",
     "x-worker": "What every component has; the alias is where Prometheus finds every replica.",
@@ -38,6 +42,8 @@ _COMMENTS = {
     WEIGH: "The weighting agent: rejoins the stages, and writes the decisions.",
     EXPLAINER: "Says why, on the topic of explanations; where cores are short it comes last.",
     GATEWAY: "Questions over HTTP, from this machine alone: whoever reaches the port may ask.",
+    MONITOR: "Holds decisions against outcomes; what waits for them is made again from the topics.",
+    TRAINER: "Renews models by itself, and writes the registry too; several may run.",
     "audit": "Accounts for every event, from the topics alone. An operator's commands run here "
     "too.",
     "alertmanager": "Who is told of an alert: fill in the receiver in its alertmanager.yml.",
@@ -49,6 +55,8 @@ SERVICES = (
     "train",
     "producer",
     GATEWAY,
+    MONITOR,
+    TRAINER,
     "audit",
     "prometheus",
     "alertmanager",
@@ -116,13 +124,18 @@ def render(pipeline: Pipeline, layout: Layout) -> str:
         services["producer"] = _producer(serve, layout)
     services |= {
         GATEWAY: _gateway(serve, layout),
+        MONITOR: _monitor(serve, layout),
+        **({TRAINER: _trainer(serve, layout)} if pipeline.renew.is_by_itself else {}),
         "audit": _audit(serve, layout),
         "prometheus": prometheus(layout.source),
         "alertmanager": alertmanager(layout.source),
         "grafana": grafana(layout.source),
     }
+    volumes = (
+        VOLUMES | {_AWAITING: None} | ({_DATASETS: None} if pipeline.renew.is_by_itself else {})
+    )
     content: Content = {
-        "x-serve": serve, "x-worker": worker, "services": services, "volumes": VOLUMES,
+        "x-serve": serve, "x-worker": worker, "services": services, "volumes": volumes,
     }  # fmt: skip
     return compose_text(_head(pipeline, layout), content, _COMMENTS)
 
@@ -138,6 +151,9 @@ def _head(pipeline: Pipeline, layout: Layout) -> Iterator[str]:
     else:
         yield "    with DATA=FOLDER and TRAINING_FILE=FILE set: what there is to train on"
     yield "  docker compose --profile gateway up -d        and POST http://127.0.0.1:8080/predict"
+    yield "  docker compose --profile monitor up -d        and how good decisions are, by outcomes"
+    if pipeline.renew.is_by_itself:
+        yield "  docker compose --profile trainer up -d        and models that renew themselves"
     yield "  docker compose --profile monitoring up -d     and Prometheus, Alertmanager, Grafana"
     yield f"  docker compose up -d --scale {next(iter(of_pipeline(pipeline)))}=3"
     yield f"  docker compose run --rm --no-deps audit audit {printable(quote(layout.argument))}"
@@ -280,6 +296,42 @@ def _gateway(serve: Anchored, layout: Layout) -> Content:
         **_volumes(layout, f"{_REGISTRY}:ro"),
         "networks": {"default": {"aliases": ["anabranch-gateway"]}},
         "depends_on": {"topics": {"condition": "service_completed_successfully"}},
+        "healthcheck": _healthcheck(METRICS_PORT),
+    }
+
+
+def _monitor(serve: Anchored, layout: Layout) -> Content:
+    return {
+        EXTENDS: serve,
+        "profiles": [MONITOR],
+        "command": [
+            "monitor", escaped(layout.argument), "--folder", f"{_HOME}/monitor",
+            *_metrics(METRICS_PORT),
+        ],
+        "restart": "unless-stopped",
+        "stop_grace_period": "30s",
+        **_limits("1g", cpus=1.0),
+        **_volumes(layout, f"{_REGISTRY}:ro", f"{_AWAITING}:{_HOME}/monitor"),
+        "networks": {"default": {"aliases": ["anabranch-monitor"]}},
+        "depends_on": {"topics": {"condition": "service_completed_successfully"}},
+        "healthcheck": _healthcheck(METRICS_PORT),
+    }  # fmt: skip
+
+
+def _trainer(serve: Anchored, layout: Layout) -> Content:
+    return {
+        EXTENDS: serve,
+        **_image(layout, "train"),
+        "profiles": [TRAINER],
+        "command": ["renew", escaped(layout.argument), *_metrics(METRICS_PORT)],
+        "restart": "unless-stopped",
+        "stop_grace_period": "30s",
+        **_limits("2g", cpus=2.0),
+        **_volumes(layout, _REGISTRY, f"{_DATASETS}:{_HOME}/renewals", f"reports:{_HOME}/reports"),
+        "networks": {"default": {"aliases": ["anabranch-trainer"]}},
+        "depends_on": {
+            job: {"condition": "service_completed_successfully"} for job in ("topics", "train")
+        },
         "healthcheck": _healthcheck(METRICS_PORT),
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from agents.manifests.compose_file import GATEWAY, Layout, gateway_command, workers
 from agents.manifests.compose_yaml import EXTENDS, Anchored, Content, compose_text, escaped
-from topics.pipeline import Pipeline, Topology
+from topics.pipeline import MONITOR, TRAINER, Pipeline, Topology
 from topics.printable import printable
 from topics.records import CONSUMER, OPERATOR, PRODUCER
 from topics.records import GATEWAY as GATEWAY_USER
@@ -30,6 +30,9 @@ def render_secure(pipeline: Pipeline, layout: Layout) -> str:
     if layout.simulated:
         users["producer"] = topology.group(PRODUCER)
     users[GATEWAY] = topology.group(GATEWAY_USER)
+    users[MONITOR] = topology.group(MONITOR)
+    if pipeline.renew.is_by_itself:
+        users[TRAINER] = topology.group(TRAINER)
     users["audit"] = topology.group(OPERATOR)
     everybody = dict.fromkeys(
         [ADMIN, *users.values(), topology.group(PRODUCER), topology.group(CONSUMER)]

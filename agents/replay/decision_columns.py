@@ -19,10 +19,10 @@ from topics.records import Share, Source
 _MISSING = -1.0
 """Where a stage has no signal, which is in [0, 1]."""
 _MOST_VERSION = 2**31
-_INTEGERS = 8
+_INTEGERS = 9
 """Columns of whole numbers."""
 _BY_ROW = ("partitions", "offsets", "signals", "present", "scores", "decided", "late", "redriven",
-           "early", "weights", "policy")  # fmt: skip
+           "early", "weights", "policy", "explored", "propensity")  # fmt: skip
 """Columns of `DecisionColumns` with a value for each decision."""
 
 
@@ -49,6 +49,9 @@ class DecisionFields(TypedDict):
     event_id: str
     decision: str
     decided_by: NotRequired[Literal["score", "late"]]
+    explored: NotRequired[bool]
+    instead_of: NotRequired[str | None]
+    propensity: NotRequired[Annotated[float, Field(gt=0, le=1)]]
     score: Share | None
     contributions: dict[str, _Signal]
     weights: Annotated[int, Field(ge=0, le=_MOST_VERSION)]
@@ -95,9 +98,10 @@ class DecisionColumns:
     scores: Floats64
     """(N,); NaN for one without a score."""
     names: Sequence[str]
-    """Every decision that was taken, once."""
+    """Every decision that there is, once."""
     decided: Ints
-    """Of each row its place in `names` (N,)."""
+    """Of each row what the policy says, which is what was taken unless it was explored: its place
+    in `names` (N,)."""
     late: Bools
     """Decided by lateness, without a score (N,)."""
     redriven: Bools
@@ -110,6 +114,10 @@ class DecisionColumns:
     """Every policy that was decided by, once."""
     policy: Ints
     """Of each row its place in `policies` (N,)."""
+    explored: Bools
+    """Taken by chance instead of what the policy says (N,)."""
+    propensity: Floats64
+    """The probability of what was taken (N,); 1 where exploration does not apply."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -139,6 +147,7 @@ class ColumnsBuilder:
     def __init__(self, stages: Sequence[str]) -> None:
         self._stages = stages
         self._integers, self._signals, self._scores = array("q"), array("d"), array("d")
+        self._propensities = array("d")
         self._ids: list[str] = []
         self._names: dict[str, int] = {}
         self._policies: dict[PolicyRef, int] = {}
@@ -159,16 +168,18 @@ class ColumnsBuilder:
             raise OtherStages(Source(**source), sorted(said), self._stages)
         if late != (score is None):
             raise ValueError("a decision by score without one, or the reverse")
+        by_policy = decision.get("instead_of") or decision["decision"]
         provenance, policies = decision.get("provenance"), self._policies
         policy = PolicyRef(decision["policy"], None if provenance is None else provenance["policy"])
         self._integers.extend((
             source["partition"], source["offset"],
-            names.setdefault(decision["decision"], len(names)), late, attempt > 1,
+            names.setdefault(by_policy, len(names)), late, attempt > 1,
             decision.get("early", False), decision["weights"],
-            policies.setdefault(policy, len(policies)),
+            policies.setdefault(policy, len(policies)), decision.get("explored", False),
         ))  # fmt: skip
         self._signals.extend(signals)
         self._scores.append(nan if score is None else score)
+        self._propensities.append(decision.get("propensity", 1.0))
         self._ids.append(decision["event_id"])
 
     def columns(self) -> DecisionColumns:
@@ -182,5 +193,6 @@ class ColumnsBuilder:
             scores=np.array(self._scores, np.float64), names=[*self._names], decided=rows[2],
             late=rows[3].astype(np.bool_), redriven=rows[4].astype(np.bool_),
             early=rows[5].astype(np.bool_), weights=rows[6], policies=[*self._policies],
-            policy=rows[7],
+            policy=rows[7], explored=rows[8].astype(np.bool_),
+            propensity=np.array(self._propensities, np.float64),
         )  # fmt: skip

@@ -22,9 +22,9 @@ from agents.replay.topic_records import PartitionRecords, Progress, topic_record
 from agents.replay.what_if_figures import Outcomes
 from agents.workers import TailReader
 from models.arrays import Bools, Ints
-from topics.events import EventDecoder
+from topics.events import EventDecoder, OutcomeDecoder
 from topics.pipeline import Pipeline, Topology
-from topics.records import OUTCOME, attempt_of, buried_offset, decided_offset, outcome_schema
+from topics.records import OutcomeRank, attempt_of, buried_offset, decided_offset
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -143,24 +143,25 @@ class DecisionReader:
     async def outcomes(self, ids: Sequence[str]) -> Outcomes:
         """What came true of events with these *ids* (N), by all outcomes that there are.
 
-        Of several about one event the last counts. An id that several events have tells of none.
+        Of several about one event that of the highest rank counts. An id that several events have
+        tells of none.
         """
         wanted = Counter(ids)
-        labels = dict[str, bool]()
-        schema, topic = outcome_schema(self._pipeline), self._topology.outcomes
-        decoder = EventDecoder(schema)
+        known_of: dict[str, tuple[OutcomeRank, bool]] = {}
+        topic, decoder = self._topology.outcomes, OutcomeDecoder(self._pipeline)
         if topic not in await topic_names(self._settings, [topic]):
             return Outcomes.unknown(len(ids))
         starts = await self._firsts(topic, range(self._topology.partitions))
         async for part in topic_records(
             self._reader, topic, starts, progress=self._progress.get(topic)
         ):
-            decoded = decoder.decode(part.records)
-            if not len(decoded.valid):
-                continue
-            about = map(str, decoded.columns[schema.id].tolist())
-            said = zip(about, decoded.columns[OUTCOME].tolist(), strict=True)
-            labels |= {event_id: label for event_id, label in said if event_id in wanted}
+            decoded = decoder.decode(part.records, part.partition)
+            said = zip(decoded.ids, decoded.ranks(), decoded.positive.tolist(), strict=True)
+            for event_id, *outcome in said:
+                before = known_of.get(event_id)
+                if event_id in wanted and (before is None or outcome[0] > before[0]):
+                    known_of[event_id] = (outcome[0], outcome[1])
+        labels = {event_id: label for event_id, (_, label) in known_of.items()}
         sure = {event_id for event_id in labels if wanted[event_id] == 1}
         known = np.fromiter((event_id in sure for event_id in ids), np.bool_, len(ids))
         positive = np.fromiter(

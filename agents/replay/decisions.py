@@ -153,10 +153,10 @@ def made_records(
     wanted = wanted[scores.decidable[wanted]]
     now_ms = np.zeros(len(rows), np.int64)
     now_ms[[*times_ms]] = [*times_ms.values()]
+    taken = rule.decisions.taken(partition, rows, scores.weighed.scores, scores.fallback)
     records = rule.decisions.records(
-        partition, joined, wanted, scores.weighed, now_ms, attempt=named.attempt,
-        fallback=scores.fallback,
-    )  # fmt: skip
+        partition, joined, wanted, scores.weighed, now_ms, attempt=named.attempt, taken=taken
+    )
     made = dict(zip(wanted.tolist(), records, strict=True))
     return {row: made.get(row, Record(None, None, 0)) for row in times_ms}
 

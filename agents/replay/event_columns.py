@@ -90,10 +90,15 @@ class PartitionEvents:
     def read(
         self, records: Sequence[ConsumerRecord], recorded: Iterable[StageBatch] = ()
     ) -> EventColumns:
-        """The next events; event times that were clipped as *recorded* are so again."""
+        """The next events; event times that were clipped as *recorded* are so again.
+
+        So is what travelled with the rows of event fields, which is taken from the events.
+        """
         decoded = self._decoder.decode(records, self._partition)
+        recorded = [*recorded]
         decoded = _as_clipped(decoded, records, recorded, self._pipeline)
         rows, valid = source_rows(records, decoded), decoded.valid
+        rows = _with_fields(rows, decoded, recorded)
         times: Ints = decoded.columns[self._pipeline.event.time]
         progress = progress_ms(times, rows.published_ms[valid])
         self.clock_ms = max(self.clock_ms, int(progress.max(initial=BEGINNING)))
@@ -118,8 +123,29 @@ class PartitionEvents:
         return EventColumns(decoded, rows, windows)
 
 
+def _with_fields(rows: Rows, decoded: DecodedEvents, recorded: Sequence[StageBatch]) -> Rows:
+    """The same with the event fields that workers sent on, where they did.
+
+    A worker of a pipeline file that does not name a field has not sent it: then it was not known.
+    """
+    known = dict[str, Bools]()
+    for batch in recorded:
+        at = rows.offsets.searchsorted(batch.rows.offsets)
+        for name, values in batch.rows.fields.items():
+            of_name = known.setdefault(name, np.zeros(len(rows), np.bool_))
+            of_name[at] |= ~np.isnan(values)
+    fields = {}
+    for name, sent in known.items():
+        column = decoded.columns.get(name)
+        fields[name] = np.full(len(rows), np.nan)
+        if column is not None and column.dtype.kind in "if":
+            fields[name][decoded.valid] = column
+        fields[name][~sent] = np.nan
+    return replace(rows, fields=fields) if fields else rows
+
+
 def _as_clipped(
-    decoded: DecodedEvents, records: Sequence[ConsumerRecord], recorded: Iterable[StageBatch],
+    decoded: DecodedEvents, records: Sequence[ConsumerRecord], recorded: Sequence[StageBatch],
     pipeline: Pipeline,
 ) -> DecodedEvents:  # fmt: skip
     """The same with the event times that were given to events from the future when they were read.

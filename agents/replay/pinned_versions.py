@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from agents.components import ComponentNotLoadable, OpenComponent, component_of, open_component
-from agents.explanations import version_of
+from agents.explanations import VersionGone, place_of
 from agents.replay.errors import NotMadeAgain, PinGone
 from agents.weigh import DecisionRule, Weights
 from models.onnx.session import ModelSession
@@ -107,7 +107,8 @@ class PinnedVersions:
         learned = self._registry.weights(file.pipeline.name, version)
         if provenance is not None and provenance.weights not in (None, learned.digest):
             raise PinGone(f"{learned.name} ({provenance.weights})", str(self._registry.root))
-        return Weights(learned.card.values, version, {}, learned.digest)
+        card = learned.card
+        return Weights(card.values, version, {}, learned.digest, card.quarantined)
 
     def _policy(self, file: PipelineFile, name: str, provenance: Provenance | None) -> Policy:
         own = file.pipeline.policy
@@ -135,15 +136,11 @@ class PinnedVersions:
                 raise PinGone(f"the code of {name} ({model.digest})", spec.import_path)
             return opened
         session = None
-        if spec.model is not None and spec.model.path is not None:
-            session = ModelSession.open(folder / spec.model.path)
-            if session.digest != model.digest:
-                raise PinGone(what, str(folder / spec.model.path))
-        elif spec.model is not None:
-            version = version_of(self._registry, file.pipeline.name, name, model)
-            if version is None:
-                raise PinGone(what, f"the registry {self._registry.root}")
-            session = ModelSession.open(version)
+        if spec.model is not None:
+            try:
+                session = ModelSession.open(place_of(file, self._registry, name, model))
+            except VersionGone as exc:
+                raise PinGone(what, f"the registry {self._registry.root}") from exc
         component = component_of(spec, session)
         component.load()
         return OpenComponent(component, model)

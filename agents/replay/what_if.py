@@ -34,6 +34,7 @@ from agents.service.open_version import open_weights
 from agents.weigh import Weights
 from agents.workers import TailReader
 from models.registry import ContentGone, Registry
+from models.report.selective_labels import outcome_weights
 from topics.pipeline import ComponentSpec, Pipeline, PipelineFile, Policy, Topology
 from topics.records import ControlState
 from topics.settings import BrokerSettings
@@ -127,7 +128,7 @@ class WhatIf:
         folder, opened = self._file.path.parent, {}
         for name, version in self._alteration.models.items():
             spec = _component(self._pipeline, name)
-            if spec.model is None or spec.model.path is not None:
+            if spec.model is None:
                 raise NotRecomputable(name, "it has no model from the registry")
             pinned = self._pipeline.with_version(name, version)
             opened[name] = open_component(pinned, name, self._registry, folder, to_the_bit=True)
@@ -141,8 +142,9 @@ class WhatIf:
         pipeline, decisions = self._pipeline, recorded.decisions
         policy = self._alteration.policy or pipeline.policy
         outcomes = await topics.outcomes(decisions.ids)
+        weights = outcome_weights(decisions.explored, decisions.propensity)
         figures = FigureMaker(
-            altered, outcomes, policy.otherwise, policy.costs or pipeline.policy.costs
+            altered, outcomes, policy.otherwise, policy.costs or pipeline.policy.costs, weights
         )
         by_field = {}
         for name in segments:
@@ -162,7 +164,11 @@ class WhatIf:
             flows=await self._flows(figures, redecided, examples), scores=figures.shift(),
             outcomes=figures.quality(), segments=by_field,
         )  # fmt: skip
-        return report.model_copy(update={"notes": notes_of(report, outcomes.known, altered)})
+        notes = notes_of(
+            report, outcomes.known & (weights > 0), altered, decisions.explored,
+            decisions.propensity,
+        )  # fmt: skip
+        return report.model_copy(update={"notes": notes})
 
     async def _flows(self, figures: FigureMaker, redecided: Redecided, count: int) -> list[Flow]:
         """All flows, with so many examples of those that change."""

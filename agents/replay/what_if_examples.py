@@ -122,7 +122,8 @@ class ExampleMaker:
                 contribution=float(weighed.contributions[0, at]), **model._asdict(),
             )  # fmt: skip
         return decision.model_copy(update={
-            "decision": taken, "score": float(weighed.scores[0]), "weights": weights.version,
+            "decision": taken, "instead_of": None, "explored": False, "propensity": 1.0,
+            "score": float(weighed.scores[0]), "weights": weights.version,
             "contributions": contributions,
         })  # fmt: skip
 

@@ -18,6 +18,14 @@ from agents.replay.what_if_report import (
     Taken,
 )
 from models.arrays import Bools, Floats64, Ints
+from models.report.intervals import (
+    Estimate,
+    auc_of,
+    effective_rows,
+    mean_of,
+    precision_interval,
+    share_of,
+)
 from topics.pipeline import DecisionCost
 
 _QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -49,6 +57,9 @@ class FigureMaker:
     otherwise: str
     """The decision of the lowest scores."""
     costs: Mapping[str, DecisionCost] | None
+    weights: Floats64 | None = None
+    """How many events the outcome of each stands for (N,), see `models.report.selective_labels`;
+    itself alone without."""
 
     def flows(self) -> list[Flow]:
         """Every pair of decisions, by how many events go that way; changes first."""
@@ -89,18 +100,25 @@ class FigureMaker:
         known = self.outcomes.known & self.altered.decided
         if rows is not None:
             known &= rows
+        weights = np.ones(len(known)) if self.weights is None else self.weights
+        not_weighed = int((known & (weights == 0)).sum())
+        known &= weights > 0
         if not known.any():
             return None
-        labels, altered = self.outcomes.labels[known], self.altered
-        before = self._quality(labels, altered.before[known], altered.scores_before[known])
-        after = self._quality(labels, altered.after[known], altered.scores_after[known])
-        cost = None
+        labels, altered, weights = self.outcomes.labels[known], self.altered, weights[known]
+        before = self._quality(labels, altered.before[known], altered.scores_before[known], weights)
+        after = self._quality(labels, altered.after[known], altered.scores_after[known], weights)
+        more = None
         if before.cost is not None and after.cost is not None:
-            cost = after.cost - before.cost
+            costs = [self._costs(labels, of[known]) for of in (altered.before, altered.after)]
+            more = mean_of(costs[1] - costs[0], weights)
         return OutcomeFigures(
             known=len(labels), positives=int(labels.sum()),
             ambiguous=self.outcomes.ambiguous if rows is None else 0,
-            before=before, after=after, cost=cost,
+            before=before, after=after, cost=None if more is None else more.value,
+            cost_interval=None if more is None else (more.low, more.high),
+            explored=int((weights > 1).sum()), stands_for=float(weights.sum()),
+            not_weighed=not_weighed,
         )  # fmt: skip
 
     def segments(self, names: Sequence[str], place: Ints) -> list[SegmentFigures]:
@@ -122,7 +140,9 @@ class FigureMaker:
             )
         return figures
 
-    def _quality(self, labels: Bools, decided: Ints, scores: Floats64) -> Quality:
+    def _quality(
+        self, labels: Bools, decided: Ints, scores: Floats64, weights: Floats64
+    ) -> Quality:
         names = self.altered.names
         events = np.bincount(decided, minlength=len(names)).tolist()
         positives = np.bincount(decided[labels], minlength=len(names)).tolist()
@@ -131,26 +151,26 @@ class FigureMaker:
             for name, n, true in zip(names, events, positives, strict=True)
             if n
         }
-        flagged = [each for name, each in taken.items() if name != self.otherwise]
-        found, of = sum(each.positives for each in flagged), sum(each.events for each in flagged)
+        flagged = decided != names.index(self.otherwise)
         scored = np.isfinite(scores)
-        auc, average_precision = _ranking(labels[scored], scores[scored])
+        has_costs = self.costs is not None and taken.keys() <= self.costs.keys()
+        figures = {
+            "precision": share_of(labels[flagged], weights[flagged]),
+            "recall": share_of(flagged[labels], weights[labels]),
+            "cost": mean_of(self._costs(labels, decided), weights) if has_costs else None,
+            **_ranking(labels[scored], scores[scored], weights[scored]),
+        }
         return Quality(
-            decisions=taken, precision=found / of if of else None,
-            recall=found / int(labels.sum()) if labels.any() else None,
-            auc=auc, average_precision=average_precision, cost=self._cost(taken, len(labels)),
-        )  # fmt: skip
-
-    def _cost(self, taken: Mapping[str, Taken], events: int) -> float | None:
-        """Mean cost; None without costs, or where those of a decision are not stated."""
-        if self.costs is None or not taken.keys() <= self.costs.keys():
-            return None
-        total = sum(
-            self.costs[name].positive * each.positives
-            + self.costs[name].negative * (each.events - each.positives)
-            for name, each in taken.items()
+            decisions=taken,
+            **{name: None if of is None else of.value for name, of in figures.items()},
+            intervals={name: (of.low, of.high) for name, of in figures.items() if of is not None},
         )
-        return total / events
+
+    def _costs(self, labels: Bools, decided: Ints) -> Floats64:
+        """What each of N events costs; 0 for a decision whose costs are not stated."""
+        stated = [(self.costs or {}).get(name, DecisionCost()) for name in self.altered.names]
+        positive = np.array([each.positive for each in stated])[decided]
+        return np.where(labels, positive, np.array([each.negative for each in stated])[decided])
 
 
 def _histogram(scores: Floats64) -> list[int]:
@@ -158,13 +178,14 @@ def _histogram(scores: Floats64) -> list[int]:
     return bins
 
 
-def _ranking(labels: Bools, scores: Floats64) -> tuple[float | None, float | None]:
+def _ranking(labels: Bools, scores: Floats64, weights: Floats64) -> dict[str, Estimate | None]:
     """AUC ROC and average precision."""
-    if not len(labels) or labels.all() or not labels.any():
-        return None, None
-    try:
-        from models.report.quality import ranking
-    except ImportError:  # an image that only serves has no scikit-learn
-        return None, None
-    ranks = ranking(labels, scores)
-    return ranks.auc, ranks.average_precision
+    auc, precision = auc_of(labels, scores, weights), None
+    if auc is not None:
+        try:
+            from models.report.quality import ranking
+        except ImportError:  # an image that only serves has no scikit-learn
+            return {"auc": auc, "average_precision": None}
+        value = ranking(labels, scores, weights).average_precision
+        precision = Estimate(value, *precision_interval(value, effective_rows(weights[labels])))
+    return {"auc": auc, "average_precision": precision}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agents.replay.altered_decisions import NO_QUORUM, AlteredDecisions
 from agents.replay.decision_columns import DecisionColumns
-from models.arrays import Bools
+from models.arrays import Bools, Floats64
 from topics.records import Source
 
 WHAT_IF_SCHEMA = 1
@@ -118,10 +119,12 @@ class Quality(_Part):
     """Of the scores; None where outcomes are all the same, and without the extra `train`."""
     cost: float | None
     """Mean cost of an event; None where the pipeline file states no costs."""
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Figure → between which two numbers it is with 95 % confidence."""
 
 
 class OutcomeFigures(_Part):
-    """Before and after, on events whose outcome is known."""
+    """Before and after, on events whose outcome is known; where some were explored, by weight."""
 
     known: int
     positives: int
@@ -131,6 +134,15 @@ class OutcomeFigures(_Part):
     after: Quality
     cost: float | None
     """Mean cost after the change less that before it: what an event costs more."""
+    cost_interval: tuple[float, float] | None = None
+    """Of that, with 95 % confidence."""
+    explored: int = 0
+    """Events of those known that were explored: each counts 1 / propensity times."""
+    stands_for: float = 0.0
+    """So many events the known outcomes stand for, by these weights."""
+    not_weighed: int = 0
+    """Events with an outcome that might have been explored and were not: left out, as those that
+    were stand for them."""
 
 
 class SegmentFigures(_Part):
@@ -199,35 +211,25 @@ def counts_of(
     )  # fmt: skip
 
 
-def notes_of(report: WhatIfReport, known: Bools, altered: AlteredDecisions) -> list[str]:
-    """What the figures leave open, in sentences; outcomes are *known* of some events (N,)."""
-    notes = []
-    events, figures = report.events, report.outcomes
-    if figures is None:
-        notes.append("no outcome of these events is known: nothing can be said of cost or quality")
-    else:
-        notes.append(
-            f"outcomes are known of {figures.known:,} of {events.decided:,} events: cost and "
-            "quality are of these alone"
-        )
-        labelled = np.bincount(altered.before[known], minlength=len(altered.names))
-        without = [
-            name
-            for at, name in enumerate(altered.names)
-            if not labelled[at] and (altered.before == at).any()
-        ]
-        if without:
-            notes.append(
-                f"none is known of what was decided {', '.join(without)}: what a change does to "
-                "those cannot be judged"
-            )
-        if figures.cost is None:
-            notes.append("cost is unknown: policy: costs: states none, or not of every decision")
-    if figures is not None and figures.ambiguous:
-        notes.append(
-            f"{figures.ambiguous:,} events have an outcome and an id that another event has too: "
-            "they count as without"
-        )
+def unknowable(
+    altered: AlteredDecisions, explored: Bools, known: Bools, propensity: Floats64
+) -> int:
+    """How many of N events no outcome stands for, though others of their decision are explored."""
+    names = np.unique(altered.before[explored])
+    return int((np.isin(altered.before, names) & (propensity == 1) & ~known).sum())
+
+
+def notes_of(
+    report: WhatIfReport, known: Bools, altered: AlteredDecisions, explored: Bools,
+    propensity: Floats64,
+) -> list[str]:  # fmt: skip
+    """What the figures leave open, in sentences.
+
+    Outcomes are *known* of some events (N,), some were *explored* (N,), and each was decided so
+    with a *propensity* (N,).
+    """
+    events = report.events
+    notes = [*_outcome_notes(report, known, altered, explored, propensity)]
     if events.repeated:
         notes.append(f"{events.repeated:,} decisions are about events that have one: left out")
     kept = {
@@ -240,3 +242,51 @@ def notes_of(report: WhatIfReport, known: Bools, altered: AlteredDecisions) -> l
     if dying:
         notes.append(f"{dying:,} would be dead letters: what they have of stages is no quorum")
     return notes
+
+
+def _outcome_notes(
+    report: WhatIfReport, known: Bools, altered: AlteredDecisions, explored: Bools,
+    propensity: Floats64,
+) -> Iterator[str]:  # fmt: skip
+    events, figures = report.events, report.outcomes
+    if figures is None:
+        yield "no outcome of these events is known: nothing can be said of cost or quality"
+        return
+    yield (
+        f"outcomes are known of {figures.known:,} of {events.decided:,} events: cost and quality "
+        "are of these alone"
+    )
+    if figures.explored:
+        yield (
+            f"{figures.explored:,} of them were explored and count 1 / propensity each: all "
+            f"together stand for {figures.stands_for:,.0f} events; intervals are 95 %"
+        )
+    if figures.not_weighed:
+        yield (
+            f"{figures.not_weighed:,} more have an outcome, might have been explored and were not: "
+            "those that were stand for them"
+        )
+    labelled = np.bincount(altered.before[known], minlength=len(altered.names))
+    without = [
+        name
+        for at, name in enumerate(altered.names)
+        if not labelled[at] and (altered.before == at).any()
+    ]
+    if without:
+        hint = "" if explored.any() else "; policy: explore: would let some become known"
+        yield (
+            f"none is known of what was decided {', '.join(without)}: what a change does to those "
+            f"cannot be judged{hint}"
+        )
+    if beyond := unknowable(altered, explored, known, propensity):
+        yield (
+            f"{beyond:,} events were decided like those that were explored, but not within "
+            "explore: up_to:, or while nothing was explored: no outcome stands for them"
+        )
+    if figures.cost is None:
+        yield "cost is unknown: policy: costs: states none, or not of every decision"
+    if figures.ambiguous:
+        yield (
+            f"{figures.ambiguous:,} events have an outcome and an id that another event has too: "
+            "they count as without"
+        )

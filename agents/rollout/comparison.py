@@ -1,8 +1,9 @@
 """What two pipelines have decided of the same events.
 
 The latest decisions about copies of one pipeline are held against what the other has decided of the
-events that they are copies of. Events that one has decided and the other not (a dead letter, or one
-that is still behind) are counted, not compared.
+events that they are copies of; of what was explored, what the policy says is compared. Events that
+one has decided and the other not (a dead letter, or one that is still behind) are counted, not
+compared.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ class Comparison:
         self.compared += 1
         self.degraded_before += before.degraded
         self.degraded_after += after.degraded
-        if before.decision != after.decision:
-            self.changed[Changed(before.decision, after.decision)] += 1
+        # What chance has decided, of other coordinates, is no difference between pipelines.
+        if before.by_policy != after.by_policy:
+            self.changed[Changed(before.by_policy, after.by_policy)] += 1
         degraded = before.degraded or after.degraded
         if before.score is not None and after.score is not None and not degraded:
             self.differences.append(after.score - before.score)

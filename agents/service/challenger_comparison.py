@@ -213,6 +213,11 @@ class Comparer:
         self._labels.append(label)
         self._labelled.append(pair)
 
+    @property
+    def labelled(self) -> int:
+        """Events that both have a signal for and whose outcome is known."""
+        return len(self._labelled)
+
     def verdict(self) -> tuple[Verdict, str]:
         """Who is better so far, and that in words."""
         new = np.array(self._labelled[self._tested :], np.float64).reshape(-1, 2)

@@ -14,8 +14,8 @@ from agents.broker import follower, read_to_end, topic_names
 from agents.service.challenger_comparison import Comparer
 from topics.errors import WireError
 from topics.events import EventDecoder
-from topics.pipeline import Pipeline, Topology
-from topics.records import OUTCOME, Decision, attempt_of, decode, outcome_schema
+from topics.pipeline import OUTCOME, Pipeline, Topology
+from topics.records import Decision, attempt_of, decode, outcome_schema
 from topics.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

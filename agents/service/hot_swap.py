@@ -48,7 +48,7 @@ from agents.control import WORKER, ControlTopic, FixedWeights, now
 from agents.process.runner import PipelineRun
 from agents.service.decided_by import keep_decided_by
 from agents.service.open_version import open_version, open_weights
-from agents.weigh import ActiveDecisionRule, DecisionRule
+from agents.weigh import ActiveDecisionRule, DecisionRule, check_fields_sent
 from agents.workers import StageMetrics
 from models.registry import Registry, RegistryError
 from topics.errors import AnabranchError
@@ -206,7 +206,7 @@ class HotSwap:
         if self._is_new("models that weights hold for", dict(state.deployments)):
             await self._renew_learned_for(active)
         if state.weights is not None and self._is_new(WEIGHTS, state.weights):
-            version = state.weights.version
+            version, deployed = state.weights.version, state.policy
 
             async def take_weights() -> None:
                 weights = await asyncio.to_thread(
@@ -214,7 +214,13 @@ class HotSwap:
                 )
                 if weights.version != version:
                     raise FixedWeights(self._pipeline.name)
-                self._put_rule(active, DecisionRule.of(self._file, weights, active.rule.policy))
+                policy = active.rule.policy
+                if deployed is not None and self._asked.get(POLICY) != deployed:
+                    # Thresholds may have moved with the weights: no batch is decided by half of it.
+                    policy = deployed.policy
+                    check_fields_sent(self._pipeline, policy)
+                    await asyncio.to_thread(keep_decided_by, self._registry, self._file, policy)
+                self._put_rule(active, DecisionRule.of(self._file, weights, policy))
 
             def other_weights() -> str:
                 return f"{WEIGHTS}@{active.rule.weights.version} weigh instead"
@@ -224,6 +230,7 @@ class HotSwap:
             policy = state.policy.policy
 
             async def take_policy() -> None:
+                check_fields_sent(self._pipeline, policy)
                 await asyncio.to_thread(keep_decided_by, self._registry, self._file, policy)
                 self._put_rule(active, DecisionRule.of(self._file, active.rule.weights, policy))
 

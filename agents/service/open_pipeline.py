@@ -14,7 +14,7 @@ from agents.service.open_version import (
     open_deployed_weights,
     open_weights,
 )
-from agents.weigh import ActiveDecisionRule, DecisionRule
+from agents.weigh import ActiveDecisionRule, DecisionRule, FieldsNotSent, check_fields_sent
 from models.onnx.weighed_models import WeightsOfOtherModels
 from models.registry import ModelOutOfDate, Registry, WeightsVersion, reads
 from topics.errors import AnabranchError
@@ -113,6 +113,10 @@ def open_rule(file: PipelineFile, registry: Registry, state: ControlState) -> De
     policy = state.policy.policy if state.policy else None
     weights = open_deployed_weights(file.pipeline, registry, state.weights)
     rule = DecisionRule.of(file, weights, policy)
+    try:
+        check_fields_sent(file.pipeline, rule.policy)
+    except FieldsNotSent as exc:  # nothing is explored then, which is no reason to decide nothing
+        log.warning("nothing is explored: %s", exc)
     keep_decided_by(registry, file, rule.policy)
     return rule
 

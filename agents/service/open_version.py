@@ -22,7 +22,7 @@ from models.onnx.weighed_models import (
     learned_for,
     other_models,
 )
-from models.registry import Registry, RegistryError, WeightsOutOfDate
+from models.registry import Registry, RegistryError, WeightsOutOfDate, WeightsVersion
 from topics.pipeline import ComponentSpec, Pipeline
 from topics.records import WEIGHTS, ControlState, Deployment, VersionRef, WeightsDeployment
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class NotSwappable(RegistryError):
-    """The component has no versions in the registry, or is kept on one."""
+    """The component has no model that could be another version."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"component {name} cannot be given another version: {why}")
@@ -50,11 +50,8 @@ class OtherDigest(RegistryError):
 
 def check_swappable(spec: ComponentSpec) -> None:
     """Raise NotSwappable when versions of the component are not ours to choose."""
-    if spec.model is None or spec.model.estimator is None:
-        raise NotSwappable(spec.name, "it has no model from the registry")
-    if spec.model.version is not None:
-        why = f"the pipeline file keeps it on version {spec.model.version}"
-        raise NotSwappable(spec.name, why)
+    if spec.model is None:
+        raise NotSwappable(spec.name, "it has no model")
 
 
 def open_version(
@@ -88,8 +85,7 @@ def open_deployed(
     Raises RegistryError when none can be used, ComponentNotLoadable.
     """
     spec = pipeline.component(name)
-    pinned = spec.model is not None and spec.model.version is not None
-    if deployment.champion is None or pinned:
+    if deployment.champion is None:
         return open_component(pipeline, name, registry, folder)
 
     def promoted(version: VersionRef) -> Callable[[], OpenComponent]:
@@ -102,7 +98,8 @@ def open_deployed(
 
         return opened
 
-    if spec.model is None or spec.model.estimator is None:  # the file has become another one's
+    # With a path or a version the file says where to start; or it has become another one's.
+    if spec.model is None or spec.model.estimator is None or spec.model.version is not None:
         others = [lambda: open_component(pipeline, name, registry, folder)]
     else:
         others = [registered(number) for number in reversed(registry.versions(pipeline.name, name))]
@@ -190,16 +187,25 @@ def models_not_learned_for(
 
 
 def open_weights(pipeline: Pipeline, registry: Registry, version: int | None = None) -> Weights:
-    """The pipeline's weights: those of the file, or learned ones, the newest by default.
+    """The pipeline's weights: those of the file, or learned ones, the newest trained by default.
 
     Raises WeightsOutOfDate, or models.registry.errors.ModelNotFound.
     """
     if (fixed := pipeline.weighting.fixed_weights) is not None:
         return Weights(fixed, 0)
-    learned = registry.weights(pipeline.name, version)
+    learned = registry.weights(pipeline.name, version) if version else _trained(pipeline, registry)
     if set(learned.card.values) != set(pipeline.weighting.inputs):
         raise WeightsOutOfDate(
             pipeline.name, sorted(learned.card.values), pipeline.weighting.inputs
         )
     models = learned_for(registry, pipeline.name, learned.card.models)
-    return Weights(learned.card.values, learned.version, models, learned.digest)
+    card = learned.card
+    return Weights(card.values, learned.version, models, learned.digest, card.quarantined)
+
+
+def _trained(pipeline: Pipeline, registry: Registry) -> WeightsVersion:
+    """The newest weights that were trained; a monitor promotes what it makes of them."""
+    numbers = reversed(registry.weights_versions(pipeline.name))
+    versions = (registry.weights(pipeline.name, number) for number in numbers)
+    trained = next((each for each in versions if each.card.origin == "training"), None)
+    return registry.weights(pipeline.name) if trained is None else trained

@@ -59,10 +59,12 @@ class Promoter:
 
     def __init__(
         self, control: ControlTopic, file: PipelineFile, registry: Registry,
-        evidence: Evidence | None = None,
+        evidence: Evidence | None = None, by: str | None = None,
     ) -> None:  # fmt: skip
+        """*by* is who the audit trail names; without it the user of this process."""
         self._control = control
         self._evidence = evidence
+        self._by = by
         control.listen()
         self._file = file
         self._pipeline = file.pipeline
@@ -140,6 +142,10 @@ class Promoter:
         """The version that decides now; None for weights and the policy, or where none has run."""
         return None if name in (WEIGHTS, POLICY) else self._champion(name)
 
+    def begun(self, what: str) -> int | None:
+        """The version of a component, of weights or policy that a worker has last begun with."""
+        return self._newest_begun(what)
+
     def same_model(self, name: str, version: int, before: VersionRef | None) -> bool:
         """*version* of a component is another one than *before*, and the same model to the byte.
 
@@ -150,9 +156,13 @@ class Promoter:
         return self._registry.get(self._pipeline.name, name, version).digest == before.digest
 
     async def promote_weights(
-        self, version: int | None, reason: str = "", *, action: Action = "promote"
-    ) -> int:
-        """Put a version of the learned weights (None: the newest) into service."""
+        self, version: int | None, reason: str = "", *, action: Action = "promote",
+        policy: PolicyDeployment | None = None,
+    ) -> int:  # fmt: skip
+        """Put a version of the learned weights into service, and with them a *policy* if given.
+
+        None for the newest that was trained: what a monitor makes of it comes and goes by itself.
+        """
         wanted = open_weights(self._pipeline, self._registry, version).version
         if wanted == 0:
             raise FixedWeights(self._pipeline.name)
@@ -162,15 +172,36 @@ class Promoter:
             before = state.previous if state else None
         deployment = WeightsDeployment(version=wanted, previous=before)
         entry = self._entry(action, WEIGHTS, wanted, before, reason)
-        await self._change({WEIGHTS: deployment}, entry)
+        records: dict[str, BaseModel] = {WEIGHTS: deployment}
+        if policy is not None:
+            records[POLICY] = policy
+        await self._change(records, entry, None if policy is None else policy.policy)
         return wanted
 
     async def rollback_weights(self, reason: str = "") -> int:
-        """Put the weights before those in service back. Raises NothingToRollBack."""
+        """Put the weights before those in service back; of a monitor's, those that were trained.
+
+        Thresholds that have moved with them go back, too. Raises NothingToRollBack.
+        """
         state = self._control.state.weights
         if state is None or state.previous is None:
             raise NothingToRollBack(WEIGHTS)
-        return await self.promote_weights(state.previous, reason, action="rollback")
+        return await self.promote_weights(
+            state.previous, reason, action="rollback", policy=self._policy_before(state.version)
+        )
+
+    def _policy_before(self, version: int) -> PolicyDeployment | None:
+        """The policy that was there before thresholds moved with the weights of *version*."""
+        state = self._control.state.policy
+        if state is None or state.previous is None:
+            return None
+        try:
+            moved = self._registry.weights(self._pipeline.name, version).card.thresholds
+        except RegistryError:  # what is gone has to be led back from all the same
+            return None
+        if not moved or moved != state.policy.thresholds:
+            return None
+        return PolicyDeployment(policy=state.previous, previous=state.policy)
 
     def models_not_learned_for(self) -> tuple[int, list[OtherModel]]:
         """The version of the weights in service, and what they were not learned for of models."""
@@ -276,6 +307,6 @@ class Promoter:
         self, action: Action, what: str, version: int | None, before: int | None, reason: str
     ) -> AuditEntry:
         return AuditEntry(
-            action=action, what=what, version=version, before=before, by=user(),
+            action=action, what=what, version=version, before=before, by=self._by or user(),
             reason=reason, at=now(), evidence=self._evidence,
         )  # fmt: skip

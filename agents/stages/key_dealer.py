@@ -11,8 +11,8 @@ from aiokafka.structs import ConsumerRecord
 from agents.stages.source_events import source_rows
 from models.features import Ints, WindowPlan
 from topics.events import DecodedEvents
-from topics.pipeline import Pipeline, Topology, lane_of
-from topics.records import OUTCOME, BytesColumn, ModelRef, StageBatch
+from topics.pipeline import OUTCOME, Pipeline, Topology, lane_of
+from topics.records import BytesColumn, ModelRef, StageBatch
 
 _CODE = ModelRef("repartition", "", "code")
 
@@ -24,6 +24,7 @@ class KeyDealer:
         self._name = name
         self._plan = WindowPlan(pipeline, name)
         self._events = Topology.of(pipeline).events
+        self._fields = pipeline.policy.bounded_fields
         self._count = pipeline.partitions
 
     def batch(
@@ -35,6 +36,7 @@ class KeyDealer:
         They are of one source partition, and *decoded*.
         """
         n, valid = len(records), decoded.valid
+        fields = self._fields if topic == self._events else ()
         whose = self._plan.entities(decoded.columns)
         kept = (
             self._plan.values(decoded.columns)
@@ -48,7 +50,7 @@ class KeyDealer:
             entities[row] = entity.encode()
         batch = StageBatch(
             component=self._name, topic=topic, partition=partition, covers_from=covers_from,
-            rows=source_rows(records, decoded), present=present, output=values,
+            rows=source_rows(records, decoded, fields), present=present, output=values,
             signal=np.zeros(n, np.float32), model=_CODE,
             failures=tuple(
                 failure._replace(component=self._name) for failure in decoded.failures

@@ -398,6 +398,7 @@ class KeyedStage(Worker[KeyPartition]):
         failures = {
             failure.row: failure._replace(component=self._name) for failure in decoded.failures
         }
-        rows, first = source_rows(redrives.events, decoded), redrives.events[0]
+        fields = self.wiring.pipeline.policy.bounded_fields
+        rows, first = source_rows(redrives.events, decoded, fields), redrives.events[0]
         output = self._writer.batch(redrives.partition, first.offset, rows, result, failures)
         return RedriveResult(output, refused)

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
+from numpy.typing import NDArray
 
 from agents.workers import Wiring
 from models.features import Ints
@@ -57,8 +58,11 @@ async def decode_events(decoder: SourceDecoder, records: Sequence[SourceRecord])
     return DecodedEvents.concat(parts)
 
 
-def source_rows(records: Sequence[ConsumerRecord | RedrivenEvent], decoded: DecodedEvents) -> Rows:
-    """The identity of source records."""
+def source_rows(
+    records: Sequence[ConsumerRecord | RedrivenEvent], decoded: DecodedEvents,
+    fields: Sequence[str] = (),
+) -> Rows:  # fmt: skip
+    """The identity of source records, and the values of some event *fields*, which are numbers."""
     n = len(records)
     headers = [dict(record.headers) for record in records]
     # A traceparent has 55 bytes (W3C Trace Context); whatever else is in that header is dropped.
@@ -74,7 +78,15 @@ def source_rows(records: Sequence[ConsumerRecord | RedrivenEvent], decoded: Deco
         traces=BytesColumn.of(traces) if any(traces) else None,
         clipped=np.isin(np.arange(n), [*decoded.clipped]) if decoded.clipped else None,
         origins=BytesColumn.of(origins) if any(origins) else None,
+        fields={name: _of_all(decoded.columns[name], decoded.valid, n) for name in fields},
     )
+
+
+def _of_all(column: NDArray[Any], valid: Ints, n: int) -> NDArray[np.float64]:
+    """A field of N records, of which some are *valid* (M,) events; NaN where it is not known."""
+    values = np.full(n, np.nan)
+    values[valid] = column
+    return values
 
 
 def offsets_of(records: Sequence[ConsumerRecord | RedrivenEvent]) -> Ints:

@@ -60,6 +60,7 @@ class SourceStage(Worker[_Progress]):
         self._events = SourceEvents(wiring, windows=windowed)
         self._decoder = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
         self._deadline_ms = wiring.pipeline.weighting.deadline_ms
+        self._fields = wiring.pipeline.policy.bounded_fields
         self._snapshots: SnapshotStore | None = None
         if windowed:
             self._plan = WindowPlan(wiring.pipeline, self._name)
@@ -137,7 +138,7 @@ class SourceStage(Worker[_Progress]):
         decoded = await decode_events(self._decoder, records)
         self._events.observe(records, decoded)
         windowed = {} if past is None else self._windowed(past, tp, records, decoded)
-        rows = source_rows(records, decoded)
+        rows = source_rows(records, decoded, self._fields)
         rows = replace(rows, backlog=is_backlog(rows.published_ms, self._deadline_ms))
         await self._group.write(
             self._stage_input(tp.partition, covers_from, rows, decoded, windowed)
@@ -168,7 +169,8 @@ class SourceStage(Worker[_Progress]):
             return RedriveResult(None, refused)
         decoded = self._decoder.decode(redrives.events)
         windowed = {} if past is None else past.of_redriven(self._plan, decoded, redrives)
-        rows, first = source_rows(redrives.events, decoded), redrives.events[0]
+        rows = source_rows(redrives.events, decoded, self._fields)
+        first = redrives.events[0]
         stage_input = self._stage_input(partition, first.offset, rows, decoded, windowed)
         return RedriveResult(await self._group.only(self._name, stage_input), refused)
 

@@ -122,6 +122,9 @@ class DecisionEnd(_Frozen):
     queued_and_computed_ms: float | None
     decision: str
     decided_by: str
+    instead_of: str | None = None
+    """What the policy says, where the decision was explored."""
+    propensity: float = 1.0
     score: float | None
     degraded: bool
     missing: dict[str, Missing]

@@ -229,7 +229,8 @@ class _Way:
             inputs = [WEIGH]
         return DecisionEnd(
             **_times(inputs, written, record), decision=decision.decision,
-            decided_by=decision.decided_by, score=decision.score, degraded=decision.degraded,
+            decided_by=decision.decided_by, instead_of=decision.instead_of,
+            propensity=decision.propensity, score=decision.score, degraded=decision.degraded,
             missing=decision.missing_because or dict.fromkeys(decision.missing, "unknown"),
             weights=decision.weights, policy=decision.policy, latency_ms=decision.latency_ms,
         )  # fmt: skip

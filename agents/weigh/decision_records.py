@@ -10,6 +10,7 @@ import orjson
 from numpy.typing import NDArray
 
 from agents.join import JoinedRows, StageRows
+from agents.weigh.exploration import ExploredRows, Explorer
 from models.onnx.weighed_models import DigestsByComponent
 from models.weighting import WeightedScores
 from topics.kafka import Headers, Record
@@ -20,6 +21,7 @@ from topics.records import (
     Bools,
     Ints,
     Provenance,
+    Rows,
     Source,
     rfc3339_time,
     rfc3339_times,
@@ -41,6 +43,55 @@ class Weights:
     """Component → digests of the models that they hold for; none of weights that are fixed."""
     digest: str | None = None
     """Of the card of learned weights."""
+    quarantined: Sequence[str] = ()
+    """Stages that weigh nothing for now, see `models.live_weights.quarantine`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenDecisions:
+    """What is decided of N rows."""
+
+    names: Sequence[str]
+    """The policy's decisions."""
+    fallback: str | None
+    """What is decided of rows that are late."""
+    decided: Ints
+    """By its place in `names` (N,); means nothing of a row that is late."""
+    late: Bools
+    """(N,)."""
+    explored: ExploredRows | None = None
+    """None where the policy does not explore."""
+
+    def decision(self, row: int) -> str | None:
+        """What is decided of a row."""
+        return self.fallback if self.late[row] else self.names[self.decided[row]]
+
+    def kinds(self, rows: Ints) -> dict[tuple[str, str], int]:
+        """What is decided of *rows*, and by what → how often; those that never are, too."""
+        late = self.late[rows]
+        counts = np.bincount(self.decided[rows][~late], minlength=len(self.names)).tolist()
+        kinds = {(name, _BY_SCORE): n for name, n in zip(self.names, counts, strict=True)}
+        if self.fallback is not None:
+            kinds[self.fallback, _BY_LATENESS] = int(late.sum())
+        return kinds
+
+    def explorations(self, rows: Ints) -> dict[tuple[str, str], int]:
+        """What the policy says, and whether it was explored → how many of *rows*, if explorable."""
+        if self.explored is None:
+            return {}
+        of, n = self.explored, len(self.names)
+        counts = {
+            result: np.bincount(of.by_policy[rows[chosen[rows]]], minlength=n).tolist()
+            for result, chosen in (
+                ("explored", of.explored),
+                ("kept", of.explorable & ~of.explored),
+            )
+        }
+        return {
+            (self.names[at], result): counted[at]
+            for result, counted in counts.items()
+            for at in self.explored.of
+        }
 
 
 class DecisionWriter:
@@ -56,8 +107,14 @@ class DecisionWriter:
         self._policy = f"{pipeline.name}@{policy.version}"
         named = {} if provenance is None else provenance.model_dump(exclude_defaults=True)
         self._provenance = {"provenance": orjson.Fragment(orjson.dumps(named))} if named else {}
+        # Weights without any make the records that they made before there was a quarantine.
+        taken = {"quarantined": [*weights.quarantined]}
+        self._quarantined = taken if weights.quarantined else {}
         self._decisions = [policy.otherwise, *policy.thresholds]
         self._fallback = pipeline.weighting.fallback
+        self._explorer = None
+        if policy.explore is not None:
+            self._explorer = Explorer(policy.explore, pipeline.name, self._events, self._decisions)
         self._thresholds = np.array(list(policy.thresholds.values()))
         self._fixed_headers: Headers = [
             ("content-type", b"application/json"),
@@ -66,23 +123,19 @@ class DecisionWriter:
             ("ce_source", f"anabranch/{pipeline.name}".encode()),
         ]
 
-    def kinds(self, scores: NDArray[np.float64], fallback: Bools) -> dict[tuple[str, str], int]:
-        """What is decided at these scores (N,), and by what → how often; those that never are, too.
+    def taken(
+        self, partition: int, rows: Rows, scores: NDArray[np.float64], late: Bools | None = None
+    ) -> TakenDecisions:
+        """What is decided of N *rows* of a partition at these scores (N,).
 
-        Where a row is *fallback* (N,) it is the pipeline file's decision for what is late.
+        Where a row is *late* (N,) it is the pipeline file's decision for that.
         """
-        reached = np.searchsorted(self._thresholds, scores[~fallback], "right")
-        counts = np.bincount(reached, minlength=len(self._decisions)).tolist()
-        kinds = {(name, _BY_SCORE): n for name, n in zip(self._decisions, counts, strict=True)}
-        if self._fallback is not None:
-            kinds[self._fallback, _BY_LATENESS] = int(fallback.sum())
-        return kinds
-
-    def decision_at(self, score: float | None) -> str | None:
-        """What is decided at a score; without one, what the file has for what is late."""
-        if score is None:
-            return self._fallback
-        return self._decisions[int(np.searchsorted(self._thresholds, score, "right"))]
+        late = np.zeros(len(scores), np.bool_) if late is None else late
+        decided = np.searchsorted(self._thresholds, scores, "right")
+        if self._explorer is None:
+            return TakenDecisions(self._decisions, self._fallback, decided, late)
+        explored = self._explorer.explore(partition, rows, decided, ~late)
+        return TakenDecisions(self._decisions, self._fallback, explored.decided, late, explored)
 
     def records(
         self,
@@ -93,13 +146,16 @@ class DecisionWriter:
         now_ms: int | Ints,
         *,
         attempt: int = 1,
-        fallback: Bools | None = None,
+        taken: TakenDecisions | None = None,
     ) -> Iterator[Record]:
         """The decision records of *rows*, in order; a later *attempt* is named in a header.
 
-        All are decided at *now_ms*, or each of N at its own time.
-        Rows that are *fallback* (N,) get the pipeline file's decision for what is late.
+        All are decided at *now_ms*, or each of N at its own time. What is decided of them is
+        *taken*; by their scores, where that is not given.
         """
+        if taken is None:
+            taken = self.taken(partition, joined.rows, weighed.scores)
+        explored = {} if taken.explored is None else taken.explored.said(taken.names)
         keys, ids = joined.rows.keys.items(), joined.rows.ids.items()
         traces = joined.rows.traces.items() if joined.rows.traces is not None else None
         origins = joined.rows.origins.items() if joined.rows.origins is not None else None
@@ -107,24 +163,24 @@ class DecisionWriter:
         offsets, times = joined.rows.offsets.tolist(), rfc3339_times(joined.rows.event_time_ms)
         latencies = np.maximum(now_ms - joined.rows.published_ms, 0).tolist()
         scores = weighed.scores.tolist()
-        reached = np.searchsorted(self._thresholds, weighed.scores, "right").tolist()
+        decided = taken.decided.tolist()
         stages = _StageColumns(joined, weighed)
         written_ms, decided_at, ce_times = _times_of(now_ms, len(offsets))
         fixed_headers = [*self._fixed_headers]
         if attempt > 1:
             fixed_headers.append((ATTEMPT_HEADER, b"%d" % attempt))
-        late = np.zeros(len(offsets), np.bool_) if fallback is None else fallback
         for row in rows.tolist():
             contributions, missing = stages.row(row)
-            is_late = bool(late[row])
+            is_late = bool(taken.late[row])
             source = {"topic": self._events, "partition": partition, "offset": offsets[row]}
             origin = Source.of(origins[row]) if origins is not None else None
             value = orjson.dumps({
                 "schema": DECISION_SCHEMA,
                 "event_id": ids[row].decode(errors="replace"),
                 "pipeline": self._pipeline,
-                "decision": self._fallback if is_late else self._decisions[reached[row]],
+                "decision": self._fallback if is_late else self._decisions[decided[row]],
                 "decided_by": _BY_LATENESS if is_late else _BY_SCORE,
+                **explored.get(row, {}),
                 "score": None if is_late else scores[row],
                 "contributions": _NONE if is_late else contributions,
                 "degraded": bool(missing),
@@ -132,6 +188,7 @@ class DecisionWriter:
                 "missing_because": missing,
                 "weights": self._weights.version,
                 "policy": self._policy,
+                **self._quarantined,
                 **self._provenance,
                 **marked.get(row, {}),
                 "source": source,

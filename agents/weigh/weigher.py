@@ -15,15 +15,15 @@ import numpy as np
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from agents.join import JoinedRows, Moment, PartitionJoin
+from agents.join import NO_ROWS, JoinedRows, Moment, PartitionJoin
 from agents.recovery import DeadRows, check_continues, last_decision
 from agents.spans import RowEnd
 from agents.stages import JoinWorker, source_rows
 from agents.weigh.dead_letters import DeadLetters
+from agents.weigh.decision_records import TakenDecisions
 from agents.weigh.decision_rule import (
     MISSING_BECAUSE,
     ActiveDecisionRule,
-    DecisionRule,
     RowScores,
     causes_of_death,
     rows_of_other_models,
@@ -62,6 +62,7 @@ class Weigher(JoinWorker):
         self._deadline_s = weighting.deadline_s
         self._needs_quorum = weighting.fallback is None
         self._events = SourceDecoder(wiring.pipeline.event, wiring.pipeline.partitions)
+        self._fields = wiring.pipeline.policy.bounded_fields
         self._active_rule = active_rule
         wiring.metrics.observe_late_answers(0)  # a series that is there can be alerted on
         wiring.metrics.observe_other_models(dict.fromkeys(inputs, 0))
@@ -84,7 +85,7 @@ class Weigher(JoinWorker):
         """The rows of a stage batch; an event is a row that nobody has answered yet."""
         if tp.topic != self.topology.events:
             return super().decoded(tp, record, headers)
-        rows = source_rows([record], self._events.decode([record]))
+        rows = source_rows([record], self._events.decode([record]), self._fields)
         nothing = np.zeros(1, np.float32)
         return StageBatch(
             component=EVENTS, topic=tp.topic, partition=tp.partition, covers_from=record.offset,
@@ -111,50 +112,51 @@ class Weigher(JoinWorker):
         now_ms = int(time.time() * 1000)
         rows = np.flatnonzero(scores.decidable & ~dead)
         outgoing = replace(joined, rows=self.wiring.spans.outgoing(partition, joined.rows))
+        taken = rule.decisions.taken(partition, joined.rows, scores.weighed.scores, scores.fallback)
         records = rule.decisions.records(
-            partition, outgoing, rows, scores.weighed, now_ms, fallback=scores.fallback
+            partition, outgoing, rows, scores.weighed, now_ms, taken=taken
         )
         await self.wiring.app.writer.write(self.topology.decisions, partition, records)
-        self._record_ends(partition, joined, scores, rows, causes, began_ns)
+        self._record_ends(partition, joined, scores, taken, rows, causes, began_ns)
         if len(rows):
             self._active_rule.decided(rule, partition, int(joined.rows.offsets[rows[0]]))
         self._dead.forget(partition, int(joined.rows.offsets[-1]))
         self.wiring.flow_control.decided(partition, int(joined.rows.offsets[-1]))
-        self.wiring.metrics.observe_decisions(_ends(rule, joined, scores, rows, now_ms))
+        self.wiring.metrics.observe_decisions(_ends(taken, joined, scores, rows, now_ms))
         if others := rows_of_other_models(joined, rule.weights.learned_for):
             self.wiring.metrics.observe_other_models(others)
         waiting = sum(join.pending_rows for _, join in self.states())
         self.wiring.metrics.observe_join(waiting, joined.unaccounted)
 
     def _record_ends(
-        self, partition: int, joined: JoinedRows, scores: RowScores, decided: Ints,
-        causes: Sequence[Failure], began_ns: int,
+        self, partition: int, joined: JoinedRows, scores: RowScores, taken: TakenDecisions,
+        decided: Ints, causes: Sequence[Failure], began_ns: int,
     ) -> None:  # fmt: skip
         """Tell of *decided* rows, and of those that died of *causes*, whose spans are recorded."""
         dead = {cause.row: cause.error for cause in causes}
-        decisions = self._active_rule.rule.decisions
 
         def end(row: int) -> RowEnd:
             if row in dead:
                 return RowEnd(None, None, dead[row])
             score = None if scores.fallback[row] else float(scores.weighed.scores[row])
             degraded = not scores.present[row].all()
-            return RowEnd(decisions.decision_at(score), score, None, degraded)
+            return RowEnd(taken.decision(row), score, None, degraded)
 
         self.wiring.spans.ended(partition, joined.rows, [*decided.tolist(), *dead], began_ns, end)
 
     def _none_yet(self, inputs: Sequence[str]) -> Ends:
         """No decision of any kind, and no stage that any lacks."""
-        nothing = np.zeros(0)
+        nothing, no_rows = np.zeros(0), np.zeros(0, np.int64)
+        taken = self._active_rule.rule.decisions.taken(0, NO_ROWS, nothing)
         return Ends(
-            latencies_s=nothing, degraded=0, scores=nothing,
-            kinds=self._active_rule.rule.decisions.kinds(nothing, np.zeros(0, np.bool_)),
+            latencies_s=nothing, degraded=0, scores=nothing, kinds=taken.kinds(no_rows),
+            explorations=taken.explorations(no_rows),
             missing={(name, reason): 0 for name in inputs for reason in MISSING_BECAUSE},
         )  # fmt: skip
 
 
 def _ends(
-    rule: DecisionRule, joined: JoinedRows, scores: RowScores, rows: Ints, now_ms: int
+    taken: TakenDecisions, joined: JoinedRows, scores: RowScores, rows: Ints, now_ms: int
 ) -> Ends:
     """What there is to say of *rows*, which were decided at *now_ms* (milliseconds since 1970)."""
     fallback = scores.fallback[rows]
@@ -164,6 +166,7 @@ def _ends(
         latencies_s=(now_ms - joined.rows.published_ms[rows]) / 1000,
         degraded=degraded,
         scores=scores.weighed.scores[rows][~fallback],
-        kinds=rule.decisions.kinds(scores.weighed.scores[rows], fallback),
+        kinds=taken.kinds(rows),
+        explorations=taken.explorations(rows),
         missing=stages_missing(joined, present, rows) if degraded else {},
     )

@@ -240,31 +240,7 @@ class Metrics:
             ("pipeline", "outcome"),
             registry=on,
         )
-        self.degraded = Counter(
-            "anabranch_degraded_decisions_total",
-            "Decisions without every stage",
-            ("pipeline",),
-            registry=on,
-        )
-        self.missing_stages = Counter(
-            "anabranch_missing_stages_total",
-            "Decisions without this stage, by why: failed on the event, down, or late",
-            (*_LABELS, "reason"),
-            registry=on,
-        )
-        self.decisions = Counter(
-            "anabranch_decisions_total",
-            "Decisions by what was decided, and by what: the score, or that a stage was late",
-            ("pipeline", "decision", "decided_by"),
-            registry=on,
-        )
-        self.score = BulkHistogram(
-            "anabranch_decision_score",
-            "Scores of decisions, y = Σ α·y",
-            ("pipeline",),
-            buckets=_SCORES,
-            registry=on,
-        )
+        self._count_decisions(on)
         self.explained = Counter(
             "anabranch_explained_decisions_total",
             "Decisions that an explanation was written of, by what was decided",
@@ -361,3 +337,37 @@ class Metrics:
             registry=on,
         )
         self.model = Info("anabranch_model", "Model of a component", _LABELS, registry=on)
+
+    def _count_decisions(self, on: CollectorRegistry) -> None:
+        """What decisions there are."""
+        self.degraded = Counter(
+            "anabranch_degraded_decisions_total",
+            "Decisions without every stage",
+            ("pipeline",),
+            registry=on,
+        )
+        self.missing_stages = Counter(
+            "anabranch_missing_stages_total",
+            "Decisions without this stage, by why: failed on the event, down, or late",
+            (*_LABELS, "reason"),
+            registry=on,
+        )
+        self.decisions = Counter(
+            "anabranch_decisions_total",
+            "Decisions by what was decided, and by what: the score, or that a stage was late",
+            ("pipeline", "decision", "decided_by"),
+            registry=on,
+        )
+        self.explorable = Counter(
+            "anabranch_explorable_decisions_total",
+            "Decisions that exploration applies to, by what the policy says: explored, or kept",
+            ("pipeline", "decision", "result"),
+            registry=on,
+        )
+        self.score = BulkHistogram(
+            "anabranch_decision_score",
+            "Scores of decisions, y = Σ α·y",
+            ("pipeline",),
+            buckets=_SCORES,
+            registry=on,
+        )

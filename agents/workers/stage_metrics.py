@@ -61,6 +61,8 @@ class Ends(NamedTuple):
     """What was decided, and by what → how often."""
     missing: Mapping[tuple[str, str], int]
     """A stage, and why a decision lacks it → how often."""
+    explorations: Mapping[tuple[str, str], int]
+    """What the policy says, and whether it was explored or kept → how often, where it could be."""
 
 
 def _more(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
@@ -210,6 +212,8 @@ class StageMetrics:
             self._of(self.metrics.decisions, *kind).inc(count)
         for why, count in ends.missing.items():
             self._of(self.metrics.missing_stages, *why).inc(count)
+        for result, count in ends.explorations.items():
+            self._of(self.metrics.explorable, *result).inc(count)
 
     def observe_explained(
         self, decisions: Mapping[str, int], unexplained: Mapping[str, int],

@@ -19,8 +19,7 @@ from models.data.columns import Column, binary, json_values, outcome_name
 from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
 from models.data.formats import arrow_errors, check_dataset, open_data_file
 from models.data.time_formats import times_in
-from topics.pipeline import DataMapping
-from topics.records import OUTCOME
+from topics.pipeline import OUTCOME, DataMapping
 
 if TYPE_CHECKING:
     from topics.pipeline import Pipeline

@@ -1,8 +1,8 @@
-"""ONNX models: opened, run, compared, imported, fused, proven to say what they said.
+"""ONNX models: opened, run, compared, fused, proven to say what they said.
 
 `session` runs one. `model_component` is a component around it; `probing` and `version_check` hold
 it to its card, `bit_stability` to the same bits in any batch. `fuse` makes one graph of several,
-`import_model` takes files of others (`external_data`), `version_diff` tells two apart,
+`external_data` finds weights that a file does not hold, `version_diff` tells two apart,
 `weighed_models` which models weights were learned for. Modules are imported one by one: some load
 `onnx`, which workers do without.
 """

@@ -42,6 +42,7 @@ def _wrong(
             weights = registry.weights(pipeline, version)
             if weights.background_digest is not None:
                 weights.background()
+            weights.reference()
         else:
             _check(registry.get(pipeline, component, version), run=run)
     except RegistryError as exc:
@@ -51,6 +52,7 @@ def _wrong(
 
 def _check(version: ModelVersion, *, run: bool) -> None:
     content, probe = version.read(), version.probe()
+    version.reference()
     if run:
         session = ModelSession.of(content, version.location)
         if probe is not None:

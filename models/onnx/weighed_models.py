@@ -89,11 +89,11 @@ def in_service(
         if model is None:
             continue
         try:
-            if model.path is not None:
+            if name in promoted:
+                models[name] = promoted[name]
+            elif model.path is not None:
                 digest = ModelSession.open(folder / model.path).digest
                 models[name] = ServedModel(f"{name}@{Path(model.path).name}", digest)
-            elif name in promoted and model.version is None:
-                models[name] = promoted[name]
             else:
                 version = registry.get(pipeline.name, name, model.version)
                 models[name] = ServedModel(version.name, version.digest)

@@ -11,7 +11,13 @@ from models.registry.background import BACKGROUND_ROWS, Background, RecordedOutp
 from models.registry.card_files import StoredWeights, card_digest, digest_of
 from models.registry.cards import ModelCard, Signature, WeightsCard, library_versions
 from models.registry.errors import ContentGone, NothingRegistered, RegistryError
-from models.registry.model_inputs import ModelOutOfDate, WeightsOutOfDate, columns_of, reads
+from models.registry.model_inputs import (
+    ModelOutOfDate,
+    WeightsOutOfDate,
+    columns_of,
+    reads,
+    sources_of,
+)
 from models.registry.probe import Probe, spread_places, spread_rows
 from models.registry.registry import WEIGHTS, ModelVersion, Registry, WeightsVersion, weights_card
 from models.registry.retention import Removal, VersionKey, plan_removal, remove
@@ -27,10 +33,10 @@ from models.registry.variant_table import (
 
 __all__ = [
     "BACKGROUND_ROWS", "FP32", "WEIGHTS", "Background", "ComponentVariants", "ContentGone",
-    "FusionResult", "Losses", "ModelCard", "ModelOutOfDate", "ModelVersion", "NothingRegistered",
-    "OptimiseReport", "Probe", "RecordedOutput", "Registry", "RegistryError", "Removal",
-    "Signature", "Speed", "StoredWeights", "Variant", "VersionKey", "WeightsCard",
-    "WeightsOutOfDate", "WeightsVersion", "card_digest", "columns_of", "digest_of",
-    "library_versions", "plan_removal", "reads", "remove", "spread_places", "spread_rows",
-    "weights_card",
+    "FusionResult", "Losses", "ModelCard", "ModelOutOfDate", "ModelVersion",
+    "NothingRegistered", "OptimiseReport", "Probe", "RecordedOutput", "Registry",
+    "RegistryError", "Removal", "Signature", "Speed", "StoredWeights", "Variant", "VersionKey",
+    "WeightsCard", "WeightsOutOfDate", "WeightsVersion", "card_digest", "columns_of",
+    "digest_of", "library_versions", "plan_removal", "reads", "remove", "sources_of",
+    "spread_places", "spread_rows", "weights_card",
 ]  # fmt: skip

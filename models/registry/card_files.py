@@ -74,6 +74,8 @@ class StoredModel(Card):
     """Of the model's file."""
     probe: Digest | None = None
     """Digest of the file of probe rows, where there are some."""
+    reference: Digest | None = None
+    """Digest of what drift is measured against: what it read and said in training."""
     card: ModelCard
 
     @classmethod
@@ -90,6 +92,8 @@ class StoredWeights(Card):
     of: str
     background: Digest | None = None
     """Digest of the file of background rows, where there are some."""
+    reference: Digest | None = None
+    """Digest of what drift of the score is measured against."""
     card: WeightsCard
 
     @classmethod

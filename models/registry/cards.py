@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import version
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,9 @@ from models.registry.variant_table import Variant
 _SUM_TOLERANCE = 1e-9  # as for weights that a pipeline file fixes
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
 """Those that the bits of a model depend on."""
+
+
+WeightsOrigin = Literal["training", "outcomes", "quarantine"]
 
 
 class Card(BaseModel):
@@ -53,6 +56,8 @@ class ModelCard(Card):
     """For people: why there is this version."""
     source: str | None = None
     """The file that it was imported from."""
+    changes: list[str] = []
+    """What was done to that file to make it a component's model."""
     signature: Signature | None = None
     """None on cards that were written before there was one."""
     variants: list[Variant] = []
@@ -79,6 +84,12 @@ class WeightsCard(Card):
     """The version of the weights that they were made of; None for learned ones."""
     not_learned: list[str] = []
     """Stages with an equal share instead of a learned weight: there were no rows to learn it on."""
+    origin: WeightsOrigin = "training"
+    """What they come of: a monitor's have a `parent`, the trained weights that it went on from."""
+    quarantined: list[str] = []
+    """Stages that weigh nothing because they failed, or said the same of every row."""
+    thresholds: dict[str, float] = {}
+    """Of the policy that moved with them, where one did."""
     note: str = ""
 
     @model_validator(mode="after")

@@ -49,22 +49,23 @@ class WidthsUnknown(RegistryError):
         )
 
 
-def columns_of(pipeline: Pipeline, name: str, width: int) -> list[str]:
+def columns_of(pipeline: Pipeline, name: str, width: int | None) -> list[str]:
     """The names of the *width* columns that a model of component *name* reads.
 
-    A component of your own among its inputs gives as many as are left over. Raises WrongWidth,
-    or WidthsUnknown when there are several such components.
+    A component of your own among its inputs gives as many as are left over; one, where *width* is
+    not known (None). Raises WrongWidth, or WidthsUnknown when there are several such components.
     """
-    declared = {source.name: _output_columns(source) for source in _sources(pipeline, name)}
+    declared = {source.name: _output_columns(source) for source in sources_of(pipeline, name)}
     own = [source for source, columns in declared.items() if columns is None]
     if len(own) > 1:
         raise WidthsUnknown(name, own)
-    left = max(1, width - sum(len(columns) for columns in declared.values() if columns))
+    known = sum(len(columns) for columns in declared.values() if columns)
+    left = 1 if width is None else max(1, width - known)
     names: list[str] = []
     for source, columns in declared.items():
         several = [f"{source}[{place}]" for place in range(left)] if left > 1 else [source]
         names += several if columns is None else columns
-    if len(names) != width:
+    if width is not None and len(names) != width:
         raise WrongWidth(name, width, names)
     return names
 
@@ -76,7 +77,7 @@ def reads(pipeline: Pipeline, name: str, columns: Sequence[str]) -> bool:
     component of your own is not declared: any number of its columns will do.
     """
     left = list(columns)
-    for source in _sources(pipeline, name):
+    for source in sources_of(pipeline, name):
         declared = _output_columns(source)
         if declared is None:
             declared = [
@@ -90,7 +91,7 @@ def reads(pipeline: Pipeline, name: str, columns: Sequence[str]) -> bool:
     return not left
 
 
-def _sources(pipeline: Pipeline, name: str) -> list[ComponentSpec]:
+def sources_of(pipeline: Pipeline, name: str) -> list[ComponentSpec]:
     """The components whose outputs a model reads: itself, for one that computes features."""
     spec = pipeline.component(name)
     return [spec] if spec.features is not None else [*map(pipeline.component, spec.inputs)]

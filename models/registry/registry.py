@@ -1,7 +1,7 @@
 """The model registry: immutable versions in a directory or an object store.
 
     <root>/<pipeline>/@files/<sha256>.onnx            models, by digest
-    <root>/<pipeline>/@files/<sha256>.npz             probe and background rows, by digest
+    <root>/<pipeline>/@files/<sha256>.npz             probe and background rows, references
     <root>/<pipeline>/<component>/<version>/card.json
     <root>/<pipeline>/@weights/<version>/weights.json
     <root>/<pipeline>/@decided-by/<sha256>            pipeline files and policies, by digest
@@ -82,6 +82,8 @@ class ModelVersion:
     card: ModelCard
     probe_digest: str | None
     probe_file: str | None
+    reference_digest: str | None
+    reference_file: str | None
     store: Store = field(compare=False, repr=False)
 
     @property
@@ -111,6 +113,13 @@ class ModelVersion:
         except ValueError as exc:
             raise CardUnreadable(self.store.where(self.probe_file), str(exc)) from exc
 
+    def reference(self) -> bytes | None:
+        """What drift is measured against, see `models.drift`; None for a version without.
+
+        Raises ModelCorrupt or ModelMissing.
+        """
+        return _reference(self.store, self.reference_file, self.reference_digest, self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class WeightsVersion:
@@ -123,6 +132,8 @@ class WeightsVersion:
     card: WeightsCard
     background_digest: str | None
     background_file: str | None
+    reference_digest: str | None
+    reference_file: str | None
     store: Store = field(compare=False, repr=False)
 
     @property
@@ -151,6 +162,13 @@ class WeightsVersion:
         except ValueError as exc:
             raise CardUnreadable(self.store.where(self.background_file), str(exc)) from exc
 
+    def reference(self) -> bytes | None:
+        """What drift of the score is measured against; None for a version without.
+
+        Raises ModelCorrupt or ModelMissing.
+        """
+        return _reference(self.store, self.reference_file, self.reference_digest, self.name)
+
 
 class Registry:
     """Models and weights under *root*, a directory or an fsspec URL."""
@@ -167,8 +185,12 @@ class Registry:
         onnx: bytes,
         card: ModelCard,
         probe: Probe | None = None,
+        *,
+        reference: bytes | None = None,
     ) -> ModelVersion:
         """Store a new version of a component's model, with its *probe* rows.
+
+        *reference* is what drift is measured against.
 
         Raises StoreFailed or StoreNotUsable; then there is no new version.
         """
@@ -178,7 +200,10 @@ class Registry:
             content = probe.to_bytes()
             probe_digest = digest_of(content)
             self.store.put(_file(pipeline, probe_digest, "npz"), content)
-        stored = StoredModel(of="", digest=digest, probe=probe_digest, card=card)
+        stored = StoredModel(
+            of="", digest=digest, probe=probe_digest, card=card,
+            reference=self._put_reference(pipeline, reference),
+        )  # fmt: skip
         version, _ = self._claim(pipeline, component, CARD_FILE, stored)
         return self._version(pipeline, component, version, stored)
 
@@ -211,7 +236,12 @@ class Registry:
         return [name for name in names if name[0] not in "@." and self.has(pipeline, name)]
 
     def add_weights(
-        self, pipeline: str, card: WeightsCard, background: Background | None = None
+        self,
+        pipeline: str,
+        card: WeightsCard,
+        background: Background | None = None,
+        *,
+        reference: bytes | None = None,
     ) -> WeightsVersion:
         """Store a new version of the pipeline's weights, with its *background* rows.
 
@@ -222,7 +252,9 @@ class Registry:
             content = background.to_bytes()
             digest = digest_of(content)
             self.store.put(_file(pipeline, digest, "npz"), content)
-        stored = StoredWeights(of="", background=digest, card=card)
+        stored = StoredWeights(
+            of="", background=digest, card=card, reference=self._put_reference(pipeline, reference)
+        )
         version, content = self._claim(pipeline, WEIGHTS, WEIGHTS_FILE, stored)
         return self._weights_version(pipeline, version, stored, card_digest(content))
 
@@ -271,6 +303,13 @@ class Registry:
             raise ContentGone(self.store.where(file), digest, f"its digest is {actual}")
         return content
 
+    def _put_reference(self, pipeline: str, content: bytes | None) -> str | None:
+        if content is None:
+            return None
+        digest = digest_of(content)
+        self.store.put(_file(pipeline, digest, "npz"), content)
+        return digest
+
     def _claim(
         self, pipeline: str, component: str, file: str, stored: StoredModel | StoredWeights
     ) -> tuple[int, bytes]:
@@ -303,16 +342,22 @@ class Registry:
         if stored.format == 1:
             file = f"{pipeline}/{component}/{version}/{_MODEL_FILE_OF_FORMAT_1}"
         probe = _file(pipeline, stored.probe, "npz") if stored.probe else None
+        reference = _file(pipeline, stored.reference, "npz") if stored.reference else None
         return ModelVersion(
-            component, version, stored.digest, file, stored.card, stored.probe, probe, self.store
-        )
+            component, version, stored.digest, file, stored.card, stored.probe, probe,
+            stored.reference, reference, self.store,
+        )  # fmt: skip
 
     def _weights_version(
         self, pipeline: str, version: int, stored: StoredWeights, digest: str
     ) -> WeightsVersion:
         background = stored.background
         file = None if background is None else _file(pipeline, background, "npz")
-        return WeightsVersion(pipeline, version, digest, stored.card, background, file, self.store)
+        reference = _file(pipeline, stored.reference, "npz") if stored.reference else None
+        return WeightsVersion(
+            pipeline, version, digest, stored.card, background, file, stored.reference, reference,
+            self.store,
+        )  # fmt: skip
 
 
 def weights_card(content: bytes, version: int, location: str) -> StoredWeights:
@@ -344,6 +389,10 @@ def _content(store: Store, file: str, digest: str, of: str) -> bytes:
     if (actual := digest_of(content)) != digest:
         raise ModelCorrupt(store.where(file), of, digest, actual)
     return content
+
+
+def _reference(store: Store, file: str | None, digest: str | None, of: str) -> bytes | None:
+    return None if file is None or digest is None else _content(store, file, digest, of)
 
 
 def _decided_by(pipeline: str, digest: str) -> str:

@@ -86,12 +86,12 @@ def _all_versions(registry: Registry, pipeline: str) -> dict[VersionKey, _Versio
     for component in registry.components(pipeline):
         for number in registry.versions(pipeline, component):
             version = registry.get(pipeline, component, number)
-            files = (version.file, version.probe_file)
+            files = (version.file, version.probe_file, version.reference_file)
             versions[component, number] = _Version(files, version.card.parent, version.digest, {})
     for number in registry.weights_versions(pipeline):
         weights = registry.weights(pipeline, number)
-        background, card = (weights.background_file,), weights.card
-        versions[WEIGHTS, number] = _Version(background, card.parent, None, card.models)
+        beside, card = (weights.background_file, weights.reference_file), weights.card
+        versions[WEIGHTS, number] = _Version(beside, card.parent, None, card.models)
     return versions
 
 

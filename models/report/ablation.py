@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Floats64
-from models.learned_weights import CLIP
 from models.report.quality import Labels, Quality, ReportPart, quality
-from models.weighting import combine
+from models.weighting import CLIP, combine
 
 Signals = NDArray[np.float32]
 Learn = Callable[[Signals, Sequence[str]], Mapping[str, float]]

@@ -8,7 +8,6 @@ Statistical Inference, J. Am. Stat. Assoc. 22, 1927).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
 from typing import Annotated
 
 import numpy as np
@@ -23,16 +22,14 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from models.learned_weights import CLIP
+from models.quality import EDGES
+from models.report.intervals import wilson as share_interval
+from models.weighting import CLIP
 
 Labels = NDArray[np.bool_]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-EDGES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of the bins of reliability; a bin holds its lower edge, the last one 1 too."""
 _MOST_POINTS = 201
-_Z = 1.959964
-"""Standard deviations to either side that hold 95 %."""
 
 
 class ReportPart(BaseModel):
@@ -84,9 +81,12 @@ class Curves(ReportPart):
     """The bins that have rows."""
 
 
-def ranking(labels: Labels, values: NDArray[np.floating]) -> Ranking:
-    """How well *values* (N,) rank *labels* (N,), of which there must be both."""
-    auc, precision = roc_auc_score(labels, values), average_precision_score(labels, values)
+def ranking(
+    labels: Labels, values: NDArray[np.floating], weights: NDArray[np.float64] | None = None
+) -> Ranking:
+    """How well *values* (N,) rank *labels* (N,), of which there must be both; rows by *weights*."""
+    auc = roc_auc_score(labels, values, sample_weight=weights)
+    precision = average_precision_score(labels, values, sample_weight=weights)
     return Ranking(auc=float(auc), average_precision=float(min(precision, 1.0)))
 
 
@@ -140,11 +140,7 @@ def wilson(hits: int, rows: int) -> tuple[float, float]:
     >>> [round(edge, 4) for edge in wilson(0, 10)]
     [0.0, 0.2775]
     """
-    share, z2 = hits / rows, _Z**2 / rows
-    middle = share + z2 / 2
-    away = _Z * sqrt(share * (1 - share) / rows + z2 / (4 * rows))
-    low, high = (middle - away) / (1 + z2), (middle + away) / (1 + z2)
-    return max(0.0, min(low, share)), min(1.0, max(high, share))  # never past it by rounding
+    return share_interval(hits / rows, rows)
 
 
 def _thinned(

@@ -115,6 +115,8 @@ class TrainingReport(ReportPart):
     composed: ComposedReport
     not_learned: list[str] = Field(default_factory=list)
     """Stages whose weight is an equal share: nothing was measured that it could be learned on."""
+    imports: dict[str, str] = Field(default_factory=dict)
+    """Component → the file it was imported from, of those that stayed because of that."""
     cutoffs: Cutoffs | None
     """None where the weighted score was not measured."""
     held_out: HeldOutReport
@@ -124,8 +126,11 @@ class TrainingReport(ReportPart):
 
     @property
     def notes(self) -> list[str]:
-        """In lines: what was not measured and why, and whose figures are a stand-in's."""
-        lines = []
+        """In lines: what stayed, what was not measured and why, whose figures are a stand-in's."""
+        lines = [
+            f"{name} stays as it was imported from {source}: --component {name} fits its estimator"
+            for name, source in self.imports.items()
+        ]
         for name, part in self.components.items():
             if part.not_measured is not None:
                 share = self.weights.get(name, 0.0)

@@ -26,11 +26,12 @@ from tempfile import TemporaryDirectory
 from models.component import Component
 from models.onnx.model_component import ComponentOpener
 from models.onnx.session import ModelSession
-from models.registry import ModelVersion, Registry, WeightsCard
+from models.registry import ModelVersion, Registry, WeightsCard, reads
 from models.report.quality import quality, ranking
 from models.report.training_report import ComponentReport, LabelDelay, TrainingReport
 from models.training.composition import Composition, compose
 from models.training.data import TrainingData, first_rows, with_holdout, with_windows
+from models.training.drift_references import component_references, score_reference
 from models.training.engines import Engine, InProcess, Task, one_thread
 from models.training.first_fits import (
     Clock,
@@ -43,7 +44,7 @@ from models.training.first_fits import (
 )
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs
-from models.training.training_plan import TrainingPlan, kept_names, plan_training
+from models.training.training_plan import TrainingPlan, kept_names, plan_training, trainable_names
 from models.training.unseen_rows import UnseenRows, readers_of, unseen_rows
 from topics.pipeline import Pipeline, in_generations, in_order
 
@@ -74,7 +75,8 @@ def train(
     """Fit the components that have an estimator, learn the weights, refit and register all.
 
     `folder` is the pipeline file's. With `only`, just those components are registered; the
-    others stay as they are. A component that the file keeps on a version stays too. Rows of a
+    others stay as they are. Without it those stay whose newest version was imported, and those
+    that the file has start on a version. Rows of a
     `holdout` are declared unseen by every model: none is fitted on them, and all is weighed and
     judged on them. Without it that is the last 20 % of *data*; a model that stays and was fitted
     on just these data is judged by a stand-in, as its own training did.
@@ -88,6 +90,9 @@ def train(
     started = time.perf_counter()
     data.check([pipeline.event.time, *fields_used(pipeline)])
     data = data.in_time_order(pipeline.event.time)
+    imports = {} if only is not None else _imports(pipeline, registry)
+    if imports:
+        only = [name for name in trainable_names(pipeline) if name not in imports]
     versions = _kept(pipeline, only, registry)
     declared = 0 if holdout is None else holdout.rows
     if holdout is not None:
@@ -126,14 +131,18 @@ def train(
         )
         for name, onnx in zip(refits, models, strict=True)
     }
+    held_out = plan.blocks.held_out
+    references = component_references(pipeline, served, held_out, refitted)
     for name, model in refitted.items():
-        versions[name] = registry.add(pipeline.name, name, *model)
+        versions[name] = registry.add(pipeline.name, name, *model, reference=references[name])
     digests = {name: version.digest for name, version in versions.items()}
     digests |= _files(pipeline, folder)
     weights, weights_version = _weights_card(composition, digests), None
     if weights is not None:
-        background = served.background(plan.blocks.held_out)
-        weights_version = registry.add_weights(pipeline.name, weights, background).version
+        weights_version = registry.add_weights(
+            pipeline.name, weights, served.background(held_out),
+            reference=score_reference(pipeline, served, held_out, composition.weights),
+        ).version  # fmt: skip
     return TrainingReport(
         pipeline=pipeline.name,
         rows=data.rows,
@@ -146,11 +155,26 @@ def train(
         weights_version=weights_version,
         composed=composition.quality,
         not_learned=composition.not_learned,
+        imports={name: version.card.source or "" for name, version in imports.items()},
         cutoffs=composition.cutoffs,
         held_out=composition.held_out,
         label_delay=_label_delay(pipeline, plan.blocks),
         seconds=time.perf_counter() - started,
     )
+
+
+def _imports(pipeline: Pipeline, registry: Registry) -> dict[str, ModelVersion]:
+    """The newest versions that were imported and fit the file: training puts nothing over them."""
+    newest = {
+        name: registry.latest(pipeline.name, name)
+        for name in trainable_names(pipeline)
+        if registry.has(pipeline.name, name)
+    }
+    return {
+        name: version
+        for name, version in newest.items()
+        if version.card.source is not None and reads(pipeline, name, version.card.inputs)
+    }
 
 
 def _kept(

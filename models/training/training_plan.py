@@ -53,7 +53,7 @@ def kept_names(pipeline: Pipeline, only: Collection[str] | None) -> list[str]:
     Raises NotTrainable.
     """
     if only is not None:
-        _known(pipeline, only, _trainable(pipeline))
+        _known(pipeline, only, trainable_names(pipeline))
     return [
         name
         for name in (spec.name for spec in pipeline.components)
@@ -79,7 +79,7 @@ def plan_training(
     file's estimator has a stand-in, fitted by the same; an imported one stands for itself.
     Raises NotTrainable, EstimatorError, TooFewRows and OneClass.
     """
-    trainable = _trainable(pipeline)
+    trainable = trainable_names(pipeline)
     registered = trainable if only is None else _known(pipeline, only, trainable)
     estimators = {
         spec.name: load_estimator(spec.model.estimator, spec.model.parameters, seed)
@@ -137,7 +137,8 @@ def _is_calibrated(spec: ComponentSpec) -> bool:
     return calibrated and not kind_of(spec).passes_on_features
 
 
-def _trainable(pipeline: Pipeline) -> Collection[str]:
+def trainable_names(pipeline: Pipeline) -> Collection[str]:
+    """The components that are fitted here."""
     return [spec.name for spec in pipeline.components if _why_not(spec) is None]
 
 
@@ -157,5 +158,5 @@ def _why_not(spec: ComponentSpec) -> str | None:
     if not kind_of(spec).has_model or spec.model is None or spec.model.estimator is None:
         return "it has no estimator"
     if spec.model.version is not None:
-        return f"the pipeline file keeps it on version {spec.model.version}"
+        return f"the pipeline file has it start on version {spec.model.version}"
     return None

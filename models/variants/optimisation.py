@@ -115,7 +115,8 @@ def register(
 def _registered(source: ModelSource, table: ComponentVariants, kept: ChosenVariant) -> int:
     """The number of the new version, whose parent is the version that it was made of."""
     pipeline, registry = source.pipeline.name, source.registry
-    parent = registry.get(pipeline, table.component, table.version).card
+    original = registry.get(pipeline, table.component, table.version)
+    parent = original.card
     session = ModelSession.of(kept.onnx, f"{table.component} as {table.chosen}")
     changes = {
         "variant": table.chosen,
@@ -127,7 +128,9 @@ def _registered(source: ModelSource, table: ComponentVariants, kept: ChosenVaria
         "note": f"the fastest variant of version {table.version} within tolerance",
     }
     card, probe = parent.model_copy(update=changes), probe_of(session, kept.rows)
-    return registry.add(pipeline, table.component, kept.onnx, card, probe).version
+    return registry.add(
+        pipeline, table.component, kept.onnx, card, probe, reference=original.reference()
+    ).version
 
 
 def _offline_pipelines(

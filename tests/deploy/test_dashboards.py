@@ -22,12 +22,15 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client import CollectorRegistry
 
 from agents.broker import ensure_topics
 from agents.commands.audit import AuditMetrics
 from agents.gateway.metrics import GatewayMetrics
+from agents.learning.metrics import LearningMetrics
 from agents.manifests.grafana import Scope, generated
 from agents.process.build_info import BuildInfo
+from agents.renewal.renewal_metrics import RenewalMetrics
 from agents.workers.metrics import Metrics
 from deploy.grafana.queries import FOLDER, Target, dashboards, filled, over_time, targets
 from models.registry.registry import Registry
@@ -44,10 +47,12 @@ from tests.integration.harness import (
     EVERYTHING,
     Trained,
     explaining,
+    exploring,
     publish,
     publish_raw,
     records_of,
     simulated,
+    with_section,
 )
 from tests.integration.test_cli import anabranch
 from tests.kafka_nodes import free_ports, one_broker
@@ -65,7 +70,11 @@ UNITS = {"eps", "rowsps", "suffix: records", "s", "percentunit", "short", "bytes
 def _known() -> set[str]:
     """Every series that workers and audits have, by its metric's name and ending."""
     of_gateway = GatewayMetrics("p", lambda: 0, lambda: True).registry
-    registries = [Metrics().registry, AuditMetrics().registry, of_gateway]
+    of_weights = CollectorRegistry()
+    LearningMetrics("p", ["a"], of_weights)
+    renewals = RenewalMetrics(load_pipeline(find_pipeline("card-fraud")).pipeline).registry
+    of_process = [Metrics().registry, AuditMetrics().registry, of_gateway]
+    registries = [*of_process, renewals, of_weights]
     BuildInfo("", "", "", "").show(registries[0], "p")
     made = [metric.name for registry in registries for metric in registry.collect()]
     endings = ("", "_total", "_bucket", "_count", "_sum", "_info")
@@ -146,7 +155,7 @@ def _title(it: object) -> str:
 def test_queries_name_metrics_that_exist() -> None:
     text = "\n".join([*(t.expr for t in targets()), (DEPLOYED / "rules.yml").read_text()])
     asked = set(re.findall(r"(?<![:\w/-])anabranch_\w+", text))
-    assert asked <= _known(), "no metric of Metrics, AuditMetrics or GatewayMetrics"
+    assert asked <= _known(), "no metric of Metrics, AuditMetrics, GatewayMetrics or RenewalMetrics"
 
 
 class Scene(NamedTuple):
@@ -167,6 +176,8 @@ def watched(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
     file_of = load_pipeline(home / trained.file.path.name)
     trained = Trained(home, file_of, Registry(home / "registry"))
     trained = explaining(trained, when=["decline", "review"], share_of_others=0.1)
+    trained = exploring(trained, **{"of": ["decline", "review"], "as": "approve", "share": 0.3})
+    trained = with_section(trained, "renew", {"on": ["schedule"]})
     file = str(trained.file.path)
     first = [word for name in EVERYTHING if name != "weigh" for word in ("--component", name)]
     with ExitStack() as stack:
@@ -186,8 +197,12 @@ def watched(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
         (port,) = free_ports(1)
         asked = ["gateway", file, "--port", str(port)]
         gateway = stack.enter_context(monitored(trained, broker, directory / "gateway.log", *asked))
+        trainer = stack.enter_context(
+            monitored(trained, broker, directory / "renew.log", "renew", file)
+        )
         node = stack.enter_context(node_exporter(directory / "node.log"))
         jobs = {
+            "anabranch-trainer": [trainer],
             "anabranch": workers, "anabranch-audit": [audit], "anabranch-gateway": [gateway],
             "node": [node],
         }  # fmt: skip
@@ -264,7 +279,9 @@ def _is_of_kafka(target: Target) -> bool:
 
 
 def _never_happens(target: Target) -> bool:
-    """Marks of what the scene has none of: refusals, other weights, another policy, alerts."""
+    """What the scene has none of: a monitor, refusals, other weights and policy, alerts."""
+    if re.search("anabranch_(live_|stage_quarantined)", target.expr):
+        return True
     return target.panel["type"] == "annotation" and target.panel["title"] in {
         "Refused", "Weights", "Policy", "Alerts",
     }  # fmt: skip

@@ -106,6 +106,22 @@ def explaining(trained: Trained, **explain: object) -> Trained:
     return replace(trained, file=load_pipeline(trained.file.path))
 
 
+def exploring(trained: Trained, **explore: object) -> Trained:
+    """The same pipeline and file, with these fields of `policy: explore:` in it."""
+    content = yaml.safe_load(trained.file.path.read_text())
+    content["policy"]["explore"] = explore
+    trained.file.path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return replace(trained, file=load_pipeline(trained.file.path))
+
+
+def with_section(trained: Trained, name: str, content: object) -> Trained:
+    """The same pipeline and file, with a section of that name in it."""
+    whole = yaml.safe_load(trained.file.path.read_text())
+    whole[name] = content
+    trained.file.path.write_text(yaml.safe_dump(whole, sort_keys=False))
+    return replace(trained, file=load_pipeline(trained.file.path))
+
+
 _numbers = count(1)
 
 

@@ -113,3 +113,25 @@ class Half(Component):
 
     def transform(self, batch: Batch) -> StageOutput:
         return StageOutput.of_signal(np.full(batch.rows, 0.5))
+
+
+class Fickle(LargeAmount):
+    """Fails on every row while the file *fails* is there; says one thing while *constant* is."""
+
+    def __init__(self, limit: float, fails: str, constant: str) -> None:
+        super().__init__(limit)
+        self._fails, self._constant = Path(fails), Path(constant)
+
+    def transform(self, batch: Batch) -> StageOutput:
+        if self._fails.exists():
+            raise ArithmeticError("fickle")
+        if self._constant.exists():
+            return StageOutput.of_signal(np.full(batch.rows, 0.25))
+        return super().transform(batch)
+
+
+class SmallAmount(LargeAmount):
+    """The opposite."""
+
+    def transform(self, batch: Batch) -> StageOutput:
+        return StageOutput.of_signal(1 - super().transform(batch).signal)

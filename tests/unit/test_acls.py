@@ -5,7 +5,10 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 
+import pytest
+
 from topics.pipeline.file import find_pipeline, load_pipeline
+from topics.pipeline.renewal_settings import Renew
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.topology import Topology
 from topics.records.broker_setup import Acl, acl_commands, acls, rollout_acls
@@ -14,10 +17,13 @@ PIPELINE = load_pipeline(find_pipeline("card-fraud")).pipeline
 TOPOLOGY = Topology.of(PIPELINE)
 
 
-def allowed() -> dict[str, set[tuple[str, str]]]:
+RENEWING = PIPELINE.model_copy(update={"renew": Renew.model_validate({"on": ["schedule"]})})
+
+
+def allowed(pipeline: Pipeline = PIPELINE) -> dict[str, set[tuple[str, str]]]:
     """Component → what it may do with which topics and groups, their names without the prefix."""
     found: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for acl in acls(PIPELINE):
+    for acl in acls(pipeline):
         name = acl.name.removeprefix("card-fraud.")
         of = "" if acl.resource == "topic" else f"{acl.resource} "
         found[acl.principal.removeprefix("card-fraud.")].add((acl.operation, of + name))
@@ -82,7 +88,7 @@ def test_a_gateway_publishes_and_looks_back_and_is_in_no_group() -> None:
 
 
 def test_workers_read_what_is_in_service_and_only_operators_say_it() -> None:
-    workers = set(allowed()) - {"producer", "consumer", "operator", "scaler", "gateway"}
+    workers = set(allowed()) - {"producer", "consumer", "operator", "scaler", "gateway", "monitor"}
     assert workers == {
         "features", "terminals", "risk-linear", "risk-forest", "decision", "weigh", "explainer",
     }  # fmt: skip
@@ -95,6 +101,18 @@ def test_workers_read_what_is_in_service_and_only_operators_say_it() -> None:
         assert ({("read", "reports"), ("write", "reports")} <= may) == (
             who in {*workers, "operator"}
         )
+
+
+def test_a_trainer_reads_what_was_served_and_writes_what_it_renews_and_nothing_else() -> None:
+    may = allowed(RENEWING)["trainer"]
+    assert {what for operation, what in may if operation == "write"} == {
+        "renewals", "control", "transactional-id control",
+    }  # fmt: skip
+    read = {what for operation, what in may if operation == "read"}
+    assert {"events", "outcomes", "decisions", "monitor", "shadow.risk-forest"} <= read
+    assert not [what for _, what in may if "group" in what]
+    assert ("write", "renewals") in allowed(RENEWING)["operator"], "to ask for one, and stop it"
+    assert "trainer" not in allowed(), "the file does not ask for renewals"
 
 
 def test_an_operator_sees_how_far_each_group_is_but_is_in_none() -> None:
@@ -154,3 +172,30 @@ def test_the_commands_say_the_same_as_the_list() -> None:
             if k in ("--topic", "--group", "--transactional-id")
         }
     assert said == set(acls(PIPELINE))
+
+
+def test_the_monitor_reads_decisions_and_outcomes_and_writes_what_it_finds_alone() -> None:
+    rights = acls(load_pipeline(find_pipeline("card-fraud")).pipeline)
+    may = {(acl.operation, acl.name) for acl in rights if acl.principal == "card-fraud.monitor"}
+    written = {name for operation, name in may if operation == "write"}
+    assert written == {
+        "card-fraud.monitor", "card-fraud.monitor.state", "card-fraud.outcomes.dead-letters",
+    }  # fmt: skip
+    read = {name for operation, name in may if operation == "read"}
+    assert read == {
+        f"card-fraud.{name}"
+        for name in ("events", "decisions", "outcomes", "control", "monitor", "monitor.state")
+    }
+
+
+@pytest.mark.parametrize("live", ["learning", "quarantine"])
+def test_a_monitor_that_puts_weights_into_service_may_write_what_is_in_service(live: str) -> None:
+    pipeline = load_pipeline(find_pipeline("card-fraud")).pipeline
+    weighting = pipeline.weighting.model_copy(
+        update={live: getattr(pipeline.weighting, live).model_copy(update={"mode": "active"})}
+    )
+    rights = acls(pipeline.model_copy(update={"weighting": weighting}))
+    assert {
+        (acl.operation, acl.resource) for acl in rights
+        if (acl.principal, acl.name) == ("card-fraud.monitor", "card-fraud.control")
+    } == {("read", "topic"), ("write", "topic"), ("write", "transactional-id")}  # fmt: skip

@@ -108,6 +108,9 @@ def test_a_record_is_a_decision_with_everything_that_led_to_it() -> None:
         "pipeline": "p",
         "decision": "review",
         "decided_by": "score",
+        "explored": False,
+        "instead_of": None,
+        "propensity": 1.0,
         "score": 0.3125,
         "contributions": {
             "a": {
@@ -124,7 +127,8 @@ def test_a_record_is_a_decision_with_everything_that_led_to_it() -> None:
         "missing_because": {},
         "weights": 4,
         "policy": "p@3",
-        "provenance": None,
+        "quarantined": [],
+            "provenance": None,
         "early": False,
         "clipped": False,
         "source": {"topic": "p.events", "partition": 2, "offset": 10},
@@ -217,7 +221,8 @@ def test_any_thresholds_cut_the_scores_at_their_boundaries(
         ([n for n, t in named.items() if t <= score] or ["approve"])[-1] for score in scores
     ]
     assert made == expected
-    counted = {name: n for (name, _), n in writer.kinds(np.array(scores), ON_TIME[:n]).items() if n}
+    kinds = writer.taken(0, joined.rows, np.array(scores)).kinds(np.arange(n))
+    counted = {name: count for (name, _), count in kinds.items() if count}
     assert counted == Counter(made)
 
 
@@ -247,7 +252,8 @@ def test_a_late_row_counts_as_the_files_decision_whatever_its_score() -> None:
     pipeline = PIPELINE.model_copy(update={"weighting": late_too})
     writer = DecisionWriter(pipeline, Weights(ALPHA, 0))
     late = np.array([False, True, True])
-    assert writer.kinds(np.array([0.3, 0.3, 0.9]), late) == {
+    taken = writer.taken(0, rows_of([10, 11, 12]), np.array([0.3, 0.3, 0.9]), late)
+    assert taken.kinds(np.arange(3)) == {
         ("approve", "score"): 0, ("review", "score"): 1, ("decline", "score"): 0,
         ("decline", "late"): 2,
     }  # fmt: skip
@@ -393,3 +399,10 @@ def test_an_event_time_beyond_the_calendar_does_not_stop_the_others(at_ms: int) 
     rows = replace(rows_of([10, 11]), event_time_ms=np.array([at_ms, 0]))
     joined = joined_of({"a": stage("a", [0.1] * 2), "b": stage("b", [0.1] * 2)}, rows)
     assert [decision.source.offset for decision in decided(joined)] == [10, 11]
+
+
+def test_a_decision_names_the_stages_that_are_in_quarantine() -> None:
+    weights = Weights({"a": 0.0, "b": 1.0}, version=5, quarantined=["a"])
+    joined = joined_of({"a": stage("a", [0.5]), "b": stage("b", [0.25])})
+    assert parsed(records_of(joined, weights=weights)[0]).quarantined == ["a"]
+    assert b"quarantined" not in (records_of(joined)[0].value or b"")

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from agents.components.catalogue import open_component
+from agents.explanations import VersionGone, place_of
 from agents.service.open_version import open_deployed
+from models.imports.import_model import import_model
 from models.onnx.probing import ProbeFailed, probe_of
 from models.onnx.session import ModelSession, ModelUnreadable, WeightsElsewhere
 from models.registry.probe import Probe
@@ -16,7 +18,8 @@ from models.registry.registry import Registry
 from tests.unit.onnx_networks import network
 from tests.unit.registry_cards import CARD
 from tests.unit.test_external_data import CASES
-from tests.unit.test_importing import PIPELINE
+from tests.unit.test_importing import NOON, PIPELINE
+from topics.pipeline import PipelineFile
 from topics.pipeline.schema import Pipeline
 from topics.records.control import Deployment, VersionRef
 
@@ -62,6 +65,45 @@ def test_other_rounding_stops_a_promotion_but_no_start(
         previous=VersionRef(version=1, digest=before.digest),
     )
     assert open_deployed(PIPELINE, "risk", promoted, registry, tmp_path).model.model == "risk@1"
+
+
+def starting_on(version: int) -> Pipeline:
+    """The pipeline whose component `risk` starts on a version."""
+    written = PIPELINE.model_dump(by_alias=True)
+    risk = next(each for each in written["components"] if each["name"] == "risk")
+    risk["model"]["version"] = version
+    return Pipeline.model_validate(written)
+
+
+def test_the_version_of_the_file_runs_until_one_is_promoted(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.add("p", "risk", network(3), READS, RIGHT)
+    second = registry.add("p", "risk", network(3), READS, RIGHT)
+    pipeline = starting_on(1)
+    assert open_deployed(pipeline, "risk", Deployment(), registry, tmp_path).model.model == "risk@1"
+    promoted = Deployment(champion=VersionRef(version=2, digest=second.digest))
+    assert open_deployed(pipeline, "risk", promoted, registry, tmp_path).model.model == "risk@2"
+    gone = Deployment(champion=VersionRef(version=3, digest=second.digest))
+    assert open_deployed(pipeline, "risk", gone, registry, tmp_path).model.model == "risk@1"
+
+
+def test_the_path_of_the_file_runs_until_an_import_over_it_is_promoted(tmp_path: Path) -> None:
+    registry, pipeline = Registry(tmp_path / "registry"), filed("net.onnx")
+    (tmp_path / "net.onnx").write_bytes(network(3))
+    version = import_model(
+        pipeline, "filed", network(3, output="y"), registry, source="new.onnx", clock=lambda: NOON
+    )
+    before = open_deployed(pipeline, "filed", Deployment(), registry, tmp_path)
+    assert before.model.model == "filed@net.onnx"
+    promoted = Deployment(champion=VersionRef(version=1, digest=version.digest))
+    opened = open_deployed(pipeline, "filed", promoted, registry, tmp_path)
+    assert (opened.model.model, opened.model.digest) == ("filed@1", version.digest)
+    # What decisions name is found, whichever of the two it is.
+    file = PipelineFile(tmp_path / "p.yaml", pipeline, {}, b"")
+    assert place_of(file, registry, "filed", opened.model) == version
+    assert place_of(file, registry, "filed", before.model) == tmp_path / "net.onnx"
+    with pytest.raises(VersionGone, match=r"net\.onnx, nor in the registry"):
+        place_of(file, registry, "filed", before.model._replace(digest="sha256:none"))
 
 
 def test_a_version_without_a_probe_is_run_as_before(tmp_path: Path) -> None:

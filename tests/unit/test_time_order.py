@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agents.dataset.outcome_store import EventNames, OutcomeStore
 from agents.dataset.time_order import TimeOrder
+from topics.events import DecodedOutcomes
 
 TIMES = st.lists(st.integers(0, 200), max_size=60)
 
@@ -82,7 +83,17 @@ async def test_a_partition_that_is_ahead_waits_for_the_others() -> None:
             assert reads.count(0) == 1, "one block of the partition ahead is held, no more"
 
 
-def test_the_last_outcome_of_an_event_counts_and_one_of_another_key_does_not(
+def outcomes(*said: tuple[str, str, bool, int, int], first: int = 0) -> DecodedOutcomes:
+    """(id, key, label, strength, known and published at) of outcomes that follow each other."""
+    ids, keys, labels, strengths, times = zip(*said, strict=True)
+    known = np.array(times)
+    return DecodedOutcomes(
+        np.arange(len(said)), ids, keys, known, np.array(labels), [""] * len(said),
+        np.array(strengths), known, known, 0, np.arange(first, first + len(said)), [],
+    )  # fmt: skip
+
+
+def test_the_outcome_of_the_highest_rank_counts_and_one_of_another_key_does_not(
     tmp_path: Any,
 ) -> None:
     def names(*pairs: tuple[object, object]) -> EventNames:
@@ -90,9 +101,8 @@ def test_the_last_outcome_of_an_event_counts_and_one_of_another_key_does_not(
         return EventNames(np.array(ids, object), np.array(keys, object))
 
     with OutcomeStore.in_folder(tmp_path) as store:
-        said = np.array([True, False, True])
-        store.add(names(("a", "k"), ("b", "k"), ("c", "k")), said, np.array([1, 2, 3]))
-        store.add(names(("a", "k")), np.array([False]), np.array([9]))
+        store.add(outcomes(("a", "k", True, 0, 1), ("b", "k", False, 0, 2), ("c", "k", True, 1, 3)))
+        store.add(outcomes(("a", "k", False, 0, 9), ("c", "k", False, 0, 9), first=3))
         found = store.of(names(("c", "k"), ("a", "k"), ("c", "other"), ("d", "k"), ("c", "k")))
     assert found.known.tolist() == [True, True, False, False, True]
     assert found.positive[found.known].tolist() == [True, False, True]

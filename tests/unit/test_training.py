@@ -23,6 +23,7 @@ from models.errors import (
     TrainingError,
 )
 from models.features.vector import FeatureVector
+from models.imports.import_model import import_model
 from models.onnx.session import ModelSession
 from models.registry.background import BACKGROUND_ROWS
 from models.registry.registry import Registry
@@ -32,6 +33,7 @@ from models.training import fit as fitting
 from models.training.export import export
 from models.training.splits import blocks, levels
 from models.training.train import TrainingData, TrainingReport, train
+from tests.unit.onnx_networks import network
 from topics.errors import AnabranchError
 from topics.pipeline.file import load_pipeline
 from topics.pipeline.readers import in_order
@@ -390,6 +392,26 @@ def test_only_refits_the_named_component(tmp_path: Path) -> None:
     assert report.weights_version == 2
 
 
+def test_nothing_is_trained_over_an_import_unless_it_is_named(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    trained(tmp_path, registry=registry)
+    columns = registry.latest("card-fraud", "risk-linear").card.inputs
+    import_model(
+        card_fraud(), "risk-linear", network(len(columns)), registry, source="net.onnx",
+        trained_until=datetime(2018, 1, 1, tzinfo=UTC), clock=lambda: datetime.now(UTC),
+    )  # fmt: skip
+    report = trained(tmp_path, registry=registry)
+    assert [report.components[name].version for name in NAMES] == [2, 2, 2, 2]
+    assert registry.latest("card-fraud", "risk-linear").card.source == "net.onnx"
+    assert report.imports == {"risk-linear": "net.onnx"}
+    assert report.notes[0] == (
+        "risk-linear stays as it was imported from net.onnx: --component risk-linear fits its "
+        "estimator"
+    )
+    assert trained(tmp_path, registry=registry, only=["risk-linear"]).imports == {}
+    assert registry.latest("card-fraud", "risk-linear").card.source is None
+
+
 def test_a_component_kept_on_a_version_is_run_and_not_fitted(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry")
     trained(tmp_path, registry=registry)
@@ -398,7 +420,7 @@ def test_a_component_kept_on_a_version_is_run_and_not_fitted(tmp_path: Path) -> 
     kept = Pipeline.model_validate(written)
     report = trained(tmp_path, registry=registry, pipeline=kept)
     assert [report.components[name].version for name in NAMES] == [2, 2, 1, 2]
-    with pytest.raises(NotTrainable, match="keeps it on version 1; trainable: features"):
+    with pytest.raises(NotTrainable, match="start on version 1; trainable: features"):
         trained(tmp_path, registry=registry, pipeline=kept, only=["risk-forest"])
 
 

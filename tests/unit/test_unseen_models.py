@@ -19,7 +19,7 @@ from sklearn.tree import DecisionTreeClassifier
 from agents.components.catalogue import open_component
 from agents.demo.evaluation_data import not_measured
 from models.errors import HoldoutSeen
-from models.onnx.import_model import import_model
+from models.imports.import_model import import_model
 from models.onnx.session import ModelSession
 from models.registry.registry import Registry
 from models.report.page import report_page

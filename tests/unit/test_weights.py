@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from models import learned_weights as weights
 from models.errors import LengthMismatch, WeightsNotOptimal
-from models.learned_weights import CLIP, MAX_GAP, learn_weights
+from models.learned_weights import MAX_GAP, learn_weights
+from models.weighting import CLIP
 
 Doubles = NDArray[np.float64]
 

@@ -25,6 +25,7 @@ from agents.replay.what_if_examples import ExampleMaker
 from agents.replay.what_if_figures import FigureMaker, Outcomes
 from agents.replay.what_if_report import counts_of
 from agents.weigh.decision_records import Weights
+from models.report.selective_labels import outcome_weights
 from tests.unit.test_decisions import (
     ALPHA,
     PIPELINE,
@@ -34,7 +35,7 @@ from tests.unit.test_decisions import (
     records_of,
     stage,
 )
-from topics.pipeline.policy import DecisionCost, Policy
+from topics.pipeline.policy import DecisionCost, Explore, Policy
 from topics.records.decision import Decision
 
 POLICY = PIPELINE.policy
@@ -276,3 +277,67 @@ def test_texts_are_in_segments_of_their_most_frequent_values() -> None:
 def test_a_field_that_there_is_not_makes_no_segments() -> None:
     with pytest.raises(NotAField, match="--segment amount: an event has no such field; it has id"):
         check_field(PIPELINE, "amount")
+
+
+def explored_of(share: float, n: int = 2_000) -> DecisionColumns:
+    """Events of which every other is declined, at score 1; a *share* of those was explored."""
+    policy = POLICY.model_copy(
+        update={"explore": Explore(of=["decline"], decision="approve", share=share)}
+    )
+    pipeline = PIPELINE.model_copy(update={"policy": policy})
+    signals: list[float | None] = [float(row % 2) for row in range(n)]
+    joined = joined_of({"a": stage("a", signals), "b": stage("b", signals)})
+    records = records_of(joined, pipeline=pipeline)
+    return columns_of(list(ALPHA), [(parsed(record), 1) for record in records])
+
+
+def test_a_what_if_compares_what_policies_say_whatever_chance_has_made_of_it() -> None:
+    rows = explored_of(0.2)
+    assert 100 < rows.explored.sum() < 300
+    assert set(rows.propensity[rows.explored]) == {0.2}
+    assert set(rows.propensity[~rows.explored]) == {0.8, 1.0}
+    same = AlteredRule(PIPELINE, FIXED, policy=POLICY).decide(rows)
+    assert not same.changed.any()
+    named_by_file = AlteredRule(PIPELINE, FIXED, weights=Weights(ALPHA, 4)).decide(rows)
+    assert not named_by_file.changed.any(), "the recorded policy has decided so, too"
+
+
+def test_explored_events_stand_for_those_that_were_declined() -> None:
+    """Two of five declined events are fraud; known are outcomes of what was let through."""
+    share = 0.2
+    rows = explored_of(share)
+    n, declined = len(rows), np.arange(len(rows)) % 2 == 1
+    labels = declined & (np.arange(n) % 5 < 2)
+    looser = Policy(version=9, thresholds={"review": 0.5})
+    altered = AlteredRule(PIPELINE, FIXED, policy=looser).decide(rows)
+    known = ~declined | rows.explored
+    costs = {
+        "approve": DecisionCost(positive=100), "review": DecisionCost(positive=5, negative=5),
+        "decline": DecisionCost(negative=30),
+    }  # fmt: skip
+    weights = outcome_weights(rows.explored, rows.propensity)
+    said = FigureMaker(
+        altered, Outcomes(known, labels & known), "approve", costs, weights
+    ).quality()
+    assert said is not None
+    assert said.explored == rows.explored.sum()
+    assert abs(said.stands_for / n - 1) < 0.1
+    # All that is declined: 40 % fraud, so 60 % of them cost 30; half of all events.
+    assert said.before.cost is not None
+    assert abs(said.before.cost - 0.5 * 0.6 * 30) < 1.5
+    low, high = said.before.intervals["cost"]
+    assert low < 0.5 * 0.6 * 30 < high
+    assert said.after.cost is not None
+    assert abs(said.after.cost - 0.5 * 5) < 0.25
+    assert said.cost_interval is not None
+    assert said.cost_interval[0] < 0.5 * (5 - 18) < said.cost_interval[1]
+    # An outcome of what was not explored, which somebody has looked at, is of no use.
+    all_known = Outcomes(np.ones(n, np.bool_), labels)
+    again = FigureMaker(altered, all_known, "approve", costs, weights).quality()
+    assert again is not None
+    assert again.not_weighed == (declined & ~rows.explored).sum()
+    assert again.before == said.before
+    biased = FigureMaker(altered, Outcomes(known, labels & known), "approve", costs).quality()
+    assert biased is not None
+    assert biased.before.cost is not None
+    assert biased.before.cost < 4, "unweighed, few declined events count like many approved ones"

@@ -40,7 +40,9 @@ def report_of(outcomes: Outcomes) -> WhatIfReport:
         outcomes=figures.quality(),
         segments={"amount": figures.segments(["low", "high"], np.array([0, 0, 1, 1]))},
     )  # fmt: skip
-    return report.model_copy(update={"notes": notes_of(report, outcomes.known, altered)})
+    return report.model_copy(
+        update={"notes": notes_of(report, outcomes.known, altered, rows.explored, rows.propensity)}
+    )
 
 
 def test_the_page_says_what_the_report_says_and_loads_nothing() -> None:

@@ -154,6 +154,12 @@ def progress_ms(event_times_ms: Ints, published_ms: Ints) -> Ints:
     return np.where(knows, np.minimum(event_times_ms, published_ms), event_times_ms)
 
 
+def credible_publication_ms(timestamps: Ints, now_ms: int) -> Ints:
+    """When records (N,) were published at the latest: now, of one whose clock cannot be right."""
+    is_wrong = (timestamps < _FIRST_KAFKA_MS) | (timestamps > now_ms + CLOCKS_APART_MS)
+    return np.where(is_wrong, now_ms, timestamps)
+
+
 def _published_ms(records: Sequence[SourceRecord], timestamps: Ints, now_ms: int) -> Ints:
     """When the records (N,) were published at the latest, as far as that can be known."""
     by_broker = np.array(

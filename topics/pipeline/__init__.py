@@ -7,7 +7,7 @@ feature and an event are), `component_kinds`, `policy`, and `file` (a text becom
 read). `topology` names the topics, `retention` says how long they keep what is on them, `readers`
 says which workers there are and what they read. `edits` changes a file as its author would.
 `explain_settings`, `explanation_groups`, `reason_texts` and `text_template` are what explanations
-go by.
+go by, `learning_settings` how weights move by themselves, `renewal_settings` what renewals do.
 """
 
 from topics.pipeline.checks import Finding, Location
@@ -19,6 +19,9 @@ from topics.pipeline.explanation_groups import explained_groups, is_recorded
 from topics.pipeline.fields import (
     EVENTS,
     NEVER_MISSING,
+    OUTCOME,
+    OUTCOME_KNOWN_AT,
+    OUTCOME_SOURCE,
     OUTCOMES,
     Feature,
     FieldType,
@@ -37,7 +40,8 @@ from topics.pipeline.file import (
     load_policy,
     pipeline_of,
 )
-from topics.pipeline.policy import DecisionCost, Policy, Tolerances
+from topics.pipeline.learning_settings import Learning, Quarantine
+from topics.pipeline.policy import DecisionCost, Explore, Policy, Tolerances
 from topics.pipeline.readers import (
     KEYED,
     Reader,
@@ -57,21 +61,23 @@ from topics.pipeline.reason_texts import (
     event_fields,
     texts_of,
 )
+from topics.pipeline.renewal_settings import Renew, renewable
 from topics.pipeline.schema import ComponentSpec, ModelSpec, Pipeline
 from topics.pipeline.text_template import Template, Value
-from topics.pipeline.topic_retention import reach_ms
-from topics.pipeline.topology import EXPLAINER, WEIGH, Topology, lane_of
+from topics.pipeline.topic_retention import outcomes_kept_ms, reach_ms
+from topics.pipeline.topology import EXPLAINER, MONITOR, TRAINER, WEIGH, Topology, lane_of
 from topics.pipeline.yaml_text import scalar
 
 __all__ = [
-    "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "NEVER_MISSING", "OUTCOMES",
-    "WEIGH", "ColumnValue", "ComponentSpec", "DataMapping", "DecisionCost", "EventField",
-    "EventSchema", "Explain", "Feature", "FieldType", "FieldValue", "Finding", "Location",
-    "ModelSpec", "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError",
-    "PipelineNotFound", "Policy", "Reader", "ReasonTexts", "Scalar", "Strict", "Template",
-    "Tolerances", "Topology", "Transform", "Value", "duration_ms", "event_fields",
-    "explained_groups", "find_pipeline", "fused_members", "in_generations", "in_order",
-    "inputs_of", "instant", "is_recorded", "kind_of", "lane_of", "load_pipeline", "load_policy",
-    "pipeline_of", "reach_ms", "rewrite", "scalar", "texts_of", "threshold_text",
+    "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "MONITOR", "NEVER_MISSING", "OUTCOME",
+    "OUTCOMES", "OUTCOME_KNOWN_AT", "OUTCOME_SOURCE", "TRAINER", "WEIGH", "ColumnValue",
+    "ComponentSpec", "DataMapping", "DecisionCost", "EventField", "EventSchema", "Explain",
+    "Explore", "Feature", "FieldType", "FieldValue", "Finding", "Learning", "Location", "ModelSpec",
+    "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError", "PipelineNotFound", "Policy",
+    "Quarantine", "Reader", "ReasonTexts", "Renew", "Scalar", "Strict", "Template", "Tolerances",
+    "Topology", "Transform", "Value", "duration_ms", "event_fields", "explained_groups",
+    "find_pipeline", "fused_members", "in_generations", "in_order", "inputs_of", "instant",
+    "is_recorded", "kind_of", "lane_of", "load_pipeline", "load_policy", "outcomes_kept_ms",
+    "pipeline_of", "reach_ms", "renewable", "rewrite", "scalar", "texts_of", "threshold_text",
     "with_parameters", "with_thresholds", "worker_name", "workers",
 ]  # fmt: skip

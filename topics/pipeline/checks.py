@@ -12,9 +12,21 @@ from topics.pipeline.component_kinds import kind_of
 from topics.pipeline.event_schema import EventField
 from topics.pipeline.explain_settings import wrong_decisions
 from topics.pipeline.explanation_groups import wrong_members
-from topics.pipeline.fields import EVENTS, NEVER_MISSING, OUTCOMES, WINDOWED, Feature, FieldType
+from topics.pipeline.fields import (
+    EVENTS,
+    NEVER_MISSING,
+    OUTCOME,
+    OUTCOME_KNOWN_AT,
+    OUTCOME_SOURCE,
+    OUTCOMES,
+    WINDOWED,
+    Feature,
+    FieldType,
+)
+from topics.pipeline.quality_settings import wrong_segments
 from topics.pipeline.readers import fused_members, in_order, inputs_of, worker_name
 from topics.pipeline.reason_texts import wrong_texts
+from topics.pipeline.renewal_settings import wrong_renewals
 from topics.pipeline.schema import ComponentSpec, Pipeline
 from topics.pipeline.topology import RESERVED
 
@@ -57,12 +69,16 @@ def check_graph(pipeline: Pipeline, folder: Path | None) -> list[Finding]:
         *_check_cycles(pipeline),
         *_check_reach(pipeline),
         *_check_fallback(pipeline),
+        *_check_explore(pipeline),
         *_check_partitions(pipeline),
         *_check_features(pipeline),
         *(_check_models(pipeline, folder) if folder is not None else ()),
         *_check_data(pipeline),
         *check_fused(pipeline),
         *_check_explain(pipeline),
+        *_check_outcomes(pipeline),
+        *_check_quality(pipeline),
+        *(Finding(("renew", *place), message) for place, message in wrong_renewals(pipeline)),
     ]
 
 
@@ -136,6 +152,17 @@ def _check_fallback(pipeline: Pipeline) -> Iterator[Finding]:
     if fallback is not None and fallback not in known:
         at = ("weighting", "late", "fallback")
         yield Finding(at, f"{fallback!r} is none of the policy's decisions: {', '.join(known)}")
+
+
+def _check_explore(pipeline: Pipeline) -> Iterator[Finding]:
+    """What the weighting agent is to know of events are numbers, which travel with the rows."""
+    for name in pipeline.policy.bounded_fields:
+        at = ("policy", "explore", "up_to", name)
+        of = pipeline.event.fields.get(name)
+        if of is None:
+            yield Finding(at, f"{name!r} is not one of the event's fields")
+        elif of.type not in ("number", "integer"):
+            yield Finding(at, f"{name!r} is a {of.type}: only a number has a largest value")
 
 
 def _check_partitions(pipeline: Pipeline) -> Iterator[Finding]:
@@ -246,6 +273,21 @@ def _check_explain(pipeline: Pipeline) -> Iterator[Finding]:
         yield Finding(("explain", *place), message)
     for place, message in wrong_texts(pipeline):
         yield Finding(("explain", "reasons", *place), message)
+
+
+def _check_outcomes(pipeline: Pipeline) -> Iterator[Finding]:
+    """An outcome repeats some fields of its event, beside its own."""
+    event = pipeline.event
+    keys = [pipeline.entity(spec.name) for spec in pipeline.components if spec.windowed]
+    for name in dict.fromkeys((event.id, event.time, event.key, *keys)):
+        if name in (OUTCOME, OUTCOME_SOURCE, OUTCOME_KNOWN_AT):
+            message = f"outcomes repeat this field, and have another called {name!r}: rename it"
+            yield Finding(("event", "fields", name), message)
+
+
+def _check_quality(pipeline: Pipeline) -> Iterator[Finding]:
+    for place, message in wrong_segments(pipeline):
+        yield Finding(("quality", "segments", place), message)
 
 
 # -- what components one worker can run, one after the other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from topics.pipeline.fields import (
     Choices,
@@ -14,6 +14,7 @@ from topics.pipeline.fields import (
     Name,
     Scalar,
     Strict,
+    duration_ms,
 )
 
 
@@ -113,11 +114,50 @@ class EventSchema(Strict):
         return self
 
 
+OutcomeSource = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+
+
 class Outcomes(Strict):
     """The true labels, published later on `<pipeline>.outcomes`."""
 
     delay: Duration = "7d"
     """How long after its event an outcome is known: features use none that is younger."""
+    sources: Annotated[
+        list[OutcomeSource],
+        Field(
+            description="Who says what came true, the strongest first: [chargeback, analyst, "
+            "system]. Of several outcomes of an event the strongest counts, of equally strong ones "
+            "the one that became known last. Sources that are not listed, and outcomes that name "
+            "none, are equal, and weaker than all of these."
+        ),
+    ] = Field(default_factory=list)
+    keep: Annotated[
+        Duration | None,
+        Field(
+            description="How long after its event a decision waits for outcomes, and an outcome "
+            "for its decision, in event time: what comes later is a dead letter on "
+            "<pipeline>.outcomes.dead-letters. At least delay; by default as long as topics keep "
+            "their records."
+        ),
+    ] = None
+    most_awaiting: Annotated[
+        int,
+        Field(
+            ge=1000,
+            description="Decisions that a monitor keeps for their outcomes, on disk; with more, "
+            "those of the oldest events go, and are counted.",
+        ),
+    ] = 5_000_000
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if len(set(self.sources)) < len(self.sources):
+            raise ValueError("sources lists a source twice")
+        if self.keep is not None and duration_ms(self.keep) < duration_ms(self.delay):
+            raise ValueError(f"keep: {self.keep} is less than delay: {self.delay}")
+        return self
 
 
 class Retention(Strict):

@@ -32,6 +32,13 @@ class ReasonTexts(Strict):
     conjunction: Annotated[
         Text | None, Field(alias="and", description="Between the last two groups.")
     ] = None
+    explored: Annotated[
+        Text | None,
+        Field(
+            description="How a decision is called that was explored: {decision} and {instead_of} "
+            "are known."
+        ),
+    ] = None
     decimal: Annotated[
         Literal[".", ","] | None, Field(description="The decimal sign of numbers.")
     ] = None

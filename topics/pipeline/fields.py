@@ -69,6 +69,8 @@ class Strict(BaseModel):
 
 EVENTS = "events"
 OUTCOMES = "outcomes"
+OUTCOME, OUTCOME_SOURCE, OUTCOME_KNOWN_AT = "outcome", "source", "known_at"
+"""Fields that outcomes have beside those that they repeat of their events."""
 
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp", "vector"]
 Transform = Literal[

@@ -20,6 +20,45 @@ class DecisionCost(Strict):
     negative: Annotated[float, Field(ge=0, description="On one that proves negative.")] = 0.0
 
 
+class Explore(Strict):
+    """A small share of some decisions is taken otherwise, so that their outcomes become known.
+
+    explore: {of: [decline], as: approve, share: 0.005, up_to: {amount: 50}} approves one in 200 of
+    the events that would be declined, of those with an amount of 50 at most.
+    """
+
+    of: Annotated[
+        list[str],
+        Field(min_length=1, description="Decisions of the policy whose outcome does not show."),
+    ]
+    decision: Annotated[
+        str, Field(alias="as", description="What is decided instead; its outcome shows.")
+    ]
+    share: Annotated[
+        float,
+        Field(
+            gt=0, lt=1,
+            description="The share of those decisions that is explored, by a keyed hash of the "
+            "event's coordinates: the same events again when they are replayed.",
+        ),
+    ]  # fmt: skip
+    up_to: Annotated[
+        dict[str, float],
+        Field(
+            description="Event field (a number) → the largest value that is explored. An event "
+            "without the field is not."
+        ),
+    ] = Field(default_factory=dict)
+    key: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=16,
+            description="Of the hash: with another one other events are explored. By default the "
+            "pipeline's name.",
+        ),
+    ] = None  # fmt: skip
+
+
 class Policy(Strict):
     """Which decision a score leads to."""
 
@@ -30,6 +69,13 @@ class Policy(Strict):
     """Decision → the score from which on it is taken, ascending."""
     costs: dict[str, DecisionCost] | None = None
     """Decision → what it costs; `anabranch train` says which thresholds cost the least."""
+    explore: Explore | None = None
+    """Which decisions are taken otherwise now and then, to know their outcomes; none by default."""
+
+    @property
+    def bounded_fields(self) -> list[str]:
+        """Event fields whose values the weighting agent has to know: they travel with the rows."""
+        return [] if self.explore is None else [*self.explore.up_to]
 
     @property
     def content(self) -> bytes:
@@ -41,6 +87,19 @@ class Policy(Strict):
         decisions = [self.otherwise, *self.thresholds]
         if self.costs is not None and set(self.costs) != set(decisions):
             raise ValueError(f"costs must name exactly the decisions {', '.join(decisions)}")
+        return self
+
+    @model_validator(mode="after")
+    def _explored_are_decisions(self) -> Self:
+        if (explore := self.explore) is None:
+            return self
+        decisions = [self.otherwise, *self.thresholds]
+        if strange := [name for name in [*explore.of, explore.decision] if name not in decisions]:
+            raise ValueError(
+                f"explore: {strange[0]!r} is none of the decisions {', '.join(decisions)}"
+            )
+        if explore.decision in explore.of:
+            raise ValueError(f"explore: {explore.decision!r} is explored as itself")
         return self
 
     @model_validator(mode="after")

@@ -25,16 +25,22 @@ LANGUAGES: Mapping[str, ReasonTexts] = {
     ENGLISH: ReasonTexts(
         score="{decision}: score {score:.3f}, {base:.3f} is usual", higher="higher by {groups}",
         lower="lower by {groups}", unmoved="no group moves it", conjunction="and", decimal=".",
+        explored="{decision} (explored, {instead_of} by its score)",
     ),
     "de": ReasonTexts(
         score="{decision}: Score {score:.3f}, üblich ist {base:.3f}", higher="höher durch {groups}",
         lower="niedriger durch {groups}", unmoved="keine Gruppe bewegt ihn", conjunction="und",
-        decimal=",",
+        decimal=",", explored="{decision} (erprobt, nach dem Score {instead_of})",
     ),
 }  # fmt: skip
 """What reasons are put together of, in languages that need not be told."""
 _WORDS = ("score", "higher", "lower", "unmoved", "conjunction")
-_MAY_NAME = {"score": ("decision", "score", "base"), "higher": ("groups",), "lower": ("groups",)}
+_OWN_WORDS = (*_WORDS, "explored")
+"""The last one is in English where a language does not say it."""
+_MAY_NAME = {
+    "score": ("decision", "score", "base"), "higher": ("groups",), "lower": ("groups",),
+    "explored": ("decision", "instead_of"),
+}  # fmt: skip
 _EVENT = "event"
 
 Location = tuple[str | int, ...]
@@ -134,7 +140,7 @@ def _wrong_words(language: str, texts: ReasonTexts) -> Iterator[tuple[Location, 
         said = ", ".join("and" if word == "conjunction" else word for word in lacking)
         known = ", ".join(LANGUAGES)
         yield (language,), f"give {said} too: only {known} have words of their own"
-    for word in _WORDS:
+    for word in _OWN_WORDS:
         if (text := getattr(texts, word)) is None:
             continue
         at = (language, "and" if word == "conjunction" else word)
@@ -149,7 +155,7 @@ def _wrong_words(language: str, texts: ReasonTexts) -> Iterator[tuple[Location, 
                 yield at, f"{name!r} is not known here; known: {known}"
         if word in ("higher", "lower") and "groups" not in template.names:
             yield at, "it does not say {groups}"
-        for name in template.numbers & {"decision", "groups"}:
+        for name in template.numbers & {"decision", "instead_of", "groups"}:
             yield at, f"{name!r} is no number: leave its format out"
 
 

@@ -14,7 +14,10 @@ from topics.pipeline.component_kinds import KINDS, KindName, kind_of, listed
 from topics.pipeline.event_schema import DataMapping, EventSchema, Outcomes, Retention
 from topics.pipeline.explain_settings import Explain
 from topics.pipeline.fields import EVENTS, OUTCOMES, Feature, Instant, Name, Scalar, Strict
+from topics.pipeline.learning_settings import Learning, Quarantine
 from topics.pipeline.policy import Policy, Tolerances
+from topics.pipeline.quality_settings import Quality
+from topics.pipeline.renewal_settings import Renew
 
 ImportPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$", max_length=200)
@@ -35,7 +38,7 @@ class ModelSpec(Strict):
         ),
     ] = Field(default_factory=dict)
     path: str | None = None
-    """An ONNX file, relative to the pipeline file."""
+    """An ONNX file, relative to the pipeline file, to start on, until a version is promoted."""
     trained_until: Annotated[
         Instant | None,
         Field(
@@ -45,7 +48,7 @@ class ModelSpec(Strict):
         ),
     ] = None
     version: Annotated[int, Field(ge=1)] | None = None
-    """A version of the registry to stay on; without it, the newest."""
+    """The version of the registry to start on, until one is promoted; without it, the newest."""
     calibration: Annotated[
         Literal["none", "sigmoid", "isotonic"],
         Field(
@@ -236,6 +239,8 @@ class Weighting(Strict):
             "scaled up, or the row is a dead letter."
         ),
     ] = "renormalise"
+    learning: Learning = Learning()
+    quarantine: Quarantine = Quarantine()
     max_in_flight: Annotated[int, Field(ge=1)] = 50_000
     """Rows that a join holds per partition before it pauses the faster inputs."""
     max_in_flight_bytes: Annotated[
@@ -275,6 +280,17 @@ class Weighting(Strict):
         return self
 
     @model_validator(mode="after")
+    def _weights_that_are_fixed_do_not_move(self) -> Self:
+        if self.fixed_weights is not None:
+            for name, live in (("learning", self.learning), ("quarantine", self.quarantine)):
+                if live.mode == "active":
+                    raise ValueError(
+                        f"{name}: mode: active changes weights, which are fixed here: say weights: "
+                        f"learned, or {name}: {{mode: shadow}}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _missing_stages_are_dealt_with_in_one_way(self) -> Self:
         if self.missing == "fail" and self.quorum not in (None, 1):
             raise ValueError(
@@ -311,7 +327,9 @@ class Pipeline(Strict):
     weighting: Weighting
     policy: Policy
     explain: Explain = Explain()
+    quality: Quality = Quality()
     optimise: Tolerances = Tolerances()
+    renew: Renew = Renew()
 
     @property
     def name(self) -> str:

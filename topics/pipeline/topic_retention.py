@@ -34,6 +34,18 @@ def reach_ms(pipeline: Pipeline, name: str) -> int:
 
 
 def retention_ms(pipeline: Pipeline) -> int:
-    """`retention.ms` of the pipeline's topics: the longest reach and the replay time, or 7 days."""
+    """`retention.ms` of the pipeline's topics: the longest reach and the replay time, or 7 days.
+
+    At least what outcomes are kept for, where the file says so: a monitor that starts anew reads
+    the decisions that still wait.
+    """
     reach = max(reach_ms(pipeline, spec.name) for spec in pipeline.components)
-    return max(reach + duration_ms(pipeline.retention.replay), LEAST_MS)
+    keep = pipeline.outcomes.keep
+    kept_ms = 0 if keep is None else duration_ms(keep)
+    return max(reach + duration_ms(pipeline.retention.replay), kept_ms, LEAST_MS)
+
+
+def outcomes_kept_ms(pipeline: Pipeline) -> int:
+    """How long after its event a decision waits for outcomes, and an outcome for its decision."""
+    keep = pipeline.outcomes.keep
+    return retention_ms(pipeline) if keep is None else duration_ms(keep)

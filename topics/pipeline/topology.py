@@ -13,10 +13,15 @@ WEIGH = "weigh"
 """The weighting agent's name as a component: its consumer group, its metrics."""
 EXPLAINER = "explainer"
 """The explainer's."""
+TRAINER = "trainer"
+"""That of the process which renews models."""
+MONITOR = "monitor"
+"""That of what holds decisions against outcomes."""
 
 RESERVED = (
     EVENTS, OUTCOMES, "decisions", "dead-letters", "redrive", "control", "reports", "explanations",
-    "requests", "shadow", "weights", "policy", WEIGH, EXPLAINER,
+    "requests", "renewals", "shadow", "weights", "policy", WEIGH, EXPLAINER, TRAINER,
+    MONITOR,
 )  # fmt: skip
 """What no component may be called: other topics, agents, and keys of the control topic."""
 
@@ -36,6 +41,8 @@ class Topology:
     """Those of them that need outcomes."""
     explained: bool = False
     """Whether decisions are explained as they come."""
+    renewed: bool = False
+    """Whether models are renewed by themselves."""
     retention_ms: int = LEAST_MS
     """How long topics that are not compacted keep a record."""
 
@@ -49,6 +56,7 @@ class Topology:
             tuple(name for name in names if pipeline.is_repartitioned(name)),
             tuple(name for name in names if pipeline.reads_outcomes(name)),
             pipeline.explain.is_continuous,
+            pipeline.renew.is_by_itself,
             retention_ms(pipeline),
         )  # fmt: skip
 
@@ -106,6 +114,34 @@ class Topology:
         """Requests with a key of the caller's, see `topics.records.request`; made when needed."""
         return f"{self.pipeline}.requests"
 
+    @property
+    def renewals(self) -> str:
+        """What renewals of models have come to, see `topics.records.renewal`; compacted."""
+        return f"{self.pipeline}.renewals"
+
+    @property
+    def monitor(self) -> str:
+        """What the monitor says of quality and drift; made when needed."""
+        return f"{self.pipeline}.{MONITOR}"
+
+    @property
+    def monitor_state(self) -> str:
+        """Snapshots of what the monitor has counted; compacted, made when needed."""
+        return f"{self.pipeline}.{MONITOR}.state"
+
+    @property
+    def outcome_letters(self) -> str:
+        """Outcomes that no decision was found for, or that are none; made when needed.
+
+        Not among the dead letters: each of those ends an event, and an outcome is none.
+        """
+        return f"{self.pipeline}.{OUTCOMES}.dead-letters"
+
+    @property
+    def of_monitor(self) -> tuple[str, ...]:
+        """Every topic that the monitor writes."""
+        return (self.monitor, self.monitor_state, self.outcome_letters)
+
     def shadow(self, name: str) -> str:
         """What a challenger of component *name* says of rows that it does not decide."""
         return f"{self.pipeline}.shadow.{name}"
@@ -139,12 +175,14 @@ class Topology:
     @property
     def compacted(self) -> tuple[str, ...]:
         """Topics that keep the newest record of each key, whatever its age."""
-        return (*map(self.state, self.stateful), self.control, self.reports)
+        renewals = [self.renewals] if self.renewed else []
+        return (*map(self.state, self.stateful), self.control, self.reports, *renewals)
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every topic, in the order of the flow."""
-        return (*self.of_deciding, *([self.explanations] if self.explained else []))
+        explanations = [self.explanations] if self.explained else []
+        return (*self.of_deciding, *explanations, *([self.renewals] if self.renewed else []))
 
     @property
     def of_deciding(self) -> tuple[str, ...]:

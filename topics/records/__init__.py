@@ -2,9 +2,9 @@
 
 `stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
 (ids and keys of N rows) and `ends_header` (where its sources end); `decision` and `dead_letter`
-(how source records end), `explanation`, `heartbeat`, `outcome`; then what operators and workers
-tell each other: `control` (versions in service, and `rollout`) and `reports`. `broker_setup` says
-how a broker keeps each topic, and who may read and write it.
+(how source records end), `explanation`, `heartbeat`, `outcome`, `quality`; then what operators and
+workers tell each other: `control` (versions in service, and `rollout`), `reports` and `renewal` (of
+models). `broker_setup` says how a broker keeps each topic, and who may read and write it.
 """
 
 from topics.records.broker_setup import (
@@ -63,7 +63,36 @@ from topics.records.decision import (
 from topics.records.ends_header import ENDS_HEADER, Ends, ends_header, ends_of
 from topics.records.explanation import DECISION_HEADER, explained_offset, explanation_headers
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
-from topics.records.outcome import OUTCOME, outcome_fields, outcome_of, outcome_schema
+from topics.records.outcome import (
+    OutcomeRank,
+    outcome_fields,
+    outcome_of,
+    outcome_schema,
+    outcome_strengths,
+)
+from topics.records.quality import (
+    COMPOSED,
+    QUALITY,
+    DecisionCoverage,
+    Interval,
+    QualityFinding,
+    SubjectQuality,
+)
+from topics.records.renewal import (
+    STEPS,
+    Contest,
+    RenewalRecord,
+    RenewalRequest,
+    RenewalStep,
+    RenewalTriggered,
+    RenewalVerdict,
+    StepName,
+    TrainerClaim,
+    TrainerSign,
+    VerdictName,
+    renewal_key,
+    renewal_record,
+)
 from topics.records.reports import (
     PARTITION,
     TOPICS_KEY,
@@ -107,6 +136,7 @@ from topics.records.wire import (
 
 __all__ = [
     "ATTEMPT_HEADER",
+    "COMPOSED",
     "CONSUMER",
     "DECISION_HEADER",
     "DECISION_SCHEMA",
@@ -117,13 +147,14 @@ __all__ = [
     "MAX_SOURCE_ID",
     "OPERATOR",
     "ORIGIN_HEADER",
-    "OUTCOME",
     "PARTITION",
     "POLICY",
     "PRODUCER",
+    "QUALITY",
     "REQUEST_HEADER",
     "ROLLOUT",
     "SCALER",
+    "STEPS",
     "TOPICS_KEY",
     "WEIGHTS",
     "Acl",
@@ -134,9 +165,11 @@ __all__ = [
     "BytesColumn",
     "Challenger",
     "Codec",
+    "Contest",
     "Contribution",
     "ControlState",
     "Decision",
+    "DecisionCoverage",
     "Deployment",
     "Ends",
     "Evidence",
@@ -145,13 +178,17 @@ __all__ = [
     "Floats",
     "Heartbeat",
     "InService",
+    "Interval",
     "Ints",
     "Missing",
     "ModelRef",
     "Original",
+    "OutcomeRank",
     "PartitionStatus",
     "PolicyDeployment",
     "Provenance",
+    "QualityFinding", "RenewalRecord", "RenewalRequest", "RenewalStep", "RenewalTriggered",
+    "RenewalVerdict",
     "ReportState",
     "RequestRecord",
     "Rollout",
@@ -161,10 +198,14 @@ __all__ = [
     "StageBatch",
     "State",
     "StatusReport",
+    "StepName", "SubjectQuality",
     "Tensor",
     "TimedReport",
     "TopicIds",
+    "TrainerClaim",
+    "TrainerSign",
     "Turn",
+    "VerdictName",
     "VersionRef",
     "WeightsDeployment",
     "WorkerReport",
@@ -195,6 +236,9 @@ __all__ = [
     "outcome_fields",
     "outcome_of",
     "outcome_schema",
+    "outcome_strengths",
+    "renewal_key",
+    "renewal_record",
     "rfc3339_time",
     "rfc3339_times",
     "rollout_acls",

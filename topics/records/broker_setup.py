@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 from topics.pipeline import (
     EVENTS,
     EXPLAINER,
+    MONITOR,
+    TRAINER,
     WEIGH,
     Pipeline,
     Topology,
@@ -65,6 +67,9 @@ def topic_configs(topology: Topology) -> Mapping[str, Mapping[str, str]]:
     configs |= dict.fromkeys(map(topology.state, topology.stateful), _STATE)
     return configs | {
         topology.control: _READ_WHOLE, topology.reports: _REPORTS, topology.requests: _REQUESTS,
+        topology.renewals: _READ_WHOLE,
+        topology.monitor: kept, topology.monitor_state: _READ_WHOLE,
+        topology.outcome_letters: kept,
     }  # fmt: skip
 
 
@@ -93,8 +98,10 @@ def acls(pipeline: Pipeline) -> list[Acl]:
     decisions and explanations, in groups of its own (`<pipeline>.consumer.…`), and on the control
     topic which pipeline's decisions count; `<pipeline>.operator` audits, watches, redrives dead
     letters, promotes and looks at the status, `<pipeline>.gateway` publishes events, claims
-    requests with a key, and reads what has come of them, and `<pipeline>.scaler` sees how far each
-    consumer group of a worker is behind, and no record.
+    requests with a key, and reads what has come of them; `<pipeline>.monitor` reads events,
+    decisions and outcomes and says how good they are; and `<pipeline>.scaler` sees how far each
+    consumer group of a worker is behind, and no record. Where models renew themselves,
+    `<pipeline>.trainer` reads all that the pipeline has, says what it does, and promotes.
     """
     topology = Topology.of(pipeline)
     needed = [acl for name, of in workers(pipeline).items() for acl in _worker(pipeline, name, of)]
@@ -105,10 +112,16 @@ def acls(pipeline: Pipeline) -> list[Acl]:
         needed += _explainer(pipeline)
         needed += _may(topology.group(CONSUMER), "read", topology.explanations)
     needed += _gateway(pipeline)
+    if topology.renewed:
+        needed += _trainer(pipeline)
+        needed += _may(topology.group(OPERATOR), "write", topology.renewals)
+    needed += _monitor(pipeline)
     read = dict.fromkeys((*topology.all, topology.outcomes))
     needed += _may(topology.group(OPERATOR), "read", *read)
     challenges = [topology.shadow(spec.name) for spec in pipeline.components if spec.model]
     needed += _may(topology.group(OPERATOR), "read", *challenges)
+    said = (topology.monitor, topology.outcome_letters)
+    needed += _may(topology.group(OPERATOR), "read", *said)
     needed += _may(
         topology.group(OPERATOR), "write", topology.redrive, topology.control, topology.reports
     )
@@ -181,6 +194,16 @@ def _weigher(pipeline: Pipeline) -> Iterator[Acl]:
     yield from _may(who, "write", *ends)
 
 
+def _trainer(pipeline: Pipeline) -> Iterator[Acl]:
+    topology = Topology.of(pipeline)
+    who = topology.group(TRAINER)
+    challenged = [topology.shadow(spec.name) for spec in pipeline.components if spec.model]
+    read = dict.fromkeys((*topology.all, topology.outcomes, topology.monitor, *challenged))
+    yield from _may(who, "read", *read, topology.renewals)
+    yield from _may(who, "write", topology.renewals, topology.control)
+    yield Acl(who, "write", "transactional-id", topology.control)
+
+
 def _explainer(pipeline: Pipeline) -> Iterator[Acl]:
     topology = Topology.of(pipeline)
     who = topology.group(EXPLAINER)
@@ -204,6 +227,21 @@ def _gateway(pipeline: Pipeline) -> Iterator[Acl]:
     status = (topology.control, topology.reports)
     yield from _may(who, "read", topology.events, topology.requests, *ends, *stages, *status)
     yield from _may(who, "write", topology.events, topology.requests)
+
+
+def _monitor(pipeline: Pipeline) -> Iterator[Acl]:
+    """It reads what it likes from positions of its own; its group is for who the active one is."""
+    topology = Topology.of(pipeline)
+    who = topology.group(MONITOR)
+    yield Acl(who, "read", "group", who)
+    yield Acl(who, "write", "transactional-id", who)
+    read = (topology.events, topology.decisions, topology.outcomes, topology.control)
+    yield from _may(who, "read", *read, topology.monitor_state)
+    yield from _may(who, "write", *topology.of_monitor)
+    live = (pipeline.weighting.learning.mode, pipeline.weighting.quarantine.mode)
+    if "active" in live:  # it puts versions of the weights into service, as an operator does
+        yield Acl(who, "write", "transactional-id", topology.control)
+        yield from _may(who, "write", topology.control)
 
 
 def _may(principal: str, operation: Operation, *topics: str) -> list[Acl]:

@@ -96,6 +96,14 @@ class Decision(_Frozen):
     decided_by: Literal["score", "late"] = "score"
     """late: some stage had not answered by the deadline, and the pipeline file has a decision for
     that; there is no score then."""
+    explored: bool = False
+    """It was taken by chance instead of what the policy says, to know the outcome: `policy:
+    explore:` in the pipeline file."""
+    instead_of: str | None = None
+    """What the policy says of the score, where it was explored."""
+    propensity: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The probability of this decision, given the score; there where exploration applies to the
+    event, explored or not. Outcomes are weighed by its inverse."""
     score: Share | None
     contributions: dict[str, Contribution]
     degraded: bool
@@ -106,6 +114,9 @@ class Decision(_Frozen):
     weights: Annotated[int, Field(ge=0)]
     """Version of the weights; 0 for weights fixed in the pipeline file."""
     policy: str
+    quarantined: list[str] = Field(default_factory=list)
+    """Stages that weigh nothing because they fail, or say the same of every event: the weights
+    with that version are without them. Their signals are still among the contributions."""
     provenance: Provenance | None = None
     """None from before decisions had it."""
     early: bool = False
@@ -119,6 +130,11 @@ class Decision(_Frozen):
     event_time: str
     decided_at: str
     latency_ms: Annotated[float, Field(ge=0)]
+
+    @property
+    def by_policy(self) -> str:
+        """What is decided without exploration."""
+        return self.instead_of or self.decision
 
     @property
     def event(self) -> Source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -64,6 +64,9 @@ class Rows:
     origins: BytesColumn | None = None
     """Where the producer wrote each row's event, as `topic/partition/offset`, if the source record
     is a copy of that record; empty where it is none. Given where there are any copies."""
+    fields: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Values of the event fields that the policy's `explore: up_to:` names (N,); NaN where an event
+    has none, is invalid, or was read by a worker whose pipeline file does not name the field."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -79,6 +82,7 @@ class Rows:
             None if self.traces is None else self.traces[rows],
             None if self.clipped is None else self.clipped[rows],
             None if self.origins is None else self.origins[rows],
+            {name: column[rows] for name, column in self.fields.items()},
         )
 
     @classmethod
@@ -96,6 +100,7 @@ class Rows:
             _concat_optional([part.traces for part in parts], parts),
             _concat_clipped(parts),
             _concat_optional([part.origins for part in parts], parts),
+            _concat_fields(parts),
         )
 
     def picked(self, rows: Ints) -> Rows:
@@ -115,6 +120,7 @@ class Rows:
             None if self.traces is None else column(self.traces),
             None if self.clipped is None else self.clipped[rows],
             None if self.origins is None else column(self.origins),
+            {name: values[rows] for name, values in self.fields.items()},
         )
 
 
@@ -136,6 +142,17 @@ def _concat_clipped(parts: Sequence[Rows]) -> Bools | None:
     return np.concatenate(
         [np.zeros(len(part), np.bool_) if part.clipped is None else part.clipped for part in parts]
     )
+
+
+def _concat_fields(parts: Sequence[Rows]) -> dict[str, NDArray[np.float64]]:
+    names = dict.fromkeys(name for part in parts for name in part.fields)
+    return {
+        name: np.concatenate([
+            part.fields[name] if name in part.fields else np.full(len(part), np.nan)
+            for part in parts
+        ])
+        for name in names
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ Specification: https://github.com/kserve/open-inference-protocol
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -33,6 +34,8 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
     "BOOL": np.dtype("?"),
 }  # fmt: skip
+_FIELD = "event."
+"""Tensors of event fields are called so and by the field's name."""
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 Tensor = NDArray[Any] | BytesColumn
@@ -58,7 +61,7 @@ def encode(batch: StageBatch, codec: Codec = "binary") -> tuple[bytes, list[tupl
     if batch.challenger is not None:
         header["parameters"]["challenger"] = list(batch.challenger)
     if codec == "json":
-        header["outputs"] = [tensor_header(name, tensor) | {"data": _listed(tensor)}
+        header["outputs"] = [tensor_header(name, tensor) | {"data": _data(name, tensor)}
                              for name, tensor in tensors.items()]  # fmt: skip
         return orjson.dumps(header), [(CONTENT_TYPE, b"application/json")]
     value, length = encode_tensors(header, tensors)
@@ -121,6 +124,7 @@ def tensors_of(batch: StageBatch) -> dict[str, Tensor]:
         tensors["clipped"] = rows.clipped
     if rows.origins is not None:
         tensors["origin"] = rows.origins
+    tensors |= {_FIELD + name: column for name, column in rows.fields.items()}
     if batch.entities is not None:
         tensors["entity"] = batch.entities
     if batch.challenged is not None:
@@ -139,6 +143,13 @@ def tensor_header(name: str, tensor: Tensor) -> dict[str, Any]:
 
 def _raw(tensor: Tensor) -> bytes:
     return bytes(tensor) if isinstance(tensor, BytesColumn) else tensor.tobytes()
+
+
+def _data(name: str, tensor: Tensor) -> list[Any]:
+    """A tensor in JSON; what is not known of an event field is null."""
+    if name.startswith(_FIELD) and not isinstance(tensor, BytesColumn):
+        return [None if math.isnan(value) else value for value in tensor.tolist()]
+    return _listed(tensor)
 
 
 def _listed(tensor: Tensor) -> list[Any]:
@@ -203,7 +214,9 @@ def batch_of_tensors(header: dict[str, Any], tensors: dict[str, Tensor]) -> Stag
         _column(tensors, "traceparent", n) if "traceparent" in tensors else None,
         _array(tensors, "clipped", "b", 1, n) if "clipped" in tensors else None,
         _column(tensors, "origin", n) if "origin" in tensors else None,
-    )
+        {name.removeprefix(_FIELD): _array(tensors, name, "f", 1, n).astype(np.float64)
+         for name in tensors if name.startswith(_FIELD)},
+    )  # fmt: skip
     if n and not (offsets[0] >= 0 and offsets[-1] <= _MAX_OFFSET):
         raise ValueError("source offsets are out of range")
     if n > 1 and not (np.diff(offsets) > 0).all():

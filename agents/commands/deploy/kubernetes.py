@@ -155,6 +155,12 @@ def kubernetes(
             help="Run an audit, in whose pod an operator's commands run, too.",
         ),
     ] = True,
+    monitor: Annotated[
+        bool,
+        typer.Option(
+            "--monitor", help="Run a monitor, which says how good decisions are by outcomes."
+        ),
+    ] = False,
     gateway: Annotated[
         bool,
         typer.Option(
@@ -209,6 +215,8 @@ def kubernetes(
 
       anabranch deploy kubernetes card-fraud --gateway --gateway-host fraud.example.org
 
+      anabranch deploy kubernetes card-fraud --monitor
+
       kubectl apply -k deploy/kubernetes/card-fraud/overlays/production
     """  # fmt: skip
     from agents.manifests.kubernetes import (
@@ -228,7 +236,7 @@ def kubernetes(
         kafka=kafka, kafka_namespace=kafka_namespace, namespace=namespace or kafka_namespace,
         dns=dns or (), openshift=openshift, image=image, train_image=train_image,
         registry=registry, training_data=training_data, audit=audit, otlp=otlp,
-        gateway=gateway, gateway_host=gateway_host, ingress_class=ingress_class,
+        monitor=monitor, gateway=gateway, gateway_host=gateway_host, ingress_class=ingress_class,
         gateway_from=gateway_from or (), gateway_tls=gateway_tls,
         monitoring=monitoring, monitor_labels=dict(map(_label, monitor_label or ())),
     )  # fmt: skip

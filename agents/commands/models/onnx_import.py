@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,24 @@ class ColumnsMissing(AnabranchError):
         super().__init__(f"{path} has no column {', '.join(missing)}: the model reads it")
 
 
+class BadConstant(AnabranchError):
+    """What `--constant` says is no constant."""
+
+    def __init__(self, text: str, cause: str) -> None:
+        super().__init__(f"--constant {text}: {cause}; give NAME=V1,V2,… or NAME=FILE.npy")
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What a person says of the file's outputs and constants, as the options have it."""
+
+    name: str | None = None
+    label: str | None = None
+    link: Literal["sigmoid", "softmax"] | None = None
+    constants: Sequence[str] = ()
+    """NAME=V1,V2,… or NAME=FILE.npy, each."""
+
+
 def register_file(
     registry: Registry,
     model: str,
@@ -44,14 +63,17 @@ def register_file(
     rows: str | None,
     note: str,
     trained_until: datetime | None = None,
+    output: OutputOptions | None = None,
 ) -> ModelVersion:
     """Register ONNX *file* as the model that `PIPELINE/COMPONENT` names.
 
-    Raises BadModelName, FileUnreadable, MissingExtra, and what `models.onnx.import_model` and
-    `rows_in` raise.
+    Raises BadModelName, BadConstant, FileUnreadable, MissingExtra, and what
+    `models.imports.import_model` and `rows_in` raise.
     """
     try:
-        from models.onnx.import_model import import_model
+        from models.imports.adaptation import ImportChoices
+        from models.imports.import_model import import_model
+        from models.imports.signal_output import OutputChoice
         from models.onnx.session import MOST_MODEL_BYTES
     except ModuleNotFoundError as exc:
         raise MissingExtra("importing a model", "train") from exc
@@ -63,10 +85,16 @@ def register_file(
         content = read_file(file, MOST_MODEL_BYTES)
     except OSError as exc:
         raise FileUnreadable(file, exc.strerror or str(exc)) from exc
+    asked = output or OutputOptions()
+    choices = ImportChoices(
+        OutputChoice(asked.name, asked.label, asked.link),
+        dict(_constant(each) for each in asked.constants),
+    )
     return import_model(
         pipeline, name.component, content, registry,
         source=file, rows=None if rows is None else lambda columns: rows_in(rows, columns),
-        note=note, trained_until=trained_until, clock=lambda: datetime.now(UTC),
+        choices=choices, folder=Path(file).parent, note=note, trained_until=trained_until,
+        clock=lambda: datetime.now(UTC),
     )  # fmt: skip
 
 
@@ -88,6 +116,19 @@ def rows_in(path: str, columns: Sequence[str]) -> NDArray[np.float32]:
         if sum(map(len, parts)) >= MOST_ROWS:
             break
     return np.concatenate([np.zeros((0, len(columns)), np.float32), *parts])[:MOST_ROWS]
+
+
+def _constant(text: str) -> tuple[str, NDArray[np.float64]]:
+    # Names of tensors may have an equals sign, values have none.
+    name, equals, values = text.rpartition("=")
+    if not equals or not name:
+        raise BadConstant(text, "it names no input")
+    if Path(values).suffix == ".npy":
+        return name, _array(values).astype(np.float64)
+    try:
+        return name, np.array([float(value) for value in values.split(",")], np.float64)
+    except ValueError as exc:
+        raise BadConstant(text, str(exc)) from exc
 
 
 def _array(path: str) -> NDArray[np.float32]:

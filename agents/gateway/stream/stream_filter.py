@@ -11,8 +11,8 @@ from agents.gateway.requests import Parameters
 from topics.pipeline import WEIGH, Pipeline
 
 FILTERS = (
-    "decision", "min_score", "max_score", "degraded", "decided_by", "event_id", "stage",
-    "dead_letters",
+    "decision", "min_score", "max_score", "degraded", "decided_by", "explored", "event_id",
+    "stage", "dead_letters",
 )  # fmt: skip
 """The parameters of a query that filter."""
 
@@ -29,6 +29,7 @@ class StreamFilter:
     max_score: float | None = None
     degraded: bool | None = None
     decided_by: str | None = None
+    explored: bool | None = None
     event_id: str | None = None
     stage: str | None = None
     """Decisions that lack its signal, dead letters that it made."""
@@ -49,6 +50,7 @@ class StreamFilter:
             and (self.max_score is None or (score is not None and score <= self.max_score))
             and (self.degraded is None or record.get("degraded") is self.degraded)
             and (self.decided_by is None or record.get("decided_by") == self.decided_by)
+            and (self.explored is None or record.get("explored", False) is self.explored)
             and (self.event_id is None or record.get("event_id") == self.event_id)
             and (self.stage is None or self.stage in record.get("missing", ()))
         )
@@ -73,9 +75,12 @@ def filter_of(parameters: Parameters, pipeline: Pipeline) -> StreamFilter:
     least, most = _score(parameters, "min_score"), _score(parameters, "max_score")
     if least is not None and most is not None and least > most:
         raise InvalidParameter("min_score", "it is above max_score: nothing would ever come")
-    degraded = None if parameters.text("degraded") is None else parameters.flag("degraded")
+    degraded, explored = (
+        None if parameters.text(name) is None else parameters.flag(name)
+        for name in ("degraded", "explored")
+    )
     return StreamFilter(
-        _decisions(parameters, pipeline), least, most, degraded, decided_by,
+        _decisions(parameters, pipeline), least, most, degraded, decided_by, explored,
         parameters.text("event_id"), stage, parameters.flag("dead_letters"),
     )  # fmt: skip
 

@@ -171,6 +171,7 @@ def _parameters(pipeline: Pipeline) -> list[dict[str, Any]]:
         parameter("degraded", "query", flag, "Whether some stage gave no signal."),
         parameter("decided_by", "query", {"type": "string", "enum": [*DECIDED_BY]},
                   "late: without a score, as some stage was late."),
+        parameter("explored", "query", flag, "Whether it was taken by chance, not by the policy."),
         parameter("event_id", "query", {"type": "string"}, "About the events of that id."),
         parameter("stage", "query", {"type": "string", "enum": stages_of(pipeline)},
                   "Decisions that lack its signal, and dead letters that it made."),

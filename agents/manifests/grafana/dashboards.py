@@ -14,11 +14,12 @@ from agents.manifests.grafana.gateway import gateway
 from agents.manifests.grafana.machines import machines
 from agents.manifests.grafana.models import models
 from agents.manifests.grafana.overview import overview
+from agents.manifests.grafana.quality import quality
 from agents.manifests.grafana.runbooks import runbooks
 from agents.manifests.grafana.scope import Scope
 
 _DASHBOARDS: tuple[Callable[[Scope], dashboard.Dashboard], ...] = (
-    overview, decisions, component, models, capacity, gateway, machines,
+    overview, decisions, quality, component, models, capacity, gateway, machines,
 )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ def decisions(scope: Scope) -> dashboard.Dashboard:
             ("What is decided", [*_kinds(), _since()]),
             ("Scores", _scores(scope)),
             ("Stages that are missing", _missing()),
+            ("Exploration", _exploration()),
             ("Explanations", _explanations()),
         ],
         component=False,
@@ -135,6 +136,38 @@ def _missing() -> list[Panel]:
         ),
         lines(share, SHARE, Query(degraded, "{{pipeline}}"), limits=[0.01]),
     ]
+
+
+def _exploration() -> list[Panel]:
+    share = Text(
+        "Explored share",
+        "Of the decisions that `policy: explore:` applies to, the share taken otherwise, to know "
+        "their outcome. It is `share` of the file, but for chance; nothing where none explores. "
+        "Nothing though the file says so: the policy was refused, or no value is within up_to.",
+        "AnabranchSwapRefused",
+    )
+    count = Text(
+        "Explored decisions",
+        "In the hour before, by what the policy says: so many outcomes come back of what is not "
+        "seen otherwise, and each such event may cost what it was to be declined for.",
+        "AnabranchSwapRefused",
+    )
+    explorable = f"anabranch_explorable_decisions_total{{{_CHOSEN}}}"
+    explored = f'anabranch_explorable_decisions_total{{{_CHOSEN},result="explored"}}'
+    by = "sum by (pipeline, decision)"
+    return [
+        lines(
+            share, SHARE,
+            Query(
+                f"{by} (increase({explored}[1h])) / ({by} (increase({explorable}[1h])) > 0)",
+                "{{pipeline}} instead of {{decision}}",
+            ),
+        ),
+        lines(
+            count, COUNT,
+            Query(f"{by} (increase({explored}[1h]))", "{{pipeline}} instead of {{decision}}"),
+        ),
+    ]  # fmt: skip
 
 
 def _explanations() -> list[Panel]:

@@ -8,6 +8,7 @@ from agents.manifests.grafana.frame import framed
 from agents.manifests.grafana.panels import (
     COUNT,
     ROWS,
+    SECONDS,
     SHARE,
     Panel,
     Query,
@@ -21,6 +22,9 @@ from agents.manifests.grafana.scope import Scope
 _CHOSEN = 'pipeline=~"$pipeline",component=~"$component"'
 _NAME = "{{pipeline}}/{{component}}"
 _REFUSED = "AnabranchSwapRefused"
+_FAILS, _OLD = "AnabranchRenewalFails", "AnabranchModelOld"
+_QUARANTINED = "AnabranchStageQuarantined"
+_STEPS_FAIL = "AnabranchWeightStepsFail"
 
 
 def models(scope: Scope) -> dashboard.Dashboard:
@@ -35,6 +39,8 @@ def models(scope: Scope) -> dashboard.Dashboard:
             ("In use", _in_use()),
             ("Swaps", _swaps()),
             ("Challengers", _challengers()),
+            ("Renewals", _renewals()),
+            ("Weights that move", _live()),
         ],
         component=True,
     )
@@ -125,4 +131,64 @@ def _challengers() -> list[Panel]:
         lines(agreement, SHARE, Query(f"{same} / ({every})", f"{_NAME} {{{{version}}}}"), width=8),
         heat(difference, gap, width=8, unit=COUNT),
         lines(canary, ROWS, Query(arms, f"{_NAME} {{{{arm}}}}"), width=8),
+    ]
+
+
+def _renewals() -> list[Panel]:
+    step = Text(
+        "Renewal: step",
+        "1 for the step that the renewal which runs is at; all are 0 while none runs. A contest "
+        "waits for outcomes and takes days of events; every other step takes minutes to hours.",
+        _FAILS,
+    )
+    verdicts = Text(
+        "Renewals by verdict",
+        "How renewals have ended. Lost and undecided ones are in order: what is in service is as "
+        "good. Failed ones are not: `anabranch renew --status` says at which step, and why.",
+        _FAILS,
+    )
+    age = Text(
+        "Age of models",
+        "Event time since the newest event that the model in service was fitted on. Outcomes take "
+        "their time, so it is never less than `outcomes: delay`.",
+        _OLD,
+    )
+    steps = 'max by (pipeline, step) (anabranch_renewal_step{pipeline=~"$pipeline"})'
+    ended = 'sum by (pipeline, verdict) (anabranch_renewals_total{pipeline=~"$pipeline"})'
+    ages = f"max by (pipeline, component) (anabranch_model_age_seconds{{{_CHOSEN}}})"
+    return [
+        lines(step, COUNT, Query(steps, "{{pipeline}} {{step}}"), width=8),
+        lines(verdicts, COUNT, Query(ended, "{{pipeline}} {{verdict}}"), width=8),
+        lines(age, SECONDS, Query(ages, _NAME), width=8),
+    ]
+
+
+def _live() -> list[Panel]:
+    learned = Text(
+        "Learned weights",
+        "What the monitor has learned from outcomes, stage by stage. In shadow this is what "
+        "weights would be; hold it against the weights in use before it is made active.",
+        _STEPS_FAIL,
+    )
+    losses = Text(
+        "Log loss of weights",
+        "Mean over known outcomes, in nats: of the weights that decided, of those that were "
+        "learned by then, of the trained ones. Learned above trained for days: leave it off.",
+        _STEPS_FAIL,
+    )
+    taken = Text(
+        "Quarantined stages",
+        "1 for a stage that fails, or says the same of every event: it weighs nothing where "
+        "quarantine is active. 1 for days: its component has to be mended.",
+        _QUARANTINED,
+    )
+    chosen = 'pipeline=~"$pipeline"'
+    weight = f'max by (pipeline, stage) (anabranch_live_weight{{{chosen},of="learned"}})'
+    loss = f"max by (pipeline, of) (anabranch_live_log_loss{{{chosen}}})"
+    stages = f"max by (pipeline, stage) (anabranch_stage_quarantined{{{chosen}}})"
+    name = "{{pipeline}} {{stage}}"
+    return [
+        lines(learned, SHARE, Query(weight, name), width=8, stacked=True),
+        lines(losses, COUNT, Query(loss, "{{pipeline}} {{of}}"), width=8),
+        lines(taken, COUNT, Query(stages, name), width=8),
     ]

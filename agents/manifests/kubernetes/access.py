@@ -27,8 +27,16 @@ def topics(pipeline: Pipeline, cluster: Cluster) -> list[Manifest]:
             "partitions": topology.partitions, "replicas": 3,
             "config": _numbers({"min.insync.replicas": "2", **configs.get(topic, {})}),
         })
-        for topic in (*topology.all, topology.requests)
+        for topic in (*topology.all, topology.requests, *_of_monitor(topology, cluster))
     ]  # fmt: skip
+
+
+def _of_monitor(topology: Topology, cluster: Cluster) -> list[str]:
+    """What a monitor needs besides, without those that are there anyway."""
+    if not cluster.monitor:
+        return []
+    needed = (topology.outcomes, *topology.of_monitor)
+    return [topic for topic in needed if topic not in topology.all]
 
 
 def users(pipeline: Pipeline, cluster: Cluster) -> list[Manifest]:

@@ -27,7 +27,7 @@ from agents.manifests.kubernetes.names import Manifest, workload_name
 from topics.pipeline import EXPLAINER, WEIGH, ComponentSpec, Pipeline, inputs_of, workers
 
 _DIGITS = 10
-_OF_NO_WORKER = {"description", "data", "explain", "optimise", "retention"}
+_OF_NO_WORKER = {"description", "data", "explain", "optimise", "renew", "retention"}
 _SENSITIVE = {"event": {"fields": {"__all__": {"sensitive"}}}}
 _OF_THE_WEIGHTING_AGENT = {"inputs", "weights", "late", "quorum", "missing"}
 

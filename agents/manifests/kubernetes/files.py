@@ -17,9 +17,11 @@ from agents.manifests.kubernetes import (
     access,
     audit,
     gateway,
+    monitor,
     monitoring,
     scaling,
     surroundings,
+    trainer,
     training,
 )
 from agents.manifests.kubernetes.configuration import config_name
@@ -109,6 +111,10 @@ def _workloads(source: Source, cluster: Cluster) -> Iterable[tuple[str, list[Man
         yield "audit.yaml", [audit.audit(pipeline, cluster)]
     if cluster.gateway:
         yield "gateway.yaml", [*gateway.gateway(pipeline, cluster)]
+    if cluster.monitor:
+        yield "monitor.yaml", [monitor.monitor(pipeline, cluster)]
+    if pipeline.renew.is_by_itself:
+        yield "trainer.yaml", [trainer.trainer(pipeline, cluster)]
     if source.rules is not None:
         yield "rules.yaml", [monitoring.prometheus_rule(pipeline, cluster, source.rules)]
 

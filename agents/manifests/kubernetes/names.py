@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from topics.errors import AnabranchError
-from topics.pipeline import EXPLAINER, WEIGH, Pipeline, Topology, workers
+from topics.pipeline import EXPLAINER, MONITOR, TRAINER, WEIGH, Pipeline, Topology, workers
 
 Manifest = dict[str, Any]
 DnsName = Annotated[
@@ -40,6 +40,7 @@ _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 METRICS_PORT = 9464
 KAFKA_PORT = 9093
 AUDIT, TRAIN, GATEWAY = "audit", "train", "gateway"
+_TAKEN = (AUDIT, TRAIN, GATEWAY, TRAINER, MONITOR)
 """What runs beside the components; a component of such a name would have the same pods."""
 
 
@@ -49,7 +50,7 @@ class NameUnusable(AnabranchError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"{name!r} is no name that a StatefulSet can have: {_LONGEST} characters at most, and "
-            f"no dash at the end, and not that of {AUDIT}, {TRAIN} or {GATEWAY}; give the pipeline "
+            f"no dash at the end, and not that of {', '.join(_TAKEN)}; give the pipeline "
             "or the component another name"
         )
 
@@ -108,6 +109,8 @@ class Cluster(BaseModel):
     training_data: TrainingData | None = None
     audit: bool = True
     """Whether an audit runs beside the workers."""
+    monitor: bool = False
+    """Whether a monitor runs beside the workers."""
     gateway: bool = False
     """Whether gateways run beside the workers."""
     gateway_host: (
@@ -153,7 +156,7 @@ def components(pipeline: Pipeline) -> tuple[str, ...]:
 def workload_name(pipeline: Pipeline, component: str) -> str:
     """What component's StatefulSet, Service and the like are called. Raises NameUnusable."""
     name = f"{pipeline.name}-{component}"
-    if len(name) > _LONGEST or not _LABEL.fullmatch(name) or component in (AUDIT, TRAIN, GATEWAY):
+    if len(name) > _LONGEST or not _LABEL.fullmatch(name) or component in _TAKEN:
         raise NameUnusable(name)
     return name
 
