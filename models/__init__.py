@@ -1,7 +1,6 @@
 """Components and their models: fitted, exported, registered, measured, run; no Kafka in here.
 
-    component, weighting, learned_weights     the contract of a component, and y = Σ α·y
-    live_weights/                             weights that move while events flow
+    component, weighting, learned_weights, live_weights/   a component's contract, y = Σ α·y
     arrays, errors                            names of array types; what training raises
     features/ onnx/ registry/                 what serving needs
     data/ schema/ training/ report/           from a data file to registered models

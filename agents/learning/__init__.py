@@ -5,6 +5,6 @@ starts from, `weights_step` what it comes to, and puts into service. What is com
 `models.live_weights`, the settings are `learning:` and `quarantine:` of the pipeline file.
 """
 
-from agents.learning.weights_watcher import WeightsWatcher, weights_watcher
+from agents.learning.weights_watcher import weights_watcher
 
-__all__ = ["WeightsWatcher", "weights_watcher"]
+__all__ = ["weights_watcher"]

@@ -59,6 +59,7 @@ from models.live_weights import (
     without_quarantined,
 )
 from models.registry import RegistryError
+from models.report.selective_labels import outcome_weights
 from topics.errors import AnabranchError
 from topics.pipeline import Topology, duration_ms
 
@@ -140,8 +141,9 @@ class WeightsWatcher:
             present = ~np.isnan(of.signals)
             self._learner.observe(LabelledRows(
                 np.where(present, of.signals, 0).astype(np.float32), present,
-                np.where(present, of.alphas, 0), labels, 1 / of.propensity, of.event_ms,
-                rows.known_ms, np.full(len(labels), sign),
+                np.where(present, of.alphas, 0), labels,
+                outcome_weights(of.explored, of.propensity), of.event_ms, rows.known_ms,
+                np.full(len(labels), sign),
             ))  # fmt: skip
 
     # -- what there is to say, and to do

@@ -1,7 +1,11 @@
 """What the monitor has found of drift and quality, as far as it asks for a renewal.
 
-A record of `<pipeline>.monitor` is a JSON object with its `kind`. Of the kinds that are known here
-only what is read is checked; all others, and what else an object has, are passed over.
+A record of `<pipeline>.monitor` is a JSON object with its `kind`. Of the two kinds that are known
+here only what is read is checked; all others, and what else an object has, are passed over.
+
+drift     each record tells of one, since when it is so, in a sentence
+quality   of a window of event time; one whose figures all lie where they were promised asks for
+          nothing, and neither do those of a segment alone
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Any, Self
 
 import aiokafka
 import orjson
@@ -24,8 +28,6 @@ from topics.settings import BrokerSettings
 log = logging.getLogger(__name__)
 
 _KEPT = 1000
-_SINCE = ("since_ms", "since", "from_ms", "from")
-_KINDS = ("drift", "quality")
 
 
 class MonitorReader:
@@ -77,34 +79,41 @@ class MonitorReader:
 
 
 def finding_of(value: bytes | None) -> MonitorFinding | None:
-    """The drift or the loss that a record tells of; None for one that tells of something else.
+    """The drift or the loss that a record tells of; None for one that tells of neither.
 
-    >>> finding_of(b'{"kind": "drift", "since_ms": 5, "alarm": true, "text": "amount"}')
-    MonitorFinding(kind='drift', since_ms=5, text='amount')
-    >>> finding_of(b'{"kind": "drift", "since_ms": 5, "alarm": false}') is None
+    >>> finding_of(b'{"kind": "drift", "since": "1970-01-02T00:00:00Z", "sentence": "amount"}')
+    MonitorFinding(kind='drift', since_ms=86400000, text='amount')
+    >>> finding_of(b'{"kind": "quality", "since": "1970-01-02T00:00:00Z", "subjects": []}') is None
     True
     """
     try:
         said = orjson.loads(value or b"")
     except ValueError:
         return None
-    if not isinstance(said, Mapping) or said.get("kind") not in _KINDS:
+    if not isinstance(said, Mapping) or (since_ms := _ms(said.get("since"))) is None:
         return None
-    if said.get("alarm", True) is not True:
-        return None
-    since_ms = next((_ms(said[name]) for name in _SINCE if name in said), None)
-    if since_ms is None:
-        return None
-    text = said.get("text") or said.get("sentence") or said["kind"]
-    return MonitorFinding(said["kind"], since_ms, str(text)[:500])
+    if said.get("kind") == "drift":
+        return MonitorFinding("drift", since_ms, str(said.get("sentence", "drift"))[:500])
+    if said.get("kind") == "quality" and (lost := _lost(said)):
+        return MonitorFinding("quality", since_ms, "; ".join(lost)[:500])
+    return None
+
+
+def _lost(said: Mapping[str, Any]) -> list[str]:
+    """Subjects with figures worse than was promised, in words."""
+    subjects, state = said.get("subjects"), said.get("state", "")
+    lost = []
+    for subject in subjects if isinstance(subjects, list) else ():
+        if not isinstance(subject, Mapping):
+            continue
+        name, outside = str(subject.get("subject", "")), subject.get("outside")
+        if isinstance(outside, list) and outside and "=" not in name:
+            lost.append(f"{name}: {', '.join(map(str, outside))} below what was promised ({state})")
+    return lost
 
 
 def _ms(value: object) -> int | None:
-    """A time, in ms since 1970."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
+    """A time, in ms since 1970; None for what is none."""
     try:
         return epoch_ms(str(value))
     except ValueError:

@@ -64,6 +64,7 @@ def shares_plot(periods: Sequence[PeriodFigures], decisions: Sequence[str]) -> s
         periods,
         {name: lambda each, n=name: _share(each, n) for name in decisions},  # type: ignore[misc]  # the name is bound
         "% of decisions",
+        first=1,  # the colours of the plot above
     )
 
 
@@ -152,11 +153,12 @@ def _lines(
     unit: str,
     *,
     log: bool = False,
+    first: int = 0,
 ) -> str:
     drawn: list[str] = []
     with _plot(drawn) as axes:
         times: Any = [_time(each.start) for each in periods]
-        for place, (name, value) in enumerate(series.items()):
+        for place, (name, value) in enumerate(series.items(), start=first):
             values: Any = [value(each) for each in periods]
             axes.plot(times, values, label=name, **_looks(place))
         axes.set_ylabel(unit)

@@ -16,6 +16,7 @@ process follows the topic. A version is opened aside and tested on its probe row
 while the old one goes on; then one assignment to the `ActiveComponent`, or to the
 `ActiveDecisionRule`, puts it in its place. Who runs rows reads these once before a batch, so a
 batch is of one version, and every output and decision names it. Each process swaps at its own time.
+Weights and a policy that came with them take one assignment: thresholds move with weights.
 
 *What refuses.* A version that the registry does not have, that has another digest there, or that
 answers its probe rows otherwise; one of a component that the file pins; a challenger without a

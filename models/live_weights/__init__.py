@@ -14,14 +14,7 @@ from models.live_weights.decision_shares import (
     decision_shares,
     guarded_thresholds,
 )
-from models.live_weights.experts import Experts
-from models.live_weights.fixed_share import (
-    FixedShare,
-    LabelledRows,
-    LearningRate,
-    LossSums,
-    regret_bound,
-)
+from models.live_weights.fixed_share import FixedShare, LabelledRows, LearningRate, LossSums
 from models.live_weights.quarantine import (
     Quarantine,
     QuarantineRule,
@@ -29,10 +22,9 @@ from models.live_weights.quarantine import (
     StageVerdict,
     without_quarantined,
 )
-from models.live_weights.weight_bounds import bounded
 
 __all__ = [
-    "Experts", "FixedShare", "LabelledRows", "LearningRate", "LossSums", "Quarantine",
-    "QuarantineRule", "ScoreWindow", "StageRows", "StageVerdict", "ThresholdMove", "bounded",
-    "decision_shares", "guarded_thresholds", "regret_bound", "without_quarantined",
+    "FixedShare", "LabelledRows", "LearningRate", "LossSums", "Quarantine", "QuarantineRule",
+    "ScoreWindow", "StageRows", "StageVerdict", "ThresholdMove", "decision_shares",
+    "guarded_thresholds", "without_quarantined",
 ]  # fmt: skip

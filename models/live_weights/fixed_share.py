@@ -91,7 +91,7 @@ class LabelledRows:
     labels: Bools
     """(N,)."""
     row_weights: Floats64
-    """1 / propensity (N,); beyond MOST_ROW_WEIGHT a row counts as that many."""
+    """How many events each stands for (N,), such as 1 / propensity; MOST_ROW_WEIGHT at most."""
     decided_ms: Ints
     """When the row was decided (N,), in milliseconds since 1970."""
     known_ms: Ints

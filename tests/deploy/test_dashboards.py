@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry
 
 from agents.broker import ensure_topics
 from agents.commands.audit import AuditMetrics
+from agents.drift.drift_watcher import DriftMetrics
 from agents.gateway.metrics import GatewayMetrics
 from agents.learning.metrics import LearningMetrics
 from agents.manifests.grafana import Scope, generated
@@ -70,11 +71,12 @@ UNITS = {"eps", "rowsps", "suffix: records", "s", "percentunit", "short", "bytes
 def _known() -> set[str]:
     """Every series that workers and audits have, by its metric's name and ending."""
     of_gateway = GatewayMetrics("p", lambda: 0, lambda: True).registry
-    of_weights = CollectorRegistry()
+    of_weights, of_drift = CollectorRegistry(), CollectorRegistry()
     LearningMetrics("p", ["a"], of_weights)
+    DriftMetrics("p", of_drift)
     renewals = RenewalMetrics(load_pipeline(find_pipeline("card-fraud")).pipeline).registry
     of_process = [Metrics().registry, AuditMetrics().registry, of_gateway]
-    registries = [*of_process, renewals, of_weights]
+    registries = [*of_process, renewals, of_weights, of_drift]
     BuildInfo("", "", "", "").show(registries[0], "p")
     made = [metric.name for registry in registries for metric in registry.collect()]
     endings = ("", "_total", "_bucket", "_count", "_sum", "_info")
@@ -280,7 +282,7 @@ def _is_of_kafka(target: Target) -> bool:
 
 def _never_happens(target: Target) -> bool:
     """What the scene has none of: a monitor, refusals, other weights and policy, alerts."""
-    if re.search("anabranch_(live_|stage_quarantined)", target.expr):
+    if re.search("anabranch_(live_|stage_quarantined|drift_)", target.expr):
         return True
     return target.panel["type"] == "annotation" and target.panel["title"] in {
         "Refused", "Weights", "Policy", "Alerts",

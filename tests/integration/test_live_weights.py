@@ -216,3 +216,7 @@ async def test_weights_learned_from_outcomes_decide_and_one_command_leads_back(
         async with ControlTopic(broker, topology) as control:
             assert control.state.weights is not None
             assert control.state.weights.version == 1
+    # Weights and the thresholds that moved with them came together, and went together.
+    decisions = await decisions_of(broker, own.pipeline)
+    together = {(each["weights"], each["policy"]) for each in decisions}
+    assert len(together) == len({weights for weights, _ in together}) > 1

@@ -94,7 +94,7 @@ def test_workers_read_what_is_in_service_and_only_operators_say_it() -> None:
     }  # fmt: skip
     for who, may in allowed().items():
         assert (("read", "control") in may) == (
-            who in {*workers, "operator", "consumer", "gateway"}
+            who in {*workers, "operator", "consumer", "gateway", "monitor"}
         )
         assert (("write", "control") in may) == (who == "operator")
         assert (("write", "transactional-id control") in may) == (who == "operator")

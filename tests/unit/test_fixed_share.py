@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.arrays import Bools, Floats32, Floats64
-from models.live_weights import (
-    Experts,
+from models.live_weights.experts import Experts
+from models.live_weights.fixed_share import (
+    MOST_ROW_WEIGHT,
     FixedShare,
     LabelledRows,
     LearningRate,
-    bounded,
     regret_bound,
 )
-from models.live_weights.fixed_share import MOST_ROW_WEIGHT
+from models.live_weights.weight_bounds import bounded
 from models.weighting import CLIP, combine
 
 FREE = LearningRate(rate=1.0, share=0.02, floor=0.0, cap=1.0, period_ms=1)

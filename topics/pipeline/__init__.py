@@ -40,7 +40,6 @@ from topics.pipeline.file import (
     load_policy,
     pipeline_of,
 )
-from topics.pipeline.learning_settings import Learning, Quarantine
 from topics.pipeline.policy import DecisionCost, Explore, Policy, Tolerances
 from topics.pipeline.readers import (
     KEYED,
@@ -72,9 +71,9 @@ __all__ = [
     "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "MONITOR", "NEVER_MISSING", "OUTCOME",
     "OUTCOMES", "OUTCOME_KNOWN_AT", "OUTCOME_SOURCE", "TRAINER", "WEIGH", "ColumnValue",
     "ComponentSpec", "DataMapping", "DecisionCost", "EventField", "EventSchema", "Explain",
-    "Explore", "Feature", "FieldType", "FieldValue", "Finding", "Learning", "Location", "ModelSpec",
+    "Explore", "Feature", "FieldType", "FieldValue", "Finding", "Location", "ModelSpec",
     "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError", "PipelineNotFound", "Policy",
-    "Quarantine", "Reader", "ReasonTexts", "Renew", "Scalar", "Strict", "Template", "Tolerances",
+    "Reader", "ReasonTexts", "Renew", "Scalar", "Strict", "Template", "Tolerances",
     "Topology", "Transform", "Value", "duration_ms", "event_fields", "explained_groups",
     "find_pipeline", "fused_members", "in_generations", "in_order", "inputs_of", "instant",
     "is_recorded", "kind_of", "lane_of", "load_pipeline", "load_policy", "outcomes_kept_ms",

@@ -25,6 +25,7 @@ _REFUSED = "AnabranchSwapRefused"
 _FAILS, _OLD = "AnabranchRenewalFails", "AnabranchModelOld"
 _QUARANTINED = "AnabranchStageQuarantined"
 _STEPS_FAIL = "AnabranchWeightStepsFail"
+_DRIFT = "AnabranchDrift"
 
 
 def models(scope: Scope) -> dashboard.Dashboard:
@@ -39,6 +40,7 @@ def models(scope: Scope) -> dashboard.Dashboard:
             ("In use", _in_use()),
             ("Swaps", _swaps()),
             ("Challengers", _challengers()),
+            ("Drift", _drift()),
             ("Renewals", _renewals()),
             ("Weights that move", _live()),
         ],
@@ -131,6 +133,35 @@ def _challengers() -> list[Panel]:
         lines(agreement, SHARE, Query(f"{same} / ({every})", f"{_NAME} {{{{version}}}}"), width=8),
         heat(difference, gap, width=8, unit=COUNT),
         lines(canary, ROWS, Query(arms, f"{_NAME} {{{{arm}}}}"), width=8),
+    ]
+
+
+def _drift() -> list[Panel]:
+    found = Text(
+        "Drifted",
+        "Fields and signals that a monitor finds outside of what is ordinary. `anabranch report` "
+        "says since when, how much, and which decisions change.",
+        _DRIFT,
+    )
+    sizes = Text(
+        "Distance from training",
+        "Population stability index of the newest window, as a share of what is ordinary for it.",
+        _DRIFT,
+    )
+    learning = Text(
+        "Days to learn",
+        "Until the reference of a field or signal has the days that it takes to judge it.",
+        _DRIFT,
+    )
+    of = "max by (pipeline, series)"
+    chosen, name = '{pipeline=~"$pipeline"}', "{{pipeline}} {{series}}"
+    share = f"{of} (anabranch_drift_psi{chosen}) / {of} (anabranch_drift_psi_limit{chosen})"
+    return [
+        lines(found, COUNT, Query(f"{of} (anabranch_drift_found{chosen})", name), width=8),
+        lines(sizes, SHARE, Query(share, name), width=8),
+        lines(
+            learning, COUNT, Query(f"{of} (anabranch_drift_learning_days{chosen})", name), width=8
+        ),
     ]
 
 

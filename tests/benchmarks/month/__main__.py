@@ -41,8 +41,8 @@ from topics.settings import BrokerSettings
 _NAME = "month"
 _SETTLED_S = 180.0
 _RENEW: dict[str, Any] = {
-    # Of a month of 30 days, models know 14; the default, 30, reaches behind its beginning.
-    "over": "14d", "fresh": "3d", "cool_down": "2d", "gate_over": "1d",
+    # A month is short: a wave has to be learned of before it is over.
+    "fresh": "3d", "cool_down": "2d", "gate_over": "1d",
     # The wave is a tenth of all events, and what it changes is more than the default lets pass.
     "gate": "dead <= 0 and changed <= 30%",
 }  # fmt: skip
@@ -56,6 +56,7 @@ def pipeline_in(home: Path, options: argparse.Namespace) -> PipelineFile:
     content["explain"] = {}
     # A month has a few hundred declines: of these one in twenty, or none would be explored.
     content["policy"]["explore"] = {"of": ["decline"], "as": "approve", "share": 0.05}
+    content["weighting"]["learning"] = {"mode": "active"}
     if "schedule" in options.on:
         content["renew"]["every"] = options.every
     for component in content["components"]:

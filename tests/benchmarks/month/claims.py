@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 from tests.benchmarks.month.stream import Stream
 from tests.benchmarks.month.witness import Witness
 from tests.benchmarks.month.world import DAY_S, World
+from topics.pipeline import duration_ms
 
 State = Literal["reached", "not reached", "not there yet"]
 _FEWEST_FRAUDS = 10
@@ -116,7 +117,9 @@ class Month:
         if not self.witness.monitor:
             return Claim(name, "not there yet", "nothing stands on the monitor's topic")
         change = float(self.world.change_day or 0)
-        alarms = [day for each in self._alarms("drift") if (day := self._at(each)) >= change]
+        alarms = [
+            day for each in self._of_kind("drift") if (day := self._at(each["seen"])) >= change
+        ]
         if not alarms:
             return Claim(name, "not reached", "no drift was flagged")
         late = min(alarms) - change
@@ -125,14 +128,11 @@ class Month:
 
     def _estimate(self) -> Claim:
         name = "estimated quality falls before labels show it"
-        estimates = [
-            each for each in self._alarms("quality") if each.get("estimated") is True
-        ]  # fmt: skip
-        known = [each for each in self._alarms("quality") if each.get("estimated") is not True]
+        delay = duration_ms(self.stream.pipeline.outcomes.delay) / 1000 / DAY_S
+        first = min(self._fallen("estimated"), default=None)
+        then = min((day + delay for day in self._fallen("matured")), default=None)
         if not self._of_kind("quality"):
             return Claim(name, "not there yet", "no quality stands on the monitor's topic")
-        first = min(map(self._at, estimates), default=None)
-        then = min(map(self._at, known), default=None)
         said = f"estimate on day {_shown(first)}, by labels on day {_shown(then)}"
         fine = first is not None and (then is None or first < then)
         return Claim(name, "reached" if fine else "not reached", said)
@@ -184,7 +184,7 @@ class Month:
         name = f"at most {self.alarms} alarms of drift"
         if not self.witness.monitor:
             return Claim(name, "not there yet", "nothing stands on the monitor's topic")
-        count = len(self._alarms("drift"))
+        count = len(self._of_kind("drift"))
         return Claim(name, "reached" if count <= self.alarms else "not reached", f"{count}")
 
     def _explored(self) -> Claim:
@@ -209,13 +209,19 @@ class Month:
         ]
         return "renewals: " + ("; ".join(verdicts) or "none has ended")
 
-    def _alarms(self, kind: str) -> list[Mapping[str, Any]]:
-        return [each for each in self._of_kind(kind) if each.get("alarm", True) is True]
+    def _fallen(self, state: str) -> list[float]:
+        """Ends of the windows whose quality, estimated or matured, is worse than was promised."""
+        change = float(self.world.change_day or 0)
+        return [
+            self._at(each["until"])
+            for each in self._of_kind("quality")
+            if each["state"] == state and self._at(each["since"]) >= change
+            if any(of["subject"] == "composed" and of.get("outside") for of in each["subjects"])
+        ]
 
-    def _at(self, said: Mapping[str, Any]) -> float:
-        """The day on which a record of the monitor was written, by event time."""
-        at_ms = said.get("event_ms", said.get("at_ms", said.get("since_ms", 0)))
-        return self._day(float(at_ms))
+    def _at(self, time: str) -> float:
+        """The day of a time."""
+        return self.world.day_of(time)
 
 
 def _mean(values: Iterator[float]) -> float:
