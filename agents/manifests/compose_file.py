@@ -124,7 +124,7 @@ def render(pipeline: Pipeline, layout: Layout) -> str:
         services["producer"] = _producer(serve, layout)
     services |= {
         GATEWAY: _gateway(serve, layout),
-        MONITOR: _monitor(serve, layout),
+        MONITOR: _monitor(serve, layout, pipeline),
         **({TRAINER: _trainer(serve, layout)} if pipeline.renew.is_by_itself else {}),
         "audit": _audit(serve, layout),
         "prometheus": prometheus(layout.source),
@@ -300,9 +300,11 @@ def _gateway(serve: Anchored, layout: Layout) -> Content:
     }
 
 
-def _monitor(serve: Anchored, layout: Layout) -> Content:
+def _monitor(serve: Anchored, layout: Layout, pipeline: Pipeline) -> Content:
+    registry = _REGISTRY if pipeline.weighting.is_moved else f"{_REGISTRY}:ro"
     return {
         EXTENDS: serve,
+        **_image(layout, "train"),  # what watches for drift is not in the image that serves
         "profiles": [MONITOR],
         "command": [
             "monitor", escaped(layout.argument), "--folder", f"{_HOME}/monitor",
@@ -311,7 +313,7 @@ def _monitor(serve: Anchored, layout: Layout) -> Content:
         "restart": "unless-stopped",
         "stop_grace_period": "30s",
         **_limits("1g", cpus=1.0),
-        **_volumes(layout, f"{_REGISTRY}:ro", f"{_AWAITING}:{_HOME}/monitor"),
+        **_volumes(layout, registry, f"{_AWAITING}:{_HOME}/monitor"),
         "networks": {"default": {"aliases": ["anabranch-monitor"]}},
         "depends_on": {"topics": {"condition": "service_completed_successfully"}},
         "healthcheck": _healthcheck(METRICS_PORT),

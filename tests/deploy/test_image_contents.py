@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 BUILD = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
@@ -16,6 +17,14 @@ SOURCES = sorted({*BUILD["wheel"]["packages"], *BUILD["wheel"]["force-include"]}
 def test_the_build_of_the_image_has_what_the_wheel_is_made_of(source: str) -> None:
     assert f"\nCOPY {source} {source}\n" in (ROOT / "deploy/Dockerfile").read_text()
     assert f"!{source}" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_the_image_that_watches_for_drift_has_what_that_needs() -> None:
+    lines = (ROOT / "deploy/Dockerfile").read_text().splitlines()
+    wanted = next(line for line in lines if "requirements.py" in line and "train.txt" in line)
+    assert "drift" in wanted.split()
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert compose["monitor"]["build"]["target"] == "train"
 
 
 @pytest.mark.parametrize("extra", ["embedded", "gateway"])

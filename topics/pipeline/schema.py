@@ -259,6 +259,11 @@ class Weighting(Strict):
         return None if isinstance(self.weights, str) else self.weights
 
     @property
+    def is_moved(self) -> bool:
+        """Whether a monitor registers versions of the weights, and puts them into service."""
+        return "active" in (self.learning.mode, self.quarantine.mode)
+
+    @property
     def fallback(self) -> str | None:
         """The decision about rows that are late; None when there is none."""
         return self.late.fallback if isinstance(self.late, Fallback) else None

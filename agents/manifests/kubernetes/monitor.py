@@ -33,7 +33,7 @@ def monitor(pipeline: Pipeline, cluster: Cluster) -> Manifest:
     labelled = labels(pipeline, MONITOR)
     container = {
         "name": MONITOR,
-        "image": cluster.image.name,
+        "image": cluster.train_image.name,  # what watches for drift is not in the one that serves
         "command": ["anabranch"],
         "args": [
             "monitor", f"{CONFIG}/pipeline.yaml", "--metrics-host", EVERYWHERE, "--metrics-port",
@@ -46,7 +46,7 @@ def monitor(pipeline: Pipeline, cluster: Cluster) -> Manifest:
     needs = (
         login(pipeline, MONITOR, cluster)
         + config(pipeline_config(pipeline))
-        + registry(pipeline, cluster)
+        + registry(pipeline, cluster, read_only=not pipeline.weighting.is_moved)
         + scratch("4Gi")
     )
     spec = {
