@@ -22,8 +22,16 @@ from models.explain import (
     needed_components,
     run_components,
 )
-from models.onnx.session import ModelSession
-from models.registry import Background, ModelVersion, RecordedOutput, Registry, RegistryError
+from models.onnx.session import MOST_MODEL_BYTES, ModelSession
+from models.registry import (
+    Background,
+    ModelVersion,
+    RecordedOutput,
+    Registry,
+    RegistryError,
+    digest_of,
+)
+from topics.file_content import read_file
 from topics.pipeline import ComponentSpec, Pipeline, PipelineFile, is_recorded
 from topics.records import Decision, ModelRef, StageBatch
 
@@ -232,9 +240,13 @@ def place_of(
     source = file.pipeline.component(component).model
     if source is None or source.path is None:
         raise VersionGone(what, f"the registry {registry.root}")
-    path = file.path.parent / source.path
-    if ModelSession.open(path).digest != model.digest:
-        raise VersionGone(what, f"{path}, nor in the registry {registry.root}")
+    path, places = file.path.parent / source.path, f"{source.path}, nor in {registry.root}"
+    try:
+        is_there = digest_of(read_file(path, MOST_MODEL_BYTES)) == model.digest
+    except OSError as exc:
+        raise VersionGone(what, places) from exc
+    if not is_there:
+        raise VersionGone(what, places)
     return path
 
 
