@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import ClusterAuthorizationFailedError
+from aiokafka.errors import ClusterAuthorizationFailedError, IncompatibleBrokerVersion
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from topics.errors import BrokerError
@@ -33,7 +33,7 @@ class GrantRefused(BrokerError):
 async def grant(settings: BrokerSettings, acls: Sequence[Acl]) -> None:
     """Add those of *acls* that are not there yet; none is taken away.
 
-    Raises GrantRefused, also when the broker has no authorizer.
+    Raises GrantRefused, also when the broker has no authorizer, or knows no ACLs.
     """
     admin = AIOKafkaAdminClient(**client_options(settings))
     await admin.start()
@@ -43,7 +43,11 @@ async def grant(settings: BrokerSettings, acls: Sequence[Acl]) -> None:
                 _RESOURCES[acl.resource], acl.name, _PATTERNS[acl.pattern], f"User:{acl.principal}",
                 "*", _OPERATIONS[acl.operation], _ALLOW,
             )  # fmt: skip
-            answer = await send_admin_request(admin, request)
+            try:
+                answer = await send_admin_request(admin, request)
+            except IncompatibleBrokerVersion as exc:
+                why = "it has no ACLs; grant where there is an authorizer"
+                raise GrantRefused(settings.broker, 0, why) from exc
             for code, reason in answer.creation_responses:
                 if code:
                     raise GrantRefused(settings.broker, code, reason)
