@@ -7,7 +7,7 @@ between the pipeline's own parts: their form changes with them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agents.contract.json_schemas import json_schemas
@@ -16,7 +16,6 @@ from topics.pipeline import Pipeline, Topology
 from topics.records import (
     ATTEMPT_HEADER,
     DECISION_HEADER,
-    ENDS_HEADER,
     HEADER_LENGTH,
     HEARTBEAT_HEADER,
     ORIGIN_HEADER,
@@ -178,11 +177,9 @@ def _stages(pipeline: Pipeline, topology: Topology) -> Iterator[Channel]:
                    headers=(Header(HEARTBEAT_HEADER, {"const": "1"}),))  # fmt: skip
     tensors = Message("Tensors", "Tensors of the Open Inference Protocol v2.", BINARY,
                       has_schema=False)  # fmt: skip
-    ends = Header(ENDS_HEADER, _text("Where all sources ended then: JSON."), always=False)
     for name in topology.repartitioned:
         yield Channel(f"{name}.keyed", topology.keyed(name), f"Events and outcomes on their way "
-                      f"to {name}, by its key.", (replace(tensors, headers=(ends,)),),
-                      internal=True)  # fmt: skip
+                      f"to {name}, by its key.", (tensors,), internal=True)  # fmt: skip
     for name in topology.stateful:
         yield Channel(f"{name}.state", topology.state(name), f"Snapshots of the past that {name} "
                       "knows.", (tensors,), internal=True)  # fmt: skip

@@ -102,11 +102,6 @@ class PartitionJoin:
         self.late_rows = 0
         """Rows that came after they had ended without their stage, since this was last set."""
 
-    @property
-    def done(self) -> int:
-        """Rows up to this source offset have left."""
-        return self._done
-
     # -- what comes
 
     def has_lane(self, stage: str, lane: int | None) -> bool:

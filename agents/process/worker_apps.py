@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from agents.explainer import ExplainerWorker
 from agents.process.active_pipeline import ActivePipeline
 from agents.spans import SpanRecorder
-from agents.stages import (
-    ComponentGroup,
-    JoinStage,
-    JoinWorker,
-    KeyedStage,
-    Repartition,
-    SourceStage,
-)
+from agents.stages import ComponentGroup, JoinStage, KeyedStage, Repartition, SourceStage
 from agents.weigh import Weigher
 from agents.workers import (
     FlowControl,
@@ -24,11 +17,10 @@ from agents.workers import (
     StageMetrics,
     Wiring,
     Worker,
-    WrittenAnswers,
     add_agent,
     create_app,
 )
-from topics.pipeline import EVENTS, EXPLAINER, KEYED, WEIGH, Pipeline, Topology, inputs_of
+from topics.pipeline import EVENTS, EXPLAINER, KEYED, WEIGH, Topology, inputs_of
 from topics.settings import BrokerSettings
 
 _EVENT_RECORDS = 4096
@@ -47,7 +39,7 @@ def worker_apps(
     active: ActivePipeline, settings: BrokerSettings, metrics: Metrics, spans: SpanRecorder
 ) -> tuple[dict[str, WorkerApp], dict[str, StageMetrics]]:
     """The apps of all workers that run here by name, and the metrics of workers and components."""
-    pipeline, flow_control, answers = active.pipeline, FlowControl(), WrittenAnswers()
+    pipeline, flow_control = active.pipeline, FlowControl()
     apps: dict[str, WorkerApp] = {}
     stages: dict[str, StageMetrics] = {}
     for name, members in active.workers().items():
@@ -56,7 +48,7 @@ def worker_apps(
         if name == EXPLAINER:
             apps[name] = _explainer_app(active, settings, stages[name])
             continue
-        apps[name] = _worker_app(active, name, settings, stages, flow_control, answers, spans)
+        apps[name] = _worker_app(active, name, settings, stages, flow_control, spans)
         if name in Topology.of(pipeline).repartitioned:
             keyed = f"{name}{KEYED}"
             stages[keyed] = StageMetrics(metrics, pipeline.name, keyed)
@@ -66,8 +58,7 @@ def worker_apps(
 
 def _worker_app(
     active: ActivePipeline, name: str, settings: BrokerSettings,
-    stages: Mapping[str, StageMetrics], flow_control: FlowControl, answers: WrittenAnswers,
-    spans: SpanRecorder,
+    stages: Mapping[str, StageMetrics], flow_control: FlowControl, spans: SpanRecorder,
 ) -> WorkerApp:  # fmt: skip
     """The app of the worker called *name*."""
     pipeline, topology = active.pipeline, Topology.of(active.pipeline)
@@ -78,29 +69,14 @@ def _worker_app(
         topology.group(name), settings,
         max_records=_EVENT_RECORDS if reads_events else _BATCH_RECORDS,
     )  # fmt: skip
-    wiring = Wiring(pipeline, app, settings, stages[name], flow_control, answers, spans)
+    wiring = Wiring(pipeline, app, settings, stages[name], flow_control, spans)
     if reads_events and active.decision_rule is not None:
         app.batches.turn = flow_control.turn
     for member in members:
         stages[member].observe_model(active.components[member].champion.model)
     worker = _worker(wiring, name, members, active, stages)
-    run_here = {member for each in active.workers().values() for member in each}
-    if isinstance(worker, JoinWorker) and reads_at_once(pipeline, name, inputs, run_here):
-        app.batches.turn = worker.turn
     add_agent(app, [*worker.sources, topology.redrive], worker.handle)
     return WorkerApp(app, worker)
-
-
-def reads_at_once(
-    pipeline: Pipeline, name: str, inputs: Collection[str], run_here: Collection[str]
-) -> bool:
-    """Whether the join of worker *name* waits for all of its *inputs* before it reads any.
-
-    It has to hear of all, of components that are *run_here*. A row's deadline counts from its first
-    answer, which the weighting agent reads at once where there is a deadline.
-    """
-    has_deadline = name == WEIGH and pipeline.weighting.deadline_s is not None
-    return not has_deadline and set(run_here).issuperset(inputs)
 
 
 def _worker(

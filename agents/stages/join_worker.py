@@ -27,10 +27,6 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 0.02
 """How often partitions that got nothing are looked at: rows may not have to wait any longer."""
-_PATIENCE_S = 0.1
-"""Other records than answers of components of this process, such as heartbeats, wait no longer."""
-_REDRIVES_S = 1.0
-"""For so long after redrive records more of them are expected."""
 
 
 class JoinWorker(Worker[PartitionJoin]):
@@ -69,29 +65,6 @@ class JoinWorker(Worker[PartitionJoin]):
             lanes=dict.fromkeys(self.topology.repartitioned, self.topology.partitions),
             source=self.source,
         )  # fmt: skip
-
-    async def turn(self) -> None:
-        """Return when rows can leave with what there is to be read, or it is not known here.
-
-        For a join whose inputs are all written by this process. Nothing tells of redrive records.
-        """
-        if time.monotonic() - self.redriven_at < _REDRIVES_S:
-            return
-        is_patient = not self.wiring.app.batches.wants_ticks
-        await self.wiring.answers.until(self._may_leave, _PATIENCE_S if is_patient else _LOOK_S)
-
-    def _may_leave(self) -> bool:
-        answers, repartitioned = self.wiring.answers, self.topology.repartitioned
-        lanes = range(self.topology.partitions)
-        for partition, join in self.states():
-            frontiers = [
-                answers.frontier(name, partition, lanes if name in repartitioned else (None,))
-                for name in self._inputs
-            ]
-            known = [frontier for frontier in frontiers if frontier is not None]
-            if len(known) < len(frontiers) or min(known) > join.done:
-                return True
-        return not self._states
 
     def _moment(self, partition: int) -> Moment:
         def unread(stage: str) -> bool:

@@ -24,8 +24,6 @@ class KeyPartition:
     """Rows of records before this one have their output already; None before the first record."""
     next_offset: int = 0
     """Of its log: what is to be read next."""
-    told_at: float = float("-inf")
-    """When its log last told where the sources end (monotonic seconds)."""
     poison_rows: KeyedPoisonRows | None = None
     """Among the first rows after it was opened; None once these are behind it."""
 

@@ -18,7 +18,6 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
@@ -48,14 +47,12 @@ from topics.events import SourceDecoder
 from topics.pipeline import lane_of
 from topics.records import (
     AwaitedInput,
-    Ends,
     Failure,
     Heartbeat,
     Rows,
     StageBatch,
     concat_failures,
     decode,
-    ends_of,
     heartbeat_of,
 )
 from topics.redrive import RedriveBatch
@@ -65,17 +62,6 @@ log = logging.getLogger(__name__)
 
 _RECORD_BYTES = 1000
 """Of a batch that waits, besides its record's value; about that."""
-_TOLD_WITHIN_S = 0.1
-"""A lane whose log tells where its sources end is told again, while they give anything: only after
-that time are they asked for. Asking takes longer than all else that is done to a row."""
-
-
-class _Dealt(NamedTuple):
-    """What `Repartition` has written in one record."""
-
-    batch: StageBatch
-    ends: Ends | None
-    """Where the sources ended, if the record tells."""
 
 
 class KeyedStage(Worker[KeyPartition]):
@@ -178,22 +164,19 @@ class KeyedStage(Worker[KeyPartition]):
             return
         for record in records:
             own.past.log_bytes += len(record.value or b"")
-            dealt = self._decoded(tp, record)
-            if dealt is None:
+            batch = self._decoded(tp, record)
+            if batch is None:
                 continue
-            if isinstance(dealt, Heartbeat):
-                own.order.hear(dealt.partition, dealt.worker, self.clock.now())
+            if isinstance(batch, Heartbeat):
+                own.order.hear(batch.partition, batch.worker, self.clock.now())
                 continue
-            if dealt.batch.topic == self.topology.outcomes:
-                own.learn(own.order.note_outcomes(dealt.batch))
+            if batch.topic == self.topology.outcomes:
+                own.learn(own.order.note_outcomes(batch))
             else:
-                own.order.push(dealt.batch, record.offset, len(record.value) + _RECORD_BYTES)
-            if dealt.ends is not None:
-                own.order.tell_ends(dealt.ends)
-                own.told_at = time.monotonic()
+                own.order.push(batch, record.offset, len(record.value) + _RECORD_BYTES)
         own.next_offset = records[-1].offset + 1
 
-    def _decoded(self, tp: TP, record: ConsumerRecord) -> _Dealt | Heartbeat | None:
+    def _decoded(self, tp: TP, record: ConsumerRecord) -> StageBatch | Heartbeat | None:
         """What `Repartition` has written; None, and logged, for anything else."""
         headers = dict(record.headers)
         try:
@@ -202,7 +185,6 @@ class KeyedStage(Worker[KeyPartition]):
                 if heartbeat.partition >= self.topology.partitions:
                     raise WireError(f"it is of partition {heartbeat.partition}")
                 return heartbeat
-            ends = ends_of(headers, self.topology.partitions)
             batch = decode(record.value, headers)
             if (
                 batch.component != self._name
@@ -215,19 +197,14 @@ class KeyedStage(Worker[KeyPartition]):
             log.warning("%s[%d]@%d skipped: %s", tp.topic, tp.partition, record.offset, exc)
             self.wiring.metrics.observe_skipped()
             return None
-        return _Dealt(batch, ends)
+        return batch
 
     async def _due(self) -> list[list[DueRows]]:
         """The rows of each lane whose turn has come."""
         orders = [own.order for _, own in self.states()]
         due = [order.pop(self.clock.now()) for order in orders]
-        now = time.monotonic()
-        is_full = any(order.is_full for order in orders)
-        is_untold = any(
-            own.order.first_held is not None and now - own.told_at > _TOLD_WITHIN_S
-            for _, own in self.states()
-        )
-        if is_full or (is_untold and now >= self._ends.ask_at):
+        may_ask = time.monotonic() >= self._ends.ask_at or any(order.is_full for order in orders)
+        if may_ask and any(order.first_held is not None for order in orders):
             # A row may wait for a source that has nothing more to give. Ends that are asked for
             # now let go only what has come before.
             ends = await self._ends.ask()

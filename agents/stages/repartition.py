@@ -22,9 +22,8 @@ from agents.stages.stage_writer import BatchWriter
 from agents.workers import WORKER_RUN, Wiring, Worker, all_done
 from models.features import Ints
 from topics.events import DecodedEvents, SourceDecoder
-from topics.kafka import Headers
 from topics.pipeline import KEYED
-from topics.records import Heartbeat, StageBatch, ends_header, outcome_schema
+from topics.records import Heartbeat, StageBatch, outcome_schema
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
@@ -64,14 +63,13 @@ class Repartition(Worker[dict[str, int]]):
         """Deal the records out, some of each partition at a time; returns when all is written."""
         longest = max(map(len, fetch.records.values()), default=0)
         for start in range(0, longest, _AT_ONCE):
-            portion = {
+            await self._deal({
                 tp: records[start : start + _AT_ONCE]
                 for tp, records in fetch.records.items()
                 if start < len(records)
-            }
-            await self._deal(portion, is_last=start + _AT_ONCE >= longest)
+            })  # fmt: skip
 
-    async def _deal(self, fetched: Mapping[TP, Sequence[ConsumerRecord]], *, is_last: bool) -> None:
+    async def _deal(self, fetched: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
         started, began_ns = time.perf_counter(), time.time_ns()
         self.steps += 1  # it gets on, and may say so
         batches = [await self._decoded(tp, records) for tp, records in fetched.items()]
@@ -79,19 +77,16 @@ class Repartition(Worker[dict[str, int]]):
         for batch, lane_of_row in batches:
             for lane, part in enumerate(dealt(batch, lane_of_row, len(lanes))):
                 lanes[lane].append(part)
-        after = {tp: records[-1].offset + 1 for tp, records in fetched.items()}
-        told = self._ends(after) if is_last else []
-        await all_done([
-            self._write(lane, parts, told) for lane, parts in enumerate(lanes) if parts
-        ])  # fmt: skip
+        await all_done([self._write(lane, parts) for lane, parts in enumerate(lanes) if parts])
         for batch, _ in batches:
             if batch.topic == self.topology.events:
                 self.wiring.spans.processed(self._name + KEYED, batch, began_ns)
             self.wiring.metrics.observe_rows(batch.present, batch.failures)
-        for tp, next_offset in after.items():
-            (await self.state(tp.partition))[tp.topic] = next_offset
+        for tp, records in fetched.items():
+            after = records[-1].offset + 1
+            (await self.state(tp.partition))[tp.topic] = after
+            self.wiring.app.batches.done({tp: after})
             self._wrote_at[tp.partition] = time.monotonic()
-        self.wiring.app.batches.done(after)
         rows = sum(map(len, fetched.values()))
         self.wiring.metrics.observe_batch(rows, time.perf_counter() - started)
 
@@ -117,25 +112,8 @@ class Repartition(Worker[dict[str, int]]):
             for lane in range(self.topology.partitions)
         ])  # fmt: skip
 
-    def _ends(self, after: Mapping[TP, int]) -> Headers:
-        """A header with the ends of all sources, if this worker reads all and knows them.
-
-        What is dealt out now reaches to the offsets *after*.
-        """
-        states = dict(self.states())
-        tps = [TP(topic, partition) for topic in self.sources for partition in states]
-        unread = self.wiring.app.batches.unread_of_all(tps)
-        if unread is None or len(states) < self.topology.partitions:
-            return []
-        ends: dict[str, list[int]] = {topic: [] for topic in self.sources}
-        for tp in tps:
-            next_offset = after.get(tp, states[tp.partition].get(tp.topic, unread[tp].start))
-            # Not the broker's end: transactions leave markers there, which nobody waits for.
-            ends[tp.topic].append(next_offset + len(unread[tp]))
-        return [ends_header(ends[self.topology.events], ends.get(self.topology.outcomes, []))]
-
-    async def _write(self, lane: int, batches: Sequence[StageBatch], told: Headers) -> None:
-        await self._records.write(lane, batches, told)
+    async def _write(self, lane: int, batches: Sequence[StageBatch]) -> None:
+        await self._records.write(lane, batches)
 
     async def _decoded(self, tp: TP, records: Sequence[ConsumerRecord]) -> tuple[StageBatch, Ints]:
         """The records of a source partition, and the lane of each."""

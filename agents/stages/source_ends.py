@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from agents.windows import EventTimeOrder
 from agents.workers import AttendedClock, TailReader
 from topics.pipeline import Topology
-from topics.records import Ends
 
 _ASKING = 0.25
 """Asking for the ends of the sources may take this share of the time."""
@@ -17,6 +16,9 @@ _ASK_WITHIN_S = 1.0
 long to be read, and that has cost nobody anything."""
 _MARKERS_AFTER_S = 0.1
 """A source that gives nothing for so long is asked whether it holds any record at all there."""
+
+Ends = tuple[dict[int, int], dict[int, int]]
+"""The next offsets to be written of all event sources, and of all outcome sources."""
 
 
 class SourceEnds:

@@ -26,7 +26,7 @@ from agents.redrive import write_while_they_fit
 from agents.workers import StageApp, StagePulse, TailReader, Wiring
 from models.component import Batch
 from topics.errors import BrokerError, LeaseLost
-from topics.kafka import MAX_RECORD_BYTES, Headers, Record
+from topics.kafka import MAX_RECORD_BYTES, Record
 from topics.records import BytesColumn, Codec, Failure, Ints, Rows, StageBatch, encode
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class StageWriter:
         self._shadow_records = BatchWriter(wiring.app, self._shadow_topic, codec)
         is_own_code = wiring.pipeline.component(name).import_path is not None
         self._inference = Inference(wiring.metrics, always_in_thread=is_own_code)
-        self.pulse = StagePulse(wiring.app, wiring.answers, name, self.topic)
+        self.pulse = StagePulse(wiring.app, name, self.topic)
 
     async def last_written(self, tail: TailReader, partition: int) -> int:
         """The highest source offset that the topic has an output for; -1 for none."""
@@ -175,12 +175,9 @@ class BatchWriter:
         self._most = MAX_RECORD_BYTES
         """The size that batches are split to; less once the topic has refused that."""
 
-    async def write(
-        self, partition: int, batches: Sequence[StageBatch], last_headers: Headers | None = None
-    ) -> list[StageBatch]:
+    async def write(self, partition: int, batches: Sequence[StageBatch]) -> list[StageBatch]:
         """Append *batches* in order; the parts that they were written in.
 
-        The last record gets *last_headers* too, unless the topic has refused it for its size.
         Returns when the broker has them. Raises MessageSizeTooLargeError when the topic does not
         even take a row without its output.
         """
@@ -191,9 +188,6 @@ class BatchWriter:
         parts = [
             part for batch in batches for part in encoded_parts(batch, self._codec, self._most)
         ]
-        if last_headers:
-            batch, record = parts[-1]
-            parts[-1] = BatchRecord(batch, record._replace(headers=record.headers + last_headers))
         written = 0
         while True:
             records = [part.record for part in parts[written:]]

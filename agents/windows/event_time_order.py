@@ -16,13 +16,13 @@ wait for that very source; when they do, the log is to be read again from there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from topics.events import progress_ms
-from topics.records import Bools, Ends, Ints, StageBatch
+from topics.records import Bools, Ints, StageBatch
 
 MAX_BYTES = 64 * 2**20
 """Of batches that wait, all of a worker's partitions of a key together."""
@@ -99,8 +99,6 @@ class EventTimeOrder:
         self._max_bytes = max_bytes
         self.nbytes = 0
         """Of the batches that wait."""
-        self._ends: Ends | None = None
-        """Where the sources ended when what has come last was read from them, if that is known."""
 
     def start_after(self, partition: int, offset: int, clock_ms: int, *, outcomes: bool) -> None:
         """Continue a source that has come to *offset* already."""
@@ -116,7 +114,6 @@ class EventTimeOrder:
 
         Or leave it in the log, where there are no *nbytes* for it: see `read_again`.
         """
-        self._ends = None
         source = self._events[batch.partition]
         if batch.covers_to <= source.offset:
             return  # it came before, whole
@@ -174,15 +171,10 @@ class EventTimeOrder:
 
     def note_outcomes(self, batch: StageBatch) -> StageBatch:
         """Outcomes have come; those of them that were not seen before."""
-        self._ends = None
         source = self._outcomes[batch.partition]
         batch = self._unseen(source, batch)
         self._come(source, batch)
         return batch
-
-    def tell_ends(self, ends: Ends) -> None:
-        """Where all sources ended when what has come last was read from them."""
-        self._ends = ends
 
     @property
     def first_held(self) -> int | None:
@@ -194,13 +186,15 @@ class EventTimeOrder:
         """Rows that wait."""
         return sum(len(held.batch) for source in self._events for held in source.held)
 
-    def pop(self, now: float, ends: Ends | None = None) -> list[DueRows]:
+    def pop(
+        self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]] | None = None
+    ) -> list[DueRows]:
         """What need not wait any more, by source in order; *now* in attended seconds.
 
         `ends` are the next offsets to be written of all sources, events and outcomes, asked
-        for after the last push, or told with it: a source that has come to its end holds nobody up.
+        for after the last push: a source that has come to its end holds nobody up.
         """
-        reached, limit = self._reached(now, self._ends if ends is None else ends)
+        reached, limit = self._reached(now, ends)
         released: list[DueRows] = []
         for source in self._events:
             while source.held:
@@ -216,7 +210,7 @@ class EventTimeOrder:
                 self.nbytes -= source.held.popleft().nbytes
         return released
 
-    def note_ends(self, now: float, ends: Ends) -> None:
+    def note_ends(self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]]) -> None:
         """Take note of which sources have more to give, and since when."""
         for sources, offsets in zip((self._events, self._outcomes), ends, strict=True):
             for partition, source in enumerate(sources):
@@ -262,7 +256,9 @@ class EventTimeOrder:
         since = source.behind_since
         return since is not None and now - max(since, source.heard_at) > self._stall_timeout_s
 
-    def _reached(self, now: float, ends: Ends | None) -> tuple[int, int]:
+    def _reached(
+        self, now: float, ends: tuple[Mapping[int, int], Mapping[int, int]] | None
+    ) -> tuple[int, int]:
         """The event time that all sources have come to, and the one that those not down have."""
         if ends is not None:
             self.note_ends(now, ends)

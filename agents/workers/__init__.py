@@ -3,7 +3,6 @@
 `app` is its Faust app, `wiring` what else it is connected to, `worker` how it owns partitions.
 `topic_tail` reads what topics hold already (`agents.recovery` makes sense of it). `signs_of_life`,
 `stage_pulse` and `attended_clock` are about who lives, `flow_control` about how much is read ahead,
-`written_answers` about when it is worth to read,
 `metrics` and `stage_metrics` about what is measured.
 """
 
@@ -16,11 +15,10 @@ from agents.workers.stage_pulse import WORKER_ENDED, WORKER_RUN, PartitionHealth
 from agents.workers.topic_tail import GAP, TailReader, ranges, readable
 from agents.workers.wiring import Wiring, check_time_outs
 from agents.workers.worker import Worker, all_done
-from agents.workers.written_answers import WrittenAnswers
 
 __all__ = [
     "GAP", "WORKER_ENDED", "WORKER_RUN", "AttendedClock", "Ends", "FlowControl", "Metrics",
     "PartitionHealth", "StageApp", "StageMetrics", "StagePulse", "StageStats", "StageWait",
-    "TailReader", "Wiring", "Worker", "WrittenAnswers", "add_agent", "all_done",
-    "check_time_outs", "create_app", "ranges", "readable",
+    "TailReader", "Wiring", "Worker", "add_agent", "all_done", "check_time_outs", "create_app",
+    "ranges", "readable",
 ]  # fmt: skip

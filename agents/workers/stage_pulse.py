@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from agents.workers.app import StageApp
-from agents.workers.written_answers import WrittenAnswers
 from topics.records import AwaitedInput, Heartbeat, PartitionStatus, State
 
 WORKER_RUN = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
@@ -55,34 +54,26 @@ class _LastSign:
 class StagePulse:
     """What a component says on its topic, by source partition, and lane if it has lanes."""
 
-    def __init__(self, app: StageApp, answers: WrittenAnswers, component: str, topic: str) -> None:
+    def __init__(self, app: StageApp, component: str, topic: str) -> None:
         self._app = app
-        self._answers = answers
         self._component = component
         self._topic = topic
         self._last_signs: dict[tuple[int, int | None], _LastSign] = {}
 
-    def forget_owners(self) -> None:
-        """Partitions may have new owners: what is not opened again is another's to write."""
-        self._answers.forget(self._component)
-
     def opened(self, partition: int, frontier: int) -> None:
         """It is known how far the topic's answers reach, for whoever owns the partition now."""
         self._last_signs[partition, None] = _LastSign(frontier=frontier)
-        self._answers.reach(self._component, partition, None, frontier)
 
     def wrote(self, partition: int, lane: int | None, frontier: int) -> None:
         """Rows up to source offset *frontier* are answered."""
         sign = self._last_signs.setdefault((partition, lane), _LastSign())
         sign.at, sign.about = time.monotonic(), ("working", False)
         sign.frontier = max(sign.frontier, frontier)
-        self._answers.reach(self._component, partition, lane, frontier)
 
     def reached(self, partition: int, lane: int, frontier: int) -> None:
         """Rows up to source offset *frontier* were answered by whoever had the lane before."""
         sign = self._last_signs.setdefault((partition, lane), _LastSign())
         sign.frontier = max(sign.frontier, frontier)
-        self._answers.reach(self._component, partition, lane, frontier)
 
     async def beat(
         self, partition: int, health: PartitionHealth, interval_s: float, lane: int | None = None

@@ -8,7 +8,6 @@ from agents.spans import NO_SPANS, SpanRecorder
 from agents.workers.app import StageApp
 from agents.workers.flow_control import FlowControl
 from agents.workers.stage_metrics import StageMetrics
-from agents.workers.written_answers import WrittenAnswers
 from topics.errors import AnabranchError
 from topics.pipeline import Pipeline, Topology
 from topics.settings import BrokerSettings
@@ -28,8 +27,6 @@ class Wiring:
     metrics: StageMetrics
     flow_control: FlowControl = field(default_factory=FlowControl)
     """Shared by the components of a process."""
-    answers: WrittenAnswers = field(default_factory=WrittenAnswers)
-    """Shared alike."""
     spans: SpanRecorder = NO_SPANS
     """Shared alike."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -67,8 +66,6 @@ class Worker(Generic[State]):
         """The partitions that are this worker's, ascending."""
         self.steps = 0
         """Fetches that it has begun to deal with, and portions of these that are dealt with."""
-        self.redriven_at = float("-inf")
-        """When redrive records came last (monotonic seconds)."""
         self._signs = SignsOfLife(self)
 
     def _assigned(self) -> list[int]:
@@ -84,8 +81,6 @@ class Worker(Generic[State]):
         """Deal with one fetch; returns when its output is on the broker."""
         if fetch.generation != self._generation:
             self._states.clear()
-            for pulse in self.pulses():
-                pulse.forget_owners()
             self._generation = fetch.generation
             self.owned = self._assigned()
             # At once: others may be back before it has opened what it owns, and decide without it.
@@ -109,8 +104,6 @@ class Worker(Generic[State]):
         }
         if others or not redriven:
             await self.process(Fetch(others, fetch.generation))
-        if redriven:
-            self.redriven_at = time.monotonic()
         if self.redrive is not None and (redriven or self.redrive.waits):
             await self.redrive.deal(redriven, events_flow=_has_rows(others))
         redrive_waits = self.redrive is not None and self.redrive.waits

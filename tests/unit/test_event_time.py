@@ -44,20 +44,6 @@ def test_a_source_that_has_come_to_its_end_holds_nobody_up() -> None:
     assert times(order, ends=({0: 2, 1: 0}, {})) == [[10, 20]]
 
 
-def test_ends_that_were_told_with_rows_hold_for_these_and_for_none_that_come_later() -> None:
-    order = order_of()
-    order.push(rows(0, [10, 20]), 0)
-    order.tell_ends(({0: 2, 1: 0}, {}))
-    assert times(order) == [[10, 20]], "partition 1 had nothing when they were read"
-    order.push(rows(0, [30], first=2), 1)
-    assert times(order) == [], "it may have by now"
-    order.tell_ends(({0: 3, 1: 1}, {}))
-    assert times(order) == [], "and it has"
-    order.push(rows(1, [25]), 2)
-    order.tell_ends(({0: 3, 1: 1}, {}))
-    assert times(order) == [[30], [25]]
-
-
 def test_an_event_waits_for_outcomes_that_it_can_see() -> None:
     order = order_of(outcome_delay_ms=100)
     order.push(rows(0, [200]), 0)

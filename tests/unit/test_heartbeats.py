@@ -16,7 +16,6 @@ from agents.recovery.poison_rows import PoisonRows, RowRange
 from agents.workers.app import StageApp
 from agents.workers.attended_clock import AttendedClock
 from agents.workers.stage_pulse import WORKER_RUN, PartitionHealth, StagePulse
-from agents.workers.written_answers import WrittenAnswers
 from topics.errors import WireError
 from topics.kafka.batches import Record
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
@@ -39,7 +38,7 @@ class Topic:
 
 
 def pulse_on(topic: Topic) -> StagePulse:
-    return StagePulse(cast("StageApp", topic), WrittenAnswers(), "risk", "p.risk")
+    return StagePulse(cast("StageApp", topic), "risk", "p.risk")
 
 
 def waiting(*, down: bool) -> PartitionHealth:

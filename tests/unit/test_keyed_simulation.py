@@ -37,7 +37,6 @@ from topics.pipeline.file import load_pipeline
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.topology import Topology, lane_of
 from topics.records.bytes_column import BytesColumn
-from topics.records.ends_header import ends_header
 from topics.records.heartbeat import heartbeat_of
 from topics.records.stage_batch import ModelRef, Rows, StageBatch
 from topics.records.wire import decode, encode
@@ -236,8 +235,6 @@ class Simulation:
             outcome.published = [time + 10 for time in outcome.times]
             outcome.values = [float(value > 5) for value in outcome.values]
         self.by_chance = crashes > 0
-        self.told = random.choice([0.0, 0.3, 1.0])
-        """How many of the records tell where the sources end."""
         self.fatal: tuple[int, int] | None = None
         if fatal:
             source = random.randrange(PARTITIONS)
@@ -310,11 +307,6 @@ class Simulation:
             (at,) = random.choices(range(len(queues)), weights)
             if queues[at]:
                 value, headers = encode(queues[at].pop(0), "binary")
-                if random.random() < self.told:
-                    headers.append(ends_header(
-                        [len(of.times) for of in self.events],
-                        [len(of.times) for of in self.outcomes],
-                    ))  # fmt: skip
                 records.append(Record(None, value, 0, headers))
         self.broker.append(self.topology.keyed(NAME), lane, records)
 
@@ -395,8 +387,6 @@ class Simulation:
         """Deal with a fetch, at times while signs of life are given; Crash when it ends."""
         if self.chance(0.5):
             stage._ends.ask_at = float("-inf")
-            for _, own in stage.states():
-                own.told_at = float("-inf")
         beat = asyncio.ensure_future(self.beat(stage)) if self.chance(0.3) else None
         try:
             await stage.handle(fetch)

@@ -217,12 +217,6 @@ def assigned_now(consumer: AIOKafkaConsumer) -> Collection[TopicPartition]:
     return assignment.tps if assignment is not None else ()
 
 
-def leader_of(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
-    """The broker that a partition is fetched from, as far as is known."""
-    leader: int | None = consumer._fetcher._select_read_replica(tp)
-    return leader
-
-
 # -- clients
 
 

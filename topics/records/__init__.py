@@ -1,10 +1,10 @@
 """What stands on each topic of a pipeline, to the byte: these forms outlive a deployment.
 
 `stage_batch` (what one component says about N rows) and `wire` (its bytes), with `bytes_column`
-(ids and keys of N rows) and `ends_header` (where its sources end); `decision` and `dead_letter`
-(how source records end), `explanation`, `heartbeat`, `outcome`, `quality`; then what operators and
-workers tell each other: `control` (versions in service, and `rollout`), `reports` and `renewal` (of
-models). `broker_setup` says how a broker keeps each topic, and who may read and write it.
+(ids and keys of N rows); `decision` and `dead_letter` (how source records end), `explanation`,
+`heartbeat`, `outcome`, `quality`; then what operators and workers tell each other: `control`
+(versions in service, and `rollout`), `reports` and `renewal` (of models). `broker_setup` says how a
+broker keeps each topic, and who may read and write it.
 """
 
 from topics.records.broker_setup import (
@@ -60,7 +60,6 @@ from topics.records.decision import (
     rfc3339_times,
     source_id,
 )
-from topics.records.ends_header import ENDS_HEADER, Ends, ends_header, ends_of
 from topics.records.explanation import DECISION_HEADER, explained_offset, explanation_headers
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
 from topics.records.outcome import (
@@ -140,7 +139,6 @@ __all__ = [
     "CONSUMER",
     "DECISION_HEADER",
     "DECISION_SCHEMA",
-    "ENDS_HEADER",
     "GATEWAY",
     "HEADER_LENGTH",
     "HEARTBEAT_HEADER",
@@ -171,7 +169,6 @@ __all__ = [
     "Decision",
     "DecisionCoverage",
     "Deployment",
-    "Ends",
     "Evidence",
     "Failure",
     "FirstOffset",
@@ -223,8 +220,6 @@ __all__ = [
     "deploy_key",
     "encode",
     "encode_tensors",
-    "ends_header",
-    "ends_of",
     "error_of_letter",
     "explained_offset",
     "explanation_headers",

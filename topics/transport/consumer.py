@@ -10,15 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -270,14 +262,6 @@ class MicroBatchConsumer(Consumer):
     def has_unread(self, tp: TP) -> bool:
         """The partition may hold records that were not fetched yet, as far as we are told."""
         return self.reader.has_unread(tp)
-
-    def unread_of_all(self, tps: Collection[TP]) -> dict[TP, range] | None:
-        """The offsets of each that this worker was not given yet, as one answer has told of all.
-
-        To be asked for while a fetch is dealt with: nothing is read meanwhile. None where that is
-        not known.
-        """
-        return self.reader.unread_of_all(tps)
 
     def lag(self) -> int:
         """Records of this worker's partitions that are not dealt with yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import aiokafka
@@ -126,32 +126,6 @@ class FetchReader:
             return True
         state = aiokafka_fixes.partition_state(self.kafka, aiokafka_tp(tp))
         return bool(state.position < _stable_end(state))
-
-    def unread_of_all(self, tps: Collection[TP]) -> dict[TP, range] | None:
-        """The offsets of each that were not read yet, all as of one answer of a broker.
-
-        None unless one answer, the last one, has told them of all of *tps*.
-        """
-        kafka_tps = {tp: aiokafka_tp(tp) for tp in tps}
-        assigned = aiokafka_fixes.assigned_now(self.kafka)
-        if any(each not in assigned for each in kafka_tps.values()):
-            return None
-        states = {
-            tp: aiokafka_fixes.partition_state(self.kafka, each) for tp, each in kafka_tps.items()
-        }
-        if any(
-            not state.has_valid_position or state.highwater is None for state in states.values()
-        ):
-            return None
-        # aiokafka notes one time for all partitions of an answer; two brokers may answer at once.
-        answers = {state.timestamp for state in states.values()}
-        leaders = {aiokafka_fixes.leader_of(self.kafka, each) for each in kafka_tps.values()}
-        if len(answers) != 1 or len(leaders) != 1 or None in leaders:
-            return None
-        return {
-            tp: range(state.position, max(state.position, _stable_end(state)))
-            for tp, state in states.items()
-        }
 
     def hears(self, tp: TP) -> bool:
         """The partition's leader has told us lately whether there is anything to read.
