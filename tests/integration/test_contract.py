@@ -40,7 +40,7 @@ from topics.settings import BrokerSettings
 
 EVENTS, BAD, OUTCOMES = 200, 9, 5
 ENVELOPE = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "sale"}
-NOT_SEEN = {"Rollout"}
+NOT_SEEN = {"Finding", "MonitorSnapshot", "OutcomeDeadLetter", "Rollout"}
 """What this run does not lead to."""
 
 
