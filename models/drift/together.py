@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.arrays import Floats64
 
 _DEVIATIONS = 3.0
+_LEAST_SPREAD = 1e-9
+"""Of the largest value: what is less apart is equal but for rounding."""
 _RIDGE = 0.1
 """Of the identity in the correlations: fields that say the same make none that is singular."""
 
@@ -35,11 +37,12 @@ class Together(BaseModel):
     @classmethod
     def of(cls, columns: Mapping[str, NDArray[Any]]) -> Self | None:
         """Of the numbers among *columns* (N,); None where fewer than two of them vary."""
-        varied = {
+        numbers = {
             name: np.asarray(values, np.float64)
             for name, values in columns.items()
-            if values.ndim == 1 and values.dtype.kind in "if" and np.nanstd(values) > 0
+            if values.ndim == 1 and values.dtype.kind in "if"
         }
+        varied = {name: values for name, values in numbers.items() if _varies(values)}
         if len(varied) < 2:
             return None
         means = [float(np.nanmean(values)) for values in varied.values()]
@@ -59,6 +62,12 @@ class Together(BaseModel):
         squares = np.einsum("fn,fg,gn->n", scores, np.array(self.precision), scores)
         distances: Floats64 = np.sqrt(np.maximum(squares, 0.0) / len(self.fields))
         return distances
+
+
+def _varies(values: NDArray[np.float64]) -> bool:
+    """Whether there are two values: the deviation of equal ones may be a rounding above 0."""
+    known = values[~np.isnan(values)]
+    return len(known) > 0 and bool(np.ptp(known) > _LEAST_SPREAD * np.abs(known).max())
 
 
 def _scores(

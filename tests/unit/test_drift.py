@@ -234,3 +234,16 @@ def test_more_series_share_the_alarms_so_each_limit_is_higher() -> None:
     few, many = Ordinary.of(reference(), 1.0), Ordinary.of(reference(), 0.01)
     rows = np.full(2, 300)
     assert (many.psi_limit_of(rows) > few.psi_limit_of(rows)).any()
+
+
+@pytest.mark.parametrize("constant", [0.1, 0.0, -7.3e9])
+def test_a_field_that_is_always_the_same_has_no_part_in_what_fields_are_together(
+    constant: float,
+) -> None:
+    rng = np.random.default_rng(1)
+    columns = {"a": rng.normal(size=997), "b": rng.normal(size=997), "c": np.full(997, constant)}
+    columns["missing"] = np.full(997, np.nan)
+    columns["c"][3] = np.nan
+    together = Together.of(columns)
+    assert together is not None
+    assert together.fields == ["a", "b"]
