@@ -23,6 +23,5 @@ from agents.join.stage_rows import (
 
 __all__ = [
     "ERRORS", "NO_ROWS", "EventInput", "JoinedRows", "Moment", "PartitionJoin", "Reason",
-    "StageInput", "StageRows",
-    "aligned", "early_of", "failures_of",
+    "StageInput", "StageRows", "aligned", "early_of", "failures_of",
 ]  # fmt: skip

@@ -203,8 +203,11 @@ class _OriginalRun:
         except Exception as exc:  # onnxruntime raises its own types
             cause = " ".join(str(exc).split())[:200]
             raise NotAdaptable(f"it fails on {len(rows)} rows: {cause}") from exc
-        if isinstance(values, list):  # maps, of a label each
-            return np.array([[*each.values()] for each in values], np.float64)
+        if isinstance(values, list):  # maps by label, in the order of labels, not of classes
+            by_label = [{str(label): share for label, share in row.items()} for row in values]
+            return np.array(
+                [[row[label] for label in self._output.labels] for row in by_label], np.float64
+            )
         if len(values) != len(rows):
             raise NotAdaptable(
                 f"its output {self._output.name} has {len(values)} rows for {len(rows)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from models.imports.adaptation import ImportChoices
@@ -179,3 +180,19 @@ def test_what_is_not_plain_is_asked_for_by_the_option_that_says_it(
         imported(tmp_path, name, **choices)
     assert why in str(refused.value)
     assert not Registry(tmp_path).has("p", "risk")
+
+
+def test_a_map_is_read_by_its_labels_whatever_their_order(tmp_path: Path) -> None:
+    """A runtime gives maps in the order of their labels, which need not be that of the classes."""
+    model = onnx.load_model_from_string((FILES / "sklearn-three-classes.onnx").read_bytes())
+    texts = [b"middle", b"high", b"low"]
+    for node in model.graph.node:
+        for each in node.attribute:
+            if node.op_type == "ZipMap" and each.name == "classlabels_strings":
+                each.strings[:] = texts
+    rows, probabilities = kept("sklearn-three-classes")
+    version = import_model(
+        NUMBERS, "risk", model.SerializeToString(), Registry(tmp_path), source="other.onnx",
+        choices=ImportChoices(OutputChoice(label="middle")), clock=lambda: NOON,
+    )  # fmt: skip
+    assert np.abs(of_maker(version, rows) - probabilities).max() < 1e-5, "the first class"
