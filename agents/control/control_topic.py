@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from agents.broker import end_offsets, follower, topic_names
 from agents.control.errors import ChangedMeanwhile
-from agents.control.exclusive_writer import WriterFenced, exclusive_writer
+from agents.control.exclusive_writer import CommitUnknown, WriterFenced, exclusive_writer
 from topics.errors import AnabranchError, TopicMissing, WireError
 from topics.kafka import client_options, close_client, write_batches
 from topics.pipeline import Topology
@@ -209,23 +209,31 @@ class ControlTopic:
         """Append records, and behind them who did it and why; the state has them then.
 
         What has been read so far is what the change was decided on. Raises ChangedMeanwhile, and
-        writes nothing, where a record with one of these keys has come since.
+        writes nothing, where a record with one of these keys has come since; CommitUnknown where
+        the broker says time and again neither that it is written nor that it is not.
         """
         seen = {key: self._offsets.get(key) for key in entries}
-        new: dict[str, BaseModel | None] = {**entries, audit_key(entry, uuid4().hex[:8]): entry}
+        ours = audit_key(entry, uuid4().hex[:8])
+        new: dict[str, BaseModel | None] = {**entries, ours: entry}
+        unknown: CommitUnknown | None = None
         for _ in range(_TRIES):
             try:
                 async with exclusive_writer(self._settings, self.topic) as write:
                     await self.catch_up()
+                    if ours in self.state.trail:  # written before, though the answer was lost
+                        return
                     if any(self._offsets.get(key) != offset for key, offset in seen.items()):
                         raise ChangedMeanwhile(entry.what, self.state.last_change(entry.what))
                     old = dict.fromkeys(self.state.old_audit())
                     await write(keyed_records({**new, **old}, now_ms()))
             except WriterFenced:
                 continue
+            except CommitUnknown as exc:
+                unknown = exc
+                continue
             await self.catch_up()
             return
-        raise ChangedMeanwhile(entry.what, None)
+        raise unknown or ChangedMeanwhile(entry.what, None)
 
     async def tidy(self) -> None:
         """Forget processes that are long gone, and delete what they have said, if we may.

@@ -21,7 +21,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import InvalidProducerEpoch, ProducerFenced, TransactionalIdAuthorizationFailed
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaError,
+    ProducerFenced,
+    TransactionalIdAuthorizationFailed,
+)
 
 from topics.errors import AnabranchError, BrokerError, NotAuthorized, WriteTimeout
 from topics.kafka import Record, client_options, close_client, write_batches
@@ -33,12 +38,26 @@ _WITHIN_S = 20.0
 _ABORTED_AFTER_MS = 10_000
 """A writer that dies in between holds up whoever reads the topic for so long."""
 _LOCK_FILE = "control.lock"
+_SAYS_WHY = (ProducerFenced, InvalidProducerEpoch, TransactionalIdAuthorizationFailed)
 
 Write = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class WriterFenced(AnabranchError):
     """Another writer has come in between: nothing is written."""
+
+
+class CommitUnknown(BrokerError):
+    """The broker's answer to a commit does not say whether the records are there.
+
+    Who opens the next writer of the topic, and reads what is there then, knows.
+    """
+
+    def __init__(self, topic: str, cause: KafkaError) -> None:
+        super().__init__(
+            f"{topic}: the broker has not said whether the change is written ({cause!r}): look at "
+            "`anabranch models log PIPELINE`, and say it again if it is not there"
+        )
 
 
 class NoTransactions(BrokerError):
@@ -56,7 +75,8 @@ class NoTransactions(BrokerError):
 async def exclusive_writer(settings: BrokerSettings, topic: str) -> AsyncIterator[Write]:
     """Shut out every other writer of a control topic; yields what appends records, all or none.
 
-    Raises WriterFenced where another has shut this one out; NoTransactions, NotAuthorized.
+    Raises WriterFenced where another has shut this one out; CommitUnknown, NoTransactions,
+    NotAuthorized.
     """
     if settings.embedded:
         async with _locked(HomeSettings().home / _LOCK_FILE):
@@ -97,9 +117,15 @@ async def _append(producer: AIOKafkaProducer, topic: str, records: Sequence[Reco
 
 
 async def _commit(producer: AIOKafkaProducer, topic: str, records: Sequence[Record]) -> None:
+    is_sent = False
     try:
         async with asyncio.timeout(_WITHIN_S), producer.transaction():
             await write_batches(producer, topic, PARTITION, records)
+            is_sent = True
+    except KafkaError as exc:
+        if not is_sent or isinstance(exc, _SAYS_WHY):
+            raise
+        raise CommitUnknown(topic, exc) from exc
     except TimeoutError as exc:
         raise WriteTimeout(topic, PARTITION, _WITHIN_S) from exc
 

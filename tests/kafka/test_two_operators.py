@@ -6,13 +6,15 @@ import time
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import UnknownError
+from aiokafka.producer.sender import EndTxnHandler
 
 from agents.broker.pipeline_topics import ensure_topics
 from agents.control.control_topic import ControlTopic
 from agents.control.exclusive_writer import WriterFenced, exclusive_writer
 from tests.integration.test_two_operators import one_of_two_is_told, state_of, with_policy
 from topics.pipeline.topology import Topology
-from topics.records.control import WeightsDeployment
+from topics.records.control import AuditEntry, WeightsDeployment
 from topics.records.reports import keyed_records
 from topics.settings import BrokerSettings
 
@@ -47,3 +49,32 @@ async def test_what_a_writer_writes_after_another_has_begun_is_never_read(
     async with ControlTopic(broker, topology) as control:
         await control.catch_up()
     assert (await state_of(broker, topology)).weights == WeightsDeployment(version=2)
+
+
+@pytest.mark.parametrize("step", ["do", "handle_response"], ids=["unwritten", "written"])
+async def test_a_commit_of_unknown_end_is_looked_for_and_made_once(
+    broker: BrokerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """A broker may answer a commit with an error that says nothing: it can have been made."""
+    topology = Topology.of(with_policy(tmp_path, f"{name()}-{step[:2]}", 1).pipeline)
+    await ensure_topics(broker, topology)
+    as_it_is, tried = getattr(EndTxnHandler, step), 0
+
+    def unknown_once(handler: EndTxnHandler, argument: object) -> object:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise UnknownError
+        return as_it_is(handler, argument)
+
+    monkeypatch.setattr(EndTxnHandler, step, unknown_once)
+    entry = AuditEntry(
+        action="promote", what="weights", version=1, before=None, by="me", reason="",
+        at="2026-01-01",
+    )  # fmt: skip
+    async with ControlTopic(broker, topology) as control:
+        await control.change({"weights": WeightsDeployment(version=1)}, entry)
+    state = await state_of(broker, topology)
+    assert state.weights == WeightsDeployment(version=1)
+    assert [each.version for each in state.audit] == [1]
+    assert tried == (2 if step == "do" else 1)
