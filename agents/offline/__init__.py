@@ -6,13 +6,13 @@ comes. `scoring` puts these together, `evaluation` judges scores by outcomes; `e
 errors.
 """
 
-from agents.offline.errors import NothingToJudge
 from agents.offline.evaluation import FileEvaluation, Judge
+from agents.offline.event_chunks import FileEvents
 from agents.offline.output_file import check_output
-from agents.offline.row_tables import RowTable
+from agents.offline.row_tables import whole_table
 from agents.offline.scoring import Extraction, FileSummary, Scoring, write_rows
 
 __all__ = [
-    "Extraction", "FileEvaluation", "FileSummary", "Judge", "NothingToJudge", "RowTable",
-    "Scoring", "check_output", "write_rows",
+    "Extraction", "FileEvaluation", "FileEvents", "FileSummary", "Judge",
+    "Scoring", "check_output", "whole_table", "write_rows",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ of the source is a row of a table, or a dead letter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from topics.records import Failure
 ROW = "row"
 """The number of a row in its file, from 1 on."""
 LABEL = "outcome"
+DEAD_LETTER = "dead_letter"
 
 Table = Any
 """A pyarrow.Table: pyarrow has no types."""
@@ -215,3 +216,29 @@ def _joined(done: ChunkStages, parts: Sequence[_Part], schema: Any) -> RowTable:
         for failure in part.dead
     ]  # fmt: skip
     return RowTable(table, sorted(dead, key=lambda each: each.row))
+
+
+def whole_table(schema: Any, tables: Iterable[RowTable]) -> Table:
+    """All rows in one table, in their order; of one without output the column DEAD_LETTER says why.
+
+    In it all else but the row's number is null.
+    """
+    import pyarrow as pa
+
+    parts, dead = [schema.empty_table()], list[DeadRow]()
+    for rows in tables:
+        parts.append(rows.table)
+        dead += rows.dead
+    table = pa.concat_tables(parts).unify_dictionaries()
+    lacking = {
+        field.name: pa.array([row.row for row in dead], pa.int64())
+        if field.name == ROW
+        else pa.nulls(len(dead), field.type)
+        for field in schema
+    }
+    whys = pa.array([f"{row.stage}: {row.error}: {row.reason}" for row in dead], pa.string())
+    both = pa.concat_tables([
+        table.append_column(DEAD_LETTER, pa.nulls(table.num_rows, pa.string())),
+        pa.table(lacking, schema=schema).append_column(DEAD_LETTER, whys),
+    ])  # fmt: skip
+    return both.sort_by(ROW).unify_dictionaries()

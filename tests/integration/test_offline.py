@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.integration.harness import (
     settled,
     trained_small,
 )
-from tests.integration.test_windows import transactions, with_visits
+from tests.integration.test_windows import publish_with_outcomes, transactions, with_visits
 from topics.pipeline.schema import Pipeline
 from topics.pipeline.topology import Topology
 from topics.settings import BrokerSettings
@@ -46,6 +47,18 @@ def by_customers(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Windows by the partition key alone."""
     home = tmp_path_factory.mktemp("customers")
     return trained_small("card-fraud", home, rows=20_000, trees=3, edit=without_terminals)
+
+
+@pytest.fixture(scope="module")
+def by_visits(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Windows by another key, but none of outcomes."""
+    home = tmp_path_factory.mktemp("visits")
+    return trained_small("card-fraud", home, rows=20_000, trees=3, edit=with_visits_alone)
+
+
+def with_visits_alone(content: Any) -> None:
+    with_visits(content)
+    without_terminals(content)
 
 
 def without_terminals(content: Any) -> None:
@@ -75,22 +88,23 @@ def written(path: Path, labelled: Sequence[LabelledEvent]) -> Path:
     return path
 
 
+def events_of(pipeline: Pipeline, path: Path) -> Iterator[tuple[dict[str, object], bool | None]]:
+    """The rows and their labels, as `anabranch publish` has them."""
+    for batch in event_rows(pipeline, str(path), now=str, labelled=True, unlabelled=True):
+        assert batch.labels is not None
+        assert batch.known is not None
+        for event, label, known in zip(
+            batch.events(), batch.labels.tolist(), batch.known.tolist(), strict=True
+        ):
+            yield event, (label if known else None)
+
+
 async def published(broker: BrokerSettings, pipeline: Pipeline, path: Path) -> None:
     """As `anabranch publish` does it."""
-
-    def events() -> Any:
-        batches = event_rows(pipeline, str(path), now=str, labelled=True, unlabelled=True)
-        for batch in batches:
-            assert batch.labels is not None
-            assert batch.known is not None
-            for event, label, known in zip(
-                batch.events(), batch.labels.tolist(), batch.known.tolist(), strict=True
-            ):
-                yield event, (label if known else None)
-
     await publish_events(
-        pipeline, broker, events(), None, None, None, 10_000, outcomes=True, create_topics=True
-    )
+        pipeline, broker, events_of(pipeline, path), None, None, None, None, outcomes=True,
+        create_topics=True,
+    )  # fmt: skip
 
 
 async def check_same(trained: Trained, broker: BrokerSettings, path: Path, home: Path) -> None:
@@ -129,8 +143,6 @@ def check_decision(row: Mapping[str, Any], decision: Mapping[str, Any]) -> None:
 
 
 def assert_same_letters(path: Path, letters: Sequence[Any]) -> None:
-    import json
-
     mine = {each["event"]["transaction_id"]: each for each in map(json.loads, path.open())}
     assert {mine[name]["row"] - 1 for name in mine} == {*BAD}
     for letter in letters:
@@ -179,11 +191,12 @@ async def test_so_is_one_with_late_rows(
 
 
 async def test_windows_by_another_key_see_late_rows_as_where_the_whole_file_is_published_first(
-    by_terminals: Trained, broker: BrokerSettings, tmp_path: Path
+    by_visits: Trained, broker: BrokerSettings, tmp_path: Path
 ) -> None:
     labelled = in_disorder(transactions())
     path = written(tmp_path / "file.parquet", labelled)
-    await published(broker, by_terminals.pipeline, path)
-    async with pipeline_running(by_terminals, broker):
-        await settled(broker, by_terminals.pipeline, len(labelled))
-    await check_same(by_terminals, broker, path, tmp_path)
+    events = [*events_of(by_visits.pipeline, path)]
+    await publish_with_outcomes(broker, by_visits.pipeline, events, 1e9, most=500)
+    async with pipeline_running(by_visits, broker):
+        await settled(broker, by_visits.pipeline, len(labelled))
+    await check_same(by_visits, broker, path, tmp_path)
