@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self
 
-from agents.commands.labelled_events import from_file
+from agents.commands.labelled_events import NoTrainingData, from_file
 from agents.components import open_component
 from agents.notebook.running_pipeline import RunningPipeline
 from agents.offline import Extraction, FileEvaluation, Judge, Scoring, whole_table
@@ -16,6 +17,7 @@ from agents.service.open_pipeline import is_trained
 from models.data import FrameTable
 from models.registry import Registry
 from models.report.training_report import TrainingReport
+from models.simulators import TRAINING
 from models.training.train import train
 from topics.pipeline import PipelineFile, find_pipeline, load_pipeline
 from topics.settings import HomeSettings
@@ -59,6 +61,20 @@ class Pipeline:
     def is_trained(self) -> bool:
         """Every model and the weights are there, and fit the pipeline file."""
         return is_trained(self.file.pipeline, self.registry)
+
+    def simulated(self, rows: int, *, seed: int = 0) -> Any:
+        """Labelled rows of a shipped pipeline's simulator, an Arrow table, to start with.
+
+        Raises NoTrainingData for a pipeline that has none.
+        """
+        import pyarrow as pa
+
+        pipeline = self.file.pipeline
+        if pipeline.name not in TRAINING:
+            raise NoTrainingData(f"pipeline {pipeline.name} has no simulator: bring your own rows")
+        events = islice(TRAINING[pipeline.name](seed), rows)
+        label = pipeline.data.label or "label"
+        return pa.Table.from_pylist([{**each.event, label: int(each.label)} for each in events])
 
     def train(
         self, rows: Rows, *, holdout: Rows | None = None, components: Sequence[str] | None = None,
