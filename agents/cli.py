@@ -25,6 +25,7 @@ from agents.commands.evaluate import evaluate
 from agents.commands.evidence import evidence
 from agents.commands.explain import explain
 from agents.commands.export import export
+from agents.commands.features import features
 from agents.commands.gateway import gateway
 from agents.commands.init import init
 from agents.commands.models.compare import compare
@@ -48,6 +49,7 @@ from agents.commands.rollout.compare import compare as compare_pipelines
 from agents.commands.rollout.copy import copy
 from agents.commands.rollout.switch import back, switch
 from agents.commands.run import run
+from agents.commands.score import score
 from agents.commands.serve import serve
 from agents.commands.simulate import simulate
 from agents.commands.status import status
@@ -63,9 +65,9 @@ from topics.errors import AnabranchError
 _Commands = Mapping[str, Callable[..., None]]
 
 COMMANDS = (
-    demo, init, train, tune, check, plan, run, gateway, serve, status, publish, simulate, watch,
-    topics, monitor, report, audit, explain, trace, replay, dataset, export, renew, evidence,
-    verify, evaluate,
+    demo, init, train, tune, check, score, features, plan, run, gateway, serve, status, publish,
+    simulate, watch, topics, monitor, report, audit, explain, trace, replay, dataset, export,
+    renew, evidence, verify, evaluate,
 )  # fmt: skip
 DEAD_LETTERS: _Commands = {"list": list_letters, "show": show_letter, "redrive": redrive}
 DEPLOY: _Commands = {

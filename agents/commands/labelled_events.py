@@ -17,7 +17,7 @@ from rich.progress import Progress
 from agents.commands.terminal import BAR_NAME_WIDTH
 from models.arrays import Bools
 from models.component import Column
-from models.data import count_rows, event_rows, served_by, served_windows
+from models.data import FrameTable, count_rows, event_rows, served_by, served_windows
 from models.simulators import TRAINING
 from models.training.train import TrainingData
 from models.training.training_memory import check_memory, rows_about
@@ -76,19 +76,21 @@ def simulated(
 
 
 def from_file(
-    pipeline: Pipeline, path: str, *, seed: int = 0, on_rows: OnRows = lambda _: None
-) -> TrainingData:
-    """All events of a Parquet, CSV or JSONL file, with the label column of the pipeline file.
+    pipeline: Pipeline, path: str | FrameTable, *, seed: int = 0,
+    on_rows: OnRows = lambda _: None,
+) -> TrainingData:  # fmt: skip
+    """All events of a file (Parquet, CSV, JSONL) or frame, with the pipeline file's label column.
 
     One that is too large is refused before it is read, or, as nobody knows how much comes
     through a pipe, as soon as that shows. Rows without a time of their own are dealt out at
     random (`TrainingData.dealt`).
     """
-    if (rows := rows_about(path)) is not None:
-        check_memory(pipeline, rows, path)
+    rows = path.rows if isinstance(path, FrameTable) else rows_about(path)
+    if rows is not None:
+        check_memory(pipeline, rows, str(path))
     valid: list[bool] = []
     data = collected(pipeline, events_and_labels(pipeline, path), on_rows, valid)
-    if served_by(path) == pipeline.name:
+    if isinstance(path, str) and served_by(path) == pipeline.name:
         data = _with_served_windows(pipeline, path, data, np.array(valid, np.bool_))
     for name in data.constant(_fields_used(pipeline)):
         log.warning("%s: %s has one value only: features made of it say nothing", path, name)
@@ -129,7 +131,9 @@ def _fields_used(pipeline: Pipeline) -> list[str]:
     return [name for name in pipeline.event.fields if name in used]
 
 
-def events_and_labels(pipeline: Pipeline, path: str) -> Iterator[tuple[dict[str, object], bool]]:
+def events_and_labels(
+    pipeline: Pipeline, path: str | FrameTable
+) -> Iterator[tuple[dict[str, object], bool]]:
     """The rows of a file as the events that a producer would publish, not validated; labels.
 
     Raises NoTrainingData when the pipeline file names no label column.

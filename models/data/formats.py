@@ -27,6 +27,7 @@ from models.data.errors import (
     UnknownFormat,
     UnreadableDataset,
 )
+from models.data.frames import FrameTable
 from topics.errors import MissingExtra
 from topics.file_content import NotAFile, check_file
 
@@ -57,13 +58,15 @@ class DataFile:
 
 
 def open_data_file(
-    path: str, batch_rows: int, missing: Collection[str] = ()
+    path: str | FrameTable, batch_rows: int, missing: Collection[str] = ()
 ) -> AbstractContextManager[DataFile]:
-    """Open FILE.parquet, FILE.csv, FILE.jsonl, or `-` for JSON lines on standard input.
+    """Open FILE.parquet, FILE.csv, FILE.jsonl, `-` for JSON lines on standard input, or a frame.
 
     `missing` is text that stands for no value; in a CSV file an empty cell always does.
     Raises DatasetNotFound, UnknownFormat, UnreadableDataset; MissingExtra without pyarrow.
     """
+    if isinstance(path, FrameTable):
+        return open_frame(path, batch_rows, missing)
     if path == STDIN:
         return nullcontext(
             _json_lines(
@@ -105,6 +108,22 @@ def open_parquet(path: str, batch_rows: int, missing: Collection[str] = ()) -> I
                     }
 
             yield DataFile(list(file.schema_arrow.names), may_have_more=False, batches=batches)
+
+
+@contextmanager
+def open_frame(
+    frame: FrameTable, batch_rows: int, missing: Collection[str] = ()
+) -> Iterator[DataFile]:
+    """Open a frame, which is in memory."""
+    with arrow_errors(str(frame)):
+
+        def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
+            for batch in frame.table.select(list(wanted)).to_batches(batch_rows):
+                yield {
+                    n: _arrow_column(batch.column(n), kind, missing) for n, kind in wanted.items()
+                }
+
+        yield DataFile(list(frame.table.column_names), may_have_more=False, batches=batches)
 
 
 @contextmanager
