@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.arrays import Bools
-from models.data.columns import Column, binary, json_values, outcome_name
+from models.data.columns import Column, binary, json_values, outcome_name, typed, without
 from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
 from models.data.formats import arrow_errors, check_dataset, open_data_file
+from models.data.number_formats import PLAIN, numbers_in
+from models.data.text_files import suffix_of
 from models.data.time_formats import times_in
-from topics.pipeline import OUTCOME, DataMapping
+from topics.pipeline import OUTCOME, CsvFormat, DataMapping
 
 if TYPE_CHECKING:
     from topics.pipeline import Pipeline
 
+_AS_WRITTEN = "as written"
+"""No type of a field: what has none in the file stays text, what has one keeps it."""
 SERVED_BY = b"anabranch.pipeline"
 """Key of a Parquet file's metadata."""
 
@@ -61,20 +64,22 @@ def read_rows(
     positive: str | float | None = None,
     missing_values: Collection[str] = (),
     time_formats: Mapping[str, str] | None = None,
+    number_formats: Mapping[str, str] | None = None,
+    missing_values_of: Mapping[str, Collection[str]] | None = None,
+    csv: CsvFormat | None = None,
     batch_rows: int = 8192,
 ) -> Iterator[RowBatch]:
-    """Yield the rows of FILE.parquet, FILE.csv, FILE.jsonl or `-` (JSON lines on stdin).
+    """Yield the rows of FILE.parquet, .csv, .tsv, .jsonl or `-` (JSON lines on stdin).
 
     `columns` maps file columns to event fields; a column that has a field's own name needs no
     entry, and other columns are dropped. `label` is a column's name, or the name it is mapped
     to. `types` are the fields' types (string, integer, number, boolean, timestamp, vector);
     `optional` fields may have no column. A batch holds at most `batch_rows` rows.
-    `positive`, `missing_values` and `time_formats` are those of
-    `topics.pipeline.event_schema.DataMapping`.
+    What is behind these are those of `topics.pipeline.event_schema.DataMapping`.
 
     Raises DatasetError and MissingExtra, when the first batch is asked for.
     """
-    with open_data_file(path, batch_rows, missing_values) as source:
+    with open_data_file(path, batch_rows, missing_values, csv) as source:
         chosen = _columns_of_fields(source.names, columns, fields)
         if missing := [name for name in fields if name not in chosen and name not in optional]:
             raise MissingColumns(path, missing, source.names)
@@ -83,7 +88,12 @@ def read_rows(
         outcome = None if label is None else _label_column(path, source.names, columns, label)
 
         formats = time_formats or {}
-        kinds = {**(types or {}), **dict.fromkeys(formats, "string")}
+        numbers, missing_of = number_formats or {}, missing_values_of or {}
+        typed_later = {*numbers, *(name for name in missing_of if name not in formats)}
+        kinds = {
+            **(types or {}), **dict.fromkeys(typed_later, _AS_WRITTEN),
+            **dict.fromkeys(formats, "string"),
+        }  # fmt: skip
         wanted = {column: kinds.get(field) for field, column in chosen.items()}
         if outcome is not None:
             wanted.setdefault(outcome, None if positive is None else "string")
@@ -94,8 +104,14 @@ def read_rows(
             if outcome is not None and positive is None:
                 labels = _labels(batch[outcome], path, outcome, rows_before)
             fields_read = {field: batch[column] for field, column in chosen.items()}
+            for field in missing_of.keys() & fields_read.keys():
+                fields_read[field] = without(json_values(fields_read[field]), missing_of[field])
             for field in formats.keys() & fields_read.keys():
                 fields_read[field] = times_in(fields_read[field], formats[field])
+            for field in typed_later & fields_read.keys():
+                fields_read[field] = _typed(
+                    fields_read[field], (types or {}).get(field), numbers.get(field, PLAIN)
+                )
             batch_of_events = RowBatch(rows, fields_read, labels)
             if outcome is not None and positive is not None:
                 batch_of_events = _with_labels(
@@ -122,6 +138,7 @@ def event_rows(
         types={name: field.type for name, field in fields.items()},
         optional=[name for name, field in fields.items() if field.optional],
         missing_values=data.missing_values, time_formats=data.time_formats,
+        number_formats=data.number_formats, missing_values_of=data.missing_values_of, csv=data.csv,
     )  # fmt: skip
     rows_before = 0
     for batch in batches:
@@ -139,7 +156,7 @@ def event_rows(
 
 def served_by(path: str) -> str | None:
     """The pipeline whose events a Parquet file holds as `anabranch dataset` writes them."""
-    if Path(path).suffix.lower() != ".parquet":
+    if suffix_of(path) != ".parquet":
         return None
     check_dataset(path)
     with arrow_errors(path):
@@ -151,13 +168,20 @@ def served_by(path: str) -> str | None:
 
 def count_rows(path: str) -> int | None:
     """How many rows a Parquet file says it has; None for what cannot be counted unread."""
-    if Path(path).suffix.lower() != ".parquet":
+    if suffix_of(path) != ".parquet":
         return None
     check_dataset(path)
     with arrow_errors(path):
         from pyarrow.parquet import read_metadata
 
         return int(read_metadata(path).num_rows)
+
+
+def _typed(values: Column, kind: str | None, number_format: str) -> Column:
+    """The values, as the file writes them, as those of a field."""
+    if kind in ("number", "integer"):
+        values = numbers_in(values, number_format, kind)
+    return typed(values, kind) if isinstance(values, list) else values
 
 
 def _columns_of_fields(
