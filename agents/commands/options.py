@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PipelineArgument = Annotated[
     str,
     typer.Argument(
-        metavar="PIPELINE", help="Name of a file in deploy/pipelines, or path of a pipeline file."
+        metavar="PIPELINE", help="Path of a .yaml or .yml file, or name of one in deploy/pipelines."
     ),
 ]
 

@@ -127,7 +127,7 @@ def train(
 
     refitted = {
         name: first.fits.again(
-            name, onnx, first.versions[name].card, _metrics(served, plan.blocks, name, unseen)
+            name, onnx, first.versions[name].card, _metrics(served, composition.rows, name, unseen)
         )
         for name, onnx in zip(refits, models, strict=True)
     }
@@ -233,14 +233,11 @@ def _served(
     return served
 
 
-def _metrics(
-    stages: StageOutputs, blocks: Blocks, name: str, unseen: UnseenRows
-) -> dict[str, float]:
-    """How a component's signal ranks all held-out rows; nothing where it may have seen them."""
+def _metrics(stages: StageOutputs, rows: slice, name: str, unseen: UnseenRows) -> dict[str, float]:
+    """How a component's signal ranks the report's *rows*; nothing where it may have seen them."""
     if name in unseen.unmeasured:
         return {}
-    labels, rows = stages.data.labels[blocks.held_out], blocks.held_out
-    return ranking(labels, stages.signals([name], rows)[:, 0]).model_dump()
+    return ranking(stages.data.labels[rows], stages.signals([name], rows)[:, 0]).model_dump()
 
 
 def _files(pipeline: Pipeline, folder: Path) -> dict[str, str]:
