@@ -2,7 +2,7 @@
 
 `datasets` is the way in: rows as they are, or as the events of a pipeline file. `formats` opens a
 file, `columns` and `time_formats` read its values and outcomes; `served_windows` has
-features as they were served.
+features as they were served, and with which chance.
 """
 
 from models.data.columns import (
@@ -18,12 +18,12 @@ from models.data.columns import (
 from models.data.datasets import SERVED_BY, count_rows, event_rows, read_rows, served_by
 from models.data.errors import DatasetNotFound, MissingLabel, UnreadableDataset
 from models.data.formats import open_data_file
-from models.data.served_windows import served_windows
+from models.data.served_windows import ServedPart, joined_parts, served_parts
 from models.data.time_formats import EPOCHS, PATTERNS, time_in
 
 __all__ = [
     "EPOCHS", "FALSE_TEXTS", "PATTERNS", "SERVED_BY", "TRUE_TEXTS", "Column", "DatasetNotFound",
-    "MissingLabel", "UnreadableDataset", "binary", "count_rows", "event_rows", "json_values",
-    "moment_of", "open_data_file", "outcome_name", "read_rows", "served_by", "served_windows",
-    "time_in", "without",
+    "MissingLabel", "ServedPart", "UnreadableDataset", "binary", "count_rows", "event_rows",
+    "joined_parts", "json_values", "moment_of", "open_data_file", "outcome_name", "read_rows",
+    "served_by", "served_parts", "time_in", "without",
 ]  # fmt: skip
