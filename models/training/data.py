@@ -34,6 +34,10 @@ class TrainingData:
         """N."""
         return len(self.labels)
 
+    def weights_of(self, rows: slice) -> Floats64 | None:
+        """Of some rows; None where each outcome stands for its own event."""
+        return None if self.weights is None else self.weights[rows]
+
     def picked(self, rows: Bools | Ints) -> TrainingData:
         """Some rows, in the order given."""
 

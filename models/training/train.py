@@ -246,7 +246,8 @@ def _metrics(
     if name in unseen.unmeasured:
         return {}
     labels, rows = stages.data.labels[blocks.held_out], blocks.held_out
-    return ranking(labels, stages.signals([name], rows)[:, 0]).model_dump()
+    signal, counts = stages.signals([name], rows)[:, 0], stages.data.weights_of(rows)
+    return ranking(labels, signal, counts).model_dump()
 
 
 def _files(pipeline: Pipeline, folder: Path) -> dict[str, str]:
@@ -280,7 +281,8 @@ def _component_report(
     version, why = version_in(versions, name), unseen.unmeasured.get(name)
     if why is not None:
         return ComponentReport.of(why, version=version, digest=digests.get(name))
-    reached = quality(stages.data.labels[rows], stages.signals([name], rows)[:, 0])
+    signal, counts = stages.signals([name], rows)[:, 0], stages.data.weights_of(rows)
+    reached = quality(stages.data.labels[rows], signal, counts)
     is_ours = version is not None and name not in unseen.as_they_are
     fitted = "stand-in" if name in unseen.stand_ins else "first fit"
     return ComponentReport.of(

@@ -40,11 +40,11 @@ def forever(told: Path) -> None:
         sum(range(100_000))
 
 
-async def told_in(path: Path) -> list[int]:
+def told_in(path: Path) -> list[int]:
     deadline = time.monotonic() + _PATIENCE_S
     while not path.exists():
         assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+        time.sleep(0.05)
     return [int(word) for word in path.read_text().split()]
 
 
@@ -52,10 +52,10 @@ def is_there(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-async def gone(pids: list[int]) -> bool:
+def gone(pids: list[int]) -> bool:
     deadline = time.monotonic() + _PATIENCE_S
     while any(is_there(pid) for pid in pids) and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
+        time.sleep(0.05)
     return not any(is_there(pid) for pid in pids)
 
 
@@ -75,12 +75,12 @@ async def test_one_that_is_killed_is_an_error() -> None:
 
 async def test_it_has_ended_with_all_that_it_started_once_it_is_given_up(tmp_path: Path) -> None:
     task = asyncio.ensure_future(in_process(forever, tmp_path / "told"))
-    pids = await told_in(tmp_path / "told")
+    pids = await asyncio.to_thread(told_in, tmp_path / "told")
     assert all(is_there(pid) for pid in pids)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await gone(pids)
+    assert await asyncio.to_thread(gone, pids)
 
 
 async def test_it_ends_when_its_trainer_is_killed(tmp_path: Path) -> None:
@@ -90,6 +90,6 @@ async def test_it_ends_when_its_trainer_is_killed(tmp_path: Path) -> None:
         f"asyncio.run(in_process(t.forever, pathlib.Path({str(tmp_path / 'told')!r})))\n"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as trainer:
-        pids = await told_in(tmp_path / "told")
+        pids = await asyncio.to_thread(told_in, tmp_path / "told")
         trainer.kill()
-    assert await gone(pids)
+    assert await asyncio.to_thread(gone, pids)

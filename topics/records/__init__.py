@@ -61,6 +61,7 @@ from topics.records.decision import (
     source_id,
 )
 from topics.records.explanation import DECISION_HEADER, explained_offset, explanation_headers
+from topics.records.findings import DriftFinding, DriftSizes, WeightsFinding
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
 from topics.records.outcome import (
     OutcomeRank,
@@ -169,6 +170,8 @@ __all__ = [
     "Decision",
     "DecisionCoverage",
     "Deployment",
+    "DriftFinding",
+    "DriftSizes",
     "Evidence",
     "Failure",
     "FirstOffset",
@@ -184,7 +187,11 @@ __all__ = [
     "PartitionStatus",
     "PolicyDeployment",
     "Provenance",
-    "QualityFinding", "RenewalRecord", "RenewalRequest", "RenewalStep", "RenewalTriggered",
+    "QualityFinding",
+    "RenewalRecord",
+    "RenewalRequest",
+    "RenewalStep",
+    "RenewalTriggered",
     "RenewalVerdict",
     "ReportState",
     "RequestRecord",
@@ -195,7 +202,8 @@ __all__ = [
     "StageBatch",
     "State",
     "StatusReport",
-    "StepName", "SubjectQuality",
+    "StepName",
+    "SubjectQuality",
     "Tensor",
     "TimedReport",
     "TopicIds",
@@ -205,6 +213,7 @@ __all__ = [
     "VerdictName",
     "VersionRef",
     "WeightsDeployment",
+    "WeightsFinding",
     "WorkerReport",
     "acl_commands",
     "acls",
