@@ -113,7 +113,7 @@ async def test_each_event_is_learned_once_by_one_version_after_the_other(
     assert (one.card.continues.version, two.card.continues.version) == (1, 3)
     assert one.card.continues.until < two.card.continues.since
     fed = one.card.continues.rows, two.card.continues.rows
-    assert abs(sum(fed) - matured(own, FIRST + SECOND)) <= 20  # the clock is a median
+    assert abs(sum(fed) - matured(own, FIRST + SECOND)) <= 60  # the clock is a median
     assert two.card.rows == base.card.rows + sum(fed)
     assert one.digest != base.digest != two.digest
     assert [each.verdict.verdict for each in (first, second) if each.verdict] == ["lost", "lost"]

@@ -64,6 +64,9 @@ from topics.records.explanation import DECISION_HEADER, explained_offset, explan
 from topics.records.findings import DriftFinding, DriftSizes, WeightsFinding
 from topics.records.heartbeat import HEARTBEAT_HEADER, Heartbeat, heartbeat_of
 from topics.records.outcome import (
+    NO_DECISION,
+    NO_ROOM,
+    OUTCOME_REDRIVE,
     OutcomeRank,
     outcome_fields,
     outcome_of,
@@ -144,8 +147,11 @@ __all__ = [
     "HEADER_LENGTH",
     "HEARTBEAT_HEADER",
     "MAX_SOURCE_ID",
+    "NO_DECISION",
+    "NO_ROOM",
     "OPERATOR",
     "ORIGIN_HEADER",
+    "OUTCOME_REDRIVE",
     "PARTITION",
     "POLICY",
     "PRODUCER",
