@@ -2,7 +2,7 @@
 
 `datasets` is the way in: rows as they are, or as the events of a pipeline file. `formats` opens a
 file, `frames` a table of pandas, Polars or Arrow; `columns` and `time_formats` read its values and
-outcomes; `served_windows` has features as they were served.
+outcomes; `served_windows` has features as they were served, and with which chance.
 """
 
 from models.data.columns import (
@@ -21,7 +21,7 @@ from models.data.errors import DatasetNotFound, MissingLabel, UnreadableDataset
 from models.data.formats import check_dataset, open_data_file
 from models.data.frames import FrameTable
 from models.data.number_formats import PLAIN, fitting_formats, number_in
-from models.data.served_windows import served_windows
+from models.data.served_windows import ServedPart, joined_parts, served_parts
 from models.data.time_formats import EPOCHS, fitting_patterns, shaped_like, time_in
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "DatasetNotFound",
     "FrameTable",
     "MissingLabel",
+    "ServedPart",
     "UnreadableDataset",
     "binary",
     "check_dataset",
@@ -43,6 +44,7 @@ __all__ = [
     "fitting_patterns",
     "guess_format",
     "is_csv",
+    "joined_parts",
     "json_values",
     "moment_of",
     "number_in",
@@ -50,7 +52,7 @@ __all__ = [
     "outcome_name",
     "read_rows",
     "served_by",
-    "served_windows",
+    "served_parts",
     "shaped_like",
     "time_in",
     "without",
