@@ -11,14 +11,16 @@ import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import has_fit_parameter
 
-from models.arrays import Bools, Floats32
+from models.arrays import Bools, Floats32, Floats64
 from models.errors import (
     EstimatorNotFound,
     FitFailed,
     NoSignal,
     NotFinite,
     NothingVaries,
+    NoWeights,
     UnknownParameter,
 )
 from models.training.estimator_libraries import (
@@ -71,13 +73,16 @@ def fit(
     x: Floats32,
     y: Bools | None,
     names: Sequence[str] | None = None,
+    weights: Floats64 | None = None,
 ) -> Pipeline:
     """StandardScaler and *estimator*, fitted on *x* (N, F), and on *y* (N,) unless it is None.
+
+    Each row counts by its weight (N,), where there are *weights* and labels.
 
     A Pipeline is fitted as it is: it prepares its columns, of categories for example, itself;
     so are trees of other libraries, to which scales are nothing. *estimator* itself is fitted.
     `names` are those of the F columns, for messages.
-    Raises NotFinite, NothingVaries and FitFailed.
+    Raises NotFinite, NothingVaries, NoWeights and FitFailed.
     """
     called = names or [f"x[{place}]" for place in range(x.shape[1])]
     _check_finite(x, called)
@@ -86,9 +91,12 @@ def fit(
     steps = [exact_scaler(x)] if is_scaled(estimator) else []
     scaled = steps[0].transform(x) if steps else x
     labels = None if y is None else plain_labels(estimator, y)
+    counted = {} if weights is None or y is None else _counted(estimator, weights)
     refused = _refusals(estimator)
     try:
-        fitted = estimator.fit(scaled) if labels is None else estimator.fit(scaled, labels)
+        fitted = (
+            estimator.fit(scaled) if labels is None else estimator.fit(scaled, labels, **counted)
+        )
     except refused as exc:  # scikit-learn checks values of parameters in fit
         raise FitFailed(type(estimator).__name__, str(exc)) from exc
     return Pipeline(fitted.steps) if isinstance(fitted, Pipeline) else make_pipeline(*steps, fitted)
@@ -103,6 +111,21 @@ def _refusals(estimator: Any) -> tuple[type[Exception], ...]:
     """What an estimator raises of parameters; other libraries have errors of their own kind."""
     own = (TypeError, ValueError)
     return own if library_of_estimator(estimator) is None else (*own, Exception)
+
+
+def takes_weights(estimator: Any) -> bool:
+    """Whether rows may count by weights in its fit."""
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    return bool(has_fit_parameter(last, "sample_weight"))
+
+
+def _counted(estimator: Any, weights: Floats64) -> dict[str, Floats64]:
+    """What *estimator* is to be given with its rows. Raises NoWeights."""
+    if not takes_weights(estimator):
+        raise NoWeights(type(estimator).__name__)
+    if isinstance(estimator, Pipeline):
+        return {f"{estimator.steps[-1][0]}__sample_weight": weights}
+    return {"sample_weight": weights}
 
 
 def exact_scaler(x: Floats32) -> StandardScaler:

@@ -33,56 +33,66 @@ FEWEST = 2 * FOLDS
 """Rows of the rarer outcome: with fewer, a fifth says nothing, and weights stay as learned."""
 
 Signals = NDArray[np.floating]
-Choice = Callable[[Signals, Bools], Floats64]
-"""Weights (S,) by signals (N, S) and labels (N,)."""
+Mass = Floats64 | None
+Choice = Callable[[Signals, Bools, Mass], Floats64]
+"""Weights (S,) by signals (N, S), labels (N,) and how much each row counts (N,)."""
 
 
-def select_weights(signals: Signals, labels: Bools, names: Sequence[str]) -> LearnedWeights:
+def select_weights(
+    signals: Signals, labels: Bools, names: Sequence[str], mass: Mass = None
+) -> LearnedWeights:
     """Weights of stages *names*, some of them 0, by `signals` (N, S) in [0, 1] and `labels` (N,).
 
-    Of rows in time order on which no stage was fitted. Raises as `learn_weights` does.
+    Of rows in time order on which no stage was fitted; each counts by its *mass* (N,). Raises as
+    `learn_weights` does.
     """
-    learned, rarer = learn_weights(signals, labels, names), _rarer(labels)
+    learned, rarer = learn_weights(signals, labels, names, mass), _rarer(labels)
     if rarer < FEWEST or len(names) < 2:
         return learned
-    mixture = _without_chance(signals, labels, names, learned)
-    worse = _judged(signals, labels, _mixture) - _judged(signals, labels, _best_stage)
+    mixture = _without_chance(signals, labels, names, mass, learned)
+    worse = _judged(signals, labels, mass, _mixture) - _judged(signals, labels, mass, _best_stage)
+    if mass is not None:
+        worse *= mass / mass.mean()
     if worse.mean() <= worse.std() / np.sqrt(len(worse)):
         return mixture
-    alone = _best_stage(signals, labels)
-    best = learn_weights(signals[:, alone > 0], labels, [names[int(np.argmax(alone))]])
+    alone = _best_stage(signals, labels, mass)
+    best = learn_weights(signals[:, alone > 0], labels, [names[int(np.argmax(alone))]], mass)
     return replace(best, values=dict(zip(names, alone.tolist(), strict=True)))
 
 
 def _without_chance(
-    signals: Signals, labels: Bools, names: Sequence[str], learned: LearnedWeights
+    signals: Signals, labels: Bools, names: Sequence[str], mass: Mass, learned: LearnedWeights
 ) -> LearnedWeights:
     """The weights of those stages whose weight no single row may have made, 0 for the others."""
-    least, kept = 1 / _rarer(labels), list(names)
+    least, kept = 1 / max(_rarer(labels), len(names)), list(names)
     while small := [name for name in kept if learned.values[name] < least]:
         kept = [name for name in kept if name not in small]
         places = [names.index(name) for name in kept]
-        learned = learn_weights(signals[:, places], labels, kept)
+        learned = learn_weights(signals[:, places], labels, kept, mass)
     return replace(learned, values={name: learned.values.get(name, 0.0) for name in names})
 
 
-def _mixture(signals: Signals, labels: Bools) -> Floats64:
+def _mixture(signals: Signals, labels: Bools, mass: Mass) -> Floats64:
     names = [str(stage) for stage in range(signals.shape[1])]
-    learned = _without_chance(signals, labels, names, learn_weights(signals, labels, names))
-    return np.array([learned.values[name] for name in names])
+    learned = learn_weights(signals, labels, names, mass)
+    values = _without_chance(signals, labels, names, mass, learned).values
+    return np.array([values[name] for name in names])
 
 
-def _best_stage(signals: Signals, labels: Bools) -> Floats64:
-    losses = [_losses(signals, labels, alone).mean() for alone in np.eye(signals.shape[1])]
-    best: Floats64 = np.eye(signals.shape[1])[int(np.argmin(losses))]
+def _best_stage(signals: Signals, labels: Bools, mass: Mass) -> Floats64:
+    alone = np.eye(signals.shape[1])
+    losses = [np.average(_losses(signals, labels, stage), weights=mass) for stage in alone]
+    best: Floats64 = alone[int(np.argmin(losses))]
     return best
 
 
-def _judged(signals: Signals, labels: Bools, choose: Choice) -> Floats64:
+def _judged(signals: Signals, labels: Bools, mass: Mass, choose: Choice) -> Floats64:
     """The log loss of each row (N,), by weights that are chosen on the other fifths."""
     losses = np.empty(len(labels))
     for fold in _folds(labels):
-        alpha = choose(signals[~fold], labels[~fold])
+        others = ~fold
+        counts = None if mass is None else mass[others]
+        alpha = choose(signals[others], labels[others], counts)
         losses[fold] = _losses(signals[fold], labels[fold], alpha)
     return losses
 

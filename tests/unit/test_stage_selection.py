@@ -63,6 +63,15 @@ def test_of_too_few_positives_weights_are_as_they_were_learned() -> None:
     assert select_weights(signals, labels, names) == learn_weights(signals, labels, names)
 
 
+def test_rows_count_by_their_mass() -> None:
+    labels, signals = rare(600, 60)
+    twice = np.repeat(np.arange(600), np.where(labels, 1, 3))
+    mass = np.where(labels, 1.0, 3.0)
+    by_mass = select_weights(signals, labels, ["a", "b"], mass).values
+    by_rows = select_weights(signals[twice], labels[twice], ["a", "b"]).values
+    assert by_mass["a"] == pytest.approx(by_rows["a"], abs=1e-6)
+
+
 def test_one_stage_has_all_the_weight() -> None:
     labels, signals = rare(400, 40)
     assert select_weights(signals[:, :1], labels, ["only"]).values == {"only": 1.0}
