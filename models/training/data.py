@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from models.arrays import Bools, Ints
-from models.component import Column
+from models.component import Column, StageOutput
 from models.errors import HoldoutSeen, LengthMismatch, MissingField
 from models.features import over_all_rows
 from topics.pipeline import Pipeline
@@ -26,6 +26,8 @@ class TrainingData:
     """The outcomes (N,)."""
     windowed: Mapping[str, Mapping[str, Column]] = field(default_factory=dict)
     """Component → its windowed features, of N values each; see `with_windows`."""
+    called: Mapping[str, StageOutput] = field(default_factory=dict)
+    """Component that calls another system → its answers; see `called_rows`."""
 
     @property
     def rows(self) -> int:
@@ -39,7 +41,11 @@ class TrainingData:
             return {name: column[rows] for name, column in columns.items()}
 
         windowed = {name: of(columns) for name, columns in self.windowed.items()}
-        return TrainingData(of(self.columns), self.labels[rows], windowed)
+        called = {
+            name: StageOutput(stage.output[rows], stage.signal[rows])
+            for name, stage in self.called.items()
+        }
+        return TrainingData(of(self.columns), self.labels[rows], windowed, called)
 
     def in_time_order(self, time: str) -> TrainingData:
         """The same rows, ordered by the column *time*; rows of one time keep their order."""
