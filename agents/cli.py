@@ -15,6 +15,7 @@ from agents.commands.check import check
 from agents.commands.dataset import dataset
 from agents.commands.dead_letters.list import list_letters
 from agents.commands.dead_letters.redrive import redrive
+from agents.commands.dead_letters.redrive_outcomes import redrive_outcomes
 from agents.commands.dead_letters.show import show as show_letter
 from agents.commands.demo import demo
 from agents.commands.deploy.compose import compose
@@ -25,6 +26,7 @@ from agents.commands.evaluate import evaluate
 from agents.commands.evidence import evidence
 from agents.commands.explain import explain
 from agents.commands.export import export
+from agents.commands.features import features
 from agents.commands.gateway import gateway
 from agents.commands.init import init
 from agents.commands.models.compare import compare
@@ -48,6 +50,7 @@ from agents.commands.rollout.compare import compare as compare_pipelines
 from agents.commands.rollout.copy import copy
 from agents.commands.rollout.switch import back, switch
 from agents.commands.run import run
+from agents.commands.score import score
 from agents.commands.serve import serve
 from agents.commands.simulate import simulate
 from agents.commands.status import status
@@ -63,11 +66,14 @@ from topics.errors import AnabranchError
 _Commands = Mapping[str, Callable[..., None]]
 
 COMMANDS = (
-    demo, init, train, tune, check, plan, run, gateway, serve, status, publish, simulate, watch,
-    topics, monitor, report, audit, explain, trace, replay, dataset, export, renew, evidence,
-    verify, evaluate,
+    demo, init, train, tune, check, score, features, plan, run, gateway, serve, status, publish,
+    simulate, watch, topics, monitor, report, audit, explain, trace, replay, dataset, export,
+    renew, evidence, verify, evaluate,
 )  # fmt: skip
-DEAD_LETTERS: _Commands = {"list": list_letters, "show": show_letter, "redrive": redrive}
+DEAD_LETTERS: _Commands = {
+    "list": list_letters, "show": show_letter, "redrive": redrive,
+    "redrive-outcomes": redrive_outcomes,
+}  # fmt: skip
 DEPLOY: _Commands = {
     "compose": compose, "kubernetes": kubernetes, "grafana": grafana, "prometheus": prometheus,
 }  # fmt: skip

@@ -87,7 +87,27 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
                 _check_estimator(model)
         except AnabranchError as exc:
             findings.append(Finding(at, str(exc)))
-    return [*findings, *_strict_findings(file, registry)]
+    return [*findings, *_incremental_findings(file), *_strict_findings(file, registry)]
+
+
+def _incremental_findings(file: PipelineFile) -> list[Finding]:
+    """Whether what renewals are to go on with can be; nothing where there is nothing to train."""
+    from topics.pipeline import Finding
+
+    try:
+        from models.training.training_state import check_incremental
+    except ImportError:
+        return []
+    findings = []
+    for place, name in enumerate(file.pipeline.renew.incremental):
+        model = file.pipeline.component(name).model
+        try:
+            if model is not None:
+                check_incremental(model)
+        except AnabranchError as exc:
+            at: Location = ("renew", "incremental", place)
+            findings.append(Finding(at, f"{name}: {exc}"))
+    return findings
 
 
 def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:

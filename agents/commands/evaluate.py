@@ -1,4 +1,4 @@
-"""`anabranch evaluate`: how well the decisions of a pipeline find frauds, week against week."""
+"""`anabranch evaluate`: how good a pipeline's decisions are, of a labelled file or week by week."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agents.commands.evaluate_file import evaluate_file
 from agents.commands.event_loop import run_async, until_signalled
 from agents.commands.options import BrokerOption, JsonOption, PipelineArgument, pipeline_file
 from agents.commands.terminal import counting_bars, stderr
@@ -30,10 +31,21 @@ _BAR_NAME_WIDTH = 16
 
 def evaluate(
     pipeline: PipelineArgument,
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="Judge the trained pipeline by a labelled file."),
+    ] = None,
     data: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Folder with transactions.parquet, or a data file."),
-    ],
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Train and stream week by week: a folder with transactions.parquet, or a file.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="PLOT.png", help="Of FILE: draw the curves, as PNG, SVG or PDF."),
+    ] = None,
     train: Annotated[
         str, typer.Option(metavar="START/DAYS", help="Training days.")
     ] = "2018-07-25/7",
@@ -56,10 +68,17 @@ def evaluate(
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train on some days, stream later ones through Kafka, score the decisions made of them.
+    """Judge decisions by true outcomes: those of FILE, or, with --data, of a stream after training.
 
-    Between training and test lie the days until labels are known; customers (event keys) with
-    a fraud known by then are not tested. Every figure is computed from the decisions topic.
+    FILE is scored without a broker, as `anabranch score` does it, with the newest models of the
+    registry; its label column says what came true. Each stage and the composed score: AUC, average
+    precision, Brier score and calibration error; at the policy's thresholds precision, recall, and
+    cost where costs are stated; each with its 95 % interval (a bootstrap of keys). Rows that models
+    were trained on flatter them: give rows that are later.
+
+    With --data it trains on some days, streams later ones through Kafka, and scores the decisions
+    made of them. Between training and test lie the days until labels are known; customers (event
+    keys) with a fraud known by then are not tested. Every figure is computed from the topics.
     Rows wait for every stage, whatever the file says of late ones: figures are of the models,
     however slow the machine. There are none of a model that may have been fitted on the test days:
     of a path without trained_until:, of a version that the file keeps. Exit code 1, and no figures,
@@ -67,10 +86,30 @@ def evaluate(
     is given.
 
     Examples:
+      anabranch evaluate card-fraud july.parquet --plot july.png
+
       anabranch evaluate card-fraud --data handbook
 
       anabranch evaluate card-fraud --data handbook --train 2018-07-11/7 --json | jq .auc
     """
+    if (file is None) == (data is None):
+        raise typer.BadParameter("give FILE, a labelled file, or --data DIR: one of them")
+    if file is not None:
+        evaluate_file(pipeline, file, plot, seed=seed, registry=registry, as_json=as_json)
+    elif data is not None:
+        if plot is not None:
+            raise typer.BadParameter("it is drawn of FILE only", param_hint="--plot")
+        _evaluate_weeks(
+            pipeline, data, train, delay, test, events_from, registry, seed, broker,
+            as_json=as_json,
+        )  # fmt: skip
+
+
+def _evaluate_weeks(
+    pipeline: str, data: Path, train: str, delay: int, test: int, events_from: str | None,
+    registry: str | None, seed: int, broker: str | None, *, as_json: bool,
+) -> None:  # fmt: skip
+    """Train on some days, stream later ones, judge the decisions made of them."""
     from agents.broker import wait_for_broker
     from agents.commands.evaluate_view import report
     from agents.demo.evaluation_data import not_measured, transactions_in

@@ -118,7 +118,7 @@ MaturedOption = Annotated[
     float | None,
     typer.Option(
         "--matured", metavar="DAYS", min=0,
-        help="Only events that are at least so old. [default: `outcomes: delay`]",
+        help="Only events that are at least so old, by event time. [default: `outcomes: delay`]",
     ),
 ]  # fmt: skip
 

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
@@ -20,6 +18,7 @@ from models.onnx.probing import ROUNDING, check_probe
 from models.onnx.session import ModelSession
 from models.registry import ModelOutOfDate, Registry, digest_of, reads
 from topics.errors import AnabranchError
+from topics.installation import imported_attribute
 from topics.pipeline import ComponentSpec, ModelSpec, Pipeline, kind_of
 from topics.records import ModelRef
 
@@ -104,15 +103,12 @@ def _session(
 def import_component(spec: ComponentSpec, folder: Path) -> type[Component]:
     """The class that the component's import path names; ComponentNotLoadable otherwise.
 
-    Modules are also found in *folder*, the pipeline file's, and in the working directory.
+    Modules are also found in *folder*, the pipeline file's, and in the working directory, though
+    they be in a folder that is called like a package of ours.
     """
     path = spec.import_path or ""
-    for place in (str(folder.resolve()), str(Path.cwd())):
-        if place not in sys.path:
-            sys.path.append(place)
-    module, _, attribute = path.replace(":", ".").rpartition(".")
     try:
-        kind = getattr(importlib.import_module(module), attribute)
+        kind = imported_attribute(path, [folder, Path.cwd()])
     except Exception as exc:  # a user's module may fail in any way while it is imported
         raise ComponentNotLoadable(spec.name, path, f"{type(exc).__name__}: {exc}") from exc
     if not (inspect.isclass(kind) and issubclass(kind, Component)):

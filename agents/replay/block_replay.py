@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from aiokafka.structs import ConsumerRecord
@@ -29,30 +28,18 @@ from agents.replay.report import (
     Difference,
     Tally,
 )
+from agents.replay.stage_inputs import StageInputs, stage_inputs
 from agents.replay.stage_outputs import (
-    BatchOf,
     Divergence,
     divergences,
-    joined_batch,
     passed_over,
     recomputed,
     rows_by_model,
 )
-from models.component import Batch
 from topics.pipeline import EVENTS, WEIGH, ComponentSpec, Pipeline, Topology
 from topics.records import Bools, Ints, Provenance, Source, error_of_letter
 
 _UNKNOWN = "unknown"
-
-
-class StageInputs(NamedTuple):
-    """What a component reads of a block."""
-
-    batch_of: BatchOf
-    valid: Bools
-    """Rows (N,) that it is run on: all its inputs have them."""
-    windows: WindowColumns | None = None
-    """Of N rows."""
 
 
 @dataclass(slots=True)
@@ -177,7 +164,7 @@ class BlockReplay:
     ) -> None:  # fmt: skip
         """Make what a component says of *rows* again, as far as that can be."""
         recorded = state.stages[spec.name]
-        inputs = self._inputs(state, pipeline, spec)
+        inputs = stage_inputs(pipeline, spec, state.columns, state.keyed, state.stages)
         rows = rows[recorded.delivered[rows]]
         for kind, of_class in self._classes(pipeline, spec, recorded, inputs, known=known):
             self._take(state, spec.name, kind, rows[of_class[rows]])
@@ -207,36 +194,6 @@ class BlockReplay:
             self._differ(state, spec.name, each)
         self._tally.stage_different[spec.name] += len(wrong)
         self._tally.same[spec.name] += len(rows) - len(wrong) - len(late)
-
-    def _inputs(self, state: _BlockState, pipeline: Pipeline, spec: ComponentSpec) -> StageInputs:
-        n, decoded = len(state.block), state.columns.decoded
-        if EVENTS not in spec.inputs:
-            inputs = {name: state.stages[name] for name in spec.inputs}
-            valid = np.logical_and.reduce([stage.present for stage in inputs.values()])
-            return StageInputs(joined_batch(inputs), valid)
-        valid = np.zeros(n, np.bool_)
-        valid[decoded.valid] = True
-        if pipeline.is_repartitioned(spec.name):
-            windows = state.keyed.get(spec.name)
-            columns = {} if windows is None else windows.columns
-
-            def keyed_batch(rows: Ints) -> Batch:
-                own = {name: column[rows] for name, column in columns.items()}
-                return Batch(rows=len(rows), columns=own)
-
-            return StageInputs(keyed_batch, valid, windows)
-        place = np.zeros(n, np.int64)
-        place[decoded.valid] = np.arange(len(decoded.valid))
-        of_valid = state.columns.windows.get(spec.name)
-        columns = {**decoded.columns, **({} if of_valid is None else of_valid.columns)}
-
-        def batch(rows: Ints) -> Batch:
-            if len(rows) == len(decoded.valid):
-                return Batch(rows=len(rows), columns=columns)
-            own = {name: column[place[rows]] for name, column in columns.items()}
-            return Batch(rows=len(rows), columns=own)
-
-        return StageInputs(batch, valid, None if of_valid is None else _of_all(of_valid, place))
 
     def _classes(
         self, pipeline: Pipeline, spec: ComponentSpec, recorded: StageRows, inputs: StageInputs,
@@ -306,11 +263,3 @@ def features_of(pipeline: Pipeline) -> Sequence[object]:
         if EVENTS in spec.inputs
     ]
     return [pipeline.event, pipeline.outcomes.delay, pipeline.partitions, specs]
-
-
-def _of_all(of_valid: WindowColumns, place: Ints) -> WindowColumns:
-    """Of N rows, what is known of the valid ones (M,), each at its *place* there (N,)."""
-    if not len(of_valid.whole):
-        nothing = np.zeros(len(place), np.bool_)
-        return WindowColumns({}, nothing, nothing)
-    return WindowColumns({}, of_valid.whole[place], of_valid.in_time[place])

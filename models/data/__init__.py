@@ -1,8 +1,8 @@
 """Data files of others (Parquet, CSV, JSON lines) as event rows, batch by batch.
 
 `datasets` is the way in: rows as they are, or as the events of a pipeline file. `formats` opens a
-file, `columns` and `time_formats` read its values and outcomes; `served_windows` has
-features as they were served.
+file, `frames` a table of pandas, Polars or Arrow; `columns` and `time_formats` read its values and
+outcomes; `served_windows` has features as they were served, and with which chance.
 """
 
 from models.data.columns import (
@@ -19,8 +19,9 @@ from models.data.csv_files import guess_format, is_csv
 from models.data.datasets import SERVED_BY, count_rows, event_rows, read_rows, served_by
 from models.data.errors import DatasetNotFound, MissingLabel, UnreadableDataset
 from models.data.formats import check_dataset, open_data_file
+from models.data.frames import FrameTable
 from models.data.number_formats import PLAIN, fitting_formats, number_in
-from models.data.served_windows import served_windows
+from models.data.served_windows import ServedPart, joined_parts, served_parts
 from models.data.time_formats import EPOCHS, fitting_patterns, shaped_like, time_in
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "TRUE_TEXTS",
     "Column",
     "DatasetNotFound",
+    "FrameTable",
     "MissingLabel",
+    "ServedPart",
     "UnreadableDataset",
     "binary",
     "check_dataset",
@@ -41,6 +44,7 @@ __all__ = [
     "fitting_patterns",
     "guess_format",
     "is_csv",
+    "joined_parts",
     "json_values",
     "moment_of",
     "number_in",
@@ -48,7 +52,7 @@ __all__ = [
     "outcome_name",
     "read_rows",
     "served_by",
-    "served_windows",
+    "served_parts",
     "shaped_like",
     "time_in",
     "without",

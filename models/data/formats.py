@@ -20,6 +20,7 @@ import orjson
 from models.data.columns import Column, typed, without
 from models.data.csv_files import is_csv, read_csv, unique_names, without_texts
 from models.data.errors import TO_UTF8, DatasetNotFound, NotUtf8, UnknownFormat, UnreadableDataset
+from models.data.frames import FrameTable
 from models.data.number_formats import PLAIN, numbers_in
 from models.data.text_files import BLOCK_BYTES, encoding_of, suffix_of, text_stream
 from topics.errors import MissingExtra
@@ -46,14 +47,17 @@ class DataFile:
 
 
 def open_data_file(
-    path: str, batch_rows: int, missing: Collection[str] = (), csv: CsvFormat | None = None
-) -> AbstractContextManager[DataFile]:
-    """Open FILE.parquet, FILE.csv, FILE.tsv, FILE.jsonl, or `-` for JSON lines on standard input.
+    path: str | FrameTable, batch_rows: int, missing: Collection[str] = (),
+    csv: CsvFormat | None = None,
+) -> AbstractContextManager[DataFile]:  # fmt: skip
+    """Open FILE.parquet, .csv, .tsv, .jsonl, `-` for JSON lines on standard input, or a frame.
 
     Text may be packed, as FILE.csv.gz. `missing` is text that stands for no value; in a CSV file,
     which is written as *csv* says, an empty cell always does.
     Raises DatasetNotFound, UnknownFormat, UnreadableDataset; MissingExtra without pyarrow.
     """
+    if isinstance(path, FrameTable):
+        return open_frame(path, batch_rows, missing)
     if path == STDIN:
         return nullcontext(
             _json_lines(
@@ -103,6 +107,22 @@ def open_parquet(path: str, batch_rows: int, missing: Collection[str] = ()) -> I
                     }
 
             yield DataFile(names, may_have_more=False, batches=batches)
+
+
+@contextmanager
+def open_frame(
+    frame: FrameTable, batch_rows: int, missing: Collection[str] = ()
+) -> Iterator[DataFile]:
+    """Open a frame, which is in memory."""
+    with arrow_errors(str(frame)):
+
+        def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
+            for batch in frame.table.select(list(wanted)).to_batches(batch_rows):
+                yield {
+                    n: _arrow_column(batch.column(n), kind, missing) for n, kind in wanted.items()
+                }
+
+        yield DataFile(list(frame.table.column_names), may_have_more=False, batches=batches)
 
 
 @contextmanager
