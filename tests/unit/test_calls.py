@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from agents.components import open_component
 from agents.components.running import transform
-from models.calls import AnswerCache, CallingComponent
+from models.calls import CallingComponent
+from models.calls.answer_cache import AnswerCache
 from models.component import Batch, Component, RowsFailed, StageOutput
 from models.errors import CallsFailed
 from models.registry import Registry

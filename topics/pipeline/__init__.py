@@ -7,8 +7,7 @@ feature and an event are), `component_kinds`, `policy`, and `file` (a text becom
 read). `topology` names the topics, `retention` says how long they keep what is on them, `readers`
 says which workers there are and what they read. `edits` changes a file as its author would.
 `explain_settings`, `explanation_groups`, `reason_texts` and `text_template` are what explanations
-go by, `call_settings` how a component asks another system, `learning_settings` how weights move
-by themselves, `renewal_settings` what renewals do.
+go by; `call_settings`, `learning_settings` and `renewal_settings` say what they are called by.
 """
 
 from topics.pipeline.call_settings import Calls

@@ -1,141 +1,30 @@
-"""A component that asks another system, run so that a call costs its own rows and a bounded time.
+"""The calls about one micro-batch: made in threads, so many at a time, each for a bounded time.
 
-Calls are made in threads, so many at a time. One that raises is made again, then in halves, until
-the rows stand alone that cause it. A call that hangs cannot be ended: its rows fail when its time
-is over, and its thread counts as busy until it returns, so that there are never more of them.
+One that raises is made again, then in halves, until the rows stand alone that cause it. A call that
+hangs cannot be ended: its rows fail when its time is over, and its thread counts as busy until it
+returns, so that there are never more of them.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
 import numpy as np
 
-from models.component import Batch, Component, Floats, RowsFailed, StageOutput
+from models.calls.answer_cache import Answer
+from models.component import Batch, Component, RowsFailed, StageOutput
 from topics.pipeline import Calls, duration_ms
-
-log = logging.getLogger(__name__)
 
 CALL_TIMEOUT, CALL_DEADLINE = "CallTimeout", "CallDeadline"
 _LONGEST_REASON = 300
+_LOOK_AGAIN_S = 0.02
 
-Answer = tuple[Floats, np.float32]
-"""Of a row: its output (F,) and its signal."""
 Rows = tuple[int, ...]
-
-
-class CallingComponent(Component):
-    """Runs *component*, whose `transform` is a call, by what the pipeline file says of calls.
-
-    `transform` raises RowsFailed for rows without an answer, where there is no default.
-    """
-
-    def __init__(
-        self, name: str, component: Component, calls: Calls,
-        clock: Callable[[], float] = time.monotonic, *, in_time: bool = True,
-    ) -> None:  # fmt: skip
-        self._name, self._component, self._calls = name, component, calls
-        self._in_time = in_time
-        self._clock = clock
-        self._cache = AnswerCache(calls.cache, duration_ms(calls.cache_for) / 1000, clock)
-        self._threads = Threads(calls.concurrency, name)
-
-    def without_deadline(self) -> CallingComponent:
-        """The same for where nobody waits: a batch may take what its calls take."""
-        return CallingComponent(
-            self._name, self._component, self._calls, self._clock, in_time=False
-        )
-
-    def load(self) -> None:
-        """As that of the component."""
-        self._component.load()
-
-    def transform(self, batch: Batch) -> StageOutput:
-        """Output and signal of N rows. Raises RowsFailed."""
-        fields = self._calls.cache_by or list(batch.columns)
-        keys = [_row_key(batch, fields, row) for row in range(batch.rows) if self._calls.cache]
-        answers: dict[int, Answer] = {
-            row: answer for row, key in enumerate(keys)
-            if (answer := self._cache.get(key)) is not None
-        }  # fmt: skip
-        missing = [row for row in range(batch.rows) if row not in answers]
-        errors: dict[int, tuple[str, str]] = {}
-        if missing:
-            asked = _Questions(
-                self._component, batch, self._calls, self._threads, self._clock,
-                in_time=self._in_time,
-            )  # fmt: skip
-            fresh, errors = asked.ask(missing)
-            answers |= fresh
-            for row in fresh if keys else ():
-                self._cache.put(keys[row], fresh[row])
-        return self._stage_output(batch.rows, answers, errors)
-
-    def _stage_output(
-        self, rows: int, answers: Mapping[int, Answer], errors: dict[int, tuple[str, str]]
-    ) -> StageOutput:
-        default = self._calls.default
-        if errors and default is not None:
-            name, reason = next(iter(errors.values()))
-            log.warning(
-                "component %s: %d of %d rows have the default, %g, for their call failed: %s: %s",
-                self._name, len(errors), rows, default, name, reason,
-            )  # fmt: skip
-            instead: Answer = (
-                np.array(self._calls.default_output or [default], np.float64),
-                np.float32(default),
-            )
-            answers = {**answers, **dict.fromkeys(errors, instead)}
-            errors = {}
-        width = next((len(output) for output, _ in answers.values()), 1)
-        outputs, signals = np.zeros((rows, width)), np.zeros(rows, np.float32)
-        for row, (output, signal) in answers.items():
-            if len(output) == width:
-                outputs[row], signals[row] = output, signal
-            else:
-                why = f"{len(output)} output columns where other rows have {width}"
-                errors = {**errors, row: ("InvalidOutput", why)}
-        stage = StageOutput(outputs, signals)
-        if errors:
-            raise RowsFailed(stage, dict(sorted(errors.items())))
-        return stage
-
-
-class AnswerCache:
-    """The newest answers, each for so many seconds.
-
-    >>> cache = AnswerCache(1, 60, lambda: 0.0)
-    >>> cache.put(b"a", (np.ones(1), np.float32(1)))
-    >>> cache.put(b"b", (np.ones(1), np.float32(1)))
-    >>> cache.get(b"a") is None, cache.get(b"b") is None
-    (True, False)
-    """
-
-    def __init__(self, most: int, keep_s: float, clock: Callable[[], float]) -> None:
-        self._most, self._keep_s, self._clock = most, keep_s, clock
-        self._answers = OrderedDict[bytes, tuple[float, Answer]]()
-
-    def get(self, key: bytes) -> Answer | None:
-        """The answer, while it is fresh."""
-        answered = self._answers.get(key)
-        if answered is None or self._clock() - answered[0] >= self._keep_s:
-            return None
-        self._answers.move_to_end(key)
-        return answered[1]
-
-    def put(self, key: bytes, answer: Answer) -> None:
-        """Keep an answer; the one that was used the longest ago goes for it."""
-        self._answers[key] = self._clock(), answer
-        self._answers.move_to_end(key)
-        while len(self._answers) > self._most:
-            self._answers.popitem(last=False)
 
 
 class Threads:
@@ -174,7 +63,7 @@ class _Question:
         self.began = 0.0
 
 
-class _Questions:
+class Questions:
     """The calls about one micro-batch."""
 
     def __init__(
@@ -298,9 +187,6 @@ class _Questions:
         return min(*due, self._ends) - now
 
 
-_LOOK_AGAIN_S = 0.02
-
-
 def _reason(exc: BaseException) -> str:
     try:
         text = str(exc)
@@ -319,19 +205,3 @@ def _picked(batch: Batch, rows: Rows) -> Batch:
             for name, stage in batch.inputs.items()
         },
     )
-
-
-def _row_key(batch: Batch, fields: Sequence[str], row: int) -> bytes:
-    """What a row holds of these fields, and of all inputs, as bytes that no other row has."""
-    parts = [name.encode() + _bytes_of(batch.columns[name][row]) for name in fields]
-    parts += [
-        name.encode() + _bytes_of(stage.output[row]) + _bytes_of(stage.signal[row])
-        for name, stage in batch.inputs.items()
-    ]
-    return b"".join(b"%d:%b" % (len(part), part) for part in parts)
-
-
-def _bytes_of(value: object) -> bytes:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tobytes()
-    return repr(value).encode("utf-8", "backslashreplace")
