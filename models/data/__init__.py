@@ -24,7 +24,7 @@ from models.data.time_formats import EPOCHS, PATTERNS, time_in
 
 __all__ = [
     "EPOCHS", "FALSE_TEXTS", "PATTERNS", "SERVED_BY", "TRUE_TEXTS", "Column", "DatasetNotFound",
-    "FrameTable", "MissingLabel", "UnreadableDataset", "binary", "count_rows", "event_rows", "json_values",
-    "moment_of", "open_data_file", "outcome_name", "read_rows", "served_by", "served_windows",
-    "time_in", "without",
+    "FrameTable", "MissingLabel", "UnreadableDataset", "binary", "count_rows", "event_rows",
+    "json_values", "moment_of", "open_data_file", "outcome_name", "read_rows", "served_by",
+    "served_windows", "time_in", "without",
 ]  # fmt: skip
