@@ -15,7 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 from agents import Pipeline
-from agents.notebook import NotDecided, NotRunning
+from agents.notebook.running_pipeline import NotDecided, NotRunning
 from models.data import MissingLabel
 from models.data.frames import NotAFrame
 
