@@ -15,6 +15,7 @@ from agents.commands.check import check
 from agents.commands.dataset import dataset
 from agents.commands.dead_letters.list import list_letters
 from agents.commands.dead_letters.redrive import redrive
+from agents.commands.dead_letters.redrive_outcomes import redrive_outcomes
 from agents.commands.dead_letters.show import show as show_letter
 from agents.commands.demo import demo
 from agents.commands.deploy.compose import compose
@@ -69,7 +70,10 @@ COMMANDS = (
     simulate, watch, topics, monitor, report, audit, explain, trace, replay, dataset, export,
     renew, evidence, verify, evaluate,
 )  # fmt: skip
-DEAD_LETTERS: _Commands = {"list": list_letters, "show": show_letter, "redrive": redrive}
+DEAD_LETTERS: _Commands = {
+    "list": list_letters, "show": show_letter, "redrive": redrive,
+    "redrive-outcomes": redrive_outcomes,
+}  # fmt: skip
 DEPLOY: _Commands = {
     "compose": compose, "kubernetes": kubernetes, "grafana": grafana, "prometheus": prometheus,
 }  # fmt: skip

@@ -7,6 +7,7 @@ AnabranchError
 │   ├── NoSignal             it has neither predict_proba nor score_samples
 │   ├── NotFinite            a column to fit on holds NaN or infinity
 │   ├── NothingVaries        every column to fit on has one value only
+│   ├── NoWeights            rows count by weights, and the estimator takes none
 │   ├── NotCalibratable      too few rows of one outcome to calibrate on
 │   └── FitFailed            the estimator itself refuses to be fitted
 └── TrainingError
@@ -83,6 +84,16 @@ class NothingVaries(EstimatorError):
         super().__init__(
             f"{which} to fit on ({', '.join(columns[:8])}{', …' if len(columns) > 8 else ''}) has "
             "one value only, so there is nothing to learn from; use other features"
+        )
+
+
+class NoWeights(EstimatorError):
+    """Rows count by weights, and the estimator takes none."""
+
+    def __init__(self, estimator: str) -> None:
+        super().__init__(
+            f"{estimator} takes no sample_weight, but some of the rows were explored and stand for "
+            "1 / propensity rows each: choose another estimator"
         )
 
 

@@ -40,10 +40,26 @@ class LearnedWeights:
     """The Frank-Wolfe duality gap ∇f·α - min ∇f: no weights are better by more than this."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What each stage gave to the label that came true, and how much each row counts."""
+
+    likelihood: Floats64
+    """(N, S)."""
+    mass: Floats64 | None
+    """(N,); None for rows that all count the same."""
+
+    def mean(self, values: Floats64) -> Floats64:
+        """Of N values, or of N rows of them."""
+        mean: Floats64 = np.average(values, axis=0, weights=self.mass)
+        return mean
+
+
 def learn_weights(
-    signals: NDArray[np.floating], labels: Bools, names: Sequence[str]
-) -> LearnedWeights:
-    """The weights of stages *names* with the least mean log loss.
+    signals: NDArray[np.floating], labels: Bools, names: Sequence[str],
+    mass: Floats64 | None = None,
+) -> LearnedWeights:  # fmt: skip
+    """The weights of stages *names* with the least mean log loss; rows count by *mass* (N,).
 
     `signals` (N, S) in [0, 1] and `labels` (N,) are of rows on which no stage was fitted.
     Raises WeightsNotOptimal when the duality gap stays above 1e-4, LengthMismatch,
@@ -53,13 +69,13 @@ def learn_weights(
     >>> learn_weights(signals, np.array([True, False, True]), ["sure", "unsure"]).values
     {'sure': 1.0, 'unsure': 0.0}
     """
-    likelihood = _likelihood(signals, labels, names)
-    alpha = _without_tiny(_optimum(likelihood))
-    gap = _gap(likelihood, alpha)
+    rows = _Rows(_likelihood(signals, labels, names), mass)
+    alpha = _without_tiny(_optimum(rows))
+    gap = _gap(rows, alpha)
     if not gap <= MAX_GAP:
         raise WeightsNotOptimal(gap, MAX_GAP)
     values = dict(zip(names, alpha.tolist(), strict=True))
-    return LearnedWeights(values, _loss(likelihood, alpha), gap)
+    return LearnedWeights(values, _loss(rows, alpha), gap)
 
 
 def _likelihood(signals: NDArray[np.floating], labels: Bools, names: Sequence[str]) -> Floats64:
@@ -77,14 +93,14 @@ def _likelihood(signals: NDArray[np.floating], labels: Bools, names: Sequence[st
     return np.where(labels[:, None], clipped, 1 - clipped)
 
 
-def _optimum(likelihood: Floats64) -> Floats64:
-    stages = likelihood.shape[1]
+def _optimum(rows: _Rows) -> Floats64:
+    stages = rows.likelihood.shape[1]
     alpha: Floats64 = np.full(stages, 1 / stages)
     for _ in range(_MOST_STEPS):
-        if _gap(likelihood, alpha) <= _GOOD_GAP:
+        if _gap(rows, alpha) <= _GOOD_GAP:
             break
-        target = _newton_target(likelihood, alpha)
-        step = _line_search(likelihood, alpha, target)
+        target = _newton_target(rows, alpha)
+        step = _line_search(rows, alpha, target)
         if step == 0.0:
             break
         alpha = alpha + step * (target - alpha)
@@ -92,31 +108,32 @@ def _optimum(likelihood: Floats64) -> Floats64:
     return alpha
 
 
-def _newton_target(likelihood: Floats64, alpha: Floats64) -> Floats64:
+def _newton_target(rows: _Rows, alpha: Floats64) -> Floats64:
     """The minimum over x ≥ 0 of the loss + Σx, expanded to second order around *alpha*.
 
     With Σx added to the loss, the minimum over x ≥ 0 has Σx = 1 by itself.
     """
-    ratio = likelihood / (likelihood @ alpha)[:, None]
-    hessian = ratio.T @ ratio / len(ratio)
+    ratio = rows.likelihood / (rows.likelihood @ alpha)[:, None]
+    if rows.mass is None:
+        hessian = ratio.T @ ratio / len(ratio)
+    else:
+        hessian = (ratio * rows.mass[:, None]).T @ ratio / rows.mass.sum()
     hessian += _RIDGE * np.trace(hessian) * np.eye(len(alpha))
-    linear = 2 * ratio.mean(axis=0) - 1
+    linear = 2 * rows.mean(ratio) - 1
     lower = np.linalg.cholesky(hessian)
     target: Floats64 = nnls(lower.T, np.linalg.solve(lower, linear))[0]
     return target
 
 
-def _line_search(likelihood: Floats64, alpha: Floats64, target: Floats64) -> float:
+def _line_search(rows: _Rows, alpha: Floats64, target: Floats64) -> float:
     """The longest of 1, ½, ¼, … that lowers loss + Σα as far as its slope promises, or 0."""
     way = target - alpha
-    before = _loss(likelihood, alpha) + alpha.sum()
-    slope = (_gradient(likelihood, alpha) + 1) @ way
+    before = _loss(rows, alpha) + alpha.sum()
+    slope = (_gradient(rows, alpha) + 1) @ way
     step = 1.0
     while step > _SMALLEST_STEP:
         there = alpha + step * way
-        if there.any() and (
-            _loss(likelihood, there) + there.sum() <= before + _ARMIJO * step * slope
-        ):
+        if there.any() and (_loss(rows, there) + there.sum() <= before + _ARMIJO * step * slope):
             return step
         step /= 2
     return 0.0
@@ -128,15 +145,15 @@ def _without_tiny(alpha: Floats64) -> Floats64:
     return normalised
 
 
-def _loss(likelihood: Floats64, alpha: Floats64) -> float:
-    return -float(np.log(likelihood @ alpha).mean())
+def _loss(rows: _Rows, alpha: Floats64) -> float:
+    return -float(rows.mean(np.log(rows.likelihood @ alpha)))
 
 
-def _gradient(likelihood: Floats64, alpha: Floats64) -> Floats64:
-    gradient: Floats64 = -(likelihood / (likelihood @ alpha)[:, None]).mean(axis=0)
+def _gradient(rows: _Rows, alpha: Floats64) -> Floats64:
+    gradient: Floats64 = -rows.mean(rows.likelihood / (rows.likelihood @ alpha)[:, None])
     return gradient
 
 
-def _gap(likelihood: Floats64, alpha: Floats64) -> float:
-    gradient = _gradient(likelihood, alpha)
+def _gap(rows: _Rows, alpha: Floats64) -> float:
+    gradient = _gradient(rows, alpha)
     return max(0.0, float(gradient @ alpha - gradient.min()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -10,6 +10,7 @@ from aiokafka.structs import ConsumerRecord
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from agents.contract.asyncapi import asyncapi_document
+from agents.contract.channels import value_schema
 from topics.pipeline.schema import Pipeline
 from topics.settings import SecuritySettings
 
@@ -24,6 +25,16 @@ def validator(schema: Any, document: Any = None) -> Draft202012Validator:
     Draft202012Validator.check_schema(schema)
     components = {} if document is None else {"components": document["components"]}
     return Draft202012Validator({**schema, **components})
+
+
+def check_values(pipeline: Pipeline, topic: str, values: Iterable[bytes]) -> int:
+    """How many there are; fails where one is not what the JSON Schema of its topic says."""
+    check, count = validator(value_schema(pipeline, topic)), 0
+    for value in values:
+        errors = [each.message for each in check.iter_errors(orjson.loads(value))]
+        assert not errors, (topic, errors, value)
+        count += 1
+    return count
 
 
 def messages_of(

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def check(
     pipeline: Annotated[
         str | None,
-        typer.Argument(metavar="PIPELINE", help="Name under deploy/pipelines, or a file."),
+        typer.Argument(
+            metavar="PIPELINE",
+            help="Path of a .yaml or .yml file, or name of one in deploy/pipelines.",
+        ),
     ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of pipeline files instead.")
@@ -31,7 +34,8 @@ def check(
     Also imports the components of your own and looks for the models that the file pins or
     names, and with weights: strict for weights that were learned for the newest models. Models
     that `anabranch train` has yet to make are no mistake; estimators that can become none, for
-    want of a signal or of a converter to ONNX, are.
+    want of a signal or of a converter to ONNX, are. What may stand in a file: --schema, and
+    deploy/pipelines/README.md; which estimators: models/README.md.
 
     Examples:
       anabranch check card-fraud
@@ -83,7 +87,27 @@ def _deep_findings(file: PipelineFile) -> list[Finding]:
                 _check_estimator(model)
         except AnabranchError as exc:
             findings.append(Finding(at, str(exc)))
-    return [*findings, *_strict_findings(file, registry)]
+    return [*findings, *_incremental_findings(file), *_strict_findings(file, registry)]
+
+
+def _incremental_findings(file: PipelineFile) -> list[Finding]:
+    """Whether what renewals are to go on with can be; nothing where there is nothing to train."""
+    from topics.pipeline import Finding
+
+    try:
+        from models.training.training_state import check_incremental
+    except ImportError:
+        return []
+    findings = []
+    for place, name in enumerate(file.pipeline.renew.incremental):
+        model = file.pipeline.component(name).model
+        try:
+            if model is not None:
+                check_incremental(model)
+        except AnabranchError as exc:
+            at: Location = ("renew", "incremental", place)
+            findings.append(Finding(at, f"{name}: {exc}"))
+    return findings
 
 
 def _strict_findings(file: PipelineFile, registry: Registry) -> list[Finding]:

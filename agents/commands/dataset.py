@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +63,8 @@ def dataset(
     that made these, how it ended, and its outcome. An outcome belongs to the event of its
     id and key; of several that of the strongest source counts, and of its the latest. Where none
     has come `outcome` is null: that is unknown, not false, as for what was declined. Events younger
-    than `outcomes: delay` are left out, for theirs cannot have come yet.
+    than `outcomes: delay`, by event time as far as that has come, are left out, for theirs cannot
+    have come yet.
     The file is a training set, too: `anabranch train PIPELINE --data FILE.parquet` takes the events
     and `outcome` of it, and passes over those whose outcome is not known.
 
@@ -76,7 +76,7 @@ def dataset(
 
       anabranch dataset card-fraud --since 2026-01-01 --to 2026-02-01 --labelled -o january.parquet
     """
-    from agents.dataset import DatasetExists, check_place, maturity_ms
+    from agents.dataset import DatasetExists, check_place
 
     if output.exists() and not force:
         raise DatasetExists(output)
@@ -84,9 +84,8 @@ def dataset(
     if immature and matured is not None:
         raise typer.BadParameter("--immature takes in what --matured leaves out: give one of them")
     own = pipeline_file(pipeline).pipeline
-    before_ms = None if immature else maturity_ms(own, int(time.time() * 1000), matured)
     summary = written_dataset(
-        own, broker, output, start, end, mature_before_ms=before_ms, labelled=labelled,
+        own, broker, output, start, end, immature=immature, matured=matured, labelled=labelled,
         backfill=backfill,
     )  # fmt: skip
     if as_json:
@@ -97,12 +96,17 @@ def dataset(
 
 def written_dataset(
     own: Pipeline, broker: str | None, output: Path, start: list[str] | None,
-    end: list[str] | None, *, mature_before_ms: int | None, labelled: bool,
-    backfill: bool = False,
+    end: list[str] | None, *, labelled: bool, matured: float | None = None,
+    immature: bool = False, backfill: bool = False,
 ) -> DatasetSummary:  # fmt: skip
-    """Write a data set of *own* topics, with progress bars on stderr."""
+    """Write a data set of *own* topics, with progress bars on stderr.
+
+    How old an event is, event time tells, as far as it has come: of what was recorded long ago,
+    or is published again in an hour, outcomes take as long as they did.
+    """
     from agents.broker import check_topics, needed_broker, wait_for_broker
-    from agents.dataset import DatasetBuilder
+    from agents.dataset import DatasetBuilder, maturity_ms
+    from agents.renewal.event_clock import EventClock
     from agents.replay.range_choice import chosen_ranges, edge_of
     from agents.workers import TailReader
     from topics.pipeline import Topology
@@ -117,12 +121,14 @@ def written_dataset(
         await tail.start()
         try:
             ranges = await chosen_ranges(tail, topology, begin, stop)
+            now_ms = None if immature else await EventClock(own, tail).now_ms()
+            before_ms = None if now_ms is None else maturity_ms(own, now_ms, matured)
             with counting_bars(name_width=_TOPIC_WIDTH, disable=not stderr.is_terminal) as bars:
                 progress = {
                     topic: bar_of(bars, topic) for topic in (topology.outcomes, topology.events)
                 }
                 return await DatasetBuilder(settings, own, tail, progress).build(
-                    ranges, output, mature_before_ms=mature_before_ms, labelled_only=labelled,
+                    ranges, output, mature_before_ms=before_ms, labelled_only=labelled,
                     backfill=backfill,
                 )  # fmt: skip
         finally:

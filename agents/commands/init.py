@@ -41,6 +41,16 @@ class PipelineExists(AnabranchError):
         super().__init__(f"{path} exists; --force overwrites it, --directory writes elsewhere")
 
 
+class UnknownEncoding(AnabranchError):
+    """No encoding of text has that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"--encoding: {name!r} is no encoding of text; windows-1252, iso-8859-2, utf-16-le, "
+            "shift_jis and gb18030 are"
+        )
+
+
 class NotWritable(AnabranchError):
     """The pipeline file cannot be written."""
 
@@ -69,6 +79,17 @@ def init(
     time: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="When a row's event happened.")
     ] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Stands for no value; may be given often."),
+    ] = None,
+    month_first: Annotated[
+        bool | None,
+        typer.Option("--month-first/--day-first", help="Order of dates that do not say it."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a CSV file that is not UTF-8.")
+    ] = None,
     directory: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")] = Path(),
     no_train: Annotated[bool, typer.Option("--no-train", help="Write the file only.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
@@ -76,8 +97,10 @@ def init(
 ) -> None:
     """Make a pipeline file for data of your own, and train it.
 
-    Types, missing values, categories, times and an id are inferred from the file; the
-    result is an ordinary pipeline file to read and change.
+    Types, missing values, categories, times and an id are inferred from the file, and so
+    is how it writes them (separator, encoding, numbers, dates; text may be gzip): publish and
+    train read it by what the pipeline file then says. What is nearly a number, a time or an
+    id is said. The result is an ordinary pipeline file to read and change.
 
     Examples:
       anabranch init churn --from churn.csv --label churned
@@ -90,13 +113,16 @@ def init(
 
     path = _new_path(name, directory, force=force)
     _check_is_file(data)
-    sampled = sample_columns(data)
-    wishes = SchemaOptions(label, positive=positive, id=id_column, key=key, time=time)
+    _check_encoding(encoding)
+    sampled = sample_columns(data, missing=missing or (), encoding=encoding)
+    wishes = SchemaOptions(
+        label, positive=positive, id=id_column, key=key, time=time, month_first=month_first
+    )
     schema = infer_schema(sampled.columns, wishes, numbers_as_text=sampled.numbers_as_text)
     template = Template(
         name, Path(data).name, sampled.missing_values, novelty=True, review=_REVIEW, yes=_YES,
         thresholds_from="not from data yet: see the scores of a trained pipeline",
-        schema_line=(directory / "pipeline.schema.json").is_file(),
+        schema_line=(directory / "pipeline.schema.json").is_file(), csv=sampled.csv,
     )  # fmt: skip
     report = None
     if not no_train:
@@ -125,6 +151,15 @@ def _check_is_file(data: str) -> None:
 
     if not Path(data).is_file():
         raise DatasetNotFound(data)
+
+
+def _check_encoding(name: str | None) -> None:
+    from topics.pipeline import CsvFormat
+
+    try:
+        CsvFormat(encoding=name)
+    except ValueError as exc:
+        raise UnknownEncoding(str(name)) from exc
 
 
 def _train(

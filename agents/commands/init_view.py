@@ -34,14 +34,16 @@ def as_json(
             {
                 "column": plan.column, "field": plan.name if plan.field else None,
                 "type": plan.field.type if plan.field else None,
-                "time_format": plan.time_format,
+                "time_format": plan.time_format, "number_format": plan.number_format,
+                "missing_words": list(plan.missing_words),
                 "optional": plan.field.optional if plan.field else None,
                 "role": schema.role(plan) or None,
                 "features": [feature.name for feature in plan.features], "remark": plan.remark,
             }
             for plan in schema.plans
         ],
-        "warnings": list(schema.warnings),
+        "csv": sampled.csv.model_dump(exclude_none=True),
+        "warnings": [*sampled.remarks, *schema.warnings],
         "training": report.model_dump() if report else None,
         "next": following,
     }, ensure_ascii=False)  # fmt: skip
@@ -73,7 +75,9 @@ def print_schema(
         say(f"inferred from the first {schema.rows:,} rows")
     if schema.published_at is not None:
         say("no event time: for training, rows are dealt out at random (always the same way)")
-    for warning in schema.warnings:
+    if written := _written(sampled):
+        say(f"the file is read with {written}")
+    for warning in (*sampled.remarks, *schema.warnings):
         say(f"warning: {warning}", style="yellow")
     say(f"{path} written")
     if report is not None:
@@ -82,6 +86,17 @@ def print_schema(
     for command in following:
         where = "    # in another terminal" if " publish " in command else ""
         say(f"  {command}{where}")
+
+
+def _written(sampled: SampledColumns) -> str:
+    """How a CSV file is written, where that is not as usual."""
+    form = sampled.csv
+    between = {"\t": "tabs", ";": "semicolons", "|": "bars"}
+    return ", ".join(filter(None, [
+        form.encoding,
+        form.separator and f"{between.get(form.separator, form.separator)} between columns",
+        form.escape and "backslashes before quotes",
+    ]))  # fmt: skip
 
 
 def _cells(schema: InferredSchema, plan: FieldPlan) -> tuple[str, ...]:
@@ -94,5 +109,7 @@ def _cells(schema: InferredSchema, plan: FieldPlan) -> tuple[str, ...]:
     if plan.field is None:
         return plan.column or "", "-", "-", "-", f"left out: {plan.remark}"
     missing = "some" if plan.field.optional else "none"
-    kind = " ".join(filter(None, [plan.field.type, plan.time_format]))
+    form = plan.time_format or plan.number_format
+    words = f"without {', '.join(plan.missing_words)}" if plan.missing_words else ""
+    kind = " ".join(filter(None, [plan.field.type, form, words]))
     return plan.column or "(generated)", plan.name, kind, missing, becomes

@@ -15,9 +15,16 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from agents.commands.terminal import BAR_NAME_WIDTH
-from models.arrays import Bools
-from models.component import Column
-from models.data import FrameTable, count_rows, event_rows, served_by, served_windows
+from models.data import (
+    FrameTable,
+    ServedPart,
+    count_rows,
+    event_rows,
+    joined_parts,
+    served_by,
+    served_parts,
+)
+from models.report.selective_labels import outcome_weights
 from models.simulators import TRAINING
 from models.training.train import TrainingData
 from models.training.training_memory import check_memory, rows_about
@@ -31,6 +38,7 @@ log = logging.getLogger(__name__)
 OnRows = Callable[[int], None]
 """Told how many more rows were read."""
 _CHUNK = 20_000
+_NO_ROWS = TrainingData({}, np.zeros(0, np.bool_))
 _NO_TIME = "1970-01-01T00:00:00Z"
 """Of every row whose file has no times, so that the same file gives the same models."""
 
@@ -91,38 +99,90 @@ def from_file(
     valid: list[bool] = []
     data = collected(pipeline, events_and_labels(pipeline, path), on_rows, valid)
     if isinstance(path, str) and served_by(path) == pipeline.name:
-        data = _with_served_windows(pipeline, path, data, np.array(valid, np.bool_))
+        served = joined_parts([*served_parts(pipeline, path)])
+        data = _as_served(pipeline, path, data, served.picked(np.array(valid, np.bool_)))
     for name in data.constant(_fields_used(pipeline)):
         log.warning("%s: %s has one value only: features made of it say nothing", path, name)
     return data if pipeline.data.published_at is None else data.dealt(seed)
 
 
-def _with_served_windows(
-    pipeline: Pipeline, path: str, data: TrainingData, valid: Bools
+def served_blocks(
+    pipeline: Pipeline, path: str, rows: int, first: int = 0
+) -> Iterator[TrainingData]:
+    """The rows of a file of `anabranch dataset` in blocks of *rows*, from block *first* on.
+
+    They are checked like any others, so a block may have fewer, or none; with the windows that
+    decided them. All rows of the file have an outcome.
+    """
+    parts = _part_blocks(served_parts(pipeline, path), rows)
+    events = _event_blocks(events_and_labels(pipeline, path), rows)
+    for place, (block, part) in enumerate(zip(events, parts, strict=True)):
+        if place < first:
+            continue
+        valid: list[bool] = []
+        try:
+            data = collected(pipeline, block, valid=valid)
+        except NoTrainingData:  # no event of the block is one
+            yield _NO_ROWS
+            continue
+        try:
+            yield _as_served(pipeline, path, data, part.picked(np.array(valid, np.bool_)))
+        except NoTrainingData:
+            yield _NO_ROWS
+
+
+def _event_blocks(
+    labelled: Iterator[tuple[dict[str, object], bool]], rows: int
+) -> Iterator[list[tuple[dict[str, object], bool]]]:
+    """The same in lists of so many."""
+    while block := list(islice(labelled, rows)):
+        yield block
+
+
+def _part_blocks(parts: Iterable[ServedPart], rows: int) -> Iterator[ServedPart]:
+    """The rows of *parts* in parts of so many; none for no rows."""
+    held: ServedPart | None = None
+    for part in parts:
+        held = part if held is None else joined_parts([held, part])
+        while len(held.explored) >= rows:
+            yield held.picked(slice(0, rows))
+            held = held.picked(slice(rows, None))
+    if held is not None and len(held.explored):
+        yield held
+
+
+def _as_served(
+    pipeline: Pipeline, path: str, data: TrainingData, served: ServedPart
 ) -> TrainingData:
-    """The rows with the windows that decided them, of which *valid* (N,) are events still.
+    """The rows (N,) with what was *served* of them (N,): windows, and what an outcome stands for.
 
     Windows of these rows alone would be others: events without an outcome are not among them.
-    Rows that have none, as a component failed on them, are left out.
+    Rows that have none, as a component failed on them, are left out; so are those that might have
+    been explored and were not, for which the explored ones stand.
     """
-    windowed: dict[str, dict[str, Column]] = {
-        component: {name: column[valid] for name, column in columns.items()}
-        for component, columns in served_windows(pipeline, path).items()
-    }
     whole = np.ones(data.rows, np.bool_)
-    for columns in windowed.values():
+    for columns in served.windowed.values():
         for column in columns.values():
             whole &= ~np.isnan(column)
-    data = replace(data, windowed=windowed)
-    if whole.all():
+    weights = outcome_weights(served.explored, served.propensity)
+    is_weighed = bool((weights != 1).any())
+    data = replace(data, windowed=served.windowed, weights=weights if is_weighed else None)
+    kept = whole & (weights > 0)
+    if kept.all():
         return data
-    log.warning(
-        "%d of %d rows are left out: a component had no output for them",
-        int((~whole).sum()), data.rows,
-    )  # fmt: skip
-    if not whole.any():
-        raise NoTrainingData(f"nothing to train {pipeline.name} on: no row has all its features")
-    return data.picked(whole)
+    if not whole.all():
+        log.warning(
+            "%d of %d rows are left out: a component had no output for them",
+            int((~whole).sum()), data.rows,
+        )  # fmt: skip
+    if stood_for := int((whole & (weights == 0)).sum()):
+        log.warning(
+            "%d of %d rows are left out: they might have been explored and were not, and those "
+            "that were stand for them", stood_for, data.rows,
+        )  # fmt: skip
+    if not kept.any():
+        raise NoTrainingData(f"nothing to train {pipeline.name} on: no row of {path} is left")
+    return data.picked(kept)
 
 
 def _fields_used(pipeline: Pipeline) -> list[str]:

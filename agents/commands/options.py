@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PipelineArgument = Annotated[
     str,
     typer.Argument(
-        metavar="PIPELINE", help="Name of a file in deploy/pipelines, or path of a pipeline file."
+        metavar="PIPELINE", help="Path of a .yaml or .yml file, or name of one in deploy/pipelines."
     ),
 ]
 
@@ -118,7 +118,7 @@ MaturedOption = Annotated[
     float | None,
     typer.Option(
         "--matured", metavar="DAYS", min=0,
-        help="Only events that are at least so old. [default: `outcomes: delay`]",
+        help="Only events that are at least so old, by event time. [default: `outcomes: delay`]",
     ),
 ]  # fmt: skip
 

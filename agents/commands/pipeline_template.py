@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from models.schema import FieldPlan, InferredSchema
-from topics.pipeline import EventField, Feature, scalar
+from topics.pipeline import CsvFormat, EventField, Feature, scalar
 
 _WIDTH = 96
 _MANY_ROWS = 5000
@@ -28,6 +28,7 @@ class Template(NamedTuple):
     """Where the thresholds come from, for the comment."""
     schema_line: bool
     """Whether editors find `pipeline.schema.json` beside the file."""
+    csv: CsvFormat = CsvFormat()
 
 
 def render(schema: InferredSchema, template: Template) -> str:
@@ -89,6 +90,9 @@ def _data(schema: InferredSchema, template: Template) -> Iterator[str]:
     if template.missing_values:
         words = ", ".join(map(scalar, template.missing_values))
         yield _remarked(f"  missing_values: [{words}]", "like an empty value")
+    if written := template.csv.model_dump(exclude_none=True):
+        options = ", ".join(f"{name}: {_quoted(value)}" for name, value in written.items())
+        yield _remarked(f"  csv: {{{options}}}", "how CSV files are written")
     if schema.row_number is not None:
         yield _remarked(f"  row_number: {schema.row_number}", "generated when published")
     if schema.published_at is not None:
@@ -96,14 +100,34 @@ def _data(schema: InferredSchema, template: Template) -> Iterator[str]:
             f"  published_at: {schema.published_at}",
             "generated when published; training deals the rows out at random",
         )
-    formats = {plan.name: plan.time_format for plan in schema.plans if plan.time_format}
-    if formats:
-        yield "  time_formats:"
-        yield from (f"    {scalar(name)}: {scalar(form)}" for name, form in formats.items())
+    yield from _formats(schema)
     renamed = [plan for plan in schema.plans if plan.field and plan.column not in (None, plan.name)]
     if renamed:
         yield "  columns:"
         yield from (f"    {scalar(plan.column)}: {scalar(plan.name)}" for plan in renamed)
+
+
+def _formats(schema: InferredSchema) -> Iterator[str]:
+    """How single columns are written."""
+    formats = {plan.name: plan.time_format for plan in schema.plans if plan.time_format}
+    if formats:
+        yield "  time_formats:"
+        yield from (f"    {scalar(name)}: {scalar(form)}" for name, form in formats.items())
+    numbers = {plan.name: plan.number_format for plan in schema.plans if plan.number_format}
+    if numbers:
+        yield _remarked("  number_formats:", "how 1234.56 is written")
+        yield from (f"    {scalar(name)}: {_quoted(form)}" for name, form in numbers.items())
+    missing = {plan.name: plan.missing_words for plan in schema.plans if plan.missing_words}
+    if missing:
+        yield _remarked("  missing_values_of:", "like an empty value, in that column")
+        for name, texts in missing.items():
+            yield f"    {scalar(name)}: [{', '.join(map(_quoted, texts))}]"
+
+
+def _quoted(text: str) -> str:
+    """Text that YAML cannot take for anything else, nor a reader for a number."""
+    written = scalar(text)
+    return written if written[:1] in "'\"" else "'" + text.replace("'", "''") + "'"
 
 
 def _components(schema: InferredSchema, template: Template) -> Iterator[str]:

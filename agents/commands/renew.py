@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -162,7 +163,7 @@ async def _train(
             open_.enter_context(monitored(port, file, metrics.registry, alive))
         context = RenewalContext(
             settings, file, open_registry(), tail, EventClock(pipeline, tail),
-            HomeSettings().home / "renewals" / pipeline.name, served_rows,
+            HomeSettings().home / "renewals" / pipeline.name, served_rows, blocks_of_served,
             lambda: ControlTopic(settings, topology),
         )  # fmt: skip
         lease_s = LEASE_SESSIONS * settings.session_timeout_s
@@ -174,9 +175,17 @@ async def _train(
 def served_rows(pipeline: Pipeline, path: Path) -> TrainingData:
     """The rows of a data set that was served, checked like any others, with their windows."""
     from agents.commands.labelled_events import from_file
-    from agents.renewal.served_training import with_served_windows
 
-    return with_served_windows(pipeline, path, from_file(pipeline, str(path)))
+    return from_file(pipeline, str(path))
+
+
+def blocks_of_served(
+    pipeline: Pipeline, path: Path, rows: int, first: int
+) -> Iterator[TrainingData]:
+    """The same in blocks of so many, from block *first* on."""
+    from agents.commands.labelled_events import served_blocks
+
+    return served_blocks(pipeline, str(path), rows, first)
 
 
 async def _request(renewals: RenewalLog, action: str, reason: str) -> str:

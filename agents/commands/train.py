@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -212,14 +211,12 @@ def served_rows(
 ) -> Path:  # fmt: skip
     """The labelled events of a range as a file in *folder*; what it holds is said on stderr."""
     from agents.commands.dataset import written_dataset
-    from agents.dataset import check_place, maturity_ms
+    from agents.dataset import check_place
 
     path = folder / "served.parquet"
     check_place(path)
-    before_ms = maturity_ms(pipeline, int(time.time() * 1000), matured)
     summary = written_dataset(
-        pipeline, broker, path, start, end, mature_before_ms=before_ms, labelled=True,
-        backfill=backfill,
+        pipeline, broker, path, start, end, matured=matured, labelled=True, backfill=backfill
     )  # fmt: skip
     _say(
         f"{summary.rows:,} events with an outcome from the topics, {summary.positives:,} of them "

@@ -216,8 +216,16 @@ def _answers(pipeline: Pipeline, topology: Topology) -> Iterator[Channel]:
         "monitor", topology.monitor,
         "What a monitor finds, by kind; all on partition 0. Written in transactions: read it "
         "read_committed.",
-        (Message("Finding", "What holds of its key from now on; its kind is a field of it.",
-                 key=_TEXT, has_schema=False),),
+        (
+            Message("QualityFinding", "How good the decisions of a window of event time were.",
+                    key=_TEXT | {"pattern": "^quality/"}),
+            Message("DriftFinding", "A field or signal is not as its reference says, or is again.",
+                    key=_TEXT | {"pattern": "^drift/"}),
+            Message("DriftSizes", "How far all fields and signals are from their references.",
+                    key=_TEXT | {"pattern": "^drift-sizes/"}),
+            Message("WeightsFinding", "What weights are and would be, and who is in quarantine.",
+                    key=_TEXT | {"const": "weights"}),
+        ),
     )  # fmt: skip
     yield Channel(
         "monitor.state", topology.monitor_state, "Snapshots of what a monitor has counted.",
@@ -271,21 +279,20 @@ def _operations(topology: Topology) -> Iterator[Channel]:
                  has_schema=False),),
         internal=True,
     )  # fmt: skip
-    if topology.renewed:
-        yield Channel(
-            "renewals", topology.renewals,
-            "Renewals of models: who trains, what was done, what came of it; all on partition 0, "
-            "whose order alone decides.",
-            (
-                keyed("TrainerClaim", "Who wants to renew next.", f"claim/[0-9]+/{_NAMED}"),
-                keyed("TrainerSign", "A trainer's sign of life.", f"sign/{_NAMED}"),
-                keyed("RenewalRequest", "A renewal, or its end, that is asked for.",
-                      f"request/{_NAMED}"),
-                keyed("RenewalTriggered", "A renewal has begun.", "trigger/[0-9]+/[0-9]+"),
-                keyed("RenewalStep", "A step of it.", "step/[0-9]+/[0-9]+/[0-9]+"),
-                keyed("RenewalVerdict", "What it has come to.", "verdict/[0-9]+/[0-9]+"),
-            ),
-        )  # fmt: skip
+    yield Channel(
+        "renewals", topology.renewals,
+        "Renewals of models: who trains, what was done, what came of it; all on partition 0, "
+        "whose order alone decides. Made when the first is asked for.",
+        (
+            keyed("TrainerClaim", "Who wants to renew next.", f"claim/[0-9]+/{_NAMED}"),
+            keyed("TrainerSign", "A trainer's sign of life.", f"sign/{_NAMED}"),
+            keyed("RenewalRequest", "A renewal, or its end, that is asked for.",
+                  f"request/{_NAMED}"),
+            keyed("RenewalTriggered", "A renewal has begun.", "trigger/[0-9]+/[0-9]+"),
+            keyed("RenewalStep", "A step of it.", "step/[0-9]+/[0-9]+/[0-9]+"),
+            keyed("RenewalVerdict", "What it has come to.", "verdict/[0-9]+/[0-9]+"),
+        ),
+    )  # fmt: skip
     yield Channel(
         "requests", topology.requests,
         "Requests with an Idempotency-Key, between gateways; made when one comes.",

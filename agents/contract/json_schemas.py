@@ -24,9 +24,12 @@ from topics.records import (
     AuditEntry,
     Decision,
     Deployment,
+    DriftFinding,
+    DriftSizes,
     FirstOffset,
     Heartbeat,
     PolicyDeployment,
+    QualityFinding,
     RenewalRequest,
     RenewalStep,
     RenewalTriggered,
@@ -38,6 +41,7 @@ from topics.records import (
     TrainerClaim,
     TrainerSign,
     WeightsDeployment,
+    WeightsFinding,
     WorkerReport,
     outcome_schema,
 )
@@ -48,6 +52,7 @@ _MODELS: Mapping[str, type[BaseModel]] = {
         Decision, Explanation, Deployment, WeightsDeployment, PolicyDeployment, Rollout, AuditEntry,
         StatusReport, WorkerReport, FirstOffset, TopicIds, RequestRecord, Heartbeat, TrainerClaim,
         TrainerSign, RenewalRequest, RenewalTriggered, RenewalStep, RenewalVerdict,
+        QualityFinding, DriftFinding, DriftSizes, WeightsFinding,
     )
 }  # fmt: skip
 _ENVELOPE = ("specversion", "id", "source", "type")

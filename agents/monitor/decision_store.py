@@ -28,10 +28,7 @@ from agents.monitor.decision_rows import COLUMNS, TABLE, DecisionRows, EventName
 from models.arrays import Bools, Ints
 from topics.events import DecodedOutcomes
 from topics.pipeline import Pipeline, outcomes_kept_ms
-from topics.records import OutcomeRank
-
-NO_DECISION, NO_ROOM = "NoDecision", "NoRoom"
-"""Why an outcome is dead: there was no decision in its time; or it had to make room."""
+from topics.records import NO_DECISION, NO_ROOM, OutcomeRank
 
 _CACHE_KIB = 64 * 1024
 _NEVER_MS = -(2**62)

@@ -75,6 +75,9 @@ class Election(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
     def __init__(self, state: TopicPartition) -> None:
         self._state = state
         self._won, self._lost = asyncio.Event(), asyncio.Event()
+        self._next_turn = asyncio.Event()
+        self.turn = 0
+        """How often it was said who is the active one."""
 
     @property
     def is_won(self) -> bool:
@@ -89,8 +92,16 @@ class Election(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         """Wait until another one may be."""
         await self._lost.wait()
 
+    async def turn_after(self, turn: int) -> None:
+        """Wait until it is said again who is the active one: this process, or another."""
+        while self.turn == turn:
+            await self._next_turn.wait()
+
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """What this process is given, all at once."""
+        self.turn += 1
+        self._next_turn.set()
+        self._next_turn = asyncio.Event()
         if self._state in assigned:
             self._lost.clear()
             self._won.set()

@@ -1,8 +1,8 @@
 """Dead letters of outcomes: the record as it was, and in headers why it is dead.
 
 They stand on `<pipeline>.outcomes.dead-letters`. On `<pipeline>.dead-letters` each record ends an
-event, and the audit counts it so; an outcome is the end of none. Whoever knows better publishes the
-outcome again, on `<pipeline>.outcomes`.
+event, and the audit counts it so; an outcome is the end of none. Once its decision is there,
+`anabranch dead-letters redrive-outcomes` publishes it again (`agents.redrive.outcome_redrive`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from agents.monitor.decision_store import NO_DECISION, DeadOutcome
+from agents.monitor.decision_store import DeadOutcome
 from agents.monitor.monitor_writer import PartitionRecords
 from topics.events import DecodedOutcomes
 from topics.kafka import Record
 from topics.pipeline import MONITOR, Topology
-from topics.records import Failure, rfc3339_time
+from topics.records import NO_DECISION, Failure, rfc3339_time
 from topics.records.dead_letter import dead_letter
 
 _MOST_BYTES = 900_000
@@ -46,7 +46,8 @@ def unmatched_outcomes(
         why = "of its time" if each.error == NO_DECISION else "yet, and others wait for theirs"
         reason = (
             f"no decision about its event of {rfc3339_time(each.event_ms)} was found {why}: see "
-            "that it repeats the event's id and key, and publish it again"
+            "that it repeats the event's id and key; once it is decided, anabranch dead-letters "
+            f"redrive-outcomes {topology.pipeline}"
         )
         by_partition.setdefault(each.partition, []).append(_letter(
             topology, Failure(0, MONITOR, each.error, reason), each.partition, each.offset,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -91,6 +91,7 @@ async def run_monitor(
                 metrics.observe_active(is_active=False)
                 up(False)
                 await taking_part.won()
+                turn = taking_part.turn
                 metrics.observe_active(is_active=True)
                 up(True)
                 try:
@@ -100,7 +101,12 @@ async def run_monitor(
                     )
                 except MonitorReplaced as exc:
                     log.warning("%s", exc)
-                    await taking_part.lost()
+                    # Another one has taken over, and may have given way to us again before we
+                    # knew of either; or the broker has ended a transaction that took too long, and
+                    # it is still our turn. In a session time-out the group says which it is.
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(settings.session_timeout_s):
+                            await taking_part.turn_after(turn)
 
     async def look() -> None:
         while True:

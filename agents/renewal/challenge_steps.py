@@ -200,8 +200,10 @@ async def promote_weights(context: RenewalContext, renewal: Renewal) -> StepResu
     """Weights learned for the new models, once all models that they were learned for run."""
     contests = renewal.contests
     verdict, weights = verdict_of(contests), renewal.done("train").weights
-    if weights is None or context.pipeline.weighting.fixed_weights is not None:
+    if context.pipeline.weighting.fixed_weights is not None:
         return StepResult("weights are fixed in the pipeline file", ends=verdict)
+    if weights is None:
+        return StepResult("what goes on learning keeps the weights that weigh", ends=verdict)
     async with context.control() as control:
         await control.catch_up()
         state = control.state.weights

@@ -3,11 +3,14 @@
 RenewalError
 ├── NothingRenewable    the pipeline has nothing that is trained here
 ├── NothingInService    a component has no version that a new one could challenge
+├── NothingToGoOnFrom   an incremental fit has no state of the version in service
 ├── NoMaturedEvents     no event has an outcome yet
 ├── NothingDecided      no event is decided that a gate could be tried on
 ├── OtherChallenger     somebody else's challenger runs
 ├── DatasetChanged      the data set is another than the one that the log names
 ├── NothingToStop       no renewal runs
+├── StepFailed          what a step's process has raised (`step_process`)
+├── StepEnded           a step's process has ended without a result (`step_process`)
 └── Deposed             another trainer has taken over
 """
 
@@ -39,6 +42,16 @@ class NothingInService(RenewalError):
         super().__init__(
             f"no version of {pipeline}/{component} is in service: train one with `anabranch train "
             f"{pipeline}`, and start the workers, before it is renewed"
+        )
+
+
+class NothingToGoOnFrom(RenewalError):
+    """An incremental fit has no state of the version in service."""
+
+    def __init__(self, pipeline: str, version: str, why: str) -> None:
+        super().__init__(
+            f"{pipeline}: a fit cannot go on from {version}: {why}; fit it anew once, with "
+            f"`anabranch train {pipeline}`, and promote that"
         )
 
 

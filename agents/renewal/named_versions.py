@@ -30,7 +30,7 @@ class NamedVersions(Registry):
 
     def add(
         self, pipeline: str, component: str, onnx: bytes, card: ModelCard,
-        probe: Probe | None = None, *, reference: bytes | None = None,
+        probe: Probe | None = None, *, reference: bytes | None = None, state: bytes | None = None,
     ) -> ModelVersion:  # fmt: skip
         """The version of that model that this renewal has, or a new one."""
         note = self._note(card.note)
@@ -40,7 +40,9 @@ class NamedVersions(Registry):
             if (known.digest, known.card.note) == (digest, note):
                 return known
         named = card.model_copy(update={"note": note})
-        return super().add(pipeline, component, onnx, named, probe, reference=reference)
+        return super().add(
+            pipeline, component, onnx, named, probe, reference=reference, state=state
+        )
 
     def add_weights(
         self, pipeline: str, card: WeightsCard, background: Background | None = None, *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from topics.settings import BrokerSettings
 
 RowsOf = Callable[[Pipeline, Path], TrainingData]
 """The rows of a data set, checked as any training data is."""
+BlocksOf = Callable[[Pipeline, Path, int, int], Iterator[TrainingData]]
+"""The same in blocks of so many rows, from that block on."""
 
 
 async def _nobody_else() -> None:
@@ -36,6 +38,7 @@ class RenewalContext:
     folder: Path
     """Where data sets of renewals are."""
     rows_of: RowsOf
+    blocks_of: BlocksOf
     control: Callable[[], ControlTopic]
     """A new view of the control topic, to be entered."""
     still_ours: Callable[[], Awaitable[None]] = _nobody_else
@@ -54,6 +57,23 @@ class RenewalContext:
     def dataset(self, renewal: Renewal) -> Path:
         """The file of a renewal's data set."""
         return self.folder / str(renewal.number) / "dataset.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingWork:
+    """What a step that computes in a process of its own works with."""
+
+    file: PipelineFile
+    registry: Registry
+    """In which versions are those of this renewal."""
+    path: Path
+    """The data set."""
+    digest: str
+    """Of its file."""
+    mature_ms: int
+    """All its events are older (ms since 1970)."""
+    rows_of: RowsOf
+    blocks_of: BlocksOf
 
 
 @dataclass(frozen=True, slots=True)

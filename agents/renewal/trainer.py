@@ -226,6 +226,7 @@ class Trainer:
             return
         finally:
             task.cancel()
+            await asyncio.wait({task})  # what it computes has ended when we say that it has
         await self.still_ours()
         await self._write(renewal, step, "done", result.reason, result)
         self._metrics.observe_step(step, time.monotonic() - started)

@@ -28,7 +28,7 @@ class PassedGate:
 async def passed_gate(
     gate: Gate, what: str, what_if: WhatIf, ranges: Sequence[SourceRange], since: datetime
 ) -> PassedGate:
-    """Judge *what* by the decisions about *ranges*: events that were published *since* then.
+    """Judge *what* by the decisions about *ranges*: events of *since* then.
 
     Raises GateRefused, UnknownFigure, and what `WhatIf.report` does.
     """

@@ -1,5 +1,7 @@
 """Champion and challenger on the same events: what both say, what came true, who is better.
 
+An outcome counts by the events that it stands for: where `policy: explore:` takes some decisions
+otherwise, by 1 / propensity (`models.report.selective_labels`).
 Contributions add up, so a decision's score under the other model is exact: y' = y + α·(s' - s).
 (What later components made of the other output is not known: nobody has run them on it.)
 """
@@ -15,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from models.report.sequential_test import SequentialTest, Verdict
+from models.report.selective_labels import outcome_weight
+from models.report.sequential_test import MOST_WEIGHT, SequentialTest, Verdict
 from topics.pipeline import Policy
 from topics.records import Decision, StageBatch
 
@@ -65,6 +68,8 @@ class Comparison(BaseModel):
     """What is held against outcomes: the decisions' scores, or the component's signals."""
     labelled: int
     positives: int
+    explored: int = 0
+    """Of the labelled ones, taken by exploration: each counts 1 / propensity times."""
     quality: dict[str, ScoreQuality]
     alpha: float
     p_better: float
@@ -97,6 +102,8 @@ class _DecidingOutput(NamedTuple):
     weight: float
     signal: float
     by_champion: bool
+    stands_for: float
+    """So many events its outcome stands for."""
 
 
 class ScorePair(NamedTuple):
@@ -104,6 +111,8 @@ class ScorePair(NamedTuple):
 
     champion: float
     challenger: float
+    stands_for: float = 1.0
+    """So many events its outcome stands for."""
 
 
 @dataclass(slots=True)
@@ -136,7 +145,9 @@ class Comparer:
     _tested: int = 0
 
     def __post_init__(self) -> None:
-        self._test = SequentialTest(self.alpha)
+        explore = self.policy.explore
+        most = 1.0 if explore is None else min(1 / explore.share, MOST_WEIGHT)
+        self._test = SequentialTest(self.alpha, most)
 
     def shadowed(self, batch: StageBatch) -> None:
         """Take in a batch of the shadow topic; one of other models is left out."""
@@ -163,8 +174,10 @@ class Comparer:
         at = (decision.source.partition, decision.source.offset)
         by_champion = contribution.model == self.champion
         used = _DecidingOutput(
-            decision.event_id, decision.score, contribution.weight, contribution.signal, by_champion
-        )
+            decision.event_id, decision.score, contribution.weight, contribution.signal,
+            by_champion,
+            outcome_weight(explored=decision.explored, propensity=decision.propensity),
+        )  # fmt: skip
         _wait(self._deciding_outputs, at, used)
         self._match(at)
 
@@ -186,16 +199,16 @@ class Comparer:
             self.failures += deciding.by_champion
             return
         other_score = deciding.score + deciding.weight * (other.signal - deciding.signal)
-        scores = ScorePair(deciding.score, min(max(other_score, 0.0), 1.0))
-        signals = ScorePair(deciding.signal, other.signal)
+        said = (deciding.score, min(max(other_score, 0.0), 1.0)), (deciding.signal, other.signal)
         if other.of_champion:
-            scores, signals = ScorePair(*scores[::-1]), ScorePair(*signals[::-1])
+            said = said[0][::-1], said[1][::-1]
             self.canary_rows += 1
+        scores, signals = (ScorePair(*each, deciding.stands_for) for each in said)
         distance = abs(other.signal - deciding.signal)
         self.rows += 1
         self._sum_of_differences += distance
         self._largest_difference = max(self._largest_difference, distance)
-        decisions = [self._decision(score) for score in scores]
+        decisions = [self._decision(score) for score in scores[:2]]
         if decisions[0] != decisions[1]:
             self._flips[" → ".join(decisions)] += 1
         pair = scores if self.on == "score" else signals
@@ -210,26 +223,29 @@ class Comparer:
         return reached[-1] if reached else self.policy.otherwise
 
     def _label(self, pair: ScorePair, *, label: bool) -> None:
+        if not pair.stands_for:  # those that were explored stand for it
+            return
         self._labels.append(label)
         self._labelled.append(pair)
 
     @property
     def labelled(self) -> int:
-        """Events that both have a signal for and whose outcome is known."""
+        """Events that both have a signal for and whose outcome is known, and counts."""
         return len(self._labelled)
 
     def verdict(self) -> tuple[Verdict, str]:
         """Who is better so far, and that in words."""
-        new = np.array(self._labelled[self._tested :], np.float64).reshape(-1, 2)
-        losses = np.square(new - np.array(self._labels[self._tested :], np.bool_)[:, None])
+        new = np.array(self._labelled[self._tested :], np.float64).reshape(-1, 3)
+        labels = np.array(self._labels[self._tested :], np.bool_)
+        losses = np.square(new[:, :2] - labels[:, None])
         self._tested = len(self._labelled)
-        self._test.add(losses[:, 0], losses[:, 1])
+        self._test.add(losses[:, 0], losses[:, 1], new[:, 2])
         return self._verdict()
 
     def comparison(self) -> Comparison:
         """What can be said so far."""
         verdict, reason = self.verdict()
-        scores = np.array(self._labelled, np.float64).reshape(-1, 2)
+        scores = np.array(self._labelled, np.float64).reshape(-1, 3)
         labels = np.array(self._labels, np.bool_)
         return Comparison(
             component=self.component, champion=self.champion, challenger=self.challenger,
@@ -237,6 +253,7 @@ class Comparer:
             mean_difference=self._sum_of_differences / max(1, self.rows),
             max_difference=self._largest_difference, flips=dict(self._flips), on=self.on,
             labelled=len(labels), positives=int(labels.sum()),
+            explored=int((scores[:, 2] > 1).sum()),
             quality=_qualities(scores, labels), alpha=self.alpha,
             p_better=self._test.p_better, p_worse=self._test.p_worse,
             verdict=verdict, reason=reason,
@@ -269,16 +286,17 @@ def _qualities(scores: Doubles, labels: NDArray[np.bool_]) -> dict[str, ScoreQua
     if not len(labels):
         return {}
     names: Sequence[str] = ("champion", "challenger")
-    return {name: _quality(scores[:, at], labels) for at, name in enumerate(names)}
+    counts = scores[:, 2]
+    return {name: _quality(scores[:, at], labels, counts) for at, name in enumerate(names)}
 
 
-def _quality(scores: Doubles, labels: NDArray[np.bool_]) -> ScoreQuality:
-    brier = float(np.square(scores - labels).mean())
+def _quality(scores: Doubles, labels: NDArray[np.bool_], counts: Doubles) -> ScoreQuality:
+    brier = float(np.average(np.square(scores - labels), weights=counts))
     if labels.all() or not labels.any():
         return ScoreQuality(brier=brier)
     try:
         from models.report.quality import ranking
     except ImportError:  # an image that only serves has no scikit-learn
         return ScoreQuality(brier=brier)
-    ranks = ranking(labels, scores)
+    ranks = ranking(labels, scores, None if (counts == 1).all() else counts)
     return ScoreQuality(brier=brier, auc=ranks.auc, average_precision=ranks.average_precision)

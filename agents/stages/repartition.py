@@ -21,9 +21,9 @@ from agents.stages.source_events import SourceEvents, decode_events, is_backlog
 from agents.stages.stage_writer import BatchWriter
 from agents.workers import WORKER_RUN, Wiring, Worker, all_done
 from models.features import Ints
-from topics.events import DecodedEvents, SourceDecoder
+from topics.events import DecodedEvents, SourceDecoder, without
 from topics.pipeline import KEYED
-from topics.records import Heartbeat, StageBatch, outcome_schema
+from topics.records import OUTCOME_REDRIVE, Failure, Heartbeat, StageBatch, outcome_schema
 from topics.transport import Fetch
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,8 @@ class Repartition(Worker[dict[str, int]]):
         is_events = tp.topic == self.topology.events
         decoder = self._events if is_events else self._outcomes
         decoded = await decode_events(decoder, records)
+        if not is_events:
+            decoded = _not_redriven(decoded, records)
         if is_events:
             self._observed.observe(records, decoded)
         else:
@@ -134,8 +136,21 @@ class Repartition(Worker[dict[str, int]]):
         self, tp: TP, records: Sequence[ConsumerRecord], decoded: DecodedEvents
     ) -> None:
         for failure in decoded.failures:
+            if failure.error == OUTCOME_REDRIVE:
+                continue  # no fault: it was taken in before
             self.wiring.metrics.observe_skipped()
             log.warning(
                 "%s[%d]@%d is no outcome, skipped: %s",
                 tp.topic, tp.partition, records[failure.row].offset, failure.reason,
             )  # fmt: skip
+
+
+def _not_redriven(decoded: DecodedEvents, records: Sequence[ConsumerRecord]) -> DecodedEvents:
+    """Without outcomes that are published again: windows have had them (`outcome_redrive`)."""
+    valid = {*decoded.valid.tolist()}
+    again = [
+        Failure(row, "", OUTCOME_REDRIVE, "it was here before")
+        for row, record in enumerate(records)
+        if row in valid and any(name == OUTCOME_REDRIVE for name, _ in record.headers)
+    ]
+    return without(decoded, again)

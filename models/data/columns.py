@@ -7,9 +7,11 @@ alone, as they would refuse it from any other producer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,15 +164,45 @@ def _timestamps(values: Sequence[object]) -> Column:
     return [value if moment is None else moment for moment, value in zip(text, values, strict=True)]
 
 
+_LOOSE = re.compile(
+    r"(?P<local>[0-9].*?)(?: ?(?:UTC|GMT|[Zz]))? ?(?P<offset>[+-][0-9]{2}(?::?[0-9]{2})?)?"
+    r" ?(?:\[(?P<region>[A-Za-z0-9_+/-]{1,40})\])?"
+)
+"""ISO 8601 with a zone in words of databases and of Java: ` UTC`, ` -0800`, `[Europe/Paris]`."""
+_MOST_CHARACTERS = 80
+
+
 def moment_of(value: object) -> datetime | None:
-    """The moment as naive UTC; text without an offset is UTC; None when it is not one."""
+    """The moment as naive UTC; text without an offset is UTC; None when it is not one.
+
+    >>> moment_of("2023-01-01 00:00:00.000 -0800"), moment_of("2023-01-01T00:00:00+00:00[UTC]")
+    (datetime.datetime(2023, 1, 1, 8, 0), datetime.datetime(2023, 1, 1, 0, 0))
+    """
     if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+        return _naive_utc(datetime.fromisoformat(value))
     except (ValueError, OverflowError):
+        return _loose_moment(value.strip())
+
+
+def _loose_moment(text: str) -> datetime | None:
+    form = _LOOSE.fullmatch(text) if len(text) <= _MOST_CHARACTERS else None
+    if form is None:
         return None
+    local, offset, region = form.group("local", "offset", "region")
+    try:
+        moment = datetime.fromisoformat(f"{local}{offset or ''}")
+        # An offset says all; a region alone says which offset its clocks had.
+        if moment.tzinfo is None and region:
+            moment = moment.replace(tzinfo=ZoneInfo(region))
+        return _naive_utc(moment)
+    except (ValueError, OverflowError, ZoneInfoNotFoundError, OSError):
+        return None
+
+
+def _naive_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 _CONVERSIONS: Mapping[str, Callable[[Sequence[object]], Column]] = {

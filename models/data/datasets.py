@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.arrays import Bools
-from models.data.columns import Column, binary, json_values, outcome_name
+from models.data.columns import Column, binary, json_values, outcome_name, typed, without
 from models.data.errors import LabelNotBinary, MissingColumns, MissingLabel
 from models.data.formats import arrow_errors, check_dataset, open_data_file
 from models.data.frames import FrameTable
+from models.data.number_formats import PLAIN, numbers_in
+from models.data.text_files import suffix_of
 from models.data.time_formats import times_in
-from topics.pipeline import OUTCOME, DataMapping
+from topics.pipeline import OUTCOME, CsvFormat, DataMapping
 
 if TYPE_CHECKING:
     from topics.pipeline import Pipeline
 
+_AS_WRITTEN = "as written"
+"""No type of a field: what has none in the file stays text, what has one keeps it."""
 SERVED_BY = b"anabranch.pipeline"
 """Key of a Parquet file's metadata."""
 
@@ -53,6 +56,33 @@ class RowBatch:
         return (dict(zip(names, row, strict=True)) for row in rows)
 
 
+@dataclass(frozen=True, slots=True)
+class _WrittenFields:
+    """How a file writes values of fields; the mappings are those of `read_rows`."""
+
+    types: Mapping[str, str]
+    time_formats: Mapping[str, str]
+    number_formats: Mapping[str, str]
+    missing_values_of: Mapping[str, Collection[str]]
+
+    def kind(self, field: str) -> str | None:
+        """The type that the file's column is read as."""
+        if field in self.time_formats:
+            return "string"
+        is_late = field in self.number_formats or field in self.missing_values_of
+        return _AS_WRITTEN if is_late else self.types.get(field)
+
+    def values(self, field: str, column: Column) -> Column:
+        """The field's values, of a column that was read as `kind`."""
+        if field in self.missing_values_of:
+            column = without(json_values(column), self.missing_values_of[field])
+        if field in self.time_formats:
+            return times_in(column, self.time_formats[field])
+        if self.kind(field) == _AS_WRITTEN:
+            return _typed(column, self.types.get(field), self.number_formats.get(field, PLAIN))
+        return column
+
+
 def read_rows(
     path: str | FrameTable,
     *,
@@ -64,22 +94,25 @@ def read_rows(
     positive: str | float | None = None,
     missing_values: Collection[str] = (),
     time_formats: Mapping[str, str] | None = None,
+    number_formats: Mapping[str, str] | None = None,
+    missing_values_of: Mapping[str, Collection[str]] | None = None,
+    csv: CsvFormat | None = None,
     unlabelled: bool = False,
     batch_rows: int = 8192,
 ) -> Iterator[RowBatch]:
-    """Yield the rows of FILE.parquet, FILE.csv, FILE.jsonl, `-` (JSON lines on stdin), or a frame.
+    """Yield the rows of FILE.parquet, .csv, .tsv, .jsonl, `-` (JSON lines on stdin), or a frame.
 
     `columns` maps file columns to event fields; a column that has a field's own name needs no
     entry, and other columns are dropped. `label` is a column's name, or the name it is mapped
     to. `types` are the fields' types (string, integer, number, boolean, timestamp, vector);
     `optional` fields may have no column. A batch holds at most `batch_rows` rows.
-    `positive`, `missing_values` and `time_formats` are those of
-    `topics.pipeline.event_schema.DataMapping`. Rows that have no outcome are passed over where
-    `positive` says what one is, and refused elsewhere, unless *unlabelled* keeps them (`known`).
+    What is behind these are those of `topics.pipeline.event_schema.DataMapping`. Rows that have no
+    outcome are passed over where `positive` says what one is, and refused elsewhere, unless
+    *unlabelled* keeps them (`known`).
 
     Raises DatasetError and MissingExtra, when the first batch is asked for.
     """
-    with open_data_file(path, batch_rows, missing_values) as source:
+    with open_data_file(path, batch_rows, missing_values, csv) as source:
         chosen = _columns_of_fields(source.names, columns, fields)
         if missing := [name for name in fields if name not in chosen and name not in optional]:
             raise MissingColumns(str(path), missing, source.names)
@@ -87,9 +120,10 @@ def read_rows(
             chosen |= _columns_to_come(source.names, columns, fields, chosen)
         outcome = None if label is None else _label_column(path, source.names, columns, label)
 
-        formats = time_formats or {}
-        kinds = {**(types or {}), **dict.fromkeys(formats, "string")}
-        wanted = {column: kinds.get(field) for field, column in chosen.items()}
+        written = _WrittenFields(
+            types or {}, time_formats or {}, number_formats or {}, missing_values_of or {}
+        )
+        wanted = {column: written.kind(field) for field, column in chosen.items()}
         if outcome is not None:
             wanted.setdefault(outcome, None if positive is None else "string")
         rows_before = 0
@@ -100,9 +134,9 @@ def read_rows(
                 labels, known = _known_labels(batch[outcome], positive, path, outcome, rows_before)
             elif outcome is not None and positive is None:
                 labels = _labels(batch[outcome], path, outcome, rows_before)
-            fields_read = {field: batch[column] for field, column in chosen.items()}
-            for field in formats.keys() & fields_read.keys():
-                fields_read[field] = times_in(fields_read[field], formats[field])
+            fields_read = {
+                field: written.values(field, batch[column]) for field, column in chosen.items()
+            }
             batch_of_events = RowBatch(rows, fields_read, labels, known)
             if outcome is not None and positive is not None and not unlabelled:
                 batch_of_events = _with_labels(
@@ -131,7 +165,9 @@ def event_rows(
         label=data.label if labelled else None, positive=data.positive,
         types={name: field.type for name, field in fields.items()},
         optional=[name for name, field in fields.items() if field.optional],
-        missing_values=data.missing_values, time_formats=data.time_formats, unlabelled=unlabelled,
+        missing_values=data.missing_values, time_formats=data.time_formats,
+        number_formats=data.number_formats, missing_values_of=data.missing_values_of, csv=data.csv,
+        unlabelled=unlabelled,
     )  # fmt: skip
     rows_before = 0
     for batch in batches:
@@ -151,7 +187,7 @@ def served_by(path: str | FrameTable) -> str | None:
     """The pipeline whose events a Parquet file holds as `anabranch dataset` writes them."""
     if isinstance(path, FrameTable):
         return None
-    if Path(path).suffix.lower() != ".parquet":
+    if suffix_of(path) != ".parquet":
         return None
     check_dataset(path)
     with arrow_errors(path):
@@ -165,13 +201,20 @@ def count_rows(path: str | FrameTable) -> int | None:
     """How many rows a Parquet file says it has; None for what cannot be counted unread."""
     if isinstance(path, FrameTable):
         return path.rows
-    if Path(path).suffix.lower() != ".parquet":
+    if suffix_of(path) != ".parquet":
         return None
     check_dataset(path)
     with arrow_errors(path):
         from pyarrow.parquet import read_metadata
 
         return int(read_metadata(path).num_rows)
+
+
+def _typed(values: Column, kind: str | None, number_format: str) -> Column:
+    """The values, as the file writes them, as those of a field."""
+    if kind in ("number", "integer"):
+        values = numbers_in(values, number_format, kind)
+    return typed(values, kind) if isinstance(values, list) else values
 
 
 def _columns_of_fields(

@@ -21,7 +21,8 @@ from collections.abc import Collection, Sequence
 from topics.errors import AnabranchError
 
 TO_UTF8 = (
-    "if the file is Latin-1 or Windows-1252, write it as UTF-8: iconv -f WINDOWS-1252 -t UTF-8 FILE"
+    "if the file is Latin-1 or Windows-1252, say so for CSV in the pipeline file, data: {csv: "
+    "{encoding: windows-1252}}, or write it as UTF-8: iconv -f WINDOWS-1252 -t UTF-8 FILE"
 )
 
 

@@ -7,38 +7,27 @@ because it has no types.
 from __future__ import annotations
 
 import sys
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
+from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BufferedIOBase
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import orjson
 
-from models.data.columns import FALSE_TEXTS, TRUE_TEXTS, Column, typed, without
-from models.data.errors import (
-    TO_UTF8,
-    DatasetNotFound,
-    NotUtf8,
-    OtherEncoding,
-    UnknownFormat,
-    UnreadableDataset,
-)
+from models.data.columns import Column, typed, without
+from models.data.csv_files import is_csv, read_csv, unique_names, without_texts
+from models.data.errors import TO_UTF8, DatasetNotFound, NotUtf8, UnknownFormat, UnreadableDataset
 from models.data.frames import FrameTable
+from models.data.number_formats import PLAIN, numbers_in
+from models.data.text_files import BLOCK_BYTES, encoding_of, suffix_of, text_stream
 from topics.errors import MissingExtra
 from topics.file_content import NotAFile, check_file
+from topics.pipeline import CsvFormat
 
 STDIN = "-"
-BLOCK_BYTES = 1 << 20
-_OTHERS = {
-    # The longer marks first: UTF-32 begins as UTF-16 does.
-    BOM_UTF32_LE: "UTF-32", BOM_UTF32_BE: "UTF-32", BOM_UTF16_LE: "UTF-16", BOM_UTF16_BE: "UTF-16",
-    b"\x1f\x8b": "gzip", b"PK\x03\x04": "ZIP (or a spreadsheet)", b"PAR1": "Parquet",
-}  # fmt: skip
-"""How files begin that are no UTF-8 text."""
 MOST_LINE_BYTES = 64 << 20
 """A longer line is no event; without a bound a stream without line ends would fill the memory."""
 
@@ -58,11 +47,13 @@ class DataFile:
 
 
 def open_data_file(
-    path: str | FrameTable, batch_rows: int, missing: Collection[str] = ()
-) -> AbstractContextManager[DataFile]:
-    """Open FILE.parquet, FILE.csv, FILE.jsonl, `-` for JSON lines on standard input, or a frame.
+    path: str | FrameTable, batch_rows: int, missing: Collection[str] = (),
+    csv: CsvFormat | None = None,
+) -> AbstractContextManager[DataFile]:  # fmt: skip
+    """Open FILE.parquet, .csv, .tsv, .jsonl, `-` for JSON lines on standard input, or a frame.
 
-    `missing` is text that stands for no value; in a CSV file an empty cell always does.
+    Text may be packed, as FILE.csv.gz. `missing` is text that stands for no value; in a CSV file,
+    which is written as *csv* says, an empty cell always does.
     Raises DatasetNotFound, UnknownFormat, UnreadableDataset; MissingExtra without pyarrow.
     """
     if isinstance(path, FrameTable):
@@ -73,10 +64,13 @@ def open_data_file(
                 cast("BufferedIOBase", sys.stdin.buffer), "standard input", batch_rows, missing
             )
         )
-    formats = {".parquet": open_parquet, ".csv": open_csv, ".jsonl": open_json_lines}
-    opener = formats.get(Path(path).suffix.lower())
+    if is_csv(path):
+        check_dataset(path)
+        return open_csv(path, batch_rows, missing, csv or CsvFormat())
+    formats = {".parquet": open_parquet, ".jsonl": open_json_lines}
+    opener = formats.get(suffix_of(path))
     if opener is None:
-        raise UnknownFormat(path, formats)
+        raise UnknownFormat(path, (".csv", ".tsv", *formats))
     check_dataset(path)
     return opener(path, batch_rows, missing)
 
@@ -99,15 +93,20 @@ def open_parquet(path: str, batch_rows: int, missing: Collection[str] = ()) -> I
         from pyarrow.parquet import ParquetFile
 
         with ParquetFile(path) as file:
+            own = list(file.schema_arrow.names)
+            names = unique_names(own)
+            repeats = len(set(own)) < len(own)  # then columns are told apart by their place alone
 
             def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
-                for batch in file.iter_batches(batch_rows, columns=list(wanted)):
+                columns = None if repeats else list(wanted)
+                for batch in file.iter_batches(batch_rows, columns=columns):
+                    at = {n: names.index(n) if repeats else n for n in wanted}
                     yield {
-                        n: _arrow_column(batch.column(n), kind, missing)
+                        n: _arrow_column(batch.column(at[n]), kind, missing)
                         for n, kind in wanted.items()
                     }
 
-            yield DataFile(list(file.schema_arrow.names), may_have_more=False, batches=batches)
+            yield DataFile(names, may_have_more=False, batches=batches)
 
 
 @contextmanager
@@ -127,35 +126,21 @@ def open_frame(
 
 
 @contextmanager
-def open_csv(path: str, batch_rows: int, missing: Collection[str] = ()) -> Iterator[DataFile]:
+def open_csv(
+    path: str, batch_rows: int, missing: Collection[str], form: CsvFormat
+) -> Iterator[DataFile]:
     """Open a CSV file with a header. An empty cell is a missing value."""
-    with arrow_errors(path):
-        with Path(path).open("rb") as file:
-            check_is_text(path, file.read(BLOCK_BYTES))
-        import pyarrow as pa
-        from pyarrow import csv
-
-        # Without a declared type, pyarrow guesses from the first block: "007" would become 7.
-        # Timestamps are read as text, because a column may mix precisions.
-        declared = {"number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}
+    with arrow_errors(path), read_csv(path, form) as (names, blocks):
 
         def batches(wanted: Mapping[str, str | None]) -> Iterator[Columns]:
-            options = csv.ConvertOptions(
-                include_columns=list(wanted),
-                column_types={n: declared.get(k, pa.string()) for n, k in wanted.items() if k},
-                null_values=["", *missing],
-                true_values=TRUE_TEXTS,
-                false_values=FALSE_TEXTS,
-                strings_can_be_null=True,
-            )
-            with csv.open_csv(path, convert_options=options) as reader:
-                for block in reader:
-                    for first in range(0, len(block), batch_rows):
-                        part = block.slice(first, batch_rows)
-                        yield {n: _arrow_column(part.column(n), kind) for n, kind in wanted.items()}
+            for block in blocks(wanted):
+                rows = len(next(iter(block.values()), ()))
+                for first in range(0, rows, batch_rows):
+                    yield {
+                        n: _csv_column(column.slice(first, batch_rows), kind, missing)
+                        for (n, column), kind in zip(block.items(), wanted.values(), strict=True)
+                    }  # fmt: skip
 
-        with csv.open_csv(path) as header:
-            names = list(header.schema.names)
         yield DataFile(names, may_have_more=False, batches=batches)
 
 
@@ -165,9 +150,7 @@ def open_json_lines(
 ) -> Iterator[DataFile]:
     """Open a file of JSON objects, one a line; blank lines are skipped."""
     try:
-        with Path(path).open("rb") as stream:
-            check_is_text(path, stream.read(BLOCK_BYTES))
-            stream.seek(0)
+        with text_stream(path, encoding_of(path, None)) as stream:
             yield _json_lines(stream, path, batch_rows, missing)
     except OSError as error:
         raise UnreadableDataset(path, error.strerror or str(error)) from error
@@ -188,21 +171,6 @@ def arrow_errors(path: str) -> Iterator[None]:
         # What a CSV file holds behind its first line, pyarrow reads: it has no words for a remedy.
         remedy = f"; {TO_UTF8}" * ("invalid UTF8" in str(error))
         raise UnreadableDataset(path, f"{error}{remedy}") from error
-
-
-def check_is_text(path: str, beginning: bytes) -> None:
-    """Raise OtherEncoding for a file that begins like no UTF-8 text, NotUtf8 for its first line."""
-    for mark, encoding in _OTHERS.items():
-        if beginning.startswith(mark):
-            raise OtherEncoding(path, encoding)
-    first, end, _ = beginning.partition(b"\n")
-    if b"\0" in first:
-        raise OtherEncoding(path, "UTF-16")
-    try:
-        first.decode()
-    except UnicodeDecodeError as error:
-        if end or error.reason != "unexpected end of data":  # else it goes on behind the block
-            raise NotUtf8(path, error, line=1) from error
 
 
 def _json_lines(
@@ -280,6 +248,12 @@ def _arrow_column(array: Any, kind: str | None, missing: Collection[str] = ()) -
 
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_decimal(array.type):
+        array = _of_decimals(array, kind)
+        if pa.types.is_decimal(array.type):
+            return [None if value is None else int(value) for value in array.to_pylist()]
+    elif pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+        array = _cast(array, "string")  # text, of writers that do not say so
     if missing and (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         array = pa.array(without(array.to_pylist(), missing), pa.string())
     if kind is not None:
@@ -291,6 +265,34 @@ def _arrow_column(array: Any, kind: str | None, missing: Collection[str] = ()) -
         return typed(array.to_pylist(), kind)
     column: np.ndarray[Any, np.dtype[Any]] = array.to_numpy(zero_copy_only=False)
     return column
+
+
+def _of_decimals(array: Any, kind: str | None) -> Any:
+    """Decimals as int64 or text where they are that exactly, else as the nearest float64.
+
+    Whole ones beyond int64 stay decimals.
+    """
+    import pyarrow as pa
+
+    if kind == "string":
+        return array.cast(pa.string())
+    if array.type.scale <= 0 and kind != "number":
+        return _cast(array, "integer")
+    return array.cast(pa.string()).cast(pa.float64())  # to the nearest, as a straight cast is not
+
+
+def _csv_column(array: Any, kind: str | None, missing: Collection[str]) -> Column:
+    """A column of a CSV file; where one of its numbers is none, that one stays text."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    array = without_texts(array, missing)
+    if kind not in ("number", "integer") or not pa.types.is_string(array.type):
+        return _arrow_column(array, kind)
+    numbers = _cast(compute.utf8_trim_whitespace(array), kind)
+    if pa.types.is_string(numbers.type):
+        return numbers_in(array.to_pylist(), PLAIN, kind)
+    return _arrow_column(numbers, kind)
 
 
 def _fits_numpy(array: Any) -> bool:

@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.data.columns import Column, json_values, timestamps_to_text
 
-EPOCHS = {"epoch_s": 1.0, "epoch_ms": 0.001}
+EPOCHS = {"epoch_s": 1.0, "epoch_ms": 1e-3, "epoch_us": 1e-6, "epoch_ns": 1e-9}
 """Format → seconds in one."""
 
-PATTERNS = (
-    "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d",
-    "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M", "%Y/%m/%d %H:%M",
-    "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%d.%m.%Y %H:%M:%S", "%Y/%m/%d %H:%M:%S",
-    "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d %B %Y", "%B %d, %Y",
+_DATES = (
+    *(
+        date.replace("/", sep)
+        for sep in "/.-" for date in ("%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y")
+    ),
+    "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d", "%y/%m/%d", "%y-%m-%d",
+    "%d %b %Y", "%b %d, %Y", "%b %d %Y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%d. %b %Y",
+    "%d %B %Y", "%B %d, %Y", "%B %d %Y", "%d. %B %Y",
 )  # fmt: skip
-"""Patterns that are recognised, the day before the month where both fit."""
+_TIMES = (
+    "", *(
+        f"{between}{time}"
+        for between in (" ", ", ", "T", ":")
+        for time in ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p")
+    ),
+)  # fmt: skip
+_WHOLE = (
+    "%a, %d %b %Y %H:%M:%S", "%a %b %d %H:%M:%S %Y", "%a %b %d %Y %H:%M:%S",
+    "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S UTC %Y",
+)  # fmt: skip
+# Recognised, the day before the month where both fit.
+_ZONES = ("", " UTC", " GMT", " %z", "Z", "%z")
+
+_SHAPES = {
+    "%d": "[0-9]{1,2}", "%m": "[0-9]{1,2}", "%y": "[0-9]{2}", "%Y": "[0-9]{4}", "%H": "[0-9]{1,2}",
+    "%I": "[0-9]{1,2}", "%M": "[0-9]{2}", "%S": "[0-9]{2}", "%f": "[0-9]{1,6}",
+    "%p": "[AaPp][Mm]", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]{3,9}", "%a": "[A-Za-z]{3}",
+    " ": r"\s+", "%z": "(?:Z|[+-][0-9]{2}:?[0-9]{2})",
+}  # fmt: skip
+"""What `strptime` may find there; it takes longer to say so."""
+_LONGEST, _FEWEST_DIGITS = 48, 4
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,10 +63,52 @@ def time_in(text: str, form: str) -> datetime | None:
         if form in EPOCHS:
             seconds = float(text) * EPOCHS[form]
             return _EPOCH + timedelta(seconds=seconds) if math.isfinite(seconds) else None
-        moment = datetime.strptime(text, form)  # noqa: DTZ007  # the zone is set just below
+        moment = datetime.strptime(text.strip(), form)  # noqa: DTZ007  # the zone is set just below
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def fitting_patterns(texts: Sequence[str]) -> list[str]:
+    """The patterns that fit every text; the day comes before the month.
+
+    >>> fitting_patterns(["31/12/2023 10:05 PM"]), fitting_patterns(["01.02.2023"])
+    (['%d/%m/%Y %I:%M %p'], ['%d.%m.%Y', '%m.%d.%Y'])
+    """
+    return (
+        [form for form in shaped_like(texts[0]) if all(time_in(text, form) for text in texts)]
+        if texts
+        else []
+    )
+
+
+def shaped_like(text: str) -> list[str]:
+    """The patterns that *text* has the shape of: a date, and perhaps a time and a zone."""
+    plain = text.strip()
+    if len(plain) > _LONGEST or sum(map(str.isdigit, plain)) < _FEWEST_DIGITS:
+        return []
+    begun = [
+        (date + time, rest)
+        for date, behind in _begins(_DATES, plain) for time, rest in _begins(_TIMES, behind)
+    ]  # fmt: skip
+    return [
+        moment + zone
+        for moment, rest in (*begun, *_begins(_WHOLE, plain))
+        for zone, behind in _begins(_ZONES if "%M" in moment else ("",), rest) if not behind
+    ]  # fmt: skip
+
+
+def _begins(forms: Sequence[str], text: str) -> Iterator[tuple[str, str]]:
+    """The forms that *text* begins with, and what it has behind them."""
+    for form in forms:
+        if part := _shape(form).match(text):
+            yield form, text[part.end() :]
+
+
+@cache
+def _shape(form: str) -> re.Pattern[str]:
+    parts = re.split("(%[A-Za-z]| )", form)
+    return re.compile("".join(_SHAPES.get(part, re.escape(part)) for part in parts))
 
 
 def times_in(values: Column, form: str) -> list[object]:

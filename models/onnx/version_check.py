@@ -53,6 +53,7 @@ def _wrong(
 def _check(version: ModelVersion, *, run: bool) -> None:
     content, probe = version.read(), version.probe()
     version.reference()
+    version.state()
     if run:
         session = ModelSession.of(content, version.location)
         if probe is not None:

@@ -9,7 +9,7 @@ explanations compare events with, `variant_table` what was measured of variants.
 
 from models.registry.background import BACKGROUND_ROWS, Background, RecordedOutput
 from models.registry.card_files import StoredWeights, card_digest, digest_of
-from models.registry.cards import ModelCard, Signature, WeightsCard, library_versions
+from models.registry.cards import Continuation, ModelCard, Signature, WeightsCard, library_versions
 from models.registry.errors import ContentGone, NothingRegistered, RegistryError
 from models.registry.model_inputs import (
     ModelOutOfDate,
@@ -33,6 +33,7 @@ from models.registry.variant_table import (
 
 __all__ = [
     "BACKGROUND_ROWS", "FP32", "WEIGHTS", "Background", "ComponentVariants", "ContentGone",
+    "Continuation",
     "FusionResult", "Losses", "ModelCard", "ModelOutOfDate", "ModelVersion",
     "NothingRegistered", "OptimiseReport", "Probe", "RecordedOutput", "Registry",
     "RegistryError", "Removal", "Signature", "Speed", "StoredWeights", "Variant", "VersionKey",

@@ -76,6 +76,8 @@ class StoredModel(Card):
     """Digest of the file of probe rows, where there are some."""
     reference: Digest | None = None
     """Digest of what drift is measured against: what it read and said in training."""
+    state: Digest | None = None
+    """Digest of the fitted estimator, where renewals go on with its fit."""
     card: ModelCard
 
     @classmethod

@@ -34,6 +34,17 @@ class Signature(Card):
     output: str = "signal"
 
 
+class Continuation(Card):
+    """The rows that a model was fitted on beyond those of the version that it went on from."""
+
+    version: int
+    since: str
+    """The time of the first of them (RFC 3339)."""
+    until: str
+    """The time of the last of them."""
+    rows: int
+
+
 class ModelCard(Card):
     """What is known of a model."""
 
@@ -64,6 +75,8 @@ class ModelCard(Card):
     """What `anabranch models optimise` measured when it chose this variant."""
     trained_until: str | None = None
     """The time of the newest event that it was fitted on; None where that is not known."""
+    continues: Continuation | None = None
+    """Of an incremental fit: what it went on from, and by which rows."""
 
     @property
     def seen_until(self) -> str:

@@ -2,6 +2,7 @@
 
     <root>/<pipeline>/@files/<sha256>.onnx            models, by digest
     <root>/<pipeline>/@files/<sha256>.npz             probe and background rows, references
+    <root>/<pipeline>/@files/<sha256>.skops           fitted estimators that renewals go on with
     <root>/<pipeline>/<component>/<version>/card.json
     <root>/<pipeline>/@weights/<version>/weights.json
     <root>/<pipeline>/@decided-by/<sha256>            pipeline files and policies, by digest
@@ -84,6 +85,8 @@ class ModelVersion:
     probe_file: str | None
     reference_digest: str | None
     reference_file: str | None
+    state_digest: str | None
+    state_file: str | None
     store: Store = field(compare=False, repr=False)
 
     @property
@@ -119,6 +122,13 @@ class ModelVersion:
         Raises ModelCorrupt or ModelMissing.
         """
         return _reference(self.store, self.reference_file, self.reference_digest, self.name)
+
+    def state(self) -> bytes | None:
+        """The fitted estimator, see `models.training.training_state`; None for a version without.
+
+        Raises ModelCorrupt or ModelMissing.
+        """
+        return _reference(self.store, self.state_file, self.state_digest, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +197,12 @@ class Registry:
         probe: Probe | None = None,
         *,
         reference: bytes | None = None,
+        state: bytes | None = None,
     ) -> ModelVersion:
         """Store a new version of a component's model, with its *probe* rows.
 
-        *reference* is what drift is measured against.
+        *reference* is what drift is measured against, *state* the fitted estimator that the next
+        version goes on with.
 
         Raises StoreFailed or StoreNotUsable; then there is no new version.
         """
@@ -202,7 +214,8 @@ class Registry:
             self.store.put(_file(pipeline, probe_digest, "npz"), content)
         stored = StoredModel(
             of="", digest=digest, probe=probe_digest, card=card,
-            reference=self._put_reference(pipeline, reference),
+            reference=self._put(pipeline, reference, "npz"),
+            state=self._put(pipeline, state, "skops"),
         )  # fmt: skip
         version, _ = self._claim(pipeline, component, CARD_FILE, stored)
         return self._version(pipeline, component, version, stored)
@@ -253,7 +266,7 @@ class Registry:
             digest = digest_of(content)
             self.store.put(_file(pipeline, digest, "npz"), content)
         stored = StoredWeights(
-            of="", background=digest, card=card, reference=self._put_reference(pipeline, reference)
+            of="", background=digest, card=card, reference=self._put(pipeline, reference, "npz")
         )
         version, content = self._claim(pipeline, WEIGHTS, WEIGHTS_FILE, stored)
         return self._weights_version(pipeline, version, stored, card_digest(content))
@@ -303,11 +316,11 @@ class Registry:
             raise ContentGone(self.store.where(file), digest, f"its digest is {actual}")
         return content
 
-    def _put_reference(self, pipeline: str, content: bytes | None) -> str | None:
+    def _put(self, pipeline: str, content: bytes | None, suffix: str) -> str | None:
         if content is None:
             return None
         digest = digest_of(content)
-        self.store.put(_file(pipeline, digest, "npz"), content)
+        self.store.put(_file(pipeline, digest, suffix), content)
         return digest
 
     def _claim(
@@ -343,9 +356,10 @@ class Registry:
             file = f"{pipeline}/{component}/{version}/{_MODEL_FILE_OF_FORMAT_1}"
         probe = _file(pipeline, stored.probe, "npz") if stored.probe else None
         reference = _file(pipeline, stored.reference, "npz") if stored.reference else None
+        state = _file(pipeline, stored.state, "skops") if stored.state else None
         return ModelVersion(
             component, version, stored.digest, file, stored.card, stored.probe, probe,
-            stored.reference, reference, self.store,
+            stored.reference, reference, stored.state, state, self.store,
         )  # fmt: skip
 
     def _weights_version(

@@ -86,7 +86,9 @@ def _all_versions(registry: Registry, pipeline: str) -> dict[VersionKey, _Versio
     for component in registry.components(pipeline):
         for number in registry.versions(pipeline, component):
             version = registry.get(pipeline, component, number)
-            files = (version.file, version.probe_file, version.reference_file)
+            files = (
+                version.file, version.probe_file, version.reference_file, version.state_file
+            )  # fmt: skip
             versions[component, number] = _Version(files, version.card.parent, version.digest, {})
     for number in registry.weights_versions(pipeline):
         weights = registry.weights(pipeline, number)

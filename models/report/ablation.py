@@ -38,37 +38,50 @@ def scores_of(signals: Signals, weights: Sequence[float]) -> Floats64:
 
 
 def stage_losses(
-    weights: Mapping[str, float], learning: Signals, judged: Signals, labels: Labels, learn: Learn
-) -> dict[str, StageLoss]:
+    weights: Mapping[str, float], learning: Signals, judged: Signals, labels: Labels, learn: Learn,
+    counts: Floats64 | None = None,
+) -> dict[str, StageLoss]:  # fmt: skip
     """What the score of rows *judged* (N, S) loses without each of the stages in *weights*.
 
     `learn` gives the weights without it, from the rows *learning* (M, S); `labels` (N,) are
-    of *judged*. Nothing for a pipeline that weighs one stage only.
+    of *judged*, and so are the *counts* (N,) that its rows count by. Nothing for a pipeline that
+    weighs one stage only.
     """
     names = list(weights)
     if len(names) < 2:
         return {}
     full = scores_of(judged, list(weights.values()))
-    whole = quality(labels, full)
+    whole = quality(labels, full, counts)
     losses = {}
     for place, name in enumerate(names):
         others = [other for other in range(len(names)) if other != place]
         less = learn(learning[:, others], [names[other] for other in others])
         scores = scores_of(judged[:, others], list(less.values()))
-        losses[name] = _compared(whole, full, quality(labels, scores), scores, labels)
+        losses[name] = _compared(
+            whole, full, quality(labels, scores, counts), scores, labels, counts
+        )
     return losses
 
 
 def _compared(
-    whole: Quality, full: Floats64, without: Quality, scores: Floats64, labels: Labels
-) -> StageLoss:
+    whole: Quality, full: Floats64, without: Quality, scores: Floats64, labels: Labels,
+    counts: Floats64 | None,
+) -> StageLoss:  # fmt: skip
     rises = _losses(scores, labels) - _losses(full, labels)
     return StageLoss(
         auc=whole.auc - without.auc,
         average_precision=whole.average_precision - without.average_precision,
         log_loss=without.log_loss - whole.log_loss,
-        log_loss_error=float(rises.std() / np.sqrt(len(rises))),
+        log_loss_error=_standard_error(rises, counts),
     )
+
+
+def _standard_error(values: Floats64, counts: Floats64 | None) -> float:
+    """Of the mean of *values* (N,), which count by *counts* (N,)."""
+    if counts is None:
+        return float(values.std() / np.sqrt(len(values)))
+    away = counts * (values - np.average(values, weights=counts))
+    return float(np.sqrt(np.square(away).sum()) / counts.sum())
 
 
 def _losses(scores: Floats64, labels: Labels) -> Floats64:

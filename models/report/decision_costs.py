@@ -50,22 +50,33 @@ class CostReport(ReportPart):
 
 
 def policy_result(
-    policy: Policy, thresholds: Mapping[str, float], labels: Labels, scores: Floats64
-) -> PolicyResult:
-    """What *thresholds*, by decision and ascending, do to rows of *scores* (N,)."""
+    policy: Policy, thresholds: Mapping[str, float], labels: Labels, scores: Floats64,
+    weights: Floats64 | None = None,
+) -> PolicyResult:  # fmt: skip
+    """What *thresholds*, by decision and ascending, do to rows of *scores* (N,).
+
+    The cost counts rows by *weights* (N,), where there are any; decisions are counted in rows.
+    """
     names = [policy.otherwise, *thresholds]
     reached = np.searchsorted(list(thresholds.values()), scores, "right")
     counts = {}
     for place, name in enumerate(names):
         taken = labels[reached == place]
         counts[name] = DecisionCount(rows=len(taken), positives=int(taken.sum()))
-    return PolicyResult(
-        thresholds=dict(thresholds), decisions=counts, cost=_mean_cost(policy, counts)
-    )
+    cost = _mean_cost(policy, counts)
+    if policy.costs is not None and weights is not None:
+        of_positive = np.array([policy.costs[name].positive for name in names])[reached]
+        of_negative = np.array([policy.costs[name].negative for name in names])[reached]
+        cost = float(np.average(np.where(labels, of_positive, of_negative), weights=weights))
+    return PolicyResult(thresholds=dict(thresholds), decisions=counts, cost=cost)
 
 
-def least_cost(policy: Policy, labels: Labels, scores: Floats64) -> dict[str, float]:
+def least_cost(
+    policy: Policy, labels: Labels, scores: Floats64, weights: Floats64 | None = None
+) -> dict[str, float]:
     """The thresholds, by decision and ascending, at which these rows cost the least.
+
+    Rows count by *weights* (N,), where there are any.
 
     A decision that is not worth its cost on any row is left out. Each threshold lies midway
     between two scores, rounded to 4 digits where that changes nothing.
@@ -76,7 +87,8 @@ def least_cost(policy: Policy, labels: Labels, scores: Floats64) -> dict[str, fl
     order = np.argsort(scores, kind="stable")
     ascending, truth = scores[order], labels[order]
     names = [policy.otherwise, *policy.thresholds]
-    cuts = _cuts([costs[name] for name in names], truth, ascending)
+    counts = np.ones(len(scores)) if weights is None else weights[order]
+    cuts = _cuts([costs[name] for name in names], truth, ascending, counts)
     edges = [0, *cuts, len(scores)]
     used = [
         (name, cut) for name, cut, end in zip(names[1:], cuts, edges[2:], strict=True) if cut < end
@@ -84,11 +96,13 @@ def least_cost(policy: Policy, labels: Labels, scores: Floats64) -> dict[str, fl
     return {name: _between(ascending, cut) for name, cut in used}
 
 
-def _cuts(costs: Sequence[DecisionCost], truth: Labels, ascending: Floats64) -> list[int]:
+def _cuts(
+    costs: Sequence[DecisionCost], truth: Labels, ascending: Floats64, counts: Floats64
+) -> list[int]:
     """The row from which on each decision but the first is taken; only where the score rises."""
     apart = np.concatenate([[True], ascending[1:] > ascending[:-1], [True]])
     so_far = [
-        np.concatenate([[0.0], np.where(truth, cost.positive, cost.negative).cumsum()])
+        np.concatenate([[0.0], (counts * np.where(truth, cost.positive, cost.negative)).cumsum()])
         for cost in costs
     ]
     best, chosen = so_far[0], []

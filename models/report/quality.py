@@ -90,25 +90,46 @@ def ranking(
     return Ranking(auc=float(auc), average_precision=float(min(precision, 1.0)))
 
 
-def quality(labels: Labels, values: NDArray[np.floating]) -> Quality:
-    """How good *values* (N,) in [0, 1] are for *labels* (N,), of which there must be both."""
+def quality(
+    labels: Labels, values: NDArray[np.floating], weights: NDArray[np.float64] | None = None
+) -> Quality:
+    """How good *values* (N,) in [0, 1] are for *labels* (N,), of which there must be both.
+
+    Rows count by *weights* (N,), where there are any.
+    """
     signals = values.astype(np.float64)
-    away = [
-        abs(bin_.positives / bin_.rows - bin_.said) * bin_.rows
-        for bin_ in reliability(labels, signals)
-    ]
+    clipped = np.clip(signals, CLIP, 1 - CLIP)
     return Quality(
-        **ranking(labels, values).model_dump(),
-        log_loss=float(log_loss(labels, np.clip(signals, CLIP, 1 - CLIP))),
-        brier=float(brier_score_loss(labels, signals)),
-        calibration_error=sum(away) / len(signals),
+        **ranking(labels, values, weights).model_dump(),
+        log_loss=float(log_loss(labels, clipped, sample_weight=weights)),
+        brier=float(brier_score_loss(labels, signals, sample_weight=weights)),
+        calibration_error=_calibration_error(labels, signals, weights),
     )
 
 
-def curves(labels: Labels, values: NDArray[np.floating]) -> Curves:
-    """The curves of *values* (N,) in [0, 1] for *labels* (N,), of which there must be both."""
-    false_rate, true_rate, _ = roc_curve(labels, values)
-    precision, recall, _ = precision_recall_curve(labels, values)
+def _calibration_error(
+    labels: Labels, signals: NDArray[np.float64], weights: NDArray[np.float64] | None
+) -> float:
+    if weights is None:
+        away = [
+            abs(bin_.positives / bin_.rows - bin_.said) * bin_.rows
+            for bin_ in reliability(labels, signals)
+        ]
+        return sum(away) / len(signals)
+    place = np.clip(np.searchsorted(EDGES, signals, "right") - 1, 0, len(EDGES) - 2)
+    gaps = np.bincount(place, weights * (labels - signals), len(EDGES) - 1)
+    return float(np.abs(gaps).sum() / weights.sum())
+
+
+def curves(
+    labels: Labels, values: NDArray[np.floating], weights: NDArray[np.float64] | None = None
+) -> Curves:
+    """The curves of *values* (N,) in [0, 1] for *labels* (N,), of which there must be both.
+
+    Rows count by *weights* (N,), where there are any; the bins of reliability count rows.
+    """
+    false_rate, true_rate, _ = roc_curve(labels, values, sample_weight=weights)
+    precision, recall, _ = precision_recall_curve(labels, values, sample_weight=weights)
     return Curves(
         roc=_thinned(false_rate, true_rate, along=true_rate + false_rate),
         precision_recall=_thinned(recall, precision, along=-recall),

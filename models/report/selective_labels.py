@@ -22,3 +22,14 @@ def outcome_weights(explored: Bools, propensity: Floats64) -> Floats64:
     [20.0, 0.0, 1.0]
     """
     return np.where(explored, 1 / propensity, np.where(propensity < 1, 0.0, 1.0))
+
+
+def outcome_weight(*, explored: bool, propensity: float) -> float:
+    """The same of one event.
+
+    >>> outcome_weight(explored=True, propensity=0.05), outcome_weight(explored=False, propensity=1)
+    (20.0, 1.0)
+    """
+    if explored:
+        return 1 / propensity
+    return 0.0 if propensity < 1 else 1.0

@@ -21,6 +21,8 @@ from models.arrays import Floats64
 
 Verdict = Literal["better", "worse", "undecided"]
 
+MOST_WEIGHT = 20.0
+"""One outcome counts as so many at most in a test: a larger bound is slower with all others."""
 _MOST = 0.9
 """No bet is for all: one mistake would end the game."""
 _PRIOR_ROWS, _PRIOR_VARIANCE = 1.0, 0.25
@@ -30,6 +32,7 @@ _PRIOR_ROWS, _PRIOR_VARIANCE = 1.0, 0.25
 class _Bettor:
     """Bets that the mean is above 0."""
 
+    prior_variance: float = _PRIOR_VARIANCE
     rows: int = 0
     total: float = 0.0
     squares: float = 0.0
@@ -45,7 +48,7 @@ class _Bettor:
         totals = self.total + np.concatenate([[0.0], x.cumsum()])
         squares = self.squares + np.concatenate([[0.0], np.square(x).cumsum()])
         mean = totals[:-1] / (before + _PRIOR_ROWS)
-        square = (squares[:-1] + _PRIOR_ROWS * _PRIOR_VARIANCE) / (before + _PRIOR_ROWS)
+        square = (squares[:-1] + _PRIOR_ROWS * self.prior_variance) / (before + _PRIOR_ROWS)
         bets = np.clip(mean / square, 0, _MOST)
         capital = self.log_capital + np.log1p(bets * x).cumsum()
         self.rows += len(x)
@@ -60,6 +63,10 @@ class SequentialTest:
     It says `better` although the challenger is not, or `worse` although it is not, with a
     probability of at most `alpha` together, over the whole of the time.
 
+    Where outcomes stand for events that have none, each row counts by a weight, `most_weight` at
+    most: bets are on gain × weight / most_weight, which is in [-1, 1] too, so the guarantee is the
+    same, of the weighted mean. The larger that is, the more rows a verdict takes.
+
     >>> test = SequentialTest(alpha=0.05)
     >>> rng = np.random.default_rng(1)
     >>> champion, challenger = rng.uniform(0, 1, 2000), rng.uniform(0, 0.8, 2000)
@@ -67,19 +74,33 @@ class SequentialTest:
     'better'
     """
 
-    def __init__(self, alpha: float = 0.05) -> None:
+    def __init__(self, alpha: float = 0.05, most_weight: float = 1.0) -> None:
         if not 0 < alpha < 1:
             raise ValueError(f"alpha is a probability between 0 and 1, not {alpha}")
-        self.alpha = alpha
-        self._better, self._worse = _Bettor(), _Bettor()
+        if not 1 <= most_weight < np.inf:
+            raise ValueError(f"a row counts for one at least, not for {most_weight} at most")
+        self.alpha, self.most_weight = alpha, most_weight
+        prior = _PRIOR_VARIANCE / most_weight
+        self._better, self._worse = _Bettor(prior), _Bettor(prior)
+        self._weight = 0.0
 
-    def add(self, champion: Floats64, challenger: Floats64) -> SequentialTest:
-        """Take in the losses (N,) in [0, 1] of both on the same rows, in order."""
+    def add(
+        self, champion: Floats64, challenger: Floats64, weights: Floats64 | None = None
+    ) -> SequentialTest:
+        """Take in the losses (N,) in [0, 1] of both on the same rows, in order.
+
+        Rows count by *weights* (N,), where there are any, but by `most_weight` at most.
+        """
         gain = np.asarray(champion, np.float64) - np.asarray(challenger, np.float64)
         if not (np.abs(gain) <= 1).all():
             raise ValueError("losses are numbers from 0 to 1")
-        self._better.play(gain)
-        self._worse.play(-gain)
+        counts = np.ones(len(gain)) if weights is None else np.minimum(weights, self.most_weight)
+        if not (counts >= 0).all():
+            raise ValueError("weights are numbers from 0 on")
+        stake = gain * (counts / self.most_weight)
+        self._better.play(stake)
+        self._worse.play(-stake)
+        self._weight += float(counts.sum())
         return self
 
     @property
@@ -89,8 +110,8 @@ class SequentialTest:
 
     @property
     def gain(self) -> float:
-        """How much lower the challenger's loss is on average so far."""
-        return self._better.total / self.rows if self.rows else 0.0
+        """How much lower the challenger's loss is on average so far, of weighted rows."""
+        return self._better.total * self.most_weight / self._weight if self._weight else 0.0
 
     @property
     def p_better(self) -> float:

@@ -155,8 +155,15 @@ _WAY_OUT = (
 )
 
 
-def cutoffs(labels: Labels, scores: Floats64) -> Cutoffs:
-    """Cut-offs by the *scores* (N,) of held-out rows, *labels* (N,) of which are positive."""
-    positives = float(labels.mean())
-    once, twice = np.quantile(scores, [1 - positives, max(0.0, 1 - 2 * positives)])
+def cutoffs(labels: Labels, scores: Floats64, weights: Floats64 | None = None) -> Cutoffs:
+    """Cut-offs by the *scores* (N,) of held-out rows, *labels* (N,) of which are positive.
+
+    Rows count by *weights* (N,), where there are any.
+    """
+    positives = float(np.average(labels, weights=weights))
+    shares = [1 - positives, max(0.0, 1 - 2 * positives)]
+    if weights is None:
+        once, twice = np.quantile(scores, shares)
+    else:
+        once, twice = np.quantile(scores, shares, weights=weights, method="inverted_cdf")
     return Cutoffs(as_many=float(once), twice_as_many=float(twice))

@@ -3,7 +3,6 @@
 AnabranchError
 └── SchemaError
     ├── NoSuchColumn      an option names a column that the file does not have
-    ├── RepeatedColumn    two columns have the same name
     ├── LabelUnusable     the label does not have exactly two values, or too few rows of one
     ├── RoleUnusable      a column cannot be the id, the key or the time
     └── NoFeature         nothing in the file says anything about the label
@@ -35,13 +34,6 @@ class NoSuchColumn(SchemaError):
                 f"its only column is {listed!r}: separate columns by commas, not by {others[0]!r}"
             )
         super().__init__(f"--{option}: the file has no column {name!r}; {hint}")
-
-
-class RepeatedColumn(SchemaError):
-    """Two columns have the same name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"two columns are called {name!r}: rename one in the file")
 
 
 class LabelUnusable(SchemaError):

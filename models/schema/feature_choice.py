@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -10,11 +9,10 @@ import numpy as np
 
 from models.arrays import Bools, Floats64
 from models.features import FeatureVector
+from models.schema.column_types import MOST_CATEGORIES
+from models.schema.identifiers import is_called_identifier, is_surely_identifier
 from models.schema.inferred_columns import InferredColumn
 from topics.pipeline import NEVER_MISSING, Feature, Transform
-
-MOST_CATEGORIES = 20
-"""A text with more different values makes no feature."""
 
 SCALES = (
     ("none", "low", "medium", "high"),
@@ -28,23 +26,12 @@ SCALES = (
 )
 """Words that have an order, which an ordinal feature keeps."""
 
-_NAMES_A_ROW = re.compile(r"(.*[_\W])?(id|uuid|guid|key|nr|no|number|index|row)")
-_IDENTIFIER = re.compile(rf"{_NAMES_A_ROW.pattern}|(.*[_\W])?(ids|code|zip|phone)")
 _WIDE = 100
 """An amount so many times the median makes a logarithm the better feature."""
 _LARGEST = 1e30
 """Larger numbers come near the end of float32, in which models compute."""
 _TELLING_AUC = 0.9995
-
-
-def names_a_row(column: str) -> bool:
-    """Whether a column is called like what names a row: `customer_id`, `orderNo`, or nothing."""
-    words = _words(column)
-    return not words or words.startswith("unnamed") or bool(_NAMES_A_ROW.fullmatch(words))
-
-
-def _words(name: str) -> str:
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).strip().casefold()
+_FEWEST_COUNTED = 20
 
 
 def choose_features(
@@ -56,7 +43,7 @@ def choose_features(
     """
     if column.distinct == 0 or (column.distinct == 1 and not column.missing.any()):
         return [], "constant"
-    if column.type == "integer" and _IDENTIFIER.fullmatch(_words(column.name)):
+    if _is_identifier(column):
         return [], "an identifier"
     if column.type == "string" and column.distinct > MOST_CATEGORIES:
         return [], f"text with {column.distinct:,} different values"
@@ -68,6 +55,21 @@ def choose_features(
         feature for each in candidates if (feature := _with_median(each, column, field)) is not None
     ]
     return kept, "" if kept else "always the same hour, day and month"
+
+
+def _is_identifier(column: InferredColumn) -> bool:
+    """Whether a column's values are names: equal or not, and nothing else."""
+    if column.is_identifier or (is_surely_identifier(column.name) and column.type != "timestamp"):
+        return True
+    if column.type not in ("integer", "number"):
+        return False
+    present = column.values[~column.missing]
+    whole = bool((present == np.floor(present)).all())
+    if whole and is_called_identifier(column.name):
+        return True
+    # Counted from row to row, as a data base numbers them.
+    counted = whole and not column.missing.any() and len(present) >= _FEWEST_COUNTED
+    return counted and bool((np.diff(present) == 1).all())
 
 
 def _candidates(column: InferredColumn, field: str, *, is_event_time: bool) -> Iterator[Feature]:

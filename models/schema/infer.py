@@ -7,10 +7,11 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from models.data import Column
+from models.data import PLAIN, Column, json_values
+from models.schema.column_types import Customs, has_decimal_comma, infer_column, month_first
 from models.schema.errors import NoFeature, NoSuchColumn, RoleUnusable
 from models.schema.feature_choice import choose_features, tells_the_label
-from models.schema.inferred_columns import InferredColumn, infer_column
+from models.schema.inferred_columns import InferredColumn
 from models.schema.label import InferredLabel, infer_label
 from models.schema.roles import find_id, find_time, usable
 from topics.pipeline import EVENTS, OUTCOMES, EventField, Feature
@@ -25,6 +26,8 @@ class SchemaOptions:
     id: str | None = None
     key: str | None = None
     time: str | None = None
+    month_first: bool | None = None
+    """How dates are read that can be read both ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,9 @@ class FieldPlan:
     """None for a column that is left out."""
     features: Sequence[Feature] = ()
     time_format: str | None = None
+    number_format: str | None = None
+    missing_words: Sequence[str] = ()
+    """Text that stands for no value in this column alone."""
     remark: str = ""
     """Why it has no feature, or no field."""
 
@@ -79,15 +85,8 @@ def infer_schema(
     """
     _check(columns, options)
     label = infer_label(options.label, columns[options.label], options.positive)
-    inferred = {
-        name: infer_column(
-            name, values, numbers_as_text=numbers_as_text, time=name == options.time
-        )
-        for name, values in columns.items()
-        if name != options.label
-    }  # fmt: skip
-    warnings: list[str] = []
-    id_column = find_id(inferred, options.id)
+    inferred, warnings = _inferred(columns, options, numbers_as_text=numbers_as_text)
+    id_column = find_id(inferred, options.id, warnings)
     if id_column is not None and inferred[id_column].distinct < label.known.size:
         warnings.append(
             f"{id_column} is the same in several rows: a decision names it all the same"
@@ -114,6 +113,59 @@ def infer_schema(
         id=identity, key=identity if key_column is None else names.of(key_column),
         time=published_at or names.of(time_column or ""), warnings=warnings,
     )  # fmt: skip
+
+
+def _inferred(
+    columns: Mapping[str, Column], options: SchemaOptions, *, numbers_as_text: bool
+) -> tuple[dict[str, InferredColumn], list[str]]:
+    """Each column but the label, and what is to be said of some.
+
+    What can be read in two ways is read as the file's other columns are.
+    """
+
+    def infer(name: str, customs: Customs) -> InferredColumn:
+        return infer_column(
+            name, columns[name], numbers_as_text=numbers_as_text, time=name == options.time,
+            customs=customs,
+        )  # fmt: skip
+
+    wished = Customs(month_first=options.month_first)
+    inferred = {name: infer(name, wished) for name in columns if name != options.label}
+    plain = [column for column in inferred.values() if not column.other_formats]
+    months = {month_first(column) for column in plain} - {None}
+    customs = Customs(
+        months.pop() if options.month_first is None and len(months) == 1 else options.month_first,
+        decimal_comma=any(has_decimal_comma(column) for column in plain),
+    )
+    warnings: list[str] = []
+    for name, column in inferred.items():
+        is_plain = column.type == "number" and column.number_format is None
+        if column.other_formats or (customs.decimal_comma and is_plain):
+            inferred[name] = again = infer(name, customs)
+            warnings += filter(None, [_either_way(again, columns[name], options)])
+        if inferred[name].remark:
+            warnings.append(f"{name}{inferred[name].remark}")
+    return inferred, warnings
+
+
+def _either_way(column: InferredColumn, values: Column, options: SchemaOptions) -> str:
+    """What a column's values may be taken for as well; "" where the user has said it."""
+    example = next((str(value) for value in json_values(values) if value is not None), "")
+    others = " or ".join(column.other_formats)
+    if not others:
+        return ""
+    if column.time_format is not None:
+        if options.month_first is not None:
+            return ""
+        other = "--day-first" if month_first(column) else "--month-first"
+        return (
+            f"{column.name}: which is the day and which the month of {example} cannot be told; "
+            f"read as {column.time_format}, not {others}: {other} for that"
+        )
+    return (
+        f"{column.name}: {example} is read as {column.number_format or PLAIN} writes it; it may be "
+        f"{others} too: data.number_formats in the pipeline file says which"
+    )
 
 
 def _check(columns: Mapping[str, Column], options: SchemaOptions) -> None:
@@ -159,7 +211,10 @@ def _plan(
             "known when the event happens"
         )  # fmt: skip
         warnings.append(f"{column.name} {telling}: {kept}")
-    return FieldPlan(column.name, name, event_field, features, column.time_format, remark)
+    return FieldPlan(
+        column.name, name, event_field, features, column.time_format, column.number_format,
+        column.missing_words, remark,
+    )  # fmt: skip
 
 
 def _with_unique_names(plans: Sequence[FieldPlan]) -> list[FieldPlan]:

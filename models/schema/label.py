@@ -16,6 +16,8 @@ from models.training.splits import FEWEST_ROWS
 FEWEST_OF_ONE = 10
 """Rows of each outcome, so that every block of the training gets some."""
 _SHOWN = 6
+_MOST_CLASSES = 20
+"""More different numbers are amounts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,26 @@ def _check(
         raise LabelUnusable(
             column, f"has no value {positive!r}", f"give --positive one of {some}{more}"
         )
+    if positive is None and len(counts) > _MOST_CLASSES and all(map(_is_number, counts)):
+        raise LabelUnusable(
+            column, f"has {len(counts):,} different numbers, {some}{more}",
+            "a pipeline tells two outcomes apart and learns no amounts: give a column that says "
+            "whether the amount is too high, 0 or 1, as --label",
+        )  # fmt: skip
     if positive is None and len(counts) > 2:
         raise LabelUnusable(
             column, f"has {len(counts)} values, {some}{more}",
-            "give --positive VALUE to tell that one from all others, or another --label",
+            "a pipeline tells two outcomes apart: give --positive VALUE to tell that one from all "
+            "others (one pipeline for each that matters), or another --label",
         )  # fmt: skip
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return name in ("true", "false")
+    return True
 
 
 def _chosen(counts: Counter[str], positive: str | None) -> tuple[str, str]:

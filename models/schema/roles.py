@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from shlex import quote
 
 import numpy as np
 
 from models.errors import OneClass
 from models.schema.errors import RoleUnusable
-from models.schema.feature_choice import names_a_row
+from models.schema.identifiers import is_surely_identifier, names_a_row
 from models.schema.inferred_columns import InferredColumn
 from models.schema.label import InferredLabel
 from models.training.splits import blocks
 
 _NOT_THE_EVENTS = re.compile(r"birth|dob|born|expir|due|valid|until|end")
+_NEARLY_ALL = 0.9
 _LEVELS = 2
 """Of models in the pipeline that is made: the decision maker reads the assessors."""
 _SORTED = (
@@ -23,15 +25,44 @@ _SORTED = (
 )
 
 
-def find_id(columns: Mapping[str, InferredColumn], wished: str | None) -> str | None:
-    """The column that names the events: the wished one, or one that is called so and unique."""
+def find_id(
+    columns: Mapping[str, InferredColumn], wished: str | None, warnings: list[str]
+) -> str | None:
+    """The column that names the events: the wished one, or one that is called so and unique.
+
+    Where there is none, *warnings* get which one nearly is.
+    """
     if wished is not None:
         return usable(columns, wished, "id")
     for name, column in columns.items():
         unique = column.distinct == len(column.values) and column.type in ("string", "integer")
         if unique and names_a_row(name):
             return name
+    warnings += filter(None, (_nearly_an_id(column) for column in columns.values()))
     return None
+
+
+def _nearly_an_id(column: InferredColumn) -> str:
+    """What keeps a column from naming the rows, where it names nearly all; "" where it does not."""
+    rows, missing = len(column.values), int(column.missing.sum())
+    if column.type not in ("string", "integer") or column.distinct < _NEARLY_ALL * rows:
+        return ""
+    repeated = rows - missing - column.distinct
+    name = column.name
+    if repeated or missing:
+        if not names_a_row(name):
+            return ""
+        faults = [f"{repeated:,} rows repeat a value"] * (repeated > 0)
+        faults += [f"{missing:,} rows have none"] * (missing > 0)
+        advice = (
+            "give each row one"
+            if missing
+            else f"--id={quote(name)} takes it as the id all the same"
+        )
+        return f"{name} is nearly an id, but of {rows:,} rows {' and '.join(faults)}; {advice}"
+    if column.type == "integer" and not column.is_identifier and not is_surely_identifier(name):
+        return ""  # amounts may all differ too
+    return f"{name} is different in each row: --id={quote(name)}, if it names them"
 
 
 def usable(columns: Mapping[str, InferredColumn], name: str, option: str) -> str:

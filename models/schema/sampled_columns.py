@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from models.data import Column, json_values, open_data_file, without
-from models.schema.errors import RepeatedColumn
-from models.schema.inferred_columns import MISSING_WORDS
+from models.data import (
+    Column,
+    check_dataset,
+    guess_format,
+    is_csv,
+    json_values,
+    open_data_file,
+    without,
+)
+from models.schema.column_types import MISSING_WORDS
+from topics.pipeline import CsvFormat
 
 MOST_ROWS = 200_000
 _BATCH_ROWS = 8192
@@ -29,19 +35,25 @@ class SampledColumns:
     """Whether the format has no types: CSV."""
     complete: bool
     """Whether N are all rows of the file."""
+    csv: CsvFormat
+    """How the file is written, where that is not as usual."""
+    remarks: Sequence[str]
+    """What of that is a guess, as sentences."""
 
 
-def sample_columns(path: str, most_rows: int = MOST_ROWS) -> SampledColumns:
-    """The first *most_rows* rows of FILE.parquet, .csv or .jsonl.
+def sample_columns(
+    path: str, most_rows: int = MOST_ROWS, *, missing: Sequence[str] = (),
+    encoding: str | None = None,
+) -> SampledColumns:  # fmt: skip
+    """The first *most_rows* rows of FILE.parquet, .csv, .tsv or .jsonl.
 
-    Raises DatasetError, RepeatedColumn and MissingExtra.
+    *missing* is further text that stands for no value, *encoding* that of a CSV file. Raises
+    DatasetError and MissingExtra.
     """
-    as_text = Path(path).suffix.lower() == ".csv"
+    as_text = is_csv(path)
     kind = "string" if as_text else None
-    with open_data_file(path, _BATCH_ROWS) as source:
-        for name, count in Counter(source.names).items():
-            if count > 1:
-                raise RepeatedColumn(name)
+    form, remarks = _format(path, encoding)
+    with open_data_file(path, _BATCH_ROWS, csv=form) as source:
         parts: dict[str, list[Column]] = {name: [] for name in source.names}
         rows, complete = 0, True
         for batch in source.batches(dict.fromkeys(source.names, kind)):
@@ -52,17 +64,22 @@ def sample_columns(path: str, most_rows: int = MOST_ROWS) -> SampledColumns:
                 parts[name].append(values)
             rows += len(next(iter(batch.values()), ()))
     joined = {name: _joined(columns) for name, columns in parts.items()}
-    words = {"", *MISSING_WORDS}
+    words = {"", *MISSING_WORDS, *missing}
     texts = {
         value
         for column in joined.values() if isinstance(column, list)
-        for value in column if isinstance(value, str) and value.strip() in words
+        for value in column if isinstance(value, str) and (value in words or value.strip() in words)
     }  # fmt: skip
     columns: dict[str, Column] = {
         name: column if isinstance(column, np.ndarray) else without(column, texts)
         for name, column in joined.items()
     }
-    return SampledColumns(columns, sorted(texts), as_text, complete)
+    return SampledColumns(columns, sorted(texts), as_text, complete, form, remarks)
+
+
+def _format(path: str, encoding: str | None) -> tuple[CsvFormat, list[str]]:
+    check_dataset(path)
+    return guess_format(path, encoding) if is_csv(path) else (CsvFormat(), [])
 
 
 def _joined(parts: Sequence[Column]) -> Column:

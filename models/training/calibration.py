@@ -75,13 +75,18 @@ class Isotonic:
 
 
 def fitted_map(
-    kind: Literal["sigmoid", "isotonic"], signal: NDArray[np.floating], labels: Labels
-) -> Calibration:
-    """The map of *kind* from *signal* (N,) to the share of *labels* (N,) that are true."""
+    kind: Literal["sigmoid", "isotonic"], signal: NDArray[np.floating], labels: Labels,
+    weights: Floats64 | None = None,
+) -> Calibration:  # fmt: skip
+    """The map of *kind* from *signal* (N,) to the share of *labels* (N,) that are true.
+
+    Rows count by *weights* (N,), where there are any.
+    """
     if kind == "isotonic":
-        regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(signal, labels)
+        regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+        regression.fit(signal, labels, sample_weight=weights)
         return Isotonic(regression.X_thresholds_, regression.y_thresholds_)
-    return _fitted_sigmoid(_logit(signal), labels)
+    return _fitted_sigmoid(_logit(signal), labels, weights)
 
 
 def unseen_signals(x: Floats32, labels: Labels, fit: FitSignal) -> Floats32:
@@ -98,19 +103,21 @@ def unseen_signals(x: Floats32, labels: Labels, fit: FitSignal) -> Floats32:
     return signals
 
 
-def _fitted_sigmoid(logits: Floats64, labels: Labels) -> Sigmoid:
+def _fitted_sigmoid(logits: Floats64, labels: Labels, weights: Floats64 | None) -> Sigmoid:
     positives, negatives = int(labels.sum()), int((~labels).sum())
     # Platt's targets: a separable signal has no steepest slope that fits best.
     target = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     regression = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(
         np.tile(logits, 2)[:, None],
         np.repeat([True, False], len(labels)),
-        np.concatenate([target, 1 - target]),
+        np.concatenate([target, 1 - target]) * (1 if weights is None else np.tile(weights, 2)),
     )
     slope, shift = float(regression.coef_[0, 0]), float(regression.intercept_[0])
     if slope >= 0:
         return Sigmoid(slope, shift)
-    share = target.mean()  # a signal that ranks the wrong way says no more than the base rate
+    share = np.average(
+        target, weights=weights
+    )  # a signal that ranks the wrong way says no more than the base rate
     return Sigmoid(0.0, float(np.log(share / (1 - share))))
 
 

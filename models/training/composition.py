@@ -61,7 +61,10 @@ def compose(
         rows, not_learned = blocks.report, [name for name in names if name in unmeasured]
         if learning := [name for name in names if name not in unmeasured]:
             labels = stages.data.labels[blocks.weighing]
-            learned = learn_weights(stages.signals(learning, blocks.weighing), labels, learning)
+            learned = learn_weights(
+                stages.signals(learning, blocks.weighing), labels, learning,
+                stages.data.weights_of(blocks.weighing),
+            )  # fmt: skip
         weights = _shared(names, not_learned, learned.values if learned else {})
     why = next((unmeasured[name] for name in names if name in unmeasured and weights[name]), None)
     if why is not None:
@@ -115,11 +118,11 @@ def _held_out(
     shown: dict[str, NDArray[np.floating]] = {
         name: stages.signals([name], rows)[:, 0] for name in weights if name not in unmeasured
     }
-    declared = blocks.refit_stop is not None
+    declared, counts = blocks.refit_stop is not None, stages.data.weights_of(rows)
     if not whole:
         return HeldOutReport(
             rows=len(labels), positives=int(labels.sum()), declared=declared,
-            curves={name: curves(labels, signal) for name, signal in shown.items()},
+            curves={name: curves(labels, signal, counts) for name, signal in shown.items()},
             left_out={}, policy=None, costs=None,
         )  # fmt: skip
     return HeldOutReport(
@@ -127,10 +130,11 @@ def _held_out(
         positives=int(labels.sum()),
         declared=declared,
         curves={
-            name: curves(labels, signal) for name, signal in {**shown, COMPOSED: score}.items()
+            name: curves(labels, signal, counts)
+            for name, signal in {**shown, COMPOSED: score}.items()
         },
         left_out={} if unmeasured else _stage_losses(pipeline, stages, blocks, weights, rows),
-        policy=policy_result(pipeline.policy, pipeline.policy.thresholds, labels, score),
+        policy=policy_result(pipeline.policy, pipeline.policy.thresholds, labels, score, counts),
         costs=_costs(pipeline.policy, stages, blocks, weights),
     )
 
@@ -147,11 +151,16 @@ def _stage_losses(
     def learn(signals: Signals, names: Sequence[str]) -> Mapping[str, float]:
         if pipeline.weighting.fixed_weights is not None:
             return _scaled({name: weights[name] for name in names})
-        return learn_weights(signals, stages.data.labels[blocks.weighing], names).values
+        labels, counts = (
+            stages.data.labels[blocks.weighing],
+            stages.data.weights_of(blocks.weighing),
+        )
+        return learn_weights(signals, labels, names, counts).values
 
     names = list(weights)
     learning, judged = (stages.signals(names, block) for block in (blocks.weighing, rows))
-    return stage_losses(weights, learning, judged, stages.data.labels[rows], learn)
+    labels, counts = stages.data.labels[rows], stages.data.weights_of(rows)
+    return stage_losses(weights, learning, judged, labels, learn, counts)
 
 
 def _scaled(weights: Mapping[str, float]) -> dict[str, float]:
@@ -168,25 +177,27 @@ def _costs(
     """The thresholds that cost the least on one half of the held-out rows, tried on the other."""
     if policy.costs is None:
         return None
-    (chosen_on, chosen_scores), (labels, scores) = (
-        (stages.data.labels[rows], _scores(stages, weights, rows))
+    (chosen_on, chosen_scores, chosen_counts), (labels, scores, counts) = (
+        (stages.data.labels[rows], _scores(stages, weights, rows), stages.data.weights_of(rows))
         for rows in (blocks.weighing, blocks.report)
     )
-    best = least_cost(policy, chosen_on, chosen_scores)
+    best = least_cost(policy, chosen_on, chosen_scores, chosen_counts)
     return CostReport(
         chosen_on=len(chosen_on),
-        stated=policy_result(policy, policy.thresholds, labels, scores),
-        best=policy_result(policy, best, labels, scores),
+        stated=policy_result(policy, policy.thresholds, labels, scores, counts),
+        best=policy_result(policy, best, labels, scores, counts),
         never_worth_it=[name for name in policy.thresholds if name not in best],
     )
 
 
 def _quality(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> Quality:
-    return quality(stages.data.labels[rows], _scores(stages, weights, rows))
+    labels, counts = stages.data.labels[rows], stages.data.weights_of(rows)
+    return quality(labels, _scores(stages, weights, rows), counts)
 
 
 def _cutoffs(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> Cutoffs:
-    return cutoffs(stages.data.labels[rows], _scores(stages, weights, rows))
+    labels, counts = stages.data.labels[rows], stages.data.weights_of(rows)
+    return cutoffs(labels, _scores(stages, weights, rows), counts)
 
 
 def _scores(stages: StageOutputs, weights: Mapping[str, float], rows: slice) -> Floats64:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from models.arrays import Bools, Ints
+from models.arrays import Bools, Floats64, Ints
 from models.component import Column
 from models.errors import HoldoutSeen, LengthMismatch, MissingField
 from models.features import over_all_rows
@@ -26,11 +26,17 @@ class TrainingData:
     """The outcomes (N,)."""
     windowed: Mapping[str, Mapping[str, Column]] = field(default_factory=dict)
     """Component → its windowed features, of N values each; see `with_windows`."""
+    weights: Floats64 | None = None
+    """How many events each outcome stands for (N,), above 0; None: each for its own."""
 
     @property
     def rows(self) -> int:
         """N."""
         return len(self.labels)
+
+    def weights_of(self, rows: slice) -> Floats64 | None:
+        """Of some rows; None where each outcome stands for its own event."""
+        return None if self.weights is None else self.weights[rows]
 
     def picked(self, rows: Bools | Ints) -> TrainingData:
         """Some rows, in the order given."""
@@ -39,7 +45,8 @@ class TrainingData:
             return {name: column[rows] for name, column in columns.items()}
 
         windowed = {name: of(columns) for name, columns in self.windowed.items()}
-        return TrainingData(of(self.columns), self.labels[rows], windowed)
+        weights = None if self.weights is None else self.weights[rows]
+        return TrainingData(of(self.columns), self.labels[rows], windowed, weights)
 
     def in_time_order(self, time: str) -> TrainingData:
         """The same rows, ordered by the column *time*; rows of one time keep their order."""
@@ -82,6 +89,8 @@ class TrainingData:
         windowed = {f"{component}.{name}": column for component, its in self.windowed.items()
                     for name, column in its.items()}  # fmt: skip
         columns = {**self.columns, **windowed, "": self.labels}
+        if self.weights is not None:
+            columns[" weights"] = self.weights
         for name in sorted(columns):
             column = columns[name]
             hashed.update(json.dumps([name, column.dtype.str, column.shape]).encode())
@@ -118,11 +127,38 @@ def with_holdout(pipeline: Pipeline, data: TrainingData, holdout: TrainingData) 
                for column, values in of.items()}
         for name, of in data.windowed.items()
     } if data.windowed.keys() == holdout.windowed.keys() else {}  # fmt: skip
-    both = TrainingData(columns, np.concatenate([data.labels, holdout.labels]), windowed)
+    weights = None
+    if data.weights is not None or holdout.weights is not None:
+        weights = np.concatenate([
+            np.ones(each.rows) if each.weights is None else each.weights for each in (data, holdout)
+        ])  # fmt: skip
+    both = TrainingData(columns, np.concatenate([data.labels, holdout.labels]), windowed, weights)
     order = np.argsort(columns[pipeline.event.time], kind="stable")
     in_time = with_windows(pipeline, both.picked(order))
     declared = order >= data.rows
     return in_time.picked(np.concatenate([np.flatnonzero(~declared), np.flatnonzero(declared)]))
+
+
+def joined(parts: Sequence[TrainingData]) -> TrainingData:
+    """The rows of *parts*, of which there is one at least, one after the other."""
+    first = parts[0]
+    weights = None
+    if any(part.weights is not None for part in parts):
+        weights = np.concatenate([
+            np.ones(part.rows) if part.weights is None else part.weights for part in parts
+        ])  # fmt: skip
+    return TrainingData(
+        {name: np.concatenate([part.columns[name] for part in parts]) for name in first.columns},
+        np.concatenate([part.labels for part in parts]),
+        {
+            name: {
+                column: np.concatenate([part.windowed[name][column] for part in parts])
+                for column in of
+            }
+            for name, of in first.windowed.items()
+        },
+        weights,
+    )
 
 
 def first_rows(data: TrainingData, rows: int) -> TrainingData:

@@ -11,14 +11,16 @@ import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import has_fit_parameter
 
-from models.arrays import Bools, Floats32
+from models.arrays import Bools, Floats32, Floats64
 from models.errors import (
     EstimatorNotFound,
     FitFailed,
     NoSignal,
     NotFinite,
     NothingVaries,
+    NoWeights,
     UnknownParameter,
 )
 from topics.pipeline import Scalar
@@ -57,12 +59,15 @@ def fit(
     x: Floats32,
     y: Bools | None,
     names: Sequence[str] | None = None,
+    weights: Floats64 | None = None,
 ) -> Pipeline:
     """StandardScaler and *estimator*, fitted on *x* (N, F), and on *y* (N,) unless it is None.
 
+    Each row counts by its weight (N,), where there are *weights* and labels.
+
     A Pipeline is fitted as it is: it prepares its columns, of categories for example, itself.
     *estimator* itself is fitted. `names` are those of the F columns, for messages.
-    Raises NotFinite, NothingVaries and FitFailed.
+    Raises NotFinite, NothingVaries, NoWeights and FitFailed.
     """
     called = names or [f"x[{place}]" for place in range(x.shape[1])]
     _check_finite(x, called)
@@ -70,11 +75,27 @@ def fit(
         raise NothingVaries(called)
     steps = [] if isinstance(estimator, Pipeline) else [exact_scaler(x)]
     scaled = steps[0].transform(x) if steps else x
+    counted = {} if weights is None or y is None else _counted(estimator, weights)
     try:
-        fitted = estimator.fit(scaled) if y is None else estimator.fit(scaled, y)
+        fitted = estimator.fit(scaled) if y is None else estimator.fit(scaled, y, **counted)
     except (TypeError, ValueError) as exc:  # scikit-learn checks values of parameters in fit
         raise FitFailed(type(estimator).__name__, str(exc)) from exc
     return make_pipeline(*steps, fitted) if steps else Pipeline(fitted.steps)
+
+
+def takes_weights(estimator: Any) -> bool:
+    """Whether rows may count by weights in its fit."""
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    return bool(has_fit_parameter(last, "sample_weight"))
+
+
+def _counted(estimator: Any, weights: Floats64) -> dict[str, Floats64]:
+    """What *estimator* is to be given with its rows. Raises NoWeights."""
+    if not takes_weights(estimator):
+        raise NoWeights(type(estimator).__name__)
+    if isinstance(estimator, Pipeline):
+        return {f"{estimator.steps[-1][0]}__sample_weight": weights}
+    return {"sample_weight": weights}
 
 
 def exact_scaler(x: Floats32) -> StandardScaler:

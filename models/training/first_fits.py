@@ -15,7 +15,7 @@ from models.component import Component
 from models.onnx.model_component import ComponentOpener
 from models.registry import ModelVersion, Registry
 from models.training.engines import Engine, Task
-from models.training.fit import Fits
+from models.training.fit import Fit, Fits
 from models.training.stage_outputs import StageOutputs
 from models.training.training_plan import TrainingPlan
 from topics.pipeline import EVENTS, OUTCOMES, Pipeline
@@ -61,7 +61,7 @@ class FirstFits:
         self._registry, self._aside, self._kept = registry, aside, kept
         self._data_hash, self._clock = data_hash, clock
 
-    def submit(self, names: Sequence[str]) -> dict[str, Task[bytes]]:
+    def submit(self, names: Sequence[str]) -> dict[str, Task[Fit]]:
         """Have those of the components *names* fitted that are fitted here.
 
         All that they read has been run.
@@ -72,13 +72,11 @@ class FirstFits:
             if name in self._plan.estimators
         }
 
-    def run(
-        self, names: Sequence[str], tasks: Mapping[str, Task[bytes]], progress: Progress
-    ) -> None:
+    def run(self, names: Sequence[str], tasks: Mapping[str, Task[Fit]], progress: Progress) -> None:
         """Wait for the models, open the components *names*, and run them over all rows."""
         models = self._engine.gather([*tasks.values()])
-        for name, onnx in zip(tasks, models, strict=True):
-            model = self.fits.first(name, onnx, data_hash=self._data_hash, clock=self._clock)
+        for name, fitted in zip(tasks, models, strict=True):
+            model = self.fits.first(name, fitted.onnx, data_hash=self._data_hash, clock=self._clock)
             self.versions[name] = self._aside.add(self._pipeline.name, name, *model)
         for name in names:
             registry = self._aside if name in tasks else self._registry

@@ -9,8 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline as FittedPipeline
 
-from models.arrays import Floats32, Ints
+from models.arrays import Floats32, Floats64, Ints
 from models.onnx.probing import probe_of
 from models.onnx.session import ModelSession
 from models.registry import ModelCard, Probe, library_versions
@@ -20,11 +21,20 @@ from models.training.estimators import fit, is_supervised
 from models.training.export import export
 from models.training.stage_outputs import StageOutputs
 from models.training.training_plan import TrainingPlan
+from models.training.training_state import state_of
 from models.training.unseen_rows import rfc3339_of
 from topics.pipeline import Pipeline
 
 Labels = NDArray[np.bool_]
 CalibrationKind = Literal["none", "sigmoid", "isotonic"]
+
+
+class Fit(NamedTuple):
+    """What a fit comes to."""
+
+    onnx: bytes
+    state: bytes | None = None
+    """The fitted estimator, where a renewal will go on with it."""
 
 
 class FittedModel(NamedTuple):
@@ -47,17 +57,20 @@ class Fits:
     ) -> None:
         self._pipeline, self._plan, self._stages, self._engine = pipeline, plan, stages, engine
         self._labels = engine.share(stages.data.labels)
+        weights = stages.data.weights
+        self._weights = None if weights is None else engine.share(weights)
         self._matrices: dict[tuple[str, ...], tuple[Floats32, Any]] = {}
 
-    def submit(self, name: str, rows: slice) -> Task[bytes]:
-        """Have component *name* fitted on *rows*; the result is an ONNX model."""
+    def submit(self, name: str, rows: slice, *, keeps_state: bool = False) -> Task[Fit]:
+        """Have component *name* fitted on *rows*; the result is an ONNX model, and its state."""
         estimator, spec = clone(self._plan.estimators[name]), self._pipeline.component(name).model
         _, shared = self._matrix(name)
         names = self._stages.model_input_names(name)
         calibration = "none" if spec is None else spec.calibration
         return self._engine.submit(
-            fitted_model, estimator, shared, self._labels, rows, names, calibration
-        )
+            fitted_model, estimator, shared, self._labels, rows, names, calibration,
+            self._weights, keeps_state,
+        )  # fmt: skip
 
     def first(
         self, name: str, onnx: bytes, *, data_hash: str, clock: Callable[[], datetime]
@@ -122,23 +135,29 @@ def fitted_model(
     rows: slice,
     names: Sequence[str],
     calibration: CalibrationKind = "none",
-) -> bytes:
+    weights: Floats64 | None = None,
+    keeps_state: bool = False,
+) -> Fit:
     """The ONNX model of *estimator*, fitted on *rows* of *x* (N, F) and, with labels, of *y* (N,).
 
-    `names` are those of the F columns. With a `calibration`, five more models are fitted, each
-    without a fifth of the rows. Raises as `estimators.fit`, `export` and `unseen_signals` do.
+    Rows count by *weights* (N,), where there are any. `names` are those of the F columns. With a
+    `calibration`, five more models are fitted, each without a fifth of the rows; with *keeps_state*
+    the fitted estimator is kept. Raises as `estimators.fit`, `export` and `unseen_signals` do.
     """
     own, labels = np.array(x[rows]), np.array(y[rows])  # no views: what engines share is read-only
+    counts = None if weights is None else np.array(weights[rows])
 
-    def model(some: Floats32, of_them: Labels) -> bytes:
+    def fitted(some: Ints | slice) -> FittedPipeline:
         fresh = clone(estimator)
-        return export(fit(fresh, some, of_them if is_supervised(fresh) else None, names), some)
+        of_them = labels[some] if is_supervised(fresh) else None
+        return fit(fresh, own[some], of_them, names, None if counts is None else counts[some])
 
     def unseen(others: Ints) -> Callable[[Floats32], Floats32]:
-        return ModelSession.of(model(own[others], labels[others]), "fold").signal
+        return ModelSession.of(export(fitted(others), own[others]), "fold").signal
 
-    onnx = model(own, labels)
+    model = fitted(slice(None))
+    onnx, state = export(model, own), state_of(model) if keeps_state else None
     if calibration == "none":
-        return onnx
+        return Fit(onnx, state)
     signals = unseen_signals(own, labels, unseen)
-    return calibrated(onnx, fitted_map(calibration, signals, labels), own)
+    return Fit(calibrated(onnx, fitted_map(calibration, signals, labels, counts), own), state)

@@ -42,6 +42,7 @@ from models.training.first_fits import (
     utc_now,
     version_in,
 )
+from models.training.fit import Fit
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs
 from models.training.training_plan import TrainingPlan, kept_names, plan_training, trainable_names
@@ -127,14 +128,18 @@ def train(
 
     refitted = {
         name: first.fits.again(
-            name, onnx, first.versions[name].card, _metrics(served, plan.blocks, name, unseen)
+            name, fitted.onnx, first.versions[name].card,
+            _metrics(served, composition.rows, name, unseen),
         )
-        for name, onnx in zip(refits, models, strict=True)
-    }
+        for name, fitted in zip(refits, models, strict=True)
+    }  # fmt: skip
+    states = {name: fitted.state for name, fitted in zip(refits, models, strict=True)}
     held_out = plan.blocks.held_out
     references = component_references(pipeline, served, held_out, refitted)
     for name, model in refitted.items():
-        versions[name] = registry.add(pipeline.name, name, *model, reference=references[name])
+        versions[name] = registry.add(
+            pipeline.name, name, *model, reference=references[name], state=states[name]
+        )
     digests = {name: version.digest for name, version in versions.items()}
     digests |= _files(pipeline, folder)
     weights, weights_version = _weights_card(composition, digests), None
@@ -191,12 +196,13 @@ def _kept(
 
 def _fitted_in_order(
     pipeline: Pipeline, plan: TrainingPlan, first: FirstFits, progress: Progress
-) -> dict[str, Task[bytes]]:
+) -> dict[str, Task[Fit]]:
     """The final fits, which go on, of the components that are registered; all are fitted once.
 
     A component is fitted again as soon as its inputs are there: engines have more to do at a time.
     """
-    refits: dict[str, Task[bytes]] = {}
+    refits: dict[str, Task[Fit]] = {}
+    states = pipeline.renew.incremental
 
     def up_to_first(name: str, share: float) -> None:
         progress(name, share * (_FIRST_SHARE if name in plan.registered else 1.0))
@@ -206,7 +212,7 @@ def _fitted_in_order(
             progress(name, 0.0)
         tasks = first.submit(names)
         refits |= {
-            name: first.fits.submit(name, plan.refit_rows(name))
+            name: first.fits.submit(name, plan.refit_rows(name), keeps_state=name in states)
             for name in tasks
             if name in plan.registered
         }
@@ -233,14 +239,12 @@ def _served(
     return served
 
 
-def _metrics(
-    stages: StageOutputs, blocks: Blocks, name: str, unseen: UnseenRows
-) -> dict[str, float]:
-    """How a component's signal ranks all held-out rows; nothing where it may have seen them."""
+def _metrics(stages: StageOutputs, rows: slice, name: str, unseen: UnseenRows) -> dict[str, float]:
+    """How a component's signal ranks the report's *rows*; nothing where it may have seen them."""
     if name in unseen.unmeasured:
         return {}
-    labels, rows = stages.data.labels[blocks.held_out], blocks.held_out
-    return ranking(labels, stages.signals([name], rows)[:, 0]).model_dump()
+    signal, counts = stages.signals([name], rows)[:, 0], stages.data.weights_of(rows)
+    return ranking(stages.data.labels[rows], signal, counts).model_dump()
 
 
 def _files(pipeline: Pipeline, folder: Path) -> dict[str, str]:
@@ -274,7 +278,8 @@ def _component_report(
     version, why = version_in(versions, name), unseen.unmeasured.get(name)
     if why is not None:
         return ComponentReport.of(why, version=version, digest=digests.get(name))
-    reached = quality(stages.data.labels[rows], stages.signals([name], rows)[:, 0])
+    signal, counts = stages.signals([name], rows)[:, 0], stages.data.weights_of(rows)
+    reached = quality(stages.data.labels[rows], signal, counts)
     is_ours = version is not None and name not in unseen.as_they_are
     fitted = "stand-in" if name in unseen.stand_ins else "first fit"
     return ComponentReport.of(

@@ -75,7 +75,7 @@ def build_variants(
         clock=time.thread_time, seed=seed, progress=lambda done: progress(0.2 + 0.4 * done),
     )  # fmt: skip
     noise = noise_of(speed(timings, _CONTROL, FP32))
-    expected = ranking(offline.data.labels, offline.signal(name))
+    expected = ranking(offline.data.labels, offline.signal(name), offline.data.weights)
     rows = []
     for done, (variant, candidate) in enumerate(candidates.items(), start=1):
         pace = speed(timings, variant, FP32)
@@ -133,7 +133,7 @@ def _losses(
     flips = offline.flips(replaced) if replaced else 0  # first: it sees signals that are none
     signal = candidate.session.signal(x)
     compared = x[:_COMPARED_ROWS]
-    reached = ranking(offline.data.labels, signal)
+    reached = ranking(offline.data.labels, signal, offline.data.weights)
     return Losses(
         rows=len(x),
         max_delta=float(np.abs(signal - offline.signal(name)).max()),

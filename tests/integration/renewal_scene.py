@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -57,10 +58,16 @@ def is_fraud(event: Mapping[str, Any]) -> bool:
     return float(event["amount"]) > LARGE
 
 
-async def happens(own: Trained, broker: BrokerSettings, start: int, count: int) -> None:
-    """Events, and at once what came true of them."""
+async def happens(
+    own: Trained, broker: BrokerSettings, start: int, count: int, later: timedelta = timedelta(0)
+) -> None:
+    """Events, so much *later* than simulated, and at once what came true of them."""
     labelled = [*islice(SIMULATORS["card-fraud"](7), start, start + count)]
     key, fields = own.pipeline.event.key, outcome_fields(own.pipeline)
+    time_field = own.pipeline.event.time
+    for each in labelled:
+        at = datetime.fromisoformat(str(each.event[time_field])) + later
+        each.event[time_field] = at.isoformat()
     events = [publishing.encoded(each.event, key) for each in labelled]
     await publish(broker, own.pipeline, events, 3000)
     topology = Topology.of(own.pipeline)

@@ -40,7 +40,11 @@ from topics.settings import BrokerSettings
 
 EVENTS, BAD, OUTCOMES = 200, 9, 5
 ENVELOPE = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "sale"}
-NOT_SEEN = {"Finding", "MonitorSnapshot", "OutcomeDeadLetter", "Rollout"}
+NOT_SEEN = {
+    "QualityFinding", "DriftFinding", "DriftSizes", "WeightsFinding", "MonitorSnapshot",
+    "OutcomeDeadLetter", "Rollout", "TrainerClaim", "TrainerSign", "RenewalRequest",
+    "RenewalTriggered", "RenewalStep", "RenewalVerdict",
+}  # fmt: skip
 """What this run does not lead to."""
 
 

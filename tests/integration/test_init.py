@@ -158,7 +158,10 @@ def test_without_training_the_next_command_is_to_train(tmp_path: Path, plain: st
     [
         (["shop", "--from", "missing.csv", "--label", "bought"], "missing.csv: there is no such"),
         (["shop", "--from", "PLAIN", "--label", "buoght"], "did you mean 'bought'?"),
-        (["shop", "--from", "PLAIN", "--label", "x"], "give --positive VALUE"),
+        (
+            ["shop", "--from", "PLAIN", "--label", "x"],
+            "apart and learns no amounts",
+        ),
         (["My Shop", "--from", "PLAIN", "--label", "bought"], "for example 'my-shop'"),
     ],
 )

@@ -20,6 +20,7 @@ from agents.process.monitor_process import run_monitor
 from agents.service.promotion import Promoter
 from models.registry.cards import WeightsCard
 from models.registry.registry import Registry
+from tests.contracts import check_values
 from tests.integration.harness import (
     PATIENCE_S,
     Trained,
@@ -110,7 +111,9 @@ class Stream:
 async def weights_findings(own: Trained, broker: BrokerSettings) -> list[dict[str, object]]:
     """What the monitor has said of weights."""
     topic = Topology.of(own.pipeline).monitor
-    said = [json.loads(record.value) for record in await records_of(broker, topic, 1)]
+    records = await records_of(broker, topic, 1)
+    check_values(own.pipeline, "monitor", [record.value for record in records])
+    said = [json.loads(record.value) for record in records]
     return [each for each in said if each["kind"] == "weights"]
 
 

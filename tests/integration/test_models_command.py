@@ -163,12 +163,12 @@ def test_list_shows_every_version(versions: Trained) -> None:
     assert [each["values"] for each in content["weights"]] == [WEIGHTS.values]
     table = models(versions, "list", str(versions.file.path)).stdout.splitlines()
     assert table[0].split() == [
-        "component", "version", "variant", "created", "rows", "metrics", "digest", "from",
+        "component", "version", "variant", "created", "rows", "AUC", "AP", "from",
     ]  # fmt: skip
     assert [line.split()[:2] for line in table[1:]] == [
         ["risk", "1"], ["risk", "2"], ["risk", "3"], ["(weights)", "1"],
     ]  # fmt: skip
-    assert "roc_auc 0.9" in table[1]
+    assert "0.900" in table[1]
 
 
 def test_show_and_diff_say_what_is_known(versions: Trained) -> None:

@@ -32,6 +32,7 @@ from agents.publish import publisher as publishing
 from agents.quality import quality_watcher
 from agents.quality.quality_watcher import QualityWatcher
 from models.registry.registry import Registry
+from tests.contracts import check_values
 from topics.kafka.batches import Record, write_batches
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.quality_settings import Quality
@@ -252,6 +253,7 @@ async def judged(
             await worker.resume()
             await worker.run(until_caught_up=True)
     said = await values_of(broker, Topology.of(of).monitor)
+    assert check_values(of, "monitor", [record.value for record in said])
     findings = [QualityFinding.model_validate_json(record.value) for record in said]
     return {finding.since: finding for finding in findings}
 

@@ -12,7 +12,8 @@ from agents.control import ControlTopic
 from agents.renewal.renewal_ledger import RenewalLedger
 from agents.renewal.renewal_log import RenewalLog
 from agents.service.promotion import Promoter
-from tests.integration.harness import Trained, pipeline_running, settled, stopped
+from tests.contracts import check_values
+from tests.integration.harness import Trained, pipeline_running, records_of, settled, stopped
 from tests.integration.renewal_scene import (
     AFTER,
     BEFORE,
@@ -66,6 +67,8 @@ async def test_a_challenger_is_trained_shadowed_and_promoted_without_a_person(
     built = renewal.done("dataset")
     assert sum(end - start for start, end in built.offsets.values()) >= built.figures["rows"] > 0
     await assert_promoted(own, broker)
+    said = await records_of(broker, Topology.of(own.pipeline).renewals, 1)
+    assert check_values(own.pipeline, "renewals", [each.value for each in said]) > 2 * len(STEPS)
 
 
 async def assert_promoted(own: Trained, broker: BrokerSettings) -> None:

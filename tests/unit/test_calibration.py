@@ -41,7 +41,9 @@ def model(path: str, kind: Any, labels: NDArray[np.bool_] | None = None) -> Mode
     x, y = rows()
     estimator = load_estimator(path, dict(ESTIMATORS[path]), seed=1)
     names = ["a", "b", "c", "d"]
-    onnx = fitted_model(estimator, x, y if labels is None else labels, slice(0, 2400), names, kind)
+    onnx = fitted_model(
+        estimator, x, y if labels is None else labels, slice(0, 2400), names, kind
+    ).onnx
     return ModelSession.of(onnx, "model.onnx")
 
 
@@ -158,6 +160,6 @@ def test_a_pipeline_with_calibrated_stages_trains(tmp_path: Any) -> None:
 def test_the_same_rows_give_the_same_bytes() -> None:
     x, y = rows(600)
     estimator = load_estimator("sklearn.naive_bayes.GaussianNB", {}, seed=0)
-    plain = fitted_model(estimator, x, y, slice(0, 600), list("abcd"))
+    plain = fitted_model(estimator, x, y, slice(0, 600), list("abcd")).onnx
     one, two = (calibrated(plain, Sigmoid(0.7, -0.2), x) for _ in range(2))
     assert one == two != plain

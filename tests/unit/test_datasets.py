@@ -26,8 +26,7 @@ from models.data.errors import (
     UnknownFormat,
     UnreadableDataset,
 )
-from models.data.formats import BLOCK_BYTES, check_is_text
-from models.schema.sampled_columns import sample_columns
+from models.data.text_files import BLOCK_BYTES, check_is_text
 from topics.errors import MissingExtra
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'data' (pyarrow) is not installed")
@@ -235,6 +234,12 @@ def test_parquet_vectors_booleans_and_dictionaries_become_json(tmp_path: Path) -
     ]
 
 
+def test_a_cell_that_is_no_number_costs_its_row_alone(tmp_path: Path) -> None:
+    (path := tmp_path / "rows.csv").write_text("amount,visits\n1.5, 2\nmuch,+3\n")
+    batches = read(str(path), fields=["amount", "visits"], label=None)
+    assert events(batches) == [{"amount": 1.5, "visits": 2}, {"amount": "much", "visits": 3}]
+
+
 def test_a_jsonl_value_of_the_wrong_type_stays_for_the_pipeline_to_refuse(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(
@@ -284,7 +289,6 @@ def test_a_line_that_trickles_in_is_not_held_back(monkeypatch: pytest.MonkeyPatc
         ("rows.xlsx", b"", UnknownFormat),
         ("rows.parquet", b"not parquet", UnreadableDataset),
         ("rows.csv", b"", UnreadableDataset),
-        ("rows.csv", b"amount\nmuch\n", UnreadableDataset),
         ("rows.jsonl", b"", UnreadableDataset),
     ],
 )
@@ -353,9 +357,7 @@ HEADER, ROW = "größe,ort", "1,Köln"
 AS_JSON = '{"größe": 1, "ort": "Köln"}\n'
 ENCODED = {
     "latin-1": "byte 0x[0-9a-f]+ behind '.*' is not UTF-8; if the file is Latin-1",
-    "utf-16": "it is UTF-16, not UTF-8 text; write it as UTF-8 .iconv -f UTF-16 -t UTF-8",
     "utf-16-le": "it is UTF-16, not UTF-8 text",
-    "utf-32": "it is UTF-32, not UTF-8 text",
 }
 
 
@@ -366,10 +368,8 @@ def test_a_file_in_another_encoding_is_said_in_a_sentence(
 ) -> None:
     path = tmp_path / f"rows{suffix}"
     path.write_bytes((f"{HEADER}\n{ROW}\n" if suffix == ".csv" else AS_JSON).encode(encoding))
-    for read in (lambda: list(read_rows(str(path), columns={}, fields=["ort"])),
-                 lambda: sample_columns(str(path))):  # fmt: skip
-        with pytest.raises(UnreadableDataset, match=f"rows{suffix}(:1)?: .*{ENCODED[encoding]}"):
-            read()
+    with pytest.raises(UnreadableDataset, match=f"rows{suffix}(:1)?: .*{ENCODED[encoding]}"):
+        list(read_rows(str(path), columns={}, fields=["ort"]))
 
 
 def test_a_cell_in_another_encoding_is_said_in_a_sentence(tmp_path: Path) -> None:
@@ -392,9 +392,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, suffix
     assert list(batch.events()) == [{"größe": 1, "ort": "Köln"}]
 
 
-@pytest.mark.parametrize(
-    ("beginning", "what"), [(b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "ZIP"), (b"PAR1", "Parquet")]
-)
+@pytest.mark.parametrize(("beginning", "what"), [(b"PK\x03\x04", "ZIP"), (b"PAR1", "Parquet")])
 def test_another_kind_of_file_is_named(tmp_path: Path, beginning: bytes, what: str) -> None:
     (path := tmp_path / "rows.csv").write_bytes(beginning + b"\x00\x01")
     with pytest.raises(UnreadableDataset, match=f"it is {what}.*, not UTF-8 text; unpack it"):

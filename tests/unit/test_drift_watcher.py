@@ -22,6 +22,7 @@ from models.drift.hour_counts import HOUR_MS
 from models.drift.reference import Reference
 from models.registry.cards import ModelCard, WeightsCard
 from models.registry.registry import Registry
+from tests.contracts import check_values
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.records.control import ControlState, Deployment, VersionRef
 
@@ -113,6 +114,9 @@ def _hour(
 
 
 def records(found: list[Finding]) -> list[dict[str, Any]]:
+    """What was said; all of it is what the JSON Schema of the topic says."""
+    pipeline = load_pipeline(find_pipeline("card-fraud")).pipeline
+    check_values(pipeline, "monitor", [each.value for each in found])
     return [orjson.loads(each.value) for each in found]
 
 

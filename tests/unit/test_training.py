@@ -140,11 +140,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     progress: list[tuple[str, float]] = []
     fit = estimators.fit
 
-    def spy(estimator: Any, x: Any, y: Any, names: Any) -> Any:
+    def spy(estimator: Any, x: Any, y: Any, names: Any, weights: Any = None) -> Any:
         of = {"GaussianMixture": "features", "RandomForestClassifier": "risk-forest"}
         linear = "decision" if "risk-linear" in names else "risk-linear"
         fits.setdefault(of.get(type(estimator).__name__, linear), []).append((x, y))
-        return fit(estimator, x, y, names)
+        return fit(estimator, x, y, names, weights)
 
     folder = tmp_path_factory.mktemp("trained")
     registry = Registry(folder / "registry")

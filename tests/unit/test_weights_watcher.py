@@ -19,7 +19,8 @@ from agents.monitor.watcher import MonitorContext, MonitorTime
 from models.registry.background import Background, RecordedOutput
 from models.registry.cards import WeightsCard
 from models.registry.registry import Registry
-from topics.pipeline.file import load_pipeline
+from tests.contracts import check_values
+from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.policy import Policy
 from topics.records.control import (
     AuditEntry,
@@ -73,6 +74,8 @@ class Place:
     def tick(self) -> dict[str, Any]:
         """What the watcher says."""
         findings = self.watcher.tick(MonitorTime(NOW_MS, NOW_MS, True))
+        pipeline = load_pipeline(find_pipeline("card-fraud")).pipeline
+        check_values(pipeline, "monitor", [each.value for each in findings])
         return {} if not findings else dict(orjson.loads(findings[-1].value))
 
     def due(self) -> WeightsStep | None:

@@ -18,11 +18,12 @@ from topics.events.source_decoder import (
     SourceDecoder,
     SourceRecord,
     progress_ms,
+    without,
 )
 
 __all__ = [
     "CLOCKS_APART_MS", "FIELD_MISSING", "FUTURE_EVENT_TIME",
     "LARGEST_FLOAT32", "LONGEST_TIME", "BeyondFloat32", "DecodedEvents", "DecodedOutcomes",
     "EventDecoder", "KeyPlacement", "OutcomeDecoder", "SourceDecoder", "SourceRecord",
-    "as_float32", "epoch_ms", "field_reasons", "is_own", "progress_ms",
+    "as_float32", "epoch_ms", "field_reasons", "is_own", "progress_ms", "without",
 ]  # fmt: skip

@@ -13,7 +13,13 @@ go by, `learning_settings` how weights move by themselves, `renewal_settings` wh
 from topics.pipeline.checks import Finding, Location
 from topics.pipeline.component_kinds import kind_of
 from topics.pipeline.edits import rewrite, threshold_text, with_parameters, with_thresholds
-from topics.pipeline.event_schema import DataMapping, EventField, EventSchema
+from topics.pipeline.event_schema import (
+    NUMBER_PICTURE,
+    CsvFormat,
+    DataMapping,
+    EventField,
+    EventSchema,
+)
 from topics.pipeline.explain_settings import Explain, ReasonTexts
 from topics.pipeline.explanation_groups import explained_groups, is_recorded
 from topics.pipeline.fields import (
@@ -68,15 +74,16 @@ from topics.pipeline.topology import EXPLAINER, MONITOR, TRAINER, WEIGH, Topolog
 from topics.pipeline.yaml_text import scalar
 
 __all__ = [
-    "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "MONITOR", "NEVER_MISSING", "OUTCOME",
-    "OUTCOMES", "OUTCOME_KNOWN_AT", "OUTCOME_SOURCE", "TRAINER", "WEIGH", "ColumnValue",
-    "ComponentSpec", "DataMapping", "DecisionCost", "EventField", "EventSchema", "Explain",
-    "Explore", "Feature", "FieldType", "FieldValue", "Finding", "Location", "ModelSpec",
-    "NamedValues", "Pipeline", "PipelineFile", "PipelineFileError", "PipelineNotFound", "Policy",
-    "Reader", "ReasonTexts", "Renew", "Scalar", "Strict", "Template", "Tolerances",
-    "Topology", "Transform", "Value", "duration_ms", "event_fields", "explained_groups",
-    "find_pipeline", "fused_members", "in_generations", "in_order", "inputs_of", "instant",
-    "is_recorded", "kind_of", "lane_of", "load_pipeline", "load_policy", "outcomes_kept_ms",
-    "pipeline_of", "reach_ms", "renewable", "rewrite", "scalar", "texts_of", "threshold_text",
-    "with_parameters", "with_thresholds", "worker_name", "workers",
+    "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "MONITOR", "NEVER_MISSING",
+    "NUMBER_PICTURE", "OUTCOME", "OUTCOMES", "OUTCOME_KNOWN_AT", "OUTCOME_SOURCE", "TRAINER",
+    "WEIGH", "ColumnValue", "ComponentSpec", "CsvFormat", "DataMapping", "DecisionCost",
+    "EventField", "EventSchema", "Explain", "Explore", "Feature", "FieldType", "FieldValue",
+    "Finding", "Location", "ModelSpec", "NamedValues", "Pipeline", "PipelineFile",
+    "PipelineFileError", "PipelineNotFound", "Policy", "Reader", "ReasonTexts", "Renew",
+    "Scalar", "Strict", "Template", "Tolerances", "Topology", "Transform", "Value",
+    "duration_ms", "event_fields", "explained_groups", "find_pipeline", "fused_members",
+    "in_generations", "in_order", "inputs_of", "instant", "is_recorded", "kind_of", "lane_of",
+    "load_pipeline", "load_policy", "outcomes_kept_ms", "pipeline_of", "reach_ms", "renewable",
+    "rewrite", "scalar", "texts_of", "threshold_text", "with_parameters", "with_thresholds",
+    "worker_name", "workers",
 ]  # fmt: skip

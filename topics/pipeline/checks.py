@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from graphlib import CycleError
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from topics.pipeline.component_kinds import kind_of
 from topics.pipeline.event_schema import EventField
@@ -256,6 +256,14 @@ def _check_data(pipeline: Pipeline) -> Iterator[Finding]:
         (("data", "row_number"), data.row_number, ("string", "integer")),
         (("data", "published_at"), data.published_at, ("timestamp",)),
         *((("data", "time_formats", name), name, ("timestamp",)) for name in data.time_formats),
+        *(
+            (("data", "number_formats", name), name, ("number", "integer"))
+            for name in data.number_formats
+        ),
+        *(
+            (("data", "missing_values_of", name), name, get_args(FieldType))
+            for name in data.missing_values_of
+        ),
     ]
     for at, name, types in typed:
         if name is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from topics.pipeline.fields import (
     Choices,
@@ -16,6 +16,11 @@ from topics.pipeline.fields import (
     Strict,
     duration_ms,
 )
+
+NUMBER_PICTURE = (
+    r"^(?P<before>[^0-9]{0,8}?)1(?P<group>[,. ']?)234(?:(?P<point>[.,])56)?(?P<behind>[^0-9]{0,8})$"
+)
+"""How a data file writes 1234.56, with what stands before and behind its numbers."""
 
 
 class EventField(Strict):
@@ -174,6 +179,46 @@ class Retention(Strict):
     ] = "0d"
 
 
+class CsvFormat(Strict):
+    """How CSV files are written, where that is not UTF-8, commas and doubled quotes.
+
+    What a file says itself goes first: a byte order mark, or a first line `sep=;`.
+    """
+
+    encoding: Annotated[
+        str | None,
+        Field(
+            description="Of files that are not UTF-8: windows-1252, utf-16-le. A file that is "
+            "UTF-8 all the same, or that has a byte order mark, is read as what it is."
+        ),
+    ] = None
+    separator: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=1, pattern=r'^[^"\r\n\\]$',
+            description="Between columns: one character. By default a comma, in .tsv a tab.",
+        ),
+    ] = None  # fmt: skip
+    escape: Annotated[
+        Literal["\\"] | None,
+        Field(
+            description="Before a quote within quotes, where quotes are not doubled: a backslash."
+        ),
+    ] = None
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_of_text(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                "".encode(name)
+            except (LookupError, ValueError) as exc:
+                raise ValueError(
+                    f"{name!r} is no encoding of text; windows-1252, iso-8859-2 and utf-16-le are"
+                ) from exc
+        return name
+
+
 class DataMapping(Strict):
     """How the columns of a data file map onto event fields and the label."""
 
@@ -188,7 +233,15 @@ class DataMapping(Strict):
     """Text that stands for no value, beside the empty one: `NA`."""
     time_formats: dict[str, str] = Field(default_factory=dict)
     """Timestamp field → how the file writes it, where that is not ISO 8601: `epoch_s`,
-    `epoch_ms`, or a pattern such as `%d/%m/%Y` (UTC)."""
+    `epoch_ms`, `epoch_us`, `epoch_ns`, or a pattern such as `%d/%m/%Y` (UTC)."""
+    number_formats: dict[
+        str, Annotated[str, StringConstraints(max_length=40, pattern=NUMBER_PICTURE)]
+    ] = Field(default_factory=dict)
+    """Number or integer field → how the file writes 1234.56, where that is not so: `1.234,56`,
+    `$1,234.56`, `1 234 €`, `1234.56%` (what stands before the sign is the number)."""
+    missing_values_of: dict[str, list[str]] = Field(default_factory=dict)
+    """Event field → text that stands for no value in its column alone."""
+    csv: CsvFormat = Field(default_factory=CsvFormat)
     row_number: str | None = None
     """Event field that gets the row's number, from 1, for files without an id column."""
     published_at: str | None = None

@@ -56,6 +56,14 @@ class Renew(Strict):
             "estimator here and is kept on no version.",
         ),
     ] = None
+    incremental: Annotated[
+        list[Name],
+        Field(
+            description="Of what is renewed: components whose model goes on learning from the "
+            "version in service, with the rows that have got an outcome since, instead of being "
+            "fitted anew over renew: over. For estimators with partial_fit.",
+        ),
+    ] = Field(default_factory=list)
     variants: Annotated[
         bool,
         Field(description="Measure variants of the new models, and take the fastest that is "
@@ -121,6 +129,8 @@ class Renew(Strict):
     def _fits_together(self) -> Renew:
         if len(set(self.triggers)) < len(self.triggers):
             raise ValueError("on lists a trigger twice")
+        if len(set(self.incremental)) < len(self.incremental):
+            raise ValueError("incremental lists a component twice")
         if self.address is not None and self.engine != "ray":
             raise ValueError("address is a Ray cluster's: say engine: ray")
         return self
@@ -140,15 +150,38 @@ def renewable(spec: ComponentSpec) -> bool:
 def wrong_renewals(pipeline: Pipeline) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Where `renew:` asks for what cannot be, and why."""
     renew = pipeline.renew
-    for place, name in enumerate(renew.components or ()):
-        spec = next((each for each in pipeline.components if each.name == name), None)
-        if spec is None:
-            yield ("components", place), f"unknown component {name!r}"
-        elif not renewable(spec):
-            yield (
-                ("components", place),
-                f"{name!r} is not trained here: it has no estimator, or is kept on a version",
-            )
+    for field, names in (
+        ("components", renew.components or []),
+        ("incremental", renew.incremental),
+    ):
+        for place, name in enumerate(names):
+            if (why := _not_renewable(pipeline, name)) is not None:
+                yield (field, place), why
+            elif name not in (renew.components or [name]):
+                yield (field, place), f"{name!r} is not renewed: name it in renew: components, too"
+    if renew.incremental and pipeline.data.published_at is not None:
+        yield (
+            ("incremental",),
+            (
+                "events have no times of their own (data: published_at), and the rows that are "
+                "new are told by theirs"
+            ),
+        )
+    yield from _wrong_triggers(pipeline, renew)
+
+
+def _not_renewable(pipeline: Pipeline, name: str) -> str | None:
+    spec = next((each for each in pipeline.components if each.name == name), None)
+    if spec is None:
+        return f"unknown component {name!r}"
+    if not renewable(spec):
+        return f"{name!r} is not trained here: it has no estimator, or is kept on a version"
+    return None
+
+
+def _wrong_triggers(
+    pipeline: Pipeline, renew: Renew
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if not renew.is_by_itself:
         return
     delay = pipeline.outcomes.delay

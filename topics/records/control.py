@@ -86,7 +86,7 @@ class Evidence(_Record):
     condition: Text
     """As it was given, such as `changed <= 0.5% and cost <= 0`."""
     since: Text
-    """From when on the events were published."""
+    """From which event time on the events were (RFC 3339)."""
     offsets: Annotated[dict[int, tuple[int, int]], Field(max_length=100_000)]
     """Partition → from which source offset on, and before which."""
     decided: Annotated[int, Field(ge=0)]

@@ -25,6 +25,10 @@ from topics.pipeline import (
     Pipeline,
 )
 
+OUTCOME_REDRIVE = "x-outcome-redrive"
+"""Header of an outcome that is published again: PARTITION/OFFSET of the record that died."""
+NO_DECISION, NO_ROOM = "NoDecision", "NoRoom"
+"""Why an outcome is dead: there was no decision in its time; or it had to make room."""
 _LONGEST_SOURCE = 64
 
 

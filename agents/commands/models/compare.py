@@ -121,6 +121,8 @@ def _print_comparison(comparison: Comparison) -> None:
         f"{comparison.rows:,} events, {comparison.labelled:,} with an outcome, "
         f"agreement {comparison.agreement:.2%}, {comparison.verdict}"
     )
+    if comparison.explored:
+        stdout.print(f"{comparison.explored:,} were explored and count 1 / propensity each")
     table = Table(box=None, pad_edge=False)
     for column in (f"by {comparison.on}", "Brier", "AUC ROC", "average precision"):
         table.add_column(column, justify="left" if column.startswith("by") else "right")

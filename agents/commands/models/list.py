@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
     Facts = dict[str, Any]
 
-_COLUMNS = ("component", "version", "variant", "created", "rows", "metrics", "digest", "from")
-_DIGEST = len("sha256:") + 12
+_COLUMNS = ("component", "version", "variant", "created", "rows", "AUC", "AP", "from")
+_NUMBERS = ("version", "rows", "AUC", "AP", "from")
+_FIGURES = (("auc", "roc_auc"), ("average_precision",))
+"""How cards name what the last columns show: those of `train`, and of models of others."""
+_DAY = len("2026-11-30")
 
 
 def list_versions(pipeline: PipelineArgument, as_json: JsonOption = False) -> None:
@@ -31,6 +34,8 @@ def list_versions(pipeline: PipelineArgument, as_json: JsonOption = False) -> No
 
     A version whose card cannot be read is shown as that; `anabranch models verify` says why. The
     newest weights say so when they were learned for other models than would start now.
+    AUC and AP (average precision) are those that `train` showed; `models show` has digests
+    and all figures.
 
     Examples:
       anabranch models list card-fraud
@@ -115,14 +120,16 @@ def print_versions(versions: Mapping[str, Any]) -> None:
     """The versions, a line each."""
     table = Table(box=None, pad_edge=False)
     for column in _COLUMNS:
-        side: JustifyMethod = "right" if column in ("version", "rows") else "left"
-        table.add_column(column, justify=side, no_wrap=column != "metrics")
+        side: JustifyMethod = "right" if column in _NUMBERS else "left"
+        is_name = column in ("component", "variant")
+        table.add_column(column, justify=side, no_wrap=not is_name, overflow="fold")
     for model in versions["models"]:
-        cells = _cells(model, model.get("variant", ""), model.get("digest", ""))
-        table.add_row(model["component"], *cells)
+        table.add_row(model["component"], *_cells(model, model.get("variant", "")))
     for weights in versions["weights"]:
-        table.add_row("(weights)", *_cells(weights, "", ""))
+        table.add_row("(weights)", *_cells(weights, ""))
     stdout.print(table)
+    if any("unreadable" in each for each in (*versions["models"], *versions["weights"])):
+        stdout.print("why a version is unreadable: `anabranch models verify`", soft_wrap=True)
     newest = versions["weights"][-1] if versions["weights"] else {}
     if others := newest.get("other_models"):
         stdout.print(
@@ -133,12 +140,17 @@ def print_versions(versions: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
-def _cells(facts: Mapping[str, Any], variant: str, digest: str) -> tuple[str, ...]:
+def _cells(facts: Mapping[str, Any], variant: str) -> tuple[str, ...]:
     version = str(facts["version"])
     if "unreadable" in facts:
-        return version, "", "", "", "unreadable: see anabranch models verify", "", ""
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in facts["metrics"].items())
+        return version, "unreadable", "", "", "", "", ""
+    metrics = facts["metrics"]
+    figures = [
+        next((metrics[name] for name in names if name in metrics), None) for names in _FIGURES
+    ]
     parent = "" if facts["parent"] is None else f"@{facts['parent']}"
-    created = str(facts["created_at"])[:16].replace("T", " ")
-    rows = f"{facts['rows']:,}" if facts["rows"] else "-"
-    return version, variant, created, rows, metrics, digest[:_DIGEST], parent
+    return (
+        version, variant, str(facts["created_at"])[:_DAY],
+        f"{facts['rows']:,}" if facts["rows"] else "-",
+        *("-" if figure is None else f"{figure:.3f}" for figure in figures), parent,
+    )  # fmt: skip

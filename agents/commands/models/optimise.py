@@ -18,6 +18,8 @@ from agents.commands.options import (
 from agents.commands.terminal import counting_bars, percent_bars, print_json, stdout
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
+
     from models.registry import ComponentVariants, FusionResult, OptimiseReport, Variant
 
 
@@ -25,7 +27,8 @@ def optimise(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="PIPELINE[/COMPONENT]", help="Name under deploy/pipelines, or a file."
+            metavar="PIPELINE[/COMPONENT]",
+            help="Path of a .yaml or .yml file, or name of one in deploy/pipelines.",
         ),
     ],
     data: DataOption = None,
@@ -130,20 +133,20 @@ def _print_component(component: ComponentVariants, report: OptimiseReport) -> No
     batches = next(
         variant.speed.us_per_row for variant in component.variants if variant.speed is not None
     )
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    table.title = (
-        f"{component.component}@{component.version} (fp32 seems {component.noise:.1%} from itself)"
-    )
-    table.add_column("variant")
-    for size in batches:
-        table.add_column(f"µs at {size}", justify="right")
-    for column in ("× fp32", "kB", "memory kB", "max |Δ|", "Δ AUC", "Δ AP", "flips"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for variant in component.variants:
-        chosen = variant.name == component.chosen
-        table.add_row(*_cells(variant, len(batches)), style="bold" if chosen else None)
-    stdout.print(table, soft_wrap=True)
+    title = f"{component.component}@{component.version}"
+    stdout.print(f"{title} (fp32 seems {component.noise:.1%} from itself)", style="italic")
+    speed = ("variant", *(f"µs at {size}" for size in batches), "× fp32", "kB", "memory kB")
+    losses = ("variant", "max |Δ|", "Δ AUC", "Δ AP", "flips", "")
+    for columns, cells in ((speed, _speed_cells), (losses, _loss_cells)):
+        table = Table(box=None, pad_edge=False)
+        for column in columns:
+            side: JustifyMethod = "left" if column in ("variant", "") else "right"
+            table.add_column(column, justify=side, overflow="fold")
+        for variant in component.variants:
+            chosen = variant.name == component.chosen
+            row = [variant.name, *cells(variant, len(columns) - 1)]
+            table.add_row(*row, style="bold" if chosen else None)
+        stdout.print(table)
     stdout.print(_chosen_in_words(component, report.pipeline), soft_wrap=True)
     stdout.print()
 
@@ -156,16 +159,21 @@ def _fused_in_words(fused: FusionResult) -> str:
     return f"{names} in one session, as fused: the same bits; × one by one: {times} rows"
 
 
-def _cells(variant: Variant, sizes: int) -> list[str]:
-    words = "; ".join(variant.words)
-    if variant.speed is None or variant.losses is None:
-        return [variant.name, *["-"] * (sizes + 7), words]
-    speed, losses = variant.speed, variant.losses
+def _speed_cells(variant: Variant, cells: int) -> list[str]:
+    if variant.speed is None:
+        return ["-"] * cells
     memory = "-" if variant.memory is None else f"{variant.memory / 1024:,.0f}"
     return [
-        variant.name,
-        *(f"{us:.2f}" for us in speed.us_per_row.values()),
-        f"{speed.overall:.2f}", f"{(variant.bytes or 0) / 1024:,.1f}", memory,
+        *(f"{us:.2f}" for us in variant.speed.us_per_row.values()),
+        f"{variant.speed.overall:.2f}", f"{(variant.bytes or 0) / 1024:,.1f}", memory,
+    ]  # fmt: skip
+
+
+def _loss_cells(variant: Variant, cells: int) -> list[str]:
+    words, losses = "; ".join(variant.words), variant.losses
+    if variant.speed is None or losses is None:
+        return [*["-"] * (cells - 1), words]
+    return [
         f"{losses.max_delta:.2g}", f"{0 - losses.auc_loss:+.4f}", f"{0 - losses.ap_loss:+.4f}",
         f"{losses.flips:,}", words,
     ]  # fmt: skip

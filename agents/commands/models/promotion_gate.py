@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
@@ -38,7 +38,7 @@ OverOption = Annotated[
     typer.Option(
         "--over",
         metavar="DURATION",
-        help="With --if: of the decisions of the last 7d, 12h or whatever is said.",
+        help="With --if: of the decisions of the last 7d, 12h or whatever is said, by event time.",
     ),
 ]
 
@@ -74,19 +74,21 @@ class PromotionGate:
 
         Raises GateRefused, and what `agents.replay` raises.
         """
+        from agents.renewal.errors import NothingDecided
+        from agents.renewal.event_clock import EventClock
         from agents.replay.promotion_gate import passed_gate
-        from agents.replay.range_choice import chosen_ranges
         from agents.replay.what_if import WhatIf
         from agents.workers import TailReader
-        from topics.pipeline import Topology
         from topics.settings import HomeSettings
 
         alteration = self._alteration(file, registry)
-        since = datetime.now(UTC) - timedelta(milliseconds=self.over_ms)
         tail = TailReader(settings)
         await tail.start()
         try:
-            ranges = await chosen_ranges(tail, Topology.of(file.pipeline), since, None)
+            ranges, since_ms = await EventClock(file.pipeline, tail).last_decided(self.over_ms)
+            if not ranges:
+                raise NothingDecided(file.pipeline.name)
+            since = datetime.fromtimestamp(max(since_ms, 0) / 1000, UTC)
             what_if = WhatIf(settings, file, registry, tail, state, alteration)
             passed = await passed_gate(self.gate, str(self.wanted), what_if, ranges, since)
         finally:

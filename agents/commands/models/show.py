@@ -60,6 +60,8 @@ def model_facts(version: ModelVersion) -> dict[str, Any]:
 def print_facts(facts: Mapping[str, Any]) -> None:
     """One version, a fact a line."""
     table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a digest is of use only whole
     for name, value in facts.items():
         for line, text in enumerate(value_lines(value)):
             table.add_row(name if line == 0 else "", text)
