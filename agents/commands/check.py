@@ -67,11 +67,13 @@ def _notes(pipeline: Pipeline) -> list[str]:
     windows = [spec.name for spec in pipeline.components if pipeline.reads_outcomes(spec.name)]
     if not windows or len(pipeline.outcomes.sources) < 2:
         return []
-    return [
-        f"note: windows of outcomes ({', '.join(windows)}) count each outcome as it comes: there "
-        "one of a stronger source (outcomes: sources) counts beside an earlier one of its event, "
-        "and does not take its place"
-    ]
+    named = ", ".join(windows)
+    note = (
+        f"note: windows of outcomes ({named}) count each outcome as it comes: there one of a "
+        "stronger source (outcomes: sources) counts beside an earlier one of its event, and does "
+        "not take its place"
+    )
+    return [note]
 
 
 def _deep_findings(file: PipelineFile) -> list[Finding]:
