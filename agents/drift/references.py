@@ -66,6 +66,8 @@ def label(series: Series) -> str:
 def _of(version: ModelVersion | WeightsVersion) -> Reference:
     """The reference of a version. Raises NoReference and RegistryError."""
     content = version.reference()
+    if content is None and isinstance(version, WeightsVersion) and version.card.parent is not None:
+        raise NoReference(f"{version.name} has none: it was learned from outcomes, not trained")
     if content is None:
         raise NoReference(f"{version.name} has none: it was imported, or trained before there were")
     try:

@@ -65,6 +65,10 @@ class WindowJudge:
             self._subject(window, rows, name, decisions.scores, scored & of_segment, policy)
             for name, of_segment in self._segments(rows)
         ]
+        if _unknown(_coverage(rows)):
+            # Cards speak of all events: without those that are declined, most of them fraud,
+            # figures are worse whatever the models do.
+            subjects = [each.model_copy(update={"outside": []}) for each in subjects]
         against = [_against(each, estimates.get(each.subject, {})) for each in subjects]
         return self._finding(window, "matured", rows, revision, against)
 
@@ -188,7 +192,7 @@ def _unknown(coverage: Mapping[str, DecisionCoverage]) -> list[str]:
     """What figures cannot say for want of outcomes."""
     return [
         f"{name}: of none of {of.decisions:,} it is known what came true, and none was explored: "
-        "these figures say nothing of such events"
+        "these figures say nothing of such events, and are not held against what was promised"
         for name, of in coverage.items()
         if not of.known and not any(each.explored for each in coverage.values())
     ]

@@ -209,11 +209,13 @@ class Month:
             said
             for key, said in self.witness.control
             if key.startswith("audit/") and said.get("what") == "weights"
-            and not str(said.get("by", "")).startswith(("trainer (", "renewal "))
+            and str(said.get("by", "")).startswith("monitor of ")
+            and str(said.get("at", ""))[:19] >= self.stream.begun_at[:19]
         ]  # fmt: skip
         if not moves:
-            return Claim(name, "not reached", "nobody but renewals has changed weights")
-        return Claim(name, "reached", f"{len(moves)} versions")
+            return Claim(name, "not reached", "the monitor has not changed them")
+        reasons = "; ".join(str(said.get("reason", "")) for said in moves[:2])
+        return Claim(name, "reached", f"{len(moves)} versions: {reasons[:200]}")
 
     def _promoted(self) -> Claim:
         name = "a challenger is trained, shadowed and promoted without a person"

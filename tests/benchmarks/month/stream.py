@@ -19,7 +19,7 @@ from models.simulators.scenario import LabelledEvent
 from tests.benchmarks.month.witness import Witness
 from tests.benchmarks.month.world import World
 from topics.pipeline import Pipeline, Topology, duration_ms
-from topics.records import outcome_fields, outcome_of
+from topics.records import outcome_fields, outcome_of, rfc3339_time
 from topics.settings import BrokerSettings
 
 _CHUNK = 50
@@ -46,6 +46,8 @@ class Stream:
     """How far event time has come."""
     has_begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Day 0 has come, and all before it is decided."""
+    begun_at: str = ""
+    """When that was, by the clock, as records have it."""
     told: dict[str, bool] = field(default_factory=dict)
     """Event id → its outcome, as far as it was published."""
     unknown: int = 0
@@ -79,6 +81,7 @@ class Stream:
                 if not self.has_begun.is_set():
                     await self._decided_but(0)
                     self.has_begun.set()
+                    self.begun_at = rfc3339_time(time.time_ns() // 1_000_000)
                 await self._paced((self.day - before) * seconds_a_day)
                 before = self.day
             if chunk:
