@@ -20,6 +20,7 @@ AnabranchError
     ├── OneClass             a block of rows has frauds only, or none
     ├── NotTrainable         `only` names a component that is not trained here
     ├── ComponentFailed      a component fails on rows that serving would give it
+    ├── CallsFailed          a component's calls fail on so many rows that the rest is no sample
     └── WeightsNotOptimal    the search for weights stopped too far from the optimum
 """
 
@@ -208,6 +209,17 @@ class ComponentFailed(TrainingError):
 
     def __init__(self, name: str, start: int, stop: int, cause: str) -> None:
         super().__init__(f"component {name} fails on rows {start} to {stop - 1}: {cause}")
+
+
+class CallsFailed(TrainingError):
+    """A component's calls fail on so many rows that the others say little of what is served."""
+
+    def __init__(self, name: str, failed: int, rows: int, cause: str) -> None:
+        super().__init__(
+            f"component {name}: its calls failed on {failed:,} of {rows:,} rows, most of them by "
+            f"{cause}; is what it asks up, and fast enough for `calls:`? A `default:` there stands "
+            "in for answers"
+        )
 
 
 class WeightsNotOptimal(TrainingError):

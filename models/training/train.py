@@ -30,6 +30,7 @@ from models.onnx.session import ModelSession
 from models.registry import ModelVersion, Registry, WeightsCard, reads
 from models.report.quality import quality, ranking
 from models.report.training_report import ComponentReport, LabelDelay, TrainingReport
+from models.training.called_rows import called_rows
 from models.training.composition import Composition, compose
 from models.training.data import TrainingData, first_rows, with_holdout, with_windows
 from models.training.drift_references import component_references, score_reference
@@ -100,6 +101,12 @@ def train(
     if holdout is not None:
         data = with_holdout(pipeline, data, holdout)
     cards = {name: version.card for name, version in versions.items()}
+    called = called_rows(
+        pipeline, data, lambda name: open_component(pipeline, name, registry, folder).component,
+        progress,
+    )  # fmt: skip
+    declared = int(called.kept[data.rows - declared :].sum())
+    data = called.data
     plan = plan_training(pipeline, data, seed, only, kept=cards, holdout=declared)
     data = with_windows(pipeline, data)
     data_hash = first_rows(data, data.rows - declared).digest()
@@ -165,6 +172,7 @@ def train(
         cutoffs=composition.cutoffs,
         held_out=composition.held_out,
         label_delay=_label_delay(pipeline, plan.blocks),
+        calls_failed=called.left_out,
         seconds=time.perf_counter() - started,
     )
 
