@@ -55,8 +55,8 @@ class ExportMismatch(AnabranchError):
 
     def __init__(self, estimator: str, difference: float) -> None:
         super().__init__(
-            f"the ONNX form of {estimator} differs by {difference:.2g} from scikit-learn on its "
-            f"own training rows, more than {_TOLERANCE:g}; choose another estimator"
+            f"the ONNX form of {estimator} differs by {difference:.2g} from the estimator itself "
+            f"on its own training rows, more than {_TOLERANCE:g}; choose another estimator"
         )
 
 

@@ -157,6 +157,27 @@ class Homemade(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         return np.full((len(x), 2), 0.5, np.float32)
 
 
+@pytest.mark.parametrize(
+    ("path", "parameters"),
+    [
+        ("lightgbm.LGBMClassifier", {"linear_tree": True}),
+        ("lightgbm.LGBMClassifier", {"objective": "regression"}),
+        ("xgboost.XGBClassifier", {"booster": "gblinear"}),
+        ("xgboost.XGBClassifier", {"objective": "reg:squarederror"}),
+    ],
+)
+def test_what_another_library_s_converter_does_not_know_is_refused_in_one_line(
+    path: str, parameters: dict[str, bool | str]
+) -> None:
+    rng = np.random.default_rng(0)
+    x = np.round(rng.lognormal(3, 1, (400, 3)), 2).astype(np.float32)
+    labels = x[:, 0] + rng.normal(0, 8, 400) > 25
+    fitted = fit(load_estimator(path, {"n_estimators": 20, **parameters}, seed=0), x, labels)
+    with pytest.raises((NotExportable, ExportMismatch)) as caught:
+        export(fitted, x)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_estimator_that_skl2onnx_does_not_know_is_not_exportable() -> None:
     x, y = transactions()
     with pytest.raises(NotExportable, match=r"^Homemade cannot be exported to ONNX: ") as caught:
