@@ -4,9 +4,8 @@
     recovery/ identity/ redrive/     after a restart; when a topic is another one; when a row died
     process/ control/ service/ renewal/   a process of workers; versions in service, renewed
     broker/ audit/ status/ publish/ gateway/ monitor/ quality/ drift/ learning/   beside workers
-    rollout/ explanations/ trace/ evidence/ replay/   another pipeline; why, how, proven, again
-    offline/ notebook/               a file without a broker; `from agents import Pipeline`
-    demo/ capacity/ manifests/ contract/ report/ commands/   what people call, files for others
+    rollout/ explanations/ trace/ evidence/ replay/ offline/   another; why, how, proven, again
+    demo/ capacity/ manifests/ contract/ report/ commands/ notebook/   what people call
 
 Packages import only what stands below them in `[tool.importlinter]` of pyproject.toml.
 """
@@ -51,7 +50,7 @@ def use_own_packages() -> None:
             sys.modules["topics"] = module
             spec.loader.exec_module(module)
     try:
-        own = import_module("topics.installation")
+        own = import_module("topics.installation.own_packages")
     except ModuleNotFoundError as exc:
         raise ImportError(
             "`topics` has been imported from elsewhere, and one of Anabranch's packages is called "

@@ -8,6 +8,6 @@ if __name__ == "__main__":
     here = Path(__file__).resolve().parents[1]
     if not sys.flags.safe_path and Path(sys.path[0] or ".").resolve() != here:
         del sys.path[0]
-    from topics.installation.own_packages import main
+    from topics.installation import main
 
     main()

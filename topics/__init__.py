@@ -6,7 +6,6 @@
     records/    what stands on each topic: stage batches, decisions, dead letters, control, reports
     events/     events from outside: validated, their times and keys held to the pipeline file
     redrive/    dead letters on their way through the pipeline again
-    installation/   our packages among others that have their names; modules of users
-
+    installation/   our packages among others that are called so
 Everything may import it. It imports nothing of `models` or `agents`.
 """

@@ -13,6 +13,7 @@ from agents.join.stage_rows import (
     NO_ROWS,
     EventInput,
     JoinedRows,
+    ModelRun,
     Reason,
     StageInput,
     StageRows,
@@ -22,6 +23,6 @@ from agents.join.stage_rows import (
 )
 
 __all__ = [
-    "ERRORS", "NO_ROWS", "EventInput", "JoinedRows", "Moment", "PartitionJoin", "Reason",
-    "StageInput", "StageRows", "aligned", "early_of", "failures_of",
+    "ERRORS", "NO_ROWS", "EventInput", "JoinedRows", "ModelRun", "Moment", "PartitionJoin",
+    "Reason", "StageInput", "StageRows", "aligned", "early_of", "failures_of",
 ]  # fmt: skip

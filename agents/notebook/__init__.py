@@ -9,6 +9,5 @@ with pipeline.running() as running:     # on an embedded broker
 """
 
 from agents.notebook.notebook_pipeline import Pipeline
-from agents.notebook.running_pipeline import NotDecided, NotRunning, RunningPipeline
 
-__all__ = ["NotDecided", "NotRunning", "Pipeline", "RunningPipeline"]
+__all__ = ["Pipeline"]

@@ -136,7 +136,7 @@ class Pipeline:
         source = _source(rows)
         tables = opened.tables(source, labelled=None if outcomes else False)
         table = whole_table(opened.schema, tables)
-        return source.like(table) if isinstance(source, FrameTable) else table
+        return source.like(table, row_by_row=True) if isinstance(source, FrameTable) else table
 
     def __repr__(self) -> str:
         trained = "trained" if self.is_trained else "not trained"

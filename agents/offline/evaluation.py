@@ -95,11 +95,11 @@ class Judge:
         table = pa.concat_tables(self._tables).unify_dictionaries()
         labels = table[LABEL].to_numpy().astype(np.bool_)
         if not len(labels):
-            raise NothingToJudge(
-                source, f"none of {self._rows:,} rows has both a decision and an outcome "
-                f"(column {self._pipeline.data.label}): `anabranch score` writes what became of "
-                "each",
-            )  # fmt: skip
+            label = self._pipeline.data.label
+            why = f"none of {self._rows:,} rows has both a decision and an outcome (column {label})"
+            if label is None:
+                why = "the pipeline file names no label column: add data.label to it"
+            raise NothingToJudge(source, why)
         if labels.all() or not labels.any():
             raise NothingToJudge(
                 source, f"all {len(labels):,} rows have the outcome {str(bool(labels[0])).lower()}:"

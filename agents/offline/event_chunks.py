@@ -17,8 +17,7 @@ import numpy as np
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from agents.publish import partition_of
-from agents.publish.publisher import encoded
+from agents.publish import encoded, partition_of
 from models.arrays import Bools, Ints
 from models.data import FrameTable, MissingLabel, event_rows
 from topics.pipeline import Pipeline, Topology

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.components import OpenComponent
-from agents.join import StageRows, failures_of
-from agents.join.stage_rows import ModelRun
+from agents.join import ModelRun, StageRows, failures_of
 from agents.offline.errors import OutOfTimeOrder
 from agents.offline.event_chunks import EventChunk, FileEvents, PartitionRecords
 from agents.replay.event_columns import EventColumns, PartitionEvents, WindowColumns

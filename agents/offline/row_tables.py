@@ -12,11 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from agents.dataset.arrow_columns import arrow_field, arrow_type
+from agents.dataset import arrow_field, arrow_type
 from agents.join import JoinedRows, failures_of
 from agents.offline.offline_run import ChunkStages, PartitionStages
-from agents.weigh import DecisionRule
-from agents.weigh.decision_rule import causes_of_death
+from agents.weigh import DecisionRule, causes_of_death
 from models.arrays import Ints
 from models.features import FeatureVector
 from topics.pipeline import ComponentSpec, Pipeline

@@ -6,11 +6,11 @@ decision and with what score; `exploration` takes a share of them otherwise; `de
 """
 
 from agents.weigh.decision_records import Weights
-from agents.weigh.decision_rule import ActiveDecisionRule, DecisionRule, Scorer
+from agents.weigh.decision_rule import ActiveDecisionRule, DecisionRule, Scorer, causes_of_death
 from agents.weigh.exploration import ExploredRows, Explorer, FieldsNotSent, check_fields_sent
 from agents.weigh.weigher import Weigher
 
 __all__ = [
     "ActiveDecisionRule", "DecisionRule", "ExploredRows", "Explorer", "FieldsNotSent", "Scorer",
-    "Weigher", "Weights", "check_fields_sent",
+    "Weigher", "Weights", "causes_of_death", "check_fields_sent",
 ]  # fmt: skip

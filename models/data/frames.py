@@ -31,6 +31,8 @@ class FrameTable:
     kind: str
     """The library that the frame is of, by its package: pandas, polars, pyarrow, or another."""
     name: str = "the frame"
+    index: Any = None
+    """Of a frame of pandas."""
 
     def __str__(self) -> str:
         return self.name
@@ -42,7 +44,7 @@ class FrameTable:
 
     @classmethod
     def of(cls, frame: Any) -> FrameTable:
-        """The table of *frame*; an index of pandas is left out. Raises NotAFrame, MissingExtra."""
+        """The table of *frame*, without an index of pandas. Raises NotAFrame, MissingExtra."""
         try:
             import pyarrow as pa
         except ImportError as error:
@@ -59,12 +61,15 @@ class FrameTable:
             raise NotAFrame(frame, str(error).splitlines()[0]) from error
         if len(set(table.column_names)) < len(table.column_names):
             raise NotAFrame(frame, "two of its columns have one name")
-        return cls(table, kind)
+        return cls(table, kind, index=frame.index if kind == "pandas" else None)
 
-    def like(self, table: Any) -> Any:
-        """An Arrow *table* as a frame of the same library."""
+    def like(self, table: Any, *, row_by_row: bool = False) -> Any:
+        """An Arrow *table* as a frame of the same library; *row_by_row* it has its index, too."""
         if self.kind == "pandas":
-            return table.to_pandas()
+            frame = table.to_pandas()
+            if row_by_row:
+                frame.index = self.index
+            return frame
         if self.kind == "polars":
             import polars as pl
 

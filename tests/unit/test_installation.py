@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ("-P", "-c", "from topics.installation.own_packages import main; main()")
+SCRIPT = ("-P", "-c", "from topics.installation import main; main()")
 """What the console script does: its own folder, not the working directory, is searched first."""
 MODULE = ("-m", "agents")
 

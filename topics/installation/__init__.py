@@ -5,7 +5,7 @@ was installed; `user_modules` imports what a pipeline file names from a user's f
 one that is called like ours.
 """
 
-from topics.installation.own_packages import OtherPackage, use_own_packages
+from topics.installation.own_packages import main
 from topics.installation.user_modules import imported_attribute
 
-__all__ = ["OtherPackage", "imported_attribute", "use_own_packages"]
+__all__ = ["imported_attribute", "main"]

@@ -28,8 +28,14 @@ ImportPath = Annotated[
 class ModelSpec(Strict):
     """Where a component's model comes from: trained here, or an ONNX file."""
 
-    estimator: ImportPath | None = None
-    """A scikit-learn estimator that `anabranch train` fits, by import path."""
+    estimator: Annotated[
+        ImportPath | None,
+        Field(
+            description="What `anabranch train` fits, by import path: an estimator of scikit-learn "
+            "or a class of your own like them; lightgbm.LGBMClassifier, xgboost.XGBClassifier, "
+            "catboost.CatBoostClassifier with the extra of that name."
+        ),
+    ] = None
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     candidates: Annotated[
         dict[str, Annotated[list[Scalar], Field(min_length=1)]],
