@@ -79,13 +79,12 @@ def _is_wide(encoding: str) -> bool:
 
 
 def is_utf8(path: str) -> bool:
-    """Whether all of a file is UTF-8, and without the NUL of wider encodings."""
+    """Whether all of a file is UTF-8."""
     decoder = codecs.getincrementaldecoder(UTF8)()
     try:
         with unpacked(path) as file:
             while block := file.read(BLOCK_BYTES):
-                if "\0" in decoder.decode(block):
-                    return False
+                decoder.decode(block)
             decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False

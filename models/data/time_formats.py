@@ -37,7 +37,7 @@ _WHOLE = (
     "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S UTC %Y",
 )  # fmt: skip
 # Recognised, the day before the month where both fit.
-_ZONES = ("", " UTC", " GMT", " %z", "Z", "%z")
+_ZONES = ("", " UTC", " GMT", " %z", "Z", "%z", " GMT%z", " UTC%z")
 
 _SHAPES = {
     "%d": "[0-9]{1,2}", "%m": "[0-9]{1,2}", "%y": "[0-9]{2}", "%Y": "[0-9]{4}", "%H": "[0-9]{1,2}",
@@ -46,7 +46,9 @@ _SHAPES = {
     " ": r"\s+", "%z": "(?:Z|[+-][0-9]{2}:?[0-9]{2})",
 }  # fmt: skip
 """What `strptime` may find there; it takes longer to say so."""
-_LONGEST, _FEWEST_DIGITS = 48, 4
+_LONGEST, _FEWEST_DIGITS, _LOOKED_AT = 96, 4, 50
+_ZONE_IN_WORDS = re.compile(r" \([^()]*\)$")
+"""As JavaScript writes it behind the offset."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,7 +65,13 @@ def time_in(text: str, form: str) -> datetime | None:
         if form in EPOCHS:
             seconds = float(text) * EPOCHS[form]
             return _EPOCH + timedelta(seconds=seconds) if math.isfinite(seconds) else None
-        moment = datetime.strptime(text.strip(), form)  # noqa: DTZ007  # the zone is set just below
+        plain = _ZONE_IN_WORDS.sub("", text.strip())
+        try:
+            moment = datetime.strptime(plain, form)  # noqa: DTZ007  # the zone is set just below
+        except ValueError:  # whole seconds, among others with decimals
+            if ".%f" not in form:
+                raise
+            moment = datetime.strptime(plain, form.replace(".%f", ""))  # noqa: DTZ007
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
@@ -75,17 +83,14 @@ def fitting_patterns(texts: Sequence[str]) -> list[str]:
     >>> fitting_patterns(["31/12/2023 10:05 PM"]), fitting_patterns(["01.02.2023"])
     (['%d/%m/%Y %I:%M %p'], ['%d.%m.%Y', '%m.%d.%Y'])
     """
-    return (
-        [form for form in shaped_like(texts[0]) if all(time_in(text, form) for text in texts)]
-        if texts
-        else []
-    )
+    shaped = dict.fromkeys(form for text in texts[:_LOOKED_AT] for form in shaped_like(text))
+    return [form for form in shaped if all(time_in(text, form) for text in texts)]
 
 
 def shaped_like(text: str) -> list[str]:
     """The patterns that *text* has the shape of: a date, and perhaps a time and a zone."""
-    plain = text.strip()
-    if len(plain) > _LONGEST or sum(map(str.isdigit, plain)) < _FEWEST_DIGITS:
+    plain = _ZONE_IN_WORDS.sub("", text.strip())
+    if len(text) > _LONGEST or sum(map(str.isdigit, plain)) < _FEWEST_DIGITS:
         return []
     begun = [
         (date + time, rest)

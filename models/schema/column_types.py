@@ -180,9 +180,8 @@ class _Texts:
             )
         if all(_INTEGER.fullmatch(text) for text in texts):
             return _of_whole(self._name, values, {text: int(text) for text in texts})
-        return self._of_written_numbers(values, texts) or numeric_column(
-            self._name, "number", values, float
-        )
+        written = self._of_written_numbers(values, texts) if self._customs.decimal_comma else None
+        return written or numeric_column(self._name, "number", values, float)
 
     def _of_written_numbers(
         self, values: Sequence[object], texts: Sequence[str]
@@ -192,8 +191,6 @@ class _Texts:
             return None
         if self._customs.decimal_comma:
             forms.sort(key=lambda form: not _has_comma(form))
-        elif forms[0].startswith(PLAIN[:4]) and all(_NUMBER.fullmatch(text) for text in texts):
-            forms = forms[:1]
         form, *others = forms
         read = {text: float(number_in(text, form) or 0.0) for text in texts}
         whole = "56" not in form and all(abs(value) < _EXACT for value in read.values())

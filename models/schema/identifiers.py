@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_NAMES_A_ROW = re.compile(r"(.*[_\W])?(id|uuid|guid|key|nr|no|number|index|row)")
+_NAMES_A_ROW = re.compile(r"(.*[_\W])?(id|uid|uuid|guid|key|nr|no|number|index|row)")
 _IDENTIFIER = re.compile(rf"{_NAMES_A_ROW.pattern}|(.*[_\W])?(ids|code|zip|phone)")
-_SURELY = re.compile(r"(.*[_\W])?(ids?|uuids?|guids?)")
+_SURELY = re.compile(r"(.*[_\W])?(ids?|uids?|uuids?|guids?)")
 
 
 def names_a_row(column: str) -> bool:

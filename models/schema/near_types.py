@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from shlex import quote
 
 from models.data import PLAIN, fitting_formats, moment_of, number_in, shaped_like, time_in
 
-_NEARLY = 0.9
+_NEARLY = 0.75
 _LOOKED_AT = 200
 _MOST_WORDS = 5
 _ODD_CHARACTERS = 24
+_ZONE_NAME = re.compile(" [A-Z]{2,5}$")
 
 
 def near_type(values: Sequence[object], *, numbers: bool) -> str:
@@ -24,13 +26,26 @@ def near_type(values: Sequence[object], *, numbers: bool) -> str:
     plain = ("number", lambda text: number_in(text, PLAIN) is not None)
     if numbers:
         tests = [plain, ("number", _number_test(counts)), *tests]
+    some = list(counts)[:: max(1, len(counts) // _LOOKED_AT)]
     for what, test in tests:
+        if sum(map(test, some)) < _NEARLY * len(some) / 2:
+            continue  # far from it, so not every text is looked at
         odd = [text for text in counts if not test(text)]
         total = counts.total()
         good = total - sum(counts[text] for text in odd)
         if odd and good >= _NEARLY * total:
             return _sentence(what, good, total, odd)
-    if not numbers and not any(map(plain[1], ("",))) and all(map(plain[1], counts)):
+    if (
+        counts
+        and all(_ZONE_NAME.search(text) for text in counts)
+        and all(moment_of(_ZONE_NAME.sub("", text)) for text in counts)
+    ):
+        zone = _ZONE_NAME.findall(next(iter(counts)))[0].strip()
+        return (
+            f" is a time, but what {zone} means is not known for sure: write UTC or an offset such "
+            "as -0800 in the file; until then it is text"
+        )
+    if not numbers and counts and all(map(plain[1], counts)):
         return (
             ": its text reads as numbers; it stays text unless the pipeline file says `type: "
             f"number` and `number_formats: {{FIELD: '{PLAIN}'}}`"
@@ -50,7 +65,7 @@ def _sentence(what: str, good: int, total: int, odd: Sequence[str]) -> str:
 
 def _number_test(counts: Counter[str]) -> Callable[[str], bool]:
     forms = Counter(
-        form for text in list(counts)[:_LOOKED_AT] for form in fitting_formats([text], units=False)
+        form for text in list(counts)[:_LOOKED_AT] for form in fitting_formats([text], units=True)
     )
     if not forms:
         return lambda _text: False

@@ -170,6 +170,10 @@ TIMES: dict[str, Callable[[datetime], str]] = {
     "web server": lambda t: f"{t:%d/%b/%Y:%H:%M:%S} +0000",
     "Oracle": lambda t: f"{t:%d-%b-%y %H:%M}".upper(),
     "date": lambda t: f"{t:%a %b %d %H:%M:%S %Y}",
+    "JavaScript, in words": lambda t: (
+        f"{t:%a %b %d %Y %H:%M:%S} GMT+0000 (Coordinated Universal Time)"
+    ),
+    "decimals at times": lambda t: f"{t:%d/%m/%Y %H:%M:%S}" + (".0" if t.hour % 2 else ""),
     "nanoseconds": lambda t: f"{int(t.timestamp()) * 10**9}",
     "microseconds": lambda t: f"{int(t.timestamp()) * 10**6}",
 }
@@ -292,6 +296,8 @@ def test_a_number_that_counts_the_rows_is_no_feature(tmp_path: Path) -> None:
         ([*map(str, AMOUNTS[:-1]), "tbd"], "nearly a number: 239 of 240 values are, but not 'tbd'"),
         ([*(f"${x}" for x in AMOUNTS[:-1]), "€5"], "is nearly a number"),
         ([*(f"{t:%d.%m.%Y}" for t in MOMENTS[:-1]), "soon"], "is nearly a time"),
+        ([f"{t:%Y-%m-%d %H:%M} PST" for t in MOMENTS], "is a time, but what PST means"),
+        ([f"{40 + row % 60} {'kg' if row % 5 else 'lb'}" for row in range(ROWS)], "a number"),
         ([*(t.isoformat() for t in MOMENTS[:-1]), "soon"], "--missing=soon reads it as no value"),
     ],
 )  # fmt: skip
@@ -379,6 +385,11 @@ def test_a_later_file_that_is_utf_8_is_read_as_that(tmp_path: Path) -> None:
     path.write_bytes(text.encode())
     (batch,) = event_rows(pipeline, str(path), now=lambda: "", labelled=False)
     assert batch.columns["city"] == cities
+
+
+def test_a_stray_nul_is_no_other_encoding(tmp_path: Path) -> None:
+    path = written(tmp_path, table(city=["Köln\0"] * ROWS, amount=AMOUNTS))
+    assert sample_columns(path).csv.encoding is None
 
 
 def test_quotes_behind_backslashes_are_quotes(tmp_path: Path) -> None:
