@@ -67,6 +67,21 @@ class Batch:
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 
+class RowsFailed(Exception):  # says which rows, not that something is wrong
+    """Raised by a component's `transform` that knows which of its N rows failed, and why.
+
+    The others' outputs are used: nothing is run again by halves.
+    """
+
+    def __init__(self, outputs: StageOutput, errors: Mapping[int, tuple[str, str]]) -> None:
+        first = next(iter(errors.values()), ("", ""))
+        super().__init__(f"{len(errors)} of {len(outputs.signal)} rows failed: {': '.join(first)}")
+        self.outputs = outputs
+        """Of all N rows; those that failed may hold anything valid."""
+        self.errors = errors
+        """Row → (class, reason)."""
+
+
 class Component:
     """A stage of a pipeline. Subclass it, implement `transform`, name it in the pipeline file."""
 

@@ -3,6 +3,7 @@
 AnabranchError
 ├── EstimatorError
 │   ├── EstimatorNotFound    the import path leads to no scikit-learn estimator
+│   ├── LibraryMissing       the estimator's library, or what exports it, is not installed
 │   ├── UnknownParameter     the estimator has no parameter of that name
 │   ├── NoSignal             it has neither predict_proba nor score_samples
 │   ├── NotFinite            a column to fit on holds NaN or infinity
@@ -19,14 +20,19 @@ AnabranchError
     ├── OneClass             a block of rows has frauds only, or none
     ├── NotTrainable         `only` names a component that is not trained here
     ├── ComponentFailed      a component fails on rows that serving would give it
+    ├── CallsFailed          a component's calls fail on so many rows that the rest is no sample
     └── WeightsNotOptimal    the search for weights stopped too far from the optimum
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 
 from topics.errors import AnabranchError
+
+_MOST_LISTED = 60
+"""Parameters that an error lists."""
 
 
 class EstimatorError(AnabranchError):
@@ -43,15 +49,29 @@ class EstimatorNotFound(EstimatorError):
         )
 
 
+class LibraryMissing(EstimatorError):
+    """The estimator's library, or what makes ONNX of it, is not installed."""
+
+    def __init__(self, path: str, modules: Sequence[str], extra: str) -> None:
+        which = "is" if len(modules) == 1 else "are"
+        super().__init__(
+            f"estimator {path!r} cannot be trained: {' and '.join(modules)} {which} not "
+            f"installed; pip install 'anabranch[{extra}]'"
+        )
+
+
 class UnknownParameter(EstimatorError):
     """The estimator has no parameter of that name."""
 
     def __init__(self, path: str, names: Sequence[str], known: Collection[str]) -> None:
         which = "parameter" if len(names) == 1 else "parameters"
-        super().__init__(
-            f"estimator {path!r} has no {which} {', '.join(names)}; "
-            f"it has {', '.join(sorted(known)) or 'none'}"
-        )
+        listed = sorted(known)
+        if len(listed) > _MOST_LISTED:  # LightGBM's, with their aliases, are hundreds
+            listed = sorted({near for name in names for near in get_close_matches(name, listed, 5)})
+        it_has = f"it has {', '.join(listed) or 'none'}"
+        if len(known) > len(listed):
+            it_has = f"of its {len(known)} these are nearest: {', '.join(listed) or 'none'}"
+        super().__init__(f"estimator {path!r} has no {which} {', '.join(names)}; {it_has}")
 
 
 class NoSignal(EstimatorError):
@@ -189,6 +209,17 @@ class ComponentFailed(TrainingError):
 
     def __init__(self, name: str, start: int, stop: int, cause: str) -> None:
         super().__init__(f"component {name} fails on rows {start} to {stop - 1}: {cause}")
+
+
+class CallsFailed(TrainingError):
+    """A component's calls fail on so many rows that the others say little of what is served."""
+
+    def __init__(self, name: str, failed: int, rows: int, cause: str) -> None:
+        super().__init__(
+            f"component {name}: its calls failed on {failed:,} of {rows:,} rows, most of them by "
+            f"{cause}; is what it asks up, and fast enough for `calls:`? A `default:` there stands "
+            "in for answers"
+        )
 
 
 class WeightsNotOptimal(TrainingError):

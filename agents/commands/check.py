@@ -14,7 +14,7 @@ from topics.errors import AnabranchError
 
 if TYPE_CHECKING:
     from models.registry import Registry
-    from topics.pipeline import Finding, Location, ModelSpec, PipelineFile
+    from topics.pipeline import Finding, Location, ModelSpec, Pipeline, PipelineFile
 
 
 def check(
@@ -58,6 +58,22 @@ def check(
     if file.pipeline.fuse:
         size += f" in {len(workers(file.pipeline))} workers"
     stdout.print(f"{file.path}: {size}, {file.pipeline.partitions} partitions, all well")
+    for line in _notes(file.pipeline):
+        stdout.print(line, soft_wrap=True, highlight=False)
+
+
+def _notes(pipeline: Pipeline) -> list[str]:
+    """What is no mistake, and yet may be other than its reader thinks."""
+    windows = [spec.name for spec in pipeline.components if pipeline.reads_outcomes(spec.name)]
+    if not windows or len(pipeline.outcomes.sources) < 2:
+        return []
+    named = ", ".join(windows)
+    note = (
+        f"note: windows of outcomes ({named}) count each outcome as it comes: there one of a "
+        "stronger source (outcomes: sources) counts beside an earlier one of its event, and does "
+        "not take its place"
+    )
+    return [note]
 
 
 def _deep_findings(file: PipelineFile) -> list[Finding]:

@@ -105,13 +105,18 @@ def written_dataset(
     or is published again in an hour, outcomes take as long as they did.
     """
     from agents.broker import check_topics, needed_broker, wait_for_broker
-    from agents.dataset import DatasetBuilder, maturity_ms
+    from agents.dataset import DatasetBuilder, as_served, maturity_ms
     from agents.renewal.event_clock import EventClock
     from agents.replay.range_choice import chosen_ranges, edge_of
     from agents.workers import TailReader
     from topics.pipeline import Topology
 
     begin, stop = edge_of(start or []), edge_of(end or [])
+    if backfill and (served := as_served(own)):
+        stderr.print(
+            f"{', '.join(served)}: features as they were served; windows by another key than the "
+            "events', and of outcomes, are not computed anew", soft_wrap=True, highlight=False,
+        )  # fmt: skip
     settings, topology = needed_broker(broker), Topology.of(own)
 
     async def main() -> DatasetSummary:

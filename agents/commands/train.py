@@ -109,8 +109,8 @@ def train(
     on the next 20 %, weights on the last 20 %; rows without times (data.published_at) are
     dealt out at random. Rows whose outcome is not known yet when the next share begins
     (outcomes.delay) are left out, where the data spans long enough. Then each is fitted again
-    with all rows held back; all figures are of the models before that. Each becomes a new
-    version in the registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
+    with all rows held back, and so are the weights; all figures are of those before. Each becomes
+    a new version in the registry ($ANABRANCH_HOME/registry, by default .anabranch/registry).
 
     A model that is not fitted here (model: {path: …}, an import, one that --component leaves as
     it is) may have seen the rows held back. It is measured, and gets a learned weight, on events

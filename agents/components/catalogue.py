@@ -11,6 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import NamedTuple
 
+from models.calls import CallingComponent
 from models.component import Component
 from models.onnx.model_component import ModelComponent
 from models.onnx.probing import ROUNDING, check_probe
@@ -119,8 +120,10 @@ def _imported(spec: ComponentSpec, folder: Path) -> OpenComponent:
     """The component, named by its code: the digest of its source file."""
     kind = import_component(spec, folder)
     try:
-        component = kind(**spec.options)
+        component: Component = kind(**spec.options)
     except TypeError as exc:
         raise ComponentNotLoadable(spec.name, spec.import_path or "", str(exc)) from exc
+    if spec.calls is not None:
+        component = CallingComponent(spec.name, component, spec.calls)
     digest = digest_of(Path(inspect.getfile(kind)).read_bytes())
     return OpenComponent(component, ModelRef(f"{spec.name}@{spec.import_path}", digest, "code"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.component import Batch, Component, StageOutput
+from models.component import Batch, Component, RowsFailed, StageOutput
 from topics.events import LARGEST_FLOAT32
 from topics.records import Bools, Floats, Ints
 
@@ -53,6 +53,8 @@ def transform(component: Component, batch: Batch) -> ComponentOutputs:
         return _absent(0, {})
     try:
         return checked(component.transform(batch), batch.rows)
+    except RowsFailed as exc:
+        return _without(checked(exc.outputs, batch.rows), exc.errors)
     except Exception as exc:  # the boundary to the component's code: any error is its rows'
         if batch.rows == 1:
             return _absent(1, {0: (type(exc).__name__, _message(exc))})
@@ -60,6 +62,14 @@ def transform(component: Component, batch: Batch) -> ComponentOutputs:
     first = transform(component, _sliced(batch, slice(0, half)))
     second = transform(component, _sliced(batch, slice(half, batch.rows)))
     return _stacked(first, second)
+
+
+def _without(outputs: ComponentOutputs, errors: Mapping[int, tuple[str, str]]) -> ComponentOutputs:
+    """The outputs, without those of rows that the component says have failed."""
+    present, signal = outputs.present.copy(), outputs.signal.copy()
+    failed = list(errors)
+    present[failed], signal[failed] = False, 0
+    return ComponentOutputs(present, outputs.output, signal, {**outputs.errors, **errors})
 
 
 def spread(outputs: ComponentOutputs, rows: Ints, n: int) -> ComponentOutputs:

@@ -8,6 +8,7 @@ Features are those that decided, so no row knows of anything that came later, bu
 """
 
 from agents.dataset.arrow_columns import arrow_field, arrow_type
+from agents.dataset.backfill import as_served
 from agents.dataset.builder import DatasetBuilder, DatasetSummary, check_folder, check_place
 from agents.dataset.errors import DatasetExists, NotATopic
 from agents.dataset.record_columns import reader_of
@@ -17,5 +18,6 @@ from agents.dataset.topic_export import ExportSummary, TopicExport
 __all__ = [
     "DatasetBuilder", "DatasetExists", "DatasetSummary", "ExportSummary", "NotATopic",
     "TopicExport",
-    "arrow_field", "arrow_type", "check_folder", "check_place", "maturity_ms", "reader_of",
+    "arrow_field", "arrow_type", "as_served", "check_folder", "check_place", "maturity_ms",
+    "reader_of",
 ]  # fmt: skip

@@ -32,6 +32,16 @@ class BackfilledFeatures(NamedTuple):
     """Valid events whose windows reach back to nothing that is gone (N,)."""
 
 
+def as_served(pipeline: Pipeline) -> list[str]:
+    """The extractors that are not run again, whose features are those that were served."""
+    computed = {spec.name for spec in backfilled_components(pipeline)}
+    return [
+        spec.name
+        for spec in pipeline.components
+        if spec.features is not None and spec.name not in computed
+    ]
+
+
 def backfilled_components(pipeline: Pipeline) -> list[ComponentSpec]:
     """The extractors that can be run again by one partition alone."""
     return [

@@ -33,11 +33,19 @@ class DatasetNotWritable(AnabranchError):
 class OtherFeatures(AnabranchError):
     """A component has written another number of features than the pipeline file has."""
 
-    def __init__(self, component: str, written: int, stated: int) -> None:
+    def __init__(
+        self, component: str, written: int, stated: int, *, can_be_backfilled: bool
+    ) -> None:
+        way_out = (
+            "--backfill computes those of the file from the events, or give the file that served"
+            if can_be_backfilled
+            else "its windows are by another key than the events', or of outcomes, and such are "
+            "not backfilled. Give the file that served; or have the new component served first, "
+            "in shadow or under another name, and take the data set from then on"
+        )
         super().__init__(
             f"{component} has written {written} features, and the pipeline file has {stated}: "
-            "--backfill computes those of the file from the events, or give the file that served. "
-            "Windows by another key than the events' are not backfilled"
+            f"{way_out}"
         )
 
 

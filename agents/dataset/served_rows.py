@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from agents.dataset.arrow_columns import arrow_field, arrow_times, arrow_type, time_type
-from agents.dataset.backfill import BackfilledFeatures
+from agents.dataset.backfill import BackfilledFeatures, backfilled_components
 from agents.dataset.errors import OtherFeatures
 from agents.dataset.outcome_store import EventNames, OutcomeStore
 from agents.join import StageRows
@@ -69,6 +69,7 @@ class ServedRows:
         self._pipeline, self._outcomes = pipeline, outcomes
         self._before_ms, self._labelled_only = mature_before_ms, labelled_only
         self._decoder = EventDecoder(pipeline.event)
+        self._computable = {spec.name for spec in backfilled_components(pipeline)}
         self.counts = RowCounts()
         self.schema = self._schema()
 
@@ -108,7 +109,10 @@ class ServedRows:
             columns[name] = arrow_field(decoded.columns[name][kept], of)
         for spec in self._pipeline.components:
             features = (backfilled or {}).get(spec.name)
-            columns |= _stage(spec, block.stage_rows(spec.name), rows, features)
+            columns |= _stage(
+                spec, block.stage_rows(spec.name), rows, features,
+                can_be_backfilled=spec.name in self._computable,
+            )  # fmt: skip
             if features is not None:
                 counts.not_backfilled += int((~features.present[rows]).sum())
         columns |= self._endings(block, rows)
@@ -206,8 +210,9 @@ def _has_signal(spec: ComponentSpec) -> bool:
 
 
 def _stage(
-    spec: ComponentSpec, stage: StageRows, rows: Ints, backfilled: BackfilledFeatures | None
-) -> dict[str, Any]:
+    spec: ComponentSpec, stage: StageRows, rows: Ints, backfilled: BackfilledFeatures | None, *,
+    can_be_backfilled: bool,
+) -> dict[str, Any]:  # fmt: skip
     """What a component said of the events at *rows*; its features may be *backfilled*."""
     import pyarrow as pa
 
@@ -217,7 +222,9 @@ def _stage(
     if backfilled is not None:
         output, lacking = backfilled.values[rows], ~backfilled.present[rows]
     elif names and stage.present.any() and output.shape[1] != len(names):
-        raise OtherFeatures(spec.name, output.shape[1], len(names))
+        raise OtherFeatures(
+            spec.name, output.shape[1], len(names), can_be_backfilled=can_be_backfilled
+        )
     for place, name in enumerate(names):
         values = (
             np.zeros(len(rows), np.float32)

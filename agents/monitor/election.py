@@ -2,8 +2,9 @@
 
 Monitors form a consumer group, and whoever is given partition 0 of `<pipeline>.monitor.state` is
 active; the others stand by, and one of them goes on when it is gone. Partitions are dealt out by
-seniority, so one that joins takes nothing away. On a cluster that is not all: a new active one
-fences what the one before writes (`agents.monitor.monitor_writer`), which may not have noticed.
+seniority, so one that joins takes nothing away; one that was frozen, and is back, is the eldest. On
+a cluster that is not all: a new active one fences what the one before writes
+(`agents.monitor.monitor_writer`), which may not have noticed.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from topics.events import OutcomeDecoder, epoch_ms
 from topics.kafka import Record, client_options, close_client, write_batches
 from topics.pipeline import Pipeline, Topology, outcomes_kept_ms
 from topics.records import NO_DECISION, NO_ROOM, OUTCOME_REDRIVE, error_of_letter
-from topics.records.dead_letter import PREFIX, source_of
+from topics.records import dead_letter as dead_letters
 from topics.settings import BrokerSettings
 
 MOST_LETTERS = 1_000_000
@@ -89,8 +89,8 @@ async def _letters(
             said.refused[error] += 1
             continue
         try:
-            _, partition, offset = source_of(record.headers)
-            published_ms = int(dict(record.headers)[f"{PREFIX}published-ms"])
+            _, partition, offset = dead_letters.source_of(record.headers)
+            published_ms = int(dict(record.headers)[f"{dead_letters.PREFIX}published-ms"])
         except (KeyError, ValueError):
             said.refused["NoLetter"] += 1
             continue

@@ -30,6 +30,8 @@ from topics.records import Contest, ControlState, Evidence, VerdictName
 _LOOK_S = 1.0
 Note = Callable[[Mapping[str, Contest]], Awaitable[None]]
 """Has contests written to the log."""
+Overtaken = Callable[[int], Awaitable[str | None]]
+"""Why a renewal is to give way at an event time, in ms since 1970; None where it is not."""
 
 
 async def replay_versions(context: RenewalContext, renewal: Renewal) -> StepResult:
@@ -99,8 +101,13 @@ async def shadow_versions(context: RenewalContext, renewal: Renewal) -> StepResu
     return StepResult(f"{words} run beside", versions=versions, contests=contests)
 
 
-async def contest(context: RenewalContext, renewal: Renewal, note: Note) -> StepResult:
-    """Follow what they say, until each is found better, or worse, or has had its time."""
+async def contest(
+    context: RenewalContext, renewal: Renewal, note: Note, overtaken: Overtaken
+) -> StepResult:
+    """Follow what they say, until each is found better, or worse, or has had its time.
+
+    What is not decided when the renewal is *overtaken* is closed.
+    """
     since_ms = renewal.done("shadow").event_ms
     until_ms = since_ms + duration_ms(context.renew.challenge)
     versions = renewal.versions
@@ -134,11 +141,12 @@ async def contest(context: RenewalContext, renewal: Renewal, note: Note) -> Step
         while followers:
             clock_ms = await context.clock.now_ms() or since_ms
             await control.more()
+            newer = await overtaken(clock_ms)
             for name, (comparer, follower) in [*followers.items()]:
                 await follower.more()
                 ended = _ended_by_others(control.state, name, versions[name])
                 ended = ended or _found(
-                    context, comparer, versions[name], is_over=clock_ms >= until_ms
+                    context, comparer, versions[name], is_over=clock_ms >= until_ms, newer=newer
                 )
                 if ended is not None:
                     await note({name: ended})
@@ -153,14 +161,16 @@ async def contest(context: RenewalContext, renewal: Renewal, note: Note) -> Step
 
 
 def _found(
-    context: RenewalContext, comparer: Comparer, version: int, *, is_over: bool
-) -> Contest | None:
-    """What a challenger has come to; None while nobody knows."""
+    context: RenewalContext, comparer: Comparer, version: int, *, is_over: bool,
+    newer: str | None,
+) -> Contest | None:  # fmt: skip
+    """What a challenger has come to; None while nobody knows, and it may go on."""
     verdict, reason = comparer.verdict()
     if verdict == "undecided":
-        if not is_over:
+        if newer is None and not is_over:
             return None
-        reason = f"not found better within {context.renew.challenge} of events: {reason}"
+        late = f"not found better within {context.renew.challenge} of events"
+        reason = f"{late if newer is None else newer}: {reason}"
     champion = int(comparer.champion.rpartition("@")[2]) or None
     return Contest(
         champion=champion, challenger=version, verdict=verdict, reason=_cut(reason),

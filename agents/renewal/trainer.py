@@ -55,7 +55,7 @@ from agents.renewal.renewal_log import RenewalLog
 from agents.renewal.renewal_metrics import RenewalMetrics
 from agents.renewal.service_age import models_until_ms
 from agents.renewal.step_result import RenewalContext, StepResult
-from agents.renewal.triggers import due_renewal
+from agents.renewal.triggers import due_renewal, overtaking
 from topics.errors import AnabranchError
 from topics.pipeline import duration_ms
 from topics.records import (
@@ -237,8 +237,16 @@ class Trainer:
             await self.still_ours()
             await self._write(renewal, "compare", "noted", "", StepResult("", contests=contests))
 
+        async def overtaken(clock_ms: int) -> str | None:
+            newer = overtaking(
+                self._context.renew, renewal, clock_ms,
+                delay_ms=duration_ms(self._context.pipeline.outcomes.delay),
+                findings=await self._monitor.findings(),
+            )  # fmt: skip
+            return None if newer is None else f"it knows nothing of a later drift ({newer.text})"
+
         async def follow(context: RenewalContext, renewal: Renewal) -> StepResult:
-            return await contest(context, renewal, note)
+            return await contest(context, renewal, note, overtaken)
 
         steps: dict[StepName, Step] = {
             "dataset": build_dataset, "train": train_versions, "optimise": optimise_versions,

@@ -40,7 +40,7 @@ def due_renewal(
     *delay_ms* is how late outcomes are; *models_until_ms* the time of the newest event that the
     models in service know of. A request is at once. Everything else waits until `cool_down` after
     the last renewal; a finding also until `fresh` days since it began have outcomes, and it is
-    answered by a renewal that has learned of these.
+    answered by models that have learned of these, a renewal's or those that people have trained.
     """
     if (request := ledger.wanted) is not None:
         reason = f"{request.by}: {request.reason}" if request.reason else request.by
@@ -51,17 +51,39 @@ def due_renewal(
     last = None if newest is None else newest.verdict
     if last is not None and clock_ms < last.event_ms + duration_ms(renew.cool_down):
         return None
-    learnt_ms = max((_learnt_ms(renewal, delay_ms) for renewal in ledger), default=None)
+    by_people_ms = -1 if models_until_ms is None else models_until_ms
+    learnt_ms = max((_learnt_ms(renewal, delay_ms) for renewal in ledger), default=-1)
+    learnt_ms = max(learnt_ms, by_people_ms)
     fresh_ms = duration_ms(renew.fresh)
     for finding in findings:
         if finding.kind not in renew.triggers:
             continue
-        if learnt_ms is not None and learnt_ms >= finding.since_ms + fresh_ms:
+        if learnt_ms >= finding.since_ms + fresh_ms:
             continue
         if clock_ms - delay_ms >= finding.since_ms + fresh_ms:
             return DueRenewal(finding.kind, finding.text)
     known_ms = None if models_until_ms is None else models_until_ms + delay_ms
     return _scheduled(renew, newest, clock_ms, known_ms)
+
+
+def overtaking(
+    renew: Renew, renewal: Renewal, clock_ms: int, *, delay_ms: int,
+    findings: Iterable[MonitorFinding],
+) -> MonitorFinding | None:  # fmt: skip
+    """A drift that a renewal which runs cannot know of, and that another one would know by now.
+
+    It began after all that the renewal is trained on, and `fresh` days of it have outcomes. Lost
+    quality is none: it goes on until a renewal has won, and would end each that is to mend it.
+    """
+    if not renewal.is_done("dataset"):
+        return None
+    learnt_ms = renewal.done("dataset").event_ms - delay_ms
+    for finding in findings:
+        if finding.kind == "drift" and finding.kind in renew.triggers:
+            due_ms = finding.since_ms + duration_ms(renew.fresh) + delay_ms
+            if finding.since_ms > learnt_ms and clock_ms >= due_ms:
+                return finding
+    return None
 
 
 def _scheduled(

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from agents.broker import LogReader, topic_names
 from agents.drift import DRIFT, DRIFT_SIZES
+from agents.renewal.renewal_ledger import RenewalLedger
 from agents.replay.topic_records import PartitionRecords, topic_records
 from agents.report.figures import (
     ChangeFigures,
@@ -27,6 +28,8 @@ from agents.report.figures import (
     PipelineFigures,
     QualityFigure,
     QualityWindow,
+    RenewalFigures,
+    RenewalStepFigures,
     VersionFigures,
 )
 from agents.report.time_bins import BinCounts, TimeBins, latency_quantile, score_quantile
@@ -40,6 +43,7 @@ from topics.records import (
     QualityFinding,
     attempt_of,
     error_of_letter,
+    renewal_record,
     rfc3339_time,
 )
 from topics.settings import BrokerSettings
@@ -66,6 +70,7 @@ class _Collected:
     drift_days: deque[DriftDay] = field(default_factory=lambda: deque(maxlen=_MOST_KEPT))
     quality: dict[tuple[str, str], list[QualityWindow]] = field(default_factory=dict)
     unknown: dict[str, None] = field(default_factory=dict)
+    renewals: RenewalLedger = field(default_factory=RenewalLedger)
     not_read: list[str] = field(default_factory=list)
 
     def decisions(self, part: PartitionRecords) -> None:
@@ -140,6 +145,17 @@ class _Collected:
             for each in finding.subjects
         ]  # fmt: skip
 
+    def renewed(self, part: PartitionRecords) -> None:
+        """Take in what trainers have said."""
+        for record in part.records:
+            try:
+                said = renewal_record(record.key, record.value)
+            except WireError:
+                self.foreign += 1
+            else:
+                if said is not None:
+                    self.renewals.take(said)
+
 
 async def collected(
     settings: BrokerSettings,
@@ -156,7 +172,7 @@ async def collected(
         topology.dead_letters: into.dead_letters,
         topology.monitor: into.findings,
     }
-    there = await topic_names(settings, [*takers, topology.control])
+    there = await topic_names(settings, [*takers, topology.control, topology.renewals])
     async with LogReader.of(settings) as reader:
         for topic, take in takers.items():
             if topic not in there:
@@ -165,6 +181,11 @@ async def collected(
                 continue
             async for part in _since(reader, tail, topic, since, into.not_read, shown.get(topic)):
                 await asyncio.to_thread(take, part)
+        # Whose term it was is said by the whole of it, and few stand on it.
+        if topology.renewals in there:
+            first, _ = await tail.bounds(topology.renewals, 0)
+            async for part in topic_records(reader, topology.renewals, {0: first}):
+                into.renewed(part)
         control = ControlState()
         if topology.control in there:
             await _control(reader, tail, topology.control, control)
@@ -248,7 +269,8 @@ def _figures(
             )
             for (component, error), count in into.letters.most_common()
         ],
-        changes=_changes(control, since_text), explored=dict(total.explored),
+        changes=_changes(control, since_text), renewals=_renewals(into.renewals, since_text),
+        explored=dict(total.explored),
         drift=[*into.drift],
         drift_days=sorted(into.drift_days, key=lambda day: day.at),
         quality=[each for _, window in sorted(into.quality.items()) for each in window],
@@ -308,6 +330,28 @@ def _changes(control: ControlState, since: str | None) -> list[ChangeFigures]:
         ]  # fmt: skip
     recent = [each for each in changes if since is None or each.at >= since[:19]]
     return sorted(recent, key=lambda each: each.at)[-_MOST_KEPT:]
+
+
+def _renewals(ledger: RenewalLedger, since: str | None) -> list[RenewalFigures]:
+    figures = [
+        RenewalFigures(
+            number=renewal.number, trigger=renewal.begun.trigger, reason=renewal.begun.reason,
+            begun=rfc3339_time(renewal.begun.event_ms),
+            steps=[
+                RenewalStepFigures(
+                    at=rfc3339_time(step.event_ms), step=step.step, state=step.state,
+                    reason=step.reason,
+                )
+                for step in renewal.steps.values()
+            ],
+            ended=None if renewal.verdict is None else rfc3339_time(renewal.verdict.event_ms),
+            verdict="" if renewal.verdict is None else renewal.verdict.verdict,
+            why="" if renewal.verdict is None else renewal.verdict.reason,
+        )
+        for renewal in ledger
+        if since is None or renewal.verdict is None or renewal.verdict.at >= since[:19]
+    ]  # fmt: skip
+    return figures[-_MOST_KEPT:]
 
 
 def _time(milliseconds: int | None) -> str | None:

@@ -101,6 +101,29 @@ class QualityWindow(_Figures):
     outside: list[str]
 
 
+class RenewalStepFigures(_Figures):
+    """What a step of a renewal has come to; times are those of events."""
+
+    at: str
+    step: str
+    state: str
+    reason: str
+
+
+class RenewalFigures(_Figures):
+    """A renewal of models, from what began it to its verdict."""
+
+    number: int
+    trigger: str
+    reason: str
+    begun: str
+    steps: list[RenewalStepFigures]
+    ended: str | None
+    """None while it runs, and then there is no verdict."""
+    verdict: str
+    why: str
+
+
 class PipelineFigures(_Figures):
     """All of a report."""
 
@@ -126,6 +149,7 @@ class PipelineFigures(_Figures):
     versions: list[VersionFigures]
     letters: list[LetterFigures]
     changes: list[ChangeFigures]
+    renewals: list[RenewalFigures]
     explored: dict[str, int]
     """By the decision that was taken instead."""
     drift: list[DriftFigures]

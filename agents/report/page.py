@@ -13,6 +13,8 @@ from topics.pipeline import Policy
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 _ROWS = 12
 """Of the table beside a plot: so many periods, each of several bins where there are more."""
+_WINDOWS = 60
+"""Newest windows of quality in a table."""
 _COMPOSED = "composed"
 
 
@@ -45,6 +47,8 @@ def figures_page(figures: PipelineFigures, policy: Policy, made_at: datetime) ->
         scores=drawn(plots.score_plot(periods, policy.thresholds)) if has_scores else "",
         weights=drawn(plots.weights_plot(periods)) if has_scores else "",
         stages=list(dict.fromkeys(stage for each in periods for stage in each.weights)),
+        has_cost=any("cost" in each.figures for each in figures.quality),
+        composed_windows=_composed(figures.quality)[-_WINDOWS:],
         quality_name=quality,
         quality=drawn(plots.quality_plot(_composed(figures.quality), quality)) if quality else "",
         drift=drawn(plots.drift_plot(figures.drift_days)) if figures.drift_days else "",

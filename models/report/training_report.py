@@ -122,6 +122,8 @@ class TrainingReport(ReportPart):
     held_out: HeldOutReport
     label_delay: LabelDelay | None = None
     """None for rows without times of their own."""
+    calls_failed: dict[str, str] = Field(default_factory=dict)
+    """Component → on how many rows its calls failed, and why; they are not among `rows`."""
     seconds: float
 
     @property
@@ -130,6 +132,10 @@ class TrainingReport(ReportPart):
         lines = [
             f"{name} stays as it was imported from {source}: --component {name} fits its estimator"
             for name, source in self.imports.items()
+        ]
+        lines += [
+            f"left out, for the calls of {name} failed: {how}"
+            for name, how in self.calls_failed.items()
         ]
         for name, part in self.components.items():
             if part.not_measured is not None:

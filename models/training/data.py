@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from models.arrays import Bools, Floats64, Ints
-from models.component import Column
+from models.component import Column, StageOutput
 from models.errors import HoldoutSeen, LengthMismatch, MissingField
 from models.features import over_all_rows
 from topics.pipeline import Pipeline
@@ -28,6 +28,8 @@ class TrainingData:
     """Component → its windowed features, of N values each; see `with_windows`."""
     weights: Floats64 | None = None
     """How many events each outcome stands for (N,), above 0; None: each for its own."""
+    called: Mapping[str, StageOutput] = field(default_factory=dict)
+    """Component that calls another system → its answers; see `called_rows`."""
 
     @property
     def rows(self) -> int:
@@ -45,8 +47,12 @@ class TrainingData:
             return {name: column[rows] for name, column in columns.items()}
 
         windowed = {name: of(columns) for name, columns in self.windowed.items()}
+        called = {
+            name: StageOutput(stage.output[rows], stage.signal[rows])
+            for name, stage in self.called.items()
+        }
         weights = None if self.weights is None else self.weights[rows]
-        return TrainingData(of(self.columns), self.labels[rows], windowed, weights)
+        return TrainingData(of(self.columns), self.labels[rows], windowed, weights, called)
 
     def in_time_order(self, time: str) -> TrainingData:
         """The same rows, ordered by the column *time*; rows of one time keep their order."""

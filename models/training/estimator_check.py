@@ -14,7 +14,8 @@ from sklearn.neighbors import RadiusNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 
-from models.training.estimators import is_supervised, load_estimator
+from models.training.estimator_libraries import register_converter
+from models.training.estimators import is_scaled, is_supervised, load_estimator
 from models.training.export import BY_DECISION, NotExportable
 from models.training.skl2onnx_fixes import CONVERTERS
 from topics.errors import AnabranchError
@@ -39,16 +40,18 @@ class NeedsPositive(AnabranchError):
 def check_estimator(spec: ModelSpec) -> None:
     """Raise what `anabranch train` would, as far as that shows without data.
 
-    Raises EstimatorNotFound, UnknownParameter, NoSignal, NotExportable and NeedsPositive.
+    Raises EstimatorNotFound, LibraryMissing, UnknownParameter, NoSignal, NotExportable and
+    NeedsPositive.
     """
     estimator = load_estimator(spec.estimator or "", spec.parameters, seed=0)
     for part in _parts(estimator):
         kind = type(part)
+        register_converter(part)
         if kind not in CONVERTERS and kind not in sklearn_operator_name_map:
             raise NotExportable(kind.__name__, "skl2onnx has no converter for it; choose another")
         if kind in _NOT_RUN:
             raise NotExportable(kind.__name__, "onnxruntime does not run it; choose another")
-    if not isinstance(estimator, Pipeline) and get_tags(estimator).input_tags.positive_only:
+    if is_scaled(estimator) and get_tags(estimator).input_tags.positive_only:
         raise NeedsPositive(type(estimator).__name__)
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     if not is_supervised(last) and not isinstance(last, BY_DECISION):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,23 +23,37 @@ from models.errors import (
     NoWeights,
     UnknownParameter,
 )
+from models.training.estimator_libraries import (
+    check_installed,
+    known_parameters,
+    library_of,
+    library_of_estimator,
+    plain_labels,
+)
 from topics.pipeline import Scalar
 
 
 def load_estimator(path: str, parameters: Mapping[str, Scalar], seed: int) -> Any:
-    """A new scikit-learn estimator, not fitted; *seed* is its random_state when it has one.
+    """A new estimator as scikit-learn has them, not fitted; *seed* is its seed when it has one.
 
-    Raises EstimatorNotFound, UnknownParameter and NoSignal.
+    Raises EstimatorNotFound, LibraryMissing, UnknownParameter and NoSignal.
 
     >>> load_estimator("sklearn.linear_model.LogisticRegression", {"C": 0.5}, seed=7)
     LogisticRegression(C=0.5, random_state=7)
     """
-    kind = _imported(path)
-    known = inspect.signature(kind).parameters
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    check_installed(path)
+    kind, library = _imported(path), library_of(path)
+    named = inspect.signature(kind).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in named.values())
+    known: Collection[str] = named
+    if library is not None and takes_any:
+        known, takes_any = known_parameters(kind, library, path), False
     if unknown := [name for name in parameters if name not in known and not takes_any]:
-        raise UnknownParameter(path, unknown, known)
-    chosen = {"random_state": seed, **parameters} if "random_state" in known else dict(parameters)
+        raise UnknownParameter(path, unknown, [name for name in known if name != "kwargs"])
+    seeded: dict[str, Scalar] = {"random_state": seed} if "random_state" in known else {}
+    if library is not None:
+        seeded = {**library.settings, library.seed: seed}
+    chosen = {**seeded, **parameters}
     try:
         estimator = kind(**chosen)
     except (TypeError, ValueError) as exc:
@@ -65,22 +79,38 @@ def fit(
 
     Each row counts by its weight (N,), where there are *weights* and labels.
 
-    A Pipeline is fitted as it is: it prepares its columns, of categories for example, itself.
-    *estimator* itself is fitted. `names` are those of the F columns, for messages.
+    A Pipeline is fitted as it is: it prepares its columns, of categories for example, itself;
+    so are trees of other libraries, to which scales are nothing. *estimator* itself is fitted.
+    `names` are those of the F columns, for messages.
     Raises NotFinite, NothingVaries, NoWeights and FitFailed.
     """
     called = names or [f"x[{place}]" for place in range(x.shape[1])]
     _check_finite(x, called)
     if (x == x[:1]).all():
         raise NothingVaries(called)
-    steps = [] if isinstance(estimator, Pipeline) else [exact_scaler(x)]
+    steps = [exact_scaler(x)] if is_scaled(estimator) else []
     scaled = steps[0].transform(x) if steps else x
+    labels = None if y is None else plain_labels(estimator, y)
     counted = {} if weights is None or y is None else _counted(estimator, weights)
+    refused = _refusals(estimator)
     try:
-        fitted = estimator.fit(scaled) if y is None else estimator.fit(scaled, y, **counted)
-    except (TypeError, ValueError) as exc:  # scikit-learn checks values of parameters in fit
+        fitted = (
+            estimator.fit(scaled) if labels is None else estimator.fit(scaled, labels, **counted)
+        )
+    except refused as exc:  # scikit-learn checks values of parameters in fit
         raise FitFailed(type(estimator).__name__, str(exc)) from exc
-    return make_pipeline(*steps, fitted) if steps else Pipeline(fitted.steps)
+    return Pipeline(fitted.steps) if isinstance(fitted, Pipeline) else make_pipeline(*steps, fitted)
+
+
+def is_scaled(estimator: Any) -> bool:
+    """Whether *estimator* gets its columns standardised: not what prepares them, or needs not."""
+    return not isinstance(estimator, Pipeline) and library_of_estimator(estimator) is None
+
+
+def _refusals(estimator: Any) -> tuple[type[Exception], ...]:
+    """What an estimator raises of parameters; other libraries have errors of their own kind."""
+    own = (TypeError, ValueError)
+    return own if library_of_estimator(estimator) is None else (*own, Exception)
 
 
 def takes_weights(estimator: Any) -> bool:
@@ -112,13 +142,20 @@ def exact_scaler(x: Floats32) -> StandardScaler:
     return scaler
 
 
-def _imported(path: str) -> type[BaseEstimator]:
+def _imported(path: str) -> Any:
     module, _, attribute = path.replace(":", ".").rpartition(".")
     try:
         estimator_class = getattr(importlib.import_module(module), attribute)
     except Exception as exc:  # a user's module may fail in any way while it is imported
         raise EstimatorNotFound(path, f"{type(exc).__name__}: {exc}") from exc
-    if not (inspect.isclass(estimator_class) and issubclass(estimator_class, BaseEstimator)):
+    library = library_of(path)
+    if library is not None and attribute not in library.classifiers:
+        others = f"of {library.module} there is {', '.join(library.classifiers)}"
+        raise EstimatorNotFound(path, others)
+    ours = inspect.isclass(estimator_class) and (
+        library is not None or issubclass(estimator_class, BaseEstimator)
+    )
+    if not ours:
         raise EstimatorNotFound(path, "it is not a scikit-learn estimator class")
     return estimator_class
 

@@ -25,6 +25,7 @@ from sklearn.svm import OneClassSVM
 from models.arrays import Floats32
 from models.onnx.bit_stability import moving_rows, with_stable_sums
 from models.onnx.session import ModelSession
+from models.training.estimator_libraries import register_converter
 from models.training.estimators import is_supervised
 from models.training.skl2onnx_fixes import CONVERTERS, SHAPES, convertible
 from topics.errors import AnabranchError
@@ -125,6 +126,7 @@ def _check(content: bytes, name: str, rows: Floats32, expected: NDArray[np.float
 
 def _converted(fitted: Pipeline, width: int, options: dict[int, Any], name: str) -> Any:
     try:
+        register_converter(fitted)
         return convert_sklearn(
             fitted, name="model", initial_types=[("input", FloatTensorType([None, width]))],
             target_opset=_OPSET, options=options,

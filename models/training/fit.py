@@ -17,6 +17,7 @@ from models.onnx.session import ModelSession
 from models.registry import ModelCard, Probe, library_versions
 from models.training.calibration import calibrated, fitted_map, unseen_signals
 from models.training.engines import Engine, Task
+from models.training.estimator_libraries import versions_of
 from models.training.estimators import fit, is_supervised
 from models.training.export import export
 from models.training.stage_outputs import StageOutputs
@@ -93,7 +94,7 @@ class Fits:
             data_hash=data_hash,
             created_at=clock().isoformat(),
             metrics={},
-            libraries=library_versions(),
+            libraries={**library_versions(), **versions_of(spec.estimator)},
             signature=session.signature,
         )
         return FittedModel(onnx, card, probe_of(session, own))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from models.arrays import Floats32
-from models.component import Batch, Component, Floats, StageOutput
+from models.component import Batch, Component, Floats, RowsFailed, StageOutput
 from models.errors import ComponentFailed
 from models.features import FeatureVector
 from models.registry import BACKGROUND_ROWS, Background, RecordedOutput, spread_places
@@ -34,8 +34,13 @@ class StageOutputs:
     def run(self, name: str, component: Component, progress: Callable[[float], None]) -> None:
         """Add what *component* says; the stages that it reads have been run.
 
-        Raises ComponentFailed where serving would make dead letters of rows.
+        What calls another system has been asked before, about each row once. Raises
+        ComponentFailed where serving would make dead letters of rows.
         """
+        if name in self.data.called:
+            self._outputs[name] = self.data.called[name]
+            progress(1.0)
+            return
         outputs = []
         for start in range(0, self.data.rows, CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, self.data.rows))
@@ -113,6 +118,10 @@ def _checked(component: Component, name: str, batch: Batch, start: int) -> Stage
     stop = start + batch.rows
     try:
         stage = component.transform(batch)
+    except RowsFailed as exc:
+        row = start + min(exc.errors)
+        name_of, reason = exc.errors[min(exc.errors)]
+        raise ComponentFailed(name, row, row + 1, f"{name_of}: {reason}") from exc
     except Exception as exc:  # the boundary to the component's code: any error is its rows'
         raise ComponentFailed(name, start, stop, f"{type(exc).__name__}: {exc}") from exc
     if stage.output.ndim != 2 or not len(stage.output) == len(stage.signal) == batch.rows:

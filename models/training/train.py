@@ -3,7 +3,8 @@
 Rows are used in time order (`models.training.splits`): a component is fitted on rows that no
 earlier supervised model was fitted on, then run over all rows by the same code as in service, so
 the next stage is fitted on honest inputs. Weights are learned on the first half of the last 20 %
-and the composed figures are of the second half; with fixed weights, of all of the last 20 %.
+and the composed figures are of the second half; with fixed weights, of all of the last 20 %. Those
+that serve are then learned on all of the last 20 % (`models.training.stage_selection`).
 
 Then, as stacking has it (Wolpert, *Stacked Generalization*, Neural Networks 5, 1992), each
 component is fitted again with the rows held back so far: one that reads no supervised model
@@ -29,6 +30,7 @@ from models.onnx.session import ModelSession
 from models.registry import ModelVersion, Registry, WeightsCard, reads
 from models.report.quality import quality, ranking
 from models.report.training_report import ComponentReport, LabelDelay, TrainingReport
+from models.training.called_rows import called_rows
 from models.training.composition import Composition, compose
 from models.training.data import TrainingData, first_rows, with_holdout, with_windows
 from models.training.drift_references import component_references, score_reference
@@ -99,6 +101,12 @@ def train(
     if holdout is not None:
         data = with_holdout(pipeline, data, holdout)
     cards = {name: version.card for name, version in versions.items()}
+    called = called_rows(
+        pipeline, data, lambda name: open_component(pipeline, name, registry, folder).component,
+        progress,
+    )  # fmt: skip
+    declared = int(called.kept[data.rows - declared :].sum())
+    data = called.data
     plan = plan_training(pipeline, data, seed, only, kept=cards, holdout=declared)
     data = with_windows(pipeline, data)
     data_hash = first_rows(data, data.rows - declared).digest()
@@ -164,6 +172,7 @@ def train(
         cutoffs=composition.cutoffs,
         held_out=composition.held_out,
         label_delay=_label_delay(pipeline, plan.blocks),
+        calls_failed=called.left_out,
         seconds=time.perf_counter() - started,
     )
 

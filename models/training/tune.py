@@ -30,7 +30,7 @@ from models.arrays import Bools, Floats32, Ints
 from models.errors import FitFailed, OneClass
 from models.report.quality import ReportPart
 from models.training.engines import Engine, one_thread
-from models.training.estimators import exact_scaler, is_supervised
+from models.training.estimators import exact_scaler, is_scaled, is_supervised
 from models.training.splits import known_part
 from topics.pipeline import Scalar
 
@@ -156,9 +156,9 @@ def search(
     on_round: Callable[[], None],
 ) -> TuningResult:
     """Try the parameters *tried*, the file's first, on rows *x* (N, F). Raises FitFailed."""
-    prepared = estimator if isinstance(estimator, Pipeline) else Pipeline(
-        [("scaler", ExactScaler()), ("model", estimator)]
-    )  # fmt: skip
+    prepared = estimator
+    if is_scaled(estimator):
+        prepared = Pipeline([("scaler", ExactScaler()), ("model", estimator)])
     prefix = "" if prepared is estimator else "model__"
     rarest = min(int(labels[after].sum()) for _, after in folds)
     halving = HalvingGridSearchCV(

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from models.errors import NotTrainable
 from models.onnx.model_component import ComponentOpener
 from models.registry import Registry
+from models.training.called_rows import called_rows
 from models.training.data import TrainingData, with_windows
 from models.training.engines import Engine, one_thread
 from models.training.estimators import load_estimator
@@ -45,6 +46,9 @@ def tune(
     """
     data.check([pipeline.event.time, *fields_used(pipeline)])
     data = data.in_time_order(pipeline.event.time)
+    data = called_rows(
+        pipeline, data, lambda name: open_component(pipeline, name, registry, folder).component
+    ).data
     plan = plan_training(pipeline, data, seed, None)
     wanted = _wanted(pipeline, plan, only)
     tried = {name: _tried(pipeline, name, plan, most, seed) for name in wanted}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Floats32
 from models.component import Component
+from models.training.called_rows import called_rows
 from models.training.data import TrainingData
 from models.training.stage_outputs import StageOutputs
 from models.weighting import combine
@@ -33,7 +34,7 @@ class OfflinePipeline:
         self._pipeline, self.components = pipeline, components
         self._alpha = np.array([weights[name] for name in pipeline.weighting.inputs])
         self._thresholds = np.array(list(pipeline.policy.thresholds.values()))
-        self.data = data
+        self.data = data = called_rows(pipeline, data, components.__getitem__).data
         self._stages = StageOutputs(pipeline, data)
         for done, name in enumerate(in_order(pipeline), start=1):
             self._stages.run(name, components[name], lambda _: None)

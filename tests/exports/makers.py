@@ -60,14 +60,14 @@ def lightgbm() -> None:
         return bytes(made.SerializeToString())
 
     plain = LGBMClassifier(n_estimators=8, num_leaves=7, verbose=-1).fit(rows[:, :3], labels)
-    said = plain.predict_proba(rows[:, :3])[:, 1]
+    said = np.asarray(plain.predict_proba(rows[:, :3]))[:, 1]
     keep("lightgbm", exported(plain, 3), rows[:, :3], said)
     keep("lightgbm-no-zipmap", exported(plain, 3, zipmap=False), rows[:, :3], said)
     with_category = LGBMClassifier(
         n_estimators=8, num_leaves=7, verbose=-1, min_data_per_group=1, cat_smooth=1
     ).fit(rows, labels, categorical_feature=[3])
     keep("lightgbm-categories", exported(with_category, 4), rows,
-         with_category.predict_proba(rows)[:, 1])  # fmt: skip
+         np.asarray(with_category.predict_proba(rows))[:, 1])  # fmt: skip
 
 
 def xgboost() -> None:

@@ -95,15 +95,14 @@ async def test_rows_are_what_was_published_served_and_came_true(
     trained: Trained, tmp_path: Path, broker: BrokerSettings
 ) -> None:
     own, path = renamed(trained, tmp_path), tmp_path / "all.parquet"
-    own = exploring(own, **{"of": ["review"], "as": "approve", "share": 0.5})
+    own = exploring(own, **{"of": ["approve"], "as": "review", "share": 0.5})
     decisions = await served(own, broker)
     said = await written(own, broker, path)
     labels = came_true()
     assert (said["rows"], said["invalid"], said["undecided"]) == (EVENTS, 1, 0)
     assert said["labelled"] == len(labels) == EVENTS - said["unlabelled"]
     assert said["positives"] == sum(labels.values())
-    assert abs(said["explored"] - 0.5 * said["explorable"]) < 0.3 * said["explorable"]
-    assert said["explored"]
+    assert abs(said["explored"] - 0.5 * said["explorable"]) < 0.1 * said["explorable"]
     rows = pq.read_table(path).to_pylist()
     check_decided(rows, decisions)
     check_windows(rows, own)
@@ -184,7 +183,7 @@ async def check_trains_from_topics(own: Trained, broker: BrokerSettings) -> None
         "--matured", "0", "--json", broker=broker.broker,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"] > 0.7 * EVENTS
+    assert json.loads(done.stdout)["rows"] > 0.3 * EVENTS
     assert "events with an outcome from the topics" in done.stderr.replace("\n", " ")
     assert not [*own.home.glob(".served-*")]
 

@@ -177,3 +177,25 @@ async def fitting_under(pid: int) -> list[psutil.Process]:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.2)
     return fits
+
+
+async def test_a_renewal_on_ray_with_variants_goes_through_all_steps_up_to_the_gate(
+    linear: Trained, broker: BrokerSettings, tmp_path: Path
+) -> None:
+    wanted = {"components": ["risk-forest"], "engine": "ray", "variants": True}
+    own = renewing(linear, tmp_path, **wanted, gate="changed < 0")
+    async with pipeline_running(own, broker):
+        await happens(own, broker, 0, FIRST)
+        await settled(broker, own.pipeline, FIRST)
+        with trainer_process(own, broker, "--once") as process:
+            assert await ended(process) == 0
+    (renewal,) = await ledger_of(own, broker)
+    assert renewal.verdict is not None
+    assert renewal.verdict.verdict == "lost"
+    assert "'changed < 0' is not true" in renewal.verdict.reason
+    assert {name: renewal.attempts[name] for name in ("train", "optimise", "replay")} == {
+        "train": 1, "optimise": 1, "replay": 1,
+    }  # fmt: skip
+    optimised = renewal.done("optimise")
+    assert optimised.reason.startswith(("risk-forest@3 is ", "all stay fp32"))
+    assert optimised.versions["risk-forest"] in (2, 3)

@@ -63,6 +63,18 @@ class PcaLinear(Pipeline):  # type: ignore[misc]  # scikit-learn is Any
         super().__init__(steps or [("pca", PCA(2)), ("model", LogisticRegression())])
 
 
+class OneHotBoosted(Pipeline):  # type: ignore[misc]  # scikit-learn is Any
+    """The same with another library's trees."""
+
+    def __init__(self, steps: Any = None) -> None:
+        if steps is None:
+            boosted = load_estimator("lightgbm.LGBMClassifier", {"n_estimators": 20}, seed=0)
+            codes = ColumnTransformer([("codes", OneHotEncoder(handle_unknown="ignore"), [0])],
+                                      remainder="passthrough")  # fmt: skip
+            steps = [("columns", codes), ("model", boosted)]
+        super().__init__(steps)
+
+
 class Family(NamedTuple):
     """An estimator and how it is made."""
 
@@ -92,6 +104,10 @@ FAMILIES = [
     Family("sklearn.ensemble.ExtraTreesClassifier", {"n_estimators": 30}),
     Family("sklearn.ensemble.GradientBoostingClassifier", {"n_estimators": 40}),
     Family("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 40}),
+    Family("lightgbm.LGBMClassifier", {"n_estimators": 60}),
+    Family("xgboost.XGBClassifier", {"n_estimators": 60}),
+    Family("xgboost.XGBRFClassifier", {"n_estimators": 30}),
+    Family("catboost.CatBoostClassifier", {"iterations": 60}),
     Family("sklearn.ensemble.AdaBoostClassifier", {"n_estimators": 20}),
     Family("sklearn.ensemble.BaggingClassifier"),
     Family("sklearn.neighbors.KNeighborsClassifier", neighbours=5),
@@ -100,6 +116,7 @@ FAMILIES = [
     Family("sklearn.calibration.CalibratedClassifierCV"),
     Family(_OWN + "PcaLinear"),
     Family(_OWN + "OneHotLinear", data=("digits", "machines")),
+    Family(_OWN + "OneHotBoosted", data=("digits", "machines")),
     Family(_OWN + "OrdinalTree"),
     Family("sklearn.ensemble.IsolationForest", {"n_estimators": 50}),
     Family("sklearn.mixture.GaussianMixture", {"n_components": 2, "reg_covar": 0.01}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -206,6 +207,39 @@ def test_rows_that_count_more_are_worth_as_many(tmp_path: Path) -> None:
     new = int((data.columns[pipeline.event.time] > since_ms).sum())
     base = registry.latest(pipeline.name, NAME).card.rows
     assert counts.sum() == pytest.approx(base + 20 * new)
+
+
+def test_memory_does_not_grow_with_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuation, "RECENT_ROWS", 2 * BLOCK)
+    pipeline, data = renewing(NAIVE), transactions(2000)
+    registry = Registry(tmp_path / "registry")
+    trained(tmp_path, data, pipeline=pipeline, registry=registry)
+    newest = int(data.columns[pipeline.event.time][-1])
+
+    def peak(count: int) -> int:
+        """Of a fit over so many blocks, each made when it is asked for, in bytes."""
+
+        def blocks(first: int) -> Iterator[TrainingData]:
+            for place in range(first, count):
+                block = transactions(BLOCK, seed=place)
+                times = block.columns["occurred_at"] + newest + place * 10**9
+                yield TrainingData({**block.columns, "occurred_at": times}, block.labels)
+
+        fits = ContinuedFits(
+            pipeline, FOLDER, registry, open_component=open_component, in_service={},
+            bases={NAME: Base(registry.latest(pipeline.name, NAME), newest)},
+        )  # fmt: skip
+        tracemalloc.start()
+        try:
+            fits.run(blocks, count * BLOCK, BLOCK)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(20)  # whatever is loaded once
+    assert peak(120) < 1.5 * peak(20)
 
 
 def test_nothing_new_is_no_version(tmp_path: Path) -> None:

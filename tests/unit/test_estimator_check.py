@@ -45,6 +45,8 @@ def test_what_can_become_no_model_is_refused(estimator: str, error: type[Anabran
     [
         "sklearn.linear_model.LogisticRegression",
         "sklearn.ensemble.HistGradientBoostingClassifier",
+        "lightgbm.LGBMClassifier",
+        "xgboost.XGBClassifier",
         "sklearn.ensemble.AdaBoostClassifier",
         "sklearn.calibration.CalibratedClassifierCV",
         "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",

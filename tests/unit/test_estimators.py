@@ -12,10 +12,13 @@ from models.errors import (
     EstimatorError,
     EstimatorNotFound,
     FitFailed,
+    LibraryMissing,
     NoSignal,
     NotFinite,
     UnknownParameter,
 )
+from models.training import estimator_libraries
+from models.training.estimator_libraries import lower_float32
 from models.training.estimators import fit, is_supervised, load_estimator
 from topics.errors import AnabranchError
 
@@ -77,6 +80,67 @@ def test_a_module_that_fails_on_import_is_an_error_with_its_cause(
 def test_an_unknown_parameter_is_named_with_those_that_exist() -> None:
     with pytest.raises(UnknownParameter, match=r"no parameter max_itr; it has .*max_iter"):
         load_estimator(LOGISTIC, {"max_itr": 5}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "right"),
+    [
+        ("lightgbm.LGBMClassifier", "n_estimator", "n_estimators"),
+        ("xgboost.XGBClassifier", "max_dept", "max_depth"),
+    ],
+)
+def test_a_wrong_parameter_of_a_library_that_takes_any_is_named_too(
+    path: str, wrong: str, right: str
+) -> None:
+    with pytest.raises(UnknownParameter, match=f"no parameter {wrong}; .*{right}"):
+        load_estimator(path, {wrong: 5}, seed=0)
+
+
+def test_a_library_s_other_names_of_parameters_are_taken() -> None:
+    estimator = load_estimator("lightgbm.LGBMClassifier", {"eta": 0.3}, seed=7)
+    assert estimator.get_params()["random_state"] == 7
+    assert estimator.get_params()["eta"] == 0.3
+
+
+@pytest.mark.parametrize("path", ["lightgbm.LGBMRegressor", "xgboost.XGBRanker", "xgboost.Booster"])
+def test_what_a_library_has_besides_is_refused_with_what_can_be_used(path: str) -> None:
+    with pytest.raises(EstimatorNotFound, match=r"there is (LGBM|XGB)Classifier"):
+        load_estimator(path, {}, seed=0)
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost", "catboost"])
+def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs_it(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimator_libraries, "find_spec", lambda _: None)
+    (name, *_) = estimator_libraries.LIBRARIES[library].classifiers
+    with pytest.raises(LibraryMissing, match=rf"pip install 'anabranch\[{library}\]'"):
+        load_estimator(f"{library}.{name}", {}, seed=0)
+
+
+@pytest.mark.parametrize("path", ["lightgbm.LGBMClassifier", "xgboost.XGBClassifier"])
+def test_a_value_that_a_library_refuses_is_one_line(path: str) -> None:
+    x, y = rows()
+    with pytest.raises(FitFailed) as caught:
+        fit(load_estimator(path, {"max_depth": "deep"}, seed=0), x, y)
+    assert "\n" not in str(caught.value)
+
+
+def test_trees_of_other_libraries_get_their_columns_as_they_are() -> None:
+    x, y = rows()
+    fitted = fit(load_estimator("xgboost.XGBClassifier", {"n_estimators": 3}, seed=0), x, y)
+    assert list(fitted.named_steps) == ["xgbclassifier"]
+
+
+def test_the_lower_float32_number_divides_float32_numbers_as_the_threshold_does() -> None:
+    rng = np.random.default_rng(0)
+    below = rng.normal(size=1000).astype(np.float32)
+    above = np.nextafter(below, np.float32(np.inf))
+    for share in (0.0, 0.1, 0.5, 0.9):
+        threshold = below + share * (above.astype(np.float64) - below)
+        lower = lower_float32(threshold)
+        assert (below <= lower).all()
+        assert not (above <= lower).any()
 
 
 @pytest.mark.parametrize("path", ["sklearn.svm.LinearSVC", "sklearn.linear_model.LinearRegression"])

@@ -18,6 +18,8 @@ TABLE = (Path(__file__).parents[2] / "models" / "README.md").read_text(encoding=
 
 @pytest.mark.parametrize("family", FAMILIES, ids=[each.name for each in FAMILIES])
 def test_a_family_is_what_the_page_says(family: Family) -> None:
+    if family.path.startswith("catboost."):
+        pytest.importorskip("catboost", reason="catboost is not installed: pip install catboost")
     found = {name: measured(family, name) for name in family.data}
     assert {name for name, each in found.items() if each.refusal} == set(family.refused)
     for each in found.values():

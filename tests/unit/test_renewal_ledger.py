@@ -172,9 +172,9 @@ def test_a_schedule_counts_days_of_events_since_the_last_renewal_or_the_models()
 
 
 def test_drift_waits_for_outcomes_of_days_since_it_began() -> None:
-    assert due(ALL, RenewalLedger(), 9, found=(DRIFT,), models_until=8) is None
-    assert due(ALL, RenewalLedger(), 13.9, found=(DRIFT,), models_until=8) is None
-    found = due(ALL, RenewalLedger(), 14, found=(DRIFT,), models_until=8)
+    assert due(ALL, RenewalLedger(), 9, found=(DRIFT,), models_until=6) is None
+    assert due(ALL, RenewalLedger(), 13.9, found=(DRIFT,), models_until=6) is None
+    found = due(ALL, RenewalLedger(), 14, found=(DRIFT,), models_until=6)
     assert found == DueRenewal("drift", "amount has drifted")
 
 

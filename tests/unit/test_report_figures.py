@@ -17,6 +17,8 @@ from agents.report.figures import (
     PeriodFigures,
     PipelineFigures,
     QualityWindow,
+    RenewalFigures,
+    RenewalStepFigures,
     VersionFigures,
 )
 from agents.report.page import figures_page, sampled
@@ -112,6 +114,12 @@ def figures(**changes: object) -> PipelineFigures:
                                example="amount: <script>alert(1)</script>")],
         changes=[ChangeFigures(at="2026-01-01T00:10:00Z", action="promote", what="risk",
                                version="2 → 3", by="ann", reason="better")],
+        renewals=[RenewalFigures(
+            number=1, trigger="drift", reason="amount has moved", begun="2026-01-01T00:12:00Z",
+            steps=[RenewalStepFigures(at="2026-01-01T00:13:00Z", step="train", state="done",
+                                      reason="risk@3 on 400 <b>events</b>")],
+            ended="2026-01-01T00:14:00Z", verdict="promoted", why="all steps are done",
+        )],
         explored={"approve": 3},
         drift=[DriftFigures(seen="2026-01-01T00:20:00Z", series="amount", what="mean",
                             ended=False, sentence="amount has moved.")],
@@ -151,7 +159,15 @@ def read(page: str) -> _Page:
 def test_a_page_loads_nothing_says_everything_and_runs_nothing_of_an_events() -> None:
     page = read(figures_page(figures(), POLICY, datetime(2026, 1, 2, tzinfo=UTC)))
     text = " ".join(page.words)
-    for words in ("amount has moved.", "2 → 3", "InvalidEvent", "begins with offset 7", "0.850–"):
+    for words in (
+        "amount has moved.",
+        "2 → 3",
+        "InvalidEvent",
+        "begins with offset 7",
+        "0.850–",
+        "Renewal 1, drift: promoted",
+        "risk@3 on 400 <b>events</b>",
+    ):
         assert words in text
     assert "<script>alert(1)</script>" in text
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img", "iframe")]
@@ -170,12 +186,20 @@ def test_each_plot_has_words_and_a_table() -> None:
 def test_a_page_about_nothing_says_so() -> None:
     nothing = figures(
         decided=0, decisions={}, periods=[], versions=[], letters=[], changes=[], explored={},
-        drift=[], drift_days=[], quality=[], first=None, last=None, latency_p50_ms=None,
-        latency_p99_ms=None, dead_letters=0,
+        drift=[], drift_days=[], quality=[], renewals=[], first=None, last=None,
+        latency_p50_ms=None, latency_p99_ms=None, dead_letters=0,
     )  # fmt: skip
     text = " ".join(read(figures_page(nothing, POLICY, datetime(2026, 1, 2, tzinfo=UTC))).words)
     assert "No event was decided." in text
     assert "no monitor has watched" in text
+
+
+def test_what_is_not_known_is_a_list_and_all_windows_are_there_to_be_opened() -> None:
+    unknown = ["decline: of none of 2 it is known", "decline: of none of 10 it is known"]
+    made = figures_page(figures(unknown=unknown), POLICY, datetime(2026, 1, 2, tzinfo=UTC))
+    page = read(made)
+    assert [word for word in page.words if word in unknown] == unknown
+    assert "1 windows of the composed score" in page.words
 
 
 def test_a_sample_of_periods_has_the_first_and_the_last() -> None:

@@ -7,9 +7,10 @@ feature and an event are), `component_kinds`, `policy`, and `file` (a text becom
 read). `topology` names the topics, `retention` says how long they keep what is on them, `readers`
 says which workers there are and what they read. `edits` changes a file as its author would.
 `explain_settings`, `explanation_groups`, `reason_texts` and `text_template` are what explanations
-go by, `learning_settings` how weights move by themselves, `renewal_settings` what renewals do.
+go by; `call_settings`, `learning_settings` and `renewal_settings` say what they are called by.
 """
 
+from topics.pipeline.call_settings import Calls
 from topics.pipeline.checks import Finding, Location
 from topics.pipeline.component_kinds import kind_of
 from topics.pipeline.edits import rewrite, threshold_text, with_parameters, with_thresholds
@@ -76,7 +77,7 @@ from topics.pipeline.yaml_text import scalar
 __all__ = [
     "ENGLISH", "EVENTS", "EXPLAINER", "KEYED", "LANGUAGES", "MONITOR", "NEVER_MISSING",
     "NUMBER_PICTURE", "OUTCOME", "OUTCOMES", "OUTCOME_KNOWN_AT", "OUTCOME_SOURCE", "TRAINER",
-    "WEIGH", "ColumnValue", "ComponentSpec", "CsvFormat", "DataMapping", "DecisionCost",
+    "WEIGH", "Calls", "ColumnValue", "ComponentSpec", "CsvFormat", "DataMapping", "DecisionCost",
     "EventField", "EventSchema", "Explain", "Explore", "Feature", "FieldType", "FieldValue",
     "Finding", "Location", "ModelSpec", "NamedValues", "Pipeline", "PipelineFile",
     "PipelineFileError", "PipelineNotFound", "Policy", "Reader", "ReasonTexts", "Renew",

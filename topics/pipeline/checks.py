@@ -22,6 +22,7 @@ from topics.pipeline.fields import (
     WINDOWED,
     Feature,
     FieldType,
+    duration_ms,
 )
 from topics.pipeline.quality_settings import wrong_segments
 from topics.pipeline.readers import fused_members, in_order, inputs_of, worker_name
@@ -71,6 +72,7 @@ def check_graph(pipeline: Pipeline, folder: Path | None) -> list[Finding]:
         *_check_fallback(pipeline),
         *_check_explore(pipeline),
         *_check_partitions(pipeline),
+        *_check_calls(pipeline),
         *_check_features(pipeline),
         *(_check_models(pipeline, folder) if folder is not None else ()),
         *_check_data(pipeline),
@@ -232,6 +234,25 @@ def _wrong_type(feature: Feature, field: EventField) -> str | None:
     if field.type in wanted:
         return None
     return f"{feature.apply} needs a {' or '.join(wanted)}; {feature.of!r} is a {field.type}"
+
+
+def _check_calls(pipeline: Pipeline) -> Iterator[Finding]:
+    """A stage that waits for another system answers before it is given up itself."""
+    weighting = pipeline.weighting
+    bounds_ms = {"weighting.stall_timeout_s": weighting.stall_timeout_s * 1000}
+    if weighting.late != "wait":
+        bounds_ms["weighting.deadline_ms"] = weighting.deadline_ms
+    for index, component in enumerate(pipeline.components):
+        if component.calls is None:
+            continue
+        for place, name in enumerate(component.calls.cache_by or ()):
+            if name not in pipeline.event.fields:
+                at: Location = ("components", index, "calls", "cache_by", place)
+                yield Finding(at, f"no event field {name!r}")
+        for name, bound_ms in bounds_ms.items():
+            if duration_ms(component.calls.deadline) >= bound_ms:
+                message = f"{component.calls.deadline} is not less than {name}, {bound_ms:g} ms"
+                yield Finding(("components", index, "calls", "deadline"), message)
 
 
 def _check_models(pipeline: Pipeline, folder: Path) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
+from topics.pipeline.call_settings import Calls
 from topics.pipeline.component_kinds import KINDS, KindName, kind_of, listed
 from topics.pipeline.event_schema import DataMapping, EventSchema, Outcomes, Retention
 from topics.pipeline.explain_settings import Explain
@@ -27,8 +28,14 @@ ImportPath = Annotated[
 class ModelSpec(Strict):
     """Where a component's model comes from: trained here, or an ONNX file."""
 
-    estimator: ImportPath | None = None
-    """A scikit-learn estimator that `anabranch train` fits, by import path."""
+    estimator: Annotated[
+        ImportPath | None,
+        Field(
+            description="What `anabranch train` fits, by import path: an estimator of scikit-learn "
+            "or a class of your own like them; lightgbm.LGBMClassifier, xgboost.XGBClassifier, "
+            "catboost.CatBoostClassifier with the extra of that name."
+        ),
+    ] = None
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     candidates: Annotated[
         dict[str, Annotated[list[Scalar], Field(min_length=1)]],
@@ -102,6 +109,14 @@ class ComponentSpec(Strict):
             "player. Such a component is deterministic, too."
         ),
     ] = False
+    calls: Annotated[
+        Calls | None,
+        Field(
+            description="Of your own component that asks another system: time-out, retries, "
+            "deadline, cache, default. A call that fails on a row fails that row alone, in "
+            "training as in serving."
+        ),
+    ] = None
     inputs: Annotated[list[str], Field(alias="from", min_length=1)]
     key: str | None = None
     """The event field whose past the windowed features are about; the event's key if not given.
@@ -137,6 +152,26 @@ class ComponentSpec(Strict):
             raise ValueError(f"{self.kind} needs a model:")
         if self.kind is not None and self.model is not None and not kind.has_model:
             raise ValueError(f"{self.kind} has no model:")
+        return self
+
+    @model_validator(mode="after")
+    def _calls_fit_the_rest(self) -> Self:
+        if self.calls is None:
+            return self
+        if self.import_path is None:
+            raise ValueError("calls: is for a component of your own (import:)")
+        if self.is_deterministic:
+            raise ValueError("what calls another system is neither deterministic nor pure")
+        if self.calls.default is None and EVENTS not in self.inputs:
+            raise ValueError(
+                "calls: of a component that reads others needs a default: training cannot leave "
+                "out rows that its models have been fitted on"
+            )
+        if self.calls.cache and (EVENTS in self.inputs) != (self.calls.cache_by is not None):
+            raise ValueError(
+                "calls: cache of a component that reads events goes with cache_by: the fields that "
+                "an answer follows from; an event's id and time never come again"
+            )
         return self
 
     @property

@@ -16,6 +16,7 @@ import logging
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from agents.cli import COMMANDS
 from agents.commands import labelled_events
 from agents.components import open_component
 from models.registry import Registry
+from models.training.data import with_windows
 from models.training.train import train
 from tests.benchmarks import broker
 from tests.benchmarks.month.actors import Actor, supervised
@@ -42,7 +44,7 @@ _NAME = "month"
 _SETTLED_S = 180.0
 _RENEW: dict[str, Any] = {
     # A month is short: a wave has to be learned of before it is over.
-    "fresh": "3d", "cool_down": "2d", "gate_over": "1d",
+    "fresh": "2d", "cool_down": "1d", "gate_over": "1d",
     # The wave is a tenth of all events, and what it changes is more than the default lets pass.
     "gate": "dead <= 0 and changed <= 30%",
 }  # fmt: skip
@@ -52,7 +54,8 @@ _KNOWN = {command.__name__ for command in COMMANDS}
 def pipeline_in(home: Path, options: argparse.Namespace) -> PipelineFile:
     """The pipeline file of the month: card-fraud, with small forests, that renews itself."""
     content = yaml.safe_load(find_pipeline("card-fraud").read_text())
-    content |= {"pipeline": _NAME, "renew": {"on": options.on.split(","), **_RENEW}}
+    content |= {"pipeline": _NAME, "partitions": 2}
+    content["renew"] = {"on": options.on.split(","), **_RENEW}
     content["explain"] = {}
     # A month has a few hundred declines: of these one in twenty, or none would be explored.
     content["policy"]["explore"] = {"of": ["decline"], "as": "approve", "share": 0.05}
@@ -75,8 +78,10 @@ async def month(home: Path, options: argparse.Namespace, address: str) -> Month:
         days=options.days, change_day=None if options.calm else options.change_day,
     )  # fmt: skip
     file, registry = pipeline_in(home, options), Registry(home / "registry")
-    past = labelled_events.collected(file.pipeline, world.past())
-    train(file.pipeline, home, past, registry, open_component=open_component)
+    past = with_windows(file.pipeline, labelled_events.collected(file.pipeline, world.past()))
+    fitted_ms = world.time_of(-world.fitted_days).timestamp() * 1000
+    newest = past.picked(past.columns[file.pipeline.event.time] >= fitted_ms)
+    train(file.pipeline, home, newest, registry, open_component=open_component)
     settings = BrokerSettings(broker=address)
     await wait_for_broker(settings)
     await ensure_topics(settings, Topology.of(file.pipeline))
@@ -89,7 +94,9 @@ async def month(home: Path, options: argparse.Namespace, address: str) -> Month:
     actors = [Actor(name, each, home, settings) for name, each in words.items()]
     following = asyncio.create_task(witness.follow())
     every_s = None if options.unharmed else options.kill_every
-    acting = asyncio.create_task(supervised(actors, kill_every_s=every_s, seed=options.seed))
+    acting = asyncio.create_task(
+        supervised(actors, stream.has_begun, kill_every_s=every_s, seed=options.seed)
+    )
     telling = asyncio.create_task(_tell(stream, witness))
     try:
         streaming = asyncio.create_task(stream.run(options.seconds_a_day))
@@ -103,14 +110,17 @@ async def month(home: Path, options: argparse.Namespace, address: str) -> Month:
                 break
             await asyncio.sleep(1)
         await asyncio.sleep(5)  # for what would be decided twice
+        judged = Month(world, stream, witness, options.detection_days, options.alarms)
+        while not judged.is_counted and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(1)
     finally:
         for task in (telling, acting, following):
             task.cancel()
         await asyncio.gather(telling, acting, following, return_exceptions=True)
     kills = ", ".join(f"{each.name} {each.kills}" for each in actors)
-    print(f"killed: {kills}; outcomes {stream.outcomes:,}", file=sys.stderr)
+    print(f"killed: {kills}; outcomes {len(stream.told):,}", file=sys.stderr)
     report = _report(home, file, settings) if "report" in _KNOWN else None
-    return Month(world, stream, witness, options.detection_days, options.alarms, report)
+    return replace(judged, report=report, killed={each.name: each.kills for each in actors})
 
 
 async def _tell(stream: Stream, witness: Witness) -> None:
@@ -120,7 +130,7 @@ async def _tell(stream: Stream, witness: Witness) -> None:
         await asyncio.sleep(10)
         print(
             f"day {stream.day:5.1f}: {len(stream.truth):,} published, {len(witness.decided):,} "
-            f"decided, {stream.outcomes:,} outcomes", file=sys.stderr, flush=True,
+            f"decided, {len(stream.told):,} outcomes", file=sys.stderr, flush=True,
         )  # fmt: skip
         for each in witness.renewals[said:]:
             if each.get("kind") in ("trigger", "verdict") or each.get("state") in (
@@ -152,10 +162,11 @@ def _print(claims: list[Claim], month: Month) -> None:
         table.add_row(*claim)
     console = Console(width=120)
     console.print(table)
-    daily = month.daily_precision()
-    console.print("average precision by day: " + ", ".join(
-        f"{day} {value:.2f}" for day, value in daily.items()
-    ))  # fmt: skip
+    for name, daily in (
+        ("average precision", month.daily_precision()), ("AUC", month.daily_auc()),
+    ):  # fmt: skip
+        days = ", ".join(f"{day} {value:.2f}" for day, value in daily.items())
+        console.print(f"{name} by day: {days}")
 
 
 def main() -> int:
@@ -169,8 +180,8 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=35)
     parser.add_argument("--change-day", type=int, default=10)
     parser.add_argument("--customers", type=int, default=500)
-    parser.add_argument("--seconds-a-day", type=float, default=15.0)
-    parser.add_argument("--kill-every", type=float, default=120.0, help="seconds, on average")
+    parser.add_argument("--seconds-a-day", type=float, default=12.0)
+    parser.add_argument("--kill-every", type=float, default=75.0, help="seconds, on average")
     parser.add_argument("--detection-days", type=float, default=3.0)
     parser.add_argument("--alarms", type=int, default=4, help="of drift, in a calm month")
     parser.add_argument("--seed", type=int, default=7)
@@ -185,8 +196,11 @@ def main() -> int:
         "options": {name: str(value) for name, value in vars(options).items()},
         "claims": [claim._asdict() for claim in claims],
         "average_precision": judged.daily_precision(),
+        "auc": judged.daily_auc(),
         "promotions": judged.promotions(),
         "renewals": judged.witness.renewals,
+        "control": judged.witness.control,
+        "monitor": judged.witness.monitor,
     }
     (home / "verdict.json").write_text(json.dumps(document, indent=1, default=str))
     _print(claims, judged)

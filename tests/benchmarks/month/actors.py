@@ -64,20 +64,30 @@ class Actor:
             self.process = None
 
 
-async def supervised(actors: Sequence[Actor], *, kill_every_s: float | None, seed: int) -> None:
-    """Start them, start them again, and kill one or the other now and then; for ever."""
-    rng = random.Random(seed)
+async def supervised(
+    actors: Sequence[Actor], begun: asyncio.Event, *, kill_every_s: float | None, seed: int
+) -> None:
+    """Start them, start them again, and once it has *begun* kill one now and then; for ever.
+
+    Each is killed once before any is killed again, in an order that is drawn anew each time.
+    """
+    rng, victims = random.Random(seed), list[Actor]()
     for actor in actors:
         actor.start()
     loop = asyncio.get_running_loop()
-    due = None if kill_every_s is None else loop.time() + kill_every_s
+    due: float | None = None
     try:
         while True:
             await asyncio.sleep(_LOOK_S)
             for actor in actors:
                 actor.look()
-            if due is not None and kill_every_s is not None and loop.time() >= due:
-                rng.choice(actors).kill()
+            if kill_every_s is None or not begun.is_set():
+                continue
+            if due is not None and loop.time() >= due:
+                victims = victims or rng.sample(actors, len(actors))
+                victims.pop().kill()
+                due = None
+            if due is None:
                 due = loop.time() + rng.uniform(0.5, 1.5) * kill_every_s
     finally:
         for actor in actors:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
+from models.arrays import Bools, Floats64
 from tests.benchmarks.month.stream import Stream
 from tests.benchmarks.month.witness import Witness
 from tests.benchmarks.month.world import DAY_S, World
@@ -16,8 +19,12 @@ from topics.pipeline import duration_ms
 
 State = Literal["reached", "not reached", "not there yet"]
 _FEWEST_FRAUDS = 10
+_DRAWS = 400
 RECOVERED = 0.8
-"""Average precision at the end, as a share of that before the change."""
+"""Of what the AUC has lost by the change, so much must be there again: by the interval's low end.
+
+Average precision would rise by the wave alone, which makes fraud more frequent.
+"""
 
 
 class Claim(NamedTuple):
@@ -39,12 +46,22 @@ class Month:
     """Within so many days of events drift has to be flagged."""
     alarms: int
     """So many drift alarms a month without change may have."""
-    report: str | None
+    report: str | None = None
     """The page of `anabranch report`; None where there is no such command."""
+    killed: Mapping[str, int] = field(default_factory=dict)
+    """Process → how often it was killed."""
+
+    @property
+    def is_counted(self) -> bool:
+        """The monitor has come to what was published; it revises a day once a minute."""
+        return self._counted_once().state == "reached"
 
     def claims(self) -> Iterator[Claim]:
         """All of them, in order."""
         yield self._audit()
+        yield self._killed()
+        yield self._counted_once()
+        yield self._said_once()
         changed = self.world.change_day is not None
         of_month: tuple[Callable[[], Claim], ...] = (
             self._drift, self._estimate, self._weights, self._promoted, self._recovered,
@@ -56,16 +73,29 @@ class Month:
 
     def daily_precision(self) -> dict[int, float]:
         """Day → average precision of the scores by what is true, also of what nobody was told."""
-        days: dict[int, list[tuple[float, bool]]] = {}
-        for name, (day, is_fraud) in self.stream.truth.items():
-            decision = self.witness.decided.get(name)
-            if decision is not None and decision.score is not None:
-                days.setdefault(int(day), []).append((decision.score, is_fraud))
+        return self._daily(average_precision_score)
+
+    def daily_auc(self) -> dict[int, float]:
+        """Day → area under the ROC curve; how frequent fraud is has no part in it."""
+        return self._daily(roc_auc_score)
+
+    def _daily(self, figure: Callable[[Bools, Floats64], float]) -> dict[int, float]:
+        days = range(self.world.days)
+        rows = ((day, self._scored(day, day + 1)) for day in days)
         return {
-            day: float(average_precision_score([y for _, y in rows], [s for s, _ in rows]))
-            for day, rows in sorted(days.items())
-            if sum(y for _, y in rows) >= _FEWEST_FRAUDS
-        }
+            day: float(figure(labels, scores))
+            for day, (scores, labels) in rows if labels.sum() >= _FEWEST_FRAUDS
+        }  # fmt: skip
+
+    def _scored(self, start: float, end: float) -> tuple[Floats64, Bools]:
+        """Scores of the events of [start, end), and what is true of them, known or not."""
+        rows = [
+            (decision.score, is_fraud)
+            for name, (day, is_fraud) in self.stream.truth.items()
+            if start <= day < end and (decision := self.witness.decided.get(name)) is not None
+            and decision.score is not None
+        ]  # fmt: skip
+        return np.array([score for score, _ in rows]), np.array([y for _, y in rows], np.bool_)
 
     def promotions(self) -> list[tuple[float, str]]:
         """Day and words of each promotion on the audit trail that a renewal has made."""
@@ -108,6 +138,42 @@ class Month:
         )
         fine = (lost, twice, witness.dead_letters) == (0, 0, 0)
         return Claim("every event has one decision", "reached" if fine else "not reached", said)
+
+    def _killed(self) -> Claim:
+        name = "workers, trainer and monitor were killed meanwhile"
+        said = ", ".join(f"{process} {times}" for process, times in self.killed.items())
+        fine = bool(self.killed) and all(self.killed.values())
+        return Claim(name, "reached" if fine else "not reached", said)
+
+    def _counted_once(self) -> Claim:
+        """By what was published about each day whose outcomes are all there."""
+        name = "the monitor has counted each decision and outcome once"
+        published, told = Counter[int](), Counter[int]()
+        for event, (day, _) in self.stream.truth.items():
+            published[int(np.floor(day))] += 1
+            told[int(np.floor(day))] += event in self.stream.told
+        newest = {
+            int(self._at(each["since"])): each
+            for each in self._of_kind("quality") if each["state"] == "matured"
+        }  # fmt: skip
+        wrong = [
+            f"day {day}: {each['decisions']:,} decisions and {each['known']:,} outcomes instead of "
+            f"{published[day]:,} and {told[day]:,}"
+            for day, each in sorted(newest.items())
+            if (each["decisions"], each["known"]) != (published[day], told[day])
+        ]  # fmt: skip
+        if not newest:
+            return Claim(name, "not reached", "it has judged no day")
+        said = f"{len(newest)} days, {sum(each['known'] for each in newest.values()):,} outcomes"
+        return Claim(name, "not reached" if wrong else "reached", "; ".join(wrong[:3]) or said)
+
+    def _said_once(self) -> Claim:
+        name = "the monitor has said nothing twice"
+        said = Counter(json.dumps(each, sort_keys=True) for each in self.witness.monitor)
+        revisions = Counter((each["since"], each["revision"]) for each in self._of_kind("quality"))
+        twice = sum(count > 1 for counts in (said, revisions) for count in counts.values())
+        state: State = "reached" if said and not twice else "not reached"
+        return Claim(name, state, f"{said.total():,} findings, {twice} said twice")
 
     def _of_kind(self, kind: str) -> list[Mapping[str, Any]]:
         return [each for each in self.witness.monitor if each.get("kind") == kind]
@@ -159,21 +225,32 @@ class Month:
         return Claim(name, "reached", f"day {day:.1f}: {said}")
 
     def _recovered(self) -> Claim:
-        name = f"quality recovers to {RECOVERED:.0%} of what it was"
-        change, daily = float(self.world.change_day or 0), self.daily_precision()
+        """By all that is true, told or not: three spans of days, and an interval by bootstrap."""
+        name = f"at least {RECOVERED:.0%} of the quality that was lost is regained"
+        change = float(self.world.change_day or 0)
         after = [day for day, _ in self.promotions() if day >= change]
-        before = _mean(value for day, value in daily.items() if day < change)
-        if not after:
-            hurt = _mean(value for day, value in daily.items() if day >= change)
-            return Claim(
-                name, "not reached", f"nothing was promoted: {before:.2f}, then {hurt:.2f}"
-            )
-        last = max(after)
-        hurt = _mean(value for day, value in daily.items() if change <= day < min(after))
-        now = _mean(value for day, value in daily.items() if day >= np.ceil(last))
-        state: State = "reached" if now >= RECOVERED * before else "not reached"
-        said = f"average precision {before:.2f}, {hurt:.2f} after the change, {now:.2f} at the end"
-        return Claim(name, state, said)
+        promoted = [*after, float(self.world.days)]
+        spans = [
+            self._scored(0, change), self._scored(change, promoted[0]),
+            self._scored(max(after, default=self.world.days), self.world.days),
+        ]  # fmt: skip
+        if not after or min(labels.sum() for _, labels in spans) < _FEWEST_FRAUDS:
+            return Claim(name, "not reached", "nothing was promoted in time")
+        rng = np.random.default_rng(self.world.seed)
+        values = np.array([_auc(scores, labels) for scores, labels in spans])
+        draws = np.array([
+            [_auc(scores[rows], labels[rows])
+             for scores, labels in spans for rows in [rng.integers(0, len(labels), len(labels))]]
+            for _ in range(_DRAWS)
+        ])  # fmt: skip
+        lost = draws[:, 0] - draws[:, 1]
+        said = "AUC {:.3f}, {:.3f} after the change, {:.3f} at the end".format(*values)
+        if np.quantile(lost, 0.025) <= 0:
+            return Claim(name, "not reached", f"nothing was lost: {said}")
+        low, high = np.quantile((draws[:, 2] - draws[:, 1]) / lost, [0.025, 0.975])
+        share = (values[2] - values[1]) / (values[0] - values[1])
+        state: State = "reached" if low >= RECOVERED else "not reached"
+        return Claim(name, state, f"{share:.0%} ({low:.0%} to {high:.0%} at 95 %): {said}")
 
     def _no_promotion(self) -> Claim:
         found = self.promotions()
@@ -184,7 +261,7 @@ class Month:
         name = f"at most {self.alarms} alarms of drift"
         if not self.witness.monitor:
             return Claim(name, "not there yet", "nothing stands on the monitor's topic")
-        count = len(self._of_kind("drift"))
+        count = sum(self._at(each["seen"]) >= 0 for each in self._of_kind("drift"))
         return Claim(name, "reached" if count <= self.alarms else "not reached", f"{count}")
 
     def _explored(self) -> Claim:
@@ -224,9 +301,8 @@ class Month:
         return self.world.day_of(time)
 
 
-def _mean(values: Iterator[float]) -> float:
-    known = [*values]
-    return float(np.mean(known)) if known else float("nan")
+def _auc(scores: Floats64, labels: Bools) -> float:
+    return float(roc_auc_score(labels, scores))
 
 
 def _shown(day: float | None) -> str:

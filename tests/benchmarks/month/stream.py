@@ -1,4 +1,9 @@
-"""The events of a world, published at so many seconds a day, and what is known of them later."""
+"""The events of a world, published at so many seconds a day, and what is known of them later.
+
+Days before day 0 are published as fast as they are decided. Afterwards none is shorter than that,
+also where some before took longer; and event time waits while a trainer prepares its challengers,
+which takes minutes, and no days.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,10 @@ from topics.settings import BrokerSettings
 _CHUNK = 50
 _AHEAD = 500
 """Events without a decision: more wait, so that event time is not ahead of what is decided."""
+_AHEAD_BEFORE = 4000
+"""The same before day 0, where nothing is judged: a few days of events."""
+_PREPARED_S = 300.0
+"""A trainer is waited for so long at most: it may have ended for good."""
 _LOOK_S = 0.05
 
 
@@ -35,7 +44,10 @@ class Stream:
     """Event id → its day, and whether it is fraud."""
     day: float = 0.0
     """How far event time has come."""
-    outcomes: int = 0
+    has_begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Day 0 has come, and all before it is decided."""
+    told: dict[str, bool] = field(default_factory=dict)
+    """Event id → its outcome, as far as it was published."""
     unknown: int = 0
     """Events whose outcome nobody will know: they were declined."""
     _waiting: deque[tuple[float, LabelledEvent]] = field(default_factory=deque)
@@ -44,7 +56,7 @@ class Stream:
         """Publish all, at *seconds_a_day* or slower, as fast as it is decided."""
         topology, key = Topology.of(self.pipeline), self.pipeline.event.key
         delay_days = duration_ms(self.pipeline.outcomes.delay) / 86_400_000
-        started, chunk = time.monotonic(), list[tuple[bytes, bytes]]()
+        chunk, before = list[tuple[bytes, bytes]](), 0.0
         async with publishing.producer(self.settings) as kafka:
             for each in self.world.events():
                 name = str(each.event["transaction_id"])
@@ -61,14 +73,28 @@ class Stream:
                     await publishing.publish_chunk(
                         kafka, topology.outcomes, topology.partitions, known
                     )
-                await self._paced(started, seconds_a_day)
+                if self.day < 0:
+                    await self._decided_but(_AHEAD_BEFORE)
+                    continue
+                if not self.has_begun.is_set():
+                    await self._decided_but(0)
+                    self.has_begun.set()
+                await self._paced((self.day - before) * seconds_a_day)
+                before = self.day
             if chunk:
                 await publishing.publish_chunk(kafka, topology.events, topology.partitions, chunk)
 
-    async def _paced(self, started: float, seconds_a_day: float) -> None:
-        """Wait until more is due, and what is published is decided."""
-        due = started + self.day * seconds_a_day
-        while time.monotonic() < due or self._ahead > _AHEAD:  # noqa: ASYNC110
+    async def _paced(self, least_s: float) -> None:
+        """Wait so long, until what is published is decided, and challengers are there."""
+        until = time.monotonic() + _PREPARED_S
+        await asyncio.sleep(least_s)
+        while self.witness.prepares_renewal and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+        await self._decided_but(_AHEAD)
+
+    async def _decided_but(self, events: int) -> None:
+        """Wait until all but so many are decided."""
+        while self._ahead > events:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
 
     @property
@@ -79,12 +105,15 @@ class Stream:
         """Outcomes that are known by now: of what was declined only where that was explored."""
         fields, known = outcome_fields(self.pipeline), []
         while self._waiting and self._waiting[0][0] <= self.day:
-            _, each = self._waiting.popleft()
-            decision = self.witness.decided.get(str(each.event["transaction_id"]))
+            at, each = self._waiting.popleft()
+            name = str(each.event["transaction_id"])
+            decision = self.witness.decided.get(name)
             if decision is None or decision.action == "decline":
                 self.unknown += 1
                 continue
-            said = orjson.dumps(outcome_of(fields, each.event, label=each.label))
+            # By its own word: its record's time is of a day that takes seconds.
+            known_at = self.world.time_of(at).strftime("%Y-%m-%dT%H:%M:%SZ")
+            said = orjson.dumps(outcome_of(fields, each.event, label=each.label, known_at=known_at))
+            self.told[name] = each.label
             known.append((str(each.event[self.pipeline.event.key]).encode(), said))
-        self.outcomes += len(known)
         return known

@@ -41,6 +41,16 @@ class Witness:
     control: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     explored: int = 0
 
+    @property
+    def prepares_renewal(self) -> bool:
+        """A renewal has begun, and its challengers do not run yet."""
+        newest = max((each.get("renewal", 0) for each in self.renewals), default=0)
+        is_over = any(
+            each.get("kind") == "verdict" or each.get("step") == "compare"
+            for each in self.renewals if each.get("renewal") == newest
+        )  # fmt: skip
+        return newest > 0 and not is_over
+
     async def follow(self) -> None:
         """Read for ever."""
         consumer = AIOKafkaConsumer(

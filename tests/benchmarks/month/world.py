@@ -1,4 +1,12 @@
-"""Card payments whose fraud becomes another one day: a wave of small amounts."""
+"""Card payments whose fraud becomes another one day: a wave of small amounts.
+
+A month begins in a world that is as it will be, and not with a first day: for 90 days before day 0
+there were payments, so cards and terminals are compromised in as large numbers as later. Models are
+fitted on the last 28 of these days, with windows over all of them. One genuine payment in ten is at
+a shop that nobody knows: or each payment there would look odd from the first. The last 40 days are
+published, so that the pipeline's windows (30 days, of outcomes that are a week late) are full on
+day 0, too.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +23,8 @@ DAY_S = 86_400
 _TEST_SHARE = 0.10
 """Of the payments of a day, so many more are tests of stolen cards."""
 _TEST_AMOUNTS = (1.0, 5.0)
+_NEW_SHOPS = 0.10
+"""Of genuine payments, so many are at a shop that was never seen before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +35,12 @@ class World:
     customers: int = 500
     terminals: int = 1000
     days: int = 35
-    past_days: int = 28
-    """Before day 0: what the first models are trained on."""
+    past_days: int = 90
+    """Before day 0."""
+    fitted_days: int = 28
+    """The last of these: what the first models are fitted on."""
+    published_days: int = 40
+    """The last of these: what the pipeline has seen by day 0."""
     change_day: int | None = 10
     """From when on stolen cards are tried out with small amounts; None for never."""
     first: date = date(2026, 3, 1)
@@ -46,11 +60,14 @@ class World:
         return (each for each in self._all() if self._day(each) < 0)
 
     def events(self) -> Iterator[LabelledEvent]:
-        """Those from day 0 on, in the order of time."""
+        """Those that are published, in the order of time."""
         rng = np.random.default_rng([self.seed, 2])
         day, of_day = 0, list[LabelledEvent]()
         for each in self._all():
+            if self._day(each) < -self.published_days:
+                continue
             if self._day(each) < 0:
+                yield each
                 continue
             if int(self._day(each)) > day:
                 yield from self._with_tests(day, of_day, rng)
@@ -59,6 +76,14 @@ class World:
         yield from self._with_tests(day, of_day, rng)
 
     def _all(self) -> Iterator[LabelledEvent]:
+        rng = np.random.default_rng([self.seed, 3])
+        for number, each in enumerate(self._simulated()):
+            if rng.random() < _NEW_SHOPS and not each.label:
+                yield LabelledEvent({**each.event, "terminal_id": f"t-new-{number}"}, False)
+            else:
+                yield each
+
+    def _simulated(self) -> Iterator[LabelledEvent]:
         return simulate(
             self.seed, customers=self.customers, terminals=self.terminals, radius=8.0,
             start=self.first - timedelta(days=self.past_days), days=self.past_days + self.days,
