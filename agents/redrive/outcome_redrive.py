@@ -97,7 +97,7 @@ async def _letters(
         if not 0 <= partition < topology.partitions or record.value is None:
             said.refused["NotWhole"] += 1
             continue
-        original = _Original(record.key, record.value, published_ms, offset)
+        original = _Original(record.key, record.value, published_ms, partition, offset)
         decoded = decoder.decode([original], partition)
         if not len(decoded):
             said.refused[decoded.failures[0].error] += 1
@@ -118,6 +118,7 @@ class _Original:
     key: bytes | None
     value: bytes | None
     timestamp: int
+    partition: int
     offset: int
     headers: tuple[tuple[str, bytes], ...] = ()
 

@@ -61,7 +61,9 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def going_on(linear: Trained, home: Path, **renew: object) -> Trained:
     """With a gate that nothing passes: a renewal ends as soon as it has trained."""
-    wanted = {"components": [LINEAR], "incremental": [LINEAR], "gate": "changed < 0", **renew}
+    wanted: dict[str, Any] = {
+        "components": [LINEAR], "incremental": [LINEAR], "gate": "changed < 0", **renew,
+    }  # fmt: skip
     return renewing(linear, home, **wanted)
 
 
@@ -182,7 +184,7 @@ async def fitting_under(pid: int) -> list[psutil.Process]:
 async def test_a_renewal_on_ray_with_variants_goes_through_all_steps_up_to_the_gate(
     linear: Trained, broker: BrokerSettings, tmp_path: Path
 ) -> None:
-    wanted = {"components": ["risk-forest"], "engine": "ray", "variants": True}
+    wanted: dict[str, Any] = {"components": ["risk-forest"], "engine": "ray", "variants": True}
     own = renewing(linear, tmp_path, **wanted, gate="changed < 0")
     async with pipeline_running(own, broker):
         await happens(own, broker, 0, FIRST)

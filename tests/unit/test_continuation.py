@@ -21,6 +21,7 @@ from models.registry.registry import Registry
 from models.training import continuation
 from models.training.continuation import Base, Blocks, Continued, ContinuedFits
 from models.training.data import TrainingData
+from models.training.stage_outputs import StageOutputs
 from models.training.training_state import (
     CAN_GO_ON,
     NotIncremental,
@@ -137,7 +138,7 @@ def test_naive_bayes_that_goes_on_is_naive_bayes_of_all_rows(tmp_path: Path) -> 
 
     session = ModelSession.of(came.model.onnx, NAME)
     fitted = opened_state(state, spec_of(NAIVE))
-    stages = continuation.StageOutputs(pipeline, data)
+    stages = StageOutputs(pipeline, data)
     features = open_component(pipeline, "features", registry, FOLDER).component
     stages.run("features", features, lambda _: None)
     x = stages.model_input(NAME, slice(0, data.rows))

@@ -12,11 +12,11 @@ import orjson
 import pytest
 
 from agents.monitor.decision_batch import DecisionBatch, DecisionDecoder
-from agents.monitor.decision_store import NO_DECISION, NO_ROOM, DecisionStore
+from agents.monitor.decision_store import DecisionStore
 from topics.events import OutcomeDecoder
 from topics.pipeline.file import find_pipeline, load_pipeline
 from topics.pipeline.schema import Pipeline
-from topics.records import rfc3339_time
+from topics.records import NO_DECISION, NO_ROOM, rfc3339_time
 
 CARD_FRAUD = load_pipeline(find_pipeline("card-fraud")).pipeline
 DAY_MS = 86_400_000
