@@ -33,7 +33,7 @@ def evaluate(
     pipeline: PipelineArgument,
     file: Annotated[
         str | None,
-        typer.Argument(metavar="[FILE]", help="Judge the trained pipeline by a labelled file."),
+        typer.Argument(metavar="FILE", help="Judge the trained pipeline by a labelled file."),
     ] = None,
     data: Annotated[
         Path | None,

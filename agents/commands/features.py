@@ -35,7 +35,7 @@ def features(
     from agents.offline import Extraction, check_output
 
     loaded = pipeline_file(pipeline)
-    check_output(output, force=force)
+    check_output(output, file, force=force)
     write_file(
         loaded, Extraction(loaded, open_registry()), file, output, outcomes=outcomes,
         bar="features", as_json=as_json,

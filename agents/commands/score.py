@@ -41,7 +41,7 @@ def score(
     from agents.offline import Scoring, check_output
 
     loaded = pipeline_file(pipeline)
-    check_output(output, force=force)
+    check_output(output, file, force=force)
     write_file(
         loaded, Scoring(loaded, open_registry()), file, output, outcomes=outcomes, bar="scored",
         as_json=as_json,

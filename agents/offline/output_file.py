@@ -31,8 +31,8 @@ def dead_letters_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.dead-letters.jsonl")
 
 
-def check_output(path: Path, *, force: bool) -> None:
-    """Raise, before anything is read, what would keep a file from being written at *path*.
+def check_output(path: Path, source: str, *, force: bool) -> None:
+    """Raise, before *source* is read, what would keep a file from being written at *path*.
 
     Raises OutputExists, OutputNotWritable and MissingExtra.
     """
@@ -41,6 +41,8 @@ def check_output(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise OutputNotWritable(path, "it is a folder")
     for each in (path, dead_letters_of(path)):
+        if each.resolve() == Path(source).resolve():
+            raise OutputNotWritable(each, "it is the file that is read: name another one")
         if each.exists() and not force:
             raise OutputExists(each)
     try:

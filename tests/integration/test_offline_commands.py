@@ -196,6 +196,17 @@ def test_nothing_is_overwritten_unasked_and_old_letters_do_not_stay(home: Path) 
     assert not (home / "out.dead-letters.jsonl").exists()
 
 
+def test_the_file_that_is_read_is_never_overwritten(home: Path) -> None:
+    path = lines(home / "in.jsonl", [row(number) for number in range(3)])
+    content = path.read_text()
+    words = ("score", "thrift.yaml", "in.jsonl", "-o")
+    assert "the file that is read" in str(error(*words, "./in.jsonl", "--force"))
+    letters = lines(home / "out.dead-letters.jsonl", [row(1)])
+    found = error("score", "thrift.yaml", str(letters), "-o", "out.csv", "--force")
+    assert "the file that is read" in str(found)
+    assert path.read_text() == content
+
+
 def test_a_file_that_breaks_off_leaves_no_output(home: Path) -> None:
     path = lines(home / "in.jsonl", [row(number) for number in range(30)])
     path.write_text(path.read_text() + "no json\n")
