@@ -200,7 +200,7 @@ class Month:
         if not self._of_kind("quality"):
             return Claim(name, "not there yet", "no quality stands on the monitor's topic")
         said = f"estimate on day {_shown(first)}, by labels on day {_shown(then)}"
-        fine = first is not None and (then is None or first < then)
+        fine = first is not None and then is not None and first < then
         return Claim(name, "reached" if fine else "not reached", said)
 
     def _weights(self) -> Claim:
