@@ -44,6 +44,7 @@ from tests.integration.harness import (
 )
 from tests.integration.test_cli import anabranch
 from topics.pipeline.file import load_pipeline
+from topics.pipeline.readers import inputs_of
 from topics.pipeline.topology import Topology
 from topics.records.wire import decode
 from topics.settings import BrokerSettings
@@ -116,7 +117,7 @@ async def models_of(
 
 async def check_decisions_follow(broker: BrokerSettings, own: Trained, events: int) -> None:
     """Each output of `decision` is what its model makes of what stands on the other topics."""
-    inputs = await outputs_of(broker, own, ["features", "terminals", "risk-linear", "risk-forest"])
+    inputs = await outputs_of(broker, own, inputs_of(own.pipeline, ["decision"]))
     said = await models_of(broker, own, "decision")
     assert len(said) == events
     opened = open_component(own.pipeline, "decision", own.registry, own.home).component
