@@ -152,7 +152,7 @@ def _components(schema: InferredSchema, template: Template) -> Iterator[str]:
         {"n_estimators": 50, "max_depth": 8, "min_samples_leaf": leaf},
     )
     yield ""
-    yield from _assessor("decision", "decide", ["risk-linear", "risk-forest"])
+    yield from _assessor("decision", "decide", _stages(template)[:-1])
     yield from _model("sklearn.linear_model.LogisticRegression", {"max_iter": 1000})
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Floats64
-from models.learned_weights import LearnedWeights
+from models.learned_weights import LearnedWeights, learn_weights
 from models.registry import WeightsCard
 from models.report.ablation import Signals, StageLoss, scores_of, stage_losses
 from models.report.decision_costs import CostReport, least_cost, policy_result
@@ -18,7 +18,6 @@ from models.report.quality import Quality, curves, quality
 from models.report.training_report import COMPOSED, ComposedReport, Cutoffs, HeldOutReport, cutoffs
 from models.training.splits import Blocks
 from models.training.stage_outputs import StageOutputs
-from models.training.stage_selection import select_weights
 from topics.pipeline import Pipeline, Policy
 
 
@@ -26,12 +25,11 @@ class Composition(NamedTuple):
     """The weights of the stages and what they reach."""
 
     weights: dict[str, float]
-    """Those that serve: learned on all held-out rows, where they are learned."""
     card: WeightsCard | None
     """For the registry, without models; None for weights that the pipeline file fixes."""
     quality: ComposedReport
     rows: slice
-    """The rows that the quality was measured on, of weights that were not learned on them."""
+    """The rows that the quality was measured on."""
     cutoffs: Cutoffs | None
     """By all held-out rows; None where the weighted score was not measured."""
     held_out: HeldOutReport
@@ -49,25 +47,25 @@ def compose(
 ) -> Composition:
     """Learn the weights, unless the pipeline file fixes them.
 
-    Learned on one half of the held-out rows, reported on the other; then, as models are fitted
-    again, learned on both: of rare positives half of those rows have few. Stages that are
-    *unmeasured*, each with why, may have seen both: each gets an equal share of the weights, and
-    the others share what is left as they have learned. Raises WeightsNotOptimal.
+    Learned on one half of the held-out rows, reported on the other. Stages that are *unmeasured*,
+    each with why, may have seen both: each gets an equal share of the weights, and the others
+    share what is left as they have learned. Raises WeightsNotOptimal.
     """
     names, unmeasured = pipeline.weighting.inputs, unmeasured or {}
     fixed = pipeline.weighting.fixed_weights
     not_learned: list[str] = []
     learned: LearnedWeights | None = None
     if fixed is not None:
-        weights = served = {name: fixed[name] for name in names}
-        rows = blocks.held_out
+        weights, rows = {name: fixed[name] for name in names}, blocks.held_out
     else:
         rows, not_learned = blocks.report, [name for name in names if name in unmeasured]
         if learning := [name for name in names if name not in unmeasured]:
-            first = _learned(stages, learning, blocks.weighing).values
-            learned = _learned(stages, learning, blocks.held_out)
-        weights = _shared(names, not_learned, first if learned else {})
-        served = _shared(names, not_learned, learned.values if learned else {})
+            labels = stages.data.labels[blocks.weighing]
+            learned = learn_weights(
+                stages.signals(learning, blocks.weighing), labels, learning,
+                stages.data.weights_of(blocks.weighing),
+            )  # fmt: skip
+        weights = _shared(names, not_learned, learned.values if learned else {})
     why = next((unmeasured[name] for name in names if name in unmeasured and weights[name]), None)
     if why is not None:
         stage = next(name for name in names if name in unmeasured and weights[name])
@@ -79,21 +77,15 @@ def compose(
         if learned is not None:
             metrics |= {"learned_log_loss": learned.loss, "gap": learned.gap}
         card = WeightsCard(
-            values=served, rows=len(stages.data.labels[blocks.held_out]) if learned else 0,
+            values=weights, rows=len(stages.data.labels[blocks.weighing]) if learned else 0,
             created_at=clock().isoformat(), metrics=metrics, models={}, not_learned=not_learned,
         )  # fmt: skip
     return Composition(
-        served, card, reached, rows,
-        None if why else _cutoffs(stages, served, blocks.held_out),
+        weights, card, reached, rows,
+        None if why else _cutoffs(stages, weights, blocks.held_out),
         _held_out(pipeline, stages, blocks, weights, rows, unmeasured, whole=why is None),
         not_learned,
     )  # fmt: skip
-
-
-def _learned(stages: StageOutputs, names: Sequence[str], rows: slice) -> LearnedWeights:
-    return select_weights(
-        stages.signals(names, rows), stages.data.labels[rows], names, stages.data.weights_of(rows)
-    )
 
 
 def _shared(
@@ -163,7 +155,7 @@ def _stage_losses(
             stages.data.labels[blocks.weighing],
             stages.data.weights_of(blocks.weighing),
         )
-        return select_weights(signals, labels, names, counts).values
+        return learn_weights(signals, labels, names, counts).values
 
     names = list(weights)
     learning, judged = (stages.signals(names, block) for block in (blocks.weighing, rows))

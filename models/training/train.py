@@ -3,8 +3,7 @@
 Rows are used in time order (`models.training.splits`): a component is fitted on rows that no
 earlier supervised model was fitted on, then run over all rows by the same code as in service, so
 the next stage is fitted on honest inputs. Weights are learned on the first half of the last 20 %
-and the composed figures are of the second half; with fixed weights, of all of the last 20 %. Those
-that serve are then learned on all of the last 20 % (`models.training.stage_selection`).
+and the composed figures are of the second half; with fixed weights, of all of the last 20 %.
 
 Then, as stacking has it (Wolpert, *Stacked Generalization*, Neural Networks 5, 1992), each
 component is fitted again with the rows held back so far: one that reads no supervised model

@@ -401,7 +401,7 @@ def test_keda_and_workers_name_the_broker_so_that_every_namespace_resolves_it() 
         for each in of_kind(resources("card-fraud", ELSEWHERE), "ScaledObject").values()
         for trigger in each["spec"]["triggers"]
     ]
-    assert len(triggers) == 15
+    assert len(triggers) == 17
     assert set(triggers) == {broker}
     for pod in pods("card-fraud", ELSEWHERE).values():
         environment = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
@@ -510,8 +510,13 @@ def test_another_column_replaces_the_component_and_those_that_read_it() -> None:
     def of_another_field(content: dict[str, Any]) -> None:
         component(content, "features")["features"][0]["apply"] = "log1p"
 
-    readers = {"risk-linear", "risk-forest"}  # of a signal, a column is one whatever it is made of
-    assert changed("card-fraud", one_more) == {"terminals", *readers, "explainer"}
+    assert changed("card-fraud", one_more) == {
+        "terminals",
+        "risk-linear",
+        "risk-forest",
+        "decision",
+        "explainer",
+    }
     assert changed("card-fraud", of_another_field) == {"features", "explainer"}
 
 

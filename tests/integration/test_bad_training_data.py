@@ -133,7 +133,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "NaN column in Parquet": (nan_parquet, "all 400 rows are invalid events"),
     "infinite column": (table(amount=lambda _: "inf"), "all 400 rows are invalid events"),
     "text in a number": (
-        table(amount=lambda _: "much"), "all 400 rows are invalid .* amount: Input should be a valid number"
+        table(amount=lambda _: "much"), "all 400 rows are invalid .* amount: .* a valid number"
     ),
     "beyond float32": (table(amount=lambda _: 1e300), "all 400 rows are invalid .* beyond ±3.4e38"),
     "nothing but constants": (

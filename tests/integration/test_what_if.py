@@ -138,7 +138,7 @@ async def test_other_thresholds_decide_as_a_run_with_them(
     changes = await check_against_a_run(
         own, other, broker, Alteration(policy=other.pipeline.policy)
     )
-    assert changes["approve", "review"] > 5
+    assert changes["approve", "review"] > 10
     assert changes["approve", "decline"] + changes["review", "decline"] > 3
 
 

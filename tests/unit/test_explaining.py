@@ -54,7 +54,7 @@ def with_own_component() -> Pipeline:
 def sessions() -> dict[str, ModelSession]:
     return {
         "features": fitted("novelty", 9), "risk-linear": fitted("linear", 15),
-        "risk-forest": fitted("forest", 15), "decision": fitted("linear", 2),
+        "risk-forest": fitted("forest", 15), "decision": fitted("linear", 17),
     }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def one_by_one(outputs: Mapping[str, RecordedOutput], weights: Mapping[str, floa
         "risk-forest": models["risk-forest"].signal(both),
     }
     read = np.stack([signals["risk-linear"], signals["risk-forest"]], axis=1)
-    signals["decision"] = models["decision"].signal(read)
+    signals["decision"] = models["decision"].signal(np.concatenate([both, read], axis=1))
     total = np.zeros(len(both))
     for name, weight in weights.items():
         total += weight * signals[name].astype(np.float64)
