@@ -27,8 +27,9 @@ from topics.kafka.embedded import EmbeddedBroker
 from topics.settings import BrokerSettings
 
 CONNECTIONS = 5000
-MORE_MB = 250
-"""So much may bodies, connections and the allocator take for a while."""
+MORE_MB = 400
+"""So much may bodies (128 MiB of them, `Limits.room`), connections and what the allocator keeps of
+both take. Bodies without a bound would be 380 MiB, and twice that with the pieces they come in."""
 
 
 @pytest.fixture(scope="module")
