@@ -35,13 +35,16 @@ def redrive_outcomes(
 
       anabranch dead-letters redrive-outcomes card-fraud
     """
-    from agents.broker import needed_broker
+    from agents.broker import check_topics, needed_broker, wait_for_broker
     from agents.redrive import redrive_outcomes as publish_again
     from agents.workers import TailReader
+    from topics.pipeline import Topology
 
     settings, own = needed_broker(broker), pipeline_file(pipeline).pipeline
 
     async def main() -> OutcomeRedrive:
+        await wait_for_broker(settings)
+        await check_topics(settings, Topology.of(own))
         tail = TailReader(settings)
         await tail.start()
         try:
