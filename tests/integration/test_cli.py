@@ -458,3 +458,13 @@ def test_a_worker_imports_nothing_that_only_training_needs(trained: Trained) -> 
             capture_output=True, text=True, check=True,
         )  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+NOBODY = "127.0.0.1:1"
+
+
+def test_outcomes_are_not_redriven_without_a_broker_and_that_is_one_sentence() -> None:
+    done = anabranch(None, "dead-letters", "redrive-outcomes", "card-fraud", "--broker", NOBODY)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: no Kafka broker answers at {NOBODY} after 30 s")
+    assert done.stderr.count("\n") == 1, "no traceback"
